@@ -1,0 +1,7 @@
+//! What the wire says: types, refusals, framing, and the typed client. A leaf: imports nothing of ours.
+
+pub mod refusal;
+pub mod wire;
+
+pub use refusal::Refusal;
+pub use wire::{Body, Reply, Request, Response};

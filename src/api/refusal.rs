@@ -1,0 +1,54 @@
+//! Errors on which an HTTP status code depends. Everything else is `anyhow` and becomes a 500.
+
+use std::fmt;
+
+/// A refusal that a client tells apart by its status code. Attach it with `bail!(Refusal::NotFound(...))`;
+/// it is found again with `error.downcast_ref::<Refusal>()`, also under added context.
+#[derive(Debug)]
+pub enum Refusal {
+    /// 304, no body: start of a running container, stop of a stopped one.
+    NotModified,
+    /// 400
+    BadParameter(String),
+    /// 401
+    Unauthorized(String),
+    /// 403
+    Forbidden(String),
+    /// 404
+    NotFound(String),
+    /// 409
+    Conflict(String),
+    /// 501
+    NotImplemented(String),
+}
+
+impl Refusal {
+    /// The HTTP status code of this refusal.
+    pub fn status(&self) -> u16 {
+        match self {
+            Refusal::NotModified => 304,
+            Refusal::BadParameter(_) => 400,
+            Refusal::Unauthorized(_) => 401,
+            Refusal::Forbidden(_) => 403,
+            Refusal::NotFound(_) => 404,
+            Refusal::Conflict(_) => 409,
+            Refusal::NotImplemented(_) => 501,
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::NotModified => f.write_str("not modified"),
+            Refusal::BadParameter(text)
+            | Refusal::Unauthorized(text)
+            | Refusal::Forbidden(text)
+            | Refusal::NotFound(text)
+            | Refusal::Conflict(text)
+            | Refusal::NotImplemented(text) => f.write_str(text),
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}

@@ -1,0 +1,62 @@
+//! A request and its answer, whatever carries them: HTTP, or a call in this process.
+
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+
+/// One API request. `path` has no version prefix and no query; both are parsed away where it enters.
+pub struct Request {
+    pub method: &'static str,
+    pub path: String,
+    /// Decoded, in order.
+    pub query: Vec<(String, String)>,
+    pub headers: Vec<(String, String)>,
+    pub body: Body,
+}
+
+/// What a request carries.
+pub enum Body {
+    Empty,
+    Bytes(Vec<u8>),
+    Reader(Box<dyn Read + Send>),
+}
+
+/// The answer to a [`Request`].
+pub struct Response {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: Reply,
+}
+
+/// Writes a streamed answer into the sink that the transport gives it: the progress of a pull, logs, the
+/// exit code of a wait. It runs after the status line has gone out, so it reports its own errors in the stream.
+pub type Producer = Box<dyn FnOnce(&mut dyn Write) -> std::io::Result<()> + Send>;
+
+/// What a response carries.
+pub enum Reply {
+    Empty,
+    Json(Vec<u8>),
+    /// Streamed by the producer; its sink flushes at every write.
+    Stream(Producer),
+    /// The connection now belongs to this descriptor: attach and exec. Multiplexed frames
+    /// (`[stream 0 0 0][length, 4 bytes big endian]`) unless the container has a terminal; the other way raw stdin bytes,
+    /// where a half-close ends stdin.
+    Upgraded(OwnedFd),
+}
+
+impl Request {
+    /// The last value of a query key.
+    pub fn query(&self, key: &str) -> Option<&str> {
+        self.query.iter().rev().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
+    }
+
+    /// A query key as Docker reads booleans: absent, "", 0, no, false and none are false, all else is true.
+    pub fn flag(&self, key: &str) -> bool {
+        let value = self.query(key).unwrap_or("").trim().to_ascii_lowercase();
+        !matches!(value.as_str(), "" | "0" | "no" | "false" | "none")
+    }
+
+    /// The first header of that name, case-insensitive.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(k, _)| k.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str())
+    }
+}

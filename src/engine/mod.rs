@@ -1,0 +1,1 @@
+//! The verbs on containers, images and volumes, on an on-disk store that many processes share.

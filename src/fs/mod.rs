@@ -1,0 +1,1 @@
+//! Files: tar to layer and back, overlay mounts, copies in and out, safe paths inside a root.

@@ -1,0 +1,1 @@
+//! Isolation: a runtime spec becomes a plan (pure), a loop in the child walks it.

@@ -1,0 +1,1 @@
+//! What the Open Container Initiative's formats say: references, digests, manifests, image configs, the runtime spec, registries. A leaf.
