@@ -1,0 +1,15 @@
+//! The only unsafe code: system calls that nix does not cover. One wrapper is one call and returns `io::Result`.
+
+#![allow(unsafe_code)]
+
+pub mod file;
+pub mod lock;
+pub mod mount;
+pub mod process;
+
+use std::io;
+
+/// The result of a raw system call: -1 means errno.
+fn check(result: libc::c_long) -> io::Result<libc::c_long> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}

@@ -1,0 +1,170 @@
+//! Processes: clone3, pidfds, execveat, prctl, capabilities, seccomp.
+
+use super::check;
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+/// Which side of a clone returns.
+pub enum Clone {
+    Child,
+    Parent { pid: i32, pidfd: OwnedFd },
+}
+
+/// `clone3(2)` as fork: its own memory, SIGCHLD at the end, a pidfd for the parent; `flags` is a set of `CLONE_NEW*`.
+/// With `cgroup`, the child is born in that v2 cgroup (5.7).
+///
+/// The child of a process with several threads may only make system calls until it executes something: locks of
+/// the C library may be held by threads that it does not have.
+pub fn clone3(flags: u64, cgroup: Option<BorrowedFd>) -> io::Result<Clone> {
+    let mut pidfd: RawFd = -1;
+    // SAFETY: clone_args is plain integers.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = flags | libc::CLONE_PIDFD as u64;
+    args.pidfd = &mut pidfd as *mut RawFd as u64;
+    args.exit_signal = libc::SIGCHLD as u64;
+    if let Some(cgroup) = cgroup {
+        args.flags |= 0x2_0000_0000; // CLONE_INTO_CGROUP
+        args.cgroup = cgroup.as_raw_fd() as u64;
+    }
+    // SAFETY: without CLONE_VM the child runs on a copy of this stack, as after fork.
+    match check(unsafe { libc::syscall(libc::SYS_clone3, &args as *const _, size_of_val(&args)) })? {
+        0 => Ok(Clone::Child),
+        // SAFETY: the kernel stored a new descriptor that nobody else owns.
+        pid => Ok(Clone::Parent { pid: pid as i32, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } }),
+    }
+}
+
+/// `pidfd_open(2)`.
+pub fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
+    // SAFETY: integers only; a non-negative result is a new descriptor.
+    check(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) }).map(|fd| unsafe { OwnedFd::from_raw_fd(fd as _) })
+}
+
+/// `pidfd_send_signal(2)`.
+pub fn pidfd_send_signal(pidfd: BorrowedFd, signal: i32) -> io::Result<()> {
+    let none = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: no siginfo is given.
+    check(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, none, 0) }).map(drop)
+}
+
+/// Arguments or environment as execve(2) wants them, allocated before any fork.
+pub struct Strings {
+    _owned: Vec<CString>,
+    pointers: Vec<*const libc::c_char>,
+}
+
+impl Strings {
+    pub fn new(strings: Vec<CString>) -> Strings {
+        let mut pointers: Vec<_> = strings.iter().map(|s| s.as_ptr()).collect();
+        pointers.push(std::ptr::null());
+        Strings { _owned: strings, pointers }
+    }
+}
+
+/// `execve(2)`; returns only the error.
+pub fn execve(path: &CStr, args: &Strings, env: &Strings) -> io::Error {
+    // SAFETY: both lists end with a null pointer and their strings live in the Strings.
+    unsafe { libc::execve(path.as_ptr(), args.pointers.as_ptr(), env.pointers.as_ptr()) };
+    io::Error::last_os_error()
+}
+
+/// `execveat(2)` of the open file itself; returns only the error.
+pub fn fexecve(file: BorrowedFd, args: &Strings, env: &Strings) -> io::Error {
+    // SAFETY: as in `execve`; the path is empty.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            args.pointers.as_ptr(),
+            env.pointers.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    io::Error::last_os_error()
+}
+
+/// Marks all descriptors from `first` on close-on-exec (close_range(2), 5.11).
+pub fn cloexec_from(first: RawFd) -> io::Result<()> {
+    // SAFETY: marking is harmless to owners of the descriptors. 4 is CLOSE_RANGE_CLOEXEC.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first as u32, u32::MAX, 4u32) }).map(drop)
+}
+
+/// Takes ownership of an inherited descriptor number; an error where it is not open.
+pub fn adopt(fd: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: F_GETFD looks only.
+    check(unsafe { libc::fcntl(fd, libc::F_GETFD) } as _)?;
+    // SAFETY: the descriptor is open, and the caller was told its number to own it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Lets a descriptor be inherited by the program executed next (`inherit`), or not.
+pub fn set_inherit(fd: BorrowedFd, inherit: bool) -> io::Result<()> {
+    let flags = if inherit { 0 } else { libc::FD_CLOEXEC };
+    // SAFETY: integers only.
+    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, flags) } as _).map(drop)
+}
+
+/// Ends this process at once: no destructors, no buffers, as a child between fork and exec must.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: does not return.
+    unsafe { libc::_exit(code) }
+}
+
+/// `prctl(2)` with integer arguments.
+pub fn prctl(option: i32, a: u64, b: u64) -> io::Result<i32> {
+    // SAFETY: only options with integer arguments are used through this wrapper.
+    check(unsafe { libc::prctl(option, a, b, 0, 0) } as _).map(|value| value as i32)
+}
+
+/// `capset(2)` for this thread: 64-bit sets.
+pub fn capset(effective: u64, permitted: u64, inheritable: u64) -> io::Result<()> {
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        pid: i32,
+    }
+    let header = Header { version: 0x2008_0522, pid: 0 }; // _LINUX_CAPABILITY_VERSION_3
+    let low = [effective as u32, permitted as u32, inheritable as u32];
+    let high = [(effective >> 32) as u32, (permitted >> 32) as u32, (inheritable >> 32) as u32];
+    let data = [low, high];
+    // SAFETY: version 3 takes two data structs of three u32 each.
+    check(unsafe { libc::syscall(libc::SYS_capset, &header as *const Header, data.as_ptr()) }).map(drop)
+}
+
+/// `capget(2)` of this thread: (effective, permitted, inheritable).
+pub fn capget() -> io::Result<(u64, u64, u64)> {
+    let header: [u32; 2] = [0x2008_0522, 0];
+    let mut data = [[0u32; 3]; 2];
+    // SAFETY: version 3 fills two data structs of three u32 each.
+    check(unsafe { libc::syscall(libc::SYS_capget, header.as_ptr(), data.as_mut_ptr()) })?;
+    let join = |i: usize| data[0][i] as u64 | (data[1][i] as u64) << 32;
+    Ok((join(0), join(1), join(2)))
+}
+
+/// `seccomp(2)` SECCOMP_SET_MODE_FILTER.
+pub fn seccomp_filter(program: &[libc::sock_filter], flags: u64) -> io::Result<()> {
+    let len = u16::try_from(program.len()).map_err(|_| io::Error::from_raw_os_error(libc::E2BIG))?;
+    let fprog = libc::sock_fprog { len, filter: program.as_ptr() as *mut _ };
+    // SAFETY: the program outlives the call; 1 is SECCOMP_SET_MODE_FILTER.
+    check(unsafe { libc::syscall(libc::SYS_seccomp, 1, flags, &fprog as *const libc::sock_fprog) }).map(drop)
+}
+
+/// `setgroups(2)`, `setgid(2)`, `setuid(2)` as plain system calls: the C library's would involve other threads.
+pub fn setgroups(groups: &[u32]) -> io::Result<()> {
+    // SAFETY: the slice is valid for its length.
+    check(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) }).map(drop)
+}
+
+/// See [`setgroups`].
+pub fn setresgid(gid: u32) -> io::Result<()> {
+    // SAFETY: integers only.
+    check(unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) }).map(drop)
+}
+
+/// See [`setgroups`].
+pub fn setresuid(uid: u32) -> io::Result<()> {
+    // SAFETY: integers only.
+    check(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) }).map(drop)
+}
