@@ -1,1 +1,6 @@
 //! The verbs on containers, images and volumes, on an on-disk store that many processes share.
+
+pub mod locks;
+pub mod store;
+
+pub use store::Store;

@@ -1,0 +1,332 @@
+//! The store on disk: what exists is under `root`, what lives is under `run` (and in the kernel).
+//!
+//! ```text
+//! root/  version  blobs/sha256/<hex>  images/  refs/  layers/<id>/  containers/<id>/  names/  volumes/<name>/
+//!        leases/  tmp/          (one file system: what is made in tmp/ is renamed into place)
+//! run/   boot  gc  containers/<id>/{lock, sock, config.json}  events
+//! ```
+//!
+//! A write is: temporary file, fsync, rename, fsync of the directory. What was acknowledged survives a power cut;
+//! what was not leaves garbage in tmp/ only, which the next command clears.
+
+use super::locks::{self, Lock};
+use crate::api::Refusal;
+use crate::sys;
+use anyhow::{Context, Result, bail};
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// The version of the store's layout that this program writes.
+pub const VERSION: u32 = 1;
+
+/// Where one store lives. Cheap to clone; holds no state of the store itself.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pub root: PathBuf,
+    pub run: PathBuf,
+}
+
+/// What a verb uses while it works: a locked file in leases/, and a directory in tmp/ of the same name.
+/// Both go when it is dropped; when its process is killed the lock is free, and the next command clears them.
+pub struct Lease {
+    name: String,
+    store: Store,
+    file: File,
+    _lock: Lock,
+}
+
+impl Store {
+    /// Opens the store, makes it where there is none, and clears what killed commands left.
+    pub fn open(root: &Path, run: &Path) -> Result<Store> {
+        let store = Store { root: root.to_owned(), run: run.to_owned() };
+        match fs::read_to_string(store.root.join("version")) {
+            Ok(text) => store.check_version(&text)?,
+            Err(error) if error.kind() == ErrorKind::NotFound => store.create()?,
+            Err(error) => {
+                return Err(error).with_context(|| format!("read {}", store.root.join("version").display()));
+            }
+        }
+        store.enter_boot()?;
+        Ok(store)
+    }
+
+    fn check_version(&self, text: &str) -> Result<()> {
+        match text.trim().parse::<u32>() {
+            Ok(VERSION) => Ok(()),
+            Ok(other) => bail!(
+                "the store {} has version {other}; this dhow knows version {VERSION} and leaves it alone",
+                self.root.display()
+            ),
+            Err(_) => bail!("{} is not a number", self.root.join("version").display()),
+        }
+    }
+
+    fn create(&self) -> Result<()> {
+        for dir in ["blobs/sha256", "images", "refs", "layers", "containers", "names", "volumes", "leases", "tmp"] {
+            make_dirs(&self.root.join(dir), 0o700)?;
+        }
+        // Containers of other users look through these, so they may be passed but not listed.
+        for dir in ["", "layers", "containers", "volumes"] {
+            let path = self.root.join(dir);
+            fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o711))
+                .with_context(|| format!("chmod {}", path.display()))?;
+        }
+        write_file(&self.root.join("version"), format!("{VERSION}\n").as_bytes(), true)
+    }
+
+    /// Makes the run directory; one that another boot left is rubbish and goes.
+    fn enter_boot(&self) -> Result<()> {
+        let boot = boot_id()?;
+        let path = self.run.join("boot");
+        let known = || fs::read_to_string(&path).is_ok_and(|text| text.trim() == boot);
+        if known() {
+            return Ok(());
+        }
+        make_dirs(&self.run, 0o711)?;
+        let _lock = locks::exclusive(&self.run.join("boot.lock"), 0)?;
+        if known() {
+            return Ok(());
+        }
+        for entry in read_dir(&self.run)? {
+            if entry == "boot.lock" {
+                continue;
+            }
+            let path = self.run.join(entry);
+            let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            removed.with_context(|| format!("clear {} of another boot", path.display()))?;
+        }
+        make_dirs(&self.run.join("containers"), 0o711)?;
+        make_dirs(&self.run.join("names"), 0o700)?;
+        write_file(&path, format!("{boot}\n").as_bytes(), false)
+    }
+
+    pub fn blob(&self, hex: &str) -> PathBuf {
+        self.root.join("blobs/sha256").join(hex)
+    }
+
+    pub fn images(&self) -> PathBuf {
+        self.root.join("images")
+    }
+
+    pub fn refs(&self) -> PathBuf {
+        self.root.join("refs")
+    }
+
+    pub fn layers(&self) -> PathBuf {
+        self.root.join("layers")
+    }
+
+    pub fn layer(&self, id: &str) -> PathBuf {
+        self.root.join("layers").join(id)
+    }
+
+    pub fn containers(&self) -> PathBuf {
+        self.root.join("containers")
+    }
+
+    /// A container's directory on disk: upper, work, log, hosts, hostname, resolv.conf, and its record unless `--rm`.
+    pub fn container(&self, id: &str) -> PathBuf {
+        self.root.join("containers").join(id)
+    }
+
+    /// A container's directory of this boot: lock, sock, config.json, execs/, and the record of a `--rm` container.
+    pub fn live(&self, id: &str) -> PathBuf {
+        self.run.join("containers").join(id)
+    }
+
+    pub fn volumes(&self) -> PathBuf {
+        self.root.join("volumes")
+    }
+
+    /// Held shared for microseconds by who adds a reference, exclusive by who removes one and re-reads them all.
+    pub fn gc_shared(&self) -> Result<Lock> {
+        locks::shared(&self.run.join("gc"), 0)
+    }
+
+    /// See [`Store::gc_shared`].
+    pub fn gc_exclusive(&self) -> Result<Lock> {
+        locks::exclusive(&self.run.join("gc"), 0)
+    }
+
+    /// Opens a lease. Call [`Lease::uses`] for each thing that must not be collected meanwhile.
+    pub fn lease(&self) -> Result<Lease> {
+        let name = random_name()?;
+        let path = self.root.join("leases").join(&name);
+        let lock = locks::exclusive(&path, 0).map_err(|error| self.writable(error))?;
+        let file = OpenOptions::new().append(true).open(&path).with_context(|| format!("open {}", path.display()))?;
+        Ok(Lease { name, store: self.clone(), file, _lock: lock })
+    }
+
+    /// Everything that live leases name, as the words given to [`Lease::uses`]. Call it with gc held exclusively.
+    pub fn leased(&self) -> Result<Vec<String>> {
+        let mut used = Vec::new();
+        for name in read_dir(&self.root.join("leases"))? {
+            let path = self.root.join("leases").join(&name);
+            if locks::Held::of(&path)?.shim {
+                let text = fs::read_to_string(&path).unwrap_or_default();
+                used.extend(text.lines().map(str::to_owned));
+            }
+        }
+        Ok(used)
+    }
+
+    /// Clears what killed commands left: tmp/ entries and leases whose lock is free. Costs two directory reads
+    /// where there is nothing to do.
+    pub fn sweep(&self) -> Result<()> {
+        let leases = self.root.join("leases");
+        for name in read_dir(&self.root.join("tmp"))? {
+            // The lease is locked before its tmp/ entry is made, so an entry without a held lease is garbage.
+            if !locks::Held::of(&leases.join(&name))?.shim {
+                remove(&self.root.join("tmp").join(&name))?;
+            }
+        }
+        for name in read_dir(&leases)? {
+            let path = leases.join(&name);
+            // Taken, not asked: its owner has made the file but may not have locked it yet.
+            if let Some(lock) = locks::try_exclusive(&path, 0)? {
+                let _ = fs::remove_file(&path);
+                drop(lock);
+            }
+        }
+        Ok(())
+    }
+
+    /// Names the usual reason where the store cannot be written.
+    fn writable(&self, error: anyhow::Error) -> anyhow::Error {
+        match error.downcast_ref::<std::io::Error>().map(|e| e.kind()) {
+            Some(ErrorKind::ReadOnlyFilesystem) => {
+                error.context(format!("the store {} is read-only", self.root.display()))
+            }
+            Some(ErrorKind::PermissionDenied) => {
+                error.context(format!("the store {} belongs to another user", self.root.display()))
+            }
+            _ => error,
+        }
+    }
+}
+
+impl Lease {
+    /// Names something in use, `layer:<id>`, `image:<hex>` or `blob:<hex>`. Call it with gc held shared, and look
+    /// after that whether the thing still exists.
+    pub fn uses(&self, what: &str) -> Result<()> {
+        let mut file = &self.file;
+        file.write_all(format!("{what}\n").as_bytes()).with_context(|| format!("write lease {}", self.name))
+    }
+
+    /// This lease's own directory in tmp/, on the store's file system.
+    pub fn tmp(&self) -> Result<PathBuf> {
+        let path = self.store.root.join("tmp").join(&self.name);
+        match fs::DirBuilder::new().mode(0o711).create(&path) {
+            Ok(()) => Ok(path),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(path),
+            Err(error) => {
+                Err(self.store.writable(anyhow::Error::new(error).context(format!("make {}", path.display()))))
+            }
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        // What cannot be removed now is cleared by the next sweep.
+        let _ = remove(&self.store.root.join("tmp").join(&self.name));
+        let _ = fs::remove_file(self.store.root.join("leases").join(&self.name));
+    }
+}
+
+/// Writes a file whole or not at all: temporary, rename, and (`durable`) fsync of the file before and of the
+/// directory after. The temporary file stands beside it with a name that starts with a dot.
+pub fn write_file(path: &Path, bytes: &[u8], durable: bool) -> Result<()> {
+    let dir = path.parent().context("a file to write has no directory")?;
+    let name = path.file_name().context("a file to write has no name")?.to_string_lossy();
+    let temporary = dir.join(format!(".{name}.{}", random_name()?));
+    let write = || -> std::io::Result<()> {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        file.write_all(bytes)?;
+        if durable {
+            file.sync_all()?;
+        }
+        fs::rename(&temporary, path)?;
+        if durable {
+            File::open(dir)?.sync_all()?;
+        }
+        Ok(())
+    };
+    write().map_err(|error| {
+        let _ = fs::remove_file(&temporary);
+        anyhow::Error::new(error).context(format!("write {}", path.display()))
+    })
+}
+
+/// The names in a directory; a missing one is empty. Names that start with a dot are unfinished writes and left out.
+pub fn read_dir(path: &Path) -> Result<Vec<String>> {
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).with_context(|| format!("list {}", path.display())),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.with_context(|| format!("list {}", path.display()))?;
+        if let Ok(name) = entry.file_name().into_string()
+            && !name.starts_with('.')
+        {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+/// Writes out the file system that holds `path`: what a pull does once, before its reference is written.
+pub fn syncfs(path: &Path) -> Result<()> {
+    let dir = File::open(path).with_context(|| format!("open {}", path.display()))?;
+    sys::file::syncfs(dir.as_fd()).with_context(|| format!("sync the file system of {}", path.display()))
+}
+
+/// The kernel's name for this boot.
+pub fn boot_id() -> Result<String> {
+    let path = "/proc/sys/kernel/random/boot_id";
+    Ok(fs::read_to_string(path).with_context(|| format!("read {path}"))?.trim().to_owned())
+}
+
+/// Makes a directory and its parents; `mode` is that of the ones it makes.
+pub fn make_dirs(path: &Path, mode: u32) -> Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(mode).create(path).map_err(|error| match error.kind() {
+        ErrorKind::PermissionDenied => anyhow::Error::new(Refusal::Forbidden(format!(
+            "make {}: permission denied (dhow needs root to use this store)",
+            path.display()
+        ))),
+        _ => anyhow::Error::new(error).context(format!("make {}", path.display())),
+    })
+}
+
+/// 16 hex digits from the kernel.
+pub fn random_name() -> Result<String> {
+    Ok(random_bytes::<8>()?.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Random bytes from the kernel.
+pub fn random_bytes<const N: usize>() -> Result<[u8; N]> {
+    use std::io::Read;
+    let mut bytes = [0; N];
+    File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes)).context("read /dev/urandom")?;
+    Ok(bytes)
+}
+
+/// Removes a file or a tree; a missing one is removed already.
+pub fn remove(path: &Path) -> Result<()> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match removed {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
