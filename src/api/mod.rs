@@ -1,6 +1,7 @@
 //! What the wire says: types, refusals, framing, and the typed client. A leaf: imports nothing of ours.
 
 pub mod refusal;
+pub mod types;
 pub mod wire;
 
 pub use refusal::Refusal;

@@ -1,0 +1,256 @@
+//! Containers: what is asked of create, and what inspect and list answer.
+
+use super::{HostConfig, Nothing, PortBinding, is_zero, or_default, wire, words};
+use crate::api::types::network::{EndpointSettings, NetworkSettings, NetworkingConfig, PortSummary, SummaryNetworks};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// A body of `POST /containers/create`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ContainerCreate {
+    #[serde(flatten)]
+    pub config: ContainerConfig,
+    #[serde(deserialize_with = "or_default")]
+    pub host_config: HostConfig,
+    #[serde(deserialize_with = "or_default")]
+    pub networking_config: NetworkingConfig,
+}
+
+/// The part of a container that travels with it to other hosts.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ContainerConfig {
+    #[serde(deserialize_with = "or_default")]
+    pub hostname: String,
+    #[serde(deserialize_with = "or_default")]
+    pub domainname: String,
+    /// `user[:group]`, names or numbers.
+    #[serde(deserialize_with = "or_default")]
+    pub user: String,
+    #[serde(deserialize_with = "or_default")]
+    pub attach_stdin: bool,
+    #[serde(deserialize_with = "or_default")]
+    pub attach_stdout: bool,
+    #[serde(deserialize_with = "or_default")]
+    pub attach_stderr: bool,
+    /// Keys like `80/tcp`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exposed_ports: Option<BTreeMap<String, Option<Nothing>>>,
+    #[serde(deserialize_with = "or_default")]
+    pub tty: bool,
+    #[serde(deserialize_with = "or_default")]
+    pub open_stdin: bool,
+    /// Stdin closes when the first client that is attached to it leaves.
+    #[serde(deserialize_with = "or_default")]
+    pub stdin_once: bool,
+    /// `NAME=value`; `NAME` alone removes one of the image's.
+    pub env: Option<Vec<String>>,
+    #[serde(deserialize_with = "words")]
+    pub cmd: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub healthcheck: Option<Healthcheck>,
+    #[serde(skip_serializing_if = "is_zero", deserialize_with = "or_default")]
+    pub args_escaped: bool,
+    #[serde(deserialize_with = "or_default")]
+    pub image: String,
+    /// Anonymous volumes: keys are paths in the container.
+    pub volumes: Option<BTreeMap<String, Option<Nothing>>>,
+    #[serde(deserialize_with = "or_default")]
+    pub working_dir: String,
+    #[serde(deserialize_with = "words")]
+    pub entrypoint: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "is_zero", deserialize_with = "or_default")]
+    pub network_disabled: bool,
+    #[serde(skip_serializing_if = "String::is_empty", deserialize_with = "or_default")]
+    pub mac_address: String,
+    pub on_build: Option<Vec<String>>,
+    pub labels: Option<BTreeMap<String, String>>,
+    #[serde(skip_serializing_if = "String::is_empty", deserialize_with = "or_default")]
+    pub stop_signal: String,
+    /// Seconds; -1 waits for ever.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop_timeout: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "words")]
+    pub shell: Option<Vec<String>>,
+}
+
+wire! {
+    /// A health check; durations in nanoseconds, 0 inherits.
+    pub struct Healthcheck {
+        /// `["NONE"]`, `["CMD", word…]` or `["CMD-SHELL", line]`; empty inherits.
+        #[serde(skip_serializing_if = "is_zero")]
+        pub test: Option<Vec<String>>,
+        #[serde(skip_serializing_if = "is_zero")]
+        pub interval: i64,
+        #[serde(skip_serializing_if = "is_zero")]
+        pub timeout: i64,
+        #[serde(skip_serializing_if = "is_zero")]
+        pub start_period: i64,
+        #[serde(skip_serializing_if = "is_zero")]
+        pub start_interval: i64,
+        #[serde(skip_serializing_if = "is_zero")]
+        pub retries: i64,
+    }
+
+    /// The answer of create.
+    pub struct ContainerCreated {
+        pub id: String,
+        /// Never null.
+        pub warnings: Vec<String>,
+    }
+
+    /// The answer of `GET /containers/{id}/json`.
+    pub struct ContainerInspect {
+        pub id: String,
+        /// RFC 3339, nanoseconds.
+        pub created: String,
+        pub path: String,
+        pub args: Vec<String>,
+        pub state: State,
+        pub image: String,
+        pub resolv_conf_path: String,
+        pub hostname_path: String,
+        pub hosts_path: String,
+        pub log_path: String,
+        /// With its leading slash.
+        pub name: String,
+        pub restart_count: i64,
+        pub driver: String,
+        pub platform: String,
+        pub mount_label: String,
+        pub process_label: String,
+        pub app_armor_profile: String,
+        #[serde(rename = "ExecIDs")]
+        pub exec_ids: Option<Vec<String>>,
+        pub host_config: HostConfig,
+        pub graph_driver: GraphDriver,
+        /// Bytes; only with `size=1`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub size_rw: Option<i64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub size_root_fs: Option<i64>,
+        pub mounts: Vec<MountPoint>,
+        pub config: ContainerConfig,
+        pub network_settings: NetworkSettings,
+    }
+
+    /// What a container is doing.
+    pub struct State {
+        /// created, running, paused, restarting, removing, exited or dead.
+        pub status: String,
+        pub running: bool,
+        pub paused: bool,
+        pub restarting: bool,
+        #[serde(rename = "OOMKilled")]
+        pub oom_killed: bool,
+        pub dead: bool,
+        pub pid: i32,
+        pub exit_code: i32,
+        pub error: String,
+        pub started_at: String,
+        pub finished_at: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub health: Option<Health>,
+    }
+
+    /// The state of a health check.
+    pub struct Health {
+        /// starting, healthy or unhealthy.
+        pub status: String,
+        pub failing_streak: i64,
+        /// The last five.
+        pub log: Option<Vec<HealthResult>>,
+    }
+
+    /// One probe.
+    pub struct HealthResult {
+        pub start: String,
+        pub end: String,
+        pub exit_code: i32,
+        pub output: String,
+    }
+
+    /// Where the layers of a container or image lie.
+    pub struct GraphDriver {
+        pub data: Option<BTreeMap<String, String>>,
+        pub name: String,
+    }
+
+    /// One mount of a container as it was settled at create.
+    pub struct MountPoint {
+        /// bind, volume, tmpfs.
+        #[serde(skip_serializing_if = "String::is_empty")]
+        pub r#type: String,
+        #[serde(skip_serializing_if = "String::is_empty")]
+        pub name: String,
+        pub source: String,
+        pub destination: String,
+        #[serde(skip_serializing_if = "String::is_empty")]
+        pub driver: String,
+        pub mode: String,
+        #[serde(rename = "RW")]
+        pub rw: bool,
+        pub propagation: String,
+    }
+
+    /// One line of `GET /containers/json`.
+    pub struct ContainerSummary {
+        pub id: String,
+        pub names: Vec<String>,
+        pub image: String,
+        #[serde(rename = "ImageID")]
+        pub image_id: String,
+        pub command: String,
+        /// Seconds since 1970.
+        pub created: i64,
+        pub ports: Vec<PortSummary>,
+        #[serde(skip_serializing_if = "is_zero")]
+        pub size_rw: i64,
+        #[serde(skip_serializing_if = "is_zero")]
+        pub size_root_fs: i64,
+        pub labels: BTreeMap<String, String>,
+        pub state: String,
+        pub status: String,
+        pub host_config: SummaryHostConfig,
+        pub network_settings: SummaryNetworks,
+        pub mounts: Vec<MountPoint>,
+    }
+
+    /// What list tells of the host configuration.
+    pub struct SummaryHostConfig {
+        pub network_mode: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub annotations: Option<BTreeMap<String, String>>,
+    }
+
+    /// The answer of top.
+    pub struct Top {
+        pub processes: Vec<Vec<String>>,
+        pub titles: Vec<String>,
+    }
+
+    /// The answer of wait.
+    pub struct WaitAnswer {
+        pub status_code: i64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub error: Option<WaitError>,
+    }
+
+    /// Why waiting went wrong.
+    pub struct WaitError {
+        pub message: String,
+    }
+
+    /// The answer of `POST /containers/prune`.
+    pub struct ContainersPruned {
+        pub containers_deleted: Option<Vec<String>>,
+        pub space_reclaimed: u64,
+    }
+}
+
+/// Port → the host's addresses, as inspect spells it.
+pub type PortMap = BTreeMap<String, Option<Vec<PortBinding>>>;
+
+/// Network name → the container's place on it.
+pub type Endpoints = BTreeMap<String, EndpointSettings>;

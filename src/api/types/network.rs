@@ -1,0 +1,97 @@
+//! A container's place on its networks.
+
+use super::{Endpoints, PortMap, is_zero, wire};
+use std::collections::BTreeMap;
+
+wire! {
+    /// The networks a new container shall be on.
+    pub struct NetworkingConfig {
+        pub endpoints_config: Option<Endpoints>,
+    }
+
+    /// One network of a container.
+    pub struct EndpointSettings {
+        #[serde(rename = "IPAMConfig")]
+        pub ipam_config: Option<EndpointAddresses>,
+        pub links: Option<Vec<String>>,
+        pub aliases: Option<Vec<String>>,
+        pub mac_address: String,
+        pub driver_opts: Option<BTreeMap<String, String>>,
+        pub gw_priority: i64,
+        #[serde(rename = "NetworkID")]
+        pub network_id: String,
+        #[serde(rename = "EndpointID")]
+        pub endpoint_id: String,
+        pub gateway: String,
+        #[serde(rename = "IPAddress")]
+        pub ip_address: String,
+        #[serde(rename = "IPPrefixLen")]
+        pub ip_prefix_len: u32,
+        #[serde(rename = "IPv6Gateway")]
+        pub ipv6_gateway: String,
+        #[serde(rename = "GlobalIPv6Address")]
+        pub global_ipv6_address: String,
+        #[serde(rename = "GlobalIPv6PrefixLen")]
+        pub global_ipv6_prefix_len: u32,
+        #[serde(rename = "DNSNames")]
+        pub dns_names: Option<Vec<String>>,
+    }
+
+    /// Addresses that were asked for.
+    pub struct EndpointAddresses {
+        #[serde(rename = "IPv4Address", skip_serializing_if = "String::is_empty")]
+        pub ipv4_address: String,
+        #[serde(rename = "IPv6Address", skip_serializing_if = "String::is_empty")]
+        pub ipv6_address: String,
+        #[serde(rename = "LinkLocalIPs", skip_serializing_if = "is_zero")]
+        pub link_local_ips: Option<Vec<String>>,
+    }
+
+    /// The network part of inspect. All but `Ports` and `Networks` speak of the default bridge, as they always did.
+    pub struct NetworkSettings {
+        pub bridge: String,
+        #[serde(rename = "SandboxID")]
+        pub sandbox_id: String,
+        pub sandbox_key: String,
+        pub ports: PortMap,
+        pub hairpin_mode: bool,
+        #[serde(rename = "LinkLocalIPv6Address")]
+        pub link_local_ipv6_address: String,
+        #[serde(rename = "LinkLocalIPv6PrefixLen")]
+        pub link_local_ipv6_prefix_len: u32,
+        #[serde(rename = "SecondaryIPAddresses")]
+        pub secondary_ip_addresses: Option<Vec<String>>,
+        #[serde(rename = "SecondaryIPv6Addresses")]
+        pub secondary_ipv6_addresses: Option<Vec<String>>,
+        #[serde(rename = "EndpointID")]
+        pub endpoint_id: String,
+        pub gateway: String,
+        #[serde(rename = "GlobalIPv6Address")]
+        pub global_ipv6_address: String,
+        #[serde(rename = "GlobalIPv6PrefixLen")]
+        pub global_ipv6_prefix_len: u32,
+        #[serde(rename = "IPAddress")]
+        pub ip_address: String,
+        #[serde(rename = "IPPrefixLen")]
+        pub ip_prefix_len: u32,
+        #[serde(rename = "IPv6Gateway")]
+        pub ipv6_gateway: String,
+        pub mac_address: String,
+        pub networks: Endpoints,
+    }
+
+    /// What list tells of the networks.
+    pub struct SummaryNetworks {
+        pub networks: Endpoints,
+    }
+
+    /// One port as list tells it.
+    pub struct PortSummary {
+        #[serde(rename = "IP", skip_serializing_if = "String::is_empty")]
+        pub ip: String,
+        pub private_port: u16,
+        #[serde(skip_serializing_if = "is_zero")]
+        pub public_port: u16,
+        pub r#type: String,
+    }
+}

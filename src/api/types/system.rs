@@ -1,0 +1,149 @@
+//! What the engine says of itself.
+
+use super::{is_zero, wire};
+use std::collections::BTreeMap;
+
+wire! {
+    /// The answer of `GET /version`.
+    pub struct Version {
+        pub platform: VersionPlatform,
+        pub components: Vec<VersionComponent>,
+        pub version: String,
+        pub api_version: String,
+        #[serde(rename = "MinAPIVersion")]
+        pub min_api_version: String,
+        pub git_commit: String,
+        pub go_version: String,
+        pub os: String,
+        pub arch: String,
+        pub kernel_version: String,
+        #[serde(skip_serializing_if = "is_zero")]
+        pub experimental: bool,
+        pub build_time: String,
+    }
+
+    pub struct VersionPlatform {
+        pub name: String,
+    }
+
+    pub struct VersionComponent {
+        pub name: String,
+        pub version: String,
+        pub details: BTreeMap<String, String>,
+    }
+
+    /// The answer of `GET /info`.
+    pub struct Info {
+        #[serde(rename = "ID")]
+        pub id: String,
+        pub containers: i64,
+        pub containers_running: i64,
+        pub containers_paused: i64,
+        pub containers_stopped: i64,
+        pub images: i64,
+        pub driver: String,
+        /// Pairs of name and value.
+        pub driver_status: Vec<[String; 2]>,
+        pub plugins: Plugins,
+        pub memory_limit: bool,
+        pub swap_limit: bool,
+        pub cpu_cfs_period: bool,
+        pub cpu_cfs_quota: bool,
+        #[serde(rename = "CPUShares")]
+        pub cpu_shares: bool,
+        #[serde(rename = "CPUSet")]
+        pub cpu_set: bool,
+        pub pids_limit: bool,
+        #[serde(rename = "IPv4Forwarding")]
+        pub ipv4_forwarding: bool,
+        pub debug: bool,
+        #[serde(rename = "NFd")]
+        pub n_fd: i64,
+        pub oom_kill_disable: bool,
+        #[serde(rename = "NGoroutines")]
+        pub n_goroutines: i64,
+        pub system_time: String,
+        pub logging_driver: String,
+        pub cgroup_driver: String,
+        pub cgroup_version: String,
+        #[serde(rename = "NEventsListener")]
+        pub n_events_listener: i64,
+        pub kernel_version: String,
+        pub operating_system: String,
+        #[serde(rename = "OSVersion")]
+        pub os_version: String,
+        #[serde(rename = "OSType")]
+        pub os_type: String,
+        pub architecture: String,
+        pub index_server_address: String,
+        pub registry_config: RegistryConfig,
+        #[serde(rename = "NCPU")]
+        pub n_cpu: i64,
+        /// Bytes.
+        pub mem_total: i64,
+        pub generic_resources: Option<Vec<serde_json::Value>>,
+        pub docker_root_dir: String,
+        pub http_proxy: String,
+        pub https_proxy: String,
+        pub no_proxy: String,
+        pub name: String,
+        pub labels: Vec<String>,
+        pub experimental_build: bool,
+        pub server_version: String,
+        pub runtimes: BTreeMap<String, RuntimePath>,
+        pub default_runtime: String,
+        pub swarm: SwarmInfo,
+        pub live_restore_enabled: bool,
+        pub isolation: String,
+        pub init_binary: String,
+        #[serde(rename = "ContainerdCommit")]
+        pub containerd_commit: Commit,
+        pub runc_commit: Commit,
+        pub init_commit: Commit,
+        pub security_options: Vec<String>,
+        #[serde(rename = "CDISpecDirs")]
+        pub cdi_spec_dirs: Vec<String>,
+        pub warnings: Option<Vec<String>>,
+    }
+
+    pub struct Plugins {
+        pub volume: Vec<String>,
+        pub network: Vec<String>,
+        pub authorization: Option<Vec<String>>,
+        pub log: Vec<String>,
+    }
+
+    pub struct RegistryConfig {
+        pub index_configs: BTreeMap<String, IndexInfo>,
+        #[serde(rename = "InsecureRegistryCIDRs")]
+        pub insecure_registry_cidrs: Vec<String>,
+        pub mirrors: Option<Vec<String>>,
+    }
+
+    pub struct IndexInfo {
+        pub mirrors: Vec<String>,
+        pub name: String,
+        pub official: bool,
+        pub secure: bool,
+    }
+
+    pub struct RuntimePath {
+        #[serde(rename = "path")]
+        pub path: String,
+    }
+
+    pub struct SwarmInfo {
+        #[serde(rename = "NodeID")]
+        pub node_id: String,
+        pub node_addr: String,
+        pub local_node_state: String,
+        pub control_available: bool,
+        pub error: String,
+        pub remote_managers: Option<Vec<serde_json::Value>>,
+    }
+
+    pub struct Commit {
+        #[serde(rename = "ID")]
+        pub id: String,
+    }
+}

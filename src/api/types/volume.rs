@@ -1,0 +1,47 @@
+//! Volumes.
+
+use super::wire;
+use std::collections::BTreeMap;
+
+wire! {
+    /// One volume.
+    pub struct Volume {
+        /// RFC 3339, seconds.
+        pub created_at: String,
+        pub driver: String,
+        pub labels: Option<BTreeMap<String, String>>,
+        pub mountpoint: String,
+        pub name: String,
+        pub options: Option<BTreeMap<String, String>>,
+        pub scope: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub usage_data: Option<VolumeUsage>,
+    }
+
+    /// -1 where not counted.
+    pub struct VolumeUsage {
+        pub ref_count: i64,
+        pub size: i64,
+    }
+
+    /// The answer of `GET /volumes`.
+    pub struct VolumeList {
+        pub volumes: Vec<Volume>,
+        pub warnings: Option<Vec<String>>,
+    }
+
+    /// A body of `POST /volumes/create`.
+    pub struct VolumeCreate {
+        pub driver: String,
+        pub driver_opts: Option<BTreeMap<String, String>>,
+        pub labels: Option<BTreeMap<String, String>>,
+        /// Empty for an anonymous one.
+        pub name: String,
+    }
+
+    /// The answer of `POST /volumes/prune`.
+    pub struct VolumesPruned {
+        pub volumes_deleted: Option<Vec<String>>,
+        pub space_reclaimed: u64,
+    }
+}
