@@ -56,6 +56,11 @@ pub fn try_exclusive(path: &Path, byte: i64) -> Result<Option<Lock>> {
 }
 
 impl Lock {
+    /// The locked file.
+    pub fn file(&self) -> &File {
+        &self.0
+    }
+
     /// The locked file, to be handed to a child: the lock goes along with the descriptor.
     pub fn into_file(self) -> File {
         self.0

@@ -153,11 +153,17 @@ impl Store {
 
     /// Opens a lease. Call [`Lease::uses`] for each thing that must not be collected meanwhile.
     pub fn lease(&self) -> Result<Lease> {
-        let name = random_name()?;
-        let path = self.root.join("leases").join(&name);
-        let lock = locks::exclusive(&path, 0).map_err(|error| self.writable(error))?;
-        let file = OpenOptions::new().append(true).open(&path).with_context(|| format!("open {}", path.display()))?;
-        Ok(Lease { name, store: self.clone(), file, _lock: lock })
+        self.sweep()?;
+        loop {
+            let name = random_name()?;
+            let path = self.root.join("leases").join(&name);
+            let lock = locks::exclusive(&path, 0).map_err(|error| self.writable(error))?;
+            // A sweep between the making and the locking took the file away: then the lock protects nothing.
+            let Ok(file) = OpenOptions::new().append(true).open(&path) else { continue };
+            if same_file(&file, lock.file())? {
+                return Ok(Lease { name, store: self.clone(), file, _lock: lock });
+            }
+        }
     }
 
     /// Everything that live leases name, as the words given to [`Lease::uses`]. Call it with gc held exclusively.
@@ -235,6 +241,12 @@ impl Drop for Lease {
         let _ = remove(&self.store.root.join("tmp").join(&self.name));
         let _ = fs::remove_file(self.store.root.join("leases").join(&self.name));
     }
+}
+
+fn same_file(a: &File, b: &File) -> Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    let (a, b) = (a.metadata().context("look at a lease")?, b.metadata().context("look at a lease")?);
+    Ok(a.ino() == b.ino() && a.nlink() > 0)
 }
 
 /// Writes a file whole or not at all: temporary, rename, and (`durable`) fsync of the file before and of the
