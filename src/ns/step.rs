@@ -1,0 +1,132 @@
+//! One step of a plan: what the child between clone and exec does, as data. `walk.rs` does them.
+
+use crate::sys::process::Strings;
+use std::ffi::{CStr, CString};
+use std::fmt;
+
+/// What stands at a mount point, and so what is made there where nothing is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Kind {
+    Directory,
+    File,
+}
+
+/// A step. Paths of the container are relative to its root (no leading slash) and resolved inside it by the kernel;
+/// `slot` is the place among the descriptors that [`super::Prepared`] opened before the clone.
+#[derive(Debug)]
+pub enum Step {
+    /// The lock that says "a shim lives" must not live on in init.
+    CloseLock,
+    /// Enters a namespace of another container or process.
+    JoinNamespace { slot: usize, path: CString },
+    /// Enters all namespaces of the process that a pidfd names: what `exec` does.
+    JoinProcess { slot: usize, flags: i32 },
+    /// A session of its own; with a terminal it becomes the controlling one when stdio is set.
+    NewSession,
+    /// Nothing that is mounted here shows outside, and the other way round.
+    PrivateMounts,
+    /// The container's root file system, mounted detached before the clone, comes into this mount namespace.
+    AttachRoot { at: CString },
+    /// A new file system, mounted here because it belongs to a namespace of this process (proc, sysfs, mqueue, cgroup2).
+    NewMount { kind: CString, config: Vec<(CString, Option<CString>)>, attributes: u64, target: CString },
+    /// A detached mount of `slot`: bind mounts, tmpfs, devpts.
+    Attach { slot: usize, target: CString, kind: Kind },
+    MakeNode { path: CString, mode: u32, device: u64, uid: u32, gid: u32 },
+    MakeSymlink { path: CString, target: CString },
+    /// /dev/console is the terminal.
+    Console { slot: usize, target: CString },
+    /// Hidden: /dev/null over a file, an empty read-only tmpfs over a directory. A missing path is hidden already.
+    Mask { path: CString },
+    ReadonlyPath { path: CString },
+    ReadonlyRoot,
+    /// The container's root becomes `/`, the host's is let go.
+    Pivot,
+    Hostname(CString),
+    Domainname(CString),
+    /// Written through the descriptor of our own proc mount, so that no path of the image can redirect it.
+    Sysctl { path: CString, value: CString },
+    /// Waits until the parent has done its part: cgroup, limits, network.
+    WaitForGo,
+    /// Descriptors 0, 1 and 2; pipes are given to the user so that /dev/stdout opens.
+    Stdio { terminal: bool, owner: u32 },
+    /// Nothing of ours but the report pipe is open from here on.
+    CloseDescriptors,
+    /// Only now, when no descriptor leads outside: a working directory such as /proc/self/fd/7 finds nothing.
+    ChangeDirectory { path: CString },
+    Umask(u32),
+    /// Drops from the bounding set all that is not in it.
+    Bounding(u64),
+    /// Permitted capabilities outlive the change of user.
+    KeepCapabilities,
+    Groups(Vec<u32>),
+    Gid(u32),
+    Uid(u32),
+    Capabilities { effective: u64, permitted: u64, inheritable: u64 },
+    Ambient(u64),
+    /// Killed when the shim is; after the last credential change, which would clear it.
+    DeathSignal,
+    NoNewPrivileges,
+    /// Next to last: what comes before need not be allowed by it.
+    Seccomp { program: Vec<libc::sock_filter>, flags: u64 },
+    /// From here a child goes on, and this process does PID 1's duties: reap, and forward signals.
+    Init,
+    Exec(Exec),
+}
+
+/// The candidates of PATH in order, and what they get.
+pub struct Exec {
+    pub name: CString,
+    pub paths: Vec<CString>,
+    pub args: Strings,
+    pub env: Strings,
+}
+
+impl fmt::Debug for Exec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exec").field("name", &self.name).field("paths", &self.paths).finish()
+    }
+}
+
+impl fmt::Display for Step {
+    /// What was being done, for `starting web: mount proc on /proc: permission denied`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = |path: &CStr| path.to_string_lossy().into_owned();
+        match self {
+            Step::CloseLock => write!(f, "close the lock"),
+            Step::JoinNamespace { path, .. } => write!(f, "join namespace {}", text(path)),
+            Step::JoinProcess { .. } => write!(f, "join the container's namespaces"),
+            Step::NewSession => write!(f, "make a session"),
+            Step::PrivateMounts => write!(f, "make mounts private"),
+            Step::AttachRoot { at } => write!(f, "mount the root file system on {}", text(at)),
+            Step::NewMount { kind, target, .. } => write!(f, "mount {} on /{}", text(kind), text(target)),
+            Step::Attach { target, .. } => write!(f, "mount on /{}", text(target)),
+            Step::MakeNode { path, .. } => write!(f, "make device /{}", text(path)),
+            Step::MakeSymlink { path, .. } => write!(f, "make symbolic link /{}", text(path)),
+            Step::Console { .. } => write!(f, "mount /dev/console"),
+            Step::Mask { path } => write!(f, "mask /{}", text(path)),
+            Step::ReadonlyPath { path } => write!(f, "make /{} read-only", text(path)),
+            Step::ReadonlyRoot => write!(f, "make the root read-only"),
+            Step::Pivot => write!(f, "pivot into the root"),
+            Step::Hostname(name) => write!(f, "set host name {}", text(name)),
+            Step::Domainname(name) => write!(f, "set domain name {}", text(name)),
+            Step::Sysctl { path, .. } => write!(f, "set sysctl {}", text(path)),
+            Step::WaitForGo => write!(f, "wait for the parent"),
+            Step::Stdio { .. } => write!(f, "set up stdio"),
+            Step::CloseDescriptors => write!(f, "close descriptors"),
+            Step::ChangeDirectory { path } => write!(f, "change to working directory {}", text(path)),
+            Step::Umask(mask) => write!(f, "set umask {mask:o}"),
+            Step::Bounding(_) => write!(f, "drop capabilities from the bounding set"),
+            Step::KeepCapabilities => write!(f, "keep capabilities"),
+            Step::Groups(_) => write!(f, "set groups"),
+            Step::Gid(gid) => write!(f, "set gid {gid}"),
+            Step::Uid(uid) => write!(f, "set uid {uid}"),
+            Step::Capabilities { .. } => write!(f, "set capabilities"),
+            Step::Ambient(_) => write!(f, "raise ambient capabilities"),
+            Step::DeathSignal => write!(f, "set the parent-death signal"),
+            Step::NoNewPrivileges => write!(f, "set no_new_privs"),
+            Step::Seccomp { .. } => write!(f, "load the seccomp filter"),
+            Step::Init => write!(f, "start init"),
+            Step::Exec(exec) => write!(f, "exec: {:?}", text(&exec.name)),
+        }
+    }
+}

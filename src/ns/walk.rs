@@ -1,0 +1,371 @@
+//! The child between clone and exec: walks the steps of a plan. Each is one or a few system calls and allocates
+//! nothing; the first that fails is reported as `(step, errno)`, and the child is gone.
+
+use super::step::{Exec, Kind, Step};
+use super::{Prepared, init};
+use crate::sys::mount::{self, MOUNT_ATTR_RDONLY, MountAttr, OPEN_TREE_CLONE};
+use crate::sys::{self, file, process};
+use nix::errno::Errno;
+use std::ffi::CStr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+type Done = Result<(), Errno>;
+
+/// Exit code of a child that has reported why it could not go on; nobody reads it.
+const REPORTED: i32 = 125;
+
+/// What later steps need of earlier ones. Descriptors only, so nothing here is on the heap.
+#[derive(Default)]
+struct Made {
+    /// Our own proc, through which sysctls are written.
+    proc: Option<OwnedFd>,
+    null_used: bool,
+    empty_used: bool,
+}
+
+/// Walks all steps; does not come back.
+pub fn walk(steps: &[Step], prepared: &Prepared) -> ! {
+    let mut made = Made::default();
+    for (number, step) in steps.iter().enumerate() {
+        if let Err(errno) = take(step, prepared, &mut made) {
+            let mut message = [0; 8];
+            message[..4].copy_from_slice(&(number as u32).to_ne_bytes());
+            message[4..].copy_from_slice(&(errno as i32).to_ne_bytes());
+            let _ = nix::unistd::write(&prepared.report, &message);
+            process::exit_now(REPORTED);
+        }
+    }
+    process::exit_now(REPORTED)
+}
+
+fn take(step: &Step, prepared: &Prepared, made: &mut Made) -> Done {
+    let root = || prepared.root.as_ref().map(|root| root.as_fd()).ok_or(Errno::EBADF);
+    match step {
+        Step::CloseLock => {
+            if let Some(lock) = prepared.lock {
+                nix::unistd::close(lock)?;
+            }
+            Ok(())
+        }
+        Step::JoinNamespace { slot, .. } => {
+            Ok(nix::sched::setns(prepared.slot(*slot)?, nix::sched::CloneFlags::empty())?)
+        }
+        Step::JoinProcess { slot, flags } => {
+            Ok(nix::sched::setns(prepared.slot(*slot)?, nix::sched::CloneFlags::from_bits_retain(*flags))?)
+        }
+        Step::NewSession => Ok(nix::unistd::setsid().map(drop)?),
+        Step::PrivateMounts => {
+            let flags = nix::mount::MsFlags::MS_REC | nix::mount::MsFlags::MS_PRIVATE;
+            Ok(nix::mount::mount(None::<&CStr>, c"/", None::<&CStr>, flags, None::<&CStr>)?)
+        }
+        Step::AttachRoot { at } => {
+            let root = root()?;
+            mount::move_mount(root, cwd(), at).map_err(errno)?;
+            Ok(nix::unistd::fchdir(root)?)
+        }
+        Step::NewMount { kind, config, attributes, target } => {
+            let fs = new_mount(kind, config, *attributes)?;
+            // proc and sysfs must stand where their names say: a link in the image would make them decoys.
+            let fixed = kind.as_c_str() == c"proc" || kind.as_c_str() == c"sysfs";
+            let place = place(root()?, target, Kind::Directory, if fixed { libc::RESOLVE_NO_SYMLINKS } else { 0 })?;
+            mount::move_mount(fs.as_fd(), place.as_fd(), c"").map_err(errno)?;
+            if kind.as_c_str() == c"proc" {
+                made.proc = Some(fs);
+            }
+            Ok(())
+        }
+        Step::Attach { slot, target, kind } => {
+            let place = place(root()?, target, *kind, 0)?;
+            mount::move_mount(prepared.slot(*slot)?, place.as_fd(), c"").map_err(errno)
+        }
+        Step::MakeNode { path, mode, device, uid, gid } => make_node(root()?, path, *mode, *device, *uid, *gid),
+        Step::MakeSymlink { path, target } => with_parent(path, |dir, leaf| {
+            let dir = place(root()?, dir, Kind::Directory, 0)?;
+            match nix::unistd::symlinkat(target.as_c_str(), &dir, leaf) {
+                Err(Errno::EEXIST) => Ok(()),
+                other => other,
+            }
+        }),
+        Step::Console { slot, target } => {
+            let place = place(root()?, target, Kind::File, 0)?;
+            let tty = mount::open_tree(prepared.slot(*slot)?, c"0", OPEN_TREE_CLONE).map_err(errno)?;
+            mount::move_mount(tty.as_fd(), place.as_fd(), c"").map_err(errno)
+        }
+        Step::Mask { path } => mask(root()?, path, prepared, made),
+        Step::ReadonlyPath { path } => {
+            let place = match find(root()?, path, 0) {
+                Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
+                other => other?,
+            };
+            let flags = OPEN_TREE_CLONE | mount::AT_RECURSIVE | libc::AT_EMPTY_PATH as u32;
+            let copy = mount::open_tree(place.as_fd(), c"", flags).map_err(errno)?;
+            let attr = MountAttr { attr_set: MOUNT_ATTR_RDONLY, ..MountAttr::default() };
+            mount::mount_setattr(copy.as_fd(), true, &attr).map_err(errno)?;
+            mount::move_mount(copy.as_fd(), place.as_fd(), c"").map_err(errno)
+        }
+        Step::ReadonlyRoot => {
+            let attr = MountAttr { attr_set: MOUNT_ATTR_RDONLY, ..MountAttr::default() };
+            mount::mount_setattr(root()?, false, &attr).map_err(errno)
+        }
+        Step::Pivot => pivot(root()?),
+        Step::Hostname(name) => set_name(name, libc::SYS_sethostname),
+        Step::Domainname(name) => set_name(name, libc::SYS_setdomainname),
+        Step::Sysctl { path, value } => {
+            let proc = made.proc.as_ref().ok_or(Errno::ENOENT)?;
+            let resolve = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_XDEV | libc::RESOLVE_NO_SYMLINKS;
+            let file = file::openat2(proc.as_fd(), path, libc::O_WRONLY, 0, resolve).map_err(errno)?;
+            nix::unistd::write(&file, value.to_bytes()).map(drop)
+        }
+        Step::WaitForGo => {
+            let mut byte = [0; 1];
+            // Nothing to read: the parent has gone, and with it the wish for this container.
+            if nix::unistd::read(&prepared.go, &mut byte)? == 1 { Ok(()) } else { Err(Errno::ECANCELED) }
+        }
+        Step::Stdio { terminal, owner } => stdio(prepared, *terminal, *owner),
+        Step::CloseDescriptors => {
+            // Close-on-exec is not enough: steps after this one open paths that the image chose.
+            let (go, report) = (prepared.go.as_raw_fd(), prepared.report.as_raw_fd());
+            let (low, high) = (go.min(report), go.max(report));
+            close_between(3, low - 1)?;
+            close_between(low + 1, high - 1)?;
+            close_between(high + 1, i32::MAX)
+        }
+        Step::ChangeDirectory { path } => change_directory(path),
+        Step::Umask(mask) => {
+            nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(*mask));
+            Ok(())
+        }
+        Step::Bounding(keep) => {
+            for cap in (0..64).filter(|cap| keep & (1 << cap) == 0) {
+                match process::prctl(libc::PR_CAPBSET_DROP, cap, 0).map_err(errno) {
+                    // Beyond the last capability of this kernel.
+                    Err(Errno::EINVAL) => break,
+                    other => other?,
+                };
+            }
+            Ok(())
+        }
+        Step::KeepCapabilities => process::prctl(libc::PR_SET_KEEPCAPS, 1, 0).map(drop).map_err(errno),
+        Step::Groups(groups) => process::setgroups(groups).map_err(errno),
+        Step::Gid(gid) => process::setresgid(*gid).map_err(errno),
+        Step::Uid(uid) => process::setresuid(*uid).map_err(errno),
+        Step::Capabilities { effective, permitted, inheritable } => {
+            process::capset(*effective, *permitted, *inheritable).map_err(errno)
+        }
+        Step::Ambient(set) => {
+            for cap in (0..64).filter(|cap| set & (1 << cap) != 0) {
+                process::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE as u64, cap).map_err(errno)?;
+            }
+            Ok(())
+        }
+        Step::DeathSignal => {
+            process::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64, 0).map_err(errno)?;
+            // From inside a pid namespace getppid() says 0 for a living parent and a dead one alike; the other end
+            // of the pipe, which the parent keeps until we have executed, tells them apart.
+            let mut poll = [nix::poll::PollFd::new(prepared.go.as_fd(), nix::poll::PollFlags::POLLIN)];
+            nix::poll::poll(&mut poll, 0u8)?;
+            let gone = poll[0].revents().is_some_and(|events| events.contains(nix::poll::PollFlags::POLLHUP));
+            if gone { Err(Errno::ECANCELED) } else { Ok(()) }
+        }
+        Step::NoNewPrivileges => process::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0).map(drop).map_err(errno),
+        Step::Seccomp { program, flags } => process::seccomp_filter(program, *flags).map_err(errno),
+        Step::Init => init::stand_by(prepared),
+        Step::Exec(exec) => execute(exec),
+    }
+}
+
+fn errno(error: std::io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
+}
+
+fn cwd() -> BorrowedFd<'static> {
+    nix::fcntl::AT_FDCWD
+}
+
+fn new_mount(
+    kind: &CStr,
+    config: &[(std::ffi::CString, Option<std::ffi::CString>)],
+    attributes: u64,
+) -> Result<OwnedFd, Errno> {
+    let context = mount::fsopen(kind).map_err(errno)?;
+    for (key, value) in config {
+        match value {
+            Some(value) => mount::fsconfig_string(context.as_fd(), key, value),
+            None => mount::fsconfig_flag(context.as_fd(), key),
+        }
+        .map_err(errno)?;
+    }
+    mount::fsconfig_create(context.as_fd()).map_err(errno)?;
+    mount::fsmount(context.as_fd(), attributes).map_err(errno)
+}
+
+/// Opens an existing path inside the root.
+fn find(root: BorrowedFd, path: &CStr, resolve: u64) -> Result<OwnedFd, Errno> {
+    if path.is_empty() {
+        return file::openat2(root, c".", libc::O_PATH, 0, 0).map_err(errno);
+    }
+    let resolve = resolve | libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS;
+    file::openat2(root, path, libc::O_PATH, 0, resolve).map_err(errno)
+}
+
+/// Opens the path inside the root, making what is missing: directories, and at the end what `kind` says.
+fn place(root: BorrowedFd, path: &CStr, kind: Kind, resolve: u64) -> Result<OwnedFd, Errno> {
+    match find(root, path, resolve) {
+        Err(Errno::ENOENT) => {}
+        other => return other,
+    }
+    let bytes = path.to_bytes();
+    let mut prefix = [0u8; libc::PATH_MAX as usize];
+    if bytes.len() >= prefix.len() {
+        return Err(Errno::ENAMETOOLONG);
+    }
+    let mut parent = find(root, c"", 0)?;
+    let mut start = 0;
+    while start < bytes.len() {
+        let end = bytes[start..].iter().position(|byte| *byte == b'/').map_or(bytes.len(), |at| start + at);
+        if end == start {
+            start += 1;
+            continue;
+        }
+        prefix[..end].copy_from_slice(&bytes[..end]);
+        prefix[end] = 0;
+        let whole = cstr(&prefix[..=end])?;
+        let found = match find(root, whole, resolve) {
+            Err(Errno::ENOENT) => {
+                let leaf = cstr(&prefix[start..=end])?;
+                if end == bytes.len() && kind == Kind::File {
+                    use nix::fcntl::OFlag;
+                    let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC | OFlag::O_WRONLY;
+                    nix::fcntl::openat(&parent, leaf, flags, nix::sys::stat::Mode::from_bits_truncate(0o755)).map(drop)?;
+                } else {
+                    nix::sys::stat::mkdirat(&parent, leaf, nix::sys::stat::Mode::from_bits_truncate(0o755))?;
+                }
+                find(root, whole, resolve)?
+            }
+            other => other?,
+        };
+        parent = found;
+        start = end + 1;
+    }
+    Ok(parent)
+}
+
+fn cstr(bytes: &[u8]) -> Result<&CStr, Errno> {
+    CStr::from_bytes_with_nul(bytes).map_err(|_| Errno::EINVAL)
+}
+
+/// Calls `act` with the directory and the last component of a path.
+fn with_parent(path: &CStr, act: impl FnOnce(&CStr, &CStr) -> Done) -> Done {
+    let bytes = path.to_bytes_with_nul();
+    match bytes.iter().rposition(|byte| *byte == b'/') {
+        None => act(c"", path),
+        Some(at) => {
+            let mut dir = [0u8; libc::PATH_MAX as usize];
+            dir.get_mut(..at).ok_or(Errno::ENAMETOOLONG)?.copy_from_slice(&bytes[..at]);
+            act(cstr(&dir[..=at])?, cstr(&bytes[at + 1..])?)
+        }
+    }
+}
+
+fn make_node(root: BorrowedFd, path: &CStr, mode: u32, device: u64, uid: u32, gid: u32) -> Done {
+    use nix::sys::stat::{FchmodatFlags, Mode, SFlag};
+    with_parent(path, |dir, leaf| {
+        let dir = place(root, dir, Kind::Directory, 0)?;
+        let (kind, mode) = (SFlag::from_bits_truncate(mode), Mode::from_bits_truncate(mode));
+        match nix::sys::stat::mknodat(&dir, leaf, kind, mode, device) {
+            // --device of what is there already: the new one replaces it.
+            Err(Errno::EEXIST) => {
+                nix::unistd::unlinkat(&dir, leaf, nix::unistd::UnlinkatFlags::NoRemoveDir)?;
+                nix::sys::stat::mknodat(&dir, leaf, kind, mode, device)?;
+            }
+            other => other?,
+        }
+        nix::sys::stat::fchmodat(&dir, leaf, mode, FchmodatFlags::FollowSymlink)?;
+        let (uid, gid) = (nix::unistd::Uid::from_raw(uid), nix::unistd::Gid::from_raw(gid));
+        nix::unistd::fchownat(&dir, leaf, Some(uid), Some(gid), nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW)
+    })
+}
+
+/// The first masked path takes the prepared mount itself, which is then in this namespace and can be cloned.
+fn mask(root: BorrowedFd, path: &CStr, prepared: &Prepared, made: &mut Made) -> Done {
+    let place = match find(root, path, 0) {
+        Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
+        other => other?,
+    };
+    let stat = nix::sys::stat::fstat(&place)?;
+    let directory = stat.st_mode & libc::S_IFMT == libc::S_IFDIR;
+    let (cover, used) = match directory {
+        true => (&prepared.empty, &mut made.empty_used),
+        false => (&prepared.null, &mut made.null_used),
+    };
+    let cover = cover.as_ref().ok_or(Errno::EBADF)?.as_fd();
+    if std::mem::replace(used, true) {
+        let copy = mount::open_tree(cover, c"", OPEN_TREE_CLONE | libc::AT_EMPTY_PATH as u32).map_err(errno)?;
+        return mount::move_mount(copy.as_fd(), place.as_fd(), c"").map_err(errno);
+    }
+    mount::move_mount(cover, place.as_fd(), c"").map_err(errno)
+}
+
+fn pivot(root: BorrowedFd) -> Done {
+    nix::unistd::fchdir(root)?;
+    match mount::pivot_root(c".", c".").map_err(errno) {
+        Ok(()) => nix::mount::umount2(c".", nix::mount::MntFlags::MNT_DETACH)?,
+        // On a ramfs root (an initramfs) there is nothing to pivot away from: the new root moves over the old one.
+        Err(Errno::EINVAL) => {
+            nix::mount::mount(Some(c"."), c"/", None::<&CStr>, nix::mount::MsFlags::MS_MOVE, None::<&CStr>)?;
+            nix::unistd::chroot(c".")?;
+        }
+        Err(errno) => return Err(errno),
+    }
+    nix::unistd::chdir(c"/")
+}
+
+fn set_name(name: &CStr, call: libc::c_long) -> Done {
+    sys::process::set_uts_name(call, name.to_bytes()).map_err(errno)
+}
+
+fn stdio(prepared: &Prepared, terminal: bool, owner: u32) -> Done {
+    for (number, fd) in prepared.stdio.iter().enumerate() {
+        process::dup_to(fd.as_fd(), number as i32).map_err(errno)?;
+        let kind = nix::sys::stat::fstat(fd)?.st_mode & libc::S_IFMT;
+        if kind == libc::S_IFIFO || terminal {
+            nix::unistd::fchown(fd, Some(nix::unistd::Uid::from_raw(owner)), None)?;
+        }
+    }
+    if terminal {
+        process::set_controlling_terminal(nix::unistd::stdin_fd()).map_err(errno)?;
+    }
+    Ok(())
+}
+
+fn close_between(first: i32, last: i32) -> Done {
+    if first > last {
+        return Ok(());
+    }
+    process::close_range(first, last).map_err(errno)
+}
+
+fn change_directory(path: &CStr) -> Done {
+    nix::unistd::chdir(path)?;
+    // The kernel writes "(unreachable)…" where the directory is not below our root: then it is the host's.
+    let mut buffer = [0u8; libc::PATH_MAX as usize];
+    let length = process::getcwd(&mut buffer).map_err(errno)?;
+    if length > 0 && buffer[0] == b'/' { Ok(()) } else { Err(Errno::ENOENT) }
+}
+
+fn execute(exec: &Exec) -> Done {
+    let mut worst = Errno::ENOENT;
+    for path in &exec.paths {
+        match errno(process::execve(path, &exec.args, &exec.env)) {
+            Errno::ENOENT | Errno::ENOTDIR => {}
+            // The next in PATH may do; if none does, this is the better reason.
+            Errno::EACCES => {
+                let directory = nix::sys::stat::stat(path.as_c_str())
+                    .is_ok_and(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFDIR);
+                worst = if directory { Errno::EISDIR } else { Errno::EACCES };
+            }
+            other => return Err(other),
+        }
+    }
+    Err(worst)
+}
