@@ -1,6 +1,8 @@
 //! The verbs on containers, images and volumes, on an on-disk store that many processes share.
 
 pub mod locks;
+pub mod record;
 pub mod store;
 
+pub use record::Record;
 pub use store::Store;

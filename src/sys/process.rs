@@ -168,3 +168,33 @@ pub fn setresuid(uid: u32) -> io::Result<()> {
     // SAFETY: integers only.
     check(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) }).map(drop)
 }
+
+/// Gives `fd` the number `number` too, without close-on-exec.
+pub fn dup_to(fd: BorrowedFd, number: RawFd) -> io::Result<()> {
+    // SAFETY: integers only; whoever owns `number` has asked for it to be replaced.
+    check(unsafe { libc::syscall(libc::SYS_dup3, fd.as_raw_fd(), number, 0) }).map(drop)
+}
+
+/// `close_range(2)`, both ends included.
+pub fn close_range(first: RawFd, last: RawFd) -> io::Result<()> {
+    // SAFETY: called by a child that owns nothing of what it closes and will not touch it again.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first as u32, last as u32, 0u32) }).map(drop)
+}
+
+/// `sethostname(2)` or `setdomainname(2)`, by its number.
+pub fn set_uts_name(call: libc::c_long, name: &[u8]) -> io::Result<()> {
+    // SAFETY: both calls take a pointer and a length.
+    check(unsafe { libc::syscall(call, name.as_ptr(), name.len()) }).map(drop)
+}
+
+/// Makes the terminal the controlling one of this session (ioctl TIOCSCTTY).
+pub fn set_controlling_terminal(fd: RawFd) -> io::Result<()> {
+    // SAFETY: the ioctl takes an integer.
+    check(unsafe { libc::ioctl(fd, libc::TIOCSCTTY as _, 0) } as _).map(drop)
+}
+
+/// `getcwd(2)` into `buffer`; the length with its NUL. Unlike the C library's, it gives "(unreachable)…" as it is.
+pub fn getcwd(buffer: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: the buffer is valid for its length.
+    check(unsafe { libc::syscall(libc::SYS_getcwd, buffer.as_mut_ptr(), buffer.len()) }).map(|length| length as usize)
+}

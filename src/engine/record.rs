@@ -1,0 +1,202 @@
+//! A container's record: one file that says what it is and how it last ended. Whether it lives is asked of its locks.
+
+use super::locks::{self, Held, byte};
+use super::store::{self, Store};
+use crate::api::Refusal;
+use crate::api::types::{ContainerConfig, EndpointSettings, HostConfig, MountPoint, NEVER};
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::path::PathBuf;
+
+/// The version of record that this program writes; a newer one is refused by name.
+pub const VERSION: u32 = 1;
+
+/// What create settled. Written at create, at start and at the end, and by rename and update.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Record {
+    pub version: u32,
+    /// 64 hex digits.
+    pub id: String,
+    /// Without a leading slash.
+    pub name: String,
+    /// RFC 3339, nanoseconds.
+    pub created: String,
+    /// The executable and its arguments: entrypoint and command joined.
+    pub path: String,
+    pub args: Vec<String>,
+    /// `sha256:…` of the image's config.
+    pub image: String,
+    /// Platform of the image, `linux` or `linux/arm64/v8`.
+    pub platform: String,
+    /// Directories under layers/, top first.
+    pub layers: Vec<String>,
+    /// What was asked for, with what the image adds.
+    pub config: ContainerConfig,
+    pub host_config: HostConfig,
+    pub networks: BTreeMap<String, EndpointSettings>,
+    pub mounts: Vec<Mounted>,
+    pub ended: Ended,
+}
+
+/// A mount as create settled it: what inspect shows, and what it does not.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Mounted {
+    pub point: MountPoint,
+    /// Of a volume: the part of it that is mounted.
+    pub subpath: String,
+    /// Of a bind: what is mounted below the source stays outside.
+    pub non_recursive: bool,
+    /// Of a read-only bind: what is mounted below stays writable.
+    pub read_only_non_recursive: bool,
+    /// Of a tmpfs: its mount options, comma-separated.
+    pub options: String,
+    /// The volume was made for this container, and `rm -v` and `--rm` remove it.
+    pub anonymous: bool,
+    /// The image's content is not copied into a new volume.
+    pub no_copy: bool,
+}
+
+/// How it was last started and how that ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Ended {
+    /// RFC 3339, or [`NEVER`].
+    pub started_at: String,
+    pub finished_at: String,
+    /// The boot in which it was started.
+    pub boot: String,
+    pub exit_code: i32,
+    /// Why it did not start.
+    pub error: String,
+    pub oom_killed: bool,
+    pub restart_count: i64,
+    /// By stop or kill: a restart policy leaves it alone.
+    pub stopped_by_hand: bool,
+}
+
+impl Default for Ended {
+    fn default() -> Ended {
+        Ended {
+            started_at: NEVER.to_owned(),
+            finished_at: NEVER.to_owned(),
+            boot: String::new(),
+            exit_code: 0,
+            error: String::new(),
+            oom_killed: false,
+            restart_count: 0,
+            stopped_by_hand: false,
+        }
+    }
+}
+
+impl Ended {
+    /// Started, and no end is on record: it runs, or whoever should have written the end was killed.
+    pub fn open(&self) -> bool {
+        !self.boot.is_empty()
+    }
+}
+
+/// What lives of a container, in the run directory: written by its shim, gone with the boot.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Live {
+    /// Of init, as the host sees it. It is init's as long as the lock's INIT byte is held.
+    pub pid: i32,
+    pub shim: i32,
+    /// The cgroup of the container's processes, below the cgroup2 mount; empty where there is none.
+    pub cgroup: String,
+}
+
+/// Where a container's record lies: with `--rm` it need not outlive the boot, and costs no fsync.
+fn path(store: &Store, id: &str, auto_remove: bool) -> PathBuf {
+    let dir = if auto_remove { store.live(id) } else { store.container(id) };
+    dir.join("record.json")
+}
+
+impl Record {
+    pub fn path(&self, store: &Store) -> PathBuf {
+        path(store, &self.id, self.host_config.auto_remove)
+    }
+
+    /// Reads a container's record; `None` where there is none.
+    pub fn load(store: &Store, id: &str) -> Result<Option<Record>> {
+        for auto_remove in [false, true] {
+            let path = path(store, id, auto_remove);
+            let text = match std::fs::read(&path) {
+                Ok(text) => text,
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
+            };
+            let record: Record = serde_json::from_slice(&text).with_context(|| format!("read {}", path.display()))?;
+            if record.version > VERSION {
+                bail!("{} was written by a newer dhow (version {})", path.display(), record.version);
+            }
+            return Ok(Some(record));
+        }
+        Ok(None)
+    }
+
+    /// Writes the record, durably unless it lives in the run directory.
+    pub fn save(&self, store: &Store) -> Result<()> {
+        let bytes = serde_json::to_vec(self).context("encode a container's record")?;
+        store::write_file(&self.path(store), &bytes, !self.host_config.auto_remove)
+    }
+
+    /// Reads, changes and writes a record under its lock; nothing is written where nothing changed.
+    pub fn update(store: &Store, id: &str, change: impl FnOnce(&mut Record) -> Result<()>) -> Result<Record> {
+        store::make_dirs(&store.live(id), 0o711)?;
+        let _lock = locks::exclusive(&store.live(id).join("lock"), byte::RECORD)?;
+        let mut record =
+            Record::load(store, id)?.ok_or_else(|| Refusal::NotFound(format!("No such container: {id}")))?;
+        let before = record.clone();
+        change(&mut record)?;
+        if record != before {
+            record.save(store)?;
+        }
+        Ok(record)
+    }
+
+    /// Directories of the layers, top first.
+    pub fn lower_dirs(&self, store: &Store) -> Vec<PathBuf> {
+        self.layers.iter().map(|id| store.layer(id).join("fs")).collect()
+    }
+
+    /// The entrypoint and its arguments.
+    pub fn argv(&self) -> Vec<String> {
+        std::iter::once(self.path.clone()).chain(self.args.iter().cloned()).collect()
+    }
+
+    pub fn log_path(&self, store: &Store) -> PathBuf {
+        store.container(&self.id).join(format!("{}-json.log", self.id))
+    }
+}
+
+/// The ids of all containers: those with a directory in the store.
+pub fn ids(store: &Store) -> Result<Vec<String>> {
+    store::read_dir(&store.containers())
+}
+
+impl Live {
+    pub fn load(store: &Store, id: &str) -> Result<Live> {
+        let path = store.live(id).join("live.json");
+        match std::fs::read(&path) {
+            Ok(text) => serde_json::from_slice(&text).with_context(|| format!("read {}", path.display())),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Live::default()),
+            Err(error) => Err(error).with_context(|| format!("read {}", path.display())),
+        }
+    }
+
+    pub fn save(&self, store: &Store, id: &str) -> Result<()> {
+        let bytes = serde_json::to_vec(self).context("encode what lives of a container")?;
+        store::write_file(&store.live(id).join("live.json"), &bytes, false)
+    }
+}
+
+/// Who holds the locks of a container.
+pub fn held(store: &Store, id: &str) -> Result<Held> {
+    Held::of(&store.live(id).join("lock"))
+}
