@@ -1,0 +1,625 @@
+//! Go's text/template, in the forms that people use with `--format`, walked over JSON data.
+
+use super::functions;
+use super::parse::{self, Command, Operand, Piece, Pipe, Place, What};
+use super::value::{self, Found, Node, Shape, Value, Zero};
+use anyhow::{Result, anyhow};
+use std::borrow::Cow;
+use std::ops::ControlFlow;
+
+/// A template that was read without an error.
+pub struct Template {
+    text: String,
+    pieces: Vec<Piece>,
+}
+
+/// Prints `value` through `template`. For one template and many values see [`Template::parse`].
+///
+/// Errors: Docker's words, `template parsing error: template: :1:2: executing "" at <.Nope>: map has no entry for
+/// key "Nope"`.
+pub fn render(template: &str, value: &impl serde::Serialize) -> Result<String> {
+    Template::parse(template)?.execute(value)
+}
+
+impl Template {
+    /// Reads a template. Errors name the construct that is wrong or not supported.
+    pub fn parse(text: &str) -> Result<Template> {
+        let pieces = parse::parse(text).map_err(|message| anyhow!("template parsing error: {message}"))?;
+        Ok(Template { text: text.into(), pieces })
+    }
+
+    /// Prints a value as `inspect` does, with no line end added.
+    pub fn execute(&self, value: &impl serde::Serialize) -> Result<String> {
+        self.walk(&Node::of(value)?)
+    }
+
+    /// Prints a value whose Go types are settled.
+    pub fn walk(&self, data: &Node) -> Result<String> {
+        self.with_functions(data, false)
+    }
+
+    /// Prints a table's headers: all functions but `pad` leave their text alone.
+    pub fn walk_header(&self, data: &Node) -> Result<String> {
+        self.with_functions(data, true)
+    }
+
+    fn with_functions(&self, data: &Node, header: bool) -> Result<String> {
+        let data = Cow::Borrowed(data);
+        let mut walk = Walk { out: String::new(), variables: vec![("$".into(), data.clone())], header };
+        match walk.pieces(&self.pieces, &data) {
+            Ok(_) => Ok(walk.out),
+            Err(Fault { at, message }) => {
+                let before = &self.text[..at.offset.min(self.text.len())];
+                let line = 1 + before.matches('\n').count();
+                let column = before.len() - before.rfind('\n').map_or(0, |newline| newline + 1);
+                let text = at.text;
+                Err(anyhow!(
+                    "template parsing error: template: :{line}:{column}: executing \"\" at <{text}>: {message}"
+                ))
+            }
+        }
+    }
+}
+
+/// What went wrong, and where.
+struct Fault {
+    at: Place,
+    message: String,
+}
+
+impl Fault {
+    fn new(at: &Place, message: impl Into<String>) -> Fault {
+        Fault { at: at.clone(), message: message.into() }
+    }
+}
+
+/// What `{{break}}` and `{{continue}}` do to the list of pieces that they stand in.
+enum Leave {
+    Break,
+    Continue,
+}
+
+type Flow = Result<ControlFlow<Leave>, Fault>;
+
+struct Walk<'d> {
+    out: String,
+    variables: Vec<(String, Value<'d>)>,
+    header: bool,
+}
+
+impl<'d> Walk<'d> {
+    fn pieces(&mut self, pieces: &[Piece], dot: &Value<'d>) -> Flow {
+        for piece in pieces {
+            let scope = self.variables.len();
+            let flow = match piece {
+                Piece::Text(text) => {
+                    self.out.push_str(text);
+                    continue;
+                }
+                Piece::Print(pipe) => {
+                    let value = self.pipe(pipe, dot)?;
+                    if pipe.variables.is_empty() {
+                        value.print(&mut self.out, false);
+                    }
+                    continue;
+                }
+                Piece::If(pipe, body, otherwise) => {
+                    let value = self.pipe(pipe, dot)?;
+                    self.pieces(if value.truth() { body } else { otherwise }, dot)?
+                }
+                Piece::With(pipe, body, otherwise) => {
+                    let value = self.pipe(pipe, dot)?;
+                    if value.truth() { self.pieces(body, &value)? } else { self.pieces(otherwise, dot)? }
+                }
+                Piece::Range(pipe, body, otherwise) => self.range(pipe, body, otherwise, dot)?,
+                Piece::Break => ControlFlow::Break(Leave::Break),
+                Piece::Continue => ControlFlow::Break(Leave::Continue),
+            };
+            self.variables.truncate(scope);
+            if flow.is_break() {
+                return Ok(flow);
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn range(&mut self, pipe: &Pipe, body: &[Piece], otherwise: &[Piece], dot: &Value<'d>) -> Flow {
+        let over = self.commands(pipe, dot)?;
+        // The variables get a value at every turn.
+        let scope = self.variables.len();
+        if pipe.declares {
+            self.variables.extend(pipe.variables.iter().map(|name| (name.clone(), over.clone())));
+        }
+        let mut turns = 0_i128;
+        let mut turn = |walk: &mut Self, key: Value<'d>, item: Value<'d>| -> Flow {
+            turns += 1;
+            match pipe.variables.as_slice() {
+                [] => {}
+                [name] => walk.assign(name, item.clone()),
+                [first, second, ..] => {
+                    walk.assign(first, key);
+                    walk.assign(second, item.clone());
+                }
+            }
+            let inner = walk.variables.len();
+            let flow = walk.pieces(body, &item)?;
+            walk.variables.truncate(inner);
+            Ok(match flow {
+                ControlFlow::Break(Leave::Break) => ControlFlow::Break(Leave::Break),
+                _ => ControlFlow::Continue(()),
+            })
+        };
+        match over.as_ref() {
+            Node::List(items) => {
+                for index in 0..items.len() {
+                    let Some(item) = value::element(&over, index) else { break };
+                    if turn(self, Cow::Owned(Node::Int(index as i128)), item)?.is_break() {
+                        break;
+                    }
+                }
+            }
+            Node::Object(_, Shape::Map | Shape::Struct) => {
+                let keys: Vec<String> = over.sorted().into_iter().map(|(key, _)| key.to_string()).collect();
+                for key in keys {
+                    let (Found::Value(item) | Found::Absent(item)) = value::field(&over, &key) else { break };
+                    if turn(self, Cow::Owned(Node::Text(key)), item)?.is_break() {
+                        break;
+                    }
+                }
+            }
+            Node::Int(count) => {
+                for index in 0..*count {
+                    let index: Value = Cow::Owned(Node::Int(index));
+                    if turn(self, index.clone(), index)?.is_break() {
+                        break;
+                    }
+                }
+            }
+            Node::NoValue | Node::Nil(_) => {}
+            other => {
+                let at = Place { offset: pipe.at.offset, text: pipe.at.text.clone() };
+                let at = pipe.commands.last().map_or(at, |command| command.operands[0].at.clone());
+                return Err(Fault::new(&at, format!("range can't iterate over {}", other.text())));
+            }
+        }
+        self.variables.truncate(scope);
+        if turns == 0 {
+            return self.pieces(otherwise, dot);
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn assign(&mut self, name: &str, value: Value<'d>) {
+        if let Some((_, slot)) = self.variables.iter_mut().rev().find(|(known, _)| known == name) {
+            *slot = value;
+        }
+    }
+
+    fn pipe(&mut self, pipe: &Pipe, dot: &Value<'d>) -> Result<Value<'d>, Fault> {
+        let value = self.commands(pipe, dot)?;
+        for name in &pipe.variables {
+            if pipe.declares {
+                self.variables.push((name.clone(), value.clone()));
+            } else {
+                self.assign(name, value.clone());
+            }
+        }
+        Ok(value)
+    }
+
+    fn commands(&mut self, pipe: &Pipe, dot: &Value<'d>) -> Result<Value<'d>, Fault> {
+        let mut last = None;
+        for command in &pipe.commands {
+            last = Some(self.command(command, dot, last)?);
+        }
+        last.ok_or_else(|| Fault::new(&pipe.at, "empty command"))
+    }
+
+    /// One command; `piped` is what the command before it gave, and becomes the last argument.
+    fn command(&mut self, command: &Command, dot: &Value<'d>, piped: Option<Value<'d>>) -> Result<Value<'d>, Fault> {
+        let (first, arguments) =
+            command.operands.split_first().ok_or_else(|| Fault::new(&command.at, "empty command"))?;
+        match &first.what {
+            What::Function(name) => return self.call(name, command, first, arguments, dot, piped),
+            What::Field(names) if !arguments.is_empty() || piped.is_some() => {
+                return self.method(dot.clone(), names, first, arguments, dot, piped);
+            }
+            What::Variable(name, names) if !names.is_empty() && (!arguments.is_empty() || piped.is_some()) => {
+                let of = self.variable(name, &first.at)?;
+                return self.method(of, names, first, arguments, dot, piped);
+            }
+            What::Nil => return Err(Fault::new(&first.at, "nil is not a command")),
+            _ => {}
+        }
+        if !arguments.is_empty() || piped.is_some() {
+            return Err(Fault::new(&first.at, format!("can't give argument to non-function {}", first.at.text)));
+        }
+        self.operand(first, dot)
+    }
+
+    fn operand(&mut self, operand: &Operand, dot: &Value<'d>) -> Result<Value<'d>, Fault> {
+        Ok(match &operand.what {
+            What::Dot => dot.clone(),
+            What::Nil => Cow::Owned(Node::Nil(Zero::Untyped)),
+            What::Bool(value) => Cow::Owned(Node::Bool(*value)),
+            What::Int(value) => Cow::Owned(Node::Int(*value)),
+            What::Float(value) => Cow::Owned(Node::Float(*value)),
+            What::Text(text) => Cow::Owned(Node::Text(text.clone())),
+            What::Field(names) => fields(dot.clone(), names, &operand.at)?,
+            What::Variable(name, names) => fields(self.variable(name, &operand.at)?, names, &operand.at)?,
+            What::Function(name) => {
+                let empty = Command { operands: Vec::new(), at: operand.at.clone() };
+                self.call(name, &empty, operand, &[], dot, None)?
+            }
+            What::Pipe(pipe) => {
+                let scope = self.variables.len();
+                let value = self.pipe(pipe, dot)?;
+                self.variables.truncate(scope);
+                value
+            }
+            What::Chain(of, names) => {
+                let of = self.operand(of, dot)?;
+                fields(of, names, &operand.at)?
+            }
+        })
+    }
+
+    fn variable(&self, name: &str, at: &Place) -> Result<Value<'d>, Fault> {
+        match self.variables.iter().rev().find(|(known, _)| known == name) {
+            Some((_, value)) => Ok(value.clone()),
+            None => Err(Fault::new(at, format!("undefined variable: {name}"))),
+        }
+    }
+
+    /// A field with arguments: a row's method, as `.Label "x"`; everything else is no method.
+    fn method(
+        &mut self,
+        of: Value<'d>,
+        names: &[String],
+        operand: &Operand,
+        arguments: &[Operand],
+        dot: &Value<'d>,
+        piped: Option<Value<'d>>,
+    ) -> Result<Value<'d>, Fault> {
+        let at = &operand.at;
+        let Some((name, parents)) = names.split_last() else { return Err(Fault::new(at, "empty field")) };
+        let of = fields(of, parents, at)?;
+        let map = match (of.as_ref(), value::field(&of, name)) {
+            (Node::Object(_, Shape::Row(_)), Found::Value(map)) if map.is_method() => map,
+            (_, Found::Value(map)) if self.header && map.is_method() => map,
+            (_, Found::Nothing) => return fields(of, std::slice::from_ref(name), at),
+            _ => return Err(Fault::new(at, format!("{name} is not a method but has arguments"))),
+        };
+        let mut given = self.arguments(arguments, dot)?;
+        given.extend(piped);
+        match given.as_slice() {
+            [key] => match key.as_ref() {
+                Node::Text(key) if self.header => Ok(Cow::Owned(Node::Text(label_header(key)))),
+                Node::Text(key) => Ok(match value::field(&map, key) {
+                    Found::Value(found) if *found != Node::NoValue => found,
+                    _ => Cow::Owned(Node::Text(String::new())),
+                }),
+                other => {
+                    Err(Fault::new(at, format!("wrong type for value; expected string; got {}", other.type_name())))
+                }
+            },
+            given => Err(Fault::new(at, format!("wrong number of args for {name}: want 1 got {}", given.len()))),
+        }
+    }
+
+    fn arguments(&mut self, operands: &[Operand], dot: &Value<'d>) -> Result<Vec<Value<'d>>, Fault> {
+        operands.iter().map(|operand| self.operand(operand, dot)).collect()
+    }
+
+    fn call(
+        &mut self,
+        name: &str,
+        command: &Command,
+        function: &Operand,
+        operands: &[Operand],
+        dot: &Value<'d>,
+        piped: Option<Value<'d>>,
+    ) -> Result<Value<'d>, Fault> {
+        let count = operands.len() + usize::from(piped.is_some());
+        if let Some(message) = functions::wrong_count(name, count) {
+            return Err(Fault::new(&function.at, message));
+        }
+        if name == "and" || name == "or" {
+            // The first argument that decides is the last one looked at.
+            let mut last = None;
+            for operand in operands {
+                let value = self.operand(operand, dot)?;
+                if value.truth() == (name == "or") {
+                    return Ok(value);
+                }
+                last = Some(value);
+            }
+            return piped.or(last).ok_or_else(|| Fault::new(&function.at, "empty command"));
+        }
+        let mut arguments = self.arguments(operands, dot)?;
+        arguments.extend(piped);
+        if self.header && functions::HEADERS_KEEP.contains(&name) && !arguments.is_empty() {
+            return Ok(arguments.swap_remove(0));
+        }
+        functions::call(name, arguments).map_err(|fault| match fault {
+            functions::Fault::Argument(index, message) => {
+                let at = operands.get(index).map_or(&command.at, |operand| &operand.at);
+                Fault::new(at, message)
+            }
+            functions::Fault::Call(message) => Fault::new(&command.at, format!("error calling {name}: {message}")),
+        })
+    }
+}
+
+/// Follows fields down from a value.
+fn fields<'d>(of: Value<'d>, names: &[String], at: &Place) -> Result<Value<'d>, Fault> {
+    let mut value = of;
+    for (index, name) in names.iter().enumerate() {
+        let key = parse::quote(name);
+        value = match (value.as_ref(), value::field(&value, name)) {
+            (Node::Object(_, Shape::Row(_)), Found::Value(found)) if found.is_method() => {
+                return Err(Fault::new(at, format!("wrong number of args for {name}: want 1 got 0")));
+            }
+            (_, Found::Value(found)) => found,
+            (_, Found::Absent(found)) if index + 1 == names.len() => found,
+            (_, Found::Absent(_)) => return Err(Fault::new(at, format!("map has no entry for key {key}"))),
+            (Node::Object(_, Shape::Struct), Found::Nothing) => {
+                return Err(Fault::new(at, format!("map has no entry for key {key}")));
+            }
+            (Node::NoValue | Node::Nil(_), Found::Nothing) => {
+                return Err(Fault::new(at, format!("nil data; no entry for key {key}")));
+            }
+            (Node::Object(_, Shape::Row(row)), Found::Nothing) => {
+                return Err(Fault::new(at, format!("can't evaluate field {name} in type {row}")));
+            }
+            (_, Found::Nothing) => {
+                return Err(Fault::new(at, format!("can't evaluate field {name} in type interface {{}}")));
+            }
+        };
+    }
+    Ok(value)
+}
+
+/// The header of a column made by `.Label "com.example.some-thing"`: `some thing`.
+fn label_header(key: &str) -> String {
+    key.rsplit('.').next().unwrap_or_default().replace(['-', '_'], " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn data() -> serde_json::Value {
+        json!({
+            "Id": "b501e6e1553a0e0d4fcf72b25bdbfb34dee6ce0fb3bf23a06ba5b906cd431aa5",
+            "Name": "/gold",
+            "Args": ["-g", "daemon off;"],
+            "ExecIDs": null,
+            "State": {"Status": "running", "Pid": 22158, "Running": true},
+            "Config": {"Cmd": ["nginx", "-g"], "Env": ["PATH=/bin"], "Labels": {"a": "b", "com.x.y": "z", "A": "up"}},
+            "HostConfig": {"PidsLimit": null, "NanoCpus": 0, "LogConfig": {"Type": "json-file", "Config": {}}},
+            "Mounts": [{"Type": "volume", "Name": "gv", "Destination": "/data", "RW": true}],
+            "NetworkSettings": {
+                "Ports": {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "18099"}]},
+                "Networks": {"Labels": {"IPAddress": "172.17.0.4", "IPAMConfig": null}}
+            }
+        })
+    }
+
+    #[test]
+    fn prints_what_docker_prints() {
+        let cases = [
+            ("{{.Id | printf \"%.12s\"}} {{.ID | printf \"%.3s\"}}", "b501e6e1553a b50"),
+            ("{{.State.Pid}} {{.State.Running}}", "22158 true"),
+            ("{{json .State}}", r#"{"Pid":22158,"Running":true,"Status":"running"}"#),
+            ("{{json .Mounts}}", r#"[{"Destination":"/data","Name":"gv","RW":true,"Type":"volume"}]"#),
+            ("{{.Config.Labels}}", "map[A:up a:b com.x.y:z]"),
+            ("{{.Config.Labels.nope}}", "<no value>"),
+            ("{{index .Config.Labels \"nope\"}}|", "|"),
+            ("{{index .Config.Labels \"com.x.y\"}}", "z"),
+            ("{{.ExecIDs}} {{.HostConfig.PidsLimit}} {{.HostConfig.Annotations}}", "[] <nil> map[]"),
+            ("{{(index (index .NetworkSettings.Ports \"80/tcp\") 0).HostPort}}", "18099"),
+            ("{{with index .NetworkSettings.Ports \"99/tcp\"}}x{{else}}none{{end}}", "none"),
+            ("{{range $k, $v := .Config.Labels}}{{$k}}={{$v}};{{end}}", "A=up;a=b;com.x.y=z;"),
+            ("{{range $i, $e := .Config.Cmd}}{{if $i}},{{end}}{{$e}}{{end}}", "nginx,-g"),
+            ("{{range .Mounts}}{{.Type}} {{.Name}} {{.Driver}}{{end}}", "volume gv "),
+            ("{{range .ExecIDs}}x{{else}}none{{end}}", "none"),
+            ("{{range 3}}{{.}}{{end}}", "012"),
+            ("{{range .Config.Cmd}}{{break}}x{{end}}{{range .Config.Cmd}}{{continue}}x{{end}}.", "."),
+            ("{{range $n, $c := .NetworkSettings.Networks}}{{$n}} {{$c.IPAddress}}{{end}}", "Labels 172.17.0.4"),
+            ("{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", "172.17.0.4"),
+            ("{{if .State.Health}}{{.State.Health.Status}}{{else}}none{{end}}", "none"),
+            ("{{with .State.Health}}x{{end}}", ""),
+            ("{{if eq .State.Status \"exited\"}}a{{else if .State.Running}}b{{else}}c{{end}}", "b"),
+            ("{{with $x := .State}}{{$x.Pid}} {{.Pid}} {{$.Name}}{{end}}", "22158 22158 /gold"),
+            ("{{$x := 1}}{{if true}}{{$x = 2}}{{end}}{{$x}}", "2"),
+            ("a {{- .Name -}}  b {{- /* c */ -}} d", "a/goldbd"),
+            ("{{/* c */}}x", "x"),
+            ("{{.Name | upper | printf \"%s-%q-%5d\"}}", "/GOLD-%!q(MISSING)-%!d(MISSING)"),
+            ("{{printf \"%d %s %v\" .Name 5}}", "%!d(string=/gold) %!s(int=5) %!v(MISSING)"),
+            (
+                "{{printf \"%5s|%-6s|%05d|%x|%.2f|%q|%t|%%\" \"a\" \"b\" 42 255 1.5 \"q\\n\" true}}",
+                "    a|b     |00042|ff|1.50|\"q\\n\"|true|%",
+            ),
+            ("{{printf \"x\" 1 2}}", "x%!(EXTRA int=1, int=2)"),
+            ("{{printf \"%*d|%.3s|%+d|% d|%c|%U\" 4 7 \"abcdef\" 3 4 97 97}}", "   7|abc|+3| 4|a|U+0061"),
+            ("{{join .Config.Cmd \",\"}} {{split \"a,b\" \",\"}}", "nginx,-g [a b]"),
+            ("{{len .Config.Cmd}} {{len .Name}} {{len .ExecIDs}}", "2 5 0"),
+            ("{{print 1 2 \"x\" 3 4}}", "1 2x3 4"),
+            ("{{println 1 \"x\"}}", "1 x\n"),
+            ("{{1.0}} {{1e30}} {{0x10}} {{ .5 }} {{'a'}} {{1_000}} {{-3}} {{1e-7}}", "1 1e+30 16 0.5 97 1000 -3 1e-07"),
+            (
+                "{{truncate .Name 3}} {{pad .Name 2 2}}|{{title \"hello world\"}}|{{lower \"ABC\"}}",
+                "/go   /gold  |Hello World|abc",
+            ),
+            ("{{slice .Id 0 12}} {{slice .Config.Cmd 1}}", "b501e6e1553a [-g]"),
+            ("{{json nil}} {{json .Name}} {{json \"<\\u2028\\x01\"}}", "null \"/gold\" \"<\\u2028\\u0001\""),
+            ("{{and 1 0 2}} {{or 0 \"\" 3}} {{not .Name}} {{and .Name true}}", "0 3 false true"),
+            (
+                "{{eq .State.Pid 1 22158}} {{ne 1 2}} {{lt 1 2}} {{le 2 2}} {{gt \"b\" \"a\"}} {{ge 1 2}}",
+                "true true true true true false",
+            ),
+            ("{{index .Config.Env 0 0}}", "80"),
+            ("{{`raw\\n`}}{{\"\\t\\\"\"}}", "raw\\n\t\""),
+            ("{{.Name}}}", "/gold}"),
+            ("{{.HostConfig.LogConfig.Config.x}} {{.HostConfig.NanoCPUs}}", "<no value> 0"),
+            ("{{(.Config).Cmd}} {{(index .Mounts 0).Type | upper}}", "[nginx -g] VOLUME"),
+            ("", ""),
+        ];
+        for (template, expected) in cases {
+            let got = render(template, &data()).unwrap_or_else(|error| format!("error: {error:#}"));
+            assert_eq!(got, expected, "{template}");
+        }
+    }
+
+    #[test]
+    fn refuses_as_docker_refuses() {
+        let cases = [
+            ("{{.Nope}}", ":1:2: executing \"\" at <.Nope>: map has no entry for key \"Nope\""),
+            ("{{.State.Nope}}", ":1:8: executing \"\" at <.State.Nope>: map has no entry for key \"Nope\""),
+            (
+                "a\n {{.State.Health.Nope.X}}",
+                ":2:9: executing \"\" at <.State.Health.Nope.X>: map has no entry for key \"Health\"",
+            ),
+            (
+                "{{index .Mounts 5}}",
+                ":1:2: executing \"\" at <index .Mounts 5>: error calling index: index out of range: 5",
+            ),
+            (
+                "{{index (index .NetworkSettings.Ports \"99/tcp\") 0}}",
+                ":1:2: executing \"\" at <index (index .NetworkSettings.Ports \"99/tcp\") 0>: error calling index: index of untyped nil",
+            ),
+            ("{{foo}}", ":1: function \"foo\" not defined"),
+            ("{{.Name", ":1: unclosed action"),
+            ("{{if .Name}}x", ":1: unexpected EOF"),
+            (
+                "{{lt .State.Pid 3.5}}",
+                ":1:2: executing \"\" at <lt .State.Pid 3.5>: error calling lt: incompatible types for comparison",
+            ),
+            ("{{len}}", ":1:2: executing \"\" at <len>: wrong number of args for len: want 1 got 0"),
+            ("{{not 1 2}}", ":1:2: executing \"\" at <not>: wrong number of args for not: want 1 got 2"),
+            ("{{.Name.Foo}}", ":1:7: executing \"\" at <.Name.Foo>: can't evaluate field Foo in type interface {}"),
+            ("{{template \"x\"}}", ":1: {{template}} is not supported"),
+            ("{{html .Name}}", ":1: function \"html\" is not supported"),
+            ("{{}}", ":1: missing value for command"),
+            ("{{if}}x{{end}}", ":1: missing value for if"),
+            ("{{.Name | 5}}", ":1: non executable command in pipeline stage 2"),
+            ("{{$x}}", ":1: undefined variable \"$x\""),
+            ("{{if true}}{{$x := 1}}{{end}}{{$x}}", ":1: undefined variable \"$x\""),
+            ("{{range .Name}}x{{end}}", ":1:8: executing \"\" at <.Name>: range can't iterate over /gold"),
+            ("{{\"abc", ":1: unterminated quoted string"),
+            ("{{.Name \"x\"}}", ":1:2: executing \"\" at <.Name>: Name is not a method but has arguments"),
+            ("{{nil}}", ":1:2: executing \"\" at <nil>: nil is not a command"),
+            ("{{5 6}}", ":1:2: executing \"\" at <5>: can't give argument to non-function 5"),
+            ("{{else}}", ":1: unexpected {{else}}"),
+            ("x\n{{end}}", ":2: unexpected {{end}}"),
+            ("{{.Name }", ":1: unexpected \"}\" in operand"),
+            ("{{/* c }}", ":1: unclosed comment"),
+            ("{{break}}", ":1: {{break}} outside {{range}}"),
+            ("{{(.Name}}", ":1: unclosed left paren"),
+            (
+                "{{index .State 1}}",
+                ":1:2: executing \"\" at <index .State 1>: error calling index: value has type int; should be string",
+            ),
+        ];
+        for (template, expected) in cases {
+            let got =
+                render(template, &data()).map_or_else(|error| format!("{error:#}"), |text| format!("printed {text}"));
+            assert_eq!(got, format!("template parsing error: template: {expected}"), "{template}");
+        }
+    }
+
+    /// Random pieces of templates, well formed or not, end in text or an error and never in a panic.
+    #[test]
+    fn random_templates_do_not_panic() {
+        let pieces = [
+            "{{",
+            "}}",
+            "{{-",
+            "-}}",
+            " ",
+            ".",
+            "$",
+            "$x",
+            ":=",
+            "=",
+            "|",
+            "(",
+            ")",
+            ",",
+            "\"",
+            "`",
+            "'",
+            "\\",
+            "/*",
+            "*/",
+            "if",
+            "else",
+            "end",
+            "range",
+            "with",
+            "break",
+            "printf",
+            "index",
+            "slice",
+            "json",
+            "join",
+            "truncate",
+            "%",
+            "%9d",
+            "0",
+            "-1",
+            "9999999999999999999999",
+            "1e9",
+            "0x",
+            "1.5",
+            ".Name",
+            ".Config",
+            ".Labels",
+            "nil",
+            "true",
+            "\u{e9}",
+            "\u{1f6a2}",
+            "\n",
+            "\0",
+            "\\u",
+            "\\x4",
+            "pad",
+            "é\"",
+        ];
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut random = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state as usize
+        };
+        let node = Node::of(&data()).unwrap();
+        let mut read = 0;
+        for _ in 0..60_000 {
+            let mut text = String::new();
+            for _ in 0..1 + random() % 12 {
+                text.push_str(pieces[random() % pieces.len()]);
+                if random() % 3 == 0 {
+                    text.push(' ');
+                }
+            }
+            if random() % 2 == 0 {
+                text = format!("{{{{{text}}}}}");
+            }
+            if let Ok(template) = Template::parse(&text) {
+                read += 1;
+                // A range over a number may be long; what is asked here is that nothing panics.
+                if !text.contains("range") {
+                    let _ = template.walk(&node);
+                }
+            }
+        }
+        assert!(read > 1000, "only {read} were well formed");
+        assert!(Template::parse(&"{{(".repeat(100_000)).is_err());
+        assert!(Template::parse(&format!("{{{{{}", "(".repeat(100_000))).is_err());
+        assert!(Template::parse(&"{{if true}}".repeat(100_000)).is_err());
+        assert!(Template::parse(&format!("{{{{if 1}}}}{}", "{{else if 1}}".repeat(100_000))).is_err());
+    }
+}
