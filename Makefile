@@ -1,0 +1,61 @@
+# make            one static executable, ./dhow
+# make test       unit tests and scenarios (as root: containers too); installs what they use
+# make demo       builds it, makes an image from the distribution's busybox, and runs it
+# make bench      figures beside crun, podman, skopeo and the kernel's own part
+# make install    the file and its links; PREFIX, DESTDIR; LINKS_DOCKER=1 adds docker, dockerd and runc
+# make check      formatting and lints
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+CARGO ?= cargo
+
+# musl where Rust and a C compiler for it are there, the C library of the distribution linked in otherwise.
+TARGET := $(shell contrib/target)
+KEY := $(shell echo $(TARGET) | tr a-z- A-Z_)
+
+# At a fixed address there is nothing to relocate at the start, and no relocated page in every shim that waits.
+# `=` and not `?=`: a build is the same whatever the environment says.
+RELEASE := CARGO_TARGET_$(KEY)_RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static"
+ifneq (,$(findstring musl,$(TARGET)))
+export CC_$(shell echo $(TARGET) | tr - _) = musl-gcc
+endif
+
+.PHONY: dhow test test-needs demo bench install check clean
+
+dhow:
+	$(RELEASE) $(CARGO) build --release --locked --target $(TARGET)
+	install -m 755 target/$(TARGET)/release/dhow dhow.new
+	mv dhow.new dhow
+	@ldd ./dhow 2>&1 | sed 's/^[[:space:]]*/.\/dhow: /'
+
+# What is installed here decides which target is chosen, so the rest is a make of its own.
+test:
+	contrib/needs test
+	$(MAKE) test-run
+
+test-run:
+	$(CARGO) test --locked --target $(TARGET) --features failpoints
+
+demo:
+	contrib/needs demo
+	$(MAKE) dhow
+	contrib/demo
+
+bench:
+	contrib/needs bench
+	$(MAKE) dhow
+	bench/run
+
+install: dhow
+	install -D -m 755 dhow $(DESTDIR)$(PREFIX)/bin/dhow
+	for link in $$(./dhow links) $(if $(LINKS_DOCKER),docker dockerd runc); do \
+		ln -sf dhow $(DESTDIR)$(PREFIX)/bin/$$link || exit 1; \
+	done
+
+check:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --target $(TARGET) --all-targets --features failpoints -- -D warnings
+
+clean:
+	$(CARGO) clean
+	rm -f dhow dhow.new
