@@ -1,7 +1,9 @@
 //! What the wire says: types, refusals, framing, and the typed client. A leaf: imports nothing of ours.
 
 pub mod refusal;
+pub mod time;
 pub mod types;
+pub mod units;
 pub mod wire;
 
 pub use refusal::Refusal;

@@ -6,6 +6,7 @@ pub mod file;
 pub mod lock;
 pub mod mount;
 pub mod process;
+pub mod time;
 
 use std::io;
 

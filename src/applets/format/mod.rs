@@ -4,4 +4,5 @@ mod functions;
 mod parse;
 pub mod table;
 pub mod template;
+pub mod units;
 mod value;
