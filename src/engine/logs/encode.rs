@@ -1,0 +1,221 @@
+//! One line of a container's output as an entry of its log, into a buffer that the caller owns: no heap, no serde,
+//! because the shim that calls this lives as long as its container.
+
+/// Which of the two outputs a line came from. The numbers are those of the frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    Stdout = 1,
+    Stderr = 2,
+}
+
+/// A longer line becomes several entries, of which only the last one ends in a newline.
+pub const LINE: usize = 16 * 1024;
+
+/// How many bytes are looked at together: a copy of one such block is a few vector instructions.
+const BLOCK: usize = 32;
+
+/// How much room an entry of a line of that length takes at most, with attributes of that length.
+pub const fn room(line: usize, attributes: usize) -> usize {
+    // A byte becomes \u00xx at most; the rest is the frame of the entry with its time.
+    line * 6 + attributes + 128
+}
+
+/// Writes `{"log":"…","stream":"stdout","time":"…"}\n` into `buffer` and gives back that part of it.
+///
+/// `line` ends in a newline unless it is part of a longer one. `time` is RFC 3339 with nanoseconds, see
+/// [`crate::api::time::Time::write`]. `attributes` is empty, or a JSON object that becomes `"attrs"`. Nothing where the
+/// entry does not fit; [`room`] always fits.
+pub fn encode<'b>(
+    line: &[u8],
+    stream: Stream,
+    time: &str,
+    attributes: &[u8],
+    buffer: &'b mut [u8],
+) -> Option<&'b [u8]> {
+    let mut out = Out { buffer: &mut *buffer, length: 0 };
+    out.put(b"{\"log\":\"")?;
+    match str::from_utf8(line) {
+        Ok(text) => out.escape(text.as_bytes())?,
+        Err(_) => {
+            for chunk in line.utf8_chunks() {
+                out.escape(chunk.valid().as_bytes())?;
+                for _ in chunk.invalid() {
+                    out.put(b"\\ufffd")?;
+                }
+            }
+        }
+    }
+    out.put(match stream {
+        Stream::Stdout => b"\",\"stream\":\"stdout\"",
+        Stream::Stderr => b"\",\"stream\":\"stderr\"",
+    })?;
+    if !attributes.is_empty() {
+        out.put(b",\"attrs\":")?;
+        out.put(attributes)?;
+    }
+    out.put(b",\"time\":\"")?;
+    out.put(time.as_bytes())?;
+    out.put(b"\"}\n")?;
+    let length = out.length;
+    buffer.get(..length)
+}
+
+/// How much of `bytes`, which hold no newline in their first `limit`, to put into one entry: as much as fits without
+/// cutting a character in two.
+pub fn cut(bytes: &[u8], limit: usize) -> usize {
+    if bytes.len() <= limit {
+        return bytes.len();
+    }
+    // A character is at most four bytes, so its first one is among the last four; else this is no UTF-8.
+    (limit.saturating_sub(3)..=limit).rev().find(|at| bytes[*at] & 0xc0 != 0x80).filter(|at| *at > 0).unwrap_or(limit)
+}
+
+struct Out<'b> {
+    buffer: &'b mut [u8],
+    length: usize,
+}
+
+/// Whether the byte cannot stand in a JSON string as it is, by the rules of Go's encoder. 0xe2 begins the two line
+/// separators that Go escapes too.
+fn is_special(byte: u8) -> bool {
+    (byte < 0x20) | (byte & 0xfb == b'"') | (byte & 0xfd == b'<') | (byte == b'\\') | (byte == 0xe2)
+}
+
+impl Out<'_> {
+    fn put(&mut self, bytes: &[u8]) -> Option<()> {
+        let end = self.length + bytes.len();
+        self.buffer.get_mut(self.length..end)?.copy_from_slice(bytes);
+        self.length = end;
+        Some(())
+    }
+
+    /// Writes valid UTF-8 with what JSON and HTML mind escaped.
+    fn escape(&mut self, mut text: &[u8]) -> Option<()> {
+        while !text.is_empty() {
+            while let Some((block, rest)) = text.split_first_chunk::<BLOCK>() {
+                // No early exit, so that the compiler makes vector instructions of it.
+                if block.iter().fold(false, |found, byte| found | is_special(*byte)) {
+                    break;
+                }
+                self.put(block)?;
+                text = rest;
+            }
+            let plain = text.iter().position(|byte| is_special(*byte)).unwrap_or(text.len());
+            let (before, rest) = text.split_at(plain);
+            self.put(before)?;
+            text = match rest {
+                [] => rest,
+                [0xe2, 0x80, last @ (0xa8 | 0xa9), rest @ ..] => {
+                    self.put(b"\\u202")?;
+                    self.put(&[HEX[usize::from(last & 0xf)]])?;
+                    rest
+                }
+                [0xe2, rest @ ..] => {
+                    self.put(&[0xe2])?;
+                    rest
+                }
+                [byte @ (b'"' | b'\\'), rest @ ..] => {
+                    self.put(&[b'\\', *byte])?;
+                    rest
+                }
+                [b'\n', rest @ ..] => {
+                    self.put(b"\\n")?;
+                    rest
+                }
+                [b'\r', rest @ ..] => {
+                    self.put(b"\\r")?;
+                    rest
+                }
+                [byte, rest @ ..] => {
+                    let (high, low) = (HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 0xf)]);
+                    self.put(&[b'\\', b'u', b'0', b'0', high, low])?;
+                    rest
+                }
+            };
+        }
+        Some(())
+    }
+}
+
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIME: &str = "2026-11-23T21:38:13.030644438Z";
+
+    fn entry(line: &[u8]) -> String {
+        let mut buffer = vec![0; room(line.len(), 0)];
+        String::from_utf8(encode(line, Stream::Stdout, TIME, b"", &mut buffer).unwrap().to_vec()).unwrap()
+    }
+
+    #[test]
+    fn entries_as_docker_writes_them() {
+        let cases: &[(&[u8], &str)] = &[
+            (b"", ""),
+            (b"hello\n", r"hello\n"),
+            (b"a\tb\rc\0\x1f\x7f", "a\\u0009b\\rc\\u0000\\u001f\u{7f}"),
+            (b"\"q\" \\ <a> & b", r#"\"q\" \\ \u003ca\u003e \u0026 b"#),
+            ("é€\u{1f6a2}\u{2028}\u{2029}\u{202a}".as_bytes(), "é€\u{1f6a2}\\u2028\\u2029\u{202a}"),
+            (b"\xff\xe2\x82a\xc3", r"\ufffd\ufffd\ufffda\ufffd"),
+            (
+                b"0123456789012345678901234567890123456789\n0123456789012345678901234567890123456789",
+                r"0123456789012345678901234567890123456789\n0123456789012345678901234567890123456789",
+            ),
+        ];
+        for (line, expected) in cases {
+            assert_eq!(entry(line), format!("{{\"log\":\"{expected}\",\"stream\":\"stdout\",\"time\":\"{TIME}\"}}\n"));
+        }
+        let mut buffer = [0; 256];
+        let with = encode(b"x\n", Stream::Stderr, TIME, br#"{"tag":"t"}"#, &mut buffer).unwrap();
+        let expected =
+            format!("{{\"log\":\"x\\n\",\"stream\":\"stderr\",\"attrs\":{{\"tag\":\"t\"}},\"time\":\"{TIME}\"}}\n");
+        assert_eq!(with, expected.as_bytes());
+    }
+
+    #[test]
+    fn entries_fit_or_are_refused() {
+        for byte in 0..=255 {
+            let line = [byte; 100];
+            let mut buffer = vec![0; room(line.len(), 0)];
+            let full = encode(&line, Stream::Stderr, TIME, b"", &mut buffer).unwrap().len();
+            for size in 0..full {
+                assert!(encode(&line, Stream::Stderr, TIME, b"", &mut vec![0; size]).is_none(), "{byte} in {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_text_comes_back() {
+        let mut state = 0x2545_f491_4f6c_dd1d_u64;
+        for _ in 0..3000 {
+            let mut line = Vec::new();
+            for _ in 0..state % 80 {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                let c = char::from_u32((state >> 20) as u32 % if state.is_multiple_of(3) { 0x11_0000 } else { 0x80 });
+                line.extend(c.unwrap_or('\u{2028}').to_string().bytes());
+            }
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let value: serde_json::Value = serde_json::from_str(&entry(&line)).unwrap();
+            assert_eq!(value["log"].as_str().unwrap().as_bytes(), line);
+        }
+    }
+
+    #[test]
+    fn a_cut_spares_characters() {
+        for (bytes, limit, expected) in [
+            ("abc".as_bytes(), 4, 3),
+            ("abcd".as_bytes(), 3, 3),
+            ("ab€".as_bytes(), 3, 2),
+            ("ab€".as_bytes(), 4, 2),
+            ("ab€c".as_bytes(), 5, 5),
+            (&[0x80; 10], 8, 8),
+            ("€€".as_bytes(), 2, 2),
+        ] {
+            assert_eq!(cut(bytes, limit), expected, "{bytes:?} at {limit}");
+        }
+    }
+}
