@@ -1,0 +1,1 @@
+//! What the command line says before any container is touched.
