@@ -1,4 +1,4 @@
-//! Files: openat2, syncfs.
+//! Files: openat2, syncfs, writeback, reflinks.
 
 use super::check;
 use std::ffi::CStr;
@@ -31,4 +31,24 @@ pub fn openat2(dir: BorrowedFd, path: &CStr, flags: i32, mode: u32, resolve: u64
 pub fn syncfs(fd: BorrowedFd) -> io::Result<()> {
     // SAFETY: the descriptor is open.
     check(unsafe { libc::syncfs(fd.as_raw_fd()) } as _).map(drop)
+}
+
+/// `sync_file_range(2)` SYNC_FILE_RANGE_WRITE: starts writing the range out and does not wait.
+pub fn start_writeback(fd: BorrowedFd, offset: i64, length: i64) -> io::Result<()> {
+    // SAFETY: integers only.
+    check(unsafe { libc::sync_file_range(fd.as_raw_fd(), offset, length, libc::SYNC_FILE_RANGE_WRITE) } as _).map(drop)
+}
+
+/// `ioctl(2)` FICLONE: `to` shares all blocks of `from`.
+pub fn reflink(from: BorrowedFd, to: BorrowedFd) -> io::Result<()> {
+    // SAFETY: the argument is a descriptor number.
+    check(unsafe { libc::ioctl(to.as_raw_fd(), libc::FICLONE as _, from.as_raw_fd()) } as _).map(drop)
+}
+
+/// The file mode creation mask of this process, read without changing it where /proc tells (umask(2) can only swap).
+pub fn umask() -> u32 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("Umask:"));
+    // All bits masked is the safe answer: every mode is then set by hand.
+    line.and_then(|mask| u32::from_str_radix(mask.trim(), 8).ok()).unwrap_or(0o777)
 }

@@ -7,6 +7,7 @@ pub mod lock;
 pub mod mount;
 pub mod process;
 pub mod time;
+pub mod xattr;
 
 use std::io;
 

@@ -1,0 +1,155 @@
+//! Paths inside a root that somebody else filled: the kernel resolves them (openat2(2), Linux 5.6), never a string.
+
+use crate::sys::file::openat2;
+use anyhow::{Context, Result, bail};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::{Mode, mkdirat};
+use std::ffi::{CString, OsString};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
+
+/// Symbolic links, absolute ones too, stay inside the root, and `..` stops at it, as in a chroot.
+pub const IN_ROOT: u64 = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS;
+/// What would leave the root is refused with EXDEV.
+pub const BENEATH: u64 = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_MAGICLINKS;
+/// As [`BENEATH`], and a symbolic link anywhere in the path is refused with ELOOP.
+pub const NO_LINKS: u64 = BENEATH | libc::RESOLVE_NO_SYMLINKS;
+
+/// Opens `path` below `root`; `resolve` is one of the constants above.
+pub fn open(root: BorrowedFd, path: &[u8], flags: OFlag, mode: u32, resolve: u64) -> io::Result<OwnedFd> {
+    let path = if path.is_empty() { &b"."[..] } else { path };
+    let path = CString::new(path).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
+    openat2(root, &path, flags.bits(), mode, resolve)
+}
+
+/// Opens a directory below `root` for looking up names in it (O_PATH).
+pub fn open_dir(root: BorrowedFd, path: &[u8], resolve: u64) -> io::Result<OwnedFd> {
+    open(root, path, OFlag::O_PATH | OFlag::O_DIRECTORY, 0, resolve)
+}
+
+/// Opens a root itself, by a path that the host's administrator chose.
+pub fn open_root(path: &Path) -> Result<OwnedFd> {
+    nix::fcntl::open(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+        .with_context(|| format!("open {}", path.display()))
+}
+
+/// A path's parent and last component, both as they stand; slashes at its ends do not count.
+/// The component is empty where the path names the root, and `.` or `..` where it says so.
+pub fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    let path = trim_slashes(path);
+    match path.iter().rposition(|&byte| byte == b'/') {
+        Some(slash) => (trim_slashes(&path[..slash]), &path[slash + 1..]),
+        None => (b"", path),
+    }
+}
+
+fn trim_slashes(path: &[u8]) -> &[u8] {
+    let start = path.iter().position(|&byte| byte != b'/').unwrap_or(path.len());
+    let end = path.iter().rposition(|&byte| byte != b'/').map_or(start, |last| last + 1);
+    &path[start..end]
+}
+
+/// Opens a directory below `root`, as [`IN_ROOT`] resolves it, and makes what is missing of it with mode 0755.
+/// `made` is told the path of each directory that was made.
+pub fn make_dirs(root: BorrowedFd, path: &[u8], mut made: impl FnMut(&[u8])) -> Result<OwnedFd> {
+    let mut parent = open_dir(root, b"", IN_ROOT).context("open the root")?;
+    let mut end = 0;
+    while end < path.len() {
+        let start = end + path[end..].iter().take_while(|&&byte| byte == b'/').count();
+        end = start + path[start..].iter().take_while(|&&byte| byte != b'/').count();
+        let (so_far, name) = (&path[..end], &path[start..end]);
+        if name.is_empty() {
+            break;
+        }
+        parent = match open_dir(root, so_far, IN_ROOT) {
+            Ok(dir) => dir,
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
+                let dir = make_dir(parent.as_fd(), name).with_context(|| format!("make {}", show(so_far)))?;
+                made(so_far);
+                dir
+            }
+            Err(error) => return Err(error).with_context(|| format!("open {}", show(so_far))),
+        };
+    }
+    Ok(parent)
+}
+
+fn make_dir(parent: BorrowedFd, name: &[u8]) -> Result<OwnedFd> {
+    match mkdirat(parent, name, Mode::from_bits_truncate(0o755)) {
+        Ok(()) => {}
+        Err(Errno::EEXIST) => bail!("it is a symbolic link to nothing"),
+        Err(error) => return Err(error.into()),
+    }
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    Ok(openat(parent, name, flags, Mode::empty())?)
+}
+
+/// A path that leads to an open file whatever it is (also one opened with O_PATH), for calls that take no descriptor.
+pub fn of_fd(fd: BorrowedFd) -> CString {
+    CString::new(format!("/proc/self/fd/{}", fd.as_raw_fd())).unwrap_or_default()
+}
+
+/// Where an open file lies, below the open directory `root`; `None` where it does not.
+pub fn below(root: BorrowedFd, fd: BorrowedFd) -> Result<Option<Vec<u8>>> {
+    let of = |fd| -> Result<Vec<u8>> {
+        let link = of_fd(fd);
+        let path: OsString = nix::fcntl::readlink(link.as_c_str()).with_context(|| format!("read {link:?}"))?;
+        Ok(path.into_vec())
+    };
+    let (root, path) = (of(root)?, of(fd)?);
+    Ok(match path.strip_prefix(&root[..]) {
+        Some([]) => Some(Vec::new()),
+        Some([b'/', rest @ ..]) => Some(rest.to_vec()),
+        _ => None,
+    })
+}
+
+/// A path for a message: on one line, whatever bytes it has.
+pub fn show(path: &[u8]) -> String {
+    String::from_utf8_lossy(path).escape_debug().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn split_takes_the_last_component_as_it_stands() {
+        for (path, parent, name) in [
+            ("a", "", "a"),
+            ("/a", "", "a"),
+            ("./a/b/", "./a", "b"),
+            ("a//b", "a", "b"),
+            ("/", "", ""),
+            ("", "", ""),
+            ("a/..", "a", ".."),
+            (".", "", "."),
+        ] {
+            assert_eq!(split(path.as_bytes()), (parent.as_bytes(), name.as_bytes()), "{path}");
+        }
+    }
+
+    #[test]
+    fn links_and_dots_stay_inside() {
+        let root = std::env::temp_dir().join(format!("dhow-path-{}", std::process::id()));
+        std::fs::create_dir_all(root.join("in/usr")).unwrap();
+        std::os::unix::fs::symlink("/usr", root.join("in/lib")).unwrap();
+        std::os::unix::fs::symlink("../../../..", root.join("in/up")).unwrap();
+        std::os::unix::fs::symlink("/nowhere", root.join("in/dangling")).unwrap();
+        let dir = open_root(&root.join("in")).unwrap();
+        let mut made = Vec::new();
+        make_dirs(dir.as_fd(), b"/lib/a/../b/c", |path| made.push(show(path))).unwrap();
+        assert_eq!(made, ["/lib/a", "/lib/a/../b", "/lib/a/../b/c"]);
+        assert!(root.join("in/usr/b/c").is_dir());
+        let inside = make_dirs(dir.as_fd(), b"up/up/x", |_| {}).unwrap();
+        assert_eq!(below(dir.as_fd(), inside.as_fd()).unwrap().unwrap(), b"x");
+        let error = make_dirs(dir.as_fd(), b"dangling/x", |_| {}).unwrap_err();
+        assert_eq!(format!("{error:#}"), "make dangling: it is a symbolic link to nothing");
+        assert_eq!(open_dir(dir.as_fd(), b"up", BENEATH).unwrap_err().raw_os_error(), Some(libc::EXDEV));
+        assert_eq!(open_dir(dir.as_fd(), b"lib", NO_LINKS).unwrap_err().raw_os_error(), Some(libc::ELOOP));
+        std::fs::remove_dir_all(&root).unwrap();
+    }
+}
