@@ -406,9 +406,9 @@ pub struct Seccomp {
     /// `SCMP_ARCH_…`; empty is the native one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub architectures: Vec<String>,
-    /// `SECCOMP_FILTER_FLAG_…`
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub flags: Vec<String>,
+    /// `SECCOMP_FILTER_FLAG_…`; none is not the runtime's default, which absence is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flags: Option<Vec<String>>,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub listener_path: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
