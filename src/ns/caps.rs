@@ -130,10 +130,21 @@ pub fn number(name: &str) -> Option<u8> {
     NAMES.iter().position(|known| known.eq_ignore_ascii_case(bare)).map(|cap| cap as u8)
 }
 
-/// All that this process could give: what its bounding set has. Reads /proc/self/status.
-pub fn available() -> Result<CapSet> {
-    let status = fs::read_to_string("/proc/self/status").context("read /proc/self/status")?;
-    parse_bounding(&status).context("find CapBnd in /proc/self/status")
+/// The bits of capabilities by name, as capset(2) takes them; an unknown name is an error.
+pub fn set(names: &[String]) -> Result<u64> {
+    CapSet::from_names(names).map(|set| set.0)
+}
+
+/// All that this process could give: its bounding set. Where it cannot be read, everything: the kernel refuses what
+/// is too much.
+pub fn held() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    parse_bounding(&status).map_or(u64::MAX, |set| set.0)
+}
+
+/// Those of [`held`] that have a name.
+pub fn available() -> CapSet {
+    CapSet(held()).intersection(CapSet::NAMED)
 }
 
 fn parse_bounding(status: &str) -> Option<CapSet> {

@@ -315,7 +315,7 @@ mod tests {
     fn what_the_default_profile_answers() {
         let program = |caps: &[&str]| {
             let caps = CapSet::default_of_docker().union(CapSet::from_names(caps).unwrap());
-            compile(&default_profile(host(caps))).unwrap().program
+            compile(&default_profile(host(caps))).unwrap().0
         };
         let plain = program(&[]);
         answers(
@@ -368,7 +368,7 @@ mod tests {
         );
         answers(&program(&["SYS_TIME"]), &[("clock_settime", libc::SYS_clock_settime, [0, 0], ALLOW)]);
         answers(
-            &compile(&default_profile(host(CapSet::EMPTY))).unwrap().program,
+            &compile(&default_profile(host(CapSet::EMPTY))).unwrap().0,
             &[("chroot", libc::SYS_chroot, [0, 0], EPERM)],
         );
         // The kernel also walks a filter once for every number when it is loaded.
@@ -469,7 +469,7 @@ mod tests {
         let refused = std::thread::spawn(|| {
             let filter = compile(&default_profile(host(CapSet::default_of_docker()))).unwrap();
             process::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0).unwrap();
-            process::seccomp_filter(&filter.program, filter.flags).unwrap();
+            process::seccomp_filter(&filter.0, filter.1).unwrap();
             nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWUTS)
         });
         assert_eq!(refused.join().unwrap(), Err(nix::errno::Errno::EPERM));

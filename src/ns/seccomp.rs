@@ -12,13 +12,6 @@ use libc::sock_filter;
 
 use crate::oci::runtime::{Seccomp, SeccompAction, SeccompArg, SeccompOp, SeccompRule};
 
-/// What seccomp(2) is given.
-pub struct Filter {
-    pub program: Vec<sock_filter>,
-    /// `SECCOMP_FILTER_FLAG_…`
-    pub flags: u64,
-}
-
 const RET_KILL_PROCESS: u32 = 0x8000_0000;
 const RET_KILL_THREAD: u32 = 0;
 const RET_TRAP: u32 = 0x0003_0000;
@@ -212,12 +205,13 @@ const IPC: [(u64, &str); 12] = [
     (24, "shmctl"),
 ];
 
-/// Compiles a filter for this machine. Errors: what the profile asks for cannot be had.
-pub fn compile(profile: &Seccomp) -> Result<Filter> {
+/// Compiles a filter for this machine: what seccomp(2) is given, program and `SECCOMP_FILTER_FLAG_…`.
+/// Errors: what the profile asks for cannot be had.
+pub fn compile(profile: &Seccomp) -> Result<(Vec<sock_filter>, u64)> {
     compile_for(profile, NATIVE)
 }
 
-fn compile_for(profile: &Seccomp, native: Arch) -> Result<Filter> {
+fn compile_for(profile: &Seccomp, native: Arch) -> Result<(Vec<sock_filter>, u64)> {
     let mut arches = vec![native];
     for name in &profile.architectures {
         if let Some(arch) = Arch::parse(name)?
@@ -252,7 +246,7 @@ fn compile_for(profile: &Seccomp, native: Arch) -> Result<Filter> {
     if program.len() > LONGEST {
         bail!("seccomp profile is too long: {} instructions, the kernel takes {LONGEST}", program.len());
     }
-    Ok(Filter { program, flags: flags(profile)? })
+    Ok((program, flags(profile)?))
 }
 
 /// Calls of x32 where the profile does not list it are those of a foreign architecture. All ones is what a tracer
@@ -659,7 +653,7 @@ pub(super) mod tests {
             Arch::X86_64,
         )
         .unwrap();
-        assert_eq!(filter.flags, libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW);
+        assert_eq!(filter.1, libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW);
         for (nr, expected) in [
             (0, RET_ALLOW),
             (1, RET_KILL_THREAD),
@@ -678,10 +672,10 @@ pub(super) mod tests {
             (X32_BIT, RET_KILL_PROCESS),
             (X32_BIT | 39, RET_KILL_PROCESS),
         ] {
-            assert_eq!(run(&filter.program, Arch::X86_64, nr, NONE), expected, "call {nr:#x}");
+            assert_eq!(run(&filter.0, Arch::X86_64, nr, NONE), expected, "call {nr:#x}");
         }
         // An architecture that the profile does not list.
-        assert_eq!(run(&filter.program, Arch::X86, 0, NONE), RET_KILL_PROCESS);
+        assert_eq!(run(&filter.0, Arch::X86, 0, NONE), RET_KILL_PROCESS);
     }
 
     #[test]
@@ -710,7 +704,7 @@ pub(super) mod tests {
                 {
                     let mut args = NONE;
                     args[index] = argument;
-                    assert_eq!(run(&filter.program, Arch::X86_64, 0, args), expected, "{argument:#x} {op} {value:#x}");
+                    assert_eq!(run(&filter.0, Arch::X86_64, 0, args), expected, "{argument:#x} {op} {value:#x}");
                 }
             }
         }
@@ -747,7 +741,7 @@ pub(super) mod tests {
             let filter = compile_for(&profile, Arch::X86_64).unwrap();
             for ([first, second], expected) in cases {
                 let args = [first, second, 0, 0, 0, 0];
-                assert_eq!(run(&filter.program, Arch::X86_64, 0, args), expected, "{name}: {first}, {second}");
+                assert_eq!(run(&filter.0, Arch::X86_64, 0, args), expected, "{name}: {first}, {second}");
             }
         }
     }
@@ -760,7 +754,7 @@ pub(super) mod tests {
                 "args": [{"index": 0, "value": 3, "op": "SCMP_CMP_EQ"}]});
             let value = serde_json::json!({"defaultAction": default, "architectures": ["SCMP_ARCH_X86"],
                 "syscalls": [rule, by_family]});
-            compile_for(&profile(value), Arch::X86_64).unwrap().program
+            compile_for(&profile(value), Arch::X86_64).unwrap().0
         };
         let allows = filter("SCMP_ACT_ERRNO", "SCMP_ACT_ALLOW");
         let refuses = filter("SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO");
@@ -792,7 +786,7 @@ pub(super) mod tests {
                 Arch::X86_64,
             )
         };
-        let program = long(500).unwrap().program;
+        let program = long(500).unwrap().0;
         for value in 0..1002 {
             let expected = if value % 2 == 0 && value < 1000 { RET_ALLOW } else { EPERM };
             assert_eq!(run(&program, Arch::X86_64, 16, [0, value, 0, 0, 0, 0]), expected, "{value}");
@@ -808,7 +802,7 @@ pub(super) mod tests {
         let value = serde_json::json!({"defaultAction": "SCMP_ACT_ERRNO",
             "architectures": ["SCMP_ARCH_X32", "SCMP_ARCH_X86", "SCMP_ARCH_ARM", "SCMP_ARCH_S390X"],
             "syscalls": [{"names": names, "action": "SCMP_ACT_ALLOW"}]});
-        let program = compile_for(&profile(value), Arch::X86_64).unwrap().program;
+        let program = compile_for(&profile(value), Arch::X86_64).unwrap().0;
         for arch in [Arch::X86_64, Arch::X32, Arch::X86, Arch::Arm] {
             for (nr, name) in arch.calls() {
                 let got = run(&program, arch, nr, NONE);
@@ -825,7 +819,7 @@ pub(super) mod tests {
         let value = serde_json::json!({"defaultAction": "SCMP_ACT_ALLOW", "flags": ["SECCOMP_FILTER_FLAG_LOG"],
             "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"]});
         let filter = compile_for(&profile(value), Arch::X86_64).unwrap();
-        assert_eq!(filter.flags, libc::SECCOMP_FILTER_FLAG_LOG);
+        assert_eq!(filter.1, libc::SECCOMP_FILTER_FLAG_LOG);
         for (arch, nr, expected) in [
             (Arch::X86_64, 0, RET_ALLOW),
             (Arch::X86_64, u32::MAX, RET_ALLOW),
@@ -833,7 +827,7 @@ pub(super) mod tests {
             (Arch::X86, 7, RET_ALLOW),
             (Arch::Arm, 7, RET_KILL_PROCESS),
         ] {
-            assert_eq!(run(&filter.program, arch, nr, NONE), expected, "{nr:#x} on {arch:?}");
+            assert_eq!(run(&filter.0, arch, nr, NONE), expected, "{nr:#x} on {arch:?}");
         }
     }
 
