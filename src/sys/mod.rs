@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 pub mod file;
+pub mod inotify;
 pub mod lock;
 pub mod mount;
 pub mod process;

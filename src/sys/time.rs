@@ -8,7 +8,7 @@ pub fn zone(at: i64) -> (i32, String) {
     // SAFETY: tm is integers and one pointer; all zero is a value of it.
     let mut local: libc::tm = unsafe { std::mem::zeroed() };
     // SAFETY: both pointers are to live values of the right types.
-    if unsafe { libc::localtime_r(&(at as libc::time_t), &mut local) }.is_null() || local.tm_zone.is_null() {
+    if unsafe { libc::localtime_r(&(at as _), &mut local) }.is_null() || local.tm_zone.is_null() {
         return (0, "UTC".into());
     }
     // SAFETY: tm_zone is not null and names a string that the C library keeps.
