@@ -1,7 +1,307 @@
 //! One file is one command that a user can type. THE TABLE is here; help, links and completions are printed from it.
 
-pub mod format;
+mod attach;
+mod completion;
+mod create;
+mod each;
+mod exec;
+mod filter;
+mod format;
+mod help;
+mod history;
+mod images;
+mod import;
+mod info;
+mod inspect;
+mod kill;
+mod links;
+mod logs;
+mod output;
+mod parse;
+mod pause;
+mod progress;
+mod prune;
+mod ps;
+mod pull;
+mod rename;
+mod request;
+mod restart;
+mod rm;
+mod rmi;
+mod run;
+mod start;
+mod stop;
+mod stream;
+mod tag;
+mod terminal;
+mod top;
+mod unpause;
+mod version;
+mod volume;
+mod wait;
 
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+use crate::api::client::{Client, Open, Place};
+use anyhow::{Result, anyhow, bail};
+use argh::{ArgsInfo, CommandInfoWithArgs, FromArgs};
+use parse::Misuse;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Every command: its names (a name of two words is a management form), and where its flags and its work stand.
+pub static TABLE: &[Entry] = &[
+    entry::<run::Run>(&["run", "container run"]),
+    entry::<create::Create>(&["create", "container create"]),
+    entry::<start::Start>(&["start", "container start"]),
+    entry::<stop::Stop>(&["stop", "container stop"]),
+    entry::<restart::Restart>(&["restart", "container restart"]),
+    entry::<kill::Kill>(&["kill", "container kill"]),
+    entry::<pause::Pause>(&["pause", "container pause"]),
+    entry::<unpause::Unpause>(&["unpause", "container unpause"]),
+    entry::<wait::Wait>(&["wait", "container wait"]),
+    entry::<rm::Rm>(&["rm", "container rm", "container remove"]),
+    entry::<ps::Ps>(&["ps", "container ls", "container list", "container ps"]),
+    entry::<logs::Logs>(&["logs", "container logs"]),
+    entry::<exec::Exec>(&["exec", "container exec"]),
+    entry::<attach::Attach>(&["attach", "container attach"]),
+    entry::<top::Top>(&["top", "container top"]),
+    entry::<rename::Rename>(&["rename", "container rename"]),
+    entry::<inspect::Inspect>(&["inspect"]),
+    entry::<inspect::InspectContainer>(&["container inspect"]),
+    entry::<prune::PruneContainers>(&["container prune"]),
+    entry::<pull::Pull>(&["pull", "image pull"]),
+    entry::<images::Images>(&["images", "image ls", "image list"]),
+    entry::<history::History>(&["history", "image history"]),
+    entry::<tag::Tag>(&["tag", "image tag"]),
+    entry::<import::Import>(&["import", "image import"]),
+    entry::<rmi::Rmi>(&["rmi", "image rm", "image remove"]),
+    entry::<inspect::InspectImage>(&["image inspect"]),
+    entry::<prune::PruneImages>(&["image prune"]),
+    entry::<volume::Create>(&["volume create"]),
+    entry::<volume::Ls>(&["volume ls", "volume list"]),
+    entry::<inspect::InspectVolume>(&["volume inspect"]),
+    entry::<volume::Rm>(&["volume rm", "volume remove"]),
+    entry::<prune::PruneVolumes>(&["volume prune"]),
+    entry::<version::Version>(&["version"]),
+    entry::<info::Info>(&["info"]),
+    entry::<completion::Completion>(&["completion"]),
+    entry::<links::Links>(&["links"]),
+];
+
+/// A command: its flags and operands are its fields, as argh reads them.
+pub trait Command: FromArgs + ArgsInfo {
+    /// Whether flags end at the first operand, because the rest is a command of its own.
+    const STOPS: bool = false;
+
+    /// Does it; the number is the exit code.
+    fn run(self, context: &Context) -> Result<u8>;
+}
+
+/// One line of the table.
+pub struct Entry {
+    pub names: &'static [&'static str],
+    pub hidden: bool,
+    pub info: fn() -> CommandInfoWithArgs,
+    run: fn(&Context, &str, &[String]) -> Result<u8, Stop>,
+}
+
+/// Why a command ends early: its line was wrong, or its work was.
+enum Stop {
+    Misuse(Misuse),
+    Error(anyhow::Error),
+}
+
+const fn entry<C: Command>(names: &'static [&'static str]) -> Entry {
+    Entry { names, hidden: false, info: C::get_args_info, run: invoke::<C> }
+}
+
+fn invoke<C: Command>(context: &Context, spelt: &str, args: &[String]) -> Result<u8, Stop> {
+    let info = C::get_args_info();
+    let plain = parse::plain(&info, spelt, args, C::STOPS).map_err(Stop::Misuse)?;
+    let words: Vec<&str> = plain.iter().map(String::as_str).collect();
+    let command = C::from_args(&[spelt], &words).map_err(|exit| Stop::Misuse(parse::complaint(&info, &exit.output)))?;
+    command.run(context).map_err(Stop::Error)
+}
+
+/// What every command may use.
+pub struct Context {
+    open: Open,
+    place: Place,
+}
+
+impl Context {
+    /// Opens the engine.
+    pub fn client(&self) -> Result<Client> {
+        Ok(Client::local((self.open)(&self.place)?))
+    }
+}
+
+/// An error that ends the program with an exit code of its own.
+#[derive(Debug)]
+pub struct Coded {
+    pub code: u8,
+    pub error: anyhow::Error,
+}
+
+impl std::fmt::Display for Coded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:#}", self.error)
+    }
+}
+
+impl std::error::Error for Coded {}
+
+/// Runs what argv names. `open` gives the engine of this process.
+pub fn main(open: Open) -> ExitCode {
+    match dispatch(open) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            output::complain(&format!("dhow: {error:#}"));
+            ExitCode::from(error.downcast_ref::<Coded>().map_or(1, |coded| coded.code))
+        }
+    }
+}
+
+fn dispatch(open: Open) -> Result<u8> {
+    let mut args = Vec::new();
+    for arg in std::env::args_os() {
+        match arg.into_string() {
+            Ok(arg) => args.push(arg),
+            Err(arg) => bail!("argument {arg:?} is not UTF-8"),
+        }
+    }
+    let called = args.first().map_or("dhow", |called| base(called)).to_owned();
+    let mut args = args.split_off(args.len().min(1));
+    if let Some(word) = linked(&called) {
+        args.insert(0, word.to_owned());
+    } else if let "docker" | "dockerd" | "runc" = called.as_str() {
+        bail!("being called as {called} comes with a later release: use dhow");
+    }
+    let place = Place {
+        root: std::env::var_os("DHOW_ROOT").filter(|path| !path.is_empty()).map(PathBuf::from),
+        run: std::env::var_os("DHOW_RUN").filter(|path| !path.is_empty()).map(PathBuf::from),
+        ..Place::default()
+    };
+    let mut context = Context { open, place };
+    let Some(at) = globals(&args, &mut context)? else { return Ok(0) };
+    command(&context, &args[at..])
+}
+
+fn base(path: &str) -> &str {
+    Path::new(path).file_name().and_then(|name| name.to_str()).unwrap_or(path)
+}
+
+/// The command that a link stands for: `drun` → `run`, `dvolume` → `volume`.
+fn linked(called: &str) -> Option<&str> {
+    let word = called.strip_prefix('d')?;
+    links::words().find(|known| *known == word)
+}
+
+/// Reads the flags before the command and says where it stands; `None` if one of them was all.
+fn globals(args: &[String], context: &mut Context) -> Result<Option<usize>> {
+    let mut at = 0;
+    while let Some(arg) = args.get(at).filter(|arg| arg.starts_with('-')) {
+        let (name, attached) = match arg.split_once('=') {
+            Some((name, value)) if name.starts_with("--") => (name, Some(value.to_owned())),
+            _ => (arg.as_str(), None),
+        };
+        let mut value = || {
+            if attached.is_none() {
+                at += 1;
+            }
+            attached
+                .clone()
+                .or_else(|| args.get(at).cloned())
+                .ok_or_else(|| coded(125, anyhow!("flag needs an argument: {name}")))
+        };
+        match name {
+            "--help" | "-h" => {
+                output::say(&help::all())?;
+                return Ok(None);
+            }
+            "--version" | "-v" => {
+                output::say(&version::line())?;
+                return Ok(None);
+            }
+            "--root" => context.place.root = Some(value()?.into()),
+            "--run" => context.place.run = Some(value()?.into()),
+            "--config" => context.place.config = Some(value()?.into()),
+            "--debug" | "-D" => context.place.debug = true,
+            "--host" | "-H" | "--context" | "-c" => {
+                return Err(coded(125, anyhow!("{name}: talking to a daemon comes with a later release of dhow")));
+            }
+            _ => {
+                let known = ["--help", "--version", "--root", "--run", "--config", "--debug", "--host"];
+                let hint = help::nearest(name, known.into_iter())
+                    .map_or(String::new(), |near| format!(", did you mean {near}?"));
+                return Err(coded(125, anyhow!("unknown flag: {name}{hint}\nSee 'dhow --help'.")));
+            }
+        }
+        at += 1;
+    }
+    if at == args.len() {
+        output::say(&help::all())?;
+        return Ok(None);
+    }
+    Ok(Some(at))
+}
+
+fn command(context: &Context, args: &[String]) -> Result<u8> {
+    let Some((word, rest)) = args.split_first() else { return Ok(0) };
+    if word == "help" {
+        return helped(rest);
+    }
+    if let Some((group, _)) = help::GROUPS.iter().find(|(group, _)| group == word) {
+        let Some((verb, rest)) =
+            rest.split_first().filter(|(verb, _)| !matches!(verb.as_str(), "--help" | "-h" | "help"))
+        else {
+            output::say(&help::group(group))?;
+            return Ok(0);
+        };
+        return known(context, &format!("{group} {verb}"), rest);
+    }
+    known(context, word, rest)
+}
+
+fn find(name: &str) -> Option<&'static Entry> {
+    TABLE.iter().find(|entry| entry.names.contains(&name))
+}
+
+fn known(context: &Context, name: &str, args: &[String]) -> Result<u8> {
+    let entry = find(name).ok_or_else(|| unknown(name))?;
+    let spelt = format!("dhow {name}");
+    match (entry.run)(context, &spelt, args) {
+        Ok(code) => Ok(code),
+        Err(Stop::Error(error)) => Err(error),
+        Err(Stop::Misuse(Misuse::Help)) => {
+            output::say(&help::command(entry, &spelt))?;
+            Ok(0)
+        }
+        Err(Stop::Misuse(Misuse::Wrong { message, code })) => Err(coded(code, anyhow!(message))),
+    }
+}
+
+fn helped(words: &[String]) -> Result<u8> {
+    let name = words.join(" ");
+    let text = match find(&name) {
+        Some(entry) => help::command(entry, &format!("dhow {name}")),
+        None if name.is_empty() => help::all(),
+        None if help::GROUPS.iter().any(|(group, _)| *group == name) => help::group(&name),
+        None => return Err(unknown(&name)),
+    };
+    output::say(&text)?;
+    Ok(0)
+}
+
+fn unknown(name: &str) -> anyhow::Error {
+    let known = TABLE.iter().filter(|entry| !entry.hidden).flat_map(|entry| entry.names.iter().copied());
+    let known = known.chain(help::GROUPS.iter().map(|group| group.0));
+    match help::nearest(name, known) {
+        Some(near) => anyhow!("unknown command: {name}, did you mean {near}?\nSee 'dhow --help'."),
+        None => anyhow!("unknown command: {name}\nSee 'dhow --help'."),
+    }
+}
+
+/// An error with its exit code.
+pub fn coded(code: u8, error: anyhow::Error) -> anyhow::Error {
+    anyhow::Error::new(Coded { code, error })
 }

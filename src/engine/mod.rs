@@ -1,10 +1,8 @@
 //! The verbs on containers, images and volumes, on an on-disk store that many processes share.
 
-pub mod filters;
 pub mod locks;
 pub mod logs;
 pub mod names;
-mod pattern;
 pub mod record;
 pub mod store;
 

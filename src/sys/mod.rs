@@ -8,6 +8,7 @@ pub mod lock;
 pub mod mount;
 pub mod process;
 pub mod time;
+pub mod tty;
 pub mod xattr;
 
 use std::io;

@@ -71,6 +71,11 @@ const PADDING: usize = 3;
 /// Sets text with tabs into columns, by the rules of Go's tabwriter: a column is a block of consecutive lines that
 /// have a tab after that cell, and its width is that of its widest cell.
 pub fn align(text: &str) -> String {
+    align_from(text, NARROWEST)
+}
+
+/// The same, with columns of at least that width.
+pub fn align_from(text: &str, narrowest: usize) -> String {
     let lines: Vec<Vec<&str>> = text.split('\n').map(|line| line.split('\t').collect()).collect();
     let mut widths: Vec<Vec<usize>> = lines.iter().map(|cells| vec![0; cells.len() - 1]).collect();
     for first in 0..lines.len() {
@@ -81,7 +86,7 @@ pub fn align(text: &str) -> String {
             }
             let block = lines[first..].iter().take_while(|cells| cells.len() - 1 > column);
             let widest = block.map(|cells| width(cells[column])).max().unwrap_or(0);
-            widths[first][column] = (widest + PADDING).max(NARROWEST);
+            widths[first][column] = (widest + PADDING).max(narrowest);
         }
     }
     let mut out = String::with_capacity(text.len() * 2);

@@ -33,6 +33,11 @@ impl Template {
         self.walk(&Node::of(value)?)
     }
 
+    /// Prints the text of a JSON value, with its fields in their order.
+    pub fn execute_json(&self, json: &[u8]) -> Result<String> {
+        self.walk(&Node::read(json)?)
+    }
+
     /// Prints a value whose Go types are settled.
     pub fn walk(&self, data: &Node) -> Result<String> {
         self.with_functions(data, false)

@@ -36,6 +36,20 @@ pub fn spoken(time: Time) -> String {
     time.spoken(east, &zone)
 }
 
+/// A time as RFC 3339 in the zone of this machine: `2026-11-23T21:38:13Z`, `2026-11-23T22:38:13+01:00`.
+pub fn zoned(time: Time) -> String {
+    let (east, _) = sys::time::zone(time.seconds);
+    let local = Time { seconds: time.seconds + i64::from(east), ..time };
+    let mut buffer = [0; time::TEXT];
+    let text = local.write(&mut buffer);
+    if east == 0 {
+        return text.to_owned();
+    }
+    let minutes = east.abs() / 60;
+    let sign = if east < 0 { '-' } else { '+' };
+    format!("{}{sign}{:02}:{:02}", text.trim_end_matches('Z'), minutes / 60, minutes % 60)
+}
+
 /// What people give to `--since` and `--until`, as the seconds with a fraction that the API takes: a Go duration ago
 /// (`10m`), RFC 3339 and its shorter forms in the zone of this machine, or seconds since 1970.
 pub fn timestamp(text: &str) -> Result<String> {

@@ -112,7 +112,12 @@ pub enum Found<'a> {
 impl Node {
     /// The data of anything that can be written as JSON, in its own order.
     pub fn of(value: &impl serde::Serialize) -> Result<Node, serde_json::Error> {
-        let mut node: Node = serde_json::from_slice(&serde_json::to_vec(value)?)?;
+        Node::read(&serde_json::to_vec(value)?)
+    }
+
+    /// The data of a text of JSON, in its own order.
+    pub fn read(json: &[u8]) -> Result<Node, serde_json::Error> {
+        let mut node: Node = serde_json::from_slice(json)?;
         node.settle("", "");
         Ok(node)
     }

@@ -1,0 +1,490 @@
+//! The typed client: every command asks the engine through it, whatever carries the question.
+
+use crate::api::types::*;
+use crate::api::wire::{Body, Producer, Reply, Request, Response};
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+/// Where the engine in this process keeps its things; what is `None` is the configuration's or the default.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Place {
+    pub root: Option<PathBuf>,
+    pub run: Option<PathBuf>,
+    pub config: Option<PathBuf>,
+    pub debug: bool,
+}
+
+/// The engine in this process: a request goes in, its answer comes out.
+pub type Local = Box<dyn Fn(Request) -> Response + Send + Sync>;
+
+/// Opens the engine of a place. Called once a command, after its arguments were found good.
+pub type Open = fn(&Place) -> Result<Local>;
+
+/// Asks an engine.
+pub struct Client {
+    transport: Transport,
+}
+
+enum Transport {
+    Local(Local),
+}
+
+/// A request that the engine refused.
+#[derive(Debug)]
+pub struct Failure {
+    pub status: u16,
+    pub message: String,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// Filters of a list: key → its values.
+pub type Filters = BTreeMap<String, Vec<String>>;
+
+/// What to stream from and to a container.
+pub struct Attach<'a> {
+    pub stdin: bool,
+    pub stdout: bool,
+    pub stderr: bool,
+    pub detach_keys: &'a str,
+}
+
+/// Which lines of a log.
+#[derive(Default)]
+pub struct Logs<'a> {
+    pub follow: bool,
+    pub timestamps: bool,
+    pub details: bool,
+    /// Seconds since 1970 with a fraction; empty for no bound.
+    pub since: &'a str,
+    pub until: &'a str,
+    /// `all` or a number.
+    pub tail: &'a str,
+}
+
+type Query = Vec<(String, String)>;
+
+impl Client {
+    /// A client of the engine in this process.
+    pub fn local(engine: Local) -> Client {
+        Client { transport: Transport::Local(engine) }
+    }
+
+    /// Sends a request. An answer of 400 and above becomes a [`Failure`].
+    pub fn call(&self, request: Request) -> Result<Response> {
+        let response = match &self.transport {
+            Transport::Local(engine) => engine(request),
+        };
+        if response.status < 400 {
+            return Ok(response);
+        }
+        let status = response.status;
+        let body = bytes(response)?;
+        let message = match serde_json::from_slice::<ErrorAnswer>(&body) {
+            Ok(answer) => answer.message,
+            Err(_) => String::from_utf8_lossy(&body).trim().to_owned(),
+        };
+        Err(Failure { status, message }.into())
+    }
+
+    fn get<T: DeserializeOwned>(&self, path: String, query: Query) -> Result<T> {
+        json(self.call(request("GET", path, query, Body::Empty))?)
+    }
+
+    fn post(&self, path: String, query: Query) -> Result<Response> {
+        self.call(request("POST", path, query, Body::Empty))
+    }
+
+    fn send<T: DeserializeOwned>(&self, path: &str, query: Query, body: &impl Serialize) -> Result<T> {
+        let body = Body::Bytes(serde_json::to_vec(body).context("writing a request")?);
+        json(self.call(request("POST", path.to_owned(), query, body))?)
+    }
+
+    /// Containers, newest first; `limit` 0 is all.
+    pub fn containers(&self, all: bool, limit: i64, size: bool, filters: &Filters) -> Result<Vec<ContainerSummary>> {
+        let mut query = filtered(filters);
+        push_flag(&mut query, "all", all);
+        push_flag(&mut query, "size", size);
+        if limit > 0 {
+            query.push(("limit".into(), limit.to_string()));
+        }
+        self.get("/containers/json".into(), query)
+    }
+
+    /// Makes a container. The name may be empty.
+    pub fn create(&self, name: &str, platform: &str, create: &ContainerCreate) -> Result<ContainerCreated> {
+        let mut query = Query::new();
+        push(&mut query, "name", name);
+        push(&mut query, "platform", platform);
+        self.send("/containers/create", query, create)
+    }
+
+    pub fn container(&self, id: &str) -> Result<ContainerInspect> {
+        self.get(container(id, "/json")?, vec![])
+    }
+
+    pub fn start(&self, id: &str, detach_keys: &str) -> Result<()> {
+        let mut query = Query::new();
+        push(&mut query, "detachKeys", detach_keys);
+        self.post(container(id, "/start")?, query).map(drop)
+    }
+
+    /// Stops it; without a signal or a number of seconds, with the container's own.
+    pub fn stop(&self, id: &str, signal: &str, seconds: Option<i64>) -> Result<()> {
+        self.post(container(id, "/stop")?, stop_query(signal, seconds)).map(drop)
+    }
+
+    pub fn restart(&self, id: &str, signal: &str, seconds: Option<i64>) -> Result<()> {
+        self.post(container(id, "/restart")?, stop_query(signal, seconds)).map(drop)
+    }
+
+    pub fn kill(&self, id: &str, signal: &str) -> Result<()> {
+        let mut query = Query::new();
+        push(&mut query, "signal", signal);
+        self.post(container(id, "/kill")?, query).map(drop)
+    }
+
+    pub fn pause(&self, id: &str) -> Result<()> {
+        self.post(container(id, "/pause")?, vec![]).map(drop)
+    }
+
+    pub fn unpause(&self, id: &str) -> Result<()> {
+        self.post(container(id, "/unpause")?, vec![]).map(drop)
+    }
+
+    pub fn rename(&self, id: &str, name: &str) -> Result<()> {
+        self.post(container(id, "/rename")?, vec![("name".into(), name.into())]).map(drop)
+    }
+
+    /// Sets the size of its terminal.
+    pub fn resize(&self, id: &str, rows: u16, columns: u16) -> Result<()> {
+        self.post(container(id, "/resize")?, size_query(rows, columns)).map(drop)
+    }
+
+    pub fn remove(&self, id: &str, force: bool, volumes: bool, link: bool) -> Result<()> {
+        let mut query = Query::new();
+        push_flag(&mut query, "force", force);
+        push_flag(&mut query, "v", volumes);
+        push_flag(&mut query, "link", link);
+        self.call(request("DELETE", container(id, "")?, query, Body::Empty)).map(drop)
+    }
+
+    pub fn top(&self, id: &str, arguments: &str) -> Result<Top> {
+        let mut query = Query::new();
+        push(&mut query, "ps_args", arguments);
+        self.get(container(id, "/top")?, query)
+    }
+
+    /// Begins to wait for `not-running`, `next-exit` or `removed`: whatever happens after this returns is seen.
+    pub fn wait(&self, id: &str, condition: &str) -> Result<Waiting> {
+        Ok(Waiting(self.post(container(id, "/wait")?, vec![("condition".into(), condition.into())])?))
+    }
+
+    /// Connects to its streams.
+    pub fn attach(&self, id: &str, what: &Attach) -> Result<OwnedFd> {
+        let mut query = Query::new();
+        push_flag(&mut query, "stream", true);
+        push_flag(&mut query, "stdin", what.stdin);
+        push_flag(&mut query, "stdout", what.stdout);
+        push_flag(&mut query, "stderr", what.stderr);
+        push(&mut query, "detachKeys", what.detach_keys);
+        upgraded(self.post(container(id, "/attach")?, query)?)
+    }
+
+    /// Writes its log into `sink`, framed unless it has a terminal.
+    pub fn logs(&self, id: &str, what: &Logs, sink: &mut dyn Write) -> Result<()> {
+        let mut query = Query::new();
+        push_flag(&mut query, "stdout", true);
+        push_flag(&mut query, "stderr", true);
+        push_flag(&mut query, "follow", what.follow);
+        push_flag(&mut query, "timestamps", what.timestamps);
+        push_flag(&mut query, "details", what.details);
+        push(&mut query, "since", what.since);
+        push(&mut query, "until", what.until);
+        push(&mut query, "tail", what.tail);
+        stream(self.call(request("GET", container(id, "/logs")?, query, Body::Empty))?, sink)
+    }
+
+    pub fn prune_containers(&self, filters: &Filters) -> Result<ContainersPruned> {
+        json(self.post("/containers/prune".into(), filtered(filters))?)
+    }
+
+    pub fn exec(&self, id: &str, exec: &ExecCreate) -> Result<ExecCreated> {
+        self.send(&container(id, "/exec")?, vec![], exec)
+    }
+
+    /// Runs an exec in the background.
+    pub fn exec_detached(&self, id: &str, start: &ExecStart) -> Result<()> {
+        let body = Body::Bytes(serde_json::to_vec(start).context("writing a request")?);
+        self.call(request("POST", format!("/exec/{id}/start"), vec![], body)).map(drop)
+    }
+
+    /// Runs an exec and connects to its streams.
+    pub fn exec_start(&self, id: &str, start: &ExecStart) -> Result<OwnedFd> {
+        let body = Body::Bytes(serde_json::to_vec(start).context("writing a request")?);
+        upgraded(self.call(request("POST", format!("/exec/{id}/start"), vec![], body))?)
+    }
+
+    pub fn exec_resize(&self, id: &str, rows: u16, columns: u16) -> Result<()> {
+        self.post(format!("/exec/{id}/resize"), size_query(rows, columns)).map(drop)
+    }
+
+    pub fn exec_inspect(&self, id: &str) -> Result<ExecInspect> {
+        self.get(format!("/exec/{id}/json"), vec![])
+    }
+
+    pub fn images(&self, all: bool, filters: &Filters) -> Result<Vec<ImageSummary>> {
+        let mut query = filtered(filters);
+        push_flag(&mut query, "all", all);
+        self.get("/images/json".into(), query)
+    }
+
+    pub fn history(&self, name: &str, platform: &str) -> Result<Vec<HistoryItem>> {
+        let mut query = Query::new();
+        push(&mut query, "platform", platform);
+        self.get(image(name, "/history")?, query)
+    }
+
+    pub fn tag(&self, name: &str, repository: &str, tag: &str) -> Result<()> {
+        let mut query = vec![("repo".to_owned(), repository.to_owned())];
+        push(&mut query, "tag", tag);
+        self.post(image(name, "/tag")?, query).map(drop)
+    }
+
+    pub fn remove_image(
+        &self,
+        name: &str,
+        force: bool,
+        no_prune: bool,
+        platforms: &[String],
+    ) -> Result<Vec<ImageDeleted>> {
+        let mut query = Query::new();
+        push_flag(&mut query, "force", force);
+        push_flag(&mut query, "noprune", no_prune);
+        query.extend(platforms.iter().map(|platform| ("platforms".to_owned(), platform.clone())));
+        json(self.call(request("DELETE", image(name, "")?, query, Body::Empty))?)
+    }
+
+    pub fn prune_images(&self, filters: &Filters) -> Result<ImagesPruned> {
+        json(self.post("/images/prune".into(), filtered(filters))?)
+    }
+
+    /// Pulls an image; lines of [`ProgressLine`] go into `sink`.
+    pub fn pull(&self, name: &str, tag: &str, platform: &str, sink: &mut dyn Write) -> Result<()> {
+        let mut query = vec![("fromImage".to_owned(), name.to_owned())];
+        push(&mut query, "tag", tag);
+        push(&mut query, "platform", platform);
+        stream(self.post("/images/create".into(), query)?, sink)
+    }
+
+    /// Makes an image of a tar; lines of [`ProgressLine`] go into `sink`.
+    pub fn import(&self, query: Vec<(String, String)>, tar: Box<dyn Read + Send>, sink: &mut dyn Write) -> Result<()> {
+        stream(self.call(request("POST", "/images/create".into(), query, Body::Reader(tar)))?, sink)
+    }
+
+    pub fn volumes(&self, filters: &Filters) -> Result<VolumeList> {
+        self.get("/volumes".into(), filtered(filters))
+    }
+
+    pub fn create_volume(&self, create: &VolumeCreate) -> Result<Volume> {
+        self.send("/volumes/create", vec![], create)
+    }
+
+    pub fn remove_volume(&self, name: &str, force: bool) -> Result<()> {
+        let mut query = Query::new();
+        push_flag(&mut query, "force", force);
+        self.call(request("DELETE", named("volume", name, "/volumes/", "")?, query, Body::Empty)).map(drop)
+    }
+
+    pub fn prune_volumes(&self, filters: &Filters) -> Result<VolumesPruned> {
+        json(self.post("/volumes/prune".into(), filtered(filters))?)
+    }
+
+    pub fn version(&self) -> Result<Version> {
+        self.get("/version".into(), vec![])
+    }
+
+    pub fn info(&self) -> Result<Info> {
+        self.get("/info".into(), vec![])
+    }
+
+    /// The JSON of inspect as the engine wrote it, for `inspect`.
+    pub fn inspect_container(&self, id: &str, size: bool) -> Result<Vec<u8>> {
+        let mut query = Query::new();
+        push_flag(&mut query, "size", size);
+        bytes(self.call(request("GET", container(id, "/json")?, query, Body::Empty))?)
+    }
+
+    pub fn inspect_image(&self, name: &str, platform: &str) -> Result<Vec<u8>> {
+        let mut query = Query::new();
+        push(&mut query, "platform", platform);
+        bytes(self.call(request("GET", image(name, "/json")?, query, Body::Empty))?)
+    }
+
+    pub fn inspect_volume(&self, name: &str) -> Result<Vec<u8>> {
+        bytes(self.call(request("GET", named("volume", name, "/volumes/", "")?, vec![], Body::Empty))?)
+    }
+}
+
+/// A wait that has begun.
+pub struct Waiting(Response);
+
+impl Waiting {
+    /// Blocks until it is over.
+    pub fn finish(self) -> Result<WaitAnswer> {
+        json(self.0)
+    }
+}
+
+fn request(method: &'static str, path: String, query: Query, body: Body) -> Request {
+    let json = matches!(body, Body::Bytes(_));
+    let headers = if json { vec![("Content-Type".into(), "application/json".into())] } else { vec![] };
+    Request { method, path, query, headers, body }
+}
+
+fn push(query: &mut Query, key: &str, value: &str) {
+    if !value.is_empty() {
+        query.push((key.to_owned(), value.to_owned()));
+    }
+}
+
+fn push_flag(query: &mut Query, key: &str, on: bool) {
+    if on {
+        query.push((key.to_owned(), "1".to_owned()));
+    }
+}
+
+fn filtered(filters: &Filters) -> Query {
+    if filters.is_empty() {
+        return vec![];
+    }
+    let sets: BTreeMap<&String, BTreeMap<&String, bool>> =
+        filters.iter().map(|(key, values)| (key, values.iter().map(|value| (value, true)).collect())).collect();
+    vec![("filters".to_owned(), serde_json::json!(sets).to_string())]
+}
+
+fn stop_query(signal: &str, seconds: Option<i64>) -> Query {
+    let mut query = Query::new();
+    push(&mut query, "signal", signal);
+    if let Some(seconds) = seconds {
+        query.push(("t".into(), seconds.to_string()));
+    }
+    query
+}
+
+fn size_query(rows: u16, columns: u16) -> Query {
+    vec![("h".into(), rows.to_string()), ("w".into(), columns.to_string())]
+}
+
+fn container(id: &str, rest: &str) -> Result<String> {
+    named("container", id.trim_matches('/'), "/containers/", rest)
+}
+
+fn image(name: &str, rest: &str) -> Result<String> {
+    named("image", name, "/images/", rest)
+}
+
+/// An empty name would make another path.
+fn named(kind: &str, name: &str, before: &str, rest: &str) -> Result<String> {
+    if name.trim().is_empty() {
+        bail!("invalid {kind} name or ID: value is empty");
+    }
+    Ok([before, name, rest].concat())
+}
+
+fn json<T: DeserializeOwned>(response: Response) -> Result<T> {
+    serde_json::from_slice(&bytes(response)?).context("reading the engine's answer")
+}
+
+fn bytes(response: Response) -> Result<Vec<u8>> {
+    match response.body {
+        Reply::Empty => Ok(vec![]),
+        Reply::Json(bytes) => Ok(bytes),
+        Reply::Stream(producer) => {
+            let mut bytes = Vec::new();
+            producer(&mut bytes).context("reading the engine's answer")?;
+            Ok(bytes)
+        }
+        Reply::Upgraded(_) => bail!("the engine answered with a connection where text was asked for"),
+    }
+}
+
+fn stream(response: Response, sink: &mut dyn Write) -> Result<()> {
+    match response.body {
+        Reply::Stream(producer) => produce(producer, sink),
+        _ => Ok(sink.write_all(&bytes(response)?)?),
+    }
+}
+
+fn produce(producer: Producer, sink: &mut dyn Write) -> Result<()> {
+    producer(sink)?;
+    Ok(sink.flush()?)
+}
+
+fn upgraded(response: Response) -> Result<OwnedFd> {
+    match response.body {
+        Reply::Upgraded(connection) => Ok(connection),
+        _ => bail!("the engine answered with text where a connection was asked for"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answering(status: u16, body: &'static str) -> Client {
+        Client::local(Box::new(move |_| Response {
+            status,
+            headers: vec![],
+            body: Reply::Stream(Box::new(move |sink| sink.write_all(body.as_bytes()))),
+        }))
+    }
+
+    #[test]
+    fn a_refusal_carries_its_status_and_words() {
+        let client = answering(404, r#"{"message":"No such container: x"}"#);
+        let error = client.container("x").unwrap_err();
+        let failure = error.downcast_ref::<Failure>().unwrap();
+        assert_eq!((failure.status, failure.message.as_str()), (404, "No such container: x"));
+        assert_eq!(answering(500, "plain\n").start("x", "").unwrap_err().to_string(), "plain");
+    }
+
+    #[test]
+    fn paths_and_queries_are_dockers() {
+        let client = Client::local(Box::new(|request: Request| {
+            let query: Vec<String> = request.query.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            let message = format!("{} {}?{}", request.method, request.path, query.join("&"));
+            let body = serde_json::to_vec(&ErrorAnswer { message }).unwrap();
+            Response { status: 500, headers: vec![], body: Reply::Json(body) }
+        }));
+        let filters = Filters::from([("label".to_owned(), vec!["a=b".to_owned()])]);
+        let attach = Attach { stdin: false, stdout: true, stderr: true, detach_keys: "" };
+        let table = [
+            (
+                client.containers(true, 2, false, &filters).map(drop),
+                r#"GET /containers/json?filters={"label":{"a=b":true}}&all=1&limit=2"#,
+            ),
+            (client.stop("/web", "", Some(-1)), "POST /containers/web/stop?t=-1"),
+            (client.attach("web", &attach).map(drop), "POST /containers/web/attach?stream=1&stdout=1&stderr=1"),
+            (client.wait("web", "removed").map(drop), "POST /containers/web/wait?condition=removed"),
+            (client.remove("web", true, false, false), "DELETE /containers/web?force=1"),
+            (client.history("localhost:5000/x", "").map(drop), "GET /images/localhost:5000/x/history?"),
+            (client.start("/", ""), "invalid container name or ID: value is empty"),
+        ];
+        for (result, expected) in table {
+            assert_eq!(result.unwrap_err().to_string(), expected);
+        }
+    }
+}

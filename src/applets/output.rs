@@ -1,0 +1,25 @@
+//! What commands print. A reader that went away ends us as it ends any program in a pipe: silently, by SIGPIPE.
+
+use super::terminal;
+use anyhow::{Context, Result};
+use nix::sys::signal::Signal;
+use std::io::{ErrorKind, Write};
+
+/// Prints on stdout.
+pub fn say(text: &str) -> Result<()> {
+    write(text.as_bytes())
+}
+
+/// The same, for bytes.
+pub fn write(bytes: &[u8]) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => terminal::die(Signal::SIGPIPE),
+        other => other.context("writing to stdout"),
+    }
+}
+
+/// Prints a line on stderr. Where even that cannot be written there is nobody left to tell.
+pub fn complain(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
+}

@@ -1,0 +1,25 @@
+//! `dhow rename`.
+
+use super::{Command, Context};
+use anyhow::{Context as _, Result};
+use argh::{ArgsInfo, FromArgs};
+
+/// Rename a container
+#[derive(FromArgs, ArgsInfo)]
+#[argh(help_triggers("--help"))]
+pub struct Rename {
+    #[argh(positional, arg_name = "CONTAINER")]
+    container: String,
+    #[argh(positional, arg_name = "NEW_NAME")]
+    name: String,
+}
+
+impl Command for Rename {
+    fn run(self, context: &Context) -> Result<u8> {
+        context
+            .client()?
+            .rename(&self.container, &self.name)
+            .with_context(|| format!("renaming {}", self.container))?;
+        Ok(0)
+    }
+}

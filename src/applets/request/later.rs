@@ -1,0 +1,145 @@
+//! Flags that a later release honours: each is refused by name, unless its value asks for what there is anyway.
+
+use crate::applets::run::Run;
+use anyhow::{Result, bail};
+
+/// Refuses what this release cannot do.
+pub fn refuse(flags: &Run) -> Result<()> {
+    for network in flags.network.iter().chain(&flags.net) {
+        match network.as_str() {
+            "none" | "host" => {}
+            name if name.strip_prefix("container:").is_some_and(|name| !name.is_empty()) => {}
+            name => bail!("--network {name}: networks other than none, host and container:NAME {LATER}"),
+        }
+    }
+    if flags.network.len() + flags.net.len() > 1 {
+        bail!("--network: more than one network {LATER}");
+    }
+    if let Some(restart) = flags.restart.as_deref().filter(|restart| !matches!(*restart, "" | "no")) {
+        bail!("--restart {restart}: restart policies {LATER}");
+    }
+    if let Some(runtime) = flags.runtime.as_deref().filter(|runtime| !matches!(*runtime, "" | "runc")) {
+        bail!("--runtime {runtime}: other runtimes {LATER}");
+    }
+    if let Some(isolation) = flags.isolation.as_deref().filter(|isolation| !matches!(*isolation, "" | "default")) {
+        bail!("--isolation {isolation}: there is only the default on Linux");
+    }
+    if let Some(userns) = flags.userns.as_deref().filter(|userns| !matches!(*userns, "" | "host")) {
+        bail!("--userns {userns}: user namespaces {LATER}");
+    }
+    if let Some(driver) = flags.volume_driver.as_deref().filter(|driver| !matches!(*driver, "" | "local")) {
+        bail!("--volume-driver {driver}: volume drivers other than local {LATER}");
+    }
+    for (flag, given, what) in given(flags) {
+        if given && what == WINDOWS {
+            bail!("{flag}: {WINDOWS}");
+        } else if given {
+            bail!("{flag}: {what} {LATER}");
+        }
+    }
+    Ok(())
+}
+
+const LATER: &str = "come with a later release of dhow";
+const WINDOWS: &str = "only for containers of Windows";
+
+/// Each flag, whether it asks for something, and what that is.
+fn given(flags: &Run) -> [(&'static str, bool, &'static str); 43] {
+    let limits = "resource limits";
+    let networks = "networks";
+    let checks = "health checks";
+    let number = |value: Option<i64>| value.is_some_and(|value| value != 0);
+    let some = |value: &Option<String>| value.as_deref().is_some_and(|value| !value.is_empty());
+    [
+        ("--publish", !flags.publish.is_empty(), "published ports"),
+        ("--publish-all", flags.publish_all, "published ports"),
+        ("--ip", some(&flags.ip), networks),
+        ("--ip6", some(&flags.ip6), networks),
+        ("--link", !flags.link.is_empty(), networks),
+        ("--link-local-ip", !flags.link_local_ip.is_empty(), networks),
+        ("--mac-address", some(&flags.mac_address), networks),
+        ("--network-alias", !flags.network_alias.is_empty() || !flags.net_alias.is_empty(), networks),
+        ("--memory", number(flags.memory), limits),
+        ("--memory-reservation", number(flags.memory_reservation), limits),
+        ("--memory-swap", number(flags.memory_swap), limits),
+        ("--memory-swappiness", flags.memory_swappiness.is_some_and(|value| value != -1), limits),
+        ("--oom-kill-disable", flags.oom_kill_disable, limits),
+        ("--pids-limit", flags.pids_limit.is_some_and(|value| value > 0), limits),
+        ("--cpus", some(&flags.cpus), limits),
+        ("--cpu-shares", number(flags.cpu_shares), limits),
+        ("--cpu-period", number(flags.cpu_period), limits),
+        ("--cpu-quota", number(flags.cpu_quota), limits),
+        ("--cpu-rt-period", number(flags.cpu_rt_period), limits),
+        ("--cpu-rt-runtime", number(flags.cpu_rt_runtime), limits),
+        ("--cpuset-cpus", some(&flags.cpuset_cpus), limits),
+        ("--cpuset-mems", some(&flags.cpuset_mems), limits),
+        ("--blkio-weight", flags.blkio_weight.is_some_and(|value| value != 0), limits),
+        ("--blkio-weight-device", !flags.blkio_weight_device.is_empty(), limits),
+        ("--device-read-bps", !flags.device_read_bps.is_empty(), limits),
+        ("--device-read-iops", !flags.device_read_iops.is_empty(), limits),
+        ("--device-write-bps", !flags.device_write_bps.is_empty(), limits),
+        ("--device-write-iops", !flags.device_write_iops.is_empty(), limits),
+        ("--device-cgroup-rule", !flags.device_cgroup_rule.is_empty(), "device rules"),
+        ("--cgroup-parent", some(&flags.cgroup_parent), "cgroup parents"),
+        ("--storage-opt", !flags.storage_opt.is_empty(), "storage options"),
+        ("--gpus", some(&flags.gpus), "GPUs"),
+        ("--use-api-socket", flags.use_api_socket, "the daemon and its socket"),
+        ("--health-cmd", some(&flags.health_cmd), checks),
+        ("--health-interval", some(&flags.health_interval), checks),
+        ("--health-retries", number(flags.health_retries), checks),
+        ("--health-start-interval", some(&flags.health_start_interval), checks),
+        ("--health-start-period", some(&flags.health_start_period), checks),
+        ("--health-timeout", some(&flags.health_timeout), checks),
+        ("--cpu-count", number(flags.cpu_count), WINDOWS),
+        ("--cpu-percent", number(flags.cpu_percent), WINDOWS),
+        ("--io-maxbandwidth", some(&flags.io_maxbandwidth), WINDOWS),
+        ("--io-maxiops", flags.io_maxiops.is_some_and(|value| value != 0), WINDOWS),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_later_is_named_and_what_asks_for_nothing_passes() {
+        let refused = [
+            (
+                Run { memory: Some(1 << 30), ..Run::default() },
+                "--memory: resource limits come with a later release of dhow",
+            ),
+            (
+                Run { publish: vec!["80".into()], ..Run::default() },
+                "--publish: published ports come with a later release of dhow",
+            ),
+            (
+                Run { restart: Some("always".into()), ..Run::default() },
+                "--restart always: restart policies come with a later release of dhow",
+            ),
+            (
+                Run { net: vec!["bridge".into()], ..Run::default() },
+                "--network bridge: networks other than none, host and container:NAME come with a later release of dhow",
+            ),
+            (Run { cpu_count: Some(1), ..Run::default() }, "--cpu-count: only for containers of Windows"),
+            (
+                Run { health_cmd: Some("true".into()), ..Run::default() },
+                "--health-cmd: health checks come with a later release of dhow",
+            ),
+        ];
+        for (flags, message) in refused {
+            assert_eq!(refuse(&flags).unwrap_err().to_string(), message);
+        }
+        let passed = Run {
+            memory: Some(0),
+            memory_swappiness: Some(-1),
+            pids_limit: Some(-1),
+            restart: Some("no".into()),
+            isolation: Some("default".into()),
+            network: vec!["container:web".into()],
+            userns: Some("host".into()),
+            disable_content_trust: Some(true),
+            ..Run::default()
+        };
+        assert!(refuse(&passed).is_ok());
+    }
+}

@@ -1,0 +1,34 @@
+//! `dhow restart`.
+
+use super::{Command, Context, each};
+use anyhow::{Result, bail};
+use argh::{ArgsInfo, FromArgs};
+
+/// Restart one or more containers
+#[derive(FromArgs, ArgsInfo)]
+#[argh(help_triggers("--help"))]
+pub struct Restart {
+    /// the signal to send first (default that of the container)
+    #[argh(option, short = 's')]
+    signal: Option<String>,
+    /// seconds before it is killed, -1 for ever (default those of the container, or 10)
+    #[argh(option, short = 't', arg_name = "INT")]
+    timeout: Option<i64>,
+    /// an older name of --timeout
+    #[argh(option, arg_name = "INT", hidden_help)]
+    time: Option<i64>,
+    #[argh(positional, arg_name = "CONTAINER [CONTAINER...]")]
+    containers: Vec<String>,
+}
+
+impl Command for Restart {
+    fn run(self, context: &Context) -> Result<u8> {
+        let client = context.client()?;
+        if self.timeout.is_some() && self.time.is_some() {
+            bail!("conflicting options: cannot specify both --timeout and --time");
+        }
+        let (signal, seconds) = (self.signal.unwrap_or_default(), self.timeout.or(self.time));
+        let results = self.containers.iter().map(|name| (name, client.restart(name, &signal, seconds)));
+        each::one_by_one(results)
+    }
+}

@@ -1,0 +1,34 @@
+//! `dhow rm`.
+
+use super::{Command, Context, each};
+use crate::api::client::Failure;
+use anyhow::Result;
+use argh::{ArgsInfo, FromArgs};
+
+/// Remove one or more containers
+#[derive(FromArgs, ArgsInfo)]
+#[argh(help_triggers("--help"))]
+pub struct Rm {
+    /// remove it even if it runs, by SIGKILL
+    #[argh(switch, short = 'f')]
+    force: bool,
+    /// remove the link and not the container
+    #[argh(switch, short = 'l')]
+    link: bool,
+    /// remove its anonymous volumes too
+    #[argh(switch, short = 'v')]
+    volumes: bool,
+    #[argh(positional, arg_name = "CONTAINER [CONTAINER...]")]
+    containers: Vec<String>,
+}
+
+impl Command for Rm {
+    fn run(self, context: &Context) -> Result<u8> {
+        let client = context.client()?;
+        let gone = |error: &anyhow::Error| error.downcast_ref::<Failure>().is_some_and(|failure| failure.status == 404);
+        each::each(&self.containers, |container| match client.remove(container, self.force, self.volumes, self.link) {
+            Err(error) if self.force && gone(&error) => Ok(()),
+            other => other,
+        })
+    }
+}

@@ -1,0 +1,144 @@
+//! The terminal that we were started on: its size, raw mode and the way back, and the signals that reach us there.
+
+use crate::sys;
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, raise, sigprocmask};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use std::io::{IsTerminal, Stdin};
+use std::os::fd::AsFd;
+use std::sync::{Mutex, Once};
+
+/// Rows and columns, if it is a terminal that knows them.
+pub fn size(fd: &(impl AsFd + IsTerminal)) -> Option<(u16, u16)> {
+    if !fd.is_terminal() {
+        return None;
+    }
+    sys::tty::window_size(fd.as_fd()).ok().filter(|size| *size != (0, 0))
+}
+
+/// Refuses to give a container's terminal an input that is none: its echo and its keys would not work.
+pub fn check(stdin: bool, tty: bool) -> Result<()> {
+    if stdin && tty && !std::io::stdin().is_terminal() {
+        bail!("the input device is not a TTY");
+    }
+    Ok(())
+}
+
+/// Stdin in raw mode, for as long as this lives.
+pub struct Raw(());
+
+/// What the terminal was before raw mode; here, so that a panic finds it.
+static BEFORE: Mutex<Option<Termios>> = Mutex::new(None);
+
+impl Raw {
+    pub fn enter(stdin: &Stdin) -> Result<Raw> {
+        static HOOK: Once = Once::new();
+        HOOK.call_once(|| {
+            let next = std::panic::take_hook();
+            std::panic::set_hook(Box::new(move |panic| {
+                restore();
+                next(panic);
+            }));
+        });
+        let before = tcgetattr(stdin).context("reading the terminal's mode")?;
+        let raw = Raw(());
+        *BEFORE.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(before);
+        raw.apply()?;
+        Ok(raw)
+    }
+
+    /// Sets raw mode, again after the shell had the terminal meanwhile.
+    pub fn apply(&self) -> Result<()> {
+        let before = BEFORE.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
+        let Some(mut mode) = before else { return Ok(()) };
+        cfmakeraw(&mut mode);
+        tcsetattr(std::io::stdin(), SetArg::TCSANOW, &mode).context("setting the terminal's raw mode")
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        restore();
+    }
+}
+
+/// Puts the terminal back as it was, once. What was written is printed first.
+fn restore() {
+    // A panic of the holder itself must not block here.
+    let before = match BEFORE.try_lock() {
+        Ok(mut before) => before.take(),
+        Err(_) => None,
+    };
+    if let Some(before) = before {
+        let _ = tcsetattr(std::io::stdin(), SetArg::TCSADRAIN, &before);
+    }
+}
+
+/// Ends the process by a signal, as if we had not been watching for it.
+pub fn die(signal: Signal) -> ! {
+    restore();
+    let _ = sys::process::default_signal(signal as i32);
+    let mut only = SigSet::empty();
+    only.add(signal);
+    let _ = only.thread_unblock();
+    let _ = raise(signal);
+    // One whose default is not to end the process.
+    std::process::exit(128 + signal as i32)
+}
+
+/// The signals that reach us, as a descriptor to poll; they are blocked for as long as this lives.
+pub struct Signals {
+    fd: SignalFd,
+    before: SigSet,
+    /// Whether they are for the container.
+    pub forward: bool,
+}
+
+/// What Docker does not pass on: WINCH becomes a resize, CONT a return to raw mode.
+const ENDING: [Signal; 4] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM];
+const FORWARDED: [Signal; 8] = [
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGALRM,
+    Signal::SIGTSTP,
+    Signal::SIGIO,
+    Signal::SIGPWR,
+    Signal::SIGPROF,
+    Signal::SIGVTALRM,
+];
+
+/// Watches for signals from now on.
+pub fn signals(forward: bool) -> Result<Signals> {
+    let mut set = SigSet::empty();
+    for signal in ENDING.into_iter().chain([Signal::SIGWINCH, Signal::SIGCONT]) {
+        set.add(signal);
+    }
+    if forward {
+        FORWARDED.into_iter().for_each(|signal| set.add(signal));
+    }
+    let mut before = SigSet::empty();
+    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), Some(&mut before)).context("blocking signals")?;
+    let fd = SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC).context("watching signals")?;
+    Ok(Signals { fd, before, forward })
+}
+
+impl Signals {
+    /// The next one that came, if any.
+    pub fn next(&mut self) -> Option<Signal> {
+        let info = self.fd.read_signal().ok()??;
+        Signal::try_from(i32::try_from(info.ssi_signo).ok()?).ok()
+    }
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Drop for Signals {
+    fn drop(&mut self) {
+        let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&self.before), None);
+    }
+}
