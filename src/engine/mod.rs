@@ -1,10 +1,14 @@
 //! The verbs on containers, images and volumes, on an on-disk store that many processes share.
 
+pub mod devices;
+pub mod etc;
 pub mod locks;
 pub mod logs;
 pub mod names;
 pub mod record;
+pub mod spec;
 pub mod store;
+pub mod users;
 
 pub use record::Record;
 pub use store::Store;

@@ -1,0 +1,207 @@
+//! /etc/hosts, /etc/hostname and /etc/resolv.conf of a container.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::net::IpAddr;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+use super::record::Record;
+use super::store;
+use crate::api::Refusal;
+use crate::api::types::HostConfig;
+
+/// What loopback has in every container.
+const LOOPBACK: &str = "127.0.0.1\tlocalhost
+::1\tlocalhost ip6-localhost ip6-loopback
+fe00::\tip6-localnet
+ff00::\tip6-mcastprefix
+ff02::1\tip6-allnodes
+ff02::2\tip6-allrouters
+";
+
+/// Writes `hosts`, `hostname` and `resolv.conf` into a container's directory. Reads the host's. A container in the
+/// network of another one uses that one's files, and gets none.
+pub fn write(dir: &Path, record: &Record) -> Result<()> {
+    let wants = &record.host_config;
+    if wants.network_mode.starts_with("container:") {
+        return Ok(());
+    }
+    let texts = [
+        ("hosts", hosts(wants, &read("/etc/hosts")?)?),
+        ("hostname", format!("{}\n", record.config.hostname)),
+        ("resolv.conf", resolv_conf(wants, &host_resolv_conf()?)),
+    ];
+    for (name, text) in texts {
+        // The container's own user reads them.
+        store::write_file(&dir.join(name), text.as_bytes(), false)?;
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+        fs::set_permissions(dir.join(name), mode).with_context(|| format!("chmod {}", dir.join(name).display()))?;
+    }
+    Ok(())
+}
+
+/// A file of the host; a missing one is empty.
+fn read(path: &str) -> Result<String> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
+        Err(error) => Err(error).with_context(|| format!("read {path}")),
+    }
+}
+
+/// Where a resolver of the host's listens on its loopback, that one's upstream servers are what a container can use.
+fn host_resolv_conf() -> Result<String> {
+    let text = read("/etc/resolv.conf")?;
+    let servers: Vec<_> = values(&text, "nameserver").collect();
+    if servers == ["127.0.0.53"] {
+        let upstream = read("/run/systemd/resolve/resolv.conf")?;
+        if !upstream.is_empty() {
+            return Ok(upstream);
+        }
+    }
+    Ok(text)
+}
+
+/// /etc/hosts. In the host's network it is the host's, unless names were added.
+pub fn hosts(wants: &HostConfig, of_host: &str) -> Result<String> {
+    let extra = wants.extra_hosts.as_deref().unwrap_or_default();
+    if wants.network_mode == "host" && extra.is_empty() {
+        return Ok(of_host.to_owned());
+    }
+    let mut text = LOOPBACK.to_owned();
+    for entry in extra {
+        let (name, address) = extra_host(entry)?;
+        text += &format!("{address}\t{name}\n");
+    }
+    Ok(text)
+}
+
+/// Name and address of one `--add-host`. The words of the errors are Docker's.
+pub fn extra_host(entry: &str) -> Result<(&str, IpAddr)> {
+    let refuse = |text: String| bail!(Refusal::BadParameter(text));
+    let Some((name, address)) = entry.split_once(':').filter(|(name, _)| !name.is_empty()) else {
+        return refuse(format!("bad format for add-host: {entry:?}"));
+    };
+    if name.contains(char::is_whitespace) {
+        return refuse(format!("bad format for add-host: {entry:?}"));
+    }
+    if address == "host-gateway" {
+        return refuse("unable to derive the IP value for host-gateway".to_owned());
+    }
+    let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address);
+    match bare.parse() {
+        Ok(address) => Ok((name, address)),
+        Err(_) => refuse(format!("invalid IP address in add-host: {address:?}")),
+    }
+}
+
+/// /etc/resolv.conf: the host's, where nothing else was asked for. Outside the host's network its loopback answers
+/// nobody.
+pub fn resolv_conf(wants: &HostConfig, of_host: &str) -> String {
+    let given = |list: &Option<Vec<String>>| list.clone().filter(|list| !list.is_empty());
+    let (dns, search, options) = (given(&wants.dns), given(&wants.dns_search), given(&wants.dns_options));
+    let in_hosts_network = wants.network_mode == "host";
+    if in_hosts_network && dns.is_none() && search.is_none() && options.is_none() {
+        return of_host.to_owned();
+    }
+    let servers = dns.unwrap_or_else(|| {
+        let servers = values(of_host, "nameserver").filter(|server| in_hosts_network || !is_loopback(server));
+        servers.map(str::to_owned).collect()
+    });
+    let words = |key: &str| values(of_host, key).last().unwrap_or_default().to_owned();
+    let mut text = String::new();
+    for server in servers {
+        text += &format!("nameserver {server}\n");
+    }
+    let search = search.map_or_else(|| words("search"), |list| list.join(" "));
+    // A single dot asks for none.
+    if !search.is_empty() && search != "." {
+        text += &format!("search {search}\n");
+    }
+    let options =
+        options.map_or_else(|| values(of_host, "options").collect::<Vec<_>>().join(" "), |list| list.join(" "));
+    if !options.is_empty() {
+        text += &format!("options {options}\n");
+    }
+    text
+}
+
+/// What stands after a key of resolv.conf(5), line by line.
+fn values<'a>(text: &'a str, key: &str) -> impl Iterator<Item = &'a str> {
+    text.lines().filter_map(move |line| {
+        let rest = line.trim_start().strip_prefix(key)?;
+        rest.starts_with([' ', '\t']).then(|| rest.trim())
+    })
+}
+
+fn is_loopback(server: &str) -> bool {
+    let bare = server.split('%').next().unwrap_or(server);
+    bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wants(network: &str, extra: &[&str]) -> HostConfig {
+        let list = |list: &[&str]| Some(list.iter().map(|&entry| entry.to_owned()).collect());
+        HostConfig { network_mode: network.to_owned(), extra_hosts: list(extra), ..HostConfig::default() }
+    }
+
+    #[test]
+    fn hosts_are_loopback_and_what_was_added() {
+        let host = "127.0.0.1 localhost\n10.0.0.1 box\n";
+        assert_eq!(hosts(&wants("none", &[]), host).unwrap(), LOOPBACK);
+        assert_eq!(hosts(&wants("host", &[]), host).unwrap(), host);
+        let added = hosts(&wants("none", &["db:10.1.2.3", "six:2001:db8::1", "br:[::2]"]), host).unwrap();
+        assert_eq!(added, format!("{LOOPBACK}10.1.2.3\tdb\n2001:db8::1\tsix\n::2\tbr\n"));
+        assert!(!hosts(&wants("host", &["db:10.1.2.3"]), host).unwrap().contains("box"));
+        for (entry, words) in [
+            ("db", r#"bad format for add-host: "db""#),
+            (":1.2.3.4", r#"bad format for add-host: ":1.2.3.4""#),
+            ("a b:1.2.3.4", r#"bad format for add-host: "a b:1.2.3.4""#),
+            ("db:1.2.3", r#"invalid IP address in add-host: "1.2.3""#),
+            ("db:host-gateway", "unable to derive the IP value for host-gateway"),
+        ] {
+            assert_eq!(extra_host(entry).unwrap_err().to_string(), words);
+        }
+    }
+
+    #[test]
+    fn resolv_conf_is_the_hosts_with_what_was_asked() {
+        let host = "# mine\nnameserver 127.0.0.1\nnameserver 10.0.0.2\nnameserver ::1\nsearch a b\noptions ndots:2\n";
+        let ask = |network: &str, dns: &[&str], search: &[&str], options: &[&str]| {
+            let list = |list: &[&str]| Some(list.iter().map(|&entry| entry.to_owned()).collect());
+            let wants = HostConfig {
+                dns: list(dns),
+                dns_search: list(search),
+                dns_options: list(options),
+                ..wants(network, &[])
+            };
+            resolv_conf(&wants, host)
+        };
+        for (network, dns, search, options, expected) in [
+            ("host", &[][..], &[][..], &[][..], host),
+            ("none", &[], &[], &[], "nameserver 10.0.0.2\nsearch a b\noptions ndots:2\n"),
+            ("none", &["127.0.0.9"], &[], &[], "nameserver 127.0.0.9\nsearch a b\noptions ndots:2\n"),
+            (
+                "none",
+                &["1.1.1.1", "2.2.2.2"],
+                &["."],
+                &["rotate", "debug"],
+                "nameserver 1.1.1.1\nnameserver 2.2.2.2\noptions rotate debug\n",
+            ),
+            (
+                "host",
+                &[],
+                &["x", "y"],
+                &[],
+                "nameserver 127.0.0.1\nnameserver 10.0.0.2\nnameserver ::1\nsearch x y\noptions ndots:2\n",
+            ),
+        ] {
+            assert_eq!(ask(network, dns, search, options), expected, "{network} {dns:?} {search:?} {options:?}");
+        }
+    }
+}

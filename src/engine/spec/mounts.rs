@@ -1,0 +1,172 @@
+//! The mounts of a container: Docker's own, then the user's by depth.
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+
+use super::{Inputs, Security, text};
+use crate::api::types::HostConfig;
+use crate::engine::record::Mounted;
+use crate::oci::runtime::Mount;
+
+const DEFAULT_SHM_SIZE: i64 = 64 << 20;
+
+/// Mounts in their order, and the propagation that the root needs for them.
+pub fn mounts(inputs: &Inputs, security: &Security) -> Result<(Vec<Mount>, String)> {
+    let wants = &inputs.record.host_config;
+    let mut users = Vec::new();
+    let mut propagation = "";
+    for mounted in &inputs.record.mounts {
+        users.push(of_user(mounted)?);
+        propagation = match mounted.point.propagation.as_str() {
+            "shared" | "rshared" => "shared",
+            "slave" | "rslave" if propagation.is_empty() => "rslave",
+            _ => propagation,
+        };
+    }
+    for (target, options) in wants.tmpfs.iter().flatten() {
+        if !users.iter().any(|mount| mount.destination == clean(target)) {
+            users.push(tmpfs(target, options)?);
+        }
+    }
+    let files =
+        [(inputs.resolv_conf, "/etc/resolv.conf"), (inputs.hostname, "/etc/hostname"), (inputs.hosts, "/etc/hosts")];
+    let access = if wants.readonly_rootfs { "ro" } else { "rw" };
+    for (source, target) in files {
+        if let Some(source) = source
+            && !users.iter().any(|mount| mount.destination == target)
+        {
+            users.push(bind(source, target, &["rbind", access, "rprivate"])?);
+        }
+    }
+    if let Some(shm) = inputs.shm
+        && !users.iter().any(|mount| mount.destination == "/dev/shm")
+    {
+        users.push(bind(shm, "/dev/shm", &["rbind", "rprivate"])?);
+    }
+    users.sort_by_key(|mount| mount.destination.split('/').filter(|part| !part.is_empty()).count());
+
+    let has = |target: &str| users.iter().any(|mount| mount.destination == target);
+    let mut mounts = defaults(wants, security);
+    mounts.retain(|mount| {
+        !has(&mount.destination)
+            && !(has("/dev") && mount.destination.starts_with("/dev/"))
+            && !(mount.destination == "/dev/shm" && wants.ipc_mode == "none")
+    });
+    mounts.append(&mut users);
+    Ok((mounts, propagation.to_owned()))
+}
+
+fn defaults(wants: &HostConfig, security: &Security) -> Vec<Mount> {
+    let mount = |target: &str, kind: &str, source: &str, options: &str| Mount {
+        destination: target.to_owned(),
+        kind: kind.to_owned(),
+        source: source.to_owned(),
+        options: options.split(',').map(str::to_owned).collect(),
+        ..Mount::default()
+    };
+    let sys = if wants.privileged { "nosuid,noexec,nodev" } else { "nosuid,noexec,nodev,ro" };
+    let cgroup = match security.writable_cgroups.unwrap_or(wants.privileged) {
+        true => "nosuid,noexec,nodev",
+        false => "ro,nosuid,noexec,nodev",
+    };
+    let shm_size = if wants.shm_size > 0 { wants.shm_size } else { DEFAULT_SHM_SIZE };
+    vec![
+        mount("/proc", "proc", "proc", "nosuid,noexec,nodev"),
+        mount("/dev", "tmpfs", "tmpfs", "nosuid,strictatime,mode=755,size=65536k"),
+        mount("/dev/pts", "devpts", "devpts", "nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,gid=5"),
+        mount("/sys", "sysfs", "sysfs", sys),
+        mount("/sys/fs/cgroup", "cgroup", "cgroup", cgroup),
+        mount("/dev/mqueue", "mqueue", "mqueue", "nosuid,noexec,nodev"),
+        mount("/dev/shm", "tmpfs", "shm", &format!("nosuid,noexec,nodev,mode=1777,size={shm_size}")),
+    ]
+}
+
+fn of_user(mounted: &Mounted) -> Result<Mount> {
+    let point = &mounted.point;
+    if point.r#type == "tmpfs" {
+        return tmpfs(&point.destination, &mounted.options);
+    }
+    let mut options = vec![if mounted.non_recursive { "bind" } else { "rbind" }];
+    if !point.rw {
+        options.push(if mounted.read_only_non_recursive { "ro" } else { "rro" });
+    }
+    options.push(match point.propagation.as_str() {
+        "" => "rprivate",
+        other => other,
+    });
+    bind(Path::new(&point.source), &point.destination, &options)
+}
+
+fn bind(source: &Path, target: &str, options: &[&str]) -> Result<Mount> {
+    Ok(Mount {
+        destination: clean(target),
+        kind: "bind".to_owned(),
+        source: text(source)?,
+        options: options.iter().map(|&option| option.to_owned()).collect(),
+        ..Mount::default()
+    })
+}
+
+/// One slash between components, none at the end. `..` was refused when the mount was settled.
+fn clean(target: &str) -> String {
+    let parts = target.split('/').filter(|part| !matches!(*part, "" | "."));
+    parts.fold(String::new(), |path, part| path + "/" + part)
+}
+
+/// Refuses a `--tmpfs` that could not be mounted. The words are Docker's.
+pub fn check_tmpfs(target: &str, options: &str) -> Result<()> {
+    if !target.starts_with('/') || target.split('/').any(|part| part == "..") {
+        bail!("invalid mount path: {target:?} mount path must be absolute");
+    }
+    if clean(target).is_empty() {
+        bail!("invalid specification: destination can't be '/'");
+    }
+    tmpfs(target, options).map(drop)
+}
+
+fn tmpfs(target: &str, options: &str) -> Result<Mount> {
+    const DEFAULTS: [&str; 4] = ["noexec", "nosuid", "nodev", "rprivate"];
+    let asked = options.split(',').filter(|option| !option.is_empty());
+    Ok(Mount {
+        destination: clean(target),
+        kind: "tmpfs".to_owned(),
+        source: "tmpfs".to_owned(),
+        options: merge(DEFAULTS.into_iter().chain(asked))?,
+        ..Mount::default()
+    })
+}
+
+/// Of options that contradict each other the last, in the place where it stands.
+fn merge<'a>(options: impl Iterator<Item = &'a str>) -> Result<Vec<String>> {
+    let mut merged: Vec<(String, &str)> = Vec::new();
+    for option in options.filter(|option| *option != "defaults") {
+        let Some(subject) = subject(option) else {
+            bail!("invalid tmpfs option [{option:?}]");
+        };
+        merged.retain(|(known, _)| *known != subject);
+        merged.push((subject, option));
+    }
+    Ok(merged.into_iter().map(|(_, option)| option.to_owned()).collect())
+}
+
+/// What an option is about: the same for `exec` and `noexec`.
+fn subject(option: &str) -> Option<String> {
+    Some(match option {
+        "ro" | "rw" => "access".to_owned(),
+        "async" => "sync".to_owned(),
+        "suid" | "dev" | "exec" | "sync" | "dirsync" | "mand" | "atime" | "diratime" | "relatime" | "strictatime" => {
+            option.to_owned()
+        }
+        "nosuid" | "nodev" | "noexec" | "nomand" | "noatime" | "nodiratime" | "norelatime" | "nostrictatime" => {
+            option["no".len()..].to_owned()
+        }
+        "private" | "rprivate" | "shared" | "rshared" | "slave" | "rslave" | "unbindable" | "runbindable" => {
+            "propagation".to_owned()
+        }
+        _ => match option.split_once('=')? {
+            (key @ ("size" | "mode" | "uid" | "gid" | "nr_inodes" | "nr_blocks" | "mpol"), _) => key.to_owned(),
+            _ => return None,
+        },
+    })
+}

@@ -1,0 +1,97 @@
+//! `--security-opt`.
+
+use anyhow::{Result, bail};
+
+use super::Host;
+use crate::ns::caps::CapSet;
+use crate::ns::{profile, seccomp};
+use crate::oci::runtime;
+
+/// What the security options say together.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Security {
+    pub no_new_privileges: bool,
+    pub writable_cgroups: Option<bool>,
+    /// Nothing is masked or read-only.
+    pub system_paths: bool,
+    /// `unconfined`, `builtin`, a profile as JSON, or nothing.
+    pub seccomp: Option<String>,
+    pub apparmor: Option<String>,
+    pub labels: Vec<String>,
+}
+
+impl Security {
+    /// Reads the options, the last of a kind deciding. The words of the errors are Docker's.
+    pub fn parse(options: &[String]) -> Result<Security> {
+        let mut security = Security::default();
+        for option in options {
+            match option.as_str() {
+                "no-new-privileges" => security.no_new_privileges = true,
+                "writable-cgroups" => security.writable_cgroups = Some(true),
+                "disable" => security.labels.push("disable".to_owned()),
+                _ => security.read(option)?,
+            }
+        }
+        Ok(security)
+    }
+
+    fn read(&mut self, option: &str) -> Result<()> {
+        let Some((key, value)) = option.split_once('=').or_else(|| option.split_once(':')) else {
+            bail!("invalid --security-opt 1: {option:?}");
+        };
+        let wrong = || anyhow::anyhow!("invalid --security-opt 2: {option:?}");
+        match key {
+            "label" => self.labels.push(value.to_owned()),
+            "apparmor" => self.apparmor = Some(value.to_owned()),
+            "seccomp" => self.seccomp = Some(value.to_owned()),
+            "no-new-privileges" => self.no_new_privileges = boolean(value).ok_or_else(wrong)?,
+            "writable-cgroups" => self.writable_cgroups = Some(boolean(value).ok_or_else(wrong)?),
+            "systempaths" if value == "unconfined" => self.system_paths = true,
+            _ => return Err(wrong()),
+        }
+        Ok(())
+    }
+
+    /// Refuses what this host would need more of us for than we do. Where a host has no AppArmor or SELinux the
+    /// options for them mean nothing, as with Docker.
+    pub fn check(&self, host: &Host) -> Result<()> {
+        if let Some(name) = self.apparmor.as_deref().filter(|name| !matches!(*name, "" | "unconfined"))
+            && host.apparmor
+        {
+            bail!("apparmor={name}: AppArmor profiles are not supported, only apparmor=unconfined");
+        }
+        if let Some(label) = self.labels.iter().find(|label| *label != "disable")
+            && host.selinux
+        {
+            bail!("label={label}: SELinux labels are not supported, only label=disable");
+        }
+        if !host.seccomp && !matches!(self.seccomp.as_deref(), None | Some("" | "unconfined" | "builtin")) {
+            bail!("seccomp is not enabled in your kernel, cannot run a custom seccomp profile");
+        }
+        // Whether a profile can be had hardly depends on the capabilities; with all of them it has the most rules.
+        if let Some(filter) = self.filter(true, CapSet::NAMED, host)? {
+            seccomp::compile(&filter)?;
+        }
+        Ok(())
+    }
+
+    /// The system call filter of a container with that bounding set.
+    pub fn filter(&self, privileged: bool, caps: CapSet, host: &Host) -> Result<Option<runtime::Seccomp>> {
+        let facts = profile::Host { caps, arch: profile::ARCH, kernel: host.kernel };
+        match self.seccomp.as_deref() {
+            Some("unconfined") => Ok(None),
+            None | Some("" | "builtin") if privileged || !host.seccomp => Ok(None),
+            None | Some("" | "builtin") => Ok(Some(profile::default_profile(facts))),
+            Some(json) => profile::load(json, facts),
+        }
+    }
+}
+
+/// As Go reads booleans.
+fn boolean(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
