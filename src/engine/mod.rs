@@ -2,9 +2,11 @@
 
 pub mod devices;
 pub mod etc;
+pub mod filters;
 pub mod locks;
 pub mod logs;
 pub mod names;
+mod pattern;
 pub mod record;
 pub mod spec;
 pub mod store;

@@ -1,9 +1,11 @@
 //! What the Open Container Initiative's formats say: references, digests, manifests, image configs, the runtime spec, registries. A leaf.
 
+pub mod auth;
 pub mod digest;
 pub mod image;
 pub mod platform;
 pub mod reference;
+pub mod registry;
 pub mod runtime;
 
 pub use digest::Digest;

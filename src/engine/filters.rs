@@ -1,0 +1,153 @@
+//! The `filters` of lists and prunes: `{"label":{"a=b":true}}` from Go clients, `{"label":["a=b"]}` from others.
+
+use super::pattern::Pattern;
+use crate::api::Refusal;
+use anyhow::{Result, bail};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+
+/// A key and the values of which one must hold; where keys differ, all must.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Filters(BTreeMap<String, Vec<String>>);
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Values {
+    Set(BTreeMap<String, bool>),
+    List(Vec<String>),
+    /// Go writes an empty set so.
+    Null,
+}
+
+impl Filters {
+    /// Reads the value of the query key `filters`; absent and empty are no filters. 400 for what is no such JSON.
+    pub fn parse(query: Option<&str>) -> Result<Filters> {
+        let text = query.unwrap_or_default();
+        if text.is_empty() {
+            return Ok(Filters::default());
+        }
+        let sets: BTreeMap<String, Values> = serde_json::from_str::<Option<_>>(text)
+            .map_err(|error| Refusal::BadParameter(format!("invalid filter: {error}")))?
+            .unwrap_or_default();
+        let values = |values| match values {
+            Values::Set(set) => set.into_iter().filter(|(_, on)| *on).map(|(value, _)| value).collect(),
+            Values::List(list) => list,
+            Values::Null => Vec::new(),
+        };
+        Ok(Filters(sets.into_iter().map(|(key, set)| (key, values(set))).collect()))
+    }
+
+    /// Adds a value of a key.
+    pub fn add(&mut self, key: &str, value: &str) {
+        self.0.entry(key.into()).or_default().push(value.into());
+    }
+
+    /// Refuses a key that is not among `known` with 400.
+    pub fn accept(&self, known: &[&str]) -> Result<()> {
+        if let Some(key) = self.0.keys().find(|key| !known.contains(&key.as_str())) {
+            bail!(Refusal::BadParameter(format!("invalid filter '{key}'")));
+        }
+        Ok(())
+    }
+
+    pub fn has(&self, key: &str) -> bool {
+        self.0.contains_key(key)
+    }
+
+    /// The values of a key; none where it is not given.
+    pub fn get(&self, key: &str) -> &[String] {
+        self.0.get(key).map_or(&[], Vec::as_slice)
+    }
+
+    /// The value of a key that is true or false; 400 for anything else or both.
+    pub fn flag(&self, key: &str) -> Result<Option<bool>> {
+        let values = self.get(key);
+        let wrong = || Refusal::BadParameter(format!("invalid filter '{key}={}'", values.join(", ")));
+        let mut flag = None;
+        for value in values {
+            let read = match value.as_str() {
+                "1" | "t" | "T" | "true" | "TRUE" | "True" => true,
+                "0" | "f" | "F" | "false" | "FALSE" | "False" => false,
+                _ => bail!(wrong()),
+            };
+            if flag.is_some_and(|before| before != read) {
+                bail!(wrong());
+            }
+            flag = Some(read);
+        }
+        Ok(flag)
+    }
+
+    /// Whether one of the key's values is the text or, read as a regular expression, is found in it; true where the
+    /// key is not given. A value that is no expression is only compared.
+    pub fn matches(&self, key: &str, text: &str) -> bool {
+        !self.has(key) || self.get(key).iter().any(|value| value == text || Pattern::finds(value, text))
+    }
+
+    /// Whether one of the key's values is the text; true where the key is not given.
+    pub fn is(&self, key: &str, text: &str) -> bool {
+        !self.has(key) || self.get(key).iter().any(|value| value == text)
+    }
+
+    /// Whether the labels have every `label` (`key` or `key=value`) and none of `label!`.
+    pub fn labels(&self, labels: &BTreeMap<String, String>) -> bool {
+        let has = |wanted: &String| match wanted.split_once('=') {
+            Some((key, value)) => labels.get(key).is_some_and(|found| found == value),
+            None => labels.contains_key(wanted),
+        };
+        self.get("label").iter().all(has) && !self.get("label!").iter().any(has)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filters(text: &str) -> Filters {
+        Filters::parse(Some(text)).unwrap()
+    }
+
+    #[test]
+    fn both_forms_and_rubbish() {
+        assert_eq!(filters(r#"{"label":{"a=b":true,"c":false}}"#), filters(r#"{"label":["a=b"]}"#));
+        assert_eq!(Filters::parse(None).unwrap(), filters(""));
+        assert_eq!(filters("null"), filters("{}"));
+        assert!(filters(r#"{"name":null}"#).get("name").is_empty());
+        for bad in ["x", "[]", r#"{"a":1}"#, r#"{"a":{"b":"c"}}"#, "{"] {
+            let refusal = Filters::parse(Some(bad)).unwrap_err();
+            assert_eq!(refusal.downcast_ref::<Refusal>().map(Refusal::status), Some(400), "{bad}");
+        }
+        assert!(filters(r#"{"name":["a"]}"#).accept(&["label", "name"]).is_ok());
+        assert_eq!(filters(r#"{"nope":["a"]}"#).accept(&["name"]).unwrap_err().to_string(), "invalid filter 'nope'");
+    }
+
+    #[test]
+    fn what_matches() {
+        let labels = BTreeMap::from([("a".to_string(), "b".to_string()), ("e".to_string(), String::new())]);
+        for (text, expected) in [
+            ("{}", true),
+            (r#"{"label":["a"]}"#, true),
+            (r#"{"label":["a=b","e="]}"#, true),
+            (r#"{"label":["a=c"]}"#, false),
+            (r#"{"label":["a","x"]}"#, false),
+            (r#"{"label!":["a"]}"#, false),
+            (r#"{"label!":["a=c"]}"#, true),
+        ] {
+            assert_eq!(filters(text).labels(&labels), expected, "{text}");
+        }
+        for (text, expected) in [
+            ("{}", true),
+            (r#"{"name":["eb"]}"#, true),
+            (r#"{"name":["^/web$"]}"#, true),
+            (r#"{"name":["x","/w"]}"#, true),
+            (r#"{"name":["[ab"]}"#, false),
+            (r#"{"name":[]}"#, false),
+        ] {
+            assert_eq!(filters(text).matches("name", "/web"), expected, "{text}");
+        }
+        assert_eq!(filters(r#"{"dangling":["1"]}"#).flag("dangling").unwrap(), Some(true));
+        assert_eq!(filters("{}").flag("dangling").unwrap(), None);
+        assert!(filters(r#"{"dangling":["x"]}"#).flag("dangling").is_err());
+        assert!(filters(r#"{"dangling":["0","true"]}"#).flag("dangling").is_err());
+    }
+}

@@ -1,0 +1,316 @@
+//! Who we are to a registry: Docker's configuration file, its credential helpers, and the `X-Registry-Auth` header.
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::io::{ErrorKind, Write};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+/// The key under which Docker files the credentials of Docker Hub.
+const HUB_KEY: &str = "https://index.docker.io/v1/";
+
+/// The user name that says that the password is an identity token.
+const TOKEN_USER: &str = "<token>";
+
+/// Credentials for one registry, in the JSON of `X-Registry-Auth`. All empty is anonymous.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Credentials {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub username: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub password: String,
+    /// An OAuth2 refresh token, exchanged for an access token.
+    #[serde(rename = "identitytoken", skip_serializing_if = "String::is_empty")]
+    pub identity_token: String,
+    /// A bearer token, sent as it is.
+    #[serde(rename = "registrytoken", skip_serializing_if = "String::is_empty")]
+    pub registry_token: String,
+}
+
+impl Credentials {
+    pub fn is_anonymous(&self) -> bool {
+        *self == Credentials::default()
+    }
+
+    fn from_pair(username: String, password: String) -> Credentials {
+        if username == TOKEN_USER {
+            Credentials { identity_token: password, ..Credentials::default() }
+        } else {
+            Credentials { username, password, ..Credentials::default() }
+        }
+    }
+
+    /// Reads an `X-Registry-Auth` header: base64url, padded or not. Docker takes garbage as anonymous on a pull; so do we.
+    pub fn from_header(header: &str) -> Credentials {
+        let json = base64_decode(header.trim()).unwrap_or_default();
+        let mut found: Credentials = serde_json::from_slice(&json).unwrap_or_default();
+        if found.username == TOKEN_USER {
+            found = Credentials::from_pair(found.username, found.password);
+        }
+        found
+    }
+
+    /// The `X-Registry-Auth` header of these credentials.
+    pub fn to_header(&self) -> String {
+        // A struct of strings always serializes.
+        base64url(&serde_json::to_vec(self).unwrap_or_default())
+    }
+
+    /// The value of an `Authorization: Basic` header, if there is a name and a password.
+    pub fn basic(&self) -> Option<String> {
+        (!self.username.is_empty())
+            .then(|| format!("Basic {}", base64(format!("{}:{}", self.username, self.password).as_bytes())))
+    }
+}
+
+/// Never shows a secret.
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credentials").field("username", &self.username).finish_non_exhaustive()
+    }
+}
+
+/// `config.json`, as far as it concerns registries.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ConfigFile {
+    auths: BTreeMap<String, AuthEntry>,
+    #[serde(rename = "credsStore")]
+    creds_store: String,
+    #[serde(rename = "credHelpers")]
+    cred_helpers: BTreeMap<String, String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct AuthEntry {
+    auth: String,
+    username: String,
+    password: String,
+    #[serde(rename = "identitytoken")]
+    identity_token: String,
+    #[serde(rename = "registrytoken")]
+    registry_token: String,
+}
+
+/// What the user's Docker configuration holds for the registry of this domain (as in [`super::Reference::domain`]);
+/// `None` is anonymous. `DOCKER_CONFIG` names the directory, otherwise it is `~/.docker`. May run a credential helper.
+pub fn lookup(domain: &str) -> Result<Option<Credentials>> {
+    let Some(path) = config_path() else { return Ok(None) };
+    let text = match std::fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
+    };
+    let config: ConfigFile = serde_json::from_slice(&text).with_context(|| format!("read {}", path.display()))?;
+    config.credentials(domain)
+}
+
+fn config_path() -> Option<PathBuf> {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    Some(set("DOCKER_CONFIG").or_else(|| set("HOME").map(|home| home.join(".docker")))?.join("config.json"))
+}
+
+impl ConfigFile {
+    fn credentials(&self, domain: &str) -> Result<Option<Credentials>> {
+        let key = if domain == super::reference::DEFAULT_DOMAIN { HUB_KEY } else { domain };
+        let helper = match self.cred_helpers.get(key).or_else(|| self.cred_helpers.get(domain)) {
+            Some(helper) => helper,
+            None => &self.creds_store,
+        };
+        if !helper.is_empty() {
+            return ask_helper(helper, key);
+        }
+        let exact = self.auths.get(key).or_else(|| self.auths.get(domain));
+        let entry =
+            exact.or_else(|| self.auths.iter().find(|(k, _)| host_of(k) == host_of(key)).map(|(_, entry)| entry));
+        entry.map(|entry| entry.credentials(key)).transpose().map(|found| found.filter(|c| !c.is_anonymous()))
+    }
+}
+
+impl AuthEntry {
+    fn credentials(&self, key: &str) -> Result<Credentials> {
+        let (mut username, mut password) = (self.username.clone(), self.password.clone());
+        if !self.auth.is_empty() {
+            let decoded = base64_decode(&self.auth).and_then(|bytes| String::from_utf8(bytes).ok());
+            let Some((name, secret)) = decoded.as_deref().and_then(|text| text.split_once(':')) else {
+                bail!("the docker config's auth for {key} is not base64 of user:password");
+            };
+            // Old versions of docker padded the password with NULs.
+            (username, password) = (name.to_owned(), secret.trim_end_matches('\0').to_owned());
+        }
+        let mut found = Credentials::from_pair(username, password);
+        if !self.identity_token.is_empty() {
+            found.identity_token = self.identity_token.clone();
+        }
+        found.registry_token = self.registry_token.clone();
+        Ok(found)
+    }
+}
+
+/// Old entries are URLs (`https://host/v1/`); what counts is the host.
+fn host_of(key: &str) -> &str {
+    let rest = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
+    rest.split('/').next().unwrap_or(rest)
+}
+
+/// Runs `docker-credential-<name> get`: the key on stdin, JSON on stdout.
+fn ask_helper(name: &str, key: &str) -> Result<Option<Credentials>> {
+    #[derive(Deserialize)]
+    struct Answer {
+        #[serde(rename = "Username", default)]
+        username: String,
+        #[serde(rename = "Secret", default)]
+        secret: String,
+    }
+    let program = format!("docker-credential-{name}");
+    if name.contains('/') {
+        bail!("the docker config names a credential helper {program:?}, which is not a plain name");
+    }
+    let ask = || -> std::io::Result<std::process::Output> {
+        let mut child = Command::new(&program)
+            .arg("get")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        if let Some(mut stdin) = child.stdin.take()
+            && let Err(error) = stdin.write_all(key.as_bytes())
+            && error.kind() != ErrorKind::BrokenPipe
+        {
+            return Err(error);
+        }
+        child.wait_with_output()
+    };
+    let output = ask().with_context(|| format!("get credentials for {key}: run {program}"))?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    if !output.status.success() {
+        // The helpers' common library says this on stdout, and nothing else tells it apart.
+        if said.contains("credentials not found in native keychain") {
+            return Ok(None);
+        }
+        let errors = String::from_utf8_lossy(&output.stderr);
+        bail!("get credentials for {key}: {program}: {}", format!("{} {}", said.trim(), errors.trim()).trim());
+    }
+    let answer: Answer =
+        serde_json::from_str(&said).with_context(|| format!("get credentials for {key}: read what {program} said"))?;
+    let found = Credentials::from_pair(answer.username, answer.secret);
+    Ok((!found.is_anonymous()).then_some(found))
+}
+
+const STANDARD: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+const URL: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+fn base64(bytes: &[u8]) -> String {
+    encode(bytes, STANDARD)
+}
+
+fn base64url(bytes: &[u8]) -> String {
+    encode(bytes, URL)
+}
+
+/// Base64 (RFC 4648), padded.
+fn encode(bytes: &[u8], alphabet: &[u8; 64]) -> String {
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let byte = |at: usize| u32::from(chunk.get(at).copied().unwrap_or(0));
+        let word = byte(0) << 16 | byte(1) << 8 | byte(2);
+        for digit in 0..4 {
+            let shown = digit <= chunk.len();
+            let index = (word >> (18 - 6 * digit)) as usize & 63;
+            text.push(if shown { alphabet[index] as char } else { '=' });
+        }
+    }
+    text
+}
+
+/// Reads either alphabet, padded or not; `None` for anything else.
+fn base64_decode(text: &str) -> Option<Vec<u8>> {
+    let text = text.trim_end_matches('=').as_bytes();
+    if text.len() % 4 == 1 {
+        return None;
+    }
+    let mut bytes = Vec::with_capacity(text.len() * 3 / 4);
+    for chunk in text.chunks(4) {
+        let mut word = 0u32;
+        for at in 0..4 {
+            let value = match chunk.get(at) {
+                None => 0,
+                Some(&digit) => {
+                    let position = |alphabet: &[u8; 64]| alphabet.iter().position(|&d| d == digit);
+                    position(STANDARD).or_else(|| position(URL))?
+                }
+            };
+            word = word << 6 | value as u32;
+        }
+        bytes.extend_from_slice(&word.to_be_bytes()[1..chunk.len()]);
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_both_ways() {
+        for (bytes, text) in [
+            (&b""[..], ""),
+            (b"f", "Zg=="),
+            (b"fo", "Zm8="),
+            (b"foo", "Zm9v"),
+            (b"foobar", "Zm9vYmFy"),
+            (&[0xfb, 0xff, 0xfe], "+//+"),
+        ] {
+            assert_eq!(base64(bytes), text);
+            assert_eq!(base64_decode(text).as_deref(), Some(bytes));
+            assert_eq!(base64_decode(text.trim_end_matches('=')).as_deref(), Some(bytes));
+        }
+        assert_eq!(base64url(&[0xfb, 0xff, 0xfe]), "-__-");
+        assert_eq!(base64_decode("-__-").as_deref(), Some(&[0xfb, 0xff, 0xfe][..]));
+        for bad in ["A", "A*==", "Zm9vY", "Zg==Zg=="] {
+            assert_eq!(base64_decode(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_header_both_ways() {
+        let secret = Credentials { username: "u".into(), password: "p?>".into(), ..Default::default() };
+        assert_eq!(Credentials::from_header(&secret.to_header()), secret);
+        assert_eq!(Credentials::from_header(secret.to_header().trim_end_matches('=')), secret);
+        for garbage in ["", "e30=", "{}", "not base64!", "bnVsbA=="] {
+            assert!(Credentials::from_header(garbage).is_anonymous(), "{garbage}");
+        }
+        assert_eq!(secret.basic().as_deref(), Some("Basic dTpwPz4="));
+        assert_eq!(Credentials::default().basic(), None);
+        assert!(!format!("{secret:?}").contains("p?>"));
+    }
+
+    #[test]
+    fn entries_of_the_config_file() {
+        let config: ConfigFile = serde_json::from_str(
+            r#"{"auths":{
+                "https://index.docker.io/v1/":{"auth":"aHViOnNlY3JldA=="},
+                "localhost:5000":{"auth":"dTpwOnE="},
+                "https://old.example.com/v1/":{"username":"o","password":"x"},
+                "id.example.com":{"auth":"PHRva2VuPjo=","identitytoken":"refresh"},
+                "bad.example.com":{"auth":"dQ=="},
+                "empty.example.com":{}},
+              "HttpHeaders":{"a":"b"},"detachKeys":"ctrl-x"}"#,
+        )
+        .unwrap();
+        let found = |domain: &str| config.credentials(domain).unwrap();
+        let pair = |domain: &str| found(domain).map(|c| (c.username, c.password));
+        let is = |user: &str, password: &str| Some((user.to_owned(), password.to_owned()));
+        assert_eq!(pair("docker.io"), is("hub", "secret"));
+        assert_eq!(pair("localhost:5000"), is("u", "p:q"));
+        assert_eq!(pair("old.example.com"), is("o", "x"));
+        assert_eq!(pair("localhost"), None);
+        assert_eq!(found("empty.example.com"), None);
+        let identity = found("id.example.com").unwrap();
+        assert_eq!((identity.username.as_str(), identity.identity_token.as_str()), ("", "refresh"));
+        assert!(config.credentials("bad.example.com").unwrap_err().to_string().contains("bad.example.com"));
+    }
+}

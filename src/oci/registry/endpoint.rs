@@ -1,0 +1,588 @@
+//! One server that speaks the registry API: how it is reached, who we are to it, and what is tried again.
+
+use super::challenge::{self, Challenge};
+use super::{Refused, Settings, proxy, tls};
+use crate::oci::auth::Credentials;
+use anyhow::{Context, Result, anyhow, bail};
+use serde::Deserialize;
+use std::collections::HashMap;
+use std::io::{self, Read};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use ureq::http::{HeaderMap, Request, Response, StatusCode, Uri};
+use ureq::tls::TlsConfig;
+use ureq::{Agent, Body};
+
+pub type Answer = Response<Body>;
+
+const MAX_REDIRECTS: usize = 10;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// A read that brings nothing for so long has stalled.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
+/// A server that asks for a longer pause than this has refused.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
+const MAX_DELAY: Duration = Duration::from_secs(8);
+/// What is read of an answer that says no.
+const MAX_ERROR_BODY: u64 = 64 * 1024;
+/// What an access token lives if its server does not say (distribution's token specification).
+const TOKEN_LIFE: u64 = 60;
+
+/// A registry or a mirror of one.
+pub struct Endpoint {
+    /// Host and, where not the scheme's own, port.
+    host: String,
+    /// What stands before `/v2/`.
+    prefix: String,
+    /// In the order in which they are tried; the first that answers is kept.
+    schemes: &'static [&'static str],
+    insecure: bool,
+    /// How often a request is tried.
+    attempts: u32,
+    delay: Duration,
+    /// Connections kept open between requests.
+    connections: usize,
+    credentials: Credentials,
+    tls: TlsConfig,
+    cancelled: Arc<AtomicBool>,
+    state: Mutex<State>,
+}
+
+/// What was learned on the way.
+#[derive(Default)]
+struct State {
+    scheme: Option<&'static str>,
+    /// By the proxy that they go through.
+    agents: HashMap<Option<String>, Agent>,
+    /// `Authorization` by scope, and when it runs out.
+    authorizations: HashMap<String, (String, Instant)>,
+    basic: bool,
+}
+
+/// One request for something under `/v2/`.
+pub struct Ask<'a> {
+    pub method: &'static str,
+    /// After `/v2/`, with its query.
+    pub path: &'a str,
+    /// What a token must be good for.
+    pub scope: &'a str,
+    pub accept: &'a str,
+    /// The first byte wanted.
+    pub from: u64,
+}
+
+impl Endpoint {
+    /// The registry of a domain.
+    pub fn registry(
+        host: &str,
+        credentials: Credentials,
+        settings: &Settings,
+        cancelled: &Arc<AtomicBool>,
+    ) -> Result<Endpoint> {
+        let insecure = settings.is_insecure(host);
+        let schemes: &[&str] = if insecure { &["https", "http"] } else { &["https"] };
+        Endpoint::new(host, "", schemes, insecure, credentials, settings, cancelled)
+    }
+
+    /// A mirror by its URL. Nobody's credentials go there, and it is tried once: the registry itself is next.
+    pub fn mirror(url: &str, settings: &Settings, cancelled: &Arc<AtomicBool>) -> Result<Endpoint> {
+        let uri: Uri = url.parse().with_context(|| format!("registry mirror {url:?}"))?;
+        let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
+            bail!("registry mirror {url:?} is not a URL");
+        };
+        let schemes: &[&str] = match scheme {
+            "https" => &["https"],
+            "http" => &["http"],
+            _ => bail!("registry mirror {url:?}: unsupported scheme {scheme:?}"),
+        };
+        let insecure = settings.is_insecure(authority.as_str());
+        let prefix = uri.path().trim_end_matches('/');
+        let mirror =
+            Endpoint::new(authority.as_str(), prefix, schemes, insecure, Credentials::default(), settings, cancelled)?;
+        Ok(Endpoint { attempts: 1, ..mirror })
+    }
+
+    fn new(
+        host: &str,
+        prefix: &str,
+        schemes: &'static [&'static str],
+        insecure: bool,
+        credentials: Credentials,
+        settings: &Settings,
+        cancelled: &Arc<AtomicBool>,
+    ) -> Result<Endpoint> {
+        let dirs: Vec<PathBuf> = settings.certs_dirs.clone();
+        Ok(Endpoint {
+            host: host.to_owned(),
+            prefix: prefix.to_owned(),
+            schemes,
+            insecure,
+            attempts: settings.attempts.max(1),
+            delay: settings.retry_delay,
+            connections: settings.max_concurrent_downloads + 1,
+            credentials,
+            tls: tls::config(host, &dirs, insecure)?,
+            cancelled: Arc::clone(cancelled),
+            state: Mutex::default(),
+        })
+    }
+
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Asks until there is an answer of success, and no further than trying again helps.
+    pub fn send(&self, ask: &Ask) -> Result<Answer> {
+        self.retrying(|| self.once(ask))
+    }
+
+    /// Does something that asks this endpoint, again where another try may help: cut connections, stalls, 5xx and 429.
+    pub fn retrying<T>(&self, mut what: impl FnMut() -> Result<T>) -> Result<T> {
+        let mut tried = 0;
+        loop {
+            let error = match what() {
+                Ok(done) => return Ok(done),
+                Err(error) => error,
+            };
+            tried += 1;
+            match self.worth_waiting(&error) {
+                Some(least) if tried < self.attempts => {
+                    log::debug!("{}: {error:#}: again ({tried})", self.host);
+                    self.pause(self.delay_after(tried).max(least))?;
+                }
+                _ => return Err(error),
+            }
+        }
+    }
+
+    /// The pause before try number `tried + 1`: doubling, with an end.
+    pub fn delay_after(&self, tried: u32) -> Duration {
+        self.delay.saturating_mul(1 << tried.saturating_sub(1).min(16)).min(MAX_DELAY.max(self.delay))
+    }
+
+    pub fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    /// Sleeps, unless the work is called off meanwhile.
+    pub fn pause(&self, time: Duration) -> Result<()> {
+        let until = Instant::now() + time;
+        loop {
+            if self.cancelled.load(Ordering::Relaxed) {
+                bail!("called off");
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            std::thread::sleep(left.min(Duration::from_millis(100)));
+        }
+    }
+
+    /// Whether another try may help, and how long to wait for it at least.
+    fn worth_waiting(&self, error: &anyhow::Error) -> Option<Duration> {
+        if let Some(refused) = error.downcast_ref::<Refused>() {
+            return match refused.status {
+                408 | 500 | 502 | 503 | 504 => Some(refused.retry_after.unwrap_or_default()),
+                429 => refused.retry_after.or(Some(Duration::ZERO)).filter(|wait| *wait <= MAX_RETRY_AFTER),
+                _ => None,
+            };
+        }
+        let answered = self.lock().scheme.is_some();
+        let again = match error.downcast_ref::<ureq::Error>() {
+            Some(ureq::Error::Io(error)) => is_transient(error) || answered && is_unreachable(error),
+            Some(ureq::Error::Timeout(timeout)) => answered || *timeout != ureq::Timeout::Connect,
+            Some(ureq::Error::Protocol(_)) => true,
+            Some(ureq::Error::HostNotFound | ureq::Error::ConnectionFailed) => answered,
+            Some(_) => false,
+            None => error.downcast_ref::<io::Error>().is_some_and(is_transient),
+        };
+        again.then_some(Duration::ZERO)
+    }
+
+    /// One try. An answer that is not of success is an error, with what the server said.
+    pub fn once(&self, ask: &Ask) -> Result<Answer> {
+        let known = self.lock().scheme;
+        let schemes = known.as_ref().map_or(self.schemes, std::slice::from_ref);
+        let mut last = None;
+        for scheme in schemes {
+            let url = format!("{scheme}://{}{}/v2/{}", self.host, self.prefix, ask.path);
+            let asked = || format!("{} {url}", ask.method.to_ascii_lowercase());
+            match self.authorized(&url, ask) {
+                Ok(answer) => {
+                    self.lock().scheme = Some(scheme);
+                    return if answer.status().is_success() {
+                        Ok(answer)
+                    } else {
+                        Err(anyhow::Error::new(Refused::read(answer)).context(asked()))
+                    };
+                }
+                // Told apart by type: only a server that gave no answer at all may speak the other scheme.
+                Err(error) if error.is::<Refused>() => return Err(error.context(asked())),
+                Err(error) => last = Some(error.context(asked())),
+            }
+        }
+        Err(last.unwrap_or_else(|| anyhow!("no scheme to reach {}", self.host)))
+    }
+
+    /// Sends with what authorization is known; a 401 is answered once.
+    fn authorized(&self, url: &str, ask: &Ask) -> Result<Answer> {
+        let known = self.known_authorization(ask.scope);
+        let answer = self.follow(url, ask, known.as_deref())?;
+        if answer.status() != StatusCode::UNAUTHORIZED {
+            return Ok(answer);
+        }
+        let challenges = challenges(answer.headers());
+        let https = url.starts_with("https:");
+        match self.authorize(&challenges, ask.scope, known.as_deref(), https)? {
+            Some(authorization) => {
+                drain(answer);
+                self.follow(url, ask, Some(&authorization))
+            }
+            None => Ok(answer),
+        }
+    }
+
+    fn known_authorization(&self, scope: &str) -> Option<String> {
+        if !self.credentials.registry_token.is_empty() {
+            return Some(format!("Bearer {}", self.credentials.registry_token));
+        }
+        let state = self.lock();
+        if state.basic {
+            return self.credentials.basic();
+        }
+        state.authorizations.get(scope).filter(|(_, end)| *end > Instant::now()).map(|(value, _)| value.clone())
+    }
+
+    /// Earns what a 401 asked for. `refused` is the authorization that it was given to. `None`: nothing more to offer.
+    fn authorize(
+        &self,
+        challenges: &[Challenge],
+        scope: &str,
+        refused: Option<&str>,
+        https: bool,
+    ) -> Result<Option<String>> {
+        if !self.credentials.registry_token.is_empty() {
+            return Ok(None);
+        }
+        if let Some(bearer) = challenges.iter().find(|challenge| challenge.scheme == "bearer") {
+            // Another thread may have earned a new token since.
+            if let Some(known) = self.known_authorization(scope)
+                && Some(known.as_str()) != refused
+            {
+                return Ok(Some(known));
+            }
+            let (token, life) = self.token(bearer, scope, https)?;
+            let value = format!("Bearer {token}");
+            self.lock().authorizations.insert(scope.to_owned(), (value.clone(), Instant::now() + life));
+            return Ok(Some(value));
+        }
+        if challenges.iter().any(|challenge| challenge.scheme == "basic") {
+            let Some(basic) = self.credentials.basic() else {
+                let message = "no basic auth credentials".to_owned();
+                bail!(Refused { status: 401, code: "UNAUTHORIZED".to_owned(), message, retry_after: None });
+            };
+            self.lock().basic = true;
+            return Ok((refused != Some(basic.as_str())).then_some(basic));
+        }
+        Ok(None)
+    }
+
+    /// Gets an access token from the server that a challenge names, and how long it lives.
+    fn token(&self, challenge: &Challenge, scope: &str, https: bool) -> Result<(String, Duration)> {
+        #[derive(Deserialize)]
+        struct Token {
+            token: Option<String>,
+            access_token: Option<String>,
+            expires_in: Option<u64>,
+        }
+        let realm = challenge.get("realm").unwrap_or("");
+        let scope = challenge.get("scope").filter(|_| scope.is_empty()).unwrap_or(scope);
+        let uri: Uri = realm.parse().with_context(|| format!("token server {realm:?} of {}", self.host))?;
+        if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.authority().is_none() {
+            bail!("token server {realm:?} of {} is not a URL", self.host);
+        }
+        if https && uri.scheme_str() == Some("http") && !self.insecure && !self.credentials.is_anonymous() {
+            bail!("{} wants its credentials sent to {realm} unencrypted", self.host);
+        }
+        let mut fields = Vec::new();
+        let mut field = |name, value: &str| {
+            if !value.is_empty() {
+                fields.push(format!("{name}={}", percent(value)));
+            }
+        };
+        let identity = &self.credentials.identity_token;
+        if !identity.is_empty() {
+            field("grant_type", "refresh_token");
+            field("refresh_token", identity);
+            field("client_id", "dhow");
+        } else {
+            field("account", &self.credentials.username);
+        }
+        field("service", challenge.get("service").unwrap_or(""));
+        field("scope", scope);
+        let fields = fields.join("&");
+        let agent = self.agent(&uri);
+        let answer = if identity.is_empty() {
+            let joint = if realm.contains('?') { '&' } else { '?' };
+            let mut request = agent.get(format!("{realm}{joint}{fields}"));
+            if let Some(basic) = self.credentials.basic() {
+                request = request.header("Authorization", basic);
+            }
+            request.call()
+        } else {
+            agent.post(realm).content_type("application/x-www-form-urlencoded").send(fields)
+        };
+        let asked = || format!("get a token from {realm}");
+        let answer = answer.with_context(asked)?;
+        if !answer.status().is_success() {
+            return Err(anyhow::Error::new(Refused::read(answer)).context(asked()));
+        }
+        let mut body = Vec::new();
+        answer.into_body().into_reader().take(1024 * 1024).read_to_end(&mut body).with_context(asked)?;
+        let found: Token = serde_json::from_slice(&body).with_context(asked)?;
+        let token = [found.token, found.access_token].into_iter().flatten().find(|token| !token.is_empty());
+        let token = token.with_context(|| format!("{realm} answered without a token"))?;
+        // Far ends of time are not worth an overflow.
+        Ok((token, Duration::from_secs(found.expires_in.unwrap_or(TOKEN_LIFE).clamp(TOKEN_LIFE, 86400))))
+    }
+
+    /// Sends one request and follows where it is redirected; authorization goes to this endpoint only.
+    fn follow(&self, url: &str, ask: &Ask, authorization: Option<&str>) -> Result<Answer> {
+        let own: Uri = url.parse().with_context(|| format!("address {url}"))?;
+        let mut uri = own.clone();
+        for _ in 0..=MAX_REDIRECTS {
+            let mut request = Request::builder().method(ask.method).uri(&uri);
+            if !ask.accept.is_empty() {
+                request = request.header("Accept", ask.accept);
+            }
+            if ask.from > 0 {
+                request = request.header("Range", format!("bytes={}-", ask.from));
+            }
+            if let Some(value) = authorization
+                && same_origin(&uri, &own)
+            {
+                request = request.header("Authorization", value);
+            }
+            let request = request.body(()).with_context(|| format!("address {uri}"))?;
+            let answer = self.agent(&uri).run(request)?;
+            let location = answer.headers().get("Location");
+            if !matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+                return Ok(answer);
+            }
+            let Some(location) = location else { return Ok(answer) };
+            let next = join(&uri, location.as_bytes())?;
+            log::debug!("{uri}: redirected to {}", next.authority().map_or("", |a| a.as_str()));
+            drain(answer);
+            uri = next;
+        }
+        bail!("stopped after {MAX_REDIRECTS} redirects")
+    }
+
+    /// Gets a URL that is no part of the registry, as layers may name for themselves.
+    pub fn outside(&self, url: &str, from: u64) -> Result<Answer> {
+        let ask = Ask { method: "GET", path: "", scope: "", accept: "", from };
+        let answer = self.follow(url, &ask, None).with_context(|| format!("get {url}"))?;
+        if !answer.status().is_success() {
+            return Err(anyhow::Error::new(Refused::read(answer)).context(format!("get {url}")));
+        }
+        Ok(answer)
+    }
+
+    /// The agent for a URL: one for each proxy, so that connections are kept.
+    fn agent(&self, uri: &Uri) -> Agent {
+        let https = uri.scheme_str() == Some("https");
+        let port = uri.port_u16().unwrap_or(if https { 443 } else { 80 });
+        let proxy = proxy::from_environment(https, uri.host().unwrap_or(""), port);
+        let mut state = self.lock();
+        if let Some(agent) = state.agents.get(&proxy) {
+            return agent.clone();
+        }
+        let through = proxy.as_deref().and_then(|proxy| match ureq::Proxy::new(proxy) {
+            Ok(proxy) => Some(proxy),
+            Err(error) => {
+                log::warn!("the proxy {proxy:?} of the environment is not used: {error}");
+                None
+            }
+        });
+        let agent = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .user_agent(concat!("dhow/", env!("CARGO_PKG_VERSION")))
+            // Digests are of the bytes as stored: nothing may be compressed on the way.
+            .accept_encoding("identity")
+            .proxy(through)
+            .tls_config(self.tls.clone())
+            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .timeout_per_read(Some(READ_TIMEOUT))
+            .timeout_per_write(Some(READ_TIMEOUT))
+            .max_idle_connections_per_host(self.connections)
+            .max_idle_connections(2 * self.connections)
+            .build()
+            .new_agent();
+        state.agents.insert(proxy, agent.clone());
+        agent
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The server was there and the connection broke.
+pub fn is_transient(error: &io::Error) -> bool {
+    use io::ErrorKind::*;
+    matches!(
+        error.kind(),
+        ConnectionReset | ConnectionAborted | BrokenPipe | UnexpectedEof | TimedOut | WouldBlock | NotConnected
+    )
+}
+
+/// Nobody was there, this time.
+fn is_unreachable(error: &io::Error) -> bool {
+    use io::ErrorKind::*;
+    matches!(error.kind(), ConnectionRefused | HostUnreachable | NetworkUnreachable | NetworkDown)
+}
+
+impl Refused {
+    /// Reads what an answer that is not of success says, in the registry's JSON or not.
+    fn read(answer: Answer) -> Refused {
+        #[derive(Deserialize, Default)]
+        #[serde(default)]
+        struct Said {
+            errors: Vec<One>,
+            message: String,
+            details: String,
+        }
+        #[derive(Deserialize, Default)]
+        #[serde(default)]
+        struct One {
+            code: String,
+            message: String,
+        }
+        let status = answer.status();
+        let retry_after = answer.headers().get("Retry-After").and_then(|value| retry_after(value.to_str().ok()?));
+        let mut body = Vec::new();
+        // Only its words are lost if it cannot be read.
+        let _ = answer.into_body().into_reader().take(MAX_ERROR_BODY).read_to_end(&mut body);
+        let said: Said = serde_json::from_slice(&body).unwrap_or_default();
+        let (code, message) = match said.errors.into_iter().next() {
+            Some(one) => (one.code, one.message),
+            None => (String::new(), if said.details.is_empty() { said.message } else { said.details }),
+        };
+        let message = if message.is_empty() && code.is_empty() {
+            format!("unexpected HTTP status {} {}", status.as_u16(), status.canonical_reason().unwrap_or(""))
+                .trim_end()
+                .to_owned()
+        } else {
+            message
+        };
+        Refused { status: status.as_u16(), code, message, retry_after }
+    }
+}
+
+/// `Retry-After` in seconds. The form with a date is not worth a calendar: it counts as a short pause.
+fn retry_after(value: &str) -> Option<Duration> {
+    match value.trim().parse() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => value.ends_with("GMT").then_some(Duration::from_secs(2)),
+    }
+}
+
+fn challenges(headers: &HeaderMap) -> Vec<Challenge> {
+    let values = headers.get_all("WWW-Authenticate").iter();
+    values.filter_map(|value| value.to_str().ok()).flat_map(challenge::parse).collect()
+}
+
+/// Reads a short answer to its end, so that its connection can serve again.
+fn drain(answer: Answer) {
+    let _ = io::copy(&mut answer.into_body().into_reader().take(MAX_ERROR_BODY), &mut io::sink());
+}
+
+fn same_origin(a: &Uri, b: &Uri) -> bool {
+    let host = |uri: &Uri| uri.host().map(str::to_ascii_lowercase);
+    let port = |uri: &Uri| uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
+    a.scheme() == b.scheme() && host(a) == host(b) && port(a) == port(b)
+}
+
+/// Where a `Location` leads from `base` (RFC 3986, 5.2, without dot segments).
+pub fn join(base: &Uri, location: &[u8]) -> Result<Uri> {
+    // Servers do not always encode what they should.
+    let encode = |byte: &u8| match byte {
+        0x21..=0x7e if !b"\"<>\\^`{|}".contains(byte) => (*byte as char).to_string(),
+        other => format!("%{other:02X}"),
+    };
+    let location: String = location.iter().map(encode).collect();
+    let location = location.split('#').next().unwrap_or("");
+    let scheme = base.scheme_str().unwrap_or("https");
+    let authority = base.authority().map_or("", |a| a.as_str());
+    let joined = if location.starts_with("http://") || location.starts_with("https://") {
+        location.to_owned()
+    } else if location.starts_with("//") {
+        format!("{scheme}:{location}")
+    } else if location.starts_with('/') {
+        format!("{scheme}://{authority}{location}")
+    } else if location.starts_with('?') {
+        format!("{scheme}://{authority}{}{location}", base.path())
+    } else {
+        let dir = base.path().rsplit_once('/').map_or("", |(dir, _)| dir);
+        format!("{scheme}://{authority}{dir}/{location}")
+    };
+    let uri: Uri = joined.parse().with_context(|| format!("redirected to {joined:?}"))?;
+    if uri.authority().is_none_or(|a| a.as_str().is_empty()) {
+        bail!("redirected to {joined:?}, which is no URL");
+    }
+    Ok(uri)
+}
+
+/// Percent-encodes a query value.
+fn percent(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => encoded.push(byte as char),
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redirects_are_resolved() {
+        let base: Uri = "https://reg.example:5000/v2/a/blobs/x?y=1".parse().unwrap();
+        for (location, found) in [
+            ("https://cdn.example/x?sig=a%2Fb", "https://cdn.example/x?sig=a%2Fb"),
+            ("//cdn.example/x", "https://cdn.example/x"),
+            ("/other?z", "https://reg.example:5000/other?z"),
+            ("sibling", "https://reg.example:5000/v2/a/blobs/sibling"),
+            ("?q=1", "https://reg.example:5000/v2/a/blobs/x?q=1"),
+            ("https://cdn.example/a b#frag", "https://cdn.example/a%20b"),
+        ] {
+            assert_eq!(join(&base, location.as_bytes()).unwrap().to_string(), found, "{location}");
+        }
+        assert!(join(&base, b"https://").is_err());
+        assert!(join(&base, b"http://[::1/x").is_err());
+    }
+
+    #[test]
+    fn origins() {
+        let same = |a: &str, b: &str| same_origin(&a.parse().unwrap(), &b.parse().unwrap());
+        assert!(same("https://a/x", "https://A:443/y"));
+        assert!(!same("https://a/x", "http://a/x"));
+        assert!(!same("https://a/x", "https://a:5000/x"));
+        assert!(!same("https://a/x", "https://b/x"));
+    }
+
+    #[test]
+    fn pauses_that_servers_ask_for() {
+        assert_eq!(retry_after("7"), Some(Duration::from_secs(7)));
+        assert_eq!(retry_after("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::from_secs(2)));
+        assert_eq!(retry_after("-1"), None);
+        assert_eq!(percent("repository:a/b:pull,push"), "repository%3Aa%2Fb%3Apull%2Cpush");
+    }
+}

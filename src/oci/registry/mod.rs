@@ -1,0 +1,281 @@
+//! The registry API, version 2: manifests, blobs and tags of one repository, from its registry or a mirror of it.
+//!
+//! Specification: opencontainers/distribution-spec 1.1; tokens: distribution's token authentication.
+
+mod blob;
+mod challenge;
+mod endpoint;
+mod proxy;
+mod tls;
+
+#[cfg(test)]
+mod tests;
+
+pub use blob::Blob;
+
+use super::auth::Credentials;
+use super::digest::Digest;
+use super::image::Descriptor;
+use super::reference::{DEFAULT_DOMAIN, Reference};
+use anyhow::{Context, Result, bail};
+use endpoint::{Answer, Ask, Endpoint};
+use serde::Deserialize;
+use std::fmt;
+use std::io::Read;
+use std::net::{IpAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// Where Docker Hub's API is.
+const HUB: &str = "registry-1.docker.io";
+/// The largest manifest that registries must take (distribution-spec) and that we read.
+const MAX_MANIFEST: u64 = 4 * 1024 * 1024;
+const MAX_TAG_PAGE: u64 = 16 * 1024 * 1024;
+/// Everything that can stand behind a tag: OCI's and Docker's, index and manifest.
+const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
+    application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.oci.image.manifest.v1+json, \
+    application/vnd.docker.distribution.manifest.v2+json, application/json;q=0.1";
+
+/// How registries are reached; from `daemon.json`.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// URLs, tried in order before Docker Hub (and only there).
+    pub mirrors: Vec<String>,
+    /// Hosts (`name`, `name:port`) and networks (`10.0.0.0/8`) for which certificates are not checked and plain HTTP
+    /// is tried. This machine itself always is one.
+    pub insecure_registries: Vec<String>,
+    /// Directories that hold `<host>/*.crt` and client certificates.
+    pub certs_dirs: Vec<PathBuf>,
+    /// Layers that download at once.
+    pub max_concurrent_downloads: usize,
+    /// How often a request is tried, and a download without progress.
+    pub attempts: u32,
+    /// The pause before the second try; it doubles.
+    pub retry_delay: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            mirrors: Vec::new(),
+            insecure_registries: Vec::new(),
+            certs_dirs: vec!["/etc/dhow/certs.d".into(), "/etc/docker/certs.d".into()],
+            max_concurrent_downloads: 3,
+            attempts: 5,
+            retry_delay: Duration::from_millis(500),
+        }
+    }
+}
+
+impl Settings {
+    /// Whether a registry (host and port) may be spoken to without a checked certificate.
+    fn is_insecure(&self, authority: &str) -> bool {
+        let host = match authority.rsplit_once(':') {
+            Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
+            _ => authority,
+        };
+        let bare = host.trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
+        let literal: Option<IpAddr> = bare.parse().ok();
+        if bare == "localhost" || literal.is_some_and(|ip| ip.is_loopback()) {
+            return true;
+        }
+        let listed = |entry: &String| {
+            let entry = entry.trim_start_matches("https://").trim_start_matches("http://").trim_end_matches('/');
+            entry.eq_ignore_ascii_case(authority) || entry.eq_ignore_ascii_case(host)
+        };
+        if self.insecure_registries.iter().any(listed) {
+            return true;
+        }
+        let networks: Vec<_> = self.insecure_registries.iter().filter_map(|e| proxy::Network::parse(e)).collect();
+        let inside = |ip: IpAddr| networks.iter().any(|network| network.contains(ip));
+        match literal {
+            Some(ip) => inside(ip),
+            None if networks.is_empty() => false,
+            None => (bare.as_str(), 0).to_socket_addrs().is_ok_and(|mut found| found.any(|a| inside(a.ip()))),
+        }
+    }
+}
+
+/// A registry's no: what it said, and the HTTP status.
+#[derive(Debug)]
+pub struct Refused {
+    pub status: u16,
+    /// As in the specification, `MANIFEST_UNKNOWN`; empty if it said none.
+    pub code: String,
+    pub message: String,
+    pub retry_after: Option<Duration>,
+}
+
+/// In Docker's form: `manifest unknown: no such manifest`.
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let code = self.code.replace('_', " ").to_ascii_lowercase();
+        match (code.is_empty(), self.message.is_empty()) {
+            (true, _) => f.write_str(&self.message),
+            (_, true) => f.write_str(&code),
+            _ => write!(f, "{code}: {}", self.message),
+        }
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// One repository, as its registry (and the mirrors before it) serve it.
+pub struct Client {
+    /// In the order in which they are tried.
+    endpoints: Vec<Endpoint>,
+    path: String,
+    scope: String,
+    cancelled: Arc<AtomicBool>,
+}
+
+impl Client {
+    /// A client for the repository of `reference`. Nothing is sent yet.
+    pub fn new(reference: &Reference, credentials: Option<Credentials>, settings: &Settings) -> Result<Client> {
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let mut endpoints = Vec::new();
+        let hub = reference.domain == DEFAULT_DOMAIN;
+        if hub {
+            for url in &settings.mirrors {
+                endpoints.push(Endpoint::mirror(url, settings, &cancelled)?);
+            }
+        }
+        let host = if hub { HUB } else { &reference.domain };
+        endpoints.push(Endpoint::registry(host, credentials.unwrap_or_default(), settings, &cancelled)?);
+        let scope = format!("repository:{}:pull", reference.path);
+        Ok(Client { endpoints, path: reference.path.clone(), scope, cancelled })
+    }
+
+    /// Ends every download of this client, now and later, with an error.
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+    }
+
+    /// What a tag stands for, without its body. `None` where the registry does not say (it may know no HEAD).
+    pub fn resolve(&self, tag: &str) -> Result<Option<Descriptor>> {
+        let path = format!("{}/manifests/{tag}", self.path);
+        let ask = Ask { method: "HEAD", path: &path, scope: &self.scope, accept: ACCEPT, from: 0 };
+        self.anywhere(|endpoint| match endpoint.send(&ask) {
+            Ok(answer) => Ok(described(&answer)),
+            // The answer to a HEAD has no words; those of a GET are clear.
+            Err(error) if error.is::<Refused>() => Ok(None),
+            Err(error) => Err(error),
+        })
+    }
+
+    /// A manifest or index by tag or digest: its body, verified against the digest by which it was asked or which
+    /// the registry says, and its description (the media type is what the registry says).
+    pub fn manifest(&self, name: &str) -> Result<(Descriptor, Vec<u8>)> {
+        let path = format!("{}/manifests/{name}", self.path);
+        let ask = Ask { method: "GET", path: &path, scope: &self.scope, accept: ACCEPT, from: 0 };
+        let by_digest = name.contains(':').then(|| Digest::parse(name)).transpose()?;
+        self.anywhere(|endpoint| {
+            let (said, media_type, body) = endpoint.retrying(|| {
+                let answer = endpoint.once(&ask)?;
+                let said = content_digest(&answer);
+                let media_type = content_type(&answer);
+                let body = read_whole(answer, MAX_MANIFEST).with_context(|| format!("read manifest {name}"))?;
+                Ok((said, media_type, body))
+            })?;
+            if let Some(digest) = by_digest.as_ref().or(said.as_ref()) {
+                digest.verify(&body).with_context(|| format!("manifest {name} of {}", self.path))?;
+            }
+            let mut descriptor = Descriptor::of(&media_type, &body);
+            if let Some(digest) = &by_digest {
+                descriptor.digest = digest.clone();
+            }
+            Ok((descriptor, body))
+        })
+    }
+
+    /// A blob as a reader.
+    pub fn blob<'a>(&'a self, descriptor: &'a Descriptor) -> Result<Blob<'a>> {
+        Blob::open(self, descriptor)
+    }
+
+    /// A small blob, whole and verified.
+    pub fn blob_bytes(&self, descriptor: &Descriptor, most: u64) -> Result<Vec<u8>> {
+        let digest = &descriptor.digest;
+        if descriptor.size > most {
+            bail!("blob {digest} of {} bytes is longer than the {most} bytes that are taken", descriptor.size);
+        }
+        let mut body = Vec::with_capacity(descriptor.size as usize);
+        self.blob(descriptor)?.read_to_end(&mut body).with_context(|| format!("read blob {digest}"))?;
+        digest.verify(&body)?;
+        Ok(body)
+    }
+
+    /// All tags of the repository.
+    pub fn tags(&self) -> Result<Vec<String>> {
+        #[derive(Deserialize)]
+        struct Page {
+            tags: Option<Vec<String>>,
+        }
+        self.anywhere(|endpoint| {
+            let mut tags = Vec::new();
+            let mut path = format!("{}/tags/list?n=1000", self.path);
+            loop {
+                let ask = Ask { method: "GET", path: &path, scope: &self.scope, accept: "", from: 0 };
+                let (next, body) = endpoint.retrying(|| {
+                    let answer = endpoint.once(&ask)?;
+                    let next = answer.headers().get("Link").and_then(|v| next_page(v.to_str().ok()?));
+                    Ok((next, read_whole(answer, MAX_TAG_PAGE).context("read the list of tags")?))
+                })?;
+                let page: Page = serde_json::from_slice(&body).context("read the list of tags")?;
+                let found = page.tags.unwrap_or_default();
+                let more = !found.is_empty();
+                tags.extend(found);
+                // A page without tags that names a next one could go on for ever.
+                match next.filter(|_| more) {
+                    Some(next) => path = next,
+                    None => return Ok(tags),
+                }
+            }
+        })
+    }
+
+    /// Asks the endpoints in order; the last one's error is the answer.
+    fn anywhere<T>(&self, mut ask: impl FnMut(&Endpoint) -> Result<T>) -> Result<T> {
+        let (last, mirrors) = self.endpoints.split_last().context("no registry to ask")?;
+        for mirror in mirrors {
+            match ask(mirror) {
+                Ok(found) => return Ok(found),
+                Err(error) => log::debug!("mirror {}: {error:#}: trying the next", mirror.host()),
+            }
+        }
+        ask(last)
+    }
+}
+
+fn content_digest(answer: &Answer) -> Option<Digest> {
+    Digest::parse(answer.headers().get("Docker-Content-Digest")?.to_str().ok()?).ok()
+}
+
+fn content_type(answer: &Answer) -> String {
+    let value = answer.headers().get("Content-Type").and_then(|v| v.to_str().ok()).unwrap_or("");
+    value.split(';').next().unwrap_or("").trim().to_owned()
+}
+
+fn described(answer: &Answer) -> Option<Descriptor> {
+    let size = answer.headers().get("Content-Length")?.to_str().ok()?.parse().ok()?;
+    Some(Descriptor { digest: content_digest(answer)?, size, ..Descriptor::of(&content_type(answer), b"") })
+}
+
+fn read_whole(answer: Answer, most: u64) -> Result<Vec<u8>> {
+    let mut body = Vec::new();
+    answer.into_body().into_reader().take(most + 1).read_to_end(&mut body)?;
+    if body.len() as u64 > most {
+        bail!("it is longer than {most} bytes");
+    }
+    Ok(body)
+}
+
+/// The path after `/v2/` of `Link: <…>; rel="next"`.
+fn next_page(link: &str) -> Option<String> {
+    let (url, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
+    let next = parameters.contains("rel=\"next\"") || parameters.contains("rel=next");
+    let (_, path) = url.split_once("/v2/")?;
+    next.then(|| path.to_owned())
+}
