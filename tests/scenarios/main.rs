@@ -1,6 +1,17 @@
 //! What a user would notice, one module a subject. Each scenario has a store, a run directory and cgroups of its own,
 //! and fails when it leaves anything behind. Those that start containers need root; `CI=true` lets none be skipped.
 
+mod bad_input;
 mod command_line;
+mod exec;
 mod fixture;
 mod harness;
+mod images;
+mod isolation;
+mod life;
+mod logs;
+mod pull;
+mod run;
+mod terminal;
+mod together;
+mod volumes;

@@ -1,0 +1,120 @@
+//! A second process in a running container.
+
+use crate::fixture::{Host, Terminal, eventually};
+
+#[test]
+fn it_sees_what_the_container_sees() {
+    let Some(host) = Host::with_busybox() else { return };
+    let id = host.detached(&["-e", "COLOUR=red", "-w", "/var"], &["sleep", "1000"]);
+    assert_eq!(
+        host.ok(["exec", &id, "sh", "-c", "echo $COLOUR $(pwd) $(hostname)"]),
+        format!("red /var {}", &id[..12])
+    );
+    let seen = host.ok([
+        "exec",
+        "-e",
+        "COLOUR=blue",
+        "-w",
+        "/tmp",
+        "-u",
+        "user",
+        &id,
+        "sh",
+        "-c",
+        "echo $COLOUR $(pwd) $(id -u)",
+    ]);
+    assert_eq!(seen, "blue /tmp 1000");
+    assert_eq!(
+        host.ok([
+            "exec",
+            "-i",
+            &id,
+            "sh",
+            "-c",
+            "readlink /proc/self/ns/pid >/a; readlink /proc/1/ns/pid | cmp - /a && echo same"
+        ]),
+        "same"
+    );
+}
+
+#[test]
+fn exit_codes_are_exact() {
+    let Some(host) = Host::with_busybox() else { return };
+    let id = host.detached(&[], &["sleep", "1000"]);
+    assert_eq!(host.run(["exec", &id, "sh", "-c", "exit 33"]).code(), Some(33));
+    assert_eq!(host.run(["exec", &id, "sh", "-c", "kill -KILL $$"]).code(), Some(137));
+    assert_eq!(host.run(["exec", &id, "no-such-program"]).code(), Some(127));
+    assert_eq!(host.run(["exec", &id, "/etc/passwd"]).code(), Some(126));
+    host.ok(["kill", &id]);
+    host.ok(["wait", &id]);
+    let text = host.refused(1, ["exec", &id, "true"]);
+    assert!(text.contains("is not running"), "{text}");
+    let text = host.refused(1, ["exec", "no-such", "true"]);
+    assert!(text.contains("No such container: no-such"), "{text}");
+}
+
+#[test]
+fn input_reaches_it_and_ends() {
+    let Some(host) = Host::with_busybox() else { return };
+    let id = host.detached(&[], &["sleep", "1000"]);
+    let bytes: Vec<u8> = (0..3_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let output = host.dhow(["exec", "-i", &id, "cat"]).input(bytes.clone()).run();
+    assert!(output.out == bytes, "{} bytes came back of {}: {}", output.out.len(), bytes.len(), output.stderr());
+    assert_eq!(host.dhow(["exec", &id, "cat"]).input("unread").ok(), "");
+}
+
+#[test]
+fn it_may_be_left_to_itself() {
+    let Some(host) = Host::with_busybox() else { return };
+    let id = host.detached(&[], &["sleep", "1000"]);
+    host.ok(["exec", "--detach", &id, "sh", "-c", "echo done >/tmp/done"]);
+    eventually("it has run", || host.run(["exec", &id, "cat", "/tmp/done"]).stdout() == "done");
+}
+
+#[test]
+fn privileges_are_the_containers_or_all() {
+    let Some(host) = Host::with_busybox() else { return };
+    let id = host.detached(&[], &["sleep", "1000"]);
+    let caps = |flags: &[&str]| {
+        let what = [id.as_str(), "grep", "CapBnd", "/proc/self/status"];
+        let args = ["exec"].iter().chain(flags).chain(&what).copied();
+        host.ok(args).split_whitespace().nth(1).expect("a set").to_owned()
+    };
+    assert_eq!(caps(&[]), "00000000a80425fb");
+    assert_ne!(caps(&["--privileged"]), "00000000a80425fb");
+    assert_eq!(host.ok(["exec", &id, "grep", "^Seccomp:", "/proc/self/status"]).split_whitespace().nth(1), Some("2"));
+}
+
+#[test]
+fn a_terminal_is_passed_through() {
+    let Some(host) = Host::with_busybox() else { return };
+    let id = host.detached(&[], &["sleep", "1000"]);
+    let mut terminal = Terminal::start(host.dhow(["exec", "-it", &id, "sh"]));
+    terminal.send("tty; stty size\n");
+    terminal.expect("/dev/pts/");
+    terminal.expect("24 80");
+    terminal.send("exit 6\n");
+    assert_eq!(terminal.end().code(), Some(6));
+}
+
+#[test]
+fn many_at_once() {
+    let Some(host) = Host::with_busybox() else { return };
+    let id = host.detached(&[], &["sleep", "1000"]);
+    let all: Vec<_> =
+        (0..8).map(|n| host.dhow(["exec", &id, "sh", "-c", &format!("echo {n}; exit {n}")]).spawn()).collect();
+    for (n, running) in all.into_iter().enumerate() {
+        let output = running.wait();
+        assert_eq!((output.code(), output.stdout()), (i32::try_from(n).ok(), n.to_string()), "{output}");
+    }
+}
+
+#[test]
+fn it_goes_with_the_container() {
+    let Some(host) = Host::with_busybox() else { return };
+    let id = host.detached(&[], &["sleep", "1000"]);
+    let running = host.dhow(["exec", &id, "sh", "-c", "echo up; sleep 1000"]).spawn();
+    eventually("the exec runs", || host.ok(["top", &id]).matches("sleep 1000").count() >= 2);
+    host.ok(["kill", &id]);
+    assert_eq!(running.wait().code(), Some(137));
+}

@@ -1,0 +1,208 @@
+//! A container's life in verbs: create, start, stop, kill, restart, pause, wait, rename, top, rm, prune, and what `ps`
+//! says in between.
+
+use crate::fixture::{Host, eventually};
+
+const STAY: [&str; 3] = ["sh", "-c", "trap 'exit 0' TERM; echo up; while :; do sleep 0.02; done"];
+
+fn status(host: &Host, name: &str) -> String {
+    host.inspect(name, "/State/Status").as_str().expect("a status").to_owned()
+}
+
+#[test]
+fn from_create_to_rm() {
+    let Some(host) = Host::with_busybox() else { return };
+    let id = host.ok(["create", "--network", "none", "--name", "one", "busybox", STAY[0], STAY[1], STAY[2]]);
+    assert_eq!(id.len(), 64);
+    assert_eq!(status(&host, "one"), "created");
+    assert_eq!(host.ok(["ps", "--quiet"]), "");
+    assert_eq!(host.ok(["start", "one"]), "one");
+    assert_eq!(status(&host, "one"), "running");
+    assert_eq!(host.ok(["ps", "--quiet", "--no-trunc"]), id);
+    eventually("it is up", || host.ok(["logs", "one"]) == "up");
+
+    assert_eq!(host.ok(["pause", "one"]), "one");
+    assert_eq!(status(&host, "one"), "paused");
+    let text = host.refused(1, ["pause", "one"]);
+    assert!(text.contains("already paused"), "{text}");
+    assert_eq!(host.ok(["unpause", "one"]), "one");
+    assert_eq!(status(&host, "one"), "running");
+
+    let before = host.inspect("one", "/State/Pid");
+    assert_eq!(host.ok(["restart", "one"]), "one");
+    assert_ne!(host.inspect("one", "/State/Pid"), before);
+    assert_eq!(status(&host, "one"), "running");
+
+    let text = host.refused(1, ["rm", "one"]);
+    assert!(text.contains("stop the container before removing or force remove"), "{text}");
+    assert_eq!(host.ok(["stop", "one"]), "one");
+    assert_eq!(status(&host, "one"), "exited");
+    assert_eq!(host.inspect("one", "/State/Pid"), 0);
+    assert_eq!(host.ok(["rm", "one"]), "one");
+    let text = host.refused(1, ["inspect", "one"]);
+    assert!(text.contains("one"), "{text}");
+}
+
+#[test]
+fn stop_waits_and_then_kills() {
+    let Some(host) = Host::with_busybox() else { return };
+    let id = host.detached(&[], &["sh", "-c", "trap '' TERM; echo up; while :; do sleep 0.02; done"]);
+    eventually("it is up", || host.ok(["logs", &id]) == "up");
+    host.ok(["stop", "--time", "0", &id]);
+    assert_eq!(host.inspect(&id, "/State/ExitCode"), 137);
+    let id = host.detached(
+        &["--stop-signal", "USR1"],
+        &["sh", "-c", "trap 'exit 9' USR1; echo up; while :; do sleep 0.02; done"],
+    );
+    eventually("it is up", || host.ok(["logs", &id]) == "up");
+    host.ok(["stop", "--time", "100", &id]);
+    assert_eq!(host.inspect(&id, "/State/ExitCode"), 9);
+    // Stopping what is stopped changes nothing and is no error.
+    assert_eq!(host.ok(["stop", &id]), id);
+}
+
+#[test]
+fn start_attached_gives_output_and_code() {
+    let Some(host) = Host::with_busybox() else { return };
+    host.ok(["create", "--network", "none", "--name", "again", "busybox", "sh", "-c", "echo hello; exit 4"]);
+    for _ in 0..3 {
+        let output = host.run(["start", "--attach", "again"]);
+        assert_eq!((output.code(), output.stdout().as_str()), (Some(4), "hello"), "{output}");
+    }
+    assert_eq!(host.ok(["logs", "again"]), "hello\nhello\nhello");
+}
+
+#[test]
+fn what_it_wrote_stays_until_rm() {
+    let Some(host) = Host::with_busybox() else { return };
+    host.ok(["create", "--network", "none", "--name", "kept", "busybox", "sh", "-c", "echo x >>/file; wc -l </file"]);
+    assert_eq!(host.ok(["start", "-a", "kept"]), "1");
+    assert_eq!(host.ok(["start", "-a", "kept"]), "2");
+    assert_eq!(host.sh(&[], "ls /file 2>&1 || true"), "ls: /file: No such file or directory");
+}
+
+#[test]
+fn wait_gives_the_code_of_each() {
+    let Some(host) = Host::with_busybox() else { return };
+    let one = host.detached(&[], &["sh", "-c", "exit 5"]);
+    let two = host.detached(&[], &["sleep", "1000"]);
+    let waiting = host.dhow(["wait", &one, &two]).spawn();
+    host.ok(["kill", &two]);
+    let output = waiting.wait();
+    assert_eq!(output.stdout(), "5\n137", "{output}");
+}
+
+#[test]
+fn names_are_one_each() {
+    let Some(host) = Host::with_busybox() else { return };
+    let one = host.detached(&["--name", "one"], &["sleep", "1000"]);
+    let text = host.refused(125, ["run", "--network", "none", "--name", "one", "busybox", "true"]);
+    assert!(
+        text.contains("The container name \"/one\" is already in use by container") && text.contains(&one),
+        "{text}"
+    );
+    host.ok(["rename", "one", "two"]);
+    assert_eq!(host.inspect("two", "/Id"), one);
+    assert_eq!(host.inspect("two", "/Name"), "/two");
+    host.refused(1, ["inspect", "one"]);
+    let three = host.detached(&["--name", "one"], &["sleep", "1000"]);
+    let text = host.refused(1, ["rename", "two", "one"]);
+    assert!(text.contains("already in use"), "{text}");
+    assert_ne!(one, three);
+    // An id's beginning names it as long as it names one only.
+    assert_eq!(host.inspect(&one[..12], "/Name"), "/two");
+    let text = host.refused(125, ["create", "--name", "no/slash", "busybox"]);
+    assert!(text.contains("no/slash"), "{text}");
+    let made = host.detached(&[], &["sleep", "1000"]);
+    let name = host.inspect(&made, "/Name");
+    let name = name.as_str().expect("a name");
+    assert!(name.trim_start_matches('/').split('_').count() == 2, "{name}");
+}
+
+#[test]
+fn ps_shows_what_is() {
+    let Some(host) = Host::with_busybox() else { return };
+    host.detached(&["--name", "runs", "--label", "kind=a"], &["sleep", "1000"]);
+    host.detached(&["--name", "ended", "--label", "kind=b"], &["sh", "-c", "exit 3"]);
+    host.ok(["wait", "ended"]);
+    let shown = host.ok(["ps", "--all"]);
+    let head: Vec<&str> = shown.lines().next().expect("a head").split("  ").filter(|w| !w.is_empty()).collect();
+    assert_eq!(
+        head.iter().map(|w| w.trim()).collect::<Vec<_>>(),
+        ["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"]
+    );
+    assert!(shown.contains("Exited (3) ") && shown.contains("Up ") && shown.contains("\"sleep 1000\""), "{shown}");
+    let names = |args: &[&str]| {
+        let all = host.ok(["ps", "--format", "{{.Names}}"].iter().chain(args).copied());
+        let mut all: Vec<String> = all.lines().map(str::to_owned).collect();
+        all.sort();
+        all.join(" ")
+    };
+    assert_eq!(names(&[]), "runs");
+    assert_eq!(names(&["-a"]), "ended runs");
+    assert_eq!(names(&["-a", "--filter", "status=exited"]), "ended");
+    assert_eq!(names(&["-a", "--filter", "exited=3"]), "ended");
+    assert_eq!(names(&["-a", "--filter", "label=kind"]), "ended runs");
+    assert_eq!(names(&["-a", "--filter", "label=kind=a"]), "runs");
+    assert_eq!(names(&["-a", "--filter", "name=^/ru"]), "runs");
+    assert_eq!(names(&["-a", "--filter", "ancestor=busybox"]), "ended runs");
+    assert_eq!(names(&["-l"]), "ended");
+    let text = host.refused(1, ["ps", "--filter", "colour=red"]);
+    assert!(text.contains("colour"), "{text}");
+    let text = host.refused(1, ["ps", "--format", "{{.Names | frobnicate}}"]);
+    assert!(text.contains("frobnicate"), "{text}");
+    assert_eq!(
+        host.ok(["inspect", "--format", "{{.State.Status}} {{json .Config.Labels}}", "runs"]),
+        "running {\"kind\":\"a\"}"
+    );
+}
+
+#[test]
+fn top_shows_the_processes_inside() {
+    let Some(host) = Host::with_busybox() else { return };
+    let id = host.detached(&[], &["sh", "-c", "sleep 1234 & sleep 1235; true"]);
+    eventually("both run", || host.ok(["top", &id]).matches("sleep 123").count() >= 2);
+    let shown = host.ok(["top", &id]);
+    assert!(shown.lines().next().is_some_and(|head| head.contains("PID") && head.contains("CMD")), "{shown}");
+}
+
+#[test]
+fn several_at_once_and_the_rest_goes_on() {
+    let Some(host) = Host::with_busybox() else { return };
+    let ids: Vec<String> = (0..3).map(|_| host.detached(&[], &["sleep", "1000"])).collect();
+    let output = host.run(["rm", "--force", &ids[0], "no-such", &ids[1]]);
+    assert_eq!(output.code(), Some(1), "{output}");
+    assert_eq!(output.stdout(), format!("{}\n{}", ids[0], ids[1]));
+    assert!(output.stderr().contains("No such container: no-such"), "{output}");
+    assert_eq!(host.ok(["ps", "-q", "--no-trunc"]), ids[2]);
+}
+
+#[test]
+fn prune_takes_what_is_stopped() {
+    let Some(host) = Host::with_busybox() else { return };
+    let runs = host.detached(&[], &["sleep", "1000"]);
+    let ended = host.detached(&[], &["true"]);
+    host.ok(["wait", &ended]);
+    host.ok(["create", "--network", "none", "busybox", "true"]);
+    let shown = host.ok(["container", "prune", "--force"]);
+    assert!(shown.contains(&ended) && !shown.contains(&runs), "{shown}");
+    assert_eq!(host.ok(["ps", "-aq", "--no-trunc"]), runs);
+}
+
+#[test]
+fn another_boot_means_that_nothing_runs() {
+    let Some(host) = Host::with_busybox() else { return };
+    let id = host.detached(&[], &["sleep", "1000"]);
+    host.ok(["kill", &id]);
+    host.ok(["wait", &id]);
+    // As if the machine had gone while it ran: the run directory says another boot, no end is on record.
+    let record = host.root().join("containers").join(&id).join("record.json");
+    let mut text: serde_json::Value = serde_json::from_slice(&std::fs::read(&record).expect("read")).expect("JSON");
+    text["ended"]["boot"] = "another".into();
+    std::fs::write(&record, text.to_string()).expect("write");
+    std::fs::write(host.run_dir().join("boot"), "another\n").expect("write");
+    assert_eq!(status(&host, &id), "exited");
+    assert_eq!(host.inspect(&id, "/State/ExitCode"), 255);
+    assert_eq!(host.ok(["start", &id]), id);
+    assert_eq!(status(&host, &id), "running");
+}

@@ -1,0 +1,94 @@
+//! What a container said, kept and read back.
+
+use crate::fixture::{Host, eventually};
+
+#[test]
+fn they_are_read_as_they_were_written() {
+    let Some(host) = Host::with_busybox() else { return };
+    let id = host.detached(&[], &["sh", "-c", "echo one; echo two >&2; printf 'no newline'"]);
+    host.ok(["wait", &id]);
+    let output = host.run(["logs", &id]);
+    assert_eq!((output.out.as_slice(), output.err.as_slice()), (&b"one\nno newline"[..], &b"two\n"[..]), "{output}");
+    assert_eq!(host.run(["logs", "--tail", "1", &id]).out, b"no newline");
+    assert_eq!(host.run(["logs", "--tail", "0", &id]).out, b"");
+    let stamped = host.ok(["logs", "--timestamps", "--tail", "1", &id]);
+    let (time, rest) = stamped.split_once(' ').expect("a time");
+    assert!(time.ends_with('Z') && time.contains('T') && rest == "no newline", "{stamped}");
+    assert_eq!(host.run(["logs", "--since", "1h", &id]).stdout(), "one\nno newline");
+    assert_eq!(host.run(["logs", "--until", "2001-01-01", &id]).out, b"");
+    let text = host.refused(1, ["logs", "no-such"]);
+    assert!(text.contains("No such container: no-such"), "{text}");
+}
+
+#[test]
+fn following_ends_with_the_container() {
+    let Some(host) = Host::with_busybox() else { return };
+    let id = host.detached(&[], &["sh", "-c", "for i in 1 2 3 4 5; do echo $i; sleep 0.1; done"]);
+    assert_eq!(host.ok(["logs", "--follow", &id]), "1\n2\n3\n4\n5");
+    assert_eq!(host.ok(["logs", "--follow", &id]), "1\n2\n3\n4\n5");
+}
+
+#[test]
+fn long_lines_and_odd_bytes_survive() {
+    let Some(host) = Host::with_busybox() else { return };
+    let line = "head -c 100000 /dev/zero | tr '\\0' x; echo; printf '\\377\\376 \"quoted\" \\\\ \\t\\001\\n'";
+    let id = host.detached(&[], &["sh", "-c", line]);
+    host.ok(["wait", &id]);
+    let out = host.run(["logs", &id]).out;
+    let first = out.iter().position(|byte| *byte == b'\n').expect("a line");
+    assert_eq!(first, 100_000);
+    let rest = String::from_utf8_lossy(&out[first + 1..]).into_owned();
+    assert!(rest.ends_with(" \"quoted\" \\ \t\u{1}\n"), "{rest:?}");
+}
+
+#[test]
+fn rotation_bounds_them() {
+    let Some(host) = Host::with_busybox() else { return };
+    let flags = ["--log-opt", "max-size=10k", "--log-opt", "max-file=3"];
+    let id = host.detached(&flags, &["sh", "-c", "seq 1 5000"]);
+    host.ok(["wait", &id]);
+    let seen = host.ok(["logs", &id]);
+    let numbers: Vec<u32> = seen.lines().map(|line| line.parse().expect("a number")).collect();
+    assert_eq!(numbers.last(), Some(&5000));
+    assert!(numbers.len() < 1000 && numbers.len() > 100, "{} lines are kept", numbers.len());
+    assert!(numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]), "a gap in the log");
+    let id =
+        host.detached(&flags, &["sh", "-c", "i=0; while [ $i -lt 400 ]; do echo $i; i=$((i + 1)); sleep 0.002; done"]);
+    let seen = host.ok(["logs", "--follow", &id]);
+    assert_eq!(seen.lines().count(), 400, "following loses nothing over a rotation");
+}
+
+#[test]
+fn a_driver_may_keep_none() {
+    let Some(host) = Host::with_busybox() else { return };
+    let id = host.detached(&["--log-driver", "none"], &["echo", "unheard"]);
+    host.ok(["wait", &id]);
+    let text = host.refused(1, ["logs", &id]);
+    assert!(text.contains("does not support reading"), "{text}");
+    let text = host.busybox(&["--log-driver", "smoke"], &["true"]).refused(125);
+    assert!(text.contains("smoke"), "{text}");
+    let text = host.busybox(&["--log-opt", "colour=red"], &["true"]).refused(125);
+    assert!(text.contains("unknown log opt 'colour' for json-file log driver"), "{text}");
+}
+
+#[test]
+fn attaching_shows_what_comes() {
+    let Some(host) = Host::with_busybox() else { return };
+    let line = "while [ ! -e /go ]; do sleep 0.02; done; echo later; exit 8";
+    let id = host.detached(&["--name", "talks"], &["sh", "-c", line]);
+    let attached = host.dhow(["attach", "--no-stdin", "talks"]).spawn();
+    eventually("it is attached", || host.inspect(&id, "/State/Running") == true);
+    host.ok(["exec", &id, "touch", "/go"]);
+    let output = attached.wait();
+    assert_eq!((output.code(), output.stdout().as_str()), (Some(8), "later"), "{output}");
+}
+
+#[test]
+fn heavy_output_is_complete() {
+    let Some(host) = Host::with_busybox() else { return };
+    let output = host.busybox(&[], &["sh", "-c", "seq 1 200000"]).run();
+    assert_eq!(output.stdout().lines().count(), 200_000);
+    let id = host.detached(&[], &["sh", "-c", "seq 1 200000"]);
+    host.ok(["wait", &id]);
+    assert_eq!(host.ok(["logs", &id]).lines().count(), 200_000);
+}

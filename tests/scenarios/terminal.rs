@@ -1,0 +1,116 @@
+//! A person at a terminal: raw mode and back, keys, sizes, detaching.
+
+use crate::fixture::{Host, Terminal, eventually};
+
+fn shell(host: &Host, flags: &[&str]) -> Terminal {
+    let fixed = ["run", "-it", "--network", "none"];
+    Terminal::start(host.dhow(fixed.iter().chain(flags).chain(&["busybox", "sh"]).copied()))
+}
+
+#[test]
+fn a_shell_on_a_terminal() {
+    let Some(host) = Host::with_busybox() else { return };
+    let mut terminal = shell(&host, &["--rm"]);
+    let before = Terminal::start(crate::fixture::Command::new("true", [""])).settings();
+    terminal.send("tty; stty size; echo $TERM\n");
+    terminal.expect("/dev/pts/0");
+    terminal.expect("24 80");
+    terminal.expect("xterm");
+    terminal.resize(101, 37);
+    terminal.send("sleep 0.1; stty size\n");
+    terminal.expect("37 101");
+    terminal.send("exit 9\n");
+    assert_eq!(terminal.end().code(), Some(9), "{}", terminal.screen_text());
+    assert_eq!(terminal.settings().local_flags, before.local_flags, "the terminal is as it was");
+}
+
+#[test]
+fn keys_go_to_the_container() {
+    let Some(host) = Host::with_busybox() else { return };
+    let mut terminal = shell(&host, &["--rm"]);
+    terminal.send("cat\n");
+    terminal.send("line\n");
+    terminal.expect("line");
+    // Interrupts cat, not the command.
+    terminal.send([3]);
+    terminal.send("echo still $((40 + 2))\n");
+    terminal.expect("still 42");
+    // The end of input ends the shell.
+    terminal.send([4]);
+    terminal.end();
+}
+
+#[test]
+fn detaching_leaves_it_running() {
+    let Some(host) = Host::with_busybox() else { return };
+    let mut terminal = shell(&host, &["--name", "left"]);
+    terminal.send("echo be$((1 + 1))fore\n");
+    terminal.expect("be2fore");
+    terminal.send([16, 17]);
+    assert_eq!(terminal.end().code(), Some(0), "{}", terminal.screen_text());
+    assert_eq!(host.inspect("left", "/State/Running"), true);
+    let mut terminal = Terminal::start(host.dhow(["attach", "left"]));
+    terminal.send("echo af$((1 + 1))ter\n");
+    terminal.expect("af2ter");
+    terminal.send("exit 5\n");
+    assert_eq!(terminal.end().code(), Some(5));
+    let mut terminal = shell(&host, &["--name", "other", "--detach-keys", "ctrl-x,x"]);
+    terminal.send("echo he$((1 + 1))re\n");
+    terminal.expect("he2re");
+    terminal.send([24, b'x']);
+    assert_eq!(terminal.end().code(), Some(0));
+    assert_eq!(host.inspect("other", "/State/Running"), true);
+}
+
+#[test]
+fn the_terminal_is_restored_however_the_command_ends() {
+    let Some(host) = Host::with_busybox() else { return };
+    let mut terminal = shell(&host, &["--name", "ends"]);
+    terminal.expect("#");
+    let raw = terminal.settings().local_flags;
+    assert!(!raw.contains(nix::sys::termios::LocalFlags::ICANON), "raw while it runs");
+    host.ok(["kill", "ends"]);
+    assert_eq!(terminal.end().code(), Some(137));
+    assert!(terminal.settings().local_flags.contains(nix::sys::termios::LocalFlags::ICANON), "cooked after");
+
+    let mut terminal = shell(&host, &["--name", "term"]);
+    terminal.expect("#");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(terminal.pid()), nix::sys::signal::Signal::SIGTERM)
+        .expect("kill");
+    host.run(["kill", "term"]);
+    terminal.end();
+    assert!(terminal.settings().local_flags.contains(nix::sys::termios::LocalFlags::ICANON), "cooked after");
+}
+
+#[test]
+fn no_byte_is_lost_at_the_end() {
+    let Some(host) = Host::with_busybox() else { return };
+    for _ in 0..10 {
+        let fixed = ["run", "--rm", "-t", "--network", "none", "busybox", "sh", "-c"];
+        let line = "seq 1 5000; echo the end";
+        let output = Terminal::start(host.dhow(fixed.iter().chain(&[line]).copied())).finish();
+        let text = output.stdout().replace('\r', "");
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 5001, "{}", lines.last().unwrap_or(&""));
+        assert_eq!(lines.last(), Some(&"the end"));
+    }
+}
+
+#[test]
+fn interactive_needs_a_terminal() {
+    let Some(host) = Host::with_busybox() else { return };
+    let text = host.busybox(&["-it"], &["true"]).run();
+    assert_eq!(text.code(), Some(1), "{text}");
+    assert!(text.stderr().contains("the input device is not a TTY"), "{text}");
+}
+
+#[test]
+fn signals_are_passed_on() {
+    let Some(host) = Host::with_busybox() else { return };
+    let line = "trap 'echo got TERM; exit 12' TERM; echo up; while :; do sleep 0.02; done";
+    let running = host.dhow(["run", "--network", "none", "--name", "hears", "busybox", "sh", "-c", line]).spawn();
+    eventually("it is up", || host.run(["logs", "hears"]).stdout() == "up");
+    running.signal(nix::sys::signal::Signal::SIGTERM);
+    let output = running.wait();
+    assert_eq!((output.code(), output.stdout().as_str()), (Some(12), "up\ngot TERM"), "{output}");
+}

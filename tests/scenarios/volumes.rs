@@ -1,0 +1,133 @@
+//! Files that outlive a container or come from the host.
+
+use crate::fixture::{Host, Tar, busybox_tar};
+use std::fs;
+
+#[test]
+fn a_named_volume_is_kept() {
+    let Some(host) = Host::with_busybox() else { return };
+    assert_eq!(host.ok(["volume", "create", "hold"]), "hold");
+    host.sh(&["-v", "hold:/data"], "echo cargo >/data/file");
+    assert_eq!(
+        host.sh(&["-v", "hold:/other:ro"], "cat /other/file; (echo x >/other/x) 2>&1 || true").lines().next(),
+        Some("cargo")
+    );
+    let text = host.sh(&["-v", "hold:/other:ro"], "(echo x >/other/x) 2>&1 || true");
+    assert!(text.contains("Read-only file system"), "{text}");
+    let id = host.detached(&["-v", "hold:/data"], &["sleep", "1000"]);
+    let text = host.refused(1, ["volume", "rm", "hold"]);
+    assert!(text.contains("volume is in use") && text.contains(&id), "{text}");
+    host.ok(["rm", "-f", &id]);
+    assert_eq!(host.ok(["volume", "ls", "--quiet"]), "hold");
+    let shown: serde_json::Value = serde_json::from_str(&host.ok(["volume", "inspect", "hold"])).expect("JSON");
+    let place = shown[0]["Mountpoint"].as_str().expect("a place");
+    assert_eq!(fs::read_to_string(format!("{place}/file")).expect("read"), "cargo\n");
+    assert_eq!(host.ok(["volume", "rm", "hold"]), "hold");
+    let text = host.refused(1, ["volume", "inspect", "hold"]);
+    assert!(text.contains("hold"), "{text}");
+}
+
+#[test]
+fn a_new_volume_gets_what_the_image_has_there() {
+    let Some(host) = Host::new() else { return };
+    let Some(busybox) = busybox_tar() else { return };
+    let mut tar = fs::read(busybox).expect("read");
+    tar.truncate(tar.len() - 1024);
+    let more = Tar::new()
+        .dir("stock/", 0o750)
+        .owner(12, 34)
+        .file("stock/file", 0o640, "from the image")
+        .symlink("stock/link", "file");
+    tar.extend(more.end());
+    let path = host.file("stock.tar", tar);
+    host.ok(["import", "--change", "VOLUME /stock", path.to_str().expect("UTF-8"), "busybox"]);
+    let line = "cat /stock/link; stat -c '%u:%g %a' /stock/file; stat -c %a /stock";
+    assert_eq!(host.sh(&["-v", "fresh:/stock"], line), "from the image12:34 640\n750");
+    // Only the first time, and not when told not to.
+    host.sh(&["-v", "fresh:/stock"], "rm /stock/file");
+    assert_eq!(host.sh(&["-v", "fresh:/stock"], "ls /stock"), "link");
+    assert_eq!(host.sh(&["-v", "bare:/stock:nocopy"], "ls -A /stock"), "");
+    // An image's own volume is anonymous.
+    let id = host.detached(&[], &["sleep", "1000"]);
+    let name = host.ok(["inspect", "--format", "{{range .Mounts}}{{.Name}} {{.Destination}}{{end}}", &id]);
+    assert!(name.ends_with(" /stock") && name.len() == 64 + 7, "{name}");
+    host.ok(["rm", "--force", "--volumes", &id]);
+    assert_eq!(host.ok(["volume", "ls", "-q"]), "bare\nfresh");
+}
+
+#[test]
+fn directories_of_the_host() {
+    let Some(host) = Host::with_busybox() else { return };
+    let dir = host.dir().join("shared");
+    fs::create_dir_all(dir.join("below")).expect("make directories");
+    fs::write(dir.join("file"), "theirs").expect("write");
+    let dir = dir.to_str().expect("UTF-8").to_owned();
+    assert_eq!(host.sh(&["-v", &format!("{dir}:/in")], "cat /in/file; echo ours >/in/new"), "theirs");
+    assert_eq!(fs::read_to_string(format!("{dir}/new")).expect("read"), "ours\n");
+    let text = host.sh(&["-v", &format!("{dir}:/in:ro")], "(echo x >/in/x) 2>&1 || true");
+    assert!(text.contains("Read-only"), "{text}");
+    let mount = format!("type=bind,source={dir},target=/in,readonly");
+    assert_eq!(host.sh(&["--mount", &mount], "cat /in/file"), "theirs");
+    let one = format!("{dir}/file:/etc/one");
+    assert_eq!(host.sh(&["-v", &one], "cat /etc/one"), "theirs");
+    // -v makes what is missing, --mount does not.
+    let missing = format!("{dir}/made");
+    host.sh(&["-v", &format!("{missing}:/in")], "true");
+    assert!(fs::metadata(&missing).is_ok_and(|it| it.is_dir()));
+    let text = host.busybox(&["--mount", &format!("type=bind,source={dir}/absent,target=/in")], &["true"]).refused(125);
+    assert!(text.contains("bind source path does not exist"), "{text}");
+    // A read-only bind is read-only below its mounts too.
+    let mountpoint = format!("{dir}/below");
+    crate::fixture::tool("mount", ["-t", "tmpfs", "tmpfs", &mountpoint]);
+    let text = host.sh(&["-v", &format!("{dir}:/in:ro")], "(echo x >/in/below/x) 2>&1 || true");
+    crate::fixture::tool("umount", [&mountpoint]);
+    assert!(text.contains("Read-only"), "{text}");
+}
+
+#[test]
+fn mounts_of_every_type() {
+    let Some(host) = Host::with_busybox() else { return };
+    let seen = host
+        .sh(&["--mount", "type=tmpfs,target=/t,tmpfs-size=2m,tmpfs-mode=1770"], "stat -c %a /t; df -k /t | tail -n 1");
+    assert!(seen.starts_with("1770\n") && seen.contains(" 2048 "), "{seen}");
+    host.sh(&["--mount", "type=volume,source=v,target=/v"], "mkdir /v/part; echo deep >/v/part/file");
+    let part = "type=volume,source=v,target=/p,volume-subpath=part";
+    assert_eq!(host.sh(&["--mount", part], "cat /p/file"), "deep");
+    let text = host.busybox(&["--mount", "type=volume,source=v,target=/p,volume-subpath=../.."], &["true"]).run();
+    assert!(!text.status.success() && text.stderr().lines().count() == 1, "{text}");
+    for bad in ["type=cloud,target=/x", "type=volume", "type=tmpfs,target=relative", "colour=red,target=/x"] {
+        let text = host.busybox(&["--mount", bad], &["true"]).run();
+        assert_eq!((text.code(), text.stderr().lines().count()), (Some(125), 1), "{bad}: {text}");
+    }
+}
+
+#[test]
+fn a_subpath_cannot_leave_its_volume() {
+    let Some(host) = Host::with_busybox() else { return };
+    let outside = host.file("outside/secret", "secret");
+    let line = format!("ln -s {} /v/way", outside.parent().expect("a directory").display());
+    host.sh(&["-v", "v:/v"], &line);
+    let output = host.busybox(&["--mount", "type=volume,source=v,target=/p,volume-subpath=way"], &["ls", "/p"]).run();
+    assert!(!output.stdout().contains("secret"), "{output}");
+}
+
+#[test]
+fn volumes_of_another_container() {
+    let Some(host) = Host::with_busybox() else { return };
+    host.ok(["create", "--network", "none", "--name", "giver", "-v", "given:/a", "-v", "/b", "busybox"]);
+    host.sh(&["--volumes-from", "giver"], "echo 1 >/a/file; echo 2 >/b/file");
+    assert_eq!(host.sh(&["--volumes-from", "giver:ro"], "cat /a/file /b/file"), "1\n2");
+}
+
+#[test]
+fn prune_takes_the_unused() {
+    let Some(host) = Host::with_busybox() else { return };
+    host.ok(["volume", "create", "named"]);
+    let anonymous = host.ok(["volume", "create"]);
+    host.detached(&["-v", "used:/x"], &["sleep", "1000"]);
+    host.ok(["volume", "prune", "--force"]);
+    let left = host.ok(["volume", "ls", "-q"]);
+    assert!(!left.contains(&anonymous) && left.contains("named") && left.contains("used"), "{left}");
+    host.ok(["volume", "prune", "--all", "--force"]);
+    assert_eq!(host.ok(["volume", "ls", "-q"]), "used");
+}
