@@ -3,6 +3,8 @@
 pub mod devices;
 pub mod etc;
 pub mod filters;
+pub mod images;
+pub mod layers;
 pub mod locks;
 pub mod logs;
 pub mod names;
