@@ -232,7 +232,7 @@ fn check_on(config: &ContainerConfig, wants: &HostConfig, host: &Host) -> Result
 
 /// A further process in a container whose spec is `container`. `--privileged` gives it all capabilities; the system
 /// call filter stays.
-pub fn exec_process(record: &Record, container: &Spec, exec: &ExecCreate, user: &User, host: &Host) -> Result<Process> {
+pub fn exec_process(record: &Record, container: &Spec, exec: &ExecCreate, user: &User) -> Result<Process> {
     let first = container.process.as_ref().context("the container's spec has no process")?;
     let env = exec.env.as_deref().unwrap_or_default();
     let cwd = if exec.working_dir.is_empty() { &record.config.working_dir } else { &exec.working_dir };
@@ -421,3 +421,6 @@ fn nodes(granted: &[Granted]) -> Vec<Device> {
 fn text(path: &Path) -> Result<String> {
     path.to_str().map(str::to_owned).with_context(|| format!("{} is not UTF-8", path.display()))
 }
+
+#[cfg(test)]
+mod tests;

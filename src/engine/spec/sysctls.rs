@@ -45,8 +45,12 @@ pub fn sysctls(
 /// Refuses what would change the host.
 pub fn check(wants: &HostConfig) -> Result<()> {
     for key in wants.sysctls.iter().flatten().map(|(key, _)| dotted(key)) {
-        let well_formed = key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-/:@".contains(&byte));
-        if !well_formed || key.starts_with('.') || key.ends_with('.') || key.contains("..") {
+        // A component becomes a file name, in which a slash stands for a dot.
+        let component = |part: &str| {
+            !matches!(part, "" | "/" | "//")
+                && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-/:@".contains(&byte))
+        };
+        if !key.split('.').all(component) {
             bail!("sysctl {key:?} is not a name");
         }
         if IPC.contains(&key.as_str()) || key.starts_with("fs.mqueue.") {
