@@ -115,12 +115,12 @@ pub fn sentence(entry: &Entry) -> String {
     (entry.info)().description.trim().trim_end_matches('.').to_owned()
 }
 
-/// The one of `known` that was probably meant: at most two letters off, and fewer than half of them.
+/// The one of `known` that was probably meant: at most two letters off, and at most a third of them.
 pub fn nearest<'a>(given: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let letters = |word: &str| word.trim_start_matches('-').chars().count();
     known
         .map(|word| (distance(given, word), word))
-        .filter(|(off, word)| *off <= 2 && off * 2 < letters(word).min(letters(given)) + 1)
+        .filter(|(off, word)| *off <= 2 && off * 3 <= letters(word).min(letters(given)))
         .min_by_key(|(off, _)| *off)
         .map(|(_, word)| word)
 }
@@ -161,6 +161,7 @@ mod tests {
             ("--netwrk", Some("--network")),
             ("--wrong", None),
             ("--x", None),
+            ("--nope", None),
         ];
         for (given, meant) in table {
             assert_eq!(nearest(given, known.into_iter()), meant, "{given}");

@@ -233,7 +233,7 @@ fn globals(args: &[String], context: &mut Context) -> Result<Option<usize>> {
                 let known = ["--help", "--version", "--root", "--run", "--config", "--debug", "--host"];
                 let hint = help::nearest(name, known.into_iter())
                     .map_or(String::new(), |near| format!(", did you mean {near}?"));
-                return Err(coded(125, anyhow!("unknown flag: {name}{hint}\nSee 'dhow --help'.")));
+                return Err(coded(125, anyhow!("unknown flag: {name}{hint}. See 'dhow --help'.")));
             }
         }
         at += 1;
@@ -296,8 +296,8 @@ fn unknown(name: &str) -> anyhow::Error {
     let known = TABLE.iter().filter(|entry| !entry.hidden).flat_map(|entry| entry.names.iter().copied());
     let known = known.chain(help::GROUPS.iter().map(|group| group.0));
     match help::nearest(name, known) {
-        Some(near) => anyhow!("unknown command: {name}, did you mean {near}?\nSee 'dhow --help'."),
-        None => anyhow!("unknown command: {name}\nSee 'dhow --help'."),
+        Some(near) => anyhow!("unknown command: {name}, did you mean {near}? See 'dhow --help'."),
+        None => anyhow!("unknown command: {name}. See 'dhow --help'."),
     }
 }
 

@@ -50,7 +50,7 @@ pub fn plain(info: &CommandInfoWithArgs, command: &str, args: &[String], stops: 
                     if short == 'h' {
                         return Err(Misuse::Help);
                     }
-                    let message = format!("unknown shorthand flag: '{short}' in {arg}");
+                    let message = format!("unknown shorthand flag: '{short}' in {arg}.");
                     return Err(wrong_flag(message, command));
                 };
                 cluster = &cluster[short.len_utf8()..];
@@ -156,12 +156,12 @@ fn unknown_flag(info: &CommandInfoWithArgs, command: &str, given: &str) -> Misus
     let known = info.flags.iter().filter(|flag| !flag.hidden).map(|flag| flag.long);
     match help::nearest(given, known) {
         Some(near) => wrong_flag(format!("unknown flag: {given}, did you mean {near}?"), command),
-        None => wrong_flag(format!("unknown flag: {given}"), command),
+        None => wrong_flag(format!("unknown flag: {given}."), command),
     }
 }
 
 fn wrong_flag(message: String, command: &str) -> Misuse {
-    Misuse::Wrong { message: format!("{message}\nSee '{command} --help'."), code: WRONG_FLAG }
+    Misuse::Wrong { message: format!("{message} See '{command} --help'."), code: WRONG_FLAG }
 }
 
 /// Refuses too few or too many operands.
@@ -178,7 +178,7 @@ fn count(info: &CommandInfoWithArgs, command: &str, given: usize) -> Result<(), 
     } else {
         return Ok(());
     };
-    let message = format!("'{command}' {demand}\nSee '{command} --help'.");
+    let message = format!("'{command}' {demand}. See '{command} --help'.");
     Err(Misuse::Wrong { message, code: WRONG_OPERANDS })
 }
 
@@ -209,6 +209,7 @@ pub fn complaint(info: &CommandInfoWithArgs, text: &str) -> Misuse {
         Some((long, (value, why))) => {
             let short = info.flags.iter().find(|flag| flag.long == long).and_then(|flag| flag.short);
             let name = short.map_or(long.to_owned(), |short| format!("-{short}, {long}"));
+            let why = if why.starts_with("invalid digit") { "not a number" } else { why };
             format!("invalid argument {value:?} for {name:?} flag: {why}")
         }
         None => text.to_owned(),
@@ -317,14 +318,14 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said_in_dockers_words() {
         let table = [
-            ("--evn x", "unknown flag: --evn, did you mean --env?\nSee 'dhow run --help'.", 125),
-            ("--zzzzzz x", "unknown flag: --zzzzzz\nSee 'dhow run --help'.", 125),
-            ("-z x", "unknown shorthand flag: 'z' in -z\nSee 'dhow run --help'.", 125),
-            ("-tz x", "unknown shorthand flag: 'z' in -tz\nSee 'dhow run --help'.", 125),
+            ("--evn x", "unknown flag: --evn, did you mean --env? See 'dhow run --help'.", 125),
+            ("--zzzzzz x", "unknown flag: --zzzzzz. See 'dhow run --help'.", 125),
+            ("-z x", "unknown shorthand flag: 'z' in -z. See 'dhow run --help'.", 125),
+            ("-tz x", "unknown shorthand flag: 'z' in -tz. See 'dhow run --help'.", 125),
             ("--env", "flag needs an argument: --env", 125),
             ("-e", "flag needs an argument: 'e' in -e", 125),
-            ("-i", "'dhow run' requires at least 1 argument\nSee 'dhow run --help'.", 1),
-            ("-n no x", "invalid argument \"no\" for \"-n, --last\" flag: invalid digit found in string", 125),
+            ("-i", "'dhow run' requires at least 1 argument. See 'dhow run --help'.", 1),
+            ("-n no x", "invalid argument \"no\" for \"-n, --last\" flag: not a number", 125),
         ];
         for (line, message, code) in table {
             assert_eq!(read(line, true), Err(Misuse::Wrong { message: message.into(), code }), "{line}");

@@ -69,7 +69,7 @@ fn config(flags: &Run, here: &Here) -> Result<ContainerConfig> {
         open_stdin: flags.interactive,
         // Stdin ends with the client that is attached to it.
         stdin_once: flags.interactive && attach_stdin,
-        env: Some(env::environment(&flags.env_file, &flags.env, here)?),
+        env: Some(env::environment(&flags.env_file, &flags.env, here)?).filter(|env| !env.is_empty()),
         cmd: Some(flags.command.clone()).filter(|command| !command.is_empty()),
         healthcheck: flags
             .no_healthcheck
@@ -86,7 +86,7 @@ fn config(flags: &Run, here: &Here) -> Result<ContainerConfig> {
 }
 
 fn host_config(flags: &Run, here: &Here) -> Result<HostConfig> {
-    let restart = text(&flags.restart);
+    let restart = flags.restart.as_deref().unwrap_or("no").to_owned();
     let log_driver = text(&flags.log_driver);
     if log_driver == "none" && !flags.log_opt.is_empty() {
         bail!("invalid logging opts for driver none");
@@ -122,8 +122,8 @@ fn host_config(flags: &Run, here: &Here) -> Result<HostConfig> {
         volume_driver: text(&flags.volume_driver),
         volumes_from: list(&flags.volumes_from),
         annotations: map(&flags.annotation),
-        cap_add: list(&flags.cap_add),
-        cap_drop: list(&flags.cap_drop),
+        cap_add: capabilities(&flags.cap_add),
+        cap_drop: capabilities(&flags.cap_drop),
         cgroupns_mode: text(&flags.cgroupns),
         dns: Some(checked("--dns", &flags.dns, address)?),
         dns_options: Some(dns_options),
@@ -149,6 +149,13 @@ fn host_config(flags: &Run, here: &Here) -> Result<HostConfig> {
         masked_paths,
         readonly_paths,
         init: flags.init,
+        port_bindings: Some(PortMap::new()),
+        blkio_weight_device: Some(vec![]),
+        blkio_device_read_bps: Some(vec![]),
+        blkio_device_write_bps: Some(vec![]),
+        blkio_device_read_iops: Some(vec![]),
+        blkio_device_write_iops: Some(vec![]),
+        oom_kill_disable: Some(false),
         ..Default::default()
     })
 }
@@ -236,6 +243,15 @@ fn text(value: &Option<String>) -> String {
     value.clone().unwrap_or_default()
 }
 
+/// `net_admin` → `CAP_NET_ADMIN`.
+fn capabilities(names: &[String]) -> Option<Vec<String>> {
+    let name = |name: &String| {
+        let name = name.trim().to_ascii_uppercase();
+        if name == "ALL" || name.starts_with("CAP_") { name } else { format!("CAP_{name}") }
+    };
+    (!names.is_empty()).then(|| names.iter().map(name).collect())
+}
+
 fn list(values: &[String]) -> Option<Vec<String>> {
     (!values.is_empty()).then(|| values.to_vec())
 }
@@ -277,7 +293,6 @@ mod tests {
             config: ContainerConfig {
                 attach_stdout: true,
                 attach_stderr: true,
-                env: Some(vec![]),
                 image: "busybox".into(),
                 labels: Some(BTreeMap::new()),
                 ..Default::default()
@@ -290,6 +305,14 @@ mod tests {
                 dns_search: Some(vec![]),
                 devices: Some(vec![]),
                 ulimits: Some(vec![]),
+                restart_policy: RestartPolicy { name: "no".into(), maximum_retry_count: 0 },
+                port_bindings: Some(PortMap::new()),
+                blkio_weight_device: Some(vec![]),
+                blkio_device_read_bps: Some(vec![]),
+                blkio_device_write_bps: Some(vec![]),
+                blkio_device_read_iops: Some(vec![]),
+                blkio_device_write_iops: Some(vec![]),
+                oom_kill_disable: Some(false),
                 ..Default::default()
             },
             ..Default::default()
@@ -366,7 +389,7 @@ mod tests {
             (host.pid_mode.as_str(), host.ipc_mode.as_str(), host.uts_mode.as_str()),
             ("host", "shareable", "host")
         );
-        assert_eq!((host.cap_add, host.cap_drop), (strings(&["ALL"]), strings(&["NET_RAW"])));
+        assert_eq!((host.cap_add, host.cap_drop), (strings(&["ALL"]), strings(&["CAP_NET_RAW"])));
         assert_eq!(host.binds, strings(&["/cwd/a:/a:ro", "v:/v"]));
         let tmpfs: Vec<_> = host.tmpfs.unwrap().into_iter().collect();
         assert_eq!(tmpfs, [("/t".into(), "size=1m".into()), ("/u".into(), String::new())]);
