@@ -1,12 +1,19 @@
 //! Places at which a test may end the process, as a power cut or an impatient person would.
 //! They exist in builds with the feature `failpoints` only.
 
-/// Kills this process with SIGKILL when `DHOW_FAIL` names `point`; nothing in a release build.
+/// Kills this process with SIGKILL when `DHOW_FAIL` names `point`, once it has made the file that `DHOW_FAIL_MARK`
+/// names; where that file is there already, the process goes on. Nothing in a release build.
 #[cfg(feature = "failpoints")]
 pub fn reach(point: &str) {
-    if std::env::var_os("DHOW_FAIL").is_some_and(|named| named == point) {
-        let _ = nix::sys::signal::kill(nix::unistd::getpid(), nix::sys::signal::SIGKILL);
+    if !std::env::var_os("DHOW_FAIL").is_some_and(|named| named == point) {
+        return;
     }
+    if let Some(mark) = std::env::var_os("DHOW_FAIL_MARK")
+        && std::fs::File::create_new(mark).is_err()
+    {
+        return;
+    }
+    let _ = nix::sys::signal::kill(nix::unistd::getpid(), nix::sys::signal::Signal::SIGKILL);
 }
 
 #[cfg(not(feature = "failpoints"))]

@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod command_line;
+mod crash;
 mod exec;
 mod fixture;
 mod harness;

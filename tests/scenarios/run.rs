@@ -59,6 +59,22 @@ fn nothing_is_read_without_interactive() {
 }
 
 #[test]
+fn input_arrives_as_it_is_written_and_its_end_is_seen() {
+    let Some(host) = Host::with_busybox() else { return };
+    let dir = host.dir().join("shared");
+    fs::create_dir(&dir).expect("make a directory");
+    let volume = format!("{}:/shared", dir.display());
+    let line = "read one; echo $one >/shared/one; cat; echo after the end";
+    let mut running = host.busybox(&["-i", "-v", &volume], &["sh", "-c", line]).spawn();
+    running.write(b"first\n");
+    eventually("it has read a line", || fs::read(dir.join("one")).is_ok_and(|it| it == b"first\n"));
+    running.write(b"second\n");
+    assert!(!running.has_ended());
+    running.close_input();
+    assert_eq!(running.wait().ok(), "second\nafter the end");
+}
+
+#[test]
 fn a_tar_goes_in_and_comes_out() {
     let Some(host) = Host::with_busybox() else { return };
     let tar = Tar::new().dir("d", 0o755).file("d/file", 0o644, vec![b'x'; 100_000]).end();

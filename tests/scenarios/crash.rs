@@ -1,0 +1,357 @@
+//! Processes that are killed: the command, the shim in each face, init. Whatever is killed at whatever point, `ps` and
+//! `inspect` tell the truth afterwards, every next command works, and nothing is left.
+
+use crate::fixture::{Host, Image, Registry, Running, Tar, busybox_tar, eventually};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+/// What is done until the point is reached, by the part of the point's name before the dot.
+const VERBS: [(&str, fn(&Host, &str)); 12] = [
+    ("create", at_create),
+    ("start", at_start),
+    ("launch", at_start),
+    ("watch", at_end),
+    ("reap", at_end),
+    ("stop", at_end),
+    ("exec", at_exec),
+    ("rm", at_rm),
+    ("rename", at_rename),
+    ("volume", at_volume),
+    ("layers", at_import),
+    ("image", at_import),
+];
+
+/// Every point that the source names.
+fn points() -> BTreeSet<String> {
+    fn read(dir: &Path, found: &mut BTreeSet<String>) {
+        for entry in fs::read_dir(dir).expect("list the source").flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                read(&path, found);
+            } else {
+                let text = fs::read_to_string(&path).expect("read the source");
+                found.extend(
+                    text.split("failpoint::reach(\"")
+                        .skip(1)
+                        .filter_map(|rest| Some(rest.split_once('"')?.0.to_owned())),
+                );
+            }
+        }
+    }
+    let mut found = BTreeSet::new();
+    read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
+    found
+}
+
+/// A point is known, and where it is not reached the test says so.
+fn each(verbs: &[&str]) {
+    if !cfg!(feature = "failpoints") {
+        return;
+    }
+    for point in points() {
+        let verb = point.split('.').next().unwrap_or_default();
+        let Some((_, scenario)) = VERBS.iter().find(|(name, _)| *name == verb) else {
+            panic!("no scenario reaches the point {point}");
+        };
+        if !verbs.contains(&verb) {
+            continue;
+        }
+        let Some(host) = Host::with_busybox() else { return };
+        eprintln!("killed at {point}");
+        scenario(&host, &point);
+        assert!(mark(&host).exists(), "the point {point} is never reached");
+        truth(&host);
+        works(&host);
+    }
+}
+
+fn mark(host: &Host) -> std::path::PathBuf {
+    host.dir().join("reached")
+}
+
+/// Every container is what `ps` and `inspect` say that it is.
+fn truth(host: &Host) {
+    let running = host.ok(["ps", "--quiet", "--no-trunc"]);
+    for id in host.ok(["ps", "--all", "--quiet", "--no-trunc"]).lines() {
+        let runs = host.inspect(id, "/State/Running") == true;
+        assert_eq!(running.contains(id), runs, "ps and inspect agree on {id}");
+        let pid = host.inspect(id, "/State/Pid").as_i64().expect("a pid");
+        if runs {
+            let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("its pid is one of a process");
+            assert!(text.contains(id) || !text.contains("0::"), "{pid} is not of {id}: {text}");
+        } else {
+            assert_eq!(pid, 0);
+            eventually("no process is left of what does not run", || processes_of(id).is_empty());
+            let status = host.inspect(id, "/State/Status");
+            assert!(["created", "exited", "dead"].iter().any(|known| status == *known), "{status}");
+        }
+    }
+}
+
+fn processes_of(id: &str) -> Vec<String> {
+    let all = fs::read_dir("/proc").expect("list").flatten().map(|entry| entry.path());
+    all.filter(|path| fs::read_to_string(path.join("cgroup")).is_ok_and(|text| text.contains(id)))
+        .filter(|path| fs::read_to_string(path.join("stat")).is_ok_and(|text| !text.contains(") Z ")))
+        .map(|path| path.display().to_string())
+        .collect()
+}
+
+/// What is left can be started, stopped and removed, and a new container with the same name runs.
+fn works(host: &Host) {
+    for id in host.ok(["ps", "--all", "--quiet", "--no-trunc"]).lines() {
+        host.ok(["start", id]);
+        assert_eq!(host.inspect(id, "/State/Running"), true, "{id}");
+        host.ok(["stop", "--time", "0", id]);
+        truth(host);
+        host.ok(["rm", id]);
+    }
+    assert_eq!(host.ok(["ps", "-aq"]), "");
+    assert_eq!(
+        host.ok(["run", "--rm", "--network", "none", "--name", "it", "-v", "hold:/hold", "busybox", "echo", "x"]),
+        "x"
+    );
+    host.assert_tidy();
+    let left: Vec<_> =
+        fs::read_dir(host.root().join("containers")).expect("list").flatten().map(|it| it.path()).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+const STAY: [&str; 9] = ["--network", "none", "--name", "it", "-v", "hold:/hold", "busybox", "sleep", "1000"];
+
+fn at_create(host: &Host, point: &str) {
+    let create = ["create"].iter().chain(&STAY).copied();
+    assert!(host.dhow(create).fail(point, &mark(host)).run().killed());
+}
+
+fn at_start(host: &Host, point: &str) {
+    host.ok(["create"].iter().chain(&STAY).copied());
+    let output = host.dhow(["start", "it"]).fail(point, &mark(host)).run();
+    assert!(output.killed() || output.code() == Some(1) || output.code() == Some(0), "{output}");
+}
+
+/// The shim is told of the point when it is launched; its container ends later.
+fn at_end(host: &Host, point: &str) {
+    host.dhow(["run", "--detach"].iter().chain(&STAY).copied()).fail(point, &mark(host)).run();
+    let output = host.dhow(["stop", "--time", "0", "it"]).fail(point, &mark(host)).run();
+    assert!(output.killed() || output.stderr().lines().count() <= 1, "{output}");
+    eventually("the point is reached", || mark(host).exists());
+}
+
+fn at_exec(host: &Host, point: &str) {
+    host.ok(["run", "--detach"].iter().chain(&STAY).copied());
+    let output = host.dhow(["exec", "it", "echo", "x"]).fail(point, &mark(host)).run();
+    assert!(!output.status.success() || output.stdout() == "x", "{output}");
+    assert_eq!(host.ok(["exec", "it", "echo", "again"]), "again");
+    assert_eq!(host.inspect("it", "/State/Running"), true);
+}
+
+fn at_rm(host: &Host, point: &str) {
+    host.ok(["create"].iter().chain(&STAY).copied());
+    host.dhow(["rm", "it"]).fail(point, &mark(host)).run();
+}
+
+fn at_rename(host: &Host, point: &str) {
+    host.ok(["create"].iter().chain(&STAY).copied());
+    host.dhow(["rename", "it", "that"]).fail(point, &mark(host)).run();
+}
+
+fn at_volume(host: &Host, point: &str) {
+    host.dhow(["volume", "create", "hold"]).fail(point, &mark(host)).run();
+    host.ok(["volume", "create", "hold"]);
+    host.dhow(["volume", "rm", "hold"]).fail(point, &mark(host)).run();
+    let listed = host.ok(["volume", "ls", "-q"]);
+    assert!(listed.is_empty() || listed == "hold", "{listed}");
+}
+
+fn at_import(host: &Host, point: &str) {
+    let tar = host.file("a.tar", Tar::new().file("a", 0o644, "a").end());
+    let args = ["import", tar.to_str().expect("UTF-8"), "small"];
+    assert!(host.dhow(args).fail(point, &mark(host)).run().killed());
+    // Either it is there and whole, or it is not there.
+    let listed = host.ok(["images", "-q", "small"]);
+    if !listed.is_empty() {
+        host.ok(["history", "small"]);
+    }
+    host.ok(args);
+    host.ok(["rmi", "small"]);
+}
+
+#[test]
+fn while_it_is_created() {
+    each(&["create"]);
+}
+
+#[test]
+fn while_it_starts() {
+    each(&["start", "launch"]);
+}
+
+#[test]
+fn while_it_ends() {
+    each(&["watch", "reap", "stop"]);
+}
+
+#[test]
+fn while_something_is_executed_in_it() {
+    each(&["exec"]);
+}
+
+#[test]
+fn while_it_is_removed_or_renamed() {
+    each(&["rm", "rename"]);
+}
+
+#[test]
+fn while_an_image_or_a_volume_is_made() {
+    each(&["layers", "image", "volume"]);
+}
+
+fn shim_of(host: &Host, name: &str) -> i32 {
+    let init = host.inspect(name, "/State/Pid").as_i64().expect("a pid");
+    let text = fs::read_to_string(format!("/proc/{init}/status")).expect("init runs");
+    let parent = text.lines().find_map(|line| line.strip_prefix("PPid:")).expect("a parent");
+    parent.trim().parse().expect("a pid")
+}
+
+#[test]
+fn a_shim_takes_its_container_along() {
+    let Some(host) = Host::with_busybox() else { return };
+    host.ok(["run", "--detach"].iter().chain(&STAY).copied());
+    let id = host.inspect("it", "/Id").as_str().expect("an id").to_owned();
+    kill(Pid::from_raw(shim_of(&host, "it")), Signal::SIGKILL).expect("kill the shim");
+    eventually("its container is gone", || processes_of(&id).is_empty());
+    assert_eq!(host.inspect("it", "/State/Status"), "exited");
+    assert_eq!(host.inspect("it", "/State/ExitCode"), 137);
+    works(&host);
+}
+
+#[test]
+fn a_shim_with_others_waiting() {
+    let Some(host) = Host::with_busybox() else { return };
+    host.ok(["run", "--detach"].iter().chain(&STAY).copied());
+    let waits = host.dhow(["wait", "it"]).spawn();
+    let attached = host.dhow(["attach", "--no-stdin", "it"]).spawn();
+    let follows = host.dhow(["logs", "--follow", "it"]).spawn();
+    let inside = host.dhow(["exec", "it", "sleep", "1000"]).spawn();
+    eventually("the exec runs", || host.run(["top", "it"]).stdout().matches("sleep").count() >= 2);
+    kill(Pid::from_raw(shim_of(&host, "it")), Signal::SIGKILL).expect("kill the shim");
+    let output = waits.wait();
+    assert_eq!(output.stdout(), "137", "{output}");
+    attached.wait();
+    follows.wait();
+    assert_ne!(inside.wait().code(), Some(0));
+    works(&host);
+}
+
+#[test]
+fn a_shim_of_a_container_with_rm() {
+    let Some(host) = Host::with_busybox() else { return };
+    let runs = host.dhow(["run", "--rm"].iter().chain(&STAY).copied()).spawn();
+    eventually("it runs", || host.ok(["ps", "-q"]).lines().count() == 1);
+    kill(Pid::from_raw(shim_of(&host, "it")), Signal::SIGKILL).expect("kill the shim");
+    let output = runs.wait();
+    assert!(output.code().is_some_and(|code| code != 0), "{output}");
+    host.ok(["ps", "-a"]);
+    works(&host);
+}
+
+#[test]
+fn init_alone() {
+    let Some(host) = Host::with_busybox() else { return };
+    host.ok(["run", "--detach"].iter().chain(&STAY).copied());
+    let init = host.inspect("it", "/State/Pid").as_i64().and_then(|pid| i32::try_from(pid).ok()).expect("a pid");
+    kill(Pid::from_raw(init), Signal::SIGKILL).expect("kill init");
+    assert_eq!(host.ok(["wait", "it"]), "137");
+    works(&host);
+}
+
+#[test]
+fn the_command_that_runs_it() {
+    let Some(host) = Host::with_busybox() else { return };
+    let runs = host.dhow(["run"].iter().chain(&STAY).copied()).spawn();
+    eventually("it runs", || host.ok(["ps", "-q"]).lines().count() == 1);
+    runs.signal(Signal::SIGKILL);
+    runs.wait();
+    assert_eq!(host.inspect("it", "/State/Running"), true, "it goes on without the command");
+    works(&host);
+}
+
+/// Commands killed from outside, a little later each time: whatever they are in the middle of.
+fn killed_ever_later(host: &Host, mut command: impl FnMut() -> Running, mut after: impl FnMut()) {
+    for step in 0..60 {
+        let running = command();
+        std::thread::sleep(Duration::from_micros(step * 300));
+        let _ = kill(Pid::from_raw(running.pid()), Signal::SIGKILL);
+        drop(running);
+        after();
+        truth(host);
+        for id in host.ok(["ps", "-aq"]).lines() {
+            let output = host.run(["rm", "--force", id]);
+            assert!(output.status.success() || output.stderr().contains("No such container"), "{output}");
+        }
+    }
+    assert_eq!(host.ok(["ps", "-aq"]), "");
+}
+
+#[test]
+fn run_at_any_moment() {
+    let Some(host) = Host::with_busybox() else { return };
+    killed_ever_later(&host, || host.dhow(["run", "--detach"].iter().chain(&STAY).copied()).spawn(), || ());
+    killed_ever_later(&host, || host.busybox(&[], &["true"]).spawn(), || ());
+    works(&host);
+}
+
+#[test]
+fn rm_and_stop_at_any_moment() {
+    let Some(host) = Host::with_busybox() else { return };
+    let up = || {
+        host.ok(["run", "--detach"].iter().chain(&STAY).copied());
+    };
+    killed_ever_later(
+        &host,
+        || {
+            up();
+            host.dhow(["rm", "--force", "it"]).spawn()
+        },
+        || (),
+    );
+    killed_ever_later(
+        &host,
+        || {
+            up();
+            host.dhow(["stop", "--time", "0", "it"]).spawn()
+        },
+        || (),
+    );
+    works(&host);
+}
+
+#[test]
+fn pull_at_any_moment() {
+    let (Some(host), Some(registry), Some(tar)) = (Host::with_busybox(), Registry::shared(), busybox_tar()) else {
+        return;
+    };
+    let image = Image::new(fs::read(tar).expect("read"))
+        .layer(Tar::new().file("big", 0o644, vec![7; 20 << 20]).end(), crate::fixture::Packing::Zstd);
+    registry.upload(&image, "crash/pull", "v1");
+    let name = registry.name("crash/pull:v1");
+    for step in 0..25 {
+        let running = host.dhow(["pull", "-q", &name]).spawn();
+        std::thread::sleep(Duration::from_millis(step * 3));
+        let _ = kill(Pid::from_raw(running.pid()), Signal::SIGKILL);
+        drop(running);
+        if !host.ok(["images", "-q", &name]).is_empty() {
+            assert_eq!(host.ok(["run", "--rm", "--network", "none", &name, "wc", "-c", "/big"]), "20971520 /big");
+            host.ok(["rmi", &name]);
+        }
+    }
+    host.ok(["pull", "-q", &name]);
+    assert_eq!(host.ok(["run", "--rm", "--network", "none", &name, "wc", "-c", "/big"]), "20971520 /big");
+    host.ok(["rmi", &name]);
+    host.assert_tidy();
+    works(&host);
+}
