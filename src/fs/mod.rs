@@ -1,4 +1,13 @@
 //! Files: tar to layer and back, overlay mounts, copies in and out, safe paths inside a root.
 
 pub mod compression;
+pub mod copy;
+mod directories;
+mod header;
 pub mod path;
+pub mod recipe;
+pub mod remove;
+pub mod settle;
+mod stream;
+pub mod unpack;
+pub mod xattr;

@@ -46,15 +46,21 @@ pub fn split(path: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-fn trim_slashes(path: &[u8]) -> &[u8] {
+/// The first name in a path.
+pub fn first(path: &[u8]) -> &[u8] {
+    path.split(|&byte| byte == b'/').find(|part| !matches!(*part, b"" | b".")).unwrap_or_default()
+}
+
+/// Without slashes at its ends: a path that [`BENEATH`] takes for one below the root.
+pub fn trim_slashes(path: &[u8]) -> &[u8] {
     let start = path.iter().position(|&byte| byte != b'/').unwrap_or(path.len());
     let end = path.iter().rposition(|&byte| byte != b'/').map_or(start, |last| last + 1);
     &path[start..end]
 }
 
 /// Opens a directory below `root`, as [`IN_ROOT`] resolves it, and makes what is missing of it with mode 0755.
-/// `made` is told the path of each directory that was made.
-pub fn make_dirs(root: BorrowedFd, path: &[u8], mut made: impl FnMut(&[u8])) -> Result<OwnedFd> {
+/// `made` is given each directory that was made.
+pub fn make_dirs(root: BorrowedFd, path: &[u8], mut made: impl FnMut(&OwnedFd) -> Result<()>) -> Result<OwnedFd> {
     let mut parent = open_dir(root, b"", IN_ROOT).context("open the root")?;
     let mut end = 0;
     while end < path.len() {
@@ -68,8 +74,11 @@ pub fn make_dirs(root: BorrowedFd, path: &[u8], mut made: impl FnMut(&[u8])) -> 
             Ok(dir) => dir,
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
                 let dir = make_dir(parent.as_fd(), name).with_context(|| format!("make {}", show(so_far)))?;
-                made(so_far);
+                made(&dir)?;
                 dir
+            }
+            Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
+                bail!("{} leads into a loop of symbolic links", show(so_far))
             }
             Err(error) => return Err(error).with_context(|| format!("open {}", show(so_far))),
         };
@@ -141,12 +150,16 @@ mod tests {
         std::os::unix::fs::symlink("/nowhere", root.join("in/dangling")).unwrap();
         let dir = open_root(&root.join("in")).unwrap();
         let mut made = Vec::new();
-        make_dirs(dir.as_fd(), b"/lib/a/../b/c", |path| made.push(show(path))).unwrap();
-        assert_eq!(made, ["/lib/a", "/lib/a/../b", "/lib/a/../b/c"]);
+        let note = |fd: &OwnedFd| {
+            made.push(show(&below(dir.as_fd(), fd.as_fd())?.unwrap()));
+            Ok(())
+        };
+        make_dirs(dir.as_fd(), b"/lib/a/../b/c", note).unwrap();
+        assert_eq!(made, ["usr/a", "usr/b", "usr/b/c"]);
         assert!(root.join("in/usr/b/c").is_dir());
-        let inside = make_dirs(dir.as_fd(), b"up/up/x", |_| {}).unwrap();
+        let inside = make_dirs(dir.as_fd(), b"up/up/x", |_| Ok(())).unwrap();
         assert_eq!(below(dir.as_fd(), inside.as_fd()).unwrap().unwrap(), b"x");
-        let error = make_dirs(dir.as_fd(), b"dangling/x", |_| {}).unwrap_err();
+        let error = make_dirs(dir.as_fd(), b"dangling/x", |_| Ok(())).unwrap_err();
         assert_eq!(format!("{error:#}"), "make dangling: it is a symbolic link to nothing");
         assert_eq!(open_dir(dir.as_fd(), b"up", BENEATH).unwrap_err().raw_os_error(), Some(libc::EXDEV));
         assert_eq!(open_dir(dir.as_fd(), b"lib", NO_LINKS).unwrap_err().raw_os_error(), Some(libc::ELOOP));

@@ -52,3 +52,21 @@ pub fn umask() -> u32 {
     // All bits masked is the safe answer: every mode is then set by hand.
     line.and_then(|mask| u32::from_str_radix(mask.trim(), 8).ok()).unwrap_or(0o777)
 }
+
+/// `copy_file_range(2)` from and to one offset; how much was copied.
+pub fn copy_range(from: BorrowedFd, to: BorrowedFd, offset: i64, length: usize) -> io::Result<usize> {
+    let (mut input, mut output) = (offset, offset);
+    // SAFETY: the offsets outlive the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_copy_file_range,
+            from.as_raw_fd(),
+            &mut input as *mut i64,
+            to.as_raw_fd(),
+            &mut output as *mut i64,
+            length,
+            0u32,
+        )
+    };
+    check(result).map(|n| n as usize)
+}

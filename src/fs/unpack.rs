@@ -1,0 +1,586 @@
+//! Unpacks the tar of a layer: one pass, everything verified later by its digest, nothing of it trusted.
+//!
+//! Every path is resolved inside the layer's root by the kernel. The directory of an entry is opened once and kept
+//! while entries stay in it; an entry itself is made with O_EXCL, and only when something is in its way is that looked
+//! at. What needs the layers below is listed in [`Unpacked`] and done by [`super::settle`].
+
+use super::directories::Directories;
+use super::header::{Entry, Kind, Time};
+use super::stream::Stream;
+use super::{path, recipe, xattr};
+use crate::oci::digest::Digest;
+use crate::sys::file;
+use anyhow::{Context, Result, bail};
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, openat, renameat};
+use nix::sys::stat::{
+    FchmodatFlags, FileStat, Mode, SFlag, UtimensatFlags, fchmod, fchmodat, fstatat, futimens, mkdirat, mknodat,
+    utimensat,
+};
+use nix::sys::time::TimeSpec;
+use nix::unistd::{
+    Gid, Uid, UnlinkatFlags, fchown, fchownat, ftruncate, getegid, geteuid, linkat, symlinkat, unlinkat,
+};
+use std::collections::{HashMap, HashSet};
+use std::ffi::CString;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+const WHITEOUT: &[u8] = b".wh.";
+const OPAQUE: &[u8] = b".wh..wh..opq";
+/// Names of aufs's own, which mean nothing to others.
+const AUFS: &[u8] = b".wh..wh.";
+/// Files of this size are handed to the disk when they close, so that the sync at the end has little to do.
+const WRITEBACK: u64 = 256 * 1024;
+
+/// What unpacking a tar gave, besides the files.
+#[derive(Debug)]
+pub struct Unpacked {
+    /// The digest of the whole uncompressed stream.
+    pub diff_id: Digest,
+    /// Length of the uncompressed stream, bytes.
+    pub tar_size: u64,
+    /// Bytes of content of all regular files: what Docker counts as a layer's size.
+    pub size: u64,
+    /// The layer hides all layers below it: nothing of them is to be mounted.
+    pub opaque: bool,
+    /// Directories that the tar omits, from the root.
+    pub(super) implied: Vec<Vec<u8>>,
+    /// Hard links (path, target) whose target is not in the tar.
+    pub(super) links: Vec<(Vec<u8>, Vec<u8>)>,
+    /// What hides a name of the layers below.
+    pub(super) whiteouts: Vec<Vec<u8>>,
+    /// Directories that hide all below them.
+    pub(super) opaques: Vec<Vec<u8>>,
+}
+
+/// Unpacks `tar` (uncompressed, read to its end) into the empty directory `staging`: `fs/`, `recipe`, and `kept/`
+/// where the tar has files that later ones of it displace. On an error the caller removes `staging`.
+pub fn unpack(tar: &mut dyn Read, staging: &Path) -> Result<Unpacked> {
+    let making = || format!("make {}", staging.join("fs").display());
+    std::fs::create_dir(staging.join("fs")).with_context(making)?;
+    let stream = Stream::new(tar, recipe::Writer::create(&staging.join("recipe"))?);
+    let root = path::open_root(&staging.join("fs"))?;
+    fchmod(&root, Mode::from_bits_truncate(0o755)).with_context(making)?;
+    let mut layer = Layer {
+        staging: path::open_root(staging)?,
+        parent: Parent {
+            raw: Vec::new(),
+            path: Vec::new(),
+            fd: path::open_dir(root.as_fd(), b"", path::NO_LINKS).with_context(making)?,
+            valid: true,
+        },
+        root,
+        stream,
+        directories: Directories::create(staging)?,
+        umask: file::umask(),
+        uid: geteuid().as_raw(),
+        gid: getegid().as_raw(),
+        size: 0,
+        kept: HashMap::new(),
+        whiteouts: HashSet::new(),
+        opaques: HashSet::new(),
+        implied: vec![Vec::new()],
+        links: Vec::new(),
+    };
+    let mut entry = Entry::default();
+    while layer.stream.next(&mut entry)? {
+        layer.entry(&entry).with_context(|| format!("unpack {}", path::show(&entry.path)))?;
+    }
+    let implied = layer.directories.set(&layer.root, layer.implied)?;
+    let (diff_id, tar_size) = layer.stream.finish()?;
+    let sorted = |set: HashSet<Vec<u8>>| {
+        let mut all: Vec<_> = set.into_iter().collect();
+        all.sort_unstable();
+        all
+    };
+    Ok(Unpacked {
+        diff_id,
+        tar_size,
+        size: layer.size,
+        opaque: layer.opaques.contains(&b""[..]),
+        implied,
+        links: layer.links,
+        whiteouts: sorted(layer.whiteouts),
+        opaques: sorted(layer.opaques),
+    })
+}
+
+struct Layer<'a> {
+    stream: Stream<'a>,
+    staging: OwnedFd,
+    root: OwnedFd,
+    parent: Parent,
+    directories: Directories,
+    umask: u32,
+    uid: u32,
+    gid: u32,
+    size: u64,
+    /// How many files of a path were displaced.
+    kept: HashMap<Vec<u8>, u64>,
+    whiteouts: HashSet<Vec<u8>>,
+    opaques: HashSet<Vec<u8>>,
+    implied: Vec<Vec<u8>>,
+    links: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// The directory of the current entry.
+struct Parent {
+    /// As the tar spells it.
+    raw: Vec<u8>,
+    /// Where it lies below the root: no links, no dots.
+    path: Vec<u8>,
+    fd: OwnedFd,
+    valid: bool,
+}
+
+/// What stood where an entry belongs.
+#[derive(PartialEq)]
+enum Cleared {
+    Whiteout,
+    Other,
+}
+
+impl Layer<'_> {
+    fn entry(&mut self, entry: &Entry) -> Result<()> {
+        if climbs_out(&entry.path) {
+            bail!("its path leads out of the layer");
+        }
+        let (parent, name) = path::split(&entry.path);
+        let aufs = |name: &[u8]| name.starts_with(AUFS) && name != OPAQUE;
+        if aufs(name) || aufs(path::first(&entry.path)) {
+            return self.skip(entry);
+        }
+        if matches!(name, b"" | b"." | b"..") {
+            if entry.kind != Kind::Dir {
+                bail!("it has no name");
+            }
+            self.enter(&entry.path)?;
+            self.directories.add(&self.parent.path, entry)?;
+            return self.skip(entry);
+        }
+        self.enter(parent)?;
+        if let Some(hidden) = name.strip_prefix(WHITEOUT) {
+            self.skip(entry)?;
+            return if name == OPAQUE { self.opaque() } else { self.whiteout(hidden) };
+        }
+        for (attribute, _) in &entry.xattrs {
+            if xattr::is_overlays(attribute) {
+                bail!("it forges the overlay attribute {attribute:?}");
+            }
+        }
+        match entry.kind {
+            Kind::File => self.file(name, entry)?,
+            Kind::Dir => self.dir(name, entry)?,
+            Kind::Symlink => self.symlink(name, entry)?,
+            Kind::Link => self.link(name, entry)?,
+            Kind::Char | Kind::Block | Kind::Fifo => self.node(name, entry)?,
+            Kind::Note => {}
+        }
+        if entry.kind == Kind::File { Ok(()) } else { self.skip(entry) }
+    }
+
+    fn skip(&mut self, entry: &Entry) -> Result<()> {
+        self.stream.skip(entry.size)?;
+        self.stream.pad(entry.size)
+    }
+
+    /// Makes `raw` the current parent directory, and makes it where the tar omits it.
+    fn enter(&mut self, raw: &[u8]) -> Result<()> {
+        if self.parent.valid && self.parent.raw == raw {
+            return Ok(());
+        }
+        self.parent.valid = false;
+        let relative = path::trim_slashes(raw);
+        let (fd, plain) = match path::open_dir(self.root.as_fd(), relative, path::NO_LINKS) {
+            Ok(fd) => (fd, true),
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ELOOP)) => {
+                let mut made = Vec::new();
+                let root = &self.root;
+                let fd = path::make_dirs(root.as_fd(), relative, |dir| {
+                    made.extend(path::below(root.as_fd(), dir.as_fd())?);
+                    Ok(())
+                })?;
+                self.implied.append(&mut made);
+                (fd, false)
+            }
+            Err(error) => return Err(error).context("open its directory"),
+        };
+        self.parent.path.clear();
+        if plain && !relative.split(|&byte| byte == b'/').any(|part| part == b"..") {
+            for part in relative.split(|&byte| byte == b'/').filter(|part| !matches!(*part, b"" | b".")) {
+                if !self.parent.path.is_empty() {
+                    self.parent.path.push(b'/');
+                }
+                self.parent.path.extend_from_slice(part);
+            }
+        } else {
+            let real = path::below(self.root.as_fd(), fd.as_fd())?;
+            self.parent.path = real.context("its directory was moved out of the layer")?;
+        }
+        self.parent.fd = fd;
+        self.parent.raw.clear();
+        self.parent.raw.extend_from_slice(raw);
+        self.parent.valid = true;
+        Ok(())
+    }
+
+    /// The path of a name in the current directory.
+    fn at(&self, name: &[u8]) -> Vec<u8> {
+        join(&self.parent.path, name)
+    }
+
+    fn file(&mut self, name: &[u8], entry: &Entry) -> Result<()> {
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let mode = Mode::from_bits_truncate(entry.mode & 0o777);
+        let file = match openat(&self.parent.fd, name, flags, mode) {
+            Err(Errno::EEXIST) => {
+                self.clear(name)?;
+                openat(&self.parent.fd, name, flags, mode)
+            }
+            other => other,
+        };
+        let file = File::from(file.context("create it")?);
+        self.stream.recipe().file(&self.parent.path, name)?;
+        let whole = [(0, entry.size)];
+        let (parts, size) = match &entry.sparse {
+            Some(sparse) => (&sparse.parts[..], sparse.size),
+            None => (&whole[..], entry.size),
+        };
+        for &(offset, length) in parts {
+            if length > 0 {
+                self.stream.recipe().part(offset, length)?;
+                self.content(&file, offset, length)?;
+            }
+        }
+        if entry.sparse.is_some() {
+            ftruncate(&file, size as i64).with_context(|| format!("extend it to {size} bytes"))?;
+        }
+        self.stream.pad(entry.size)?;
+        self.size = self.size.saturating_add(size);
+
+        if entry.uid != self.uid || entry.gid != self.gid {
+            fchown(&file, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid))).context("chown it")?;
+        }
+        if entry.mode & (self.umask | 0o7000) != 0 {
+            fchmod(&file, Mode::from_bits_truncate(entry.mode)).context("chmod it")?;
+        }
+        // Attributes after chown and the last write: both take file capabilities away.
+        for (attribute, value) in &entry.xattrs {
+            xattr::set(file.as_fd(), attribute, value)?;
+        }
+        let (atime, mtime) = times(entry);
+        futimens(&file, &atime, &mtime).context("set its times")?;
+        if size >= WRITEBACK {
+            // Only a head start: what matters is the sync before the commit.
+            let _ = file::start_writeback(file.as_fd(), 0, 0);
+        }
+        Ok(())
+    }
+
+    fn content(&mut self, file: &File, mut offset: u64, mut left: u64) -> Result<()> {
+        while left > 0 {
+            let data = self.stream.data(left)?;
+            file.write_all_at(data, offset).context("write it")?;
+            let n = data.len();
+            self.stream.consume(n);
+            offset += n as u64;
+            left -= n as u64;
+        }
+        Ok(())
+    }
+
+    fn dir(&mut self, name: &[u8], entry: &Entry) -> Result<()> {
+        let mode = Mode::from_bits_truncate(0o755);
+        let mut hides = false;
+        match mkdirat(&self.parent.fd, name, mode) {
+            Ok(()) => {}
+            Err(Errno::EEXIST) => {
+                if !is_dir(&self.stat(name)?) {
+                    hides = self.clear(name)? == Cleared::Whiteout;
+                    mkdirat(&self.parent.fd, name, mode).context("make it")?;
+                }
+            }
+            Err(error) => return Err(error).context("make it"),
+        }
+        let path = self.at(name);
+        if hides {
+            self.set_opaque(path.clone())?;
+        }
+        self.directories.add(&path, entry)
+    }
+
+    fn symlink(&mut self, name: &[u8], entry: &Entry) -> Result<()> {
+        let target = CString::new(&entry.link[..]).context("its target has a NUL")?;
+        self.retry(name, |parent| symlinkat(target.as_c_str(), parent, name)).context("make it")?;
+        self.attributes(name, entry)
+    }
+
+    fn node(&mut self, name: &[u8], entry: &Entry) -> Result<()> {
+        let kind = match entry.kind {
+            Kind::Char => SFlag::S_IFCHR,
+            Kind::Block => SFlag::S_IFBLK,
+            _ => SFlag::S_IFIFO,
+        };
+        let (major, minor) = entry.device;
+        if entry.kind != Kind::Fifo && (major, minor) == (0, 0) {
+            bail!("it is the device 0:0, which overlay takes for a whiteout");
+        }
+        // What the kernel's own numbers can hold (12 and 20 bits).
+        if major > 0xfff || minor > 0xfffff {
+            bail!("its device number {major}:{minor} is too large");
+        }
+        let device = libc::makedev(major as u32, minor as u32);
+        let mode = Mode::from_bits_truncate(entry.mode & 0o777);
+        self.retry(name, |parent| mknodat(parent, name, kind, mode, device)).context("make it")?;
+        self.attributes(name, entry)
+    }
+
+    fn link(&mut self, name: &[u8], entry: &Entry) -> Result<()> {
+        if climbs_out(&entry.link) {
+            bail!("it is a hard link to {}, which leads out of the layer", path::show(&entry.link));
+        }
+        let (dir, leaf) = path::split(&entry.link);
+        if matches!(leaf, b"" | b"." | b"..") {
+            bail!("it is a hard link to {}, which is no file", path::show(&entry.link));
+        }
+        let from = match path::open_dir(self.root.as_fd(), dir, path::IN_ROOT) {
+            Ok(from) => from,
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return self.link_below(name, entry),
+            Err(error) => return Err(error).with_context(|| format!("open {}", path::show(dir))),
+        };
+        let target = match fstatat(&from, leaf, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(target) if !is_whiteout(&target) => target,
+            Ok(_) | Err(Errno::ENOENT) => return self.link_below(name, entry),
+            Err(error) => return Err(error).with_context(|| format!("look at {}", path::show(&entry.link))),
+        };
+        if is_dir(&target) {
+            bail!("it is a hard link to {}, which is a directory", path::show(&entry.link));
+        }
+        if let Ok(here) = self.stat(name)
+            && (here.st_dev, here.st_ino) == (target.st_dev, target.st_ino)
+        {
+            return Ok(());
+        }
+        self.retry(name, |parent| linkat(&from, leaf, parent, name, AtFlags::empty()))
+            .with_context(|| format!("link it to {}", path::show(&entry.link)))?;
+        if is_file(&target) {
+            self.stream.recipe().link(&self.parent.path, name)?;
+        }
+        Ok(())
+    }
+
+    /// The target is not in this tar, or not yet: settled when the layers below are there.
+    fn link_below(&mut self, name: &[u8], entry: &Entry) -> Result<()> {
+        if self.stat(name).is_ok() {
+            self.clear(name)?;
+        }
+        self.links.push((self.at(name), entry.link.clone()));
+        Ok(())
+    }
+
+    /// Makes something, after clearing what is in its way.
+    fn retry(&mut self, name: &[u8], make: impl Fn(&OwnedFd) -> nix::Result<()>) -> Result<()> {
+        match make(&self.parent.fd) {
+            Err(Errno::EEXIST) => {
+                self.clear(name)?;
+                Ok(make(&self.parent.fd)?)
+            }
+            other => Ok(other?),
+        }
+    }
+
+    /// Owner, mode, attributes and times of what is neither file nor directory; it was just made here.
+    fn attributes(&mut self, name: &[u8], entry: &Entry) -> Result<()> {
+        let parent = &self.parent.fd;
+        if entry.uid != self.uid || entry.gid != self.gid {
+            let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
+            fchownat(parent, name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW).context("chown it")?;
+        }
+        if entry.kind != Kind::Symlink && entry.mode & (self.umask | 0o7000) != 0 {
+            let mode = Mode::from_bits_truncate(entry.mode);
+            fchmodat(parent, name, mode, FchmodatFlags::FollowSymlink).context("chmod it")?;
+        }
+        if !entry.xattrs.is_empty() {
+            let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+            let fd = openat(parent, name, flags, Mode::empty()).context("open it")?;
+            for (attribute, value) in &entry.xattrs {
+                xattr::set(fd.as_fd(), attribute, value)?;
+            }
+        }
+        let (atime, mtime) = times(entry);
+        utimensat(parent, name, &atime, &mtime, UtimensatFlags::NoFollowSymlink).context("set its times")
+    }
+
+    /// `.wh.x`: hides `x` of the layers below. What this tar itself has of that name stays, whatever the order.
+    fn whiteout(&mut self, hidden: &[u8]) -> Result<()> {
+        if matches!(hidden, b"" | b"." | b"..") {
+            bail!("it is a whiteout of nothing that could be there");
+        }
+        let path = self.at(hidden);
+        match mknodat(&self.parent.fd, hidden, SFlag::S_IFCHR, Mode::empty(), 0) {
+            Ok(()) => {}
+            Err(Errno::EEXIST) => {
+                if is_dir(&self.stat(hidden)?) {
+                    self.set_opaque(path)?;
+                }
+                return Ok(());
+            }
+            // On a file system where overlay cannot work either: layers are copied there, and the list is what counts.
+            Err(Errno::EPERM | Errno::EOPNOTSUPP) => {
+                let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+                openat(&self.parent.fd, hidden, flags, Mode::empty()).context("make a placeholder")?;
+            }
+            Err(error) => return Err(error).context("make the whiteout"),
+        }
+        self.whiteouts.insert(path);
+        Ok(())
+    }
+
+    /// `.wh..wh..opq`: the directory hides all that the layers below have in it.
+    fn opaque(&mut self) -> Result<()> {
+        let path = self.parent.path.clone();
+        self.set_opaque(path)
+    }
+
+    fn set_opaque(&mut self, path: Vec<u8>) -> Result<()> {
+        let dir = path::open(self.root.as_fd(), &path, OFlag::O_RDONLY | OFlag::O_DIRECTORY, 0, path::NO_LINKS);
+        let dir = dir.context("open a directory to make it opaque")?;
+        match crate::sys::xattr::fsetxattr(dir.as_fd(), xattr::OPAQUE, b"y") {
+            Err(error) if !matches!(error.raw_os_error(), Some(libc::EPERM | libc::EOPNOTSUPP)) => {
+                return Err(error).context("make a directory opaque");
+            }
+            _ => {}
+        }
+        self.opaques.insert(path);
+        Ok(())
+    }
+
+    fn stat(&self, name: &[u8]) -> Result<FileStat> {
+        fstatat(&self.parent.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW).context("look at what is there")
+    }
+
+    /// Takes away what stands where an entry of the same tar belongs.
+    fn clear(&mut self, name: &[u8]) -> Result<Cleared> {
+        let there = self.stat(name)?;
+        let path = self.at(name);
+        if self.whiteouts.remove(&path) {
+            unlinkat(&self.parent.fd, name, UnlinkatFlags::NoRemoveDir).context("replace a whiteout")?;
+            return Ok(Cleared::Whiteout);
+        }
+        // The name may have been part of how the tar spells its parent.
+        self.parent.valid = false;
+        if is_dir(&there) {
+            self.displace_dir(path)?;
+        } else {
+            let dir = std::mem::take(&mut self.parent.path);
+            let displaced = displace(&self.staging, &mut self.kept, &self.parent.fd, &dir, name, &there);
+            self.parent.path = dir;
+            displaced?;
+        }
+        Ok(Cleared::Other)
+    }
+
+    /// Takes away a whole directory, and keeps the files that the recipe needs.
+    fn displace_dir(&mut self, path: Vec<u8>) -> Result<()> {
+        let mut left = vec![(path, false)];
+        while let Some((dir, emptied)) = left.pop() {
+            if emptied {
+                let (parent, name) = path::split(&dir);
+                let parent =
+                    path::open_dir(self.root.as_fd(), parent, path::NO_LINKS).context("replace a directory")?;
+                unlinkat(&parent, name, UnlinkatFlags::RemoveDir).context("replace a directory")?;
+                self.opaques.remove(&dir);
+                continue;
+            }
+            let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
+            let fd = path::open(self.root.as_fd(), &dir, flags, 0, path::NO_LINKS).context("replace a directory")?;
+            let mut below = Vec::new();
+            for name in super::remove::names(fd.try_clone().context("replace a directory")?)? {
+                let name = name.to_bytes();
+                let there = fstatat(&fd, name, AtFlags::AT_SYMLINK_NOFOLLOW).context("replace a directory")?;
+                let path = join(&dir, name);
+                if is_dir(&there) {
+                    below.push((path, false));
+                } else if self.whiteouts.remove(&path) {
+                    unlinkat(&fd, name, UnlinkatFlags::NoRemoveDir).context("replace a whiteout")?;
+                } else {
+                    displace(&self.staging, &mut self.kept, &fd, &dir, name, &there)?;
+                }
+            }
+            left.push((dir, true));
+            left.append(&mut below);
+        }
+        Ok(())
+    }
+}
+
+/// Takes a file out of the way; the recipe still needs the content of a regular one.
+fn displace(
+    staging: &OwnedFd,
+    kept: &mut HashMap<Vec<u8>, u64>,
+    dir: &OwnedFd,
+    dir_path: &[u8],
+    name: &[u8],
+    there: &FileStat,
+) -> Result<()> {
+    if !is_file(there) {
+        return unlinkat(dir, name, UnlinkatFlags::NoRemoveDir).context("replace what is there");
+    }
+    match mkdirat(staging, "kept", Mode::from_bits_truncate(0o700)) {
+        Ok(()) | Err(Errno::EEXIST) => {}
+        Err(error) => return Err(error).context("make a directory for files that are displaced"),
+    }
+    let path = join(dir_path, name);
+    let to = format!("kept/{}", recipe::kept_name(&path, kept.get(&path).copied().unwrap_or(0)));
+    renameat(dir, name, staging, to.as_str()).context("put the file aside that it displaces")?;
+    *kept.entry(path).or_default() += 1;
+    Ok(())
+}
+
+/// Whether a path has more `..` than names before them: Docker refuses such, where the kernel would stop at the root.
+fn climbs_out(path: &[u8]) -> bool {
+    let mut depth = 0usize;
+    for part in path.split(|&byte| byte == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." if depth == 0 => return true,
+            b".." => depth -= 1,
+            _ => depth += 1,
+        }
+    }
+    false
+}
+
+pub(super) fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
+    if dir.is_empty() { name.to_vec() } else { [dir, b"/", name].concat() }
+}
+
+fn kind(stat: &FileStat) -> SFlag {
+    SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits())
+}
+
+pub(super) fn is_dir(stat: &FileStat) -> bool {
+    kind(stat) == SFlag::S_IFDIR
+}
+
+pub(super) fn is_file(stat: &FileStat) -> bool {
+    kind(stat) == SFlag::S_IFREG
+}
+
+/// A character device 0:0 is how overlayfs writes down that a name is gone.
+pub(super) fn is_whiteout(stat: &FileStat) -> bool {
+    kind(stat) == SFlag::S_IFCHR && stat.st_rdev == 0
+}
+
+/// Access and modification time; where the tar has no access time, both are the same.
+pub(super) fn times(entry: &Entry) -> (TimeSpec, TimeSpec) {
+    let spec = |time: Time| TimeSpec::new(time.seconds, i64::from(time.nanos));
+    (spec(entry.atime.unwrap_or(entry.mtime)), spec(entry.mtime))
+}
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -1,0 +1,79 @@
+//! Extended attributes: which of them travel, and reading them all.
+
+use super::path;
+use crate::sys::xattr;
+use anyhow::{Context, Result};
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::BorrowedFd;
+
+/// Marks a directory whose lower ones are hidden; the value is `y`.
+pub const OPAQUE: &CStr = c"trusted.overlay.opaque";
+
+/// Whether overlayfs gives the attribute a meaning: such a one is never taken from a tar, nor copied.
+pub fn is_overlays(name: &CStr) -> bool {
+    let name = name.to_bytes();
+    name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.")
+}
+
+/// All attributes of an open file (also one opened with O_PATH) except overlayfs's. A file system without
+/// attributes has none.
+pub fn list(fd: BorrowedFd) -> Result<Vec<(CString, Vec<u8>)>> {
+    let link = path::of_fd(fd);
+    let names = match read(|buffer| xattr::listxattr(&link, buffer)) {
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => return Ok(Vec::new()),
+        other => other.context("list extended attributes")?,
+    };
+    let mut all = Vec::new();
+    for name in names.split_inclusive(|&byte| byte == 0) {
+        let Ok(name) = CStr::from_bytes_with_nul(name) else { continue };
+        if is_overlays(name) {
+            continue;
+        }
+        match read(|buffer| xattr::getxattr(&link, name, buffer)) {
+            Ok(value) => all.push((name.to_owned(), value)),
+            Err(error) if error.raw_os_error() == Some(libc::ENODATA) => {}
+            Err(error) => return Err(error).with_context(|| format!("read extended attribute {name:?}")),
+        }
+    }
+    Ok(all)
+}
+
+/// Sets one attribute of an open file (also one opened with O_PATH). A file system, or a kind of file, that cannot
+/// have it goes without, as Docker does.
+pub fn set(fd: BorrowedFd, name: &CStr, value: &[u8]) -> Result<()> {
+    let set = match xattr::fsetxattr(fd, name, value) {
+        Err(error) if error.raw_os_error() == Some(libc::EBADF) => xattr::setxattr(&path::of_fd(fd), name, value),
+        other => other,
+    };
+    match set {
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(()),
+        // Only regular files and directories have user attributes (xattr(7)).
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) && name.to_bytes().starts_with(b"user.") => Ok(()),
+        other => other.with_context(|| format!("set extended attribute {name:?}")),
+    }
+}
+
+/// Whether a directory hides what is below it.
+pub fn is_opaque(dir: BorrowedFd) -> bool {
+    let mut value = [0; 1];
+    matches!(xattr::getxattr(&path::of_fd(dir), OPAQUE, &mut value), Ok(1)) && value == *b"y"
+}
+
+/// Calls with a buffer that grows until it suffices.
+fn read(call: impl Fn(&mut [u8]) -> io::Result<usize>) -> io::Result<Vec<u8>> {
+    let mut buffer = vec![0; 256];
+    loop {
+        match call(&mut buffer) {
+            Ok(length) => {
+                buffer.truncate(length);
+                return Ok(buffer);
+            }
+            Err(error) if error.raw_os_error() == Some(libc::ERANGE) => {
+                let length = call(&mut [])?;
+                buffer.resize(length.max(buffer.len() * 2), 0);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
