@@ -108,6 +108,18 @@ impl Time {
         Some((Time { seconds, nanos }, zone))
     }
 
+    /// Reads what an `until` or `since` of a list or a prune says: seconds since 1970, RFC 3339 or its shorter forms
+    /// (UTC where they name no zone), or how long before `now`.
+    pub fn parse_ago(text: &str, now: Time) -> Option<Time> {
+        if let Some(time) = Time::from_unix_text(text) {
+            return Some(time);
+        }
+        match Time::parse_local(text) {
+            Some((time, zone)) => Some(Time { seconds: time.seconds - i64::from(zone.unwrap_or(0)), ..time }),
+            None => Some(Time::from_unix_nanos(now.unix_nanos() - i128::from(parse_duration(text)?))),
+        }
+    }
+
     /// Writes RFC 3339 with nanoseconds as Go does, trailing zeros dropped, without the heap. Years outside 0 to 9999
     /// are clamped to them.
     pub fn write(self, buffer: &mut [u8; TEXT]) -> &str {

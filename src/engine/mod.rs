@@ -2,6 +2,7 @@
 
 pub mod devices;
 pub mod etc;
+pub mod events;
 pub mod filters;
 pub mod images;
 pub mod layers;

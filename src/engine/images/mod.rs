@@ -1,7 +1,19 @@
 //! Images in the store: a record for each, `images/<hex of the config's digest>.json`, that says all that a container
 //! made of it needs; its config and manifests as they came, in blobs/; and names in refs/.
 
+mod changes;
+mod glob;
+mod import;
+mod inventory;
+mod list;
 pub mod references;
+mod remove;
+mod tag;
+
+pub use import::{Import, import};
+pub use list::{history, inspect, list};
+pub use remove::{prune, remove};
+pub use tag::tag;
 
 use super::layers;
 use super::store::{self, Lease, Store};

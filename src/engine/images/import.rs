@@ -1,0 +1,73 @@
+//! `import`: a tar becomes an image of one layer.
+
+use super::super::events;
+use super::super::layers::{self, Staged};
+use super::super::store::Store;
+use super::{changes, register, tag};
+use crate::api::Refusal;
+use crate::api::time::Time;
+use crate::fs::{compression, settle, unpack};
+use crate::oci::image::{History, ImageConfig, RootFs, RunConfig};
+use crate::oci::{Digest, Platform, Reference, platform};
+use anyhow::{Context, Result, bail};
+use std::io::Read;
+
+/// What is asked of an import, checked.
+#[derive(Debug)]
+pub struct Import {
+    name: Option<Reference>,
+    message: String,
+    platform: Platform,
+    config: RunConfig,
+}
+
+impl Import {
+    /// Reads the query of `POST /images/create?fromSrc=`. Errors are 400.
+    pub fn asked(repository: &str, tag: &str, message: &str, platform: &str, changes: &[String]) -> Result<Import> {
+        let mut config = RunConfig::default();
+        changes::apply(&mut config, changes)?;
+        let platform = match platform {
+            "" => platform::host(),
+            text => Platform::parse(text).map_err(|error| Refusal::BadParameter(error.to_string()))?,
+        };
+        if platform.os != "linux" {
+            bail!(Refusal::BadParameter("operating system is not supported".to_owned()));
+        }
+        let message = if message.is_empty() { "Imported from -" } else { message };
+        Ok(Import { name: tag::name(repository, tag)?, message: message.to_owned(), platform, config })
+    }
+}
+
+/// Makes an image of a tar, which may be compressed. Either it is there whole when this returns, or nothing of it is.
+pub fn import(store: &Store, asked: Import, tar: impl Read + Send) -> Result<Digest> {
+    let lease = store.lease()?;
+    let staging = lease.tmp()?.join("layer");
+    std::fs::create_dir(&staging).with_context(|| format!("make {}", staging.display()))?;
+    let mut tar = compression::decoder(tar)?;
+    let unpacked = unpack::unpack(&mut tar, &staging).context("unpack the archive")?;
+    settle::settle(&unpacked, &staging, &[]).context("unpack the archive")?;
+    let diff_ids = vec![unpacked.diff_id.clone()];
+    let staged = Staged { dir: staging, size: unpacked.size, opaque: unpacked.opaque };
+    layers::commit(store, &lease, &diff_ids, &[Some(staged)])?;
+
+    let created = Some(Time::now().to_string());
+    let config = ImageConfig {
+        architecture: asked.platform.architecture,
+        variant: asked.platform.variant,
+        os: asked.platform.os,
+        created: created.clone(),
+        comment: asked.message.clone(),
+        config: asked.config,
+        rootfs: RootFs { kind: "layers".to_owned(), diff_ids },
+        history: vec![History { created, comment: asked.message, ..History::default() }],
+        ..ImageConfig::default()
+    };
+    let config = serde_json::to_vec(&config).context("encode an image's config")?;
+    let image = register(store, &lease, None, &config, None)?;
+    let id = image.id.to_string();
+    if let Some(name) = &asked.name {
+        tag::give(store, &id, name)?;
+    }
+    events::other(store, "image", "import", &id, &[("name", &id)]);
+    Ok(image.id)
+}
