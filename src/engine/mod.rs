@@ -10,6 +10,7 @@ pub mod locks;
 pub mod logs;
 pub mod names;
 mod pattern;
+pub mod pull;
 pub mod record;
 pub mod spec;
 pub mod store;

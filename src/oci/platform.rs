@@ -64,13 +64,14 @@ impl Platform {
     }
 
     /// The entry of an index that suits best; the first of equals. Attestations (`unknown/unknown`) never do.
+    /// Where none suits, the first that does not say what it is for: an index within, or an image whose config tells.
     pub fn choose<'a>(&self, entries: &'a [Descriptor]) -> Option<&'a Descriptor> {
-        entries
-            .iter()
-            .filter(|entry| !entry.is_attestation())
+        let images = || entries.iter().filter(|entry| !entry.is_attestation());
+        let suited = images()
             .filter_map(|entry| Some((self.suits(entry.platform.as_ref()?)?, entry)))
             .min_by_key(|(score, _)| *score)
-            .map(|(_, entry)| entry)
+            .map(|(_, entry)| entry);
+        suited.or_else(|| images().find(|entry| entry.platform.is_none()))
     }
 }
 

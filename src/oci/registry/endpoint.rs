@@ -128,6 +128,13 @@ impl Endpoint {
         })
     }
 
+    /// Breaks off whatever is under way: also a read that waits for a server.
+    pub fn shutdown(&self) {
+        for agent in self.lock().agents.values() {
+            agent.clone().shutdown();
+        }
+    }
+
     pub fn host(&self) -> &str {
         &self.host
     }

@@ -148,9 +148,10 @@ impl Client {
         Ok(Client { endpoints, path: reference.path.clone(), scope, cancelled })
     }
 
-    /// Ends every download of this client, now and later, with an error.
+    /// Ends every request of this client, now and later, with an error.
     pub fn cancel(&self) {
         self.cancelled.store(true, Ordering::Relaxed);
+        self.endpoints.iter().for_each(Endpoint::shutdown);
     }
 
     /// What a tag stands for, without its body. `None` where the registry does not say (it may know no HEAD).

@@ -1,0 +1,125 @@
+//! One layer in one pass: download and hash, inflate, unpack and hash again, each stage a thread, so that an image of
+//! a single layer keeps several cores busy too. Nothing of it counts before both digests hold.
+
+use super::pipe::{self, pipe};
+use crate::fs::compression;
+use crate::fs::unpack::{self, Unpacked};
+use crate::oci::Digest;
+use crate::oci::digest::Hasher;
+use crate::oci::image::Descriptor;
+use crate::oci::registry::Client;
+use anyhow::{Context, Result, anyhow, bail};
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::{self, ScopedJoinHandle};
+
+const BUFFERS: usize = 4;
+const COMPRESSED: usize = 128 * 1024;
+const TAR: usize = 256 * 1024;
+/// If a layer cannot be unpacked and no more than this is left of its download, the rest is hashed all the same:
+/// a wrong digest is the better explanation.
+const WORTH_HASHING: u64 = 16 * 1024 * 1024;
+
+/// How far a layer is, in bytes as it is stored in the registry; written by its threads, read by who shows it.
+#[derive(Default)]
+pub struct Progress {
+    pub downloaded: AtomicU64,
+    pub unpacked: AtomicU64,
+}
+
+/// Fetches one layer into the empty directory `staging`. `downloaded` is called when its blob is here and verified.
+/// On an error the caller removes `staging`.
+pub fn fetch(
+    client: &Client,
+    blob: &Descriptor,
+    diff_id: &Digest,
+    staging: &Path,
+    progress: &Progress,
+    downloaded: impl FnOnce() + Send,
+) -> Result<Unpacked> {
+    thread::scope(|scope| {
+        let (compressed_in, compressed_out) = pipe(BUFFERS, COMPRESSED);
+        let (tar_in, mut tar_out) = pipe(BUFFERS, TAR);
+        let downloading = scope.spawn(move || {
+            download(client, blob, compressed_in, progress)?;
+            downloaded();
+            Ok(())
+        });
+        let inflating = scope.spawn(move || inflate(compressed_out, tar_in, progress));
+        let unpacked = unpack::unpack(&mut tar_out, staging);
+        // A stage before that still waits for a reader must see that there is none.
+        drop(tar_out);
+        // What went wrong first is told: each stage's end makes those after it fail too.
+        let inflated = join(inflating);
+        join(downloading)?;
+        inflated?;
+        let unpacked = unpacked?;
+        if unpacked.diff_id != *diff_id {
+            bail!("diff id mismatch: expected {diff_id}, got {}", unpacked.diff_id);
+        }
+        Ok(unpacked)
+    })
+    .with_context(|| format!("layer {}", blob.digest))
+}
+
+fn download(client: &Client, blob: &Descriptor, mut into: pipe::Writer, progress: &Progress) -> Result<()> {
+    let mut source = client.blob(blob)?;
+    let mut hasher = Hasher::new(blob.digest.algorithm());
+    let mut bytes = 0;
+    let mut each = |piece: &[u8]| {
+        hasher.update(piece);
+        bytes += piece.len() as u64;
+        progress.downloaded.store(bytes, Ordering::Relaxed);
+    };
+    match into.copy(&mut source, &mut each) {
+        Err(error) if is_gone(&error) && blob.size - progress.downloaded.load(Ordering::Relaxed) <= WORTH_HASHING => {
+            let mut buffer = vec![0; COMPRESSED];
+            loop {
+                match source.read(&mut buffer).context("download")? {
+                    0 => break,
+                    n => each(&buffer[..n]),
+                }
+            }
+        }
+        Err(error) if is_gone(&error) => return Ok(()),
+        copied => copied.context("download")?,
+    }
+    let found = hasher.finish();
+    if found != blob.digest {
+        bail!("digest mismatch: expected {}, got {found}", blob.digest);
+    }
+    Ok(())
+}
+
+fn inflate(from: pipe::Reader, mut into: pipe::Writer, progress: &Progress) -> Result<()> {
+    let counted = Counted { inner: from, count: &progress.unpacked };
+    let mut tar = compression::decoder(counted)?;
+    match into.copy(&mut *tar, |_| ()) {
+        Err(error) if is_gone(&error) => Ok(()),
+        copied => copied.context("decompress"),
+    }
+}
+
+/// The stage after this one has ended: its own error says why.
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::BrokenPipe && error.get_ref().is_none()
+}
+
+fn join(stage: ScopedJoinHandle<Result<()>>) -> Result<()> {
+    stage.join().unwrap_or_else(|_| Err(anyhow!("a thread of the download panicked")))
+}
+
+/// Counts what is read through it.
+struct Counted<'a> {
+    inner: pipe::Reader,
+    count: &'a AtomicU64,
+}
+
+impl Read for Counted<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buf)?;
+        self.count.fetch_add(n as u64, Ordering::Relaxed);
+        Ok(n)
+    }
+}

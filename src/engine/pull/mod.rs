@@ -1,0 +1,409 @@
+//! Pull: an image from a registry into the store.
+//!
+//! ```text
+//! find: tag → index → platform → manifest → config                          (before the first line of the answer)
+//! a few layers at once, each:  download+hash │ inflate │ unpack+hash        (threads, bounded pipes, no blob on disk)
+//! in order, as they get ready: settle on the layers below, sync, commit
+//! then: the image's record, then its names
+//! ```
+//!
+//! A pull that fails or is killed leaves whole layers, which the next one finds, and garbage under its lease.
+
+mod find;
+mod layer;
+mod lines;
+mod pipe;
+
+use super::locks::Lock;
+use super::store::{Lease, Store};
+use super::{images, layers};
+use crate::api::Refusal;
+use crate::api::types::ProgressLine;
+use crate::api::wire::Producer;
+use crate::failpoint;
+use crate::fs::settle::settle;
+use crate::fs::unpack::Unpacked;
+use crate::oci::auth::Credentials;
+use crate::oci::image::{Descriptor, chain_ids};
+use crate::oci::registry::{Client, Settings};
+use crate::oci::{Digest, Platform, Reference};
+use anyhow::{Context, Result, bail};
+use find::Found;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+
+/// Layers that move are shown no more often than this, as Docker does.
+const TICK: Duration = Duration::from_millis(100);
+
+/// What to pull.
+#[derive(Debug)]
+pub struct Request {
+    pub reference: Reference,
+    /// Every tag of the repository; then the reference has none.
+    pub all_tags: bool,
+    /// This host's if none is given.
+    pub platform: Option<Platform>,
+    pub credentials: Option<Credentials>,
+}
+
+/// Where the lines of progress go. An error means that nobody reads on: the pull is called off.
+pub type Sink<'a> = &'a mut dyn FnMut(ProgressLine) -> io::Result<()>;
+
+/// A pull whose first image is found. Nothing is written yet.
+pub struct Pull {
+    request: Request,
+    settings: Settings,
+    client: Client,
+    tags: Vec<Reference>,
+    first: Option<Found>,
+}
+
+impl Pull {
+    /// Asks the registry for the image. Errors: [`Refusal`]s in Docker's words for what does not exist, may not be
+    /// had, or is made for another platform.
+    pub fn find(store: &Store, request: Request, settings: &Settings) -> Result<Pull> {
+        let client = Client::new(&request.reference, request.credentials.clone(), settings)?;
+        let tags = if request.all_tags {
+            if request.reference.tag.is_some() || request.reference.digest.is_some() {
+                bail!(Refusal::BadParameter("tag can't be used with --all-tags/-a".to_owned()));
+            }
+            let names = client.tags().map_err(|error| find::refusal(&request.reference, error))?;
+            names.iter().map(|tag| request.reference.with_tag(tag)).collect::<Result<Vec<_>>>()?
+        } else {
+            vec![request.reference.clone().or_latest()]
+        };
+        let first = match tags.first() {
+            Some(reference) => Some(find::find(store, &client, reference, request.platform.as_ref())?),
+            None => None,
+        };
+        Ok(Pull { request, settings: settings.clone(), client, tags, first })
+    }
+
+    /// Brings it into the store.
+    pub fn run(mut self, store: &Store, sink: Sink) -> Result<()> {
+        let mut changed = false;
+        for (at, reference) in self.tags.iter().enumerate() {
+            let found = match self.first.take().filter(|_| at == 0) {
+                Some(found) => found,
+                None => find::find(store, &self.client, reference, self.request.platform.as_ref())?,
+            };
+            let id = reference.manifest_name();
+            let status = format!("Pulling from {}", reference.path);
+            show(sink, ProgressLine { id, ..ProgressLine::status(status) })?;
+            changed |=
+                self.image(store, reference, &found, sink).with_context(|| format!("pull {}", reference.familiar()))?;
+        }
+        let shown = if self.request.all_tags {
+            self.request.reference.familiar_name()
+        } else {
+            self.request.reference.clone().or_latest().familiar()
+        };
+        let status = match changed {
+            true => format!("Status: Downloaded newer image for {shown}"),
+            false => format!("Status: Image is up to date for {shown}"),
+        };
+        show(sink, ProgressLine::status(status))
+    }
+
+    /// Pulls one image; `true` if its reference is new or means another image than before.
+    fn image(&self, store: &Store, reference: &Reference, found: &Found, sink: Sink) -> Result<bool> {
+        let lease = store.lease()?;
+        self.layers(store, &lease, found, sink)?;
+        failpoint::reach("pull.layers");
+        let manifest = Some((found.manifest_type.as_str(), &found.manifest_body[..]));
+        let image = images::register(store, &lease, manifest, &found.config_body, None)?;
+        failpoint::reach("pull.registered");
+        show(sink, ProgressLine::status(format!("Digest: {}", found.target)))?;
+        let by_digest = reference.with_digest(&found.target);
+        let names = match reference.digest {
+            Some(_) => vec![by_digest],
+            None => vec![by_digest, reference.clone()],
+        };
+        let mut changed = false;
+        for name in names {
+            if images::references::get(store, &name)?.as_ref() != Some(&image.id) {
+                images::set_reference(store, &name, &image)?;
+                changed = true;
+            }
+        }
+        Ok(changed)
+    }
+
+    /// Brings all layers that are missing.
+    fn layers(&self, store: &Store, lease: &Lease, found: &Found, sink: Sink) -> Result<()> {
+        let diff_ids = &found.config.rootfs.diff_ids;
+        let ids: Vec<String> = chain_ids(diff_ids).iter().map(layers::dir_id).collect();
+        let mut work = Vec::new();
+        let mut states = Vec::new();
+        for (at, blob) in found.manifest.layers.iter().enumerate() {
+            let there = layers::exists(store, lease, &ids[at])?;
+            let status = if there { "Already exists" } else { "Pulling fs layer" };
+            show(sink, lines::layer(blob.digest.short(), status))?;
+            states.push(if there { State::InStore } else { State::Missing });
+            if !there {
+                let (id, diff_id) = (ids[at].clone(), diff_ids[at].clone());
+                work.push(Work { at, id, blob, diff_id, progress: layer::Progress::default() });
+            }
+        }
+        if work.is_empty() {
+            return Ok(());
+        }
+        let workers = self.settings.max_concurrent_downloads.max(1).min(work.len());
+        for work in &work[workers..] {
+            show(sink, lines::layer(work.blob.digest.short(), "Waiting"))?;
+        }
+        let tmp = lease.tmp()?;
+        let queue = Queue { work: &work, next: AtomicUsize::new(0), stopped: AtomicBool::new(false) };
+        std::thread::scope(|scope| {
+            let (tell, told) = channel();
+            for _ in 0..workers {
+                let (tell, queue, tmp) = (tell.clone(), &queue, tmp.clone());
+                scope.spawn(move || queue.serve(&self.client, store, lease, tmp, &tell));
+            }
+            drop(tell);
+            let mut ready = Ready { store, lease, diff_ids, ids: &ids, layers: states };
+            let outcome = ready.gather(&work, &told, sink);
+            // Before the threads are waited for: they stop where they stand.
+            queue.stopped.store(true, Ordering::Relaxed);
+            if outcome.is_err() {
+                self.client.cancel();
+            }
+            outcome
+        })
+    }
+}
+
+/// A layer that is missing.
+struct Work<'a> {
+    /// Its place in the image, from the lowest.
+    at: usize,
+    id: String,
+    blob: &'a Descriptor,
+    diff_id: Digest,
+    progress: layer::Progress,
+}
+
+/// What a worker tells of one piece of work.
+enum Told {
+    Downloaded(usize),
+    /// Somebody else brought it meanwhile.
+    Exists(usize),
+    /// It is unpacked here; the lock keeps others from fetching it too, until it is committed.
+    Unpacked(usize, PathBuf, Unpacked, Lock),
+    Failed(anyhow::Error),
+}
+
+struct Queue<'a> {
+    work: &'a [Work<'a>],
+    next: AtomicUsize,
+    stopped: AtomicBool,
+}
+
+impl Queue<'_> {
+    /// Works on what is next until nothing is left or something failed. Layers are begun from the lowest up: so no
+    /// two pulls ever wait for each other in a circle.
+    fn serve(&self, client: &Client, store: &Store, lease: &Lease, tmp: PathBuf, tell: &Sender<Told>) {
+        while !self.stopped.load(Ordering::Relaxed) {
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            let Some(work) = self.work.get(number) else { return };
+            let told = self.fetch(number, work, client, store, lease, &tmp, tell).unwrap_or_else(Told::Failed);
+            // Nobody listens any more when the pull has failed.
+            let _ = tell.send(told);
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn fetch(
+        &self,
+        number: usize,
+        work: &Work,
+        client: &Client,
+        store: &Store,
+        lease: &Lease,
+        tmp: &std::path::Path,
+        tell: &Sender<Told>,
+    ) -> Result<Told> {
+        let lock = layers::claim(store, &work.id)?;
+        if layers::exists(store, lease, &work.id)? {
+            return Ok(Told::Exists(number));
+        }
+        let staging = tmp.join(work.at.to_string());
+        std::fs::create_dir(&staging).with_context(|| format!("make {}", staging.display()))?;
+        let unpacked = layer::fetch(client, work.blob, &work.diff_id, &staging, &work.progress, || {
+            let _ = tell.send(Told::Downloaded(number));
+        })?;
+        Ok(Told::Unpacked(number, staging, unpacked, lock))
+    }
+}
+
+/// Puts layers into the store in order, as they get ready: a layer is there only with everything below it.
+struct Ready<'a> {
+    store: &'a Store,
+    lease: &'a Lease,
+    diff_ids: &'a [Digest],
+    ids: &'a [String],
+    /// By their place in the image; those of `work` that are not here yet are missing.
+    layers: Vec<State>,
+}
+
+/// What is known of one layer of the image.
+enum State {
+    InStore,
+    Missing,
+    Staged(PathBuf, Unpacked, Lock),
+}
+
+impl Ready<'_> {
+    /// Takes what the workers tell until all layers are in the store, and shows it.
+    fn gather(&mut self, work: &[Work], told: &Receiver<Told>, sink: Sink) -> Result<()> {
+        let mut shown = Shown::new(work);
+        while self.layers.iter().any(|layer| !matches!(layer, State::InStore)) {
+            let mut news = match told.recv_timeout(TICK) {
+                Ok(news) => Some(news),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => bail!("the download ended before its time"),
+            };
+            // All that has come meanwhile: layers that are ready together share one sync.
+            while let Some(one) = news {
+                match one {
+                    Told::Downloaded(number) => shown.downloaded(number, sink)?,
+                    Told::Exists(number) => {
+                        self.layers[work[number].at] = State::InStore;
+                        shown.last(number, "Already exists", sink)?;
+                    }
+                    Told::Unpacked(number, staging, unpacked, lock) => {
+                        shown.extracted(number, sink)?;
+                        self.layers[work[number].at] = State::Staged(staging, unpacked, lock);
+                    }
+                    Told::Failed(error) => return Err(error),
+                }
+                news = told.try_recv().ok();
+            }
+            shown.tick(sink)?;
+            for at in self.commit()? {
+                if let Some(number) = work.iter().position(|work| work.at == at) {
+                    shown.last(number, "Pull complete", sink)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Commits every staged layer below which nothing is missing; gives their places.
+    fn commit(&mut self) -> Result<Vec<usize>> {
+        let end = self.layers.iter().position(|layer| matches!(layer, State::Missing)).unwrap_or(self.layers.len());
+        let mut lowers: Vec<PathBuf> = Vec::new();
+        let mut staged = Vec::new();
+        for (id, layer) in self.ids.iter().zip(&self.layers[..end]) {
+            let (tree, one) = match layer {
+                State::Staged(dir, unpacked, _) => {
+                    settle(unpacked, dir, &lowers).context("complete a layer")?;
+                    (
+                        dir.join("fs"),
+                        Some(layers::Staged { dir: dir.clone(), size: unpacked.size, opaque: unpacked.opaque }),
+                    )
+                }
+                _ => (self.store.layer(id).join("fs"), None),
+            };
+            lowers.insert(0, tree);
+            staged.push(one);
+        }
+        let done: Vec<usize> = (0..end).filter(|at| staged[*at].is_some()).collect();
+        if !done.is_empty() {
+            layers::commit(self.store, self.lease, &self.diff_ids[..end], &staged)?;
+            failpoint::reach("pull.committed");
+            for at in &done {
+                // And with it goes the lock.
+                self.layers[*at] = State::InStore;
+            }
+        }
+        Ok(done)
+    }
+}
+
+/// What has been shown of the layers that move.
+struct Shown<'a> {
+    work: &'a [Work<'a>],
+    stages: Vec<Stage>,
+    at: Instant,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Stage {
+    /// With the last number shown.
+    Downloading(u64),
+    Extracting(u64),
+    Over,
+}
+
+impl<'a> Shown<'a> {
+    fn new(work: &'a [Work<'a>]) -> Shown<'a> {
+        Shown { work, stages: vec![Stage::Downloading(0); work.len()], at: Instant::now() }
+    }
+
+    /// Shows what moved, if it is time.
+    fn tick(&mut self, sink: Sink) -> Result<()> {
+        if self.at.elapsed() < TICK {
+            return Ok(());
+        }
+        self.at = Instant::now();
+        for (work, stage) in self.work.iter().zip(&mut self.stages) {
+            let (status, shown, now) = match stage {
+                Stage::Downloading(shown) => ("Downloading", shown, &work.progress.downloaded),
+                Stage::Extracting(shown) => ("Extracting", shown, &work.progress.unpacked),
+                Stage::Over => continue,
+            };
+            let now = now.load(Ordering::Relaxed);
+            if now != *shown {
+                *shown = now;
+                show(sink, lines::moving(work.blob.digest.short(), status, now, work.blob.size))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn downloaded(&mut self, number: usize, sink: Sink) -> Result<()> {
+        let blob = self.work[number].blob;
+        let id = blob.digest.short();
+        self.stages[number] = Stage::Extracting(0);
+        show(sink, lines::moving(id, "Downloading", blob.size, blob.size))?;
+        show(sink, lines::layer(id, "Verifying Checksum"))?;
+        show(sink, lines::layer(id, "Download complete"))
+    }
+
+    fn extracted(&mut self, number: usize, sink: Sink) -> Result<()> {
+        let blob = self.work[number].blob;
+        self.stages[number] = Stage::Over;
+        show(sink, lines::moving(blob.digest.short(), "Extracting", blob.size, blob.size))
+    }
+
+    fn last(&mut self, number: usize, status: &str, sink: Sink) -> Result<()> {
+        self.stages[number] = Stage::Over;
+        show(sink, lines::layer(self.work[number].blob.digest.short(), status))
+    }
+}
+
+fn show(sink: Sink, line: ProgressLine) -> Result<()> {
+    sink(line).context("show progress")
+}
+
+/// The answer of `POST /images/create`: Docker's lines. What goes wrong before the first of them is an error here,
+/// with its status; what goes wrong later is the last line.
+pub fn stream(store: &Store, request: Request, settings: &Settings) -> Result<Producer> {
+    let pull = Pull::find(store, request, settings)?;
+    let store = store.clone();
+    Ok(Box::new(move |out: &mut dyn Write| {
+        let mut write = |line: &ProgressLine| -> io::Result<()> {
+            let mut bytes = serde_json::to_vec(line)?;
+            bytes.extend_from_slice(b"\r\n");
+            out.write_all(&bytes)
+        };
+        match pull.run(&store, &mut |line| write(&line)) {
+            Ok(()) => Ok(()),
+            Err(error) => write(&ProgressLine::failed(format!("{error:#}"))),
+        }
+    }))
+}
