@@ -281,12 +281,22 @@ impl Client {
         json(self.post("/images/prune".into(), filtered(filters))?)
     }
 
-    /// Pulls an image; lines of [`ProgressLine`] go into `sink`.
-    pub fn pull(&self, name: &str, tag: &str, platform: &str, sink: &mut dyn Write) -> Result<()> {
+    /// Pulls an image, or all of a repository if `tag` is empty; lines of [`ProgressLine`] go into `sink`.
+    /// `auth` is the value of `X-Registry-Auth`.
+    pub fn pull(
+        &self,
+        name: &str,
+        tag: &str,
+        platform: &str,
+        auth: Option<String>,
+        sink: &mut dyn Write,
+    ) -> Result<()> {
         let mut query = vec![("fromImage".to_owned(), name.to_owned())];
         push(&mut query, "tag", tag);
         push(&mut query, "platform", platform);
-        stream(self.post("/images/create".into(), query)?, sink)
+        let mut request = request("POST", "/images/create".into(), query, Body::Empty);
+        request.headers.extend(auth.map(|value| ("X-Registry-Auth".to_owned(), value)));
+        stream(self.call(request)?, sink)
     }
 
     /// Makes an image of a tar; lines of [`ProgressLine`] go into `sink`.

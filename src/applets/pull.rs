@@ -3,6 +3,7 @@
 use super::progress::Progress;
 use super::{Command, Context, output};
 use crate::api::client::Client;
+use crate::oci::auth;
 use crate::oci::reference::Reference;
 use anyhow::{Result, anyhow, bail};
 use argh::{ArgsInfo, FromArgs};
@@ -11,7 +12,7 @@ use argh::{ArgsInfo, FromArgs};
 #[derive(FromArgs, ArgsInfo)]
 #[argh(help_triggers("--help"))]
 pub struct Pull {
-    /// download all tags of the repository (with a later release)
+    /// download all tags of the repository
     #[argh(switch, short = 'a')]
     all_tags: bool,
     /// has no effect, as in docker
@@ -30,13 +31,14 @@ pub struct Pull {
 impl Command for Pull {
     fn run(self, context: &Context) -> Result<u8> {
         let name = Reference::parse(&self.name)?;
-        if self.all_tags {
-            bail!("--all-tags: pulling all tags comes with a later release of dhow");
+        let named = name.tag.is_some() || name.digest.is_some();
+        if self.all_tags && named {
+            bail!("tag can't be used with --all-tags/-a");
         }
-        if name.tag.is_none() && name.digest.is_none() && !self.quiet {
+        if !named && !self.all_tags && !self.quiet {
             output::say("Using default tag: latest\n")?;
         }
-        let name = name.or_latest();
+        let name = if self.all_tags { name } else { name.or_latest() };
         let platform = platform(self.platform);
         let mut out = std::io::stdout();
         let progress = Progress::new(&mut out, &std::io::stdout(), self.quiet);
@@ -64,7 +66,8 @@ fn pull(client: &Client, name: &Reference, platform: &str, mut progress: Progres
         (None, Some(tag)) => tag.clone(),
         (None, None) => String::new(),
     };
-    client.pull(&name.name(), &tag, platform, &mut progress)?;
+    let auth = auth::lookup(&name.domain)?.map(|found| found.to_header());
+    client.pull(&name.name(), &tag, platform, auth, &mut progress)?;
     progress.finish().map_err(|message| anyhow!(message))
 }
 
