@@ -8,6 +8,7 @@ pub mod images;
 pub mod layers;
 pub mod locks;
 pub mod logs;
+pub mod mounts;
 pub mod names;
 mod pattern;
 pub mod pull;
@@ -15,6 +16,7 @@ pub mod record;
 pub mod spec;
 pub mod store;
 pub mod users;
+pub mod volumes;
 
 pub use record::Record;
 pub use store::Store;

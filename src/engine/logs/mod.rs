@@ -1,10 +1,13 @@
 //! A container's log: one JSON object a line, `{"log":"line\n","stream":"stdout","time":"…Z"}`, in `<path>`, and what
 //! was rotated away in `<path>.1` (the newest) and on.
 
+mod driver;
 pub mod encode;
 mod entry;
 mod files;
 mod print;
+
+pub use driver::{LogOptions, check, options};
 
 use crate::api::Refusal;
 use crate::api::time::Time;

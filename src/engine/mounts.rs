@@ -1,0 +1,740 @@
+//! What create was asked to mount: `--volume`, `--mount`, `--volumes-from` and an image's volumes, by Docker's rules.
+//! [`plan`] is pure; [`settle`] makes the volumes and the missing sources.
+
+use super::record::Mounted;
+use super::store::{self, Lease, Store};
+use super::volumes::{self, Made};
+use crate::api::Refusal;
+use crate::api::types::{HostConfig, Mount, MountPoint, Nothing, TmpfsOptions};
+use anyhow::{Context, Result};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// What a plan has to look up.
+pub struct Around<'a> {
+    /// The mounts of another container, by its name or id; 404 where there is none.
+    pub from: &'a dyn Fn(&str) -> Result<Vec<Mounted>>,
+    /// Whether a path is there on the host.
+    pub exists: &'a dyn Fn(&str) -> bool,
+}
+
+/// A mount as it is to be recorded, but for what its volume adds.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Asked {
+    pub mounted: Mounted,
+    /// Of a bind: a missing source is made, as a directory.
+    pub make_source: bool,
+    /// Of a volume: how it is made where it is missing.
+    pub volume: Option<NewVolume>,
+}
+
+/// A volume that a container uses.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NewVolume {
+    /// Empty for an anonymous one.
+    pub name: String,
+    pub driver: String,
+    pub options: Option<BTreeMap<String, String>>,
+    pub labels: Option<BTreeMap<String, String>>,
+    /// It is to survive a power cut. The anonymous ones of a `--rm` container need not.
+    pub durable: bool,
+}
+
+/// Everything that is to be mounted in a container, parents before what lies inside of them. `volumes` are those of
+/// the image and of `-v /path`. `HostConfig.Tmpfs` is looked at for what it collides with; it is no mount point.
+///
+/// Errors: 400 with Docker's words.
+pub fn plan(
+    host: &HostConfig,
+    volumes: Option<&BTreeMap<String, Option<Nothing>>>,
+    around: &Around,
+) -> Result<Vec<Asked>> {
+    let nothing = BTreeMap::new();
+    let tmpfs = host.tmpfs.as_ref().unwrap_or(&nothing);
+    for (target, options) in tmpfs {
+        check_target(target).map_err(bad)?;
+        check_tmpfs(options).map_err(bad)?;
+    }
+    let mut points: BTreeMap<String, Asked> = BTreeMap::new();
+    for spec in host.volumes_from.iter().flatten() {
+        let (container, writable) = volumes_from(spec).map_err(bad)?;
+        let mounts = (around.from)(container).map_err(|error| bad(format!("{error:#}")))?;
+        for mut mounted in mounts {
+            mounted.point.rw &= writable;
+            mounted.no_copy = true;
+            let volume = (mounted.point.r#type == "volume").then(|| NewVolume {
+                name: mounted.point.name.clone(),
+                driver: mounted.point.driver.clone(),
+                durable: true,
+                ..NewVolume::default()
+            });
+            let target = mounted.point.destination.clone();
+            points.insert(target, Asked { mounted, volume, make_source: false });
+        }
+    }
+    let mut taken: BTreeMap<String, ()> = tmpfs.keys().map(|target| (clean(target), ())).collect();
+    for spec in host.binds.iter().flatten() {
+        let asked = bind(spec, &host.volume_driver).map_err(bad)?;
+        let target = asked.mounted.point.destination.clone();
+        if taken.insert(target.clone(), ()).is_some() {
+            return Err(bad(format!("Duplicate mount point: {target}")));
+        }
+        points.insert(target, asked);
+    }
+    for asked in host.mounts.iter().flatten() {
+        let invalid = |why: String| format!("invalid mount config for type \"{}\": {why}", asked.r#type);
+        let target = asked.target.clone();
+        let asked = mount(asked, around.exists).map_err(|why| bad(invalid(why)))?;
+        let cleaned = asked.mounted.point.destination.clone();
+        if taken.insert(cleaned.clone(), ()).is_some() {
+            return Err(bad(format!("Duplicate mount point: {target}")));
+        }
+        points.insert(cleaned, asked);
+    }
+    for target in volumes.into_iter().flat_map(BTreeMap::keys) {
+        check_target(target).map_err(|why| bad(format!("invalid volume specification: '{target}': {why}")))?;
+        let target = clean(target);
+        if points.contains_key(&target) || taken.contains_key(&target) {
+            continue;
+        }
+        let point =
+            MountPoint { r#type: "volume".into(), destination: target.clone(), rw: true, ..MountPoint::default() };
+        let volume = NewVolume { driver: host.volume_driver.clone(), durable: true, ..NewVolume::default() };
+        let mounted = Mounted { point, anonymous: true, ..Mounted::default() };
+        points.insert(target, Asked { mounted, volume: Some(volume), make_source: false });
+    }
+    let mut asked: Vec<Asked> = points.into_values().collect();
+    asked.sort_by_key(|asked| depth(&asked.mounted.point.destination));
+    for asked in &mut asked {
+        if let Some(volume) = &mut asked.volume {
+            volume.durable = !(host.auto_remove && volume.name.is_empty());
+        }
+    }
+    Ok(asked)
+}
+
+/// Makes the volumes that are missing and leases all of them, makes the missing sources of binds, and gives the
+/// mounts as they are to be recorded. [`Made::keep`] is to be called once they are recorded; otherwise the volumes
+/// that were made go again.
+pub fn settle(store: &Store, lease: &Lease, asked: Vec<Asked>) -> Result<(Vec<Mounted>, Made)> {
+    let mut made = Made::new(store);
+    let mut mounts = Vec::with_capacity(asked.len());
+    for Asked { mut mounted, make_source, volume } in asked {
+        let point = &mut mounted.point;
+        if let Some(volume) = volume {
+            let volume = volumes::take(store, lease, &volume, &mut made)?;
+            point.name = volume.name;
+            point.driver = volume.driver;
+            point.source = volume.mountpoint;
+        }
+        if make_source && std::fs::symlink_metadata(&point.source).is_err() {
+            store::make_dirs(Path::new(&point.source), 0o755)
+                .with_context(|| format!("make the source of mount {}", point.destination))?;
+        }
+        mounts.push(mounted);
+    }
+    Ok((mounts, made))
+}
+
+fn bad(why: impl Into<String>) -> anyhow::Error {
+    anyhow::Error::new(Refusal::BadParameter(why.into()))
+}
+
+const PROPAGATIONS: &[&str] = &["private", "rprivate", "shared", "rshared", "slave", "rslave"];
+
+/// `source:target[:modes]`, a path or a volume's name, from `HostConfig.Binds`.
+fn bind(spec: &str, driver: &str) -> Result<Asked, String> {
+    let invalid = || format!("invalid volume specification: '{spec}'");
+    let parts: Vec<&str> = spec.splitn(4, ':').collect();
+    let (source, target, modes) = match parts.as_slice() {
+        ["", ..] => return Err(invalid()),
+        [target] => ("", *target, ""),
+        // A target with modes is no volume: /data:rw.
+        [_, modes] if is_mode(modes) => return Err(invalid()),
+        [source, target] => (*source, *target, ""),
+        [source, target, modes] => (*source, *target, *modes),
+        _ => return Err(invalid()),
+    };
+    if !is_mode(modes) {
+        return Err(format!("invalid mode: {modes}"));
+    }
+    if target.is_empty() {
+        return Err(format!("{}: field Target must not be empty", invalid()));
+    }
+    let is_bind = source.starts_with('/');
+    let kind = if is_bind { "bind" } else { "volume" };
+    check_target(target).map_err(|why| format!("{}: invalid mount config for type \"{kind}\": {why}", invalid()))?;
+    if source.contains('\0') {
+        return Err(invalid());
+    }
+    let has = |mode: &str| modes.split(',').any(|word| word == mode);
+    let propagation = PROPAGATIONS.iter().find(|propagation| has(propagation));
+    let mut point = MountPoint {
+        r#type: kind.into(),
+        destination: clean(target),
+        mode: modes.into(),
+        rw: !has("ro"),
+        ..MountPoint::default()
+    };
+    if is_bind {
+        if has("nocopy") {
+            return Err(format!(
+                "{}: invalid mount config for type \"bind\": field VolumeOptions must not be specified",
+                invalid()
+            ));
+        }
+        point.source = clean(source);
+        point.propagation = propagation.unwrap_or(&"rprivate").to_string();
+        let mounted = Mounted { point, ..Mounted::default() };
+        return Ok(Asked { mounted, make_source: true, volume: None });
+    }
+    if propagation.is_some() {
+        return Err(format!(
+            "{}: invalid mount config for type \"volume\": field BindOptions must not be specified",
+            invalid()
+        ));
+    }
+    if modes.is_empty() {
+        point.mode = "z".into();
+    }
+    let volume = NewVolume { name: source.into(), driver: driver.into(), ..NewVolume::default() };
+    let mounted = Mounted { point, anonymous: source.is_empty(), no_copy: has("nocopy"), ..Mounted::default() };
+    Ok(Asked { mounted, make_source: false, volume: Some(volume) })
+}
+
+/// Whether these are modes of a bind: at most one of each kind.
+fn is_mode(modes: &str) -> bool {
+    if modes.is_empty() {
+        return true;
+    }
+    let kinds: [&[&str]; 5] = [
+        &["rw", "ro"],
+        &["z", "Z"],
+        PROPAGATIONS,
+        &["copy", "nocopy"],
+        &["default", "consistent", "cached", "delegated"],
+    ];
+    let mut seen = [false; 5];
+    modes.split(',').all(|mode| {
+        let kind = kinds.iter().position(|kind| kind.contains(&mode) && mode != "copy" && mode != "default");
+        kind.is_some_and(|kind| !std::mem::replace(&mut seen[kind], true))
+    })
+}
+
+/// One of `HostConfig.Mounts`. Errors are without the words before them.
+fn mount(asked: &Mount, exists: &dyn Fn(&str) -> bool) -> Result<Asked, String> {
+    let kind = asked.r#type.as_str();
+    let extra = |name: &str| Err(format!("field {name} must not be specified"));
+    let missing = |name: &str| Err(format!("field {name} must not be empty"));
+    match asked {
+        Mount { bind_options: Some(_), .. } if kind != "bind" => return extra("BindOptions"),
+        Mount { volume_options: Some(_), .. } if kind != "volume" => return extra("VolumeOptions"),
+        Mount { image_options: Some(_), .. } if kind != "image" => return extra("ImageOptions"),
+        Mount { tmpfs_options: Some(_), .. } if kind != "tmpfs" => return extra("TmpfsOptions"),
+        _ => {}
+    }
+    if asked.target.is_empty() {
+        return missing("Target");
+    }
+    check_target(&asked.target)?;
+    let mut point = MountPoint {
+        r#type: kind.into(),
+        destination: clean(&asked.target),
+        rw: !asked.read_only,
+        ..MountPoint::default()
+    };
+    match kind {
+        "bind" => {
+            let options = asked.bind_options.clone().unwrap_or_default();
+            if asked.source.is_empty() {
+                return missing("Source");
+            }
+            if !options.propagation.is_empty() && !PROPAGATIONS.contains(&options.propagation.as_str()) {
+                return Err(format!("invalid propagation mode: {}", options.propagation));
+            }
+            check_absolute(&asked.source)?;
+            if options.read_only_non_recursive && (!asked.read_only || options.read_only_force_recursive) {
+                let other = if asked.read_only { "BindOptions.ReadOnlyForceRecursive" } else { "!ReadOnly" };
+                return Err(format!("mount options conflict: {other} && BindOptions.ReadOnlyNonRecursive"));
+            }
+            if options.read_only_force_recursive && !asked.read_only {
+                return Err("mount options conflict: !ReadOnly && BindOptions.ReadOnlyForceRecursive".into());
+            }
+            point.source = clean(&asked.source);
+            if !options.create_mountpoint && !exists(&point.source) {
+                return Err(format!("bind source path does not exist: {}", asked.source));
+            }
+            point.propagation = match options.propagation.as_str() {
+                "" => "rprivate".into(),
+                propagation => propagation.into(),
+            };
+            let mounted = Mounted {
+                point,
+                non_recursive: options.non_recursive,
+                read_only_non_recursive: options.read_only_non_recursive,
+                ..Mounted::default()
+            };
+            Ok(Asked { mounted, make_source: options.create_mountpoint, volume: None })
+        }
+        "volume" => {
+            let options = asked.volume_options.clone().unwrap_or_default();
+            if !options.subpath.is_empty() {
+                if asked.source.is_empty() {
+                    return Err("must not set Subpath when using anonymous volumes".into());
+                }
+                if !is_local(&options.subpath) {
+                    return Err("subpath must be a relative path within the volume".into());
+                }
+            }
+            point.mode = "z".into();
+            let driver = options.driver_config.unwrap_or_default();
+            let volume = NewVolume {
+                name: asked.source.clone(),
+                driver: driver.name,
+                options: driver.options.filter(|options| !options.is_empty()),
+                labels: options.labels,
+                durable: true,
+            };
+            let mounted = Mounted {
+                point,
+                subpath: options.subpath,
+                anonymous: asked.source.is_empty(),
+                no_copy: options.no_copy,
+                ..Mounted::default()
+            };
+            Ok(Asked { mounted, make_source: false, volume: Some(volume) })
+        }
+        "tmpfs" => {
+            if !asked.source.is_empty() {
+                return extra("Source");
+            }
+            let options = tmpfs_options(asked.tmpfs_options.as_ref(), asked.read_only)?;
+            Ok(Asked { mounted: Mounted { point, options, ..Mounted::default() }, ..Asked::default() })
+        }
+        "image" | "cluster" | "npipe" => Err("this type of mount is not supported".into()),
+        _ => Err("mount type unknown".into()),
+    }
+}
+
+/// The options of `--mount type=tmpfs` as mount(8) spells them.
+fn tmpfs_options(options: Option<&TmpfsOptions>, read_only: bool) -> Result<String, String> {
+    let mut words = Vec::new();
+    if read_only {
+        words.push("ro".to_string());
+    }
+    let Some(options) = options else { return Ok(words.join(",")) };
+    if options.mode != 0 {
+        words.push(format!("mode={:o}", options.mode));
+    }
+    if options.size_bytes < 0 {
+        return Err(format!("invalid size: {}", options.size_bytes));
+    }
+    if options.size_bytes != 0 {
+        words.push(format!("size={}", options.size_bytes));
+    }
+    for option in options.options.iter().flatten() {
+        match option.as_slice() {
+            [name] if name == "exec" || name == "noexec" => words.push(name.clone()),
+            [name, ..] if name == "exec" || name == "noexec" => return Err("invalid option array length".into()),
+            [name, ..] => return Err(format!("invalid option: {name}")),
+            [] => return Err("invalid option array length".into()),
+        }
+    }
+    Ok(words.join(","))
+}
+
+/// Refuses a word in the options of `--tmpfs` that is none of tmpfs(5)'s.
+fn check_tmpfs(options: &str) -> Result<(), String> {
+    const FLAGS: &[&str] = &[
+        "async",
+        "atime",
+        "defaults",
+        "dev",
+        "diratime",
+        "dirsync",
+        "exec",
+        "iversion",
+        "lazytime",
+        "mand",
+        "noatime",
+        "nodev",
+        "nodiratime",
+        "noexec",
+        "nolazytime",
+        "nomand",
+        "norelatime",
+        "nosuid",
+        "private",
+        "rprivate",
+        "relatime",
+        "ro",
+        "rshared",
+        "rslave",
+        "runbindable",
+        "rw",
+        "shared",
+        "slave",
+        "strictatime",
+        "suid",
+        "sync",
+        "unbindable",
+    ];
+    const VALUES: &[&str] = &["gid", "huge", "mode", "mpol", "nr_blocks", "nr_inodes", "size", "uid"];
+    let wrong = |word: &&str| match word.split_once('=') {
+        Some((name, value)) => !VALUES.contains(&name) || value.is_empty(),
+        None => !word.is_empty() && !FLAGS.contains(word),
+    };
+    match options.split(',').find(wrong) {
+        Some(word) => Err(format!("invalid tmpfs option \"{word}\"")),
+        None => Ok(()),
+    }
+}
+
+/// `container[:ro|rw|z|Z]`; whether what it mounts may be written to.
+fn volumes_from(spec: &str) -> Result<(&str, bool), String> {
+    if spec.is_empty() {
+        return Err("volumes-from specification cannot be an empty string".into());
+    }
+    let (container, modes) = spec.split_once(':').unwrap_or((spec, ""));
+    // Propagation and copying are those of the other container.
+    let is_other = |mode: &str| PROPAGATIONS.contains(&mode) || mode == "nocopy";
+    if !is_mode(modes) || modes.split(',').any(is_other) {
+        return Err(format!("invalid mode: {modes}"));
+    }
+    Ok((container, !modes.split(',').any(|mode| mode == "ro")))
+}
+
+fn check_target(target: &str) -> Result<(), String> {
+    if clean(target) == "/" {
+        return Err("invalid specification: destination can't be '/'".into());
+    }
+    check_absolute(target)
+}
+
+fn check_absolute(path: &str) -> Result<(), String> {
+    if !path.starts_with('/') {
+        return Err(format!("invalid mount path: '{path}' mount path must be absolute"));
+    }
+    if path.contains('\0') {
+        return Err("invalid mount path: it holds a zero byte".into());
+    }
+    Ok(())
+}
+
+/// How many directories a path goes down: what lies inside of a mount is mounted after it.
+fn depth(path: &str) -> usize {
+    path.matches('/').count()
+}
+
+/// Whether a relative path stays inside of where it starts, by its text.
+fn is_local(path: &str) -> bool {
+    let mut depth = 0_i64;
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => depth -= 1,
+            _ => depth += 1,
+        }
+        if depth < 0 {
+            return false;
+        }
+    }
+    !path.starts_with('/') && !path.contains('\0')
+}
+
+/// The shortest path of the same meaning, by its text, as Go's `path.Clean`.
+pub fn clean(path: &str) -> String {
+    let absolute = path.starts_with('/');
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." if parts.last().is_some_and(|last| *last != "..") => drop(parts.pop()),
+            ".." if absolute => {}
+            part => parts.push(part),
+        }
+    }
+    match (absolute, parts.is_empty()) {
+        (true, _) => format!("/{}", parts.join("/")),
+        (false, true) => ".".into(),
+        (false, false) => parts.join("/"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn host(value: Value) -> HostConfig {
+        serde_json::from_value(value).unwrap()
+    }
+
+    fn planned(value: Value, volumes: &[&str]) -> Result<Vec<Asked>> {
+        let volumes = volumes.iter().map(|target| (target.to_string(), Some(Nothing {}))).collect();
+        let from = |name: &str| -> Result<Vec<Mounted>> {
+            if name != "other" {
+                return Err(anyhow::Error::new(Refusal::NotFound(format!("No such container: {name}"))));
+            }
+            let mounts = ["gv:/data", "/etc:/etc2:ro"].map(|spec| bind(spec, "local").unwrap().mounted);
+            Ok(mounts
+                .into_iter()
+                .map(|mut mounted| {
+                    if mounted.point.r#type == "volume" {
+                        mounted.point.name = "gv".into();
+                        mounted.point.driver = "local".into();
+                    }
+                    mounted
+                })
+                .collect())
+        };
+        plan(&host(value), Some(&volumes), &Around { from: &from, exists: &|path| path == "/there" })
+    }
+
+    /// Each mount as `type name|source destination mode rw propagation`, with what else is set.
+    fn shown(asked: &Asked) -> String {
+        let Asked { mounted, make_source, volume } = asked;
+        let point = &mounted.point;
+        let volume_name = volume.as_ref().map(|volume| volume.name.clone()).unwrap_or_default();
+        let mut text = format!(
+            "{} {}{} {} '{}' {}",
+            point.r#type,
+            point.source,
+            volume_name,
+            point.destination,
+            point.mode,
+            if point.rw { "rw" } else { "ro" }
+        );
+        for (set, word) in [
+            (!point.propagation.is_empty(), point.propagation.as_str()),
+            (*make_source, "make"),
+            (mounted.anonymous, "anonymous"),
+            (mounted.no_copy, "nocopy"),
+            (mounted.non_recursive, "nonrecursive"),
+            (mounted.read_only_non_recursive, "readonlynonrecursive"),
+            (!mounted.subpath.is_empty(), mounted.subpath.as_str()),
+            (!mounted.options.is_empty(), mounted.options.as_str()),
+        ] {
+            if set {
+                text = format!("{text} {word}");
+            }
+        }
+        text
+    }
+
+    #[test]
+    fn plans() {
+        let mount = |mount: Value| json!({ "Mounts": [mount] });
+        let cases = [
+            (json!({"Binds": ["gv:/data"]}), vec![], vec!["volume gv /data 'z' rw"]),
+            (
+                json!({"Binds": ["/a/../b/:/c//d/:ro,rslave,Z"]}),
+                vec![],
+                vec!["bind /b /c/d 'ro,rslave,Z' ro rslave make"],
+            ),
+            (json!({"Binds": ["/a:/b"]}), vec![], vec!["bind /a /b '' rw rprivate make"]),
+            (json!({"Binds": ["/anon"]}), vec![], vec!["volume  /anon 'z' rw anonymous"]),
+            (json!({"Binds": ["v:/b:nocopy,ro"]}), vec![], vec!["volume v /b 'nocopy,ro' ro nocopy"]),
+            (
+                json!({"Binds": ["/a:/x/y/z", "/b:/x", "/c:/x/y"]}),
+                vec![],
+                vec![
+                    "bind /b /x '' rw rprivate make",
+                    "bind /c /x/y '' rw rprivate make",
+                    "bind /a /x/y/z '' rw rprivate make",
+                ],
+            ),
+            (json!({}), vec!["/v", "/w/"], vec!["volume  /v '' rw anonymous", "volume  /w '' rw anonymous"]),
+            // What is mounted there already keeps an image's volume away.
+            (
+                json!({"Binds": ["/a:/v"], "Tmpfs": {"/w": "size=1m,noexec"}}),
+                vec!["/v", "/w"],
+                vec!["bind /a /v '' rw rprivate make"],
+            ),
+            (
+                json!({"VolumesFrom": ["other"]}),
+                vec!["/data"],
+                vec!["volume gv /data 'z' rw nocopy", "bind /etc /etc2 'ro' ro rprivate nocopy"],
+            ),
+            (
+                json!({"VolumesFrom": ["other:ro"], "Binds": ["/a:/etc2"]}),
+                vec![],
+                vec!["volume gv /data 'z' ro nocopy", "bind /a /etc2 '' rw rprivate make"],
+            ),
+            (
+                mount(
+                    json!({"Type": "bind", "Source": "/there", "Target": "/t", "ReadOnly": true, "BindOptions": {"Propagation": "rshared", "NonRecursive": true, "ReadOnlyNonRecursive": true}}),
+                ),
+                vec![],
+                vec!["bind /there /t '' ro rshared nonrecursive readonlynonrecursive"],
+            ),
+            (
+                mount(
+                    json!({"Type": "bind", "Source": "/new", "Target": "/t", "BindOptions": {"CreateMountpoint": true}}),
+                ),
+                vec![],
+                vec!["bind /new /t '' rw rprivate make"],
+            ),
+            (
+                mount(
+                    json!({"Type": "volume", "Source": "v", "Target": "/t", "VolumeOptions": {"Subpath": "a/../b", "NoCopy": true}}),
+                ),
+                vec![],
+                vec!["volume v /t 'z' rw nocopy a/../b"],
+            ),
+            (mount(json!({"Type": "volume", "Target": "/t"})), vec![], vec!["volume  /t 'z' rw anonymous"]),
+            (
+                mount(
+                    json!({"Type": "tmpfs", "Target": "/t", "ReadOnly": true, "TmpfsOptions": {"SizeBytes": 1048576, "Mode": 1023, "Options": [["noexec"]]}}),
+                ),
+                vec![],
+                vec!["tmpfs  /t '' ro ro,mode=1777,size=1048576,noexec"],
+            ),
+        ];
+        for (value, volumes, expected) in cases {
+            let got: Vec<String> = planned(value.clone(), &volumes).unwrap().iter().map(shown).collect();
+            assert_eq!(got, expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn refusals() {
+        let bind = |spec: &str| json!({ "Binds": [spec] });
+        let mount = |mount: Value| json!({ "Mounts": [mount] });
+        let cases = [
+            (bind(""), "invalid volume specification: ''"),
+            (bind(":/a"), "invalid volume specification: ':/a'"),
+            (bind("/a:rw"), "invalid volume specification: '/a:rw'"),
+            (bind("/a:/b:rw:x"), "invalid volume specification: '/a:/b:rw:x'"),
+            (bind("/a:/b:bad"), "invalid mode: bad"),
+            (bind("/a:/b:ro,rw"), "invalid mode: ro,rw"),
+            (bind("/a:/b:z,Z"), "invalid mode: z,Z"),
+            (bind("/a:/b:ro,"), "invalid mode: ro,"),
+            (
+                bind("/a:b"),
+                "invalid volume specification: '/a:b': invalid mount config for type \"bind\": invalid mount path: 'b' mount path must be absolute",
+            ),
+            (
+                bind("/a:/b/.."),
+                "invalid volume specification: '/a:/b/..': invalid mount config for type \"bind\": invalid specification: destination can't be '/'",
+            ),
+            (
+                bind("/a:/b:nocopy"),
+                "invalid volume specification: '/a:/b:nocopy': invalid mount config for type \"bind\": field VolumeOptions must not be specified",
+            ),
+            (
+                bind("v:/b:rshared"),
+                "invalid volume specification: 'v:/b:rshared': invalid mount config for type \"volume\": field BindOptions must not be specified",
+            ),
+            (json!({"Binds": ["/a:/x", "/b:/x/"]}), "Duplicate mount point: /x"),
+            (json!({"Binds": ["/a:/x"], "Tmpfs": {"/x": ""}}), "Duplicate mount point: /x"),
+            (json!({"Binds": ["/a:/x"], "Mounts": [{"Type": "tmpfs", "Target": "/x"}]}), "Duplicate mount point: /x"),
+            (json!({"Tmpfs": {"x": ""}}), "invalid mount path: 'x' mount path must be absolute"),
+            (json!({"Tmpfs": {"/x": "size=1m,nope"}}), "invalid tmpfs option \"nope\""),
+            (json!({"VolumesFrom": [""]}), "volumes-from specification cannot be an empty string"),
+            (json!({"VolumesFrom": ["nope"]}), "No such container: nope"),
+            (json!({"VolumesFrom": ["other:rshared"]}), "invalid mode: rshared"),
+            (
+                mount(json!({"Type": "bind", "Source": "/x", "Target": "/t"})),
+                "invalid mount config for type \"bind\": bind source path does not exist: /x",
+            ),
+            (
+                mount(json!({"Type": "bind", "Target": "/t"})),
+                "invalid mount config for type \"bind\": field Source must not be empty",
+            ),
+            (
+                mount(json!({"Type": "bind", "Source": "/there"})),
+                "invalid mount config for type \"bind\": field Target must not be empty",
+            ),
+            (
+                mount(json!({"Type": "bind", "Source": "there", "Target": "/t"})),
+                "invalid mount config for type \"bind\": invalid mount path: 'there' mount path must be absolute",
+            ),
+            (
+                mount(json!({"Type": "bind", "Source": "/there", "Target": "/t", "BindOptions": {"Propagation": "x"}})),
+                "invalid mount config for type \"bind\": invalid propagation mode: x",
+            ),
+            (
+                mount(json!({"Type": "bind", "Source": "/there", "Target": "/t", "VolumeOptions": {}})),
+                "invalid mount config for type \"bind\": field VolumeOptions must not be specified",
+            ),
+            (
+                mount(
+                    json!({"Type": "bind", "Source": "/there", "Target": "/t", "BindOptions": {"ReadOnlyNonRecursive": true}}),
+                ),
+                "invalid mount config for type \"bind\": mount options conflict: !ReadOnly && BindOptions.ReadOnlyNonRecursive",
+            ),
+            (
+                mount(json!({"Type": "volume", "Target": "/t", "VolumeOptions": {"Subpath": "a"}})),
+                "invalid mount config for type \"volume\": must not set Subpath when using anonymous volumes",
+            ),
+            (
+                mount(
+                    json!({"Type": "volume", "Source": "v", "Target": "/t", "VolumeOptions": {"Subpath": "a/../.."}}),
+                ),
+                "invalid mount config for type \"volume\": subpath must be a relative path within the volume",
+            ),
+            (
+                mount(json!({"Type": "tmpfs", "Source": "x", "Target": "/t"})),
+                "invalid mount config for type \"tmpfs\": field Source must not be specified",
+            ),
+            (
+                mount(json!({"Type": "tmpfs", "Target": "/t", "TmpfsOptions": {"Options": [["suid"]]}})),
+                "invalid mount config for type \"tmpfs\": invalid option: suid",
+            ),
+            (mount(json!({"Type": "x", "Target": "/t"})), "invalid mount config for type \"x\": mount type unknown"),
+        ];
+        for (value, expected) in cases {
+            let refusal = planned(value.clone(), &[]).map(|plan| format!("{plan:?}")).unwrap_err();
+            assert_eq!(refusal.to_string(), expected, "{value}");
+            assert_eq!(refusal.downcast_ref::<Refusal>().map(Refusal::status), Some(400), "{value}");
+        }
+    }
+
+    #[test]
+    fn paths() {
+        for (path, expected) in [
+            ("", "."),
+            ("/", "/"),
+            ("//a///b/", "/a/b"),
+            ("/../../a", "/a"),
+            ("a/../..", ".."),
+            ("../a/../..", "../.."),
+            ("/a/./b/..", "/a"),
+            ("./a", "a"),
+        ] {
+            assert_eq!(clean(path), expected, "{path}");
+        }
+        for (path, expected) in
+            [("a", true), ("", true), ("a/../b", true), ("../a", false), ("a/../..", false), ("/a", false)]
+        {
+            assert_eq!(is_local(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn random_specs_do_not_panic() {
+        let pieces = ["/", ":", ",", "ro", "rw", "z", "nocopy", "rshared", "a", "..", "é", "\0", "volume", " "];
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut accepted = 0;
+        for _ in 0..50_000 {
+            let mut spec = String::new();
+            for _ in 0..state % 9 {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                spec.push_str(pieces[state as usize % pieces.len()]);
+            }
+            state = state.wrapping_add(0x2545_f491_4f6c_dd1d);
+            if let Ok(asked) = bind(&spec, "") {
+                accepted += 1;
+                let target = &asked.mounted.point.destination;
+                assert!(
+                    target.starts_with('/') && target.len() > 1 && !target.contains("//") && !target.contains('\0')
+                );
+            }
+            let _ = (volumes_from(&spec), check_tmpfs(&spec));
+        }
+        assert!(accepted > 100);
+    }
+}
