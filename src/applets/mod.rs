@@ -225,15 +225,18 @@ fn globals(args: &[String], context: &mut Context) -> Result<Option<usize>> {
             "--root" => context.place.root = Some(value()?.into()),
             "--run" => context.place.run = Some(value()?.into()),
             "--config" => context.place.config = Some(value()?.into()),
-            "--debug" | "-D" => context.place.debug = true,
+            "--debug" | "-D" => {
+                context.place.debug = true;
+                output::verbose();
+            }
             "--host" | "-H" | "--context" | "-c" => {
                 return Err(coded(125, anyhow!("{name}: talking to a daemon comes with a later release of dhow")));
             }
             _ => {
                 let known = ["--help", "--version", "--root", "--run", "--config", "--debug", "--host"];
                 let hint = help::nearest(name, known.into_iter())
-                    .map_or(String::new(), |near| format!(", did you mean {near}?"));
-                return Err(coded(125, anyhow!("unknown flag: {name}{hint}. See 'dhow --help'.")));
+                    .map_or(".".to_owned(), |near| format!(", did you mean {near}?"));
+                return Err(coded(125, anyhow!("unknown flag: {name}{hint} See 'dhow --help'.")));
             }
         }
         at += 1;

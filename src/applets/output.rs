@@ -23,3 +23,23 @@ pub fn write(bytes: &[u8]) -> Result<()> {
 pub fn complain(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
+
+/// Says on stderr what the program tells of its work (`--debug`).
+pub fn verbose() {
+    struct Lines;
+    impl log::Log for Lines {
+        fn enabled(&self, _: &log::Metadata) -> bool {
+            true
+        }
+        fn log(&self, record: &log::Record) {
+            // Other crates have much to say that is not ours.
+            if record.target().starts_with(env!("CARGO_PKG_NAME")) {
+                complain(&format!("{}: {}", record.target(), record.args()));
+            }
+        }
+        fn flush(&self) {}
+    }
+    if log::set_logger(&Lines).is_ok() {
+        log::set_max_level(log::LevelFilter::Debug);
+    }
+}

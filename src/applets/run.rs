@@ -351,17 +351,14 @@ impl Command for Run {
     const STOPS: bool = true;
 
     fn run(self, context: &Context) -> Result<u8> {
-        run(self, context).map_err(|error| match error.downcast_ref::<super::Coded>() {
-            Some(_) => error,
-            None => coded(exit_code(&format!("{error:#}")), error),
-        })
+        run(self, context)
     }
 }
 
 fn run(flags: Run, context: &Context) -> Result<u8> {
     let (detach, sig_proxy) = (flags.detach, flags.sig_proxy.unwrap_or(true));
     let detach_keys = flags.detach_keys.clone().unwrap_or_default();
-    let mut wanted = create::wanted(flags)?;
+    let mut wanted = create::wanted(flags).map_err(|error| coded(ENGINE, error))?;
     let config = &mut wanted.create.config;
     if detach {
         if wanted.attached {
@@ -374,8 +371,8 @@ fn run(flags: Run, context: &Context) -> Result<u8> {
     }
     let keys = stream::detach_keys(&detach_keys)?;
 
-    let client = context.client()?;
-    let Made { id, create } = create::create(&client, wanted)?;
+    let client = context.client().map_err(|error| coded(ENGINE, error))?;
+    let Made { id, create } = create::create(&client, wanted).map_err(not_run)?;
     let config = &create.config;
     let attach = Attach {
         stdin: config.attach_stdin,
@@ -384,7 +381,7 @@ fn run(flags: Run, context: &Context) -> Result<u8> {
         detach_keys: &detach_keys,
     };
     if !(attach.stdin || attach.stdout || attach.stderr) {
-        client.start(&id, "")?;
+        client.start(&id, "").map_err(not_run)?;
         output::say(&format!("{id}\n"))?;
         return Ok(0);
     }
@@ -397,7 +394,7 @@ fn run(flags: Run, context: &Context) -> Result<u8> {
         if create.host_config.auto_remove {
             best_effort(|| waiting.finish().map(drop));
         }
-        return Err(error);
+        return Err(not_run(error));
     }
     let streams = Streams {
         connection,
@@ -422,8 +419,13 @@ pub fn finished(waiting: Waiting) -> Result<u8> {
     Ok(u8::try_from(answer.status_code & 0xff).unwrap_or(ENGINE))
 }
 
-/// What Docker makes of an error before the command ran: the words are the runtime's.
-pub fn exit_code(message: &str) -> u8 {
+/// An error before the command ran, with Docker's exit code for it.
+fn not_run(error: anyhow::Error) -> anyhow::Error {
+    coded(exit_code(&format!("{error:#}")), error)
+}
+
+/// What Docker reads off the words of the runtime.
+fn exit_code(message: &str) -> u8 {
     let said = |words: &[&str]| words.iter().any(|word| message.contains(word));
     if said(&["executable file not found", "no such file or directory", "No such file or directory"]) {
         NOT_FOUND
@@ -438,5 +440,24 @@ pub fn exit_code(message: &str) -> u8 {
 pub fn best_effort(work: impl FnOnce() -> Result<()>) {
     if let Err(error) = work() {
         log::debug!("{error:#}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes_of_what_did_not_run() {
+        let table = [
+            (r#"exec: "x": executable file not found in $PATH"#, 127),
+            (r#"exec: "/x": stat /x: no such file or directory"#, 127),
+            (r#"exec: "/etc/passwd": permission denied"#, 126),
+            (r#"exec: "/etc": is a directory"#, 126),
+            ("no space left on device", 125),
+        ];
+        for (message, code) in table {
+            assert_eq!(exit_code(message), code, "{message}");
+        }
     }
 }

@@ -95,6 +95,8 @@ pub fn run(streams: Streams, mut signals: Signals, target: &Target) -> Result<En
             }
         }
         if ready.input && joint.read_input()? {
+            // What was typed before the keys is still the container's.
+            joint.write_input()?;
             drop(raw);
             output::complain("read escape sequence");
             return Ok(Ending::Detached);
@@ -198,20 +200,23 @@ impl<'a> Joint<'a> {
             watched |= PollFlags::POLLOUT;
         }
         let mut fds = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
-        fds.push(PollFd::new(self.streams.connection.as_fd(), watched));
+        let mut watch = |fd| {
+            fds.push(fd);
+            fds.len() - 1
+        };
+        // A connection of which nothing is asked would still report its end, over and over.
+        let connection = (!watched.is_empty()).then(|| watch(PollFd::new(self.streams.connection.as_fd(), watched)));
         if let Some(stream) = self.blocked {
-            fds.push(PollFd::new(self.sink(stream).as_fd(), PollFlags::POLLOUT));
+            watch(PollFd::new(self.sink(stream).as_fd(), PollFlags::POLLOUT));
         }
         let reading = !self.input_ended && self.input.is_empty();
-        if reading {
-            fds.push(PollFd::new(stdin.as_fd(), PollFlags::POLLIN));
-        }
+        let input = reading.then(|| watch(PollFd::new(stdin.as_fd(), PollFlags::POLLIN)));
         match poll(&mut fds, PollTimeout::NONE) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(error).context("waiting for the container's streams"),
         }
-        let has = |fd: &PollFd| fd.revents().unwrap_or(none) != none;
-        Ok(Ready { signals: has(&fds[0]), connection: has(&fds[1]), input: reading && fds.last().is_some_and(has) })
+        let has = |at: usize| fds[at].revents().unwrap_or(none) != none;
+        Ok(Ready { signals: has(0), connection: connection.is_some_and(has), input: input.is_some_and(has) })
     }
 
     /// Reads stdin; true when the user wants to leave.
