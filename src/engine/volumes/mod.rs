@@ -6,6 +6,7 @@
 mod content;
 mod local;
 
+pub use content::copy_up;
 pub use local::{enter, leave};
 
 use super::filters::Filters;
@@ -278,7 +279,7 @@ fn remove_unless(store: &Store, name: &str, leases: usize) -> Result<()> {
             .with_context(|| format!("sync the removal of volume {name}"))?;
     }
     crate::failpoint::reach("volume.renamed");
-    store::remove(&grave)
+    crate::fs::remove::tree(&grave)
 }
 
 /// Removes the unused anonymous volumes, with the filter all=true the named ones too; never one with driver options.
@@ -426,6 +427,66 @@ mod tests {
         assert_eq!(names(store, "").len(), 2);
         drop(made);
         assert_eq!(names(store, "").len(), 0);
+    }
+
+    #[test]
+    fn a_new_volume_begins_as_the_image() {
+        use std::os::fd::AsFd;
+        use std::os::unix::fs::PermissionsExt;
+        let home = Home::new("copy");
+        let store = &home.1;
+        let image = home.0.join("image");
+        fs::create_dir_all(image.join("data/sub")).unwrap();
+        fs::write(image.join("data/sub/file"), "from the image").unwrap();
+        fs::write(image.join("file"), "no directory").unwrap();
+        std::os::unix::fs::symlink("/data", image.join("link")).unwrap();
+        fs::create_dir(image.join("mode")).unwrap();
+        fs::set_permissions(image.join("mode"), fs::Permissions::from_mode(0o1777)).unwrap();
+        let root = crate::fs::path::open_root(&image).unwrap();
+        let fill = |volume: &str, destination: &str, no_copy: bool, subpath: &str| {
+            let lease = store.lease().unwrap();
+            let mut made = Made::new(store);
+            let wanted = NewVolume { name: volume.into(), durable: true, ..NewVolume::default() };
+            take(store, &lease, &wanted, &mut made).unwrap();
+            let point = MountPoint {
+                r#type: "volume".into(),
+                name: volume.into(),
+                destination: destination.into(),
+                ..MountPoint::default()
+            };
+            let mounted = Mounted { point, no_copy, subpath: subpath.into(), ..Mounted::default() };
+            copy_up(store, &lease, root.as_fd(), &mounted, true).unwrap();
+            made.keep();
+        };
+        let has = |volume: &str| fs::read_to_string(data(store, volume).join("sub/file")).ok();
+        for (volume, destination, no_copy, subpath, filled) in [
+            ("plain", "/data", false, "", true),
+            ("link", "/link", false, "", true),
+            ("nocopy", "/data", true, "", false),
+            ("part", "/data", false, "x", false),
+            ("missing", "/nope", false, "", false),
+            ("file", "/file/x", false, "", false),
+            ("up", "/../../../..", false, "", false),
+        ] {
+            fill(volume, destination, no_copy, subpath);
+            assert_eq!(has(volume).is_some(), filled, "{volume}");
+        }
+        // The image's root, not that of the host.
+        assert!(data(store, "up").join("data/sub/file").exists() && !data(store, "up").join("etc").exists());
+        fill("mode", "/mode", false, "");
+        assert_eq!(fs::metadata(data(store, "mode")).unwrap().permissions().mode() & 0o7777, 0o1777);
+        // What is there already stays as it is.
+        fs::write(data(store, "plain").join("sub/file"), "changed").unwrap();
+        fill("plain", "/data", false, "");
+        assert_eq!(has("plain").unwrap(), "changed");
+        // An empty volume that another container uses is filled without being replaced.
+        create(store, &asked("shared")).unwrap();
+        container(store, "c1", "shared");
+        let before = std::os::unix::fs::MetadataExt::ino(&fs::metadata(data(store, "shared")).unwrap());
+        fill("shared", "/data", false, "");
+        assert!(has("shared").is_some());
+        assert_eq!(std::os::unix::fs::MetadataExt::ino(&fs::metadata(data(store, "shared")).unwrap()), before);
+        assert!(store::read_dir(&store.root.join("tmp")).unwrap().is_empty());
     }
 
     #[test]
