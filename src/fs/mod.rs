@@ -3,6 +3,7 @@
 pub mod compression;
 pub mod copy;
 mod directories;
+pub mod flatten;
 mod header;
 pub mod path;
 pub mod recipe;
