@@ -11,6 +11,7 @@
 
 use super::locks::{self, Lock};
 use crate::api::Refusal;
+pub use crate::fs::remove::tree as remove;
 use crate::sys;
 use anyhow::{Context, Result, bail};
 use std::fs::{self, File, OpenOptions};
@@ -326,19 +327,4 @@ pub fn random_bytes<const N: usize>() -> Result<[u8; N]> {
     let mut bytes = [0; N];
     File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes)).context("read /dev/urandom")?;
     Ok(bytes)
-}
-
-/// Removes a file or a tree; a missing one is removed already.
-pub fn remove(path: &Path) -> Result<()> {
-    let removed = match fs::symlink_metadata(path) {
-        Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-        Err(error) => Err(error),
-    };
-    match removed {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("remove {}", path.display()))
-        }
-        _ => Ok(()),
-    }
 }

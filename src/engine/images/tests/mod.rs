@@ -1,3 +1,5 @@
+mod verbs;
+
 use super::*;
 use crate::engine::layers::{Staged, commit, dir_id, exists};
 use serde_json::json;
