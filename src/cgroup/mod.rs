@@ -1,1 +1,158 @@
-//! Control groups, version 2.
+//! Control groups, version 2. A container's processes live in `<root>/<id>`, all shims in `<root>/shims`, so that no
+//! service stop or logout takes either along. Killing and freezing work where no controller does (hybrid hosts).
+
+use anyhow::{Context, Result};
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
+
+/// Where version 2 is mounted; `None` where it is not, or not for us to write.
+pub fn mount() -> Option<&'static Path> {
+    let is_v2 = |path: &&Path| {
+        nix::sys::statfs::statfs(*path).is_ok_and(|stat| stat.filesystem_type().0 as i64 == CGROUP2_SUPER_MAGIC)
+    };
+    let places = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
+    places.into_iter().map(Path::new).find(is_v2)
+}
+
+/// Makes a cgroup and opens it, so that a process can be born in it.
+pub fn create(path: &Path) -> Result<OwnedFd> {
+    match fs::create_dir(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            fs::create_dir_all(path).with_context(|| format!("make cgroup {}", path.display()))?
+        }
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+            return Err(error).with_context(|| format!("make cgroup {}", path.display()));
+        }
+        _ => {}
+    }
+    open(path)
+}
+
+pub fn open(path: &Path) -> Result<OwnedFd> {
+    Ok(File::open(path).with_context(|| format!("open cgroup {}", path.display()))?.into())
+}
+
+/// Removes an empty cgroup, and those below it that the container made. A missing one is removed already.
+pub fn remove(path: &Path) -> Result<()> {
+    match fs::remove_dir(path) {
+        Ok(()) => return Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.raw_os_error() != Some(libc::EBUSY) && error.raw_os_error() != Some(libc::ENOTEMPTY) => {
+            return Err(error).with_context(|| format!("remove cgroup {}", path.display()));
+        }
+        Err(_) => {}
+    }
+    for entry in fs::read_dir(path).with_context(|| format!("list cgroup {}", path.display()))?.flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove(&entry.path())?;
+        }
+    }
+    // The processes have ended but the kernel may not have buried them yet: it says so when it has.
+    for _ in 0..500 {
+        match fs::remove_dir(path) {
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+                std::thread::sleep(std::time::Duration::from_millis(2));
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            other => return other.with_context(|| format!("remove cgroup {}", path.display())),
+        }
+    }
+    anyhow::bail!("remove cgroup {}: it still has processes", path.display())
+}
+
+fn write(path: &Path, file: &str, value: &str) -> Result<()> {
+    let path = path.join(file);
+    let mut file = File::options().write(true).open(&path).with_context(|| format!("open {}", path.display()))?;
+    file.write_all(value.as_bytes()).with_context(|| format!("write {value:?} to {}", path.display()))
+}
+
+/// Kills every process of the cgroup and of those below (Linux 5.14), else one by one until none is left.
+pub fn kill(path: &Path) -> Result<()> {
+    if write(path, "cgroup.kill", "1").is_ok() || !path.exists() {
+        return Ok(());
+    }
+    for _ in 0..100 {
+        let pids = processes(path)?;
+        if pids.is_empty() {
+            return Ok(());
+        }
+        for pid in pids {
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    anyhow::bail!("kill cgroup {}: its processes do not end", path.display())
+}
+
+/// The processes of a cgroup and of those below it.
+pub fn processes(path: &Path) -> Result<Vec<i32>> {
+    let mut pids = Vec::new();
+    let mut todo = vec![path.to_owned()];
+    while let Some(path) = todo.pop() {
+        let text = match fs::read_to_string(path.join("cgroup.procs")) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            // A threaded cgroup below: its processes are listed above it.
+            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => continue,
+            Err(error) => return Err(error).with_context(|| format!("read {}/cgroup.procs", path.display())),
+        };
+        pids.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()));
+        if let Ok(entries) = fs::read_dir(&path) {
+            todo.extend(entries.flatten().filter(|e| e.file_type().is_ok_and(|kind| kind.is_dir())).map(|e| e.path()));
+        }
+    }
+    Ok(pids)
+}
+
+/// Whether any process lives in the cgroup or below.
+pub fn is_populated(path: &Path) -> bool {
+    event(path, "populated")
+}
+
+/// Whether every process of it is frozen.
+pub fn is_frozen(path: &Path) -> bool {
+    fs::read_to_string(path.join("cgroup.freeze")).is_ok_and(|text| text.trim() == "1")
+}
+
+fn event(path: &Path, key: &str) -> bool {
+    let text = fs::read_to_string(path.join("cgroup.events")).unwrap_or_default();
+    text.lines().any(|line| line.split_once(' ') == Some((key, "1")))
+}
+
+/// Freezes or thaws; comes back when the kernel says that it is so.
+pub fn freeze(path: &Path, frozen: bool) -> Result<()> {
+    write(path, "cgroup.freeze", if frozen { "1" } else { "0" })?;
+    let file = File::open(path.join("cgroup.events")).context("open cgroup.events")?;
+    for _ in 0..100 {
+        if event(path, "frozen") == frozen {
+            return Ok(());
+        }
+        use std::os::fd::AsFd;
+        // A change of the file is told as POLLPRI.
+        let mut poll = [nix::poll::PollFd::new(file.as_fd(), nix::poll::PollFlags::POLLPRI)];
+        let _ = nix::poll::poll(&mut poll, 20u8);
+    }
+    if frozen {
+        let _ = write(path, "cgroup.freeze", "0");
+        anyhow::bail!("freeze {}: a process does not stop", path.display());
+    }
+    Ok(())
+}
+
+/// How many processes of the cgroup the kernel has killed for memory; 0 where the controller is not in version 2.
+pub fn oom_kills(path: &Path) -> u64 {
+    let text = fs::read_to_string(path.join("memory.events")).unwrap_or_default();
+    let count = |line: &str| line.strip_prefix("oom_kill ").and_then(|count| count.trim().parse().ok());
+    text.lines().find_map(count).unwrap_or(0)
+}
+
+/// The cgroup that a process is in now, as a path below `mount`.
+pub fn of_process(mount: &Path, pid: i32) -> Option<PathBuf> {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    let path = text.lines().find_map(|line| line.strip_prefix("0::"))?;
+    Some(mount.join(path.trim_start_matches('/')))
+}

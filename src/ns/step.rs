@@ -4,13 +4,6 @@ use crate::sys::process::Strings;
 use std::ffi::{CStr, CString};
 use std::fmt;
 
-/// What stands at a mount point, and so what is made there where nothing is.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Kind {
-    Directory,
-    File,
-}
-
 /// A step. Paths of the container are relative to its root (no leading slash) and resolved inside it by the kernel;
 /// `slot` is the place among the descriptors that [`super::Prepared`] opened before the clone.
 #[derive(Debug)]
@@ -18,41 +11,79 @@ pub enum Step {
     /// The lock that says "a shim lives" must not live on in init.
     CloseLock,
     /// Enters a namespace of another container or process.
-    JoinNamespace { slot: usize, path: CString },
+    JoinNamespace {
+        slot: usize,
+        path: CString,
+    },
     /// Enters all namespaces of the process that a pidfd names: what `exec` does.
-    JoinProcess { slot: usize, flags: i32 },
+    JoinProcess {
+        slot: usize,
+        flags: i32,
+    },
     /// A session of its own; with a terminal it becomes the controlling one when stdio is set.
     NewSession,
     /// Nothing that is mounted here shows outside, and the other way round.
     PrivateMounts,
     /// The container's root file system, mounted detached before the clone, comes into this mount namespace.
-    AttachRoot { at: CString },
+    AttachRoot {
+        at: CString,
+    },
     /// A new file system, mounted here because it belongs to a namespace of this process (proc, sysfs, mqueue, cgroup2).
-    NewMount { kind: CString, config: Vec<(CString, Option<CString>)>, attributes: u64, target: CString },
+    NewMount {
+        kind: CString,
+        config: Vec<(CString, Option<CString>)>,
+        attributes: u64,
+        target: CString,
+    },
     /// A detached mount of `slot`: bind mounts, tmpfs, devpts.
-    Attach { slot: usize, target: CString, kind: Kind },
-    MakeNode { path: CString, mode: u32, device: u64, uid: u32, gid: u32 },
-    MakeSymlink { path: CString, target: CString },
+    Attach { slot: usize, target: CString },
+    MakeDirectory { path: CString },
+    MakeNode {
+        path: CString,
+        mode: u32,
+        device: u64,
+        uid: u32,
+        gid: u32,
+    },
+    MakeSymlink {
+        path: CString,
+        target: CString,
+    },
     /// /dev/console is the terminal.
-    Console { slot: usize, target: CString },
+    Console {
+        slot: usize,
+        target: CString,
+    },
     /// Hidden: /dev/null over a file, an empty read-only tmpfs over a directory. A missing path is hidden already.
-    Mask { path: CString },
-    ReadonlyPath { path: CString },
+    Mask {
+        path: CString,
+    },
+    ReadonlyPath {
+        path: CString,
+    },
     ReadonlyRoot,
     /// The container's root becomes `/`, the host's is let go.
     Pivot,
     Hostname(CString),
     Domainname(CString),
     /// Written through the descriptor of our own proc mount, so that no path of the image can redirect it.
-    Sysctl { path: CString, value: CString },
+    Sysctl {
+        path: CString,
+        value: CString,
+    },
     /// Waits until the parent has done its part: cgroup, limits, network.
     WaitForGo,
     /// Descriptors 0, 1 and 2; pipes are given to the user so that /dev/stdout opens.
-    Stdio { terminal: bool, owner: u32 },
+    Stdio {
+        terminal: bool,
+        owner: u32,
+    },
     /// Nothing of ours but the report pipe is open from here on.
     CloseDescriptors,
     /// Only now, when no descriptor leads outside: a working directory such as /proc/self/fd/7 finds nothing.
-    ChangeDirectory { path: CString },
+    ChangeDirectory {
+        path: CString,
+    },
     Umask(u32),
     /// Drops from the bounding set all that is not in it.
     Bounding(u64),
@@ -61,13 +92,20 @@ pub enum Step {
     Groups(Vec<u32>),
     Gid(u32),
     Uid(u32),
-    Capabilities { effective: u64, permitted: u64, inheritable: u64 },
+    Capabilities {
+        effective: u64,
+        permitted: u64,
+        inheritable: u64,
+    },
     Ambient(u64),
     /// Killed when the shim is; after the last credential change, which would clear it.
     DeathSignal,
     NoNewPrivileges,
     /// Next to last: what comes before need not be allowed by it.
-    Seccomp { program: Vec<libc::sock_filter>, flags: u64 },
+    Seccomp {
+        program: Vec<libc::sock_filter>,
+        flags: u64,
+    },
     /// From here a child goes on, and this process does PID 1's duties: reap, and forward signals.
     Init,
     Exec(Exec),
@@ -100,6 +138,7 @@ impl fmt::Display for Step {
             Step::AttachRoot { at } => write!(f, "mount the root file system on {}", text(at)),
             Step::NewMount { kind, target, .. } => write!(f, "mount {} on /{}", text(kind), text(target)),
             Step::Attach { target, .. } => write!(f, "mount on /{}", text(target)),
+            Step::MakeDirectory { path } => write!(f, "make directory /{}", text(path)),
             Step::MakeNode { path, .. } => write!(f, "make device /{}", text(path)),
             Step::MakeSymlink { path, .. } => write!(f, "make symbolic link /{}", text(path)),
             Step::Console { .. } => write!(f, "mount /dev/console"),

@@ -1,7 +1,7 @@
 //! The child between clone and exec: walks the steps of a plan. Each is one or a few system calls and allocates
 //! nothing; the first that fails is reported as `(step, errno)`, and the child is gone.
 
-use super::step::{Exec, Kind, Step};
+use super::step::{Exec, Step};
 use super::{Prepared, init};
 use crate::sys::mount::{self, MOUNT_ATTR_RDONLY, MountAttr, OPEN_TREE_CLONE};
 use crate::sys::{self, file, process};
@@ -12,7 +12,14 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 type Done = Result<(), Errno>;
 
 /// Exit code of a child that has reported why it could not go on; nobody reads it.
-const REPORTED: i32 = 125;
+pub(super) const REPORTED: i32 = 125;
+
+/// What stands at a mount point, and so what is made there where nothing is.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Directory,
+    File,
+}
 
 /// What later steps need of earlier ones. Descriptors only, so nothing here is on the heap.
 #[derive(Default)]
@@ -74,10 +81,14 @@ fn take(step: &Step, prepared: &Prepared, made: &mut Made) -> Done {
             }
             Ok(())
         }
-        Step::Attach { slot, target, kind } => {
-            let place = place(root()?, target, *kind, 0)?;
-            mount::move_mount(prepared.slot(*slot)?, place.as_fd(), c"").map_err(errno)
+        Step::Attach { slot, target } => {
+            let source = prepared.slot(*slot)?;
+            let directory = nix::sys::stat::fstat(source)?.st_mode & libc::S_IFMT == libc::S_IFDIR;
+            let kind = if directory { Kind::Directory } else { Kind::File };
+            let place = place(root()?, target, kind, 0)?;
+            mount::move_mount(source, place.as_fd(), c"").map_err(errno)
         }
+        Step::MakeDirectory { path } => place(root()?, path, Kind::Directory, 0).map(drop),
         Step::MakeNode { path, mode, device, uid, gid } => make_node(root()?, path, *mode, *device, *uid, *gid),
         Step::MakeSymlink { path, target } => with_parent(path, |dir, leaf| {
             let dir = place(root()?, dir, Kind::Directory, 0)?;
@@ -236,7 +247,8 @@ fn place(root: BorrowedFd, path: &CStr, kind: Kind, resolve: u64) -> Result<Owne
                 if end == bytes.len() && kind == Kind::File {
                     use nix::fcntl::OFlag;
                     let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC | OFlag::O_WRONLY;
-                    nix::fcntl::openat(&parent, leaf, flags, nix::sys::stat::Mode::from_bits_truncate(0o755)).map(drop)?;
+                    nix::fcntl::openat(&parent, leaf, flags, nix::sys::stat::Mode::from_bits_truncate(0o755))
+                        .map(drop)?;
                 } else {
                     nix::sys::stat::mkdirat(&parent, leaf, nix::sys::stat::Mode::from_bits_truncate(0o755))?;
                 }
@@ -333,7 +345,7 @@ fn stdio(prepared: &Prepared, terminal: bool, owner: u32) -> Done {
         }
     }
     if terminal {
-        process::set_controlling_terminal(nix::unistd::stdin_fd()).map_err(errno)?;
+        process::set_controlling_terminal(libc::STDIN_FILENO).map_err(errno)?;
     }
     Ok(())
 }

@@ -204,4 +204,77 @@ pub fn default_signal(signal: i32) -> io::Result<()> {
     // SAFETY: no handler is installed.
     let before = unsafe { libc::signal(signal, libc::SIG_DFL) };
     if before == libc::SIG_ERR { Err(io::Error::last_os_error()) } else { Ok(()) }
+/// [`fexecve`] of a descriptor number that the caller has just put into place; returns only the error.
+pub fn fexecve_number(file: RawFd, args: &Strings, env: &Strings) -> io::Error {
+    // SAFETY: the number is open, and stays so until the call.
+    fexecve(unsafe { BorrowedFd::borrow_raw(file) }, args, env)
+}
+
+/// Bytes sent on a unix stream socket that its peer has not read (ioctl SIOCOUTQ).
+pub fn socket_queue(fd: BorrowedFd) -> io::Result<i32> {
+    let mut queued: libc::c_int = 0;
+    // SAFETY: the ioctl stores one int.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCOUTQ as _, &mut queued) } as _).map(|_| queued)
+}
+
+/// `poll(2)`; how many have something. An interrupted one has nothing.
+pub fn poll(fds: &mut [libc::pollfd], timeout_ms: i32) -> io::Result<usize> {
+    // SAFETY: the slice is valid for its length.
+    match check(unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as _, timeout_ms) } as _) {
+        Ok(count) => Ok(count as usize),
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
+        Err(error) => Err(error),
+    }
+}
+
+/// A descriptor number that stays open for the life of this program, borrowed.
+pub fn unbound(fd: RawFd) -> BorrowedFd<'static> {
+    // SAFETY: callers name only the descriptors that every face of a shim inherits and never closes.
+    unsafe { BorrowedFd::borrow_raw(fd) }
+}
+
+/// Sets a terminal's size in characters (ioctl TIOCSWINSZ).
+pub fn set_window_size(terminal: BorrowedFd, rows: u16, columns: u16) -> io::Result<()> {
+    let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the ioctl reads one winsize.
+    check(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ as _, &size) } as _).map(drop)
+}
+
+/// The other end of a terminal, opened through its master (ioctl TIOCGPTPEER, 4.13): no path is looked up.
+pub fn terminal_peer(master: BorrowedFd) -> io::Result<OwnedFd> {
+    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
+    // SAFETY: the ioctl takes open flags; a non-negative result is a new descriptor.
+    check(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER as _, flags) } as _)
+        .map(|fd| unsafe { OwnedFd::from_raw_fd(fd as _) })
+}
+
+/// Unlocks a new terminal (ioctl TIOCSPTLCK).
+pub fn unlock_terminal(master: BorrowedFd) -> io::Result<()> {
+    let unlocked: libc::c_int = 0;
+    // SAFETY: the ioctl reads one int.
+    check(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCSPTLCK as _, &unlocked) } as _).map(drop)
+}
+
+/// Sets another process's resource limit (prlimit(2)).
+pub fn prlimit(pid: i32, resource: i32, soft: u64, hard: u64) -> io::Result<()> {
+    let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
+    let none = std::ptr::null_mut::<libc::rlimit64>();
+    // SAFETY: the kernel reads one rlimit64 and stores nothing.
+    check(unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource, &limit, none) }).map(drop)
+}
+
+/// Sets every signal to its default action and blocks none: what a program expects to be started with.
+pub fn default_signals() -> io::Result<()> {
+    // SAFETY: SIG_DFL and an empty set are always valid; numbers that no handler may have say EINVAL and are left.
+    unsafe {
+        for signal in 1..=64 {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            if libc::sigaction(signal, std::ptr::null(), &mut action) == 0 && action.sa_sigaction != libc::SIG_DFL {
+                libc::signal(signal, libc::SIG_DFL);
+            }
+        }
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut none);
+        check(libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut()) as _).map(drop)
+    }
 }

@@ -1,0 +1,182 @@
+//! Who is connected to a shim, and what they asked. A fixed table: the long-lived face has no heap to spend.
+
+use crate::engine::protocol::{self, HEADER, Message, Op, PAYLOAD};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+/// More at once are turned away; each costs the shim 64 bytes.
+pub const MOST: usize = 128;
+/// The longest sequence of detach keys.
+pub const KEYS: usize = 16;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Kind {
+    /// Connected, and has not said what for.
+    Idle,
+    Attached,
+    /// Told when it has ended.
+    Waiting,
+    /// Told when it has been removed.
+    Leaving,
+}
+
+pub struct Client {
+    pub fd: OwnedFd,
+    pub kind: Kind,
+    /// Of an attached one: `protocol::STDIN` and so on, while they last.
+    pub streams: i32,
+    /// Attached before the start: output waits for it as for a pipe.
+    pub lossless: bool,
+    pub keys: [u8; KEYS],
+    pub keys_len: u8,
+    /// How many of the detach keys have been typed.
+    pub matched: u8,
+    /// Which streams' chunks it has yet to get (bit 0 stdout, bit 1 stderr), which one it is in, and where.
+    pub owed: u8,
+    pub current: u8,
+    pub offset: u32,
+}
+
+/// What a client asked, read whole.
+pub struct Request {
+    pub message: Message,
+    pub payload: [u8; PAYLOAD],
+}
+
+impl Client {
+    pub fn new(fd: OwnedFd) -> Client {
+        Client {
+            fd,
+            kind: Kind::Idle,
+            streams: 0,
+            lossless: false,
+            keys: [0; KEYS],
+            keys_len: 0,
+            matched: 0,
+            owed: 0,
+            current: 0,
+            offset: 0,
+        }
+    }
+
+    /// Reads one request, and not a byte more: what follows an attach is stdin. `Ok(None)`: not whole yet.
+    /// An error means that the client has gone or speaks something else.
+    pub fn request(&self) -> io::Result<Option<Request>> {
+        let mut bytes = [0; HEADER + PAYLOAD];
+        let peeked = receive(self.fd.as_fd(), &mut bytes[..HEADER], libc::MSG_PEEK | libc::MSG_DONTWAIT)?;
+        if peeked == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if peeked < HEADER {
+            return Ok(None);
+        }
+        let mut header = [0; HEADER];
+        header.copy_from_slice(&bytes[..HEADER]);
+        let message = Message::decode(&header).ok_or(io::ErrorKind::InvalidData)?;
+        let whole = HEADER + message.length as usize;
+        if receive(self.fd.as_fd(), &mut bytes[..whole], libc::MSG_PEEK | libc::MSG_DONTWAIT)? < whole {
+            return Ok(None);
+        }
+        receive(self.fd.as_fd(), &mut bytes[..whole], libc::MSG_DONTWAIT)?;
+        let mut payload = [0; PAYLOAD];
+        payload[..message.length as usize].copy_from_slice(&bytes[HEADER..whole]);
+        Ok(Some(Request { message, payload }))
+    }
+
+    /// Answers; one that does not read its answers is not waited for.
+    pub fn answer(&self, message: Message, payload: &[u8]) {
+        let _ = protocol::send(&mut Socket(self.fd.as_fd()), message, payload);
+    }
+
+    pub fn ok(&self) {
+        self.answer(Message::new(Op::Ok, 0, 0), &[]);
+    }
+
+    /// Takes an attach: which streams, and the keys that end it.
+    pub fn attach(&mut self, request: &Request, lossless: bool) {
+        self.kind = Kind::Attached;
+        self.streams = request.message.a;
+        self.lossless = lossless;
+        let length = (request.message.length as usize).min(KEYS);
+        self.keys[..length].copy_from_slice(&request.payload[..length]);
+        self.keys_len = length as u8;
+        self.ok();
+    }
+
+    /// As an argument for the next face: `5,1,7,1,1011`.
+    pub fn hand_over(&self) -> String {
+        let keys: String = self.keys[..self.keys_len as usize].iter().map(|byte| format!("{byte:02x}")).collect();
+        let kind = match self.kind {
+            Kind::Idle => 0,
+            Kind::Attached => 1,
+            Kind::Waiting => 2,
+            Kind::Leaving => 3,
+        };
+        format!("{},{kind},{},{},{keys}", self.fd.as_raw_fd(), self.streams, self.lossless as u8)
+    }
+
+    /// The other side of [`Client::hand_over`].
+    pub fn take_over(word: &str) -> Option<Client> {
+        let mut parts = word.split(',');
+        let mut number = || parts.next()?.parse::<i32>().ok();
+        let (fd, kind, streams, lossless) = (number()?, number()?, number()?, number()? != 0);
+        let fd = crate::sys::process::adopt(fd).ok()?;
+        crate::sys::process::set_inherit(fd.as_fd(), false).ok()?;
+        let mut client = Client::new(fd);
+        client.kind = match kind {
+            1 => Kind::Attached,
+            2 => Kind::Waiting,
+            3 => Kind::Leaving,
+            _ => Kind::Idle,
+        };
+        (client.streams, client.lossless) = (streams, lossless);
+        let keys = parts.next()?.as_bytes();
+        for pair in keys.chunks_exact(2).take(KEYS) {
+            let digit = |byte: u8| (byte as char).to_digit(16).unwrap_or(0) as u8;
+            client.keys[client.keys_len as usize] = digit(pair[0]) << 4 | digit(pair[1]);
+            client.keys_len += 1;
+        }
+        Some(client)
+    }
+}
+
+/// Accepts one connection; `None` where nobody waits.
+pub fn accept(listener: BorrowedFd) -> Option<Client> {
+    use nix::sys::socket::{SockFlag, accept4};
+    let fd = accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC).ok()?;
+    crate::sys::process::adopt(fd).ok().map(Client::new)
+}
+
+/// Receives; 0 is end-of-file, `WouldBlock` is nothing there.
+pub fn receive(fd: BorrowedFd, buffer: &mut [u8], flags: i32) -> io::Result<usize> {
+    loop {
+        let flags = nix::sys::socket::MsgFlags::from_bits_retain(flags);
+        match nix::sys::socket::recv(fd.as_raw_fd(), buffer, flags) {
+            Err(nix::errno::Errno::EINTR) => continue,
+            other => return Ok(other?),
+        }
+    }
+}
+
+/// Sends what fits now; never blocks, never raises SIGPIPE.
+pub fn send(fd: BorrowedFd, bytes: &[u8]) -> io::Result<usize> {
+    use nix::sys::socket::MsgFlags;
+    loop {
+        match nix::sys::socket::send(fd.as_raw_fd(), bytes, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL) {
+            Err(nix::errno::Errno::EINTR) => continue,
+            other => return Ok(other?),
+        }
+    }
+}
+
+struct Socket<'a>(BorrowedFd<'a>);
+
+impl io::Write for Socket<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        send(self.0, bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,169 @@
+//! The json-file log, written: one JSON object a line, rotated by size. A disk that is full costs lines, which are
+//! counted, and never blocks the container.
+
+use crate::api::time::{TEXT, Time};
+use crate::engine::logs::encode::{LINE, Stream, encode, room};
+use std::os::fd::OwnedFd;
+
+/// The two streams by number.
+const STREAMS: [Stream; 2] = [Stream::Stdout, Stream::Stderr];
+
+pub struct Log {
+    file: OwnedFd,
+    path: String,
+    /// Bytes after which a new file is begun; 0 is never.
+    size: u64,
+    /// How many files are kept.
+    files: u64,
+    /// What `labels`, `env` and `tag` ask for in each entry: a JSON object, or nothing.
+    attrs: String,
+    written: u64,
+    /// Lines whose end has not come yet.
+    lines: [(Box<[u8]>, usize); 2],
+    out: Box<[u8]>,
+    used: usize,
+    lost: u64,
+}
+
+impl Log {
+    pub fn new(file: OwnedFd, path: String, size: u64, files: u64, attrs: &str) -> Log {
+        let written = nix::sys::stat::fstat(&file).map_or(0, |stat| stat.st_size as u64);
+        let line = || (vec![0; LINE].into_boxed_slice(), 0);
+        Log {
+            file,
+            path,
+            size,
+            files,
+            attrs: attrs.to_owned(),
+            written,
+            lines: [line(), line()],
+            // Zeroed by the kernel page by page: a quiet container never touches most of it.
+            out: vec![0; room(LINE, attrs.len())].into_boxed_slice(),
+            used: 0,
+            lost: 0,
+        }
+    }
+
+    /// Entries that could not be written.
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// Takes what a stream (0 stdout, 1 stderr) has said.
+    pub fn write(&mut self, stream: usize, mut bytes: &[u8]) {
+        let mut buffer = [0; TEXT];
+        let now = &*Time::now().write(&mut buffer);
+        while !bytes.is_empty() {
+            let room = LINE - self.lines[stream].1;
+            let end = bytes.iter().take(room).position(|byte| *byte == b'\n').map(|at| at + 1);
+            let (piece, rest) = bytes.split_at(end.unwrap_or(room.min(bytes.len())));
+            let whole = end.is_some() || piece.len() == room;
+            if whole && self.lines[stream].1 == 0 {
+                self.entry(stream, piece, now);
+            } else {
+                let (line, length) = &mut self.lines[stream];
+                line[*length..*length + piece.len()].copy_from_slice(piece);
+                *length += piece.len();
+                if whole {
+                    self.pending(stream, now);
+                }
+            }
+            bytes = rest;
+        }
+        self.flush();
+    }
+
+    /// A stream has ended: what it said last had no newline.
+    pub fn end(&mut self, stream: usize) {
+        let mut buffer = [0; TEXT];
+        let now = Time::now().write(&mut buffer);
+        self.pending(stream, now);
+        self.flush();
+    }
+
+    fn pending(&mut self, stream: usize, now: &str) {
+        let (line, length) = &mut self.lines[stream];
+        if *length == 0 {
+            return;
+        }
+        let (line, length) = (std::mem::take(line), std::mem::take(length));
+        self.entry(stream, &line[..length], now);
+        self.lines[stream].0 = line;
+    }
+
+    fn entry(&mut self, stream: usize, line: &[u8], now: &str) {
+        if self.size > 0 && self.written + self.used as u64 >= self.size {
+            self.flush();
+            self.rotate();
+        }
+        if self.out.len() - self.used < room(line.len(), self.attrs.len()) {
+            self.flush();
+        }
+        let entry = encode(line, STREAMS[stream], now, self.attrs.as_bytes(), &mut self.out[self.used..]);
+        self.used += entry.map_or(0, <[u8]>::len);
+    }
+
+    fn flush(&mut self) {
+        let mut from = 0;
+        while from < self.used {
+            match nix::unistd::write(&self.file, &self.out[from..self.used]) {
+                Ok(length) => from += length,
+                Err(nix::errno::Errno::EINTR) => {}
+                Err(_) => {
+                    self.lost += self.out[from..self.used].iter().filter(|byte| **byte == b'\n').count() as u64;
+                    break;
+                }
+            }
+        }
+        self.written += from as u64;
+        self.used = 0;
+    }
+
+    /// `x.log` becomes `x.log.1`, and so on up to the number of files that are kept.
+    fn rotate(&mut self) {
+        let name = |number: u64| match number {
+            0 => self.path.clone(),
+            number => format!("{}.{number}", self.path),
+        };
+        if self.files <= 1 {
+            if nix::unistd::ftruncate(&self.file, 0).is_ok() {
+                self.written = 0;
+            }
+            return;
+        }
+        for number in (0..self.files - 1).rev() {
+            let _ = std::fs::rename(name(number), name(number + 1));
+        }
+        use std::os::unix::fs::OpenOptionsExt;
+        if let Ok(file) = std::fs::OpenOptions::new().append(true).create(true).mode(0o640).open(&self.path) {
+            self.file = file.into();
+            self.written = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_entries_and_files_rotate() {
+        let dir = std::env::temp_dir().join(format!("dhow-log-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let path = dir.join("x.log");
+        let file = std::fs::OpenOptions::new().append(true).create(true).open(&path).unwrap();
+        let mut log = Log::new(file.into(), path.to_str().unwrap().to_owned(), 100, 2, "");
+        log.write(0, b"one\ntw");
+        log.write(1, b"err\n");
+        log.write(0, b"o\nlast");
+        log.end(0);
+        let texts = |name: &str| {
+            let text = std::fs::read_to_string(dir.join(name)).unwrap_or_default();
+            let value = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["log"].clone();
+            text.lines().map(value).collect::<Vec<_>>()
+        };
+        assert_eq!(texts("x.log.1"), ["one\n", "err\n"]);
+        assert_eq!(texts("x.log"), ["two\n", "last"]);
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+}

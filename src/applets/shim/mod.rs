@@ -1,0 +1,171 @@
+//! One pid, three faces, each entered by executing ourselves, so that the long-lived one carries nothing of the
+//! others: *launch* (spec → plan → clone → start), *watch* (stdio, log, clients, signals) and *reap* (the record of
+//! the end, what is to be released, `--rm`). Descriptors, children and locks pass through.
+
+mod clients;
+mod launch;
+mod log;
+mod reap;
+mod watch;
+
+use crate::engine::Store;
+use crate::engine::shim::{EXE_FD, LISTEN_FD, LOCK_FD, Whose};
+use crate::sys::process::{self, Strings};
+use clients::Client;
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// How much of what is typed at a terminal is read at once.
+const TYPED: usize = 4096 - clients::KEYS;
+
+/// What every face is told: whose shim it is.
+struct Base {
+    store: Store,
+    whose: Whose,
+}
+
+/// What launch hands over to watch, by descriptor number.
+struct Handover {
+    base: Base,
+    pid: i32,
+    pidfd: OwnedFd,
+    terminal: bool,
+    stdin: Option<OwnedFd>,
+    stdin_once: bool,
+    stdout: Option<OwnedFd>,
+    stderr: Option<OwnedFd>,
+    log: Option<log::Log>,
+    /// The container's cgroup; none for an exec, which shares it.
+    cgroup: Option<PathBuf>,
+    clients: Vec<Client>,
+    listener: OwnedFd,
+}
+
+/// The hidden applet: `dhow shim FACE --root ROOT --run RUN CONTAINER [EXEC] [KEY=VALUE…]`.
+pub fn main(args: &[String]) -> ExitCode {
+    // A panic's text would go nowhere; whoever waits sees the connection end, and the record says the rest.
+    let mut words = args.iter();
+    let Some(face) = words.next() else { return ExitCode::from(125) };
+    let (mut root, mut run, mut names, mut pairs) = (None, None, Vec::new(), Vec::new());
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--root" => root = words.next(),
+            "--run" => run = words.next(),
+            word => match word.split_once('=') {
+                Some(pair) => pairs.push(pair),
+                None => names.push(word),
+            },
+        }
+    }
+    let (Some(root), Some(run), [container, exec @ ..]) = (root, run, names.as_slice()) else {
+        eprintln!("dhow: shim is started by dhow itself");
+        return ExitCode::from(125);
+    };
+    let store = Store { root: PathBuf::from(root), run: PathBuf::from(run) };
+    let whose = Whose { container: (*container).to_owned(), exec: exec.first().map(|exec| (*exec).to_owned()) };
+    let base = Base { store, whose };
+    let ended = match face.as_str() {
+        "launch" => launch::run(base),
+        "watch" => match handover(base, &pairs) {
+            Some(handover) => watch::run(handover),
+            None => Err(anyhow::anyhow!("the watching face was not handed what it needs")),
+        },
+        "reap" => reap::run(base, &pairs),
+        _ => Err(anyhow::anyhow!("no such face: {face}")),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("dhow: shim: {error:#}");
+            ExitCode::from(125)
+        }
+    }
+}
+
+fn handover(base: Base, pairs: &[(&str, &str)]) -> Option<Handover> {
+    let value = |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| *value);
+    let number = |name: &str| value(name)?.parse::<i32>().ok();
+    let fd = |name: &str| {
+        let fd = process::adopt(number(name)?).ok()?;
+        process::set_inherit(fd.as_fd(), false).ok()?;
+        Some(fd)
+    };
+    let log = value("log").and_then(|path| {
+        let number = |name: &str| value(name)?.parse::<u64>().ok();
+        Some(log::Log::new(fd("logfd")?, path.to_owned(), number("size").unwrap_or(0), number("files").unwrap_or(1), value("attrs").unwrap_or("")))
+    });
+    let clients = pairs.iter().filter(|(key, _)| *key == "client").filter_map(|(_, word)| Client::take_over(word)).collect();
+    Some(Handover {
+        pid: number("pid")?,
+        pidfd: fd("pidfd")?,
+        terminal: number("tty") == Some(1),
+        stdin: fd("in"),
+        stdin_once: number("once") == Some(1),
+        stdout: fd("out"),
+        stderr: fd("err"),
+        log,
+        cgroup: value("cgroup").map(PathBuf::from),
+        clients,
+        listener: process::adopt(LISTEN_FD).ok()?,
+        base,
+    })
+}
+
+/// Executes this program again with another face, in this process. It does not come back.
+fn exec_face(face: &str, base: &Base, pairs: Vec<String>) -> ! {
+    let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
+    let mut words = vec!["dhow".to_owned(), "shim".to_owned(), face.to_owned()];
+    words.extend(["--root".to_owned(), text(&base.store.root), "--run".to_owned(), text(&base.store.run)]);
+    words.push(base.whose.container.clone());
+    words.extend(base.whose.exec.clone());
+    words.extend(pairs);
+    let env = std::env::vars().map(|(key, value)| format!("{key}={value}"));
+    let cstrings = |words: Vec<String>| Strings::new(words.into_iter().filter_map(|word| CString::new(word).ok()).collect());
+    process::fexecve_number(EXE_FD, &cstrings(words), &cstrings(env.collect()));
+    // Without its next face the container is not watched: it goes with us.
+    process::exit_now(125)
+}
+
+/// Tells a terminal its size; 0 by 0 is no size.
+fn resize(terminal: BorrowedFd, rows: u16, columns: u16) -> std::io::Result<()> {
+    if rows == 0 && columns == 0 {
+        return Ok(());
+    }
+    process::set_window_size(terminal, rows, columns)
+}
+
+/// Takes detach keys out of what was typed. Bytes that might be their beginning are kept back until the next byte
+/// decides. The new length; `None` when they are complete.
+fn detach(client: &mut Client, typed: &mut [u8], length: usize) -> Option<usize> {
+    let mut kept = [0u8; 4096];
+    let mut count = 0;
+    for byte in &typed[..length] {
+        let keys = &client.keys[..client.keys_len as usize];
+        if *byte == keys[client.matched as usize] {
+            client.matched += 1;
+            if client.matched == client.keys_len {
+                return None;
+            }
+            continue;
+        }
+        let held = client.matched as usize;
+        kept[count..count + held].copy_from_slice(&keys[..held]);
+        count += held;
+        client.matched = 0;
+        if *byte == keys[0] {
+            client.matched = 1;
+        } else {
+            kept[count] = *byte;
+            count += 1;
+        }
+    }
+    typed[..count].copy_from_slice(&kept[..count]);
+    Some(count)
+}
+
+/// The descriptor of the lock, which every face inherits.
+fn lock() -> BorrowedFd<'static> {
+    process::unbound(LOCK_FD)
+}

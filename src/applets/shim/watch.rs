@@ -1,0 +1,470 @@
+//! The long-lived face: a poll loop on fixed buffers. Stdio or a terminal, the log, clients, signals, the end of init.
+//! No serde, no threads, and next to no heap: its private memory is a benchmark figure.
+
+use super::clients::{self, Client, Kind, MOST};
+use super::log::Log;
+use super::{Handover, exec_face};
+use crate::engine::protocol::{Message, Op, STDERR, STDIN, STDOUT};
+use crate::sys::process;
+use nix::errno::Errno;
+use libc::{POLLERR, POLLHUP, POLLIN, POLLOUT};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+const CHUNK: usize = 32 * 1024;
+/// In front of each chunk, for clients of a container without a terminal: `[stream 0 0 0][length, big endian]`.
+const FRAME: usize = 8;
+/// What a client that attached late may fall behind before it is cut off.
+const BEHIND: i32 = 1024 * 1024;
+/// How long clients that were attached before the start may keep the end of the output from us once init has ended.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// One output stream: what was read last, until everybody who must have it has it.
+struct Stream {
+    source: Option<OwnedFd>,
+    length: usize,
+    /// Zeroed by the kernel page by page: what is never read into costs no memory.
+    chunk: Box<[u8]>,
+}
+
+struct Watch {
+    pid: i32,
+    terminal: bool,
+    stdin: Option<OwnedFd>,
+    stdin_once: bool,
+    /// Stdin that the container has not taken yet.
+    typed: Box<[u8]>,
+    typed_from: usize,
+    typed_to: usize,
+    streams: [Stream; 2],
+    log: Option<Log>,
+    clients: [Option<Client>; MOST],
+    /// When to kill, after a stop.
+    deadline: Option<Instant>,
+    stopped: bool,
+    status: Option<i32>,
+}
+
+/// Runs until init has ended and its output is delivered; becomes the reaping face then.
+pub fn run(mut handover: Handover) -> ! {
+    let stream = |source| Stream { source, length: 0, chunk: vec![0; FRAME + CHUNK].into_boxed_slice() };
+    let mut watch = Watch {
+        pid: handover.pid,
+        terminal: handover.terminal,
+        stdin: handover.stdin.take(),
+        stdin_once: handover.stdin_once,
+        typed: vec![0; CHUNK].into_boxed_slice(),
+        typed_from: 0,
+        typed_to: 0,
+        streams: [stream(handover.stdout.take()), stream(handover.stderr.take())],
+        log: handover.log.take(),
+        clients: [const { None }; MOST],
+        deadline: None,
+        stopped: false,
+        status: None,
+    };
+    for client in std::mem::take(&mut handover.clients) {
+        watch.admit(client);
+    }
+    for fd in [&watch.stdin, &watch.streams[0].source, &watch.streams[1].source].into_iter().flatten() {
+        let _ = nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK));
+    }
+    watch.run(&mut handover)
+}
+
+/// What the descriptors of a poll round stand for.
+#[derive(Clone, Copy)]
+enum Polled {
+    Listener,
+    Init,
+    Stdin,
+    Stream(usize),
+    Client(usize),
+}
+
+impl Watch {
+    fn run(&mut self, handover: &mut Handover) -> ! {
+        let mut ended: Option<Instant> = None;
+        loop {
+            if let Some(since) = ended {
+                let drained = self.streams.iter().all(|stream| stream.source.is_none() && stream.length == 0);
+                if drained || since.elapsed() > PATIENCE {
+                    self.leave(handover);
+                }
+            }
+            let mut events = [(Polled::Listener, 0i16); MOST + 6];
+            let count = self.round(handover, &mut events, ended);
+            for (polled, flags) in &events[..count] {
+                self.handle(*polled, *flags, handover, &mut ended);
+            }
+            if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                self.deadline = None;
+                let _ = process::pidfd_send_signal(handover.pidfd.as_fd(), libc::SIGKILL);
+            }
+            self.bury_orphans();
+        }
+    }
+
+    /// Polls once; the descriptors with something to do, and what.
+    fn round(&self, handover: &Handover, events: &mut [(Polled, i16)], ended: Option<Instant>) -> usize {
+        let mut fds = [libc::pollfd { fd: -1, events: 0, revents: 0 }; MOST + 6];
+        let mut what = [Polled::Listener; MOST + 6];
+        let mut used = 0;
+        let mut add = |fd: BorrowedFd, events: i16, polled| {
+            fds[used] = libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 };
+            what[used] = polled;
+            used += 1;
+        };
+        add(handover.listener.as_fd(), POLLIN, Polled::Listener);
+        if ended.is_none() {
+            add(handover.pidfd.as_fd(), POLLIN, Polled::Init);
+        }
+        if let Some(stdin) = &self.stdin
+            && self.typed_from < self.typed_to
+        {
+            add(stdin.as_fd(), POLLOUT, Polled::Stdin);
+        }
+        for (number, stream) in self.streams.iter().enumerate() {
+            if let Some(source) = &stream.source
+                && stream.length == 0
+            {
+                add(source.as_fd(), POLLIN, Polled::Stream(number));
+            }
+        }
+        let room = self.typed_from == self.typed_to;
+        for (number, client) in self.clients.iter().enumerate() {
+            let Some(client) = client else { continue };
+            let reads = client.kind != Kind::Attached || client.streams & STDIN != 0 && room;
+            let flags = if reads { POLLIN } else { 0 } | if client.owed != 0 { POLLOUT } else { 0 };
+            add(client.fd.as_fd(), flags, Polled::Client(number));
+        }
+        let timeout = match (self.deadline, ended) {
+            (Some(deadline), _) => deadline.saturating_duration_since(Instant::now()).as_millis().min(60_000) as i32 + 1,
+            (None, Some(_)) => 100,
+            (None, None) => -1,
+        };
+        if process::poll(&mut fds[..used], timeout).is_err() {
+            return 0;
+        }
+        let mut count = 0;
+        for (fd, polled) in fds[..used].iter().zip(what).filter(|(fd, _)| fd.revents != 0) {
+            events[count] = (polled, fd.revents);
+            count += 1;
+        }
+        count
+    }
+
+    fn handle(&mut self, polled: Polled, flags: i16, handover: &mut Handover, ended: &mut Option<Instant>) {
+        match polled {
+            Polled::Listener => {
+                if let Some(client) = clients::accept(handover.listener.as_fd()) {
+                    self.admit(client);
+                }
+            }
+            Polled::Init => {
+                if let Some(status) = take_exit(self.pid) {
+                    self.status = Some(status);
+                    self.stdin = None;
+                    *ended = Some(Instant::now());
+                    self.last_words(handover);
+                }
+            }
+            Polled::Stdin => self.feed(),
+            Polled::Stream(number) => self.read(number),
+            Polled::Client(number) => {
+                if flags & POLLOUT != 0 {
+                    self.deliver(number);
+                }
+                if flags & (POLLIN | POLLHUP | POLLERR) != 0 {
+                    self.listen(number, flags, handover);
+                }
+            }
+        }
+    }
+
+    fn admit(&mut self, client: Client) {
+        match self.clients.iter_mut().find(|place| place.is_none()) {
+            Some(place) => *place = Some(client),
+            None => client.answer(Message::new(Op::Failed, 125, 0), b"too many clients are attached to this container"),
+        }
+    }
+
+    /// Init has ended, but others may hold its output open: processes of a shared pid namespace. They go with it.
+    fn last_words(&mut self, handover: &Handover) {
+        if let Some(cgroup) = &handover.cgroup {
+            let _ = crate::cgroup::kill(cgroup);
+        }
+    }
+
+    fn read(&mut self, number: usize) {
+        let stream = &mut self.streams[number];
+        let Some(source) = &stream.source else { return };
+        match nix::unistd::read(source, &mut stream.chunk[FRAME..]) {
+            Ok(0) | Err(Errno::EIO) => {
+                // A terminal says EIO when its last user has closed it.
+                stream.source = None;
+                if let Some(log) = &mut self.log {
+                    log.end(number);
+                }
+                self.release();
+                return;
+            }
+            Ok(length) => {
+                stream.length = length;
+                stream.chunk[..FRAME].copy_from_slice(&[number as u8 + 1, 0, 0, 0, 0, 0, 0, 0]);
+                stream.chunk[4..FRAME].copy_from_slice(&(length as u32).to_be_bytes());
+                if let Some(log) = &mut self.log {
+                    log.write(number, &stream.chunk[FRAME..FRAME + length]);
+                }
+            }
+            Err(_) => return,
+        }
+        let wanted = if number == 0 { STDOUT } else { STDERR };
+        for client in self.clients.iter_mut().flatten() {
+            if client.kind == Kind::Attached && client.streams & wanted != 0 {
+                client.owed |= 1 << number;
+            }
+        }
+        for place in 0..MOST {
+            if self.clients[place].as_ref().is_some_and(|client| client.owed != 0) {
+                self.deliver(place);
+            }
+        }
+        self.release();
+    }
+
+    /// Sends a client what it is owed, as far as it takes it now. Frames are never mixed.
+    fn deliver(&mut self, place: usize) {
+        let skip = if self.terminal { FRAME } else { 0 };
+        loop {
+            let Some(client) = &mut self.clients[place] else { break };
+            if client.current == 0 {
+                if client.owed == 0 {
+                    break;
+                }
+                client.current = if client.owed & 1 != 0 { 1 } else { 2 };
+                client.offset = skip as u32;
+            }
+            let number = client.current as usize - 1;
+            let stream = &self.streams[number];
+            let whole = FRAME + stream.length;
+            if !client.lossless && queued(client.fd.as_fd()) > BEHIND {
+                self.cut_off(place);
+                break;
+            }
+            match clients::send(client.fd.as_fd(), &stream.chunk[client.offset as usize..whole]) {
+                Ok(sent) => {
+                    client.offset += sent as u32;
+                    if client.offset as usize == whole {
+                        client.owed &= !(1 << number);
+                        client.current = 0;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && client.lossless => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.cut_off(place),
+                Err(_) => self.lose(place),
+            }
+        }
+        self.release();
+    }
+
+    /// A client that attached late reads at its own pace up to here, and holds nobody up.
+    fn cut_off(&mut self, place: usize) {
+        const TOLD: &[u8] = b"\x03\0\0\0\0\0\0\x31dhow: cut off: the output is not read fast enough";
+        if let Some(client) = self.clients[place].take() {
+            let _ = clients::send(client.fd.as_fd(), if self.terminal { &TOLD[FRAME..] } else { TOLD });
+        }
+    }
+
+    /// A chunk that nobody is owed any more makes room for the next; a stream that has ended is told to clients.
+    fn release(&mut self) {
+        for number in 0..2 {
+            let owed = |client: &Option<Client>| client.as_ref().is_some_and(|client| client.owed & 1 << number != 0);
+            if !self.clients.iter().any(owed) {
+                self.streams[number].length = 0;
+            }
+        }
+        if self.streams.iter().all(|stream| stream.source.is_none() && stream.length == 0) {
+            for client in &mut self.clients {
+                if client.as_ref().is_some_and(|client| client.kind == Kind::Attached) {
+                    *client = None;
+                }
+            }
+        }
+    }
+
+    /// Something to read from a client, or its end.
+    fn listen(&mut self, place: usize, flags: i16, handover: &Handover) {
+        let Some(client) = &mut self.clients[place] else { return };
+        if client.kind == Kind::Attached {
+            if client.streams & STDIN != 0 {
+                self.take_input(place);
+            } else if flags & (POLLHUP | POLLERR) != 0 {
+                self.lose(place);
+            }
+            return;
+        }
+        let request = match client.request() {
+            Ok(Some(request)) => request,
+            Ok(None) => return,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            Err(_) => return self.lose(place),
+        };
+        let message = request.message;
+        match message.op {
+            Op::Attach => {
+                let _ = nix::sys::socket::setsockopt(&client.fd, nix::sys::socket::sockopt::SndBufForce, &(4 * BEHIND as usize));
+                client.attach(&request, false)
+            }
+            Op::Wait => {
+                client.kind = if message.a == 1 { Kind::Leaving } else { Kind::Waiting };
+                client.ok();
+            }
+            Op::Resize => {
+                if self.terminal
+                    && let Some(terminal) = &self.streams[0].source
+                {
+                    let _ = super::resize(terminal.as_fd(), message.a as u16, message.b as u16);
+                }
+                client.ok();
+            }
+            Op::Signal => match process::pidfd_send_signal(handover.pidfd.as_fd(), message.a) {
+                Ok(()) if self.status.is_none() => {
+                    if message.a == libc::SIGKILL {
+                        self.stopped = true;
+                    }
+                    client.ok()
+                }
+                _ => client.answer(Message::new(Op::Failed, 125, 0), b"the container has ended"),
+            },
+            Op::Stop => {
+                client.kind = Kind::Waiting;
+                self.stopped = true;
+                let _ = process::pidfd_send_signal(handover.pidfd.as_fd(), message.a);
+                if let Ok(seconds) = u64::try_from(message.b) {
+                    self.deadline = Some(Instant::now() + Duration::from_secs(seconds));
+                }
+            }
+            // 304: it runs already.
+            Op::Start => client.answer(Message::new(Op::Failed, 304, 0), b"the container is running"),
+            Op::Ok | Op::Failed | Op::Exited => self.lose(place),
+        }
+    }
+
+    /// Reads what a client typed, if the container has taken what was typed before.
+    fn take_input(&mut self, place: usize) {
+        if self.typed_from < self.typed_to {
+            return;
+        }
+        let Some(client) = &mut self.clients[place] else { return };
+        // People type little; the rest of the buffer is room for detach keys that turn out to be none.
+        let most = if self.terminal { super::TYPED } else { CHUNK };
+        match clients::receive(client.fd.as_fd(), &mut self.typed[..most], libc::MSG_DONTWAIT) {
+            Ok(0) => {
+                client.streams &= !STDIN;
+                // Half-closed: it has no more to say, and still listens.
+                if self.stdin_once && !self.terminal {
+                    self.stdin = None;
+                }
+            }
+            Ok(length) => {
+                let length = if client.keys_len > 0 && self.terminal {
+                    match super::detach(client, &mut self.typed, length) {
+                        Some(kept) => kept,
+                        None => {
+                            self.clients[place] = None;
+                            return self.release();
+                        }
+                    }
+                } else {
+                    length
+                };
+                (self.typed_from, self.typed_to) = (0, if self.stdin.is_some() { length } else { 0 });
+                self.feed();
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => self.lose(place),
+        }
+    }
+
+    fn feed(&mut self) {
+        while self.typed_from < self.typed_to {
+            let Some(stdin) = &self.stdin else {
+                self.typed_from = self.typed_to;
+                return;
+            };
+            match nix::unistd::write(stdin, &self.typed[self.typed_from..self.typed_to]) {
+                Ok(length) => self.typed_from += length,
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return,
+                // The container has closed its stdin; what is typed goes nowhere, as with a pipe.
+                Err(_) => {
+                    self.stdin = None;
+                    self.typed_from = self.typed_to;
+                }
+            }
+        }
+    }
+
+    /// A client has gone. If it was the one whose stdin this was, that ends.
+    fn lose(&mut self, place: usize) {
+        if let Some(client) = self.clients[place].take()
+            && client.kind == Kind::Attached
+            && client.streams & STDIN != 0
+            && self.stdin_once
+            && !self.terminal
+        {
+            self.stdin = None;
+        }
+        self.release();
+    }
+
+    /// With a shared pid namespace, what the container leaves behind comes to us.
+    fn bury_orphans(&mut self) {
+        use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+        loop {
+            let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+            let Ok(status) = waitid(Id::All, flags) else { return };
+            match status {
+                WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, _, _) if pid.as_raw() != self.pid => {
+                    let _ = nix::sys::wait::waitpid(pid, Some(WaitPidFlag::WNOHANG));
+                }
+                _ => return,
+            }
+        }
+    }
+
+    /// Becomes the reaping face: the clients that wait go along.
+    fn leave(&mut self, handover: &Handover) -> ! {
+        let mut words = vec![format!("status={}", self.status.unwrap_or(255)), format!("stopped={}", self.stopped as u8)];
+        if let Some(log) = &self.log
+            && log.lost() > 0
+        {
+            words.push(format!("lost={}", log.lost()));
+        }
+        for client in self.clients.iter().flatten() {
+            if matches!(client.kind, Kind::Waiting | Kind::Leaving | Kind::Idle) {
+                let _ = process::set_inherit(client.fd.as_fd(), true);
+                words.push(format!("client={}", client.hand_over()));
+            }
+        }
+        exec_face("reap", &handover.base, words)
+    }
+}
+
+/// How many bytes a client has not read yet.
+fn queued(fd: BorrowedFd) -> i32 {
+    process::socket_queue(fd).unwrap_or(0)
+}
+
+/// Takes init's exit status: its code, or 128 and the signal.
+fn take_exit(pid: i32) -> Option<i32> {
+    use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+    match waitpid(nix::unistd::Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG)) {
+        Ok(WaitStatus::Exited(_, code)) => Some(code),
+        Ok(WaitStatus::Signaled(_, signal, _)) => Some(128 + signal as i32),
+        Err(Errno::ECHILD) => Some(255),
+        _ => None,
+    }
+}

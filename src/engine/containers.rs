@@ -1,0 +1,641 @@
+//! The verbs on containers. What a container is doing is asked of its locks and the kernel at every moment; its record
+//! says what it is and how it last ended.
+
+use super::locks::{self, Held, byte};
+use super::protocol::{self, Message, Op, STDIN};
+use super::record::{self, Live, Record};
+use super::shim::{self, Whose, cgroup_root};
+use super::store::{self, Store};
+use super::{events, signals, start, volumes};
+use crate::api::Refusal;
+use crate::api::time::Time;
+use crate::api::types::{State, Top};
+use crate::cgroup;
+use anyhow::{Context, Result, bail};
+use std::io::ErrorKind;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+/// What a container is doing.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Doing {
+    Created,
+    Running,
+    Paused,
+    Restarting,
+    Exited,
+}
+
+impl Doing {
+    pub fn word(self) -> &'static str {
+        match self {
+            Doing::Created => "created",
+            Doing::Running => "running",
+            Doing::Paused => "paused",
+            Doing::Restarting => "restarting",
+            Doing::Exited => "exited",
+        }
+    }
+
+    pub fn is_alive(self) -> bool {
+        matches!(self, Doing::Running | Doing::Paused)
+    }
+}
+
+/// A container as it is now.
+pub struct Now {
+    pub record: Record,
+    pub doing: Doing,
+    pub live: Live,
+}
+
+pub fn no_such(name: &str) -> anyhow::Error {
+    Refusal::NotFound(format!("No such container: {name}")).into()
+}
+
+/// Finds a container by its name, id, or an unambiguous beginning of its id.
+pub fn find(store: &Store, name: &str) -> Result<String> {
+    let name = name.trim_start_matches('/');
+    if name.is_empty() || name.contains('/') {
+        return Err(no_such(name));
+    }
+    if name.len() == 64 && Record::load(store, name)?.is_some() {
+        return Ok(name.to_owned());
+    }
+    if let Some(id) = named(store, name)? {
+        return Ok(id);
+    }
+    let hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if !hex(name) {
+        return Err(no_such(name));
+    }
+    let mut found = Vec::new();
+    for id in record::ids(store)? {
+        if id.starts_with(name) && Record::load(store, &id)?.is_some() {
+            found.push(id);
+        }
+    }
+    match found.as_slice() {
+        [id] => Ok(id.clone()),
+        [] => Err(no_such(name)),
+        _ => Err(Refusal::BadParameter(format!("multiple IDs found with provided prefix: {name}")).into()),
+    }
+}
+
+/// The id that a name stands for. A name whose record is missing or disagrees stands for nothing.
+pub fn named(store: &Store, name: &str) -> Result<Option<String>> {
+    let link = match std::fs::read_link(store.root.join("names").join(name)) {
+        Ok(link) => link,
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidInput) => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("look up the name {name}")),
+    };
+    let id = link.to_string_lossy().into_owned();
+    let agrees = Record::load(store, &id)?.is_some_and(|record| record.name == name);
+    Ok(agrees.then_some(id))
+}
+
+/// Takes a name for a container, exclusively.
+pub fn take_name(store: &Store, name: &str, id: &str, durable: bool) -> Result<()> {
+    let names = store.root.join("names");
+    let _lock = locks::exclusive(&store.run.join("names.lock"), 0)?;
+    if let Some(owner) = named(store, name)? {
+        if owner == id {
+            return Ok(());
+        }
+        return Err(name_in_use(name, &owner));
+    }
+    let link = names.join(name);
+    // Void: its owner was removed by half, or had another boot's run directory.
+    store::remove(&link)?;
+    std::os::unix::fs::symlink(id, &link).with_context(|| format!("take the name {name}"))?;
+    if durable {
+        sync_dir(&names)?;
+    }
+    Ok(())
+}
+
+pub fn name_in_use(name: &str, owner: &str) -> anyhow::Error {
+    Refusal::Conflict(format!(
+        "Conflict. The container name \"/{name}\" is already in use by container \"{owner}\". You have to remove \
+         (or rename) that container to be able to reuse that name."
+    ))
+    .into()
+}
+
+/// Gives a name back, if it is still this container's.
+fn release_name(store: &Store, name: &str, id: &str) -> Result<()> {
+    let _lock = locks::exclusive(&store.run.join("names.lock"), 0)?;
+    let link = store.root.join("names").join(name);
+    if std::fs::read_link(&link).is_ok_and(|owner| owner == Path::new(id)) {
+        store::remove(&link)?;
+    }
+    Ok(())
+}
+
+pub fn sync_dir(path: &Path) -> Result<()> {
+    let dir = std::fs::File::open(path).with_context(|| format!("open {}", path.display()))?;
+    dir.sync_all().with_context(|| format!("sync {}", path.display()))
+}
+
+/// A container as it is now. One whose shim was killed is mended first: its processes are killed, its end is recorded.
+pub fn now(store: &Store, id: &str) -> Result<Now> {
+    for _ in 0..100 {
+        let held = record::held(store, id)?;
+        let live = Live::load(store, id)?;
+        let Some(record) = Record::load(store, id)? else { return Err(no_such(id)) };
+        let doing = if held.init && record.ended.open() {
+            let paused = !live.cgroup.is_empty() && cgroup::is_frozen(Path::new(&live.cgroup));
+            if paused { Doing::Paused } else { Doing::Running }
+        } else if held.restarting {
+            Doing::Restarting
+        } else if held.shim {
+            // Waiting for its start, on its way there, or just ended.
+            if record.ended.open() && !held.init {
+                // Between two writes of its shim: look again.
+                std::thread::sleep(std::time::Duration::from_millis(1));
+                if record::held(store, id)? != held {
+                    continue;
+                }
+            }
+            settled(&record)
+        } else if record.ended.open() {
+            mend(store, id)?;
+            continue;
+        } else {
+            settled(&record)
+        };
+        return Ok(Now { record, doing, live });
+    }
+    bail!("the state of container {id} does not settle")
+}
+
+fn settled(record: &Record) -> Doing {
+    let never = record.ended.started_at == crate::api::types::NEVER;
+    // One that never ran but has an exit code was refused by its start: Docker calls that created.
+    if never { Doing::Created } else { Doing::Exited }
+}
+
+/// A free lock over a container that is recorded as started: its shim was killed, or the machine was.
+fn mend(store: &Store, id: &str) -> Result<()> {
+    store::make_dirs(&store.live(id), 0o711)?;
+    let Some(_lock) = locks::try_exclusive(&store.live(id).join("lock"), byte::SHIM)? else { return Ok(()) };
+    let Some(record) = Record::load(store, id)? else { return Ok(()) };
+    if !record.ended.open() {
+        return Ok(());
+    }
+    if let Some(cgroup) = cgroup_root(store).map(|root| root.join(id)) {
+        cgroup::kill(&cgroup)?;
+        cgroup::remove(&cgroup)?;
+    }
+    let boot = store::boot_id()?;
+    let record = Record::update(store, id, |record| {
+        // Killed with its shim in this boot; in another, nobody knows.
+        record.ended.exit_code = if record.ended.boot == boot { 137 } else { 255 };
+        record.ended.finished_at = Time::now().to_string();
+        record.ended.boot.clear();
+        Ok(())
+    })?;
+    store::remove(&store.live(id).join("live.json"))?;
+    store::remove(&store.live(id).join("sock"))?;
+    events::container(store, &record, "die", &[("exitCode", &record.ended.exit_code.to_string())]);
+    if record.host_config.auto_remove {
+        remove_stopped(store, &record, true)?;
+    }
+    Ok(())
+}
+
+/// Every container as it is now, newest first. Directories without a record are what killed commands left, and go.
+pub fn all(store: &Store) -> Result<Vec<Now>> {
+    let mut found = Vec::new();
+    for id in record::ids(store)? {
+        match now(store, &id) {
+            Ok(now) => found.push(now),
+            Err(error) if is_not_found(&error) => sweep(store, &id)?,
+            Err(error) => return Err(error),
+        }
+    }
+    found.sort_by(|a, b| b.record.created.cmp(&a.record.created));
+    Ok(found)
+}
+
+pub fn is_not_found(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref::<Refusal>(), Some(Refusal::NotFound(_)))
+}
+
+/// Removes what is left of a container that has no record.
+fn sweep(store: &Store, id: &str) -> Result<()> {
+    if Record::load(store, id)?.is_some() {
+        return Ok(());
+    }
+    bury(store, &store.container(id))?;
+    if !record::held(store, id)?.shim {
+        store::remove(&store.live(id))?;
+    }
+    Ok(())
+}
+
+/// Moves a tree out of the way at once, and deletes it then.
+fn bury(store: &Store, path: &Path) -> Result<()> {
+    let lease = store.lease()?;
+    let grave = lease.tmp()?.join("removed");
+    match std::fs::rename(path, &grave) {
+        Ok(()) => crate::fs::remove::tree(&grave),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("remove {}", path.display())),
+    }
+}
+
+/// The state as inspect tells it.
+pub fn state(now: &Now) -> State {
+    let ended = &now.record.ended;
+    let alive = now.doing.is_alive();
+    State {
+        status: now.doing.word().to_owned(),
+        running: alive || now.doing == Doing::Restarting,
+        paused: now.doing == Doing::Paused,
+        restarting: now.doing == Doing::Restarting,
+        oom_killed: ended.oom_killed,
+        dead: false,
+        pid: if alive { now.live.pid } else { 0 },
+        exit_code: if alive { 0 } else { ended.exit_code },
+        error: ended.error.clone(),
+        started_at: ended.started_at.clone(),
+        finished_at: ended.finished_at.clone(),
+        health: None,
+    }
+}
+
+/// Starts a container that does not run.
+pub fn start(store: &Store, id: &str) -> Result<()> {
+    for _ in 0..100 {
+        let now = now(store, id)?;
+        match now.doing {
+            Doing::Running | Doing::Restarting => bail!(Refusal::NotModified),
+            Doing::Paused => bail!(Refusal::Conflict("cannot start a paused container, try unpause instead".to_owned())),
+            Doing::Created | Doing::Exited => {}
+        }
+        let mut stream = shim::connect_or_start(store, &Whose::container(id))?;
+        match shim::ask(&mut stream, Message::new(Op::Start, 0, 0), &[]) {
+            Ok((Message { op: Op::Ok, .. }, _)) => return Ok(()),
+            Ok((Message { a: 304, .. }, _)) => bail!(Refusal::NotModified),
+            Ok((_, why)) => return Err(start_failed(&String::from_utf8_lossy(&why))),
+            // The shim of the last run was about to end when we connected, or this one was killed.
+            Err(error) => ended_early(store, id, &now, error)?,
+        }
+    }
+    bail!("container {id} does not come to start")
+}
+
+/// A connection to a shim ended without an answer. Once more is in order, unless it was the start that failed.
+fn ended_early(store: &Store, id: &str, before: &Now, error: anyhow::Error) -> Result<()> {
+    let after = now(store, id)?;
+    if after.record.ended.started_at != before.record.ended.started_at {
+        return Err(error.context(format!("the shim of {} was killed", after.record.name)));
+    }
+    // A shim that is killed while it starts the container has not marked it as started; do not try for ever.
+    std::thread::sleep(std::time::Duration::from_millis(1));
+    Ok(())
+}
+
+/// Docker's client takes the exit code from these words.
+fn start_failed(why: &str) -> anyhow::Error {
+    let text = format!("failed to create task for container: {why}");
+    if why.contains("not found in $PATH") || why.contains("no such file") || why.contains("permission denied") {
+        return Refusal::BadParameter(text).into();
+    }
+    anyhow::anyhow!(text)
+}
+
+/// What came of waiting: the exit code, or that the shim ended without telling.
+fn exited(stream: &mut UnixStream) -> Result<Option<i32>> {
+    match protocol::receive(stream) {
+        Ok((Message { op: Op::Exited, a, .. }, _)) => Ok(Some(a)),
+        Ok((_, why)) => bail!("{}", String::from_utf8_lossy(&why)),
+        Err(error) if matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset) => Ok(None),
+        Err(error) => Err(error).context("read from the shim"),
+    }
+}
+
+/// Stops a container; comes back when it has ended. `signal` and `seconds` are the container's own where not given.
+pub fn stop(store: &Store, id: &str, signal: Option<&str>, seconds: Option<i64>) -> Result<()> {
+    for _ in 0..100 {
+        let now = now(store, id)?;
+        if !now.doing.is_alive() && now.doing != Doing::Restarting {
+            bail!(Refusal::NotModified);
+        }
+        let config = &now.record.config;
+        let signal = signal.filter(|name| !name.is_empty()).unwrap_or(&config.stop_signal);
+        let signal = if signal.is_empty() { libc::SIGTERM } else { signals::parse(signal)? };
+        let seconds = seconds.or(config.stop_timeout).unwrap_or(10).clamp(-1, i32::MAX.into()) as i32;
+        let Some(mut stream) = shim::connect(store, &Whose::container(id))? else {
+            std::thread::sleep(std::time::Duration::from_millis(2));
+            continue;
+        };
+        if now.doing == Doing::Paused {
+            // A frozen process takes no signal but SIGKILL.
+            cgroup::freeze(Path::new(&now.live.cgroup), false)?;
+        }
+        if protocol::send(&mut stream, Message::new(Op::Stop, signal, seconds), &[]).is_err() {
+            continue;
+        }
+        if exited(&mut stream)?.is_some() {
+            events::container(store, &now.record, "stop", &[]);
+            return Ok(());
+        }
+    }
+    bail!("container {id} does not stop")
+}
+
+pub fn restart(store: &Store, id: &str, signal: Option<&str>, seconds: Option<i64>) -> Result<()> {
+    match stop(store, id, signal, seconds) {
+        Err(error) if !matches!(error.downcast_ref(), Some(Refusal::NotModified)) => return Err(error),
+        _ => {}
+    }
+    match start(store, id) {
+        // Somebody else started it in between.
+        Err(error) if matches!(error.downcast_ref(), Some(Refusal::NotModified)) => Ok(()),
+        other => other,
+    }?;
+    if let Some(record) = Record::load(store, id)? {
+        events::container(store, &record, "restart", &[]);
+    }
+    Ok(())
+}
+
+/// Sends a signal to init.
+pub fn kill(store: &Store, id: &str, signal: Option<&str>) -> Result<()> {
+    let number = match signal.filter(|name| !name.is_empty()) {
+        Some(name) => signals::parse(name)?,
+        None => libc::SIGKILL,
+    };
+    let now = now(store, id)?;
+    let not_running = || {
+        Refusal::Conflict(format!("cannot kill container: {}: container {} is not running", now.record.name, now.record.id))
+    };
+    if !now.doing.is_alive() {
+        bail!(not_running());
+    }
+    if let Some(mut stream) = shim::connect(store, &Whose::container(id))? {
+        match shim::ask(&mut stream, Message::new(Op::Signal, number, 0), &[]) {
+            Ok((Message { op: Op::Ok, .. }, _)) => {
+                events::container(store, &now.record, "kill", &[("signal", &number.to_string())]);
+                return Ok(());
+            }
+            _ => bail!(not_running()),
+        }
+    }
+    // Its shim does not answer: what is meant to end it does so without.
+    if number == libc::SIGKILL && !now.live.cgroup.is_empty() {
+        return cgroup::kill(Path::new(&now.live.cgroup));
+    }
+    bail!(not_running())
+}
+
+pub fn pause(store: &Store, id: &str, paused: bool) -> Result<()> {
+    let now = now(store, id)?;
+    match (now.doing, paused) {
+        (Doing::Running, true) | (Doing::Paused, false) => {}
+        (Doing::Paused, true) => bail!(Refusal::Conflict(format!("Container {id} is already paused"))),
+        (Doing::Running, false) => bail!(Refusal::Conflict(format!("Container {id} is not paused"))),
+        _ => bail!(Refusal::Conflict(format!("Container {id} is not running"))),
+    }
+    if now.live.cgroup.is_empty() {
+        bail!("cannot pause {}: there is no cgroup v2 on this host to freeze it with", now.record.name);
+    }
+    cgroup::freeze(Path::new(&now.live.cgroup), paused)?;
+    events::container(store, &now.record, if paused { "pause" } else { "unpause" }, &[]);
+    Ok(())
+}
+
+/// Until when wait waits.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Until {
+    NotRunning,
+    NextExit,
+    Removed,
+}
+
+/// A wait that has been registered.
+pub struct Wait {
+    id: String,
+    stream: Option<UnixStream>,
+    until: Until,
+    /// Of a container that has ended before.
+    code: i32,
+}
+
+/// Registers a wait: what ends after this has returned is not missed.
+pub fn wait(store: &Store, id: &str, until: Until) -> Result<Wait> {
+    let now = now(store, id)?;
+    let mut wait = Wait { id: id.to_owned(), stream: None, until, code: now.record.ended.exit_code };
+    if until == Until::NotRunning && !now.doing.is_alive() && now.doing != Doing::Restarting {
+        return Ok(wait);
+    }
+    wait.register(store)?;
+    Ok(wait)
+}
+
+impl Wait {
+    fn register(&mut self, store: &Store) -> Result<()> {
+        let mut stream = shim::connect_or_start(store, &Whose::container(&self.id))?;
+        let message = Message::new(Op::Wait, (self.until == Until::Removed) as i32, 0);
+        if shim::tell(&mut stream, message, &[]).is_ok() {
+            self.stream = Some(stream);
+        }
+        Ok(())
+    }
+
+    /// Waits; the exit code.
+    pub fn finish(mut self, store: &Store) -> Result<i32> {
+        loop {
+            if let Some(stream) = &mut self.stream
+                && let Some(code) = exited(stream)?
+            {
+                return Ok(code);
+            }
+            if self.stream.is_none() && self.until == Until::NotRunning {
+                return Ok(self.code);
+            }
+            // The shim ended without telling: it was killed, or it had nothing to wait for any more.
+            match now(store, &self.id) {
+                Err(error) if is_not_found(&error) => return Ok(if self.stream.is_some() { 137 } else { self.code }),
+                Err(error) => return Err(error),
+                Ok(now) if self.stream.is_some() && !now.doing.is_alive() && self.until != Until::Removed => {
+                    return Ok(now.record.ended.exit_code);
+                }
+                Ok(_) => self.stream = None,
+            }
+            self.register(store)?;
+        }
+    }
+}
+
+/// Attaches: a connection that carries the container's streams.
+pub fn attach(store: &Store, id: &str, streams: i32, keys: &[u8]) -> Result<OwnedFd> {
+    let whose = Whose::container(id);
+    let mut stream = shim::connect_or_start(store, &whose)?;
+    shim::tell(&mut stream, Message::new(Op::Attach, streams, 0), keys)?;
+    if streams & STDIN == 0 {
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+    }
+    Ok(stream.into())
+}
+
+/// Sets the size of the container's terminal, also before there is one.
+pub fn resize(store: &Store, whose: &Whose, rows: u16, columns: u16) -> Result<()> {
+    let mut stream = match &whose.exec {
+        None => shim::connect_or_start(store, whose)?,
+        Some(exec) => shim::connect(store, whose)?
+            .ok_or_else(|| Refusal::NotFound(format!("No such exec instance: {exec}")))?,
+    };
+    shim::tell(&mut stream, Message::new(Op::Resize, rows.into(), columns.into()), &[])
+}
+
+pub fn rename(store: &Store, id: &str, new: &str) -> Result<()> {
+    let new = new.trim_start_matches('/');
+    if new.is_empty() {
+        bail!(Refusal::BadParameter("Neither old nor new names may be empty".to_owned()));
+    }
+    super::names::check(new)?;
+    let now = now(store, id)?;
+    let old = now.record.name.clone();
+    if old == new {
+        bail!(Refusal::BadParameter(format!("Renaming a container with the same name as its current name")));
+    }
+    // The record decides: a name without its agreement is void, so the new one is taken only for it.
+    let _lock = locks::exclusive(&store.run.join("rename.lock"), 0)?;
+    if let Some(owner) = named(store, new)? {
+        return Err(name_in_use(new, &owner));
+    }
+    let record = Record::update(store, id, |record| {
+        record.name = new.to_owned();
+        Ok(())
+    })?;
+    if let Err(error) = take_name(store, new, id, !record.host_config.auto_remove) {
+        Record::update(store, id, |record| {
+            record.name = old.clone();
+            Ok(())
+        })?;
+        return Err(error);
+    }
+    release_name(store, &old, id)?;
+    events::container(store, &record, "rename", &[("oldName", &format!("/{old}"))]);
+    Ok(())
+}
+
+/// Removes a container; a running one only with `force`.
+pub fn remove(store: &Store, id: &str, force: bool, volumes: bool) -> Result<()> {
+    for _ in 0..100 {
+        let now = now(store, id)?;
+        if now.doing.is_alive() || now.doing == Doing::Restarting {
+            if !force {
+                let (word, hint) = match now.doing {
+                    Doing::Paused => ("paused", "unpause and then stop the container before removal or force remove"),
+                    _ => ("running", "stop the container before removing or force remove"),
+                };
+                bail!(Refusal::Conflict(format!(
+                    "cannot remove container \"{}\": container is {word}: {hint}",
+                    now.record.name
+                )));
+            }
+            match kill_and_wait(store, id) {
+                // With --rm its own shim has removed it.
+                Err(error) if is_not_found(&error) => return Ok(()),
+                other => other?,
+            }
+            continue;
+        }
+        // With its shim's lock in hand nobody can start it.
+        store::make_dirs(&store.live(id), 0o711)?;
+        let Some(_lock) = locks::try_exclusive(&store.live(id).join("lock"), byte::SHIM)? else {
+            dismiss(store, id)?;
+            continue;
+        };
+        // Whoever held the lock before may have removed it.
+        let Some(record) = Record::load(store, id)? else {
+            store::remove(&store.live(id))?;
+            return Err(no_such(id));
+        };
+        return remove_stopped(store, &record, volumes);
+    }
+    bail!("container {id} does not come to rest")
+}
+
+/// A shim that only waits for a start is no reason to keep a container; one that reaps is waited for.
+fn dismiss(store: &Store, id: &str) -> Result<()> {
+    if let Some(mut stream) = shim::connect(store, &Whose::container(id))? {
+        let _ = protocol::send(&mut stream, Message::new(Op::Stop, libc::SIGKILL, 0), &[]);
+        let _ = exited(&mut stream);
+    }
+    std::thread::sleep(std::time::Duration::from_millis(2));
+    Ok(())
+}
+
+fn kill_and_wait(store: &Store, id: &str) -> Result<()> {
+    let wait = wait(store, id, Until::NotRunning)?;
+    match kill(store, id, None) {
+        Err(error) if !matches!(error.downcast_ref(), Some(Refusal::Conflict(_))) => return Err(error),
+        _ => {}
+    }
+    wait.finish(store).map(drop)
+}
+
+/// Removes a container that does not run, whose shim's lock the caller holds.
+pub fn remove_stopped(store: &Store, record: &Record, volumes: bool) -> Result<()> {
+    let id = &record.id;
+    crate::failpoint::reach("rm.start");
+    // The record goes with the directory, in one rename: before it, the container is there; after it, it is not.
+    let lease = store.lease()?;
+    let grave = lease.tmp()?.join("removed");
+    if record.host_config.auto_remove {
+        store::remove(&record.path(store))?;
+    }
+    crate::failpoint::reach("rm.unrecorded");
+    match std::fs::rename(store.container(id), &grave) {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(error).with_context(|| format!("remove container {}", record.name)),
+    }
+    crate::failpoint::reach("rm.renamed");
+    if !record.host_config.auto_remove {
+        sync_dir(&store.containers())?;
+    }
+    release_name(store, &record.name, id)?;
+    if volumes {
+        for mounted in record.mounts.iter().filter(|mounted| mounted.anonymous) {
+            // One that another container uses by now stays.
+            let _ = volumes::remove(store, &mounted.point.name, false);
+        }
+    }
+    if let Some(cgroup) = cgroup_root(store).map(|root| root.join(id)) {
+        cgroup::remove(&cgroup)?;
+    }
+    store::remove(&store.live(id))?;
+    events::container(store, record, "destroy", &[]);
+    crate::fs::remove::tree(&grave)
+}
+
+/// The processes of a container, as `ps` shows them on the host: the columns of `ps -ef`.
+pub fn top(store: &Store, id: &str, args: &[String]) -> Result<Top> {
+    let now = now(store, id)?;
+    if !now.doing.is_alive() {
+        bail!(Refusal::Conflict(format!("container {} is not running", now.record.id)));
+    }
+    let mut pids = match now.live.cgroup.is_empty() {
+        true => vec![now.live.pid],
+        false => cgroup::processes(Path::new(&now.live.cgroup))?,
+    };
+    pids.sort_unstable();
+    super::top::list(&pids, args)
+}
+
+/// The namespaces of a running container, for `container:X` modes: `/proc/<pid>/ns/<kind>`.
+pub fn namespace(store: &Store, name: &str, kind: &str) -> Result<PathBuf> {
+    let id = find(store, name)?;
+    let now = now(store, &id)?;
+    if !now.doing.is_alive() {
+        bail!(Refusal::Conflict(format!("cannot join {kind} namespace of a non running container: container {name} is not running")));
+    }
+    Ok(PathBuf::from(format!("/proc/{}/ns/{kind}", now.live.pid)))
+}

@@ -1,0 +1,246 @@
+//! Further processes in a running container. Each has a shim and a directory of its own; its exit record stays until
+//! the container goes.
+
+use super::containers::{self, Doing};
+use super::locks::Held;
+use super::names;
+use super::protocol::{Message, Op};
+use super::shim::{self, Whose};
+use super::store::{self, Store};
+use super::{events, spec, start, users};
+use crate::api::Refusal;
+use crate::api::types::{ExecCreate, ExecInspect, ExecProcess};
+use crate::cgroup;
+use crate::ns::{self, Child, Plan, Prepared};
+use crate::oci::runtime::{Process, Spec};
+use crate::sys::process;
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::ErrorKind;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// An exec as it is kept: what was asked, and how it ended.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Exec {
+    pub id: String,
+    pub container: String,
+    pub asked: ExecCreate,
+    pub pid: i32,
+    /// It was started; a second start is refused.
+    pub started: bool,
+    pub exit_code: Option<i32>,
+}
+
+fn dir(store: &Store, container: &str, id: &str) -> PathBuf {
+    store.live(container).join("execs").join(id)
+}
+
+fn no_such(id: &str) -> anyhow::Error {
+    Refusal::NotFound(format!("No such exec instance: {id}")).into()
+}
+
+impl Exec {
+    fn load(store: &Store, container: &str, id: &str) -> Result<Exec> {
+        let path = dir(store, container, id).join("exec.json");
+        match std::fs::read(&path) {
+            Ok(text) => serde_json::from_slice(&text).with_context(|| format!("read {}", path.display())),
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(no_such(id)),
+            Err(error) => Err(error).with_context(|| format!("read {}", path.display())),
+        }
+    }
+
+    fn save(&self, store: &Store) -> Result<()> {
+        let bytes = serde_json::to_vec(self).context("encode an exec")?;
+        store::write_file(&dir(store, &self.container, &self.id).join("exec.json"), &bytes, false)
+    }
+}
+
+/// Keeps what shall be executed; the new exec's id.
+pub fn create(store: &Store, container: &str, asked: ExecCreate) -> Result<String> {
+    let id = containers::find(store, container)?;
+    let now = containers::now(store, &id)?;
+    must_run(&now)?;
+    if asked.cmd.is_empty() {
+        bail!(Refusal::BadParameter("No exec command specified".to_owned()));
+    }
+    let exec = Exec { id: names::id()?, container: id.clone(), asked, ..Exec::default() };
+    // Made aside and renamed, so that an exec is there whole or not at all.
+    let place = dir(store, &id, &exec.id);
+    store::make_dirs(&place, 0o700)?;
+    exec.save(store)?;
+    let command = exec.asked.cmd.join(" ");
+    events::container(store, &now.record, &format!("exec_create: {command}"), &[("execID", &exec.id)]);
+    Ok(exec.id)
+}
+
+fn must_run(now: &containers::Now) -> Result<()> {
+    let id = &now.record.id;
+    match now.doing {
+        Doing::Running => Ok(()),
+        Doing::Paused => bail!(Refusal::Conflict(format!("Container {id} is paused, unpause the container before exec"))),
+        _ => bail!(Refusal::Conflict(format!("container {id} is not running"))),
+    }
+}
+
+/// The container that an exec belongs to.
+pub fn container_of(store: &Store, id: &str) -> Result<String> {
+    for container in store::read_dir(&store.run.join("containers"))? {
+        if dir(store, &container, id).exists() {
+            return Ok(container);
+        }
+    }
+    Err(no_such(id))
+}
+
+/// Starts an exec; attached to `streams` unless detached.
+pub fn start(store: &Store, id: &str, streams: Option<(i32, Vec<u8>)>) -> Result<Option<OwnedFd>> {
+    let container = container_of(store, id)?;
+    let exec = Exec::load(store, &container, id)?;
+    let now = containers::now(store, &container)?;
+    must_run(&now)?;
+    if exec.started {
+        bail!(Refusal::Conflict(format!("Error: Exec command {id} has already run")));
+    }
+    let whose = Whose::exec(&container, id);
+    let mut control = shim::connect_or_start(store, &whose)?;
+    let attached = match streams {
+        None => None,
+        Some((streams, keys)) => {
+            let mut stream = shim::connect(store, &whose)?.context("the exec's shim has ended")?;
+            shim::tell(&mut stream, Message::new(Op::Attach, streams, 0), &keys)?;
+            if streams & super::protocol::STDIN == 0 {
+                let _ = stream.shutdown(std::net::Shutdown::Write);
+            }
+            Some(OwnedFd::from(stream))
+        }
+    };
+    match shim::ask(&mut control, Message::new(Op::Start, 0, 0), &[])? {
+        (Message { op: Op::Ok, .. }, _) => {}
+        (Message { a: 304, .. }, _) => bail!(Refusal::Conflict(format!("Error: Exec command {id} has already run"))),
+        (_, why) => {
+            let text = format!("OCI runtime exec failed: {}", String::from_utf8_lossy(&why));
+            bail!(Refusal::BadParameter(text));
+        }
+    }
+    let command = exec.asked.cmd.join(" ");
+    events::container(store, &now.record, &format!("exec_start: {command}"), &[("execID", id)]);
+    Ok(attached)
+}
+
+pub fn inspect(store: &Store, id: &str) -> Result<ExecInspect> {
+    let container = container_of(store, id)?;
+    let whose = Whose::exec(&container, id);
+    let held = Held::of(&whose.dir(store).join("lock"))?;
+    let exec = Exec::load(store, &container, id)?;
+    // Its shim was killed before it could write the end.
+    let lost = exec.started && exec.exit_code.is_none() && !held.shim;
+    let asked = exec.asked;
+    let (entrypoint, arguments) = asked.cmd.split_first().map_or_else(Default::default, |(first, rest)| (first.clone(), rest.to_vec()));
+    Ok(ExecInspect {
+        id: exec.id,
+        running: held.init && exec.exit_code.is_none(),
+        exit_code: if lost { Some(137) } else { exec.exit_code },
+        process_config: ExecProcess { tty: asked.tty, entrypoint, arguments, privileged: asked.privileged, user: asked.user },
+        open_stdin: asked.attach_stdin,
+        open_stderr: asked.attach_stderr,
+        open_stdout: asked.attach_stdout,
+        can_remove: false,
+        container_id: exec.container,
+        detach_keys: asked.detach_keys,
+        pid: exec.pid,
+    })
+}
+
+/// The execs of a container that run now, for inspect.
+pub fn running(store: &Store, container: &str) -> Result<Vec<String>> {
+    let mut ids = Vec::new();
+    for id in store::read_dir(&store.live(container).join("execs"))? {
+        if Held::of(&dir(store, container, &id).join("lock"))?.init {
+            ids.push(id);
+        }
+    }
+    Ok(ids)
+}
+
+pub fn resize(store: &Store, id: &str, rows: u16, columns: u16) -> Result<()> {
+    let container = container_of(store, id)?;
+    containers::resize(store, &Whose::exec(&container, id), rows, columns)
+}
+
+/// What the exec's shim needs to launch it.
+pub struct Ready {
+    pub plan: Plan,
+    pub prepared: Prepared,
+    pub process: Process,
+    pub open_stdin: bool,
+    pub size: Option<(u16, u16)>,
+    pub cgroup: Option<PathBuf>,
+}
+
+pub fn ready(store: &Store, container: &str, id: &str) -> Result<Ready> {
+    let exec = Exec::load(store, container, id)?;
+    let now = containers::now(store, container)?;
+    must_run(&now)?;
+    let path = store.live(container).join("config.json");
+    let text = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+    let spec: Spec = serde_json::from_slice(&text).with_context(|| format!("read {}", path.display()))?;
+    let pidfd = process::pidfd_open(now.live.pid).context("open the container's init")?;
+    // Asked after the pidfd was opened: held, so that the pid was still init's.
+    if !super::record::held(store, container)?.init {
+        bail!(Refusal::Conflict(format!("container {container} is not running")));
+    }
+    let root = File::open(format!("/proc/{}/root", now.live.pid)).context("open the container's root")?;
+    let user = users::resolve(root.as_fd(), exec_user(&exec.asked, &now.record.config.user), &now.record.host_config.group_add)?;
+    let process = spec::exec_process(&spec, &exec.asked, &user)?;
+    let filter = spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref()).filter(|_| !exec.asked.privileged);
+    // Its children are born in the container's pid namespace.
+    nix::sched::setns(&pidfd, nix::sched::CloneFlags::CLONE_NEWPID).context("join the container's pid namespace")?;
+    let plan = ns::plan_exec(&process, filter, pidfd)?;
+    let prepared = ns::prepare(&plan, None, None)?;
+    let size = exec.asked.console_size.map(|[rows, columns]| (rows as u16, columns as u16));
+    let cgroup = (!now.live.cgroup.is_empty()).then(|| PathBuf::from(&now.live.cgroup));
+    Ok(Ready { plan, prepared, process, open_stdin: exec.asked.attach_stdin, size, cgroup })
+}
+
+fn exec_user<'a>(asked: &'a ExecCreate, container: &'a str) -> &'a str {
+    if asked.user.is_empty() { container } else { &asked.user }
+}
+
+/// Clones the exec's process into the container's cgroup. A container that runs a cgroup tree of its own has no room
+/// for processes in its root: then it joins init where that is now.
+pub fn launch(plan: &Plan, prepared: Prepared, container: &str, cgroup: Option<PathBuf>) -> Result<Child> {
+    let fd = match &cgroup {
+        Some(path) => Some(cgroup::open(path)?),
+        None => None,
+    };
+    start::launch(plan, prepared, fd, || {
+        let mount = cgroup::mount()?;
+        let pid = cgroup.as_deref().and_then(|path| cgroup::processes(path).ok()?.first().copied())?;
+        let place = cgroup::of_process(mount, pid)?;
+        cgroup::open(Path::new(&place)).ok()
+    })
+    .with_context(|| format!("enter container {container}"))
+}
+
+pub fn started(store: &Store, container: &str, id: &str, pid: i32) -> Result<()> {
+    let mut exec = Exec::load(store, container, id)?;
+    (exec.started, exec.pid) = (true, pid);
+    exec.save(store)
+}
+
+/// Writes the end of an exec. The container may have gone before it, and its record with it.
+pub fn ended(store: &Store, container: &str, id: &str, code: i32) -> Result<()> {
+    let mut exec = match Exec::load(store, container, id) {
+        Err(error) if containers::is_not_found(&error) => return Ok(()),
+        other => other?,
+    };
+    (exec.started, exec.exit_code) = (true, Some(code));
+    exec.save(store)?;
+    if let Some(record) = super::Record::load(store, container)? {
+        events::container(store, &record, "exec_die", &[("execID", id), ("exitCode", &code.to_string())]);
+    }
+    Ok(())
+}

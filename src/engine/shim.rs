@@ -1,0 +1,202 @@
+//! The shims of containers and execs, from outside: starting one, and talking to it.
+
+use super::locks::{self, byte};
+use super::protocol::{self, Message, Op};
+use super::store::{self, Store};
+use crate::cgroup;
+use crate::sys::mount::{self, MountAttr};
+use crate::sys::process::{self, Clone, Strings};
+use anyhow::{Context, Result, bail};
+use std::ffi::CString;
+use std::fs::File;
+use std::io::ErrorKind;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+/// Descriptors that every face of a shim finds open.
+pub const LOCK_FD: RawFd = 3;
+pub const LISTEN_FD: RawFd = 4;
+/// The executable, on a mount that nobody can write to.
+pub const EXE_FD: RawFd = 5;
+
+/// Whose shim: a container's, or that of one exec in it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Whose {
+    pub container: String,
+    pub exec: Option<String>,
+}
+
+impl Whose {
+    pub fn container(id: &str) -> Whose {
+        Whose { container: id.to_owned(), exec: None }
+    }
+
+    pub fn exec(container: &str, exec: &str) -> Whose {
+        Whose { container: container.to_owned(), exec: Some(exec.to_owned()) }
+    }
+
+    /// Where its lock, socket and state are.
+    pub fn dir(&self, store: &Store) -> PathBuf {
+        let live = store.live(&self.container);
+        match &self.exec {
+            None => live,
+            Some(exec) => live.join("execs").join(exec),
+        }
+    }
+}
+
+/// The cgroup of all containers and shims of this store; `None` where there is no version 2 that we may write.
+pub fn cgroup_root(store: &Store) -> Option<PathBuf> {
+    let mount = cgroup::mount()?;
+    let name = match store.root == Path::new(super::DEFAULT_ROOT) {
+        true => "dhow".to_owned(),
+        false => format!("dhow-{}", super::tag(store)),
+    };
+    Some(mount.join(name))
+}
+
+/// A connection to the shim; starts one where none lives. The one that a container had may be ending: then this
+/// waits for it, and the new one waits for a start.
+pub fn connect_or_start(store: &Store, whose: &Whose) -> Result<UnixStream> {
+    let dir = whose.dir(store);
+    let path = dir.join("lock");
+    loop {
+        if let Some(stream) = connect(store, whose)? {
+            return Ok(stream);
+        }
+        store::make_dirs(&dir, 0o711)?;
+        let lock = locks::open(&path)?;
+        match crate::sys::lock::try_lock(&lock, byte::SHIM) {
+            Ok(()) => {
+                // Removed between the making of the directory and the locking: there is no such container any more.
+                if !path.exists() {
+                    return Err(super::containers::no_such(&whose.container));
+                }
+                return start(store, whose, lock);
+            }
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => {
+                // One lives. Its socket was made before it was; if it takes no connection it is about to end.
+                if let Some(stream) = connect(store, whose)? {
+                    return Ok(stream);
+                }
+                crate::sys::lock::lock(&lock, byte::SHIM).with_context(|| format!("lock {}", path.display()))?;
+            }
+            Err(error) => return Err(error).with_context(|| format!("lock {}", path.display())),
+        }
+    }
+}
+
+/// A connection to a living shim; `None` where none takes it.
+pub fn connect(store: &Store, whose: &Whose) -> Result<Option<UnixStream>> {
+    let dir = match File::open(whose.dir(store)) {
+        Ok(dir) => dir,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("open {}", whose.dir(store).display())),
+    };
+    // By descriptor, because a socket's address holds 107 bytes and a run directory may be deep.
+    match UnixStream::connect(format!("/proc/self/fd/{}/sock", dir.as_raw_fd())) {
+        Ok(stream) => Ok(Some(stream)),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("connect to the shim of {}", whose.container)),
+    }
+}
+
+/// Starts a shim under the lock that the caller holds, and connects to it.
+fn start(store: &Store, whose: &Whose, lock: File) -> Result<UnixStream> {
+    let dir = File::open(whose.dir(store)).with_context(|| format!("open {}", whose.dir(store).display()))?;
+    let address = format!("/proc/self/fd/{}/sock", dir.as_raw_fd());
+    store::remove(&whose.dir(store).join("sock"))?;
+    let listener = UnixListener::bind(&address).with_context(|| format!("listen for {}", whose.container))?;
+    // Connected before it lives: the kernel keeps the connection until it accepts.
+    let stream = UnixStream::connect(&address).with_context(|| format!("connect to the shim of {}", whose.container))?;
+    let exe = executable()?;
+    let mut words = vec!["dhow", "shim", "launch", "--root", path(&store.root)?, "--run", path(&store.run)?];
+    words.push(&whose.container);
+    words.extend(whose.exec.as_deref());
+    let args = strings(words.into_iter().map(str::to_owned))?;
+    // Of the caller's environment only what steers us.
+    let keep = |(key, _): &(String, String)| key.starts_with("DHOW_") || key == "RUST_BACKTRACE";
+    let variables = std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
+    let env = strings(variables.filter(keep).map(|(key, value)| format!("{key}={value}")))?;
+    let null = File::options().read(true).write(true).open("/dev/null").context("open /dev/null")?;
+    let cgroup = match cgroup_root(store) {
+        Some(root) => cgroup::create(&root.join("shims")).ok(),
+        None => None,
+    };
+    let wanted = [lock.as_fd(), listener.as_fd(), exe.as_fd()];
+    // High enough not to be overwritten while they are put into place.
+    let high = wanted.map(|fd| nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(64)));
+    let mut numbers = [0; 3];
+    for (number, fd) in numbers.iter_mut().zip(high) {
+        *number = fd.context("copy a descriptor")?;
+    }
+    let owned = numbers.map(process::adopt);
+    let [lock_fd, listen_fd, exe_fd] = owned;
+    let (lock_fd, listen_fd, exe_fd) = (lock_fd?, listen_fd?, exe_fd?);
+    let child = match process::clone3(0, cgroup.as_ref().map(|fd| fd.as_fd())) {
+        // The cgroup may be one that the kernel lets nobody enter (a container's own view of its cgroups).
+        Err(_) if cgroup.is_some() => process::clone3(0, None),
+        other => other,
+    };
+    match child.context("clone the shim")? {
+        Clone::Child => {
+            // Only system calls from here: the caller may have threads.
+            let placed = || -> std::io::Result<()> {
+                nix::unistd::setsid()?;
+                for number in 0..3 {
+                    process::dup_to(null.as_fd(), number)?;
+                }
+                process::dup_to(lock_fd.as_fd(), LOCK_FD)?;
+                process::dup_to(listen_fd.as_fd(), LISTEN_FD)?;
+                process::dup_to(exe_fd.as_fd(), EXE_FD)?;
+                process::close_range(EXE_FD + 1, i32::MAX).or_else(|_| process::cloexec_from(EXE_FD + 1))
+            };
+            // exe_fd's number is closed now; the executable is EXE_FD.
+            if placed().is_ok() {
+                process::fexecve_number(EXE_FD, &args, &env);
+            }
+            process::exit_now(125)
+        }
+        Clone::Parent { .. } => Ok(stream),
+    }
+}
+
+/// This executable on a detached read-only mount: what runs in a container and reaches it through /proc/<pid>/exe
+/// cannot write it. The page cache is that of the file, so all shims share it.
+fn executable() -> Result<OwnedFd> {
+    // A shim that starts another has it already.
+    let tree = mount::open_tree(nix::fcntl::AT_FDCWD, c"/proc/self/exe", mount::OPEN_TREE_CLONE)
+        .context("copy the mount of this executable")?;
+    let attr = MountAttr {
+        attr_set: mount::MOUNT_ATTR_RDONLY | mount::MOUNT_ATTR_NOSUID | mount::MOUNT_ATTR_NODEV,
+        propagation: libc::MS_PRIVATE,
+        ..MountAttr::default()
+    };
+    mount::mount_setattr(tree.as_fd(), false, &attr).context("make this executable read-only")?;
+    Ok(tree)
+}
+
+fn path(path: &Path) -> Result<&str> {
+    path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))
+}
+
+fn strings(words: impl Iterator<Item = String>) -> Result<Strings> {
+    let words: Result<Vec<_>, _> = words.map(CString::new).collect();
+    Ok(Strings::new(words.context("a NUL in an argument")?))
+}
+
+/// Sends a message and reads the answer.
+pub fn ask(stream: &mut UnixStream, message: Message, payload: &[u8]) -> Result<(Message, Vec<u8>)> {
+    protocol::send(stream, message, payload).context("write to the shim")?;
+    protocol::receive(stream).context("read from the shim")
+}
+
+/// The same, where anything but ok is an error.
+pub fn tell(stream: &mut UnixStream, message: Message, payload: &[u8]) -> Result<()> {
+    match ask(stream, message, payload)? {
+        (Message { op: Op::Ok, .. }, _) => Ok(()),
+        (_, why) => bail!("{}", String::from_utf8_lossy(&why)),
+    }
+}

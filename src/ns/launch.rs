@@ -1,0 +1,220 @@
+//! From a plan to a process: what the parent opens, the clone, and the two pipes.
+
+use super::step::Step;
+use super::walk;
+use crate::oci::runtime::Rlimit;
+use crate::sys::mount::{self, MountAttr};
+use crate::sys::process::{self, Clone};
+use anyhow::{Context, Result};
+use nix::errno::Errno;
+use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+/// What shall happen between clone and exec, decided before the clone.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// `CLONE_NEW*`: namespaces to be made.
+    pub namespaces: u64,
+    /// A pid namespace to be joined: it holds for children only, so the parent enters it before the clone.
+    pub pid_namespace: Option<PathBuf>,
+    /// What [`prepare`] opens, in the order of the slots that steps name.
+    pub sources: Vec<Source>,
+    pub steps: Vec<Step>,
+    /// The slot of the container's devpts, in which its terminal is made.
+    pub devpts: Option<usize>,
+    /// Set by the parent, before the child goes on: the raising of some needs what the child has given up.
+    pub limits: Vec<Rlimit>,
+    pub oom_score_adj: Option<i32>,
+}
+
+/// Something that the parent opens for a step, with the host's eyes.
+#[derive(Debug)]
+pub enum Source {
+    /// A namespace file.
+    Namespace(PathBuf),
+    /// A detached copy of what is mounted at `path`.
+    Bind { path: PathBuf, recursive: bool, attr: MountAttr, attr_recursive: bool },
+    /// The same, of something that is open already: a volume's subpath, resolved inside the volume.
+    BindOpen { file: OwnedFd, attr: MountAttr },
+    /// A new file system that belongs to no namespace of the child: tmpfs, devpts.
+    Mount { kind: CString, config: Vec<(CString, Option<CString>)>, attributes: u64 },
+    /// The init of the container that is entered.
+    Process(OwnedFd),
+}
+
+/// The descriptors that the steps work with.
+pub struct Prepared {
+    /// The root file system, mounted and detached.
+    pub root: Option<OwnedFd>,
+    pub slots: Vec<OwnedFd>,
+    /// Covers of masked paths: the host's /dev/null, and an empty read-only tmpfs.
+    pub null: Option<OwnedFd>,
+    pub empty: Option<OwnedFd>,
+    /// Become 0, 1 and 2. A terminal is here three times.
+    pub stdio: Vec<OwnedFd>,
+    /// The shim's lock, to be closed first of all.
+    pub lock: Option<RawFd>,
+    pub(super) go: OwnedFd,
+    pub(super) report: OwnedFd,
+    go_from: File,
+    report_to: File,
+}
+
+/// A process that has been cloned and waits for [`Child::go`].
+pub struct Child {
+    pub pid: i32,
+    pub pidfd: OwnedFd,
+    go: File,
+    report: File,
+}
+
+/// Which step failed, and how.
+#[derive(Debug)]
+pub struct Failed {
+    pub step: usize,
+    pub errno: Errno,
+}
+
+/// Opens what the plan names. `root` is the caller's; so is `stdio`, which is set before [`launch`].
+pub fn prepare(plan: &Plan, root: Option<OwnedFd>, lock: Option<RawFd>) -> Result<Prepared> {
+    let mut slots = Vec::with_capacity(plan.sources.len());
+    for source in &plan.sources {
+        slots.push(open(source)?);
+    }
+    let masks = plan.steps.iter().any(|step| matches!(step, Step::Mask { .. }));
+    let (null, empty) = if masks { (Some(null()?), Some(empty()?)) } else { (None, None) };
+    let (go, go_from) = pipe()?;
+    let (report_to, report) = pipe()?;
+    Ok(Prepared {
+        root,
+        slots,
+        null,
+        empty,
+        stdio: Vec::new(),
+        lock,
+        go,
+        report,
+        go_from: File::from(go_from),
+        report_to: File::from(report_to),
+    })
+}
+
+fn pipe() -> Result<(OwnedFd, OwnedFd)> {
+    nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).context("make a pipe")
+}
+
+fn open(source: &Source) -> Result<OwnedFd> {
+    match source {
+        Source::Namespace(path) => {
+            Ok(File::open(path).with_context(|| format!("open namespace {}", path.display()))?.into())
+        }
+        Source::Bind { path, recursive, attr, attr_recursive } => {
+            let at = CString::new(path.as_os_str().as_bytes()).context("a path with a NUL in it")?;
+            let flags = mount::OPEN_TREE_CLONE | if *recursive { mount::AT_RECURSIVE } else { 0 };
+            let tree = mount::open_tree(nix::fcntl::AT_FDCWD, &at, flags)
+                .with_context(|| format!("bind {}", path.display()))?;
+            set(&tree, *attr_recursive, attr).with_context(|| format!("bind {}", path.display()))?;
+            Ok(tree)
+        }
+        Source::BindOpen { file, attr } => {
+            let flags = mount::OPEN_TREE_CLONE | mount::AT_RECURSIVE | libc::AT_EMPTY_PATH as u32;
+            let tree = mount::open_tree(file.as_fd(), c"", flags).context("bind a volume's subpath")?;
+            set(&tree, true, attr).context("bind a volume's subpath")?;
+            Ok(tree)
+        }
+        Source::Mount { kind, config, attributes } => {
+            new_mount(kind, config, *attributes).with_context(|| format!("mount {}", kind.to_string_lossy()))
+        }
+        Source::Process(pidfd) => pidfd.try_clone().context("copy a pidfd"),
+    }
+}
+
+fn set(tree: &OwnedFd, recursive: bool, attr: &MountAttr) -> std::io::Result<()> {
+    // Propagation reaches all mounts of the copy; attributes those that are asked for.
+    let propagation = MountAttr { propagation: attr.propagation, ..MountAttr::default() };
+    if attr.propagation != 0 {
+        mount::mount_setattr(tree.as_fd(), true, &propagation)?;
+    }
+    let rest = MountAttr { propagation: 0, ..*attr };
+    if rest == MountAttr::default() {
+        return Ok(());
+    }
+    mount::mount_setattr(tree.as_fd(), recursive, &rest)
+}
+
+fn new_mount(kind: &CStr, config: &[(CString, Option<CString>)], attributes: u64) -> std::io::Result<OwnedFd> {
+    let context = mount::fsopen(kind)?;
+    for (key, value) in config {
+        match value {
+            Some(value) => mount::fsconfig_string(context.as_fd(), key, value)?,
+            None => mount::fsconfig_flag(context.as_fd(), key)?,
+        }
+    }
+    mount::fsconfig_create(context.as_fd())?;
+    mount::fsmount(context.as_fd(), attributes)
+}
+
+/// A copy of the host's /dev/null, and of nothing that only pretends to be it.
+fn null() -> Result<OwnedFd> {
+    let tree =
+        mount::open_tree(nix::fcntl::AT_FDCWD, c"/dev/null", mount::OPEN_TREE_CLONE).context("open /dev/null")?;
+    let stat = nix::sys::stat::fstat(&tree).context("look at /dev/null")?;
+    let device = stat.st_mode & libc::S_IFMT == libc::S_IFCHR && stat.st_rdev == nix::sys::stat::makedev(1, 3);
+    anyhow::ensure!(device, "the host's /dev/null is not the null device");
+    let private = MountAttr { propagation: libc::MS_PRIVATE, ..MountAttr::default() };
+    mount::mount_setattr(tree.as_fd(), false, &private).context("make /dev/null private")?;
+    Ok(tree)
+}
+
+fn empty() -> Result<OwnedFd> {
+    let config = [(c"mode".to_owned(), Some(c"755".to_owned()))];
+    let attributes =
+        mount::MOUNT_ATTR_RDONLY | mount::MOUNT_ATTR_NOSUID | mount::MOUNT_ATTR_NODEV | mount::MOUNT_ATTR_NOEXEC;
+    new_mount(c"tmpfs", &config, attributes).context("mount an empty tmpfs")
+}
+
+impl Prepared {
+    pub(super) fn slot(&self, slot: usize) -> Result<BorrowedFd<'_>, Errno> {
+        self.slots.get(slot).map(|fd| fd.as_fd()).ok_or(Errno::EBADF)
+    }
+}
+
+/// Clones the child, into `cgroup` where there is one. It waits for [`Child::go`] at the step that says so.
+pub fn launch(plan: &Plan, prepared: Prepared, cgroup: Option<BorrowedFd>) -> Result<Child> {
+    if let Some(path) = &plan.pid_namespace {
+        let file = File::open(path).with_context(|| format!("open namespace {}", path.display()))?;
+        nix::sched::setns(file, nix::sched::CloneFlags::CLONE_NEWPID)
+            .with_context(|| format!("join namespace {}", path.display()))?;
+    }
+    match process::clone3(plan.namespaces, cgroup).context("clone")? {
+        Clone::Child => {
+            // The parent's ends must not live in the child, or neither would see the other's end.
+            let Prepared { go_from, report_to, .. } = &prepared;
+            let _ = nix::unistd::close(go_from.as_raw_fd());
+            let _ = nix::unistd::close(report_to.as_raw_fd());
+            walk::walk(&plan.steps, &prepared)
+        }
+        Clone::Parent { pid, pidfd } => Ok(Child { pid, pidfd, go: prepared.go_from, report: prepared.report_to }),
+    }
+}
+
+impl Child {
+    /// Lets the child go on, and waits until it has executed the command or reported why it could not.
+    pub fn go(&mut self) -> Result<Result<(), Failed>> {
+        // It may have failed before it came to wait; then its report says more than the broken pipe.
+        let _ = self.go.write_all(&[1]);
+        let mut report = Vec::new();
+        self.report.read_to_end(&mut report).context("read the child's report")?;
+        match <[u8; 8]>::try_from(report.as_slice()) {
+            Ok(bytes) => {
+                let number = |at: usize| i32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+                Ok(Err(Failed { step: number(0) as usize, errno: Errno::from_raw(number(4)) }))
+            }
+            Err(_) => Ok(Ok(())),
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! From a runtime spec to a plan: pure, so that the order of steps, which is what isolation hangs on, is tested
+//! without a kernel.
+
+use super::launch::{Plan, Source};
+use super::step::{Exec, Step};
+use super::{caps, seccomp};
+use crate::oci::runtime::{Mount, NamespaceKind, Process, Seccomp, Spec};
+use crate::sys::mount::{MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY, MountAttr};
+use crate::sys::process::Strings;
+use anyhow::{Context, Result, bail};
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+/// What a plan needs beside the spec.
+#[derive(Default)]
+pub struct Given {
+    /// A directory of the host that the root is mounted on for a moment, in the container's own namespace.
+    pub root_at: CString,
+    /// Sources of binds that are open already, by destination: subpaths of volumes.
+    pub open: BTreeMap<String, OwnedFd>,
+    /// PID 1's duties are ours, and the command is its child.
+    pub init: bool,
+}
+
+const CAP_SYS_ADMIN: u64 = 1 << 21;
+
+/// Bits of `MOUNT_ATTR__ATIME` and of what is not in `sys::mount` because only options name it.
+const ATIME: u64 = 0x70;
+
+/// The plan of a new container.
+pub fn plan(spec: &Spec, mut given: Given) -> Result<Plan> {
+    let process = spec.process.as_ref().context("the spec has no process")?;
+    let linux = spec.linux.as_ref().context("the spec has no linux section")?;
+    let mut plan = Plan::default();
+    plan.steps.push(Step::CloseLock);
+    for namespace in &linux.namespaces {
+        let (flag, joined) = (clone_flag(namespace.kind), !namespace.path.is_empty());
+        match (namespace.kind, joined) {
+            (NamespaceKind::User, _) => bail!("user namespaces come with a later release"),
+            (NamespaceKind::Pid, true) => plan.pid_namespace = Some(PathBuf::from(&namespace.path)),
+            (_, true) => {
+                let slot = plan.slot(Source::Namespace(PathBuf::from(&namespace.path)));
+                plan.steps.push(Step::JoinNamespace { slot, path: text(&namespace.path)? });
+            }
+            (_, false) => plan.namespaces |= flag,
+        }
+    }
+    plan.steps.push(Step::NewSession);
+    plan.steps.push(Step::PrivateMounts);
+    plan.steps.push(Step::AttachRoot { at: given.root_at.clone() });
+    for mount in &spec.mounts {
+        add_mount(&mut plan, mount, given.open.remove(&mount.destination))?;
+    }
+    // A /dev of our own making gets our nodes; one that was bound from elsewhere is left as it is.
+    if spec.mounts.iter().any(|mount| mount.kind == "tmpfs" && inside(&mount.destination) == "dev") {
+        for device in &linux.devices {
+            plan.steps.push(node(device)?);
+        }
+        for (path, target) in [
+            ("dev/fd", "/proc/self/fd"),
+            ("dev/stdin", "/proc/self/fd/0"),
+            ("dev/stdout", "/proc/self/fd/1"),
+            ("dev/stderr", "/proc/self/fd/2"),
+            ("dev/ptmx", "pts/ptmx"),
+        ] {
+            plan.steps.push(Step::MakeSymlink { path: text(path)?, target: text(target)? });
+        }
+    } else {
+        for device in linux.devices.iter().filter(|device| !is_default(&device.path)) {
+            plan.steps.push(node(device)?);
+        }
+    }
+    if process.terminal
+        && let Some(slot) = plan.devpts
+    {
+        plan.steps.push(Step::Console { slot, target: text("dev/console")? });
+    }
+    for path in &linux.readonly_paths {
+        plan.steps.push(Step::ReadonlyPath { path: text(inside(path))? });
+    }
+    for path in &linux.masked_paths {
+        plan.steps.push(Step::Mask { path: text(inside(path))? });
+    }
+    for (key, value) in &linux.sysctl {
+        let path = text(&format!("sys/{}", key.replace('.', "/")))?;
+        plan.steps.push(Step::Sysctl { path, value: text(value)? });
+    }
+    if !inside(&process.cwd).is_empty() {
+        plan.steps.push(Step::MakeDirectory { path: text(inside(&process.cwd))? });
+    }
+    if spec.root.as_ref().is_some_and(|root| root.readonly) {
+        plan.steps.push(Step::ReadonlyRoot);
+    }
+    plan.steps.push(Step::Pivot);
+    if !spec.hostname.is_empty() {
+        plan.steps.push(Step::Hostname(text(&spec.hostname)?));
+    }
+    if !spec.domainname.is_empty() {
+        plan.steps.push(Step::Domainname(text(&spec.domainname)?));
+    }
+    tail(&mut plan, process, linux.seccomp.as_ref(), given.init)?;
+    Ok(plan)
+}
+
+/// The plan of a further process in a running container: the same tail, with `setns` in front.
+pub fn plan_exec(process: &Process, filter: Option<&Seccomp>, pidfd: OwnedFd) -> Result<Plan> {
+    let mut plan = Plan::default();
+    let slot = plan.slot(Source::Process(pidfd));
+    plan.steps.push(Step::CloseLock);
+    plan.steps.push(Step::NewSession);
+    let flags =
+        libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWNET | libc::CLONE_NEWCGROUP;
+    plan.steps.push(Step::JoinProcess { slot, flags });
+    tail(&mut plan, process, filter, false)?;
+    Ok(plan)
+}
+
+/// From "all mounts are made" to exec: the privilege order, with its reasons, on one screen.
+fn tail(plan: &mut Plan, process: &Process, filter: Option<&Seccomp>, init: bool) -> Result<()> {
+    let user = &process.user;
+    let named = process.capabilities.clone().unwrap_or_default();
+    let set = |names: &[String]| caps::set(names).map(|set| set & caps::held());
+    let (bounding, inheritable, ambient) = (set(&named.bounding)?, set(&named.inheritable)?, set(&named.ambient)?);
+    let (effective, permitted) = (set(&named.effective)?, set(&named.permitted)?);
+    // Without no_new_privs only CAP_SYS_ADMIN may load a filter. It is kept to that step and goes with execve,
+    // which takes from root what is not in the bounding set, and from others all that is not ambient.
+    let loading = if filter.is_some() && !process.no_new_privileges { CAP_SYS_ADMIN } else { 0 };
+
+    plan.limits = process.rlimits.clone();
+    plan.oom_score_adj = process.oom_score_adj;
+
+    let steps = &mut plan.steps;
+    // The cgroup, limits and network are the parent's part; nothing of the user's runs before they hold.
+    steps.push(Step::WaitForGo);
+    steps.push(Step::Umask(user.umask.unwrap_or(0o022)));
+    steps.push(Step::Stdio { terminal: process.terminal, owner: user.uid });
+    // From here on no descriptor leads out, so that a working directory cannot either.
+    steps.push(Step::CloseDescriptors);
+    steps.push(Step::ChangeDirectory { path: text(if process.cwd.is_empty() { "/" } else { &process.cwd })? });
+    // The bounding set needs CAP_SETPCAP, groups and gid need CAP_SETGID: all before the user changes.
+    steps.push(Step::Bounding(bounding));
+    steps.push(Step::KeepCapabilities);
+    steps.push(Step::Groups(user.additional_gids.clone()));
+    steps.push(Step::Gid(user.gid));
+    steps.push(Step::Uid(user.uid));
+    steps.push(Step::Capabilities {
+        effective: effective | loading,
+        permitted: permitted | loading,
+        inheritable: inheritable | ambient,
+    });
+    if ambient != 0 {
+        steps.push(Step::Ambient(ambient));
+    }
+    // A change of credentials clears it.
+    steps.push(Step::DeathSignal);
+    if process.no_new_privileges {
+        steps.push(Step::NoNewPrivileges);
+    }
+    if let Some(filter) = filter {
+        let (program, flags) = seccomp::compile(filter)?;
+        steps.push(Step::Seccomp { program, flags });
+    }
+    if init {
+        steps.push(Step::Init);
+    }
+    steps.push(Step::Exec(exec(process)?));
+    Ok(())
+}
+
+fn exec(process: &Process) -> Result<Exec> {
+    let name = process.args.first().filter(|name| !name.is_empty()).context("no command specified")?;
+    let variable = |entry: &String| entry.strip_prefix("PATH=").map(str::to_owned);
+    let path = process.env.iter().rev().find_map(variable).unwrap_or_default();
+    let paths = if name.contains('/') {
+        vec![text(name)?]
+    } else {
+        let dirs = path.split(':').map(|dir| if dir.is_empty() { "." } else { dir });
+        dirs.map(|dir| text(&format!("{dir}/{name}"))).collect::<Result<_>>()?
+    };
+    let strings = |list: &[String]| list.iter().map(|item| text(item)).collect::<Result<Vec<_>>>().map(Strings::new);
+    Ok(Exec { name: text(name)?, paths, args: strings(&process.args)?, env: strings(&process.env)? })
+}
+
+fn add_mount(plan: &mut Plan, mount: &Mount, open: Option<OwnedFd>) -> Result<()> {
+    let target = text(inside(&mount.destination))?;
+    let context = || format!("mount on {}", mount.destination);
+    let options = Options::parse(&mount.options).with_context(context)?;
+    if options.bind || mount.kind == "bind" {
+        if !options.data.is_empty() {
+            bail!("mount on {}: a bind takes no option {}", mount.destination, options.data[0].0);
+        }
+        let mut attr = MountAttr { attr_set: options.set, attr_clr: options.clear, ..MountAttr::default() };
+        attr.propagation = if options.propagation == 0 { libc::MS_PRIVATE } else { options.propagation };
+        let source = match open {
+            Some(file) => Source::BindOpen { file, attr },
+            None => Source::Bind {
+                path: PathBuf::from(&mount.source),
+                recursive: options.recursive,
+                attr,
+                attr_recursive: options.set_recursive,
+            },
+        };
+        let slot = plan.slot(source);
+        plan.steps.push(Step::Attach { slot, target });
+        return Ok(());
+    }
+    let mut config = Vec::new();
+    if !mount.source.is_empty() {
+        config.push((text("source")?, Some(text(&mount.source)?)));
+    }
+    for (key, value) in &options.data {
+        config.push((text(key)?, value.as_deref().map(text).transpose()?));
+    }
+    let kind = if mount.kind == "cgroup" { "cgroup2" } else { &mount.kind };
+    match kind {
+        // Each belongs to a namespace of the child.
+        "proc" | "sysfs" | "mqueue" | "cgroup2" => {
+            plan.steps.push(Step::NewMount { kind: text(kind)?, config, attributes: options.set, target });
+        }
+        "tmpfs" | "devpts" => {
+            let slot = plan.slot(Source::Mount { kind: text(kind)?, config, attributes: options.set });
+            if kind == "devpts" && inside(&mount.destination) == "dev/pts" {
+                plan.devpts = Some(slot);
+            }
+            plan.steps.push(Step::Attach { slot, target });
+        }
+        other => bail!("mount on {}: file system {other:?} is not supported", mount.destination),
+    }
+    Ok(())
+}
+
+/// The options of one mount, sorted by what they are for.
+#[derive(Debug, Default, PartialEq)]
+struct Options {
+    bind: bool,
+    recursive: bool,
+    set: u64,
+    clear: u64,
+    set_recursive: bool,
+    propagation: u64,
+    data: Vec<(String, Option<String>)>,
+}
+
+impl Options {
+    fn parse(list: &[String]) -> Result<Options> {
+        let mut options = Options::default();
+        for option in list {
+            // An `r` in front of an attribute's name makes it hold for all mounts below too.
+            let attribute = attribute(option).map(|attr| (attr, false));
+            let below = || option.strip_prefix('r').and_then(self::attribute).map(|attr| (attr, true));
+            if let Some(((bits, on), recursive)) = attribute.or_else(below) {
+                if bits & ATIME != 0 || (bits == 0 && !on) {
+                    options.clear |= ATIME;
+                    options.set = options.set & !ATIME | bits;
+                } else if on {
+                    options.set |= bits;
+                    options.clear &= !bits;
+                } else {
+                    options.clear |= bits;
+                    options.set &= !bits;
+                }
+                options.set_recursive |= recursive;
+                continue;
+            }
+            match option.as_str() {
+                "bind" => options.bind = true,
+                "rbind" => (options.bind, options.recursive) = (true, true),
+                "private" | "rprivate" => options.propagation = libc::MS_PRIVATE,
+                "slave" | "rslave" => options.propagation = libc::MS_SLAVE,
+                "shared" | "rshared" => options.propagation = libc::MS_SHARED,
+                "unbindable" | "runbindable" => options.propagation = libc::MS_UNBINDABLE,
+                "defaults" | "" => {}
+                "tmpcopyup" | "idmap" | "ridmap" => bail!("option {option:?} is not supported"),
+                other => options.data.push(match other.split_once('=') {
+                    Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
+                    None => (other.to_owned(), None),
+                }),
+            }
+        }
+        Ok(options)
+    }
+}
+
+/// A mount attribute by its name in mount(8): its bits, and whether the name turns them on.
+fn attribute(name: &str) -> Option<(u64, bool)> {
+    Some(match name {
+        "ro" => (MOUNT_ATTR_RDONLY, true),
+        "rw" => (MOUNT_ATTR_RDONLY, false),
+        "nosuid" => (MOUNT_ATTR_NOSUID, true),
+        "suid" => (MOUNT_ATTR_NOSUID, false),
+        "nodev" => (MOUNT_ATTR_NODEV, true),
+        "dev" => (MOUNT_ATTR_NODEV, false),
+        "noexec" => (MOUNT_ATTR_NOEXEC, true),
+        "exec" => (MOUNT_ATTR_NOEXEC, false),
+        "noatime" => (0x10, true),
+        "strictatime" => (0x20, true),
+        "relatime" | "atime" => (0, false),
+        "nodiratime" => (0x80, true),
+        "diratime" => (0x80, false),
+        "nosymfollow" => (0x20_0000, true),
+        "symfollow" => (0x20_0000, false),
+        _ => return None,
+    })
+}
+
+fn node(device: &crate::oci::runtime::Device) -> Result<Step> {
+    let kind = match device.kind.as_str() {
+        "c" | "u" => libc::S_IFCHR,
+        "b" => libc::S_IFBLK,
+        "p" => libc::S_IFIFO,
+        other => bail!("device {}: unknown type {other:?}", device.path),
+    };
+    let number = |value: Option<i64>| u64::try_from(value.unwrap_or(0)).context("a device number below zero");
+    let device_number = nix::sys::stat::makedev(number(device.major)?, number(device.minor)?);
+    Ok(Step::MakeNode {
+        path: text(inside(&device.path))?,
+        mode: kind | device.file_mode.unwrap_or(0o666) & 0o7777,
+        device: device_number,
+        uid: device.uid.unwrap_or(0),
+        gid: device.gid.unwrap_or(0),
+    })
+}
+
+fn is_default(path: &str) -> bool {
+    ["null", "zero", "full", "random", "urandom", "tty"].iter().any(|name| inside(path) == format!("dev/{name}"))
+}
+
+fn clone_flag(kind: NamespaceKind) -> u64 {
+    (match kind {
+        NamespaceKind::Pid => libc::CLONE_NEWPID,
+        NamespaceKind::Network => libc::CLONE_NEWNET,
+        NamespaceKind::Mount => libc::CLONE_NEWNS,
+        NamespaceKind::Ipc => libc::CLONE_NEWIPC,
+        NamespaceKind::Uts => libc::CLONE_NEWUTS,
+        NamespaceKind::User => libc::CLONE_NEWUSER,
+        NamespaceKind::Cgroup => libc::CLONE_NEWCGROUP,
+        NamespaceKind::Time => 0x80,
+    }) as u32 as u64
+}
+
+/// A container's path relative to its root.
+fn inside(path: &str) -> &str {
+    path.trim_matches('/')
+}
+
+fn text(text: &str) -> Result<CString> {
+    CString::new(text).with_context(|| format!("{text:?} holds a NUL"))
+}
+
+impl Plan {
+    fn slot(&mut self, source: Source) -> usize {
+        self.sources.push(source);
+        self.sources.len() - 1
+    }
+}
