@@ -7,7 +7,7 @@ use super::names;
 use super::protocol::{Message, Op};
 use super::shim::{self, Whose};
 use super::store::{self, Store};
-use super::{events, spec, start, users};
+use super::{events, spec, users};
 use crate::api::Refusal;
 use crate::api::types::{ExecCreate, ExecInspect, ExecProcess};
 use crate::cgroup;
@@ -216,7 +216,7 @@ pub fn launch(plan: &Plan, prepared: Prepared, container: &str, cgroup: Option<P
         Some(path) => Some(cgroup::open(path)?),
         None => None,
     };
-    start::launch(plan, prepared, fd, || {
+    ns::launch(plan, prepared, fd.as_ref().map(|fd| fd.as_fd()), || {
         let mount = cgroup::mount()?;
         let pid = cgroup.as_deref().and_then(|path| cgroup::processes(path).ok()?.first().copied())?;
         let place = cgroup::of_process(mount, pid)?;

@@ -184,13 +184,26 @@ impl Prepared {
 }
 
 /// Clones the child, into `cgroup` where there is one. It waits for [`Child::go`] at the step that says so.
-pub fn launch(plan: &Plan, prepared: Prepared, cgroup: Option<BorrowedFd>) -> Result<Child> {
+/// `instead` names another cgroup where that one has no room for processes (EBUSY: it runs a tree of its own).
+pub fn launch(
+    plan: &Plan,
+    prepared: Prepared,
+    cgroup: Option<BorrowedFd>,
+    instead: impl FnOnce() -> Option<OwnedFd>,
+) -> Result<Child> {
     if let Some(path) = &plan.pid_namespace {
         let file = File::open(path).with_context(|| format!("open namespace {}", path.display()))?;
         nix::sched::setns(file, nix::sched::CloneFlags::CLONE_NEWPID)
             .with_context(|| format!("join namespace {}", path.display()))?;
     }
-    match process::clone3(plan.namespaces, cgroup).context("clone")? {
+    let cloned = match process::clone3(plan.namespaces, cgroup) {
+        Err(error) if error.raw_os_error() == Some(libc::EBUSY) && cgroup.is_some() => match instead() {
+            Some(other) => process::clone3(plan.namespaces, Some(other.as_fd())),
+            None => Err(error),
+        },
+        other => other,
+    };
+    match cloned.context("clone")? {
         Clone::Child => {
             // The parent's ends must not live in the child, or neither would see the other's end.
             let Prepared { go_from, report_to, .. } = &prepared;

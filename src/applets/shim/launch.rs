@@ -202,7 +202,7 @@ fn launch_container(base: &Base, created: &Created) -> Result<Started, Refused> 
     let log = open_log(store, &record)?;
 
     sys::lock::try_lock(lock(), byte::INIT).context("lock the container as running")?;
-    let mut child = ns::launch(&plan, root, born_in.as_ref().map(|fd| fd.as_fd()))?;
+    let mut child = ns::launch(&plan, root, born_in.as_ref().map(|fd| fd.as_fd()), || None)?;
     let live = Live {
         pid: child.pid,
         shim: std::process::id() as i32,

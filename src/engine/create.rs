@@ -1,0 +1,385 @@
+//! `create`: what was asked and what the image says become a record, with its writable layer, under a name.
+
+use super::images::{self, Image};
+use super::record::{self, Record};
+use super::settings::Settings;
+use super::store::{self, Store};
+use super::{containers, etc, events, logs, mounts, names, spec, volumes};
+use crate::api::Refusal;
+use crate::api::time::Time;
+use crate::api::types::{ContainerConfig, ContainerCreate, ContainerCreated, EndpointSettings, HostConfig};
+use crate::fs::overlay;
+use crate::oci::platform::Platform;
+use anyhow::{Context, Result, bail};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+/// Makes a container. Either it is there whole when this returns, or nothing of it is.
+pub fn create(
+    store: &Store,
+    settings: &Settings,
+    asked: ContainerCreate,
+    name: Option<&str>,
+    platform: Option<&Platform>,
+) -> Result<ContainerCreated> {
+    let ContainerCreate { mut config, mut host_config, networking_config } = asked;
+    if config.image.is_empty() {
+        bail!(Refusal::BadParameter("invalid reference format".to_owned()));
+    }
+    let name = name.map(|name| name.trim_start_matches('/')).filter(|name| !name.is_empty());
+    if let Some(name) = name {
+        names::check(name)?;
+        if let Some(owner) = containers::named(store, name)? {
+            return Err(containers::name_in_use(name, &owner));
+        }
+    }
+    // Held until the record names the image's layers, so that nobody removes them in between.
+    let lease = store.lease()?;
+    let image = {
+        let _gc = store.gc_shared()?;
+        let image = images::find(store, &config.image)?;
+        for layer in image.layer_ids() {
+            lease.uses(&format!("layer:{layer}"))?;
+        }
+        lease.uses(&format!("image:{}", image.hex()))?;
+        image
+    };
+    images::check_platform(&image, platform)?;
+    let mut warnings = Vec::new();
+    // Before the image adds its own: what it asks for and this release does not do, such as health checks, is kept.
+    check(&config, &host_config)?;
+    apply_image(&mut config, &image)?;
+    apply_settings(&mut host_config, settings)?;
+    logs::check(&host_config.log_config)?;
+    spec::check(&config, &host_config, &mut warnings)?;
+
+    let id = names::id()?;
+    if config.hostname.is_empty() && hostname_is_ours(&host_config) {
+        config.hostname = id[..12].to_owned();
+    }
+    let (path, args) = command(&config)?;
+    let from = |name: &str| -> Result<Vec<record::Mounted>> {
+        let other = containers::find(store, name)?;
+        Ok(Record::load(store, &other)?.map(|record| record.mounts).unwrap_or_default())
+    };
+    let mounts = mounts::settle(&config, &host_config, &from)?;
+    let mut record = Record {
+        version: record::VERSION,
+        id: id.clone(),
+        name: name.unwrap_or_default().to_owned(),
+        created: Time::now().to_string(),
+        path,
+        args,
+        image: image.id.clone(),
+        platform: image.platform.to_string(),
+        layers: image.layer_ids(),
+        networks: endpoints(&host_config, networking_config.endpoints_config)?,
+        config,
+        host_config,
+        mounts,
+        ended: record::Ended::default(),
+    };
+    let made = place(store, &lease, &mut record);
+    match made {
+        Ok(()) => {
+            events::container(store, &record, "create", &[]);
+            Ok(ContainerCreated { id, warnings })
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Makes the directory, the volumes, the record and the name, in this order; what was made is undone on failure.
+fn place(store: &Store, lease: &store::Lease, record: &mut Record) -> Result<()> {
+    let tmp = lease.tmp()?.join("container");
+    fs::create_dir(&tmp).with_context(|| format!("make {}", tmp.display()))?;
+    for (dir, mode) in [("upper", 0o755), ("work", 0o700)] {
+        use std::os::unix::fs::PermissionsExt;
+        let path = tmp.join(dir);
+        fs::create_dir(&path).with_context(|| format!("make {}", path.display()))?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).with_context(|| format!("chmod {}", path.display()))?;
+    }
+    etc::write(&tmp, record)?;
+    crate::failpoint::reach("create.made");
+    let mut created = Vec::new();
+    let placed = volumes(store, record, &mut created).and_then(|()| settle(store, &tmp, record));
+    if placed.is_err() {
+        for volume in created {
+            let _ = volumes::remove(store, &volume, true);
+        }
+    }
+    placed
+}
+
+fn volumes(store: &Store, record: &mut Record, created: &mut Vec<String>) -> Result<()> {
+    let lowers = record.lower_dirs(store);
+    let at = store.root.join("tmp");
+    let image_root = || overlay::mount(&lowers, None, &at);
+    for mounted in &mut record.mounts {
+        if volumes::make(store, mounted, &image_root)? {
+            created.push(mounted.point.name.clone());
+        }
+    }
+    Ok(())
+}
+
+fn settle(store: &Store, tmp: &Path, record: &mut Record) -> Result<()> {
+    let durable = !record.host_config.auto_remove;
+    let place = store.container(&record.id);
+    for attempt in 0.. {
+        if record.name.is_empty() || attempt > 0 {
+            record.name = names::random(attempt)?;
+            if containers::named(store, &record.name)?.is_some() {
+                continue;
+            }
+        }
+        break;
+    }
+    // The record first: a name without one is void.
+    let bytes = serde_json::to_vec(record).context("encode a container's record")?;
+    if durable {
+        store::write_file(&tmp.join("record.json"), &bytes, true)?;
+    } else {
+        store::make_dirs(&store.live(&record.id), 0o711)?;
+        store::write_file(&record.path(store), &bytes, false)?;
+    }
+    crate::failpoint::reach("create.recorded");
+    let placed = fs::rename(tmp, &place)
+        .with_context(|| format!("make {}", place.display()))
+        .and_then(|()| if durable { containers::sync_dir(&store.containers()) } else { Ok(()) })
+        .and_then(|()| {
+            crate::failpoint::reach("create.placed");
+            containers::take_name(store, &record.name, &record.id, durable)
+        });
+    if placed.is_err() {
+        let _ = fs::rename(&place, tmp);
+        let _ = store::remove(&store.live(&record.id));
+    }
+    crate::failpoint::reach("create.named");
+    placed
+}
+
+/// What the image says holds where the request says nothing.
+fn apply_image(config: &mut ContainerConfig, image: &Image) -> Result<()> {
+    let of_image = image.container_config();
+    if config.user.is_empty() {
+        config.user = of_image.user;
+    }
+    if config.working_dir.is_empty() {
+        config.working_dir = of_image.working_dir;
+    }
+    if config.stop_signal.is_empty() {
+        config.stop_signal = of_image.stop_signal;
+    }
+    if config.stop_timeout.is_none() {
+        config.stop_timeout = of_image.stop_timeout;
+    }
+    // An entrypoint of the request's makes the image's command meaningless.
+    let entrypoint_given = config.entrypoint.as_ref().is_some_and(|words| !words.is_empty());
+    if config.cmd.as_ref().is_none_or(Vec::is_empty) && !entrypoint_given {
+        config.cmd = of_image.cmd;
+        config.args_escaped = of_image.args_escaped;
+    }
+    if !entrypoint_given {
+        config.entrypoint = of_image.entrypoint;
+    }
+    // [""] resets the image's entrypoint.
+    if config.entrypoint.as_deref().is_some_and(|words| words == [""]) {
+        config.entrypoint = None;
+    }
+    config.env = Some(merge_env(of_image.env.unwrap_or_default(), config.env.take().unwrap_or_default()));
+    for (key, value) in of_image.labels.unwrap_or_default() {
+        config.labels.get_or_insert_default().entry(key).or_insert(value);
+    }
+    if let Some(ports) = of_image.exposed_ports {
+        let exposed = config.exposed_ports.get_or_insert_default();
+        for (port, nothing) in ports {
+            exposed.entry(port).or_insert(nothing);
+        }
+    }
+    if let Some(volumes) = of_image.volumes {
+        let asked = config.volumes.get_or_insert_default();
+        for (path, nothing) in volumes {
+            asked.entry(path).or_insert(nothing);
+        }
+    }
+    if config.healthcheck.is_none() {
+        config.healthcheck = of_image.healthcheck;
+    }
+    if config.labels.is_none() {
+        config.labels = Some(BTreeMap::new());
+    }
+    Ok(())
+}
+
+/// The image's variables, with those of the request over them; a name without a value removes.
+fn merge_env(image: Vec<String>, asked: Vec<String>) -> Vec<String> {
+    let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
+    let given: Vec<String> = asked.iter().map(|entry| name(entry)).collect();
+    let mut env = asked;
+    let kept = image.into_iter().filter(|entry| !given.contains(&name(entry)));
+    env.extend(kept);
+    env.retain(|entry| entry.contains('='));
+    env
+}
+
+fn apply_settings(host: &mut HostConfig, settings: &Settings) -> Result<()> {
+    if host.log_config.r#type.is_empty() {
+        host.log_config.r#type = settings.log_driver.clone();
+        let options = host.log_config.config.get_or_insert_default();
+        for (key, value) in &settings.log_opts {
+            options.entry(key.clone()).or_insert_with(|| value.clone());
+        }
+    }
+    host.log_config.config.get_or_insert_default();
+    if host.shm_size == 0 {
+        host.shm_size = settings.shm_size()?;
+    }
+    if host.network_mode.is_empty() {
+        host.network_mode = "default".to_owned();
+    }
+    if host.restart_policy.name.is_empty() {
+        host.restart_policy.name = "no".to_owned();
+    }
+    if host.runtime.is_empty() {
+        host.runtime = "dhow".to_owned();
+    }
+    if host.ipc_mode.is_empty() {
+        host.ipc_mode = "private".to_owned();
+    }
+    if host.cgroupns_mode.is_empty() {
+        host.cgroupns_mode = "private".to_owned();
+    }
+    if host.init.is_none() && settings.init {
+        host.init = Some(true);
+    }
+    let ulimits = host.ulimits.get_or_insert_default();
+    for limit in settings.ulimits() {
+        if !ulimits.iter().any(|asked| asked.name == limit.name) {
+            ulimits.push(limit);
+        }
+    }
+    let nothing_said = |list: &Option<Vec<String>>| list.as_ref().is_none_or(Vec::is_empty);
+    for (asked, set) in [
+        (&mut host.dns, &settings.dns),
+        (&mut host.dns_options, &settings.dns_opts),
+        (&mut host.dns_search, &settings.dns_search),
+    ] {
+        if nothing_said(asked) {
+            *asked = Some(set.clone());
+        }
+    }
+    if settings.no_new_privileges {
+        let options = host.security_opt.get_or_insert_default();
+        if !options.iter().any(|option| option.starts_with("no-new-privileges")) {
+            options.push("no-new-privileges=true".to_owned());
+        }
+    }
+    Ok(())
+}
+
+/// What this release does not do is said here, in one place, and never accepted and ignored.
+fn check(config: &ContainerConfig, host: &HostConfig) -> Result<()> {
+    let later = |what: &str| -> Result<()> {
+        bail!(Refusal::NotImplemented(format!("{what} come with a later release of dhow")))
+    };
+    if !matches!(host.restart_policy.name.as_str(), "no" | "") {
+        return later("restart policies");
+    }
+    let health = config.healthcheck.as_ref().and_then(|check| check.test.as_ref()?.first());
+    if health.is_some_and(|kind| kind != "NONE") {
+        return later("health checks");
+    }
+    if host.port_bindings.as_ref().is_some_and(|ports| !ports.is_empty()) || host.publish_all_ports {
+        return later("published ports");
+    }
+    if host.links.as_ref().is_some_and(|links| !links.is_empty()) {
+        return later("links");
+    }
+    match host.network_mode.as_str() {
+        "" | "none" | "host" | "default" => {}
+        mode if mode.starts_with("container:") => {}
+        "bridge" => return later("bridge networks"),
+        _ => return later("user networks"),
+    }
+    if !matches!(host.userns_mode.as_str(), "" | "host") {
+        return later("user namespaces");
+    }
+    let limits = [
+        host.memory, host.memory_swap, host.memory_reservation, host.nano_cpus, host.cpu_shares, host.cpu_period,
+        host.cpu_quota, host.cpu_realtime_period, host.cpu_realtime_runtime, host.kernel_memory, host.kernel_memory_tcp,
+        i64::from(host.blkio_weight), host.memory_swappiness.filter(|value| *value != -1).map_or(0, |_| 1),
+        host.pids_limit.filter(|limit| *limit > 0).unwrap_or(0), i64::from(host.oom_kill_disable.unwrap_or(false)),
+    ];
+    let devices = [
+        &host.blkio_device_read_bps, &host.blkio_device_write_bps, &host.blkio_device_read_iops,
+        &host.blkio_device_write_iops,
+    ];
+    if limits.iter().any(|limit| *limit != 0)
+        || !host.cpuset_cpus.is_empty()
+        || !host.cpuset_mems.is_empty()
+        || devices.iter().any(|list| list.as_ref().is_some_and(|list| !list.is_empty()))
+        || host.blkio_weight_device.as_ref().is_some_and(|list| !list.is_empty())
+        || host.storage_opt.as_ref().is_some_and(|options| !options.is_empty())
+    {
+        return later("resource limits");
+    }
+    if !host.cgroup_parent.is_empty() {
+        return later("cgroup parents");
+    }
+    if host.device_requests.as_ref().is_some_and(|list| !list.is_empty()) {
+        return later("device requests");
+    }
+    if !matches!(host.runtime.as_str(), "" | "dhow" | "runc" | "io.containerd.runc.v2") {
+        bail!(Refusal::BadParameter(format!("unknown or invalid runtime name: {}", host.runtime)));
+    }
+    if !matches!(host.isolation.as_str(), "" | "default") {
+        bail!(Refusal::BadParameter(format!("Invalid isolation: {:?} is not supported on linux", host.isolation)));
+    }
+    Ok(())
+}
+
+/// Entrypoint and command joined: the executable and its arguments.
+fn command(config: &ContainerConfig) -> Result<(String, Vec<String>)> {
+    let words = config.entrypoint.iter().flatten().chain(config.cmd.iter().flatten());
+    let mut words = words.cloned();
+    let Some(path) = words.next().filter(|path| !path.is_empty()) else {
+        bail!(Refusal::BadParameter("no command specified".to_owned()));
+    };
+    Ok((path, words.collect()))
+}
+
+fn hostname_is_ours(host: &HostConfig) -> bool {
+    host.uts_mode != "host" && host.network_mode != "host" && !host.network_mode.starts_with("container:")
+}
+
+fn endpoints(
+    host: &HostConfig,
+    asked: Option<crate::api::types::Endpoints>,
+) -> Result<BTreeMap<String, EndpointSettings>> {
+    let mode = host.network_mode.as_str();
+    for name in asked.iter().flatten().map(|(name, _)| name) {
+        if name != mode && !(mode == "default" && matches!(name.as_str(), "none" | "host")) {
+            bail!(Refusal::NotImplemented(format!("networks come with a later release of dhow: {name}")));
+        }
+    }
+    // A private namespace with loopback is what docker calls none.
+    let name = if mode == "default" { "none" } else { mode };
+    if name.starts_with("container:") {
+        return Ok(BTreeMap::new());
+    }
+    Ok(BTreeMap::from([(name.to_owned(), EndpointSettings::default())]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_request_wins_over_the_image() {
+        let text = |list: &[&str]| list.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        let merged = merge_env(text(&["PATH=/bin", "A=1", "B=2"]), text(&["A=9", "C=3", "B"]));
+        assert_eq!(merged, text(&["A=9", "C=3", "PATH=/bin"]));
+    }
+}

@@ -1,0 +1,352 @@
+//! What list and inspect tell of containers.
+
+use super::containers::{self, Doing, Now};
+use super::record::Record;
+use super::store::Store;
+use super::{exec, images};
+use crate::api::Refusal;
+use crate::api::time::{self, Time};
+use crate::api::types::{
+    ContainerInspect, ContainerSummary, ContainersPruned, GraphDriver, NetworkSettings, SummaryHostConfig,
+    SummaryNetworks,
+};
+use anyhow::{Context, Result, bail};
+use std::collections::BTreeMap;
+
+/// Filters of a list: key → values, any of which will do; `label` is the exception, all of which must hold.
+pub type Filters = BTreeMap<String, Vec<String>>;
+
+/// What `GET /containers/json` asks.
+#[derive(Default)]
+pub struct Query {
+    pub all: bool,
+    pub limit: usize,
+    pub size: bool,
+    pub filters: Filters,
+}
+
+const KEYS: [&str; 15] = [
+    "ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "name", "network",
+    "publish", "since", "status", "volume",
+];
+
+pub fn list(store: &Store, query: &Query) -> Result<Vec<ContainerSummary>> {
+    let filter = Filter::new(store, &query.filters)?;
+    let mut rows = Vec::new();
+    // Asking for a state asks for all containers in it; so does a count.
+    let all = query.all || query.limit > 0 || query.filters.contains_key("status") || query.filters.contains_key("exited");
+    for now in containers::all(store)? {
+        if query.limit > 0 && rows.len() == query.limit {
+            break;
+        }
+        if (all || now.doing.is_alive() || now.doing == Doing::Restarting) && filter.takes(&now) {
+            rows.push(summary(store, &now, query.size)?);
+        }
+    }
+    Ok(rows)
+}
+
+struct Filter<'a> {
+    filters: &'a Filters,
+    names: Vec<Pattern>,
+    before: Option<String>,
+    since: Option<String>,
+    ancestors: Vec<(String, Vec<String>)>,
+}
+
+/// `name` is a pattern that may match anywhere, on the name with and without its slash.
+struct Pattern(String);
+
+impl Pattern {
+    fn matches(&self, name: &str) -> bool {
+        let (text, from_start) = match self.0.strip_prefix('^') {
+            Some(rest) => (rest, true),
+            None => (self.0.as_str(), false),
+        };
+        let (text, to_end) = match text.strip_suffix('$') {
+            Some(rest) => (rest, true),
+            None => (text, false),
+        };
+        [name.to_owned(), format!("/{name}")].iter().any(|name| match (from_start, to_end) {
+            (true, true) => name == text,
+            (true, false) => name.starts_with(text),
+            (false, true) => name.ends_with(text),
+            (false, false) => name.contains(text),
+        })
+    }
+}
+
+impl Filter<'_> {
+    fn new<'a>(store: &Store, filters: &'a Filters) -> Result<Filter<'a>> {
+        if let Some(key) = filters.keys().find(|key| !KEYS.contains(&key.as_str())) {
+            bail!(Refusal::BadParameter(format!("invalid filter '{key}'")));
+        }
+        let states = ["created", "running", "paused", "restarting", "removing", "exited", "dead"];
+        for state in filters.get("status").into_iter().flatten() {
+            if !states.contains(&state.as_str()) {
+                bail!(Refusal::BadParameter(format!("invalid filter 'status={state}'")));
+            }
+        }
+        for code in filters.get("exited").into_iter().flatten() {
+            code.parse::<i32>().map_err(|_| Refusal::BadParameter(format!("invalid filter 'exited={code}'")))?;
+        }
+        let created = |key: &str| -> Result<Option<String>> {
+            match filters.get(key).and_then(|values| values.first()) {
+                Some(name) => {
+                    let id = containers::find(store, name)?;
+                    Ok(Record::load(store, &id)?.map(|record| record.created))
+                }
+                None => Ok(None),
+            }
+        };
+        let mut ancestors = Vec::new();
+        for name in filters.get("ancestor").into_iter().flatten() {
+            match images::find(store, name) {
+                // Containers of images that are built on it share all of its layers.
+                Ok(image) => ancestors.push((image.id.clone(), image.layer_ids())),
+                Err(error) if containers::is_not_found(&error) => ancestors.push((String::new(), Vec::new())),
+                Err(error) => return Err(error),
+            }
+        }
+        let names = filters.get("name").into_iter().flatten().cloned().map(Pattern).collect();
+        Ok(Filter { names, before: created("before")?, since: created("since")?, ancestors, filters })
+    }
+
+    fn takes(&self, now: &Now) -> bool {
+        let record = &now.record;
+        let any = |key: &str, holds: &dyn Fn(&str) -> bool| {
+            self.filters.get(key).is_none_or(|values| values.iter().any(|value| holds(value)))
+        };
+        let labels = record.config.labels.as_ref();
+        let labelled = |wanted: &str| match wanted.split_once('=') {
+            Some((key, value)) => labels.and_then(|labels| labels.get(key)).is_some_and(|found| found == value),
+            None => labels.is_some_and(|labels| labels.contains_key(wanted)),
+        };
+        let ancestor = |(id, layers): &(String, Vec<String>)| {
+            !id.is_empty() && (record.image == *id || !layers.is_empty() && record.layers.ends_with(layers))
+        };
+        (self.names.is_empty() || self.names.iter().any(|pattern| pattern.matches(&record.name)))
+            && any("id", &|value| record.id.starts_with(value))
+            && any("status", &|value| value == now.doing.word())
+            && any("exited", &|value| {
+                now.doing == Doing::Exited && value.parse() == Ok(record.ended.exit_code)
+            })
+            && self.filters.get("label").is_none_or(|values| values.iter().all(|value| labelled(value)))
+            && any("volume", &|value| {
+                record.mounts.iter().any(|mounted| mounted.point.name == value || mounted.point.destination == value)
+            })
+            && any("network", &|value| record.networks.contains_key(value))
+            && any("health", &|value| value == "none")
+            && any("is-task", &|value| matches!(value, "false" | "0"))
+            && any("isolation", &|value| value == "default" || value.is_empty())
+            && any("expose", &|value| exposes(record, value))
+            && any("publish", &|_| false)
+            && (self.ancestors.is_empty() || self.ancestors.iter().any(ancestor))
+            && self.before.as_ref().is_none_or(|created| record.created < *created)
+            && self.since.as_ref().is_none_or(|created| record.created > *created)
+    }
+}
+
+fn exposes(record: &Record, wanted: &str) -> bool {
+    let (port, protocol) = wanted.split_once('/').unwrap_or((wanted, "tcp"));
+    record.config.exposed_ports.iter().flatten().any(|(exposed, _)| *exposed == format!("{port}/{protocol}"))
+}
+
+fn summary(store: &Store, now: &Now, size: bool) -> Result<ContainerSummary> {
+    let record = &now.record;
+    let created = Time::parse(&record.created).map_or(0, |time| time.seconds);
+    let (rw, root) = if size { sizes(store, record)? } else { (0, 0) };
+    Ok(ContainerSummary {
+        id: record.id.clone(),
+        names: vec![format!("/{}", record.name)],
+        image: record.config.image.clone(),
+        image_id: record.image.clone(),
+        command: command(record),
+        created,
+        ports: Vec::new(),
+        size_rw: rw,
+        size_root_fs: root,
+        labels: record.config.labels.clone().unwrap_or_default(),
+        state: now.doing.word().to_owned(),
+        status: status(now),
+        host_config: SummaryHostConfig {
+            network_mode: record.host_config.network_mode.clone(),
+            annotations: record.host_config.annotations.clone(),
+        },
+        network_settings: SummaryNetworks { networks: record.networks.clone() },
+        mounts: record.mounts.iter().map(|mounted| mounted.point.clone()).collect(),
+    })
+}
+
+/// The command as list shows it: arguments with blanks in quotes.
+fn command(record: &Record) -> String {
+    let mut text = record.path.clone();
+    for arg in &record.args {
+        text.push(' ');
+        if arg.contains(' ') {
+            text.push_str(&format!("'{arg}'"));
+        } else {
+            text.push_str(arg);
+        }
+    }
+    text
+}
+
+/// `Up 2 seconds`, `Exited (0) 3 minutes ago`, `Created`.
+fn status(now: &Now) -> String {
+    let ended = &now.record.ended;
+    let since = |text: &str| {
+        let from = Time::parse(text).unwrap_or_default();
+        time::rough(Time::now().seconds - from.seconds)
+    };
+    match now.doing {
+        Doing::Created => "Created".to_owned(),
+        Doing::Running => format!("Up {}", since(&ended.started_at)),
+        Doing::Paused => format!("Up {} (Paused)", since(&ended.started_at)),
+        Doing::Restarting => format!("Restarting ({}) {} ago", ended.exit_code, since(&ended.finished_at)),
+        Doing::Exited => format!("Exited ({}) {} ago", ended.exit_code, since(&ended.finished_at)),
+    }
+}
+
+/// Bytes of the writable layer, and of everything.
+fn sizes(store: &Store, record: &Record) -> Result<(i64, i64)> {
+    let rw = crate::fs::size::tree(&store.container(&record.id).join("upper"))? as i64;
+    let image = match images::find(store, &record.image) {
+        Ok(image) => image.size as i64,
+        Err(error) if containers::is_not_found(&error) => 0,
+        Err(error) => return Err(error),
+    };
+    Ok((rw, rw + image))
+}
+
+pub fn inspect(store: &Store, id: &str, size: bool) -> Result<ContainerInspect> {
+    let now = containers::now(store, id)?;
+    let record = &now.record;
+    let dir = store.container(id);
+    let file = |name: &str| dir.join(name).display().to_string();
+    let running = exec::running(store, id)?;
+    let (size_rw, size_root_fs) = match size {
+        true => sizes(store, record).map(|(rw, root)| (Some(rw), Some(root)))?,
+        false => (None, None),
+    };
+    let lower: Vec<_> = record.lower_dirs(store).iter().map(|path| path.display().to_string()).collect();
+    let data = BTreeMap::from([
+        ("ID".to_owned(), record.id.clone()),
+        ("LowerDir".to_owned(), lower.join(":")),
+        ("UpperDir".to_owned(), file("upper")),
+        ("WorkDir".to_owned(), file("work")),
+    ]);
+    let logged = record.host_config.log_config.r#type != "none";
+    Ok(ContainerInspect {
+        id: record.id.clone(),
+        created: record.created.clone(),
+        path: record.path.clone(),
+        args: record.args.clone(),
+        state: containers::state(&now),
+        image: record.image.clone(),
+        resolv_conf_path: file("resolv.conf"),
+        hostname_path: file("hostname"),
+        hosts_path: file("hosts"),
+        log_path: if logged { record.log_path(store).display().to_string() } else { String::new() },
+        name: format!("/{}", record.name),
+        restart_count: record.ended.restart_count,
+        driver: "overlay2".to_owned(),
+        platform: "linux".to_owned(),
+        exec_ids: (!running.is_empty()).then_some(running),
+        host_config: record.host_config.clone(),
+        graph_driver: GraphDriver { data: Some(data), name: "overlay2".to_owned() },
+        size_rw,
+        size_root_fs,
+        mounts: record.mounts.iter().map(|mounted| mounted.point.clone()).collect(),
+        config: record.config.clone(),
+        network_settings: NetworkSettings {
+            sandbox_key: match now.doing.is_alive() {
+                true => format!("/proc/{}/ns/net", now.live.pid),
+                false => String::new(),
+            },
+            networks: record.networks.clone(),
+            ..NetworkSettings::default()
+        },
+        ..ContainerInspect::default()
+    })
+}
+
+/// Removes what does not run. Filters: `until`, `label`, `label!`.
+pub fn prune(store: &Store, filters: &Filters) -> Result<ContainersPruned> {
+    let prune = Prune::new(filters)?;
+    let (mut deleted, mut reclaimed) = (Vec::new(), 0);
+    for now in containers::all(store)? {
+        let created = Time::parse(&now.record.created).unwrap_or_default();
+        if now.doing.is_alive() || now.doing == Doing::Restarting || !prune.takes(created, now.record.config.labels.as_ref()) {
+            continue;
+        }
+        let size = crate::fs::size::tree(&store.container(&now.record.id).join("upper")).unwrap_or(0);
+        match containers::remove(store, &now.record.id, false, false) {
+            Ok(()) => {
+                deleted.push(now.record.id);
+                reclaimed += size;
+            }
+            // Started, or removed by somebody else, meanwhile.
+            Err(error) if error.downcast_ref::<Refusal>().is_some() => {}
+            Err(error) => return Err(error).context("prune containers"),
+        }
+    }
+    Ok(ContainersPruned { containers_deleted: Some(deleted), space_reclaimed: reclaimed })
+}
+
+/// The filters that all prunes share.
+pub struct Prune<'a> {
+    until: Option<Time>,
+    filters: &'a Filters,
+}
+
+impl Prune<'_> {
+    pub fn new(filters: &Filters) -> Result<Prune<'_>> {
+        if let Some(key) = filters.keys().find(|key| !["until", "label", "label!"].contains(&key.as_str())) {
+            bail!(Refusal::BadParameter(format!("invalid filter '{key}'")));
+        }
+        let until = match filters.get("until").map(Vec::as_slice) {
+            None | Some([]) => None,
+            Some([text]) => Some(point(text)?),
+            Some(_) => bail!(Refusal::BadParameter("more than one until filter specified".to_owned())),
+        };
+        Ok(Prune { until, filters })
+    }
+
+    pub fn takes(&self, created: Time, labels: Option<&BTreeMap<String, String>>) -> bool {
+        let labelled = |wanted: &String| match wanted.split_once('=') {
+            Some((key, value)) => labels.and_then(|labels| labels.get(key)).is_some_and(|found| found == value),
+            None => labels.is_some_and(|labels| labels.contains_key(wanted)),
+        };
+        let values = |key: &str| self.filters.get(key).into_iter().flatten();
+        self.until.is_none_or(|until| created < until)
+            && values("label").all(labelled)
+            && !values("label!").any(labelled)
+    }
+}
+
+/// A point in time: seconds since 1970, RFC 3339, or a duration before now.
+pub fn point(text: &str) -> Result<Time> {
+    let ago = || Some(Time::from_unix_nanos(Time::now().unix_nanos() - i128::from(time::parse_duration(text)?)));
+    let found = Time::from_unix_text(text).or_else(|| Time::parse_local(text).map(|(time, _)| time)).or_else(ago);
+    found.ok_or_else(|| Refusal::BadParameter(format!("invalid time: {text:?}")).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_match_as_patterns() {
+        for (pattern, name, matches) in [
+            ("web", "my-web-1", true),
+            ("^web$", "web", true),
+            ("^/web$", "web", true),
+            ("^web", "my-web", false),
+            ("1$", "web-1", true),
+            ("2$", "web-1", false),
+        ] {
+            assert_eq!(Pattern(pattern.to_owned()).matches(name), matches, "{pattern} on {name}");
+        }
+    }
+}

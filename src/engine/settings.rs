@@ -1,0 +1,139 @@
+//! `/etc/dhow/daemon.json`: Docker's key names, read by every process. An unknown key is an error; flags win.
+
+use crate::api::types::Ulimit;
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+pub const DEFAULT_PATH: &str = "/etc/dhow/daemon.json";
+
+/// The settings, with Docker's defaults.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Settings {
+    pub data_root: Option<PathBuf>,
+    pub exec_root: Option<PathBuf>,
+    pub debug: bool,
+    pub registry_mirrors: Vec<String>,
+    /// Hosts, with or without a port, and CIDRs.
+    pub insecure_registries: Vec<String>,
+    pub max_concurrent_downloads: usize,
+    pub log_driver: String,
+    pub log_opts: BTreeMap<String, String>,
+    /// Bytes, or with a unit: `64M`.
+    pub default_shm_size: Option<Size>,
+    pub default_ulimits: BTreeMap<String, NamedUlimit>,
+    pub dns: Vec<String>,
+    pub dns_opts: Vec<String>,
+    pub dns_search: Vec<String>,
+    pub init: bool,
+    pub no_new_privileges: bool,
+    /// Seconds that stop waits for a container that names none of its own.
+    pub shutdown_timeout: i64,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            data_root: None,
+            exec_root: None,
+            debug: false,
+            registry_mirrors: Vec::new(),
+            insecure_registries: Vec::new(),
+            max_concurrent_downloads: 3,
+            log_driver: "json-file".to_owned(),
+            log_opts: BTreeMap::new(),
+            default_shm_size: None,
+            default_ulimits: BTreeMap::new(),
+            dns: Vec::new(),
+            dns_opts: Vec::new(),
+            dns_search: Vec::new(),
+            init: false,
+            no_new_privileges: false,
+            shutdown_timeout: 15,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(untagged)]
+pub enum Size {
+    Bytes(i64),
+    Text(String),
+}
+
+/// As Docker's file spells them: `{"nofile": {"Name": "nofile", "Hard": 64000, "Soft": 64000}}`.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct NamedUlimit {
+    #[serde(default)]
+    pub name: String,
+    pub hard: i64,
+    pub soft: i64,
+}
+
+impl Settings {
+    /// Reads the file that was named, or the default one, which need not exist.
+    pub fn load(path: Option<&Path>) -> Result<Settings> {
+        let file = path.unwrap_or(Path::new(DEFAULT_PATH));
+        let text = match std::fs::read_to_string(file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound && path.is_none() => return Ok(Settings::default()),
+            Err(error) => return Err(error).with_context(|| format!("read settings {}", file.display())),
+        };
+        Settings::parse(&text).with_context(|| format!("read settings {}", file.display()))
+    }
+
+    fn parse(text: &str) -> Result<Settings> {
+        if text.trim().is_empty() {
+            return Ok(Settings::default());
+        }
+        let settings: Settings = serde_json::from_str(text)?;
+        if !matches!(settings.log_driver.as_str(), "json-file" | "none") {
+            bail!("log-driver {:?} is not supported; json-file and none are", settings.log_driver);
+        }
+        if settings.max_concurrent_downloads == 0 {
+            bail!("max-concurrent-downloads must be 1 at least");
+        }
+        settings.shm_size()?;
+        Ok(settings)
+    }
+
+    /// Bytes of /dev/shm where a container names none.
+    pub fn shm_size(&self) -> Result<i64> {
+        match &self.default_shm_size {
+            None => Ok(64 * 1024 * 1024),
+            Some(Size::Bytes(bytes)) => Ok(*bytes),
+            Some(Size::Text(text)) => {
+                let size = crate::api::units::parse_binary(text).map_err(anyhow::Error::msg);
+                size.with_context(|| format!("default-shm-size {text:?}"))
+            }
+        }
+    }
+
+    pub fn ulimits(&self) -> Vec<Ulimit> {
+        let ulimit = |(name, limit): (&String, &NamedUlimit)| Ulimit { name: name.clone(), hard: limit.hard, soft: limit.soft };
+        self.default_ulimits.iter().map(ulimit).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn docker_keys_are_read_and_unknown_ones_refused() {
+        let text = r#"{"data-root": "/d", "registry-mirrors": ["http://127.0.0.1:5000"], "default-shm-size": "1M",
+            "default-ulimits": {"nofile": {"Name": "nofile", "Hard": 10, "Soft": 5}}}"#;
+        let settings = Settings::parse(text).unwrap();
+        assert_eq!(settings.data_root, Some(PathBuf::from("/d")));
+        assert_eq!(settings.shm_size().unwrap(), 1 << 20);
+        assert_eq!(settings.ulimits(), [Ulimit { name: "nofile".into(), hard: 10, soft: 5 }]);
+        for bad in [r#"{"no-such-key": 1}"#, r#"{"log-driver": "syslog"}"#, "[]", "{", r#"{"debug": "yes"}"#] {
+            assert!(Settings::parse(bad).is_err(), "{bad}");
+        }
+        assert_eq!(Settings::parse("").unwrap(), Settings::default());
+    }
+}

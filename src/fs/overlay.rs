@@ -1,0 +1,163 @@
+//! Overlay mounts of layers: detached, so that nothing of them shows on the host.
+
+use crate::sys::mount::{
+    self, MOUNT_ATTR_RDONLY, MountAttr, OPEN_TREE_CLONE, fsconfig_create, fsconfig_string, fsmount, fsopen,
+};
+use anyhow::{Context, Result, bail};
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Where writes go: both on one file system, `work` empty and for the kernel's use only.
+pub struct Upper {
+    pub upper: PathBuf,
+    pub work: PathBuf,
+}
+
+/// Whether this kernel takes `lowerdir+` (6.5). Older ones accept it and fail at fsmount, so it is learnt there.
+static ONE_BY_ONE: AtomicBool = AtomicBool::new(true);
+
+/// Mounts layers (`lowers`, top first), with what is written in `upper` or read-only without. The mount is attached
+/// nowhere. `at` is an empty directory, used where the kernel can only mount by path.
+pub fn mount(lowers: &[PathBuf], upper: Option<&Upper>, at: &Path) -> Result<OwnedFd> {
+    if let ([only], None) = (lowers, upper) {
+        return bind_read_only(only);
+    }
+    if lowers.is_empty() {
+        bail!("mount an image: it has no layers");
+    }
+    // Without an upper the kernel wants two lower directories at least, which the case above leaves.
+    if ONE_BY_ONE.load(Ordering::Relaxed) {
+        match by_parts(lowers, upper) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => ONE_BY_ONE.store(false, Ordering::Relaxed),
+            other => return other.with_context(|| describe(lowers, upper)),
+        }
+    }
+    by_path(lowers, upper, at).with_context(|| describe(lowers, upper))
+}
+
+fn describe(lowers: &[PathBuf], upper: Option<&Upper>) -> String {
+    let upper = upper.map_or("read-only".to_owned(), |upper| format!("over {}", upper.upper.display()));
+    format!("mount overlay of {} layers {upper}", lowers.len())
+}
+
+fn text(path: &Path) -> std::io::Result<CString> {
+    Ok(CString::new(path.as_os_str().as_bytes())?)
+}
+
+fn by_parts(lowers: &[PathBuf], upper: Option<&Upper>) -> std::io::Result<OwnedFd> {
+    let context = fsopen(c"overlay")?;
+    let context = context.as_fd();
+    fsconfig_string(context, c"source", c"overlay")?;
+    for lower in lowers {
+        fsconfig_string(context, c"lowerdir+", &text(lower)?)?;
+    }
+    if let Some(upper) = upper {
+        fsconfig_string(context, c"upperdir", &text(&upper.upper)?)?;
+        fsconfig_string(context, c"workdir", &text(&upper.work)?)?;
+    }
+    // What the host's defaults may be: layers are made and read without any of them.
+    for option in [c"redirect_dir", c"metacopy", c"index"] {
+        fsconfig_string(context, option, c"off")?;
+    }
+    fsconfig_create(context)?;
+    fsmount(context, if upper.is_some() { 0 } else { MOUNT_ATTR_RDONLY })
+}
+
+/// With mount(2), whose options fit into one page: 120 layers do only by short paths, relative to where they lie.
+/// The mount is made at `at` in a mount namespace of this thread's own, and taken from there.
+fn by_path(lowers: &[PathBuf], upper: Option<&Upper>, at: &Path) -> Result<OwnedFd> {
+    let near = lowers[0].parent().and_then(Path::parent).context("a layer has no directory")?.to_owned();
+    let mut options = String::from("redirect_dir=off,metacopy=off,index=off,lowerdir=");
+    for (number, lower) in lowers.iter().enumerate() {
+        let relative = lower.strip_prefix(&near).unwrap_or(lower);
+        options.push_str(if number > 0 { ":" } else { "" });
+        options.push_str(relative.to_str().context("a layer's path is not UTF-8")?);
+    }
+    if let Some(upper) = upper {
+        let path = |path: &Path| path.to_str().map(str::to_owned).context("a container's path is not UTF-8");
+        options.push_str(&format!(",upperdir={},workdir={}", path(&upper.upper)?, path(&upper.work)?));
+    }
+    if options.len() >= 4096 {
+        bail!("{} layers do not fit into one mount on this kernel", lowers.len());
+    }
+    let at = at.to_owned();
+    let read_only = upper.is_none();
+    // A thread has a working directory and a mount namespace of its own once it has unshared them.
+    let thread = std::thread::spawn(move || -> Result<OwnedFd> {
+        use nix::mount::MsFlags;
+        use nix::sched::CloneFlags;
+        nix::sched::unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS).context("unshare mounts")?;
+        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+        nix::mount::mount(None::<&str>, "/", None::<&str>, private, None::<&str>).context("make mounts private")?;
+        std::env::set_current_dir(&near).with_context(|| format!("enter {}", near.display()))?;
+        let flags = if read_only { MsFlags::MS_RDONLY } else { MsFlags::empty() };
+        nix::mount::mount(Some("overlay"), &at, Some("overlay"), flags, Some(options.as_str()))?;
+        let tree = mount::open_tree(nix::fcntl::AT_FDCWD, &text(&at)?, OPEN_TREE_CLONE).context("take the mount")?;
+        let _ = nix::mount::umount2(&at, nix::mount::MntFlags::MNT_DETACH);
+        Ok(tree)
+    });
+    thread.join().map_err(|_| anyhow::anyhow!("the mounting thread panicked"))?
+}
+
+/// One layer, read-only: no overlay is needed for that.
+fn bind_read_only(layer: &Path) -> Result<OwnedFd> {
+    let bind = || -> std::io::Result<OwnedFd> {
+        let tree = mount::open_tree(nix::fcntl::AT_FDCWD, &text(layer)?, OPEN_TREE_CLONE)?;
+        let attr = MountAttr { attr_set: MOUNT_ATTR_RDONLY, propagation: libc::MS_PRIVATE, ..MountAttr::default() };
+        mount::mount_setattr(tree.as_fd(), false, &attr)?;
+        Ok(tree)
+    };
+    bind().with_context(|| format!("bind layer {}", layer.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn layers(count: usize) -> (PathBuf, Vec<PathBuf>) {
+        let root = std::env::temp_dir().join(format!("dhow-overlay-{}-{count}", std::process::id()));
+        let dirs: Vec<PathBuf> = (0..count).map(|n| root.join(format!("layers/{n:026}/fs"))).collect();
+        for (number, dir) in dirs.iter().enumerate() {
+            fs::create_dir_all(dir).unwrap();
+            fs::write(dir.join(format!("file{number}")), number.to_string()).unwrap();
+            fs::write(dir.join("same"), number.to_string()).unwrap();
+        }
+        for dir in ["upper", "work", "at"] {
+            fs::create_dir_all(root.join(dir)).unwrap();
+        }
+        (root, dirs)
+    }
+
+    fn read(mount: &OwnedFd, name: &str) -> String {
+        use std::io::Read;
+        use std::os::fd::AsRawFd;
+        let mut text = String::new();
+        fs::File::open(format!("/proc/self/fd/{}/{name}", mount.as_raw_fd())).unwrap().read_to_string(&mut text).unwrap();
+        text
+    }
+
+    #[test]
+    fn one_and_many_layers_mount_both_ways() {
+        if !nix::unistd::geteuid().is_root() {
+            return eprintln!("skipped: mounting needs root");
+        }
+        for count in [1, 2, 120] {
+            let (root, dirs) = layers(count);
+            let upper = Upper { upper: root.join("upper"), work: root.join("work") };
+            for upper in [None, Some(&upper)] {
+                let mounted = mount(&dirs, upper, &root.join("at")).unwrap();
+                assert_eq!(read(&mounted, "same"), "0", "the top layer wins");
+                assert_eq!(read(&mounted, &format!("file{}", count - 1)), (count - 1).to_string());
+            }
+            if count > 1 {
+                let mounted = by_path(&dirs, Some(&upper), &root.join("at")).unwrap();
+                assert_eq!(read(&mounted, &format!("file{}", count - 1)), (count - 1).to_string());
+            }
+            fs::remove_dir_all(root).unwrap();
+        }
+    }
+}
