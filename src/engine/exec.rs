@@ -170,6 +170,14 @@ pub fn resize(store: &Store, id: &str, rows: u16, columns: u16) -> Result<()> {
     containers::resize(store, &Whose::exec(&container, id), rows, columns)
 }
 
+/// The size that the exec's terminal shall begin with.
+pub fn set_size(store: &Store, id: &str, rows: u32, columns: u32) -> Result<()> {
+    let container = container_of(store, id)?;
+    let mut exec = Exec::load(store, &container, id)?;
+    exec.asked.console_size = Some([rows, columns]);
+    exec.save(store)
+}
+
 /// What the exec's shim needs to launch it.
 pub struct Ready {
     pub plan: Plan,

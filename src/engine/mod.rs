@@ -1,8 +1,11 @@
 //! The verbs on containers, images and volumes, on an on-disk store that many processes share.
 
+pub mod containers;
+pub mod create;
 pub mod devices;
 pub mod etc;
 pub mod events;
+pub mod exec;
 pub mod filters;
 pub mod images;
 pub mod layers;
@@ -10,13 +13,57 @@ pub mod locks;
 pub mod logs;
 pub mod mounts;
 pub mod names;
-mod pattern;
+pub mod pattern;
+pub mod protocol;
 pub mod pull;
+pub mod query;
 pub mod record;
+pub mod routes;
+pub mod settings;
+pub mod shim;
+pub mod signals;
 pub mod spec;
+pub mod start;
 pub mod store;
+pub mod system;
+pub mod top;
 pub mod users;
 pub mod volumes;
 
 pub use record::Record;
+pub use settings::Settings;
 pub use store::Store;
+
+use anyhow::Result;
+use sha2::{Digest, Sha256};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+pub const DEFAULT_ROOT: &str = "/var/lib/dhow";
+pub const DEFAULT_RUN: &str = "/run/dhow";
+
+/// The engine: a store and the settings. It keeps nothing else; the truth is on disk and in the kernel.
+pub struct Engine {
+    pub store: Store,
+    pub settings: Settings,
+}
+
+impl Engine {
+    /// Opens the engine of a place: what is given wins over the settings, and those over the defaults.
+    pub fn open(root: Option<&Path>, run: Option<&Path>, config: Option<&Path>) -> Result<Engine> {
+        let settings = Settings::load(config)?;
+        let pick = |given: Option<&Path>, set: &Option<PathBuf>, default: &str| {
+            given.map(Path::to_owned).or_else(|| set.clone()).unwrap_or_else(|| PathBuf::from(default))
+        };
+        let root = std::path::absolute(pick(root, &settings.data_root, DEFAULT_ROOT))?;
+        let run = std::path::absolute(pick(run, &settings.exec_root, DEFAULT_RUN))?;
+        Ok(Engine { store: Store::open(&root, &run)?, settings })
+    }
+}
+
+/// What tells this store's cgroups, and later links and rules, from another's: the first 8 hex digits of the
+/// SHA-256 of its path.
+pub fn tag(store: &Store) -> String {
+    let hash = Sha256::digest(store.root.as_os_str().as_bytes());
+    hash[..4].iter().map(|byte| format!("{byte:02x}")).collect()
+}

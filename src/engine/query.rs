@@ -1,6 +1,7 @@
 //! What list and inspect tell of containers.
 
 use super::containers::{self, Doing, Now};
+use super::filters::Filters;
 use super::record::Record;
 use super::store::Store;
 use super::{exec, images};
@@ -12,9 +13,6 @@ use crate::api::types::{
 };
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
-
-/// Filters of a list: key → values, any of which will do; `label` is the exception, all of which must hold.
-pub type Filters = BTreeMap<String, Vec<String>>;
 
 /// What `GET /containers/json` asks.
 #[derive(Default)]
@@ -34,7 +32,7 @@ pub fn list(store: &Store, query: &Query) -> Result<Vec<ContainerSummary>> {
     let filter = Filter::new(store, &query.filters)?;
     let mut rows = Vec::new();
     // Asking for a state asks for all containers in it; so does a count.
-    let all = query.all || query.limit > 0 || query.filters.contains_key("status") || query.filters.contains_key("exited");
+    let all = query.all || query.limit > 0 || query.filters.has("status") || query.filters.has("exited");
     for now in containers::all(store)? {
         if query.limit > 0 && rows.len() == query.limit {
             break;
@@ -48,50 +46,23 @@ pub fn list(store: &Store, query: &Query) -> Result<Vec<ContainerSummary>> {
 
 struct Filter<'a> {
     filters: &'a Filters,
-    names: Vec<Pattern>,
     before: Option<String>,
     since: Option<String>,
     ancestors: Vec<(String, Vec<String>)>,
 }
 
-/// `name` is a pattern that may match anywhere, on the name with and without its slash.
-struct Pattern(String);
-
-impl Pattern {
-    fn matches(&self, name: &str) -> bool {
-        let (text, from_start) = match self.0.strip_prefix('^') {
-            Some(rest) => (rest, true),
-            None => (self.0.as_str(), false),
-        };
-        let (text, to_end) = match text.strip_suffix('$') {
-            Some(rest) => (rest, true),
-            None => (text, false),
-        };
-        [name.to_owned(), format!("/{name}")].iter().any(|name| match (from_start, to_end) {
-            (true, true) => name == text,
-            (true, false) => name.starts_with(text),
-            (false, true) => name.ends_with(text),
-            (false, false) => name.contains(text),
-        })
-    }
-}
-
 impl Filter<'_> {
     fn new<'a>(store: &Store, filters: &'a Filters) -> Result<Filter<'a>> {
-        if let Some(key) = filters.keys().find(|key| !KEYS.contains(&key.as_str())) {
-            bail!(Refusal::BadParameter(format!("invalid filter '{key}'")));
-        }
+        filters.accept(&KEYS)?;
         let states = ["created", "running", "paused", "restarting", "removing", "exited", "dead"];
-        for state in filters.get("status").into_iter().flatten() {
-            if !states.contains(&state.as_str()) {
-                bail!(Refusal::BadParameter(format!("invalid filter 'status={state}'")));
-            }
+        if let Some(state) = filters.get("status").iter().find(|state| !states.contains(&state.as_str())) {
+            bail!(Refusal::BadParameter(format!("invalid filter 'status={state}'")));
         }
-        for code in filters.get("exited").into_iter().flatten() {
-            code.parse::<i32>().map_err(|_| Refusal::BadParameter(format!("invalid filter 'exited={code}'")))?;
+        if let Some(code) = filters.get("exited").iter().find(|code| code.parse::<i32>().is_err()) {
+            bail!(Refusal::BadParameter(format!("invalid filter 'exited={code}'")));
         }
         let created = |key: &str| -> Result<Option<String>> {
-            match filters.get(key).and_then(|values| values.first()) {
+            match filters.get(key).first() {
                 Some(name) => {
                     let id = containers::find(store, name)?;
                     Ok(Record::load(store, &id)?.map(|record| record.created))
@@ -100,7 +71,7 @@ impl Filter<'_> {
             }
         };
         let mut ancestors = Vec::new();
-        for name in filters.get("ancestor").into_iter().flatten() {
+        for name in filters.get("ancestor") {
             match images::find(store, name) {
                 // Containers of images that are built on it share all of its layers.
                 Ok(image) => ancestors.push((image.id.clone(), image.layer_ids())),
@@ -108,35 +79,29 @@ impl Filter<'_> {
                 Err(error) => return Err(error),
             }
         }
-        let names = filters.get("name").into_iter().flatten().cloned().map(Pattern).collect();
-        Ok(Filter { names, before: created("before")?, since: created("since")?, ancestors, filters })
+        Ok(Filter { before: created("before")?, since: created("since")?, ancestors, filters })
     }
 
     fn takes(&self, now: &Now) -> bool {
-        let record = &now.record;
+        let (record, filters) = (&now.record, self.filters);
         let any = |key: &str, holds: &dyn Fn(&str) -> bool| {
-            self.filters.get(key).is_none_or(|values| values.iter().any(|value| holds(value)))
+            !filters.has(key) || filters.get(key).iter().any(|value| holds(value))
         };
-        let labels = record.config.labels.as_ref();
-        let labelled = |wanted: &str| match wanted.split_once('=') {
-            Some((key, value)) => labels.and_then(|labels| labels.get(key)).is_some_and(|found| found == value),
-            None => labels.is_some_and(|labels| labels.contains_key(wanted)),
-        };
+        let empty = BTreeMap::new();
         let ancestor = |(id, layers): &(String, Vec<String>)| {
             !id.is_empty() && (record.image == *id || !layers.is_empty() && record.layers.ends_with(layers))
         };
-        (self.names.is_empty() || self.names.iter().any(|pattern| pattern.matches(&record.name)))
+        // Names have a slash in front for Docker; patterns are written with it and without.
+        (filters.matches("name", &record.name) || filters.matches("name", &format!("/{}", record.name)))
             && any("id", &|value| record.id.starts_with(value))
-            && any("status", &|value| value == now.doing.word())
-            && any("exited", &|value| {
-                now.doing == Doing::Exited && value.parse() == Ok(record.ended.exit_code)
-            })
-            && self.filters.get("label").is_none_or(|values| values.iter().all(|value| labelled(value)))
+            && filters.is("status", now.doing.word())
+            && any("exited", &|value| now.doing == Doing::Exited && value.parse() == Ok(record.ended.exit_code))
+            && filters.labels(record.config.labels.as_ref().unwrap_or(&empty))
             && any("volume", &|value| {
                 record.mounts.iter().any(|mounted| mounted.point.name == value || mounted.point.destination == value)
             })
             && any("network", &|value| record.networks.contains_key(value))
-            && any("health", &|value| value == "none")
+            && filters.is("health", "none")
             && any("is-task", &|value| matches!(value, "false" | "0"))
             && any("isolation", &|value| value == "default" || value.is_empty())
             && any("expose", &|value| exposes(record, value))
@@ -302,26 +267,18 @@ pub struct Prune<'a> {
 
 impl Prune<'_> {
     pub fn new(filters: &Filters) -> Result<Prune<'_>> {
-        if let Some(key) = filters.keys().find(|key| !["until", "label", "label!"].contains(&key.as_str())) {
-            bail!(Refusal::BadParameter(format!("invalid filter '{key}'")));
-        }
-        let until = match filters.get("until").map(Vec::as_slice) {
-            None | Some([]) => None,
-            Some([text]) => Some(point(text)?),
-            Some(_) => bail!(Refusal::BadParameter("more than one until filter specified".to_owned())),
+        filters.accept(&["until", "label", "label!"])?;
+        let until = match filters.get("until") {
+            [] => None,
+            [text] => Some(point(text)?),
+            _ => bail!(Refusal::BadParameter("more than one until filter specified".to_owned())),
         };
         Ok(Prune { until, filters })
     }
 
     pub fn takes(&self, created: Time, labels: Option<&BTreeMap<String, String>>) -> bool {
-        let labelled = |wanted: &String| match wanted.split_once('=') {
-            Some((key, value)) => labels.and_then(|labels| labels.get(key)).is_some_and(|found| found == value),
-            None => labels.is_some_and(|labels| labels.contains_key(wanted)),
-        };
-        let values = |key: &str| self.filters.get(key).into_iter().flatten();
-        self.until.is_none_or(|until| created < until)
-            && values("label").all(labelled)
-            && !values("label!").any(labelled)
+        let empty = BTreeMap::new();
+        self.until.is_none_or(|until| created < until) && self.filters.labels(labels.unwrap_or(&empty))
     }
 }
 
@@ -330,23 +287,4 @@ pub fn point(text: &str) -> Result<Time> {
     let ago = || Some(Time::from_unix_nanos(Time::now().unix_nanos() - i128::from(time::parse_duration(text)?)));
     let found = Time::from_unix_text(text).or_else(|| Time::parse_local(text).map(|(time, _)| time)).or_else(ago);
     found.ok_or_else(|| Refusal::BadParameter(format!("invalid time: {text:?}")).into())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_match_as_patterns() {
-        for (pattern, name, matches) in [
-            ("web", "my-web-1", true),
-            ("^web$", "web", true),
-            ("^/web$", "web", true),
-            ("^web", "my-web", false),
-            ("1$", "web-1", true),
-            ("2$", "web-1", false),
-        ] {
-            assert_eq!(Pattern(pattern.to_owned()).matches(name), matches, "{pattern} on {name}");
-        }
-    }
 }

@@ -1,0 +1,320 @@
+//! The whole HTTP API on one page: method and path to verb. What carries the request is not known here.
+
+use super::containers::{self, Until};
+use super::filters::Filters;
+use super::protocol::{STDERR, STDIN, STDOUT};
+use super::shim::Whose;
+use super::{Engine, Record, create, exec, images, logs, pull, query, system, volumes};
+use crate::api::types::{
+    ContainerCreate, ErrorAnswer, ExecCreate, ExecCreated, ExecStart, VolumeCreate, VolumesPruned, WaitAnswer,
+};
+use crate::api::{Body, Refusal, Reply, Request, Response};
+use crate::oci::platform::Platform;
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::io::Read;
+use std::sync::Arc;
+
+/// The largest JSON body that is read.
+const BODY: u64 = 16 * 1024 * 1024;
+
+/// Answers a request.
+pub fn handle(engine: &Arc<Engine>, request: Request) -> Response {
+    route(engine, request).unwrap_or_else(|error| refused(&error))
+}
+
+fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
+    let store = &engine.store;
+    let path = std::mem::take(&mut request.path);
+    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+    let container = |name: &str| containers::find(store, name);
+    match (request.method, parts.as_slice()) {
+        ("GET", ["version"]) => json(200, &system::version()),
+        ("GET", ["info"]) => json(200, &system::info(engine)?),
+
+        ("GET", ["containers", "json"]) => json(200, &query::list(store, &list_query(&request)?)?),
+        ("POST", ["containers", "create"]) => container_create(engine, &mut request),
+        ("POST", ["containers", "prune"]) => json(200, &query::prune(store, &filters(&request)?)?),
+        ("GET", ["containers", name, "json"]) => json(200, &query::inspect(store, &container(name)?, request.flag("size"))?),
+        ("POST", ["containers", name, "start"]) => empty(containers::start(store, &container(name)?)),
+        ("POST", ["containers", name, "stop"]) => {
+            empty(containers::stop(store, &container(name)?, request.query("signal"), seconds(&request)?))
+        }
+        ("POST", ["containers", name, "restart"]) => {
+            empty(containers::restart(store, &container(name)?, request.query("signal"), seconds(&request)?))
+        }
+        ("POST", ["containers", name, "kill"]) => empty(containers::kill(store, &container(name)?, request.query("signal"))),
+        ("POST", ["containers", name, "pause"]) => empty(containers::pause(store, &container(name)?, true)),
+        ("POST", ["containers", name, "unpause"]) => empty(containers::pause(store, &container(name)?, false)),
+        ("POST", ["containers", name, "rename"]) => {
+            empty(containers::rename(store, &container(name)?, request.query("name").unwrap_or_default()))
+        }
+        ("POST", ["containers", name, "resize"]) => {
+            let (rows, columns) = size(&request)?;
+            containers::resize(store, &Whose::container(&container(name)?), rows, columns)?;
+            Ok(answer(200, Reply::Empty))
+        }
+        ("POST", ["containers", name, "wait"]) => container_wait(engine, &container(name)?, &request),
+        ("POST", ["containers", name, "attach"]) => container_attach(engine, &container(name)?, &request),
+        ("GET", ["containers", name, "logs"]) => container_logs(engine, &container(name)?, &request),
+        ("GET", ["containers", name, "top"]) => {
+            let args: Vec<String> = request.query("ps_args").map(str::to_owned).into_iter().collect();
+            json(200, &containers::top(store, &container(name)?, &args)?)
+        }
+        ("DELETE", ["containers", name]) => {
+            empty(containers::remove(store, &container(name)?, request.flag("force"), request.flag("v")))
+        }
+
+        ("POST", ["containers", name, "exec"]) => {
+            let id = exec::create(store, name, body::<ExecCreate>(&mut request)?)?;
+            json(201, &ExecCreated { id })
+        }
+        ("POST", ["exec", id, "start"]) => exec_start(engine, id, &mut request),
+        ("GET", ["exec", id, "json"]) => json(200, &exec::inspect(store, id)?),
+        ("POST", ["exec", id, "resize"]) => {
+            let (rows, columns) = size(&request)?;
+            exec::resize(store, id, rows, columns)?;
+            Ok(answer(200, Reply::Empty))
+        }
+
+        ("GET", ["images", "json"]) => json(200, &images::list(store, request.flag("all"), &filters(&request)?)?),
+        ("POST", ["images", "create"]) => image_create(engine, request),
+        ("POST", ["images", "prune"]) => json(200, &images::prune(store, &filters(&request)?)?),
+        ("GET", ["images", name @ .., "json"]) => json(200, &images::inspect(store, &name.join("/"))?),
+        ("GET", ["images", name @ .., "history"]) => json(200, &images::history(store, &name.join("/"))?),
+        ("POST", ["images", name @ .., "tag"]) => {
+            let (repo, tag) = (request.query("repo").unwrap_or_default(), request.query("tag").unwrap_or_default());
+            images::tag(store, &name.join("/"), repo, tag)?;
+            Ok(answer(201, Reply::Empty))
+        }
+        ("DELETE", ["images", name @ ..]) => {
+            json(200, &images::remove(store, &name.join("/"), request.flag("force"), request.flag("noprune"))?)
+        }
+
+        ("GET", ["volumes"]) => json(200, &volumes::list(store, &filters(&request)?)?),
+        ("POST", ["volumes", "create"]) => json(201, &volumes::create(store, &body::<VolumeCreate>(&mut request)?)?),
+        ("POST", ["volumes", "prune"]) => json::<VolumesPruned>(200, &volumes::prune(store, &filters(&request)?)?),
+        ("GET", ["volumes", name]) => json(200, &volumes::inspect(store, name)?),
+        ("DELETE", ["volumes", name]) => empty(volumes::remove(store, name, request.flag("force"))),
+
+        _ => bail!(Refusal::NotFound("page not found".to_owned())),
+    }
+}
+
+fn answer(status: u16, body: Reply) -> Response {
+    Response { status, headers: Vec::new(), body }
+}
+
+fn json<T: Serialize>(status: u16, value: &T) -> Result<Response> {
+    Ok(answer(status, Reply::Json(serde_json::to_vec(value).context("encode the answer")?)))
+}
+
+/// What Docker answers to a verb that has nothing to tell.
+fn empty(done: Result<()>) -> Result<Response> {
+    done.map(|()| answer(204, Reply::Empty))
+}
+
+fn refused(error: &anyhow::Error) -> Response {
+    let status = error.downcast_ref::<Refusal>().map_or(500, Refusal::status);
+    if status == 304 {
+        return answer(304, Reply::Empty);
+    }
+    let message = ErrorAnswer { message: format!("{error:#}") };
+    answer(status, Reply::Json(serde_json::to_vec(&message).unwrap_or_default()))
+}
+
+/// Reads a JSON body; an empty one is the zero value.
+fn body<T: DeserializeOwned + Default>(request: &mut Request) -> Result<T> {
+    let mut bytes = Vec::new();
+    match std::mem::replace(&mut request.body, Body::Empty) {
+        Body::Empty => {}
+        Body::Bytes(whole) => bytes = whole,
+        Body::Reader(reader) => {
+            reader.take(BODY + 1).read_to_end(&mut bytes).context("read the request's body")?;
+            if bytes.len() as u64 > BODY {
+                bail!(Refusal::BadParameter("the request's body is too large".to_owned()));
+            }
+        }
+    }
+    if bytes.is_empty() {
+        return Ok(T::default());
+    }
+    Ok(serde_json::from_slice(&bytes).map_err(|error| Refusal::BadParameter(format!("invalid JSON: {error}")))?)
+}
+
+fn filters(request: &Request) -> Result<Filters> {
+    Filters::parse(request.query("filters"))
+}
+
+fn number<T: std::str::FromStr>(request: &Request, key: &str) -> Result<Option<T>> {
+    match request.query(key).filter(|text| !text.is_empty()) {
+        None => Ok(None),
+        Some(text) => match text.parse() {
+            Ok(number) => Ok(Some(number)),
+            Err(_) => bail!(Refusal::BadParameter(format!("invalid value {text:?} for {key}"))),
+        },
+    }
+}
+
+fn seconds(request: &Request) -> Result<Option<i64>> {
+    number(request, "t")
+}
+
+fn size(request: &Request) -> Result<(u16, u16)> {
+    Ok((number(request, "h")?.unwrap_or(0), number(request, "w")?.unwrap_or(0)))
+}
+
+fn platform(request: &Request) -> Result<Option<Platform>> {
+    let text = request.query("platform").filter(|text| !text.is_empty());
+    let parse = |text: &str| Platform::parse(text).map_err(|error| Refusal::BadParameter(format!("{error:#}")).into());
+    text.map(parse).transpose()
+}
+
+fn list_query(request: &Request) -> Result<query::Query> {
+    // -1 is no limit.
+    let limit = number::<i64>(request, "limit")?.unwrap_or(0).max(0) as usize;
+    Ok(query::Query { all: request.flag("all"), limit, size: request.flag("size"), filters: filters(request)? })
+}
+
+fn container_create(engine: &Engine, request: &mut Request) -> Result<Response> {
+    let asked = body::<ContainerCreate>(request)?;
+    let platform = platform(request)?;
+    json(201, &create::create(&engine.store, &engine.settings, asked, request.query("name"), platform.as_ref())?)
+}
+
+fn container_wait(engine: &Arc<Engine>, id: &str, request: &Request) -> Result<Response> {
+    let until = match request.query("condition").unwrap_or_default() {
+        "" | "not-running" => Until::NotRunning,
+        "next-exit" => Until::NextExit,
+        "removed" => Until::Removed,
+        other => bail!(Refusal::BadParameter(format!("invalid condition: {other:?}"))),
+    };
+    // Registered before the answer begins: an end that comes right after it is not missed.
+    let wait = containers::wait(&engine.store, id, until)?;
+    let engine = Arc::clone(engine);
+    let producer = move |sink: &mut dyn std::io::Write| {
+        let code = wait.finish(&engine.store).map_err(std::io::Error::other)?;
+        let answer = WaitAnswer { status_code: code.into(), error: None };
+        sink.write_all(&serde_json::to_vec(&answer)?)
+    };
+    Ok(answer(200, Reply::Stream(Box::new(producer))))
+}
+
+fn container_attach(engine: &Engine, id: &str, request: &Request) -> Result<Response> {
+    let record = Record::load(&engine.store, id)?.ok_or_else(|| containers::no_such(id))?;
+    let stdin = request.flag("stdin") && record.config.open_stdin;
+    let pick = |flag: bool, bit: i32| if flag { bit } else { 0 };
+    let streams = pick(stdin, STDIN) | pick(request.flag("stdout"), STDOUT) | pick(request.flag("stderr"), STDERR);
+    let keys = detach_keys(request.query("detachKeys").unwrap_or_default())?;
+    Ok(answer(101, Reply::Upgraded(containers::attach(&engine.store, id, streams, &keys)?)))
+}
+
+/// Keys that detach, as bytes: `ctrl-p,ctrl-q` where nothing is said.
+fn detach_keys(text: &str) -> Result<Vec<u8>> {
+    let text = if text.is_empty() { "ctrl-p,ctrl-q" } else { text };
+    let invalid = || Refusal::BadParameter(format!("invalid detach keys: {text}"));
+    let key = |name: &str| -> Option<u8> {
+        match (name.strip_prefix("ctrl-"), name.as_bytes()) {
+            (_, [byte]) => Some(*byte),
+            (Some(letter), _) => match letter.as_bytes() {
+                [byte @ (b'a'..=b'z' | b'A'..=b'Z')] => Some(byte.to_ascii_lowercase() - b'a' + 1),
+                [b'@'] => Some(0),
+                [b'['] => Some(27),
+                [b'\\'] => Some(28),
+                [b']'] => Some(29),
+                [b'^'] => Some(30),
+                [b'_'] => Some(31),
+                _ => None,
+            },
+            _ => (name == "DEL").then_some(127),
+        }
+    };
+    let keys: Option<Vec<u8>> = text.split(',').map(key).collect();
+    let keys = keys.filter(|keys| keys.len() <= 16).ok_or_else(invalid)?;
+    Ok(keys)
+}
+
+fn container_logs(engine: &Arc<Engine>, id: &str, request: &Request) -> Result<Response> {
+    let record = Record::load(&engine.store, id)?.ok_or_else(|| containers::no_such(id))?;
+    if !request.flag("stdout") && !request.flag("stderr") {
+        bail!(Refusal::BadParameter("Bad parameters: you must choose at least one stream".to_owned()));
+    }
+    logs::check_driver(&record.host_config.log_config.r#type)?;
+    let point = |key: &str| match request.query(key).filter(|text| !text.is_empty() && *text != "0") {
+        Some(text) => query::point(text).map(Some),
+        None => Ok(None),
+    };
+    let tail = match request.query("tail").unwrap_or("all") {
+        "" | "all" => None,
+        // Docker takes what is no number for all.
+        count => count.parse().ok(),
+    };
+    let options = logs::Options {
+        follow: request.flag("follow"),
+        tail,
+        since: point("since")?,
+        until: point("until")?,
+        timestamps: request.flag("timestamps"),
+        details: request.flag("details"),
+        stdout: request.flag("stdout"),
+        stderr: request.flag("stderr"),
+        tty: record.config.tty,
+    };
+    let engine = Arc::clone(engine);
+    let producer = move |sink: &mut dyn std::io::Write| {
+        let store = &engine.store;
+        // A container that waits for its start may yet have something to say; one that has ended has not.
+        let running = || super::record::held(store, &record.id).is_ok_and(|held| held.init || held.restarting);
+        logs::stream(&record.log_path(store), &options, sink, &running).map_err(std::io::Error::other)
+    };
+    Ok(answer(200, Reply::Stream(Box::new(producer))))
+}
+
+fn exec_start(engine: &Engine, id: &str, request: &mut Request) -> Result<Response> {
+    let asked = body::<ExecStart>(request)?;
+    let inspect = exec::inspect(&engine.store, id)?;
+    if asked.detach {
+        exec::start(&engine.store, id, None)?;
+        return Ok(answer(200, Reply::Empty));
+    }
+    if let Some([rows, columns]) = asked.console_size {
+        exec::set_size(&engine.store, id, rows, columns)?;
+    }
+    let pick = |flag: bool, bit: i32| if flag { bit } else { 0 };
+    let streams = pick(inspect.open_stdin, STDIN) | pick(inspect.open_stdout, STDOUT) | pick(inspect.open_stderr, STDERR);
+    let keys = detach_keys(&inspect.detach_keys)?;
+    let stream = exec::start(&engine.store, id, Some((streams, keys)))?.context("an exec without a stream")?;
+    Ok(answer(101, Reply::Upgraded(stream)))
+}
+
+/// A pull, or an import with `fromSrc`.
+fn image_create(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
+    if let Some(source) = request.query("fromSrc") {
+        if source != "-" {
+            bail!(Refusal::NotImplemented("import from a URL comes with a later release of dhow".to_owned()));
+        }
+        let tar: Box<dyn Read + Send> = match std::mem::replace(&mut request.body, Body::Empty) {
+            Body::Empty => Box::new(std::io::empty()),
+            Body::Bytes(bytes) => Box::new(std::io::Cursor::new(bytes)),
+            Body::Reader(reader) => reader,
+        };
+        let text = |key: &str| request.query(key).unwrap_or_default().to_owned();
+        let changes = request.query.iter().filter(|(key, _)| key == "changes").map(|(_, value)| value.clone()).collect();
+        let import = images::Import {
+            repo: text("repo"),
+            tag: text("tag"),
+            message: text("message"),
+            changes,
+            platform: platform(&request)?,
+        };
+        let id = images::import(&engine.store, tar, &import)?;
+        let line = crate::api::types::ProgressLine::status(id);
+        let producer = move |sink: &mut dyn std::io::Write| {
+            sink.write_all(&serde_json::to_vec(&line)?)?;
+            sink.write_all(b"\r\n")
+        };
+        return Ok(answer(200, Reply::Stream(Box::new(producer))));
+    }
+    pull::answer(engine, &request)
+}
