@@ -13,6 +13,8 @@ mod oci;
 mod sys;
 
 use api::client::{Local, Place};
+use engine::Engine;
+use std::sync::Arc;
 
 fn main() -> std::process::ExitCode {
     applets::main(open)
@@ -20,5 +22,7 @@ fn main() -> std::process::ExitCode {
 
 /// The engine in this process, at a place.
 fn open(place: &Place) -> anyhow::Result<Local> {
-    anyhow::bail!("opening the engine at {place:?}: its routes are not joined yet")
+    let Place { root, run, config, .. } = place;
+    let engine = Arc::new(Engine::open(root.as_deref(), run.as_deref(), config.as_deref())?);
+    Ok(Box::new(move |request| engine::routes::handle(&engine, request)))
 }

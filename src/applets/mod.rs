@@ -29,6 +29,7 @@ mod restart;
 mod rm;
 mod rmi;
 mod run;
+mod shim;
 mod start;
 mod stop;
 mod stream;
@@ -171,6 +172,9 @@ fn dispatch(open: Open) -> Result<u8> {
     }
     let called = args.first().map_or("dhow", |called| base(called)).to_owned();
     let mut args = args.split_off(args.len().min(1));
+    if args.first().is_some_and(|word| word == "shim") {
+        return Ok(shim::main(&args[1..]));
+    }
     if let Some(word) = linked(&called) {
         args.insert(0, word.to_owned());
     } else if let "docker" | "dockerd" | "runc" = called.as_str() {

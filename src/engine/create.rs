@@ -13,6 +13,7 @@ use crate::oci::platform::Platform;
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::fd::AsFd;
 use std::path::Path;
 
 /// Makes a container. Either it is there whole when this returns, or nothing of it is.
@@ -63,7 +64,14 @@ pub fn create(
         let other = containers::find(store, name)?;
         Ok(Record::load(store, &other)?.map(|record| record.mounts).unwrap_or_default())
     };
-    let mounts = mounts::settle(&config, &host_config, &from)?;
+    let exists = |path: &str| Path::new(path).exists();
+    let asked = mounts::plan(&host_config, &config.volumes, &mounts::Around { from: &from, exists: &exists })?;
+    if host_config.masked_paths.is_none() {
+        host_config.masked_paths = Some(spec::masked_paths(host_config.privileged));
+    }
+    if host_config.readonly_paths.is_none() {
+        host_config.readonly_paths = Some(spec::readonly_paths(host_config.privileged));
+    }
     let mut record = Record {
         version: record::VERSION,
         id: id.clone(),
@@ -77,11 +85,10 @@ pub fn create(
         networks: endpoints(&host_config, networking_config.endpoints_config)?,
         config,
         host_config,
-        mounts,
+        mounts: Vec::new(),
         ended: record::Ended::default(),
     };
-    let made = place(store, &lease, &mut record);
-    match made {
+    match place(store, &lease, &mut record, asked) {
         Ok(()) => {
             events::container(store, &record, "create", &[]);
             Ok(ContainerCreated { id, warnings })
@@ -91,7 +98,7 @@ pub fn create(
 }
 
 /// Makes the directory, the volumes, the record and the name, in this order; what was made is undone on failure.
-fn place(store: &Store, lease: &store::Lease, record: &mut Record) -> Result<()> {
+fn place(store: &Store, lease: &store::Lease, record: &mut Record, asked: Vec<mounts::Asked>) -> Result<()> {
     let tmp = lease.tmp()?.join("container");
     fs::create_dir(&tmp).with_context(|| format!("make {}", tmp.display()))?;
     for (dir, mode) in [("upper", 0o755), ("work", 0o700)] {
@@ -102,26 +109,25 @@ fn place(store: &Store, lease: &store::Lease, record: &mut Record) -> Result<()>
     }
     etc::write(&tmp, record)?;
     crate::failpoint::reach("create.made");
-    let mut created = Vec::new();
-    let placed = volumes(store, record, &mut created).and_then(|()| settle(store, &tmp, record));
+    record.mounts = mounts::settle(store, lease, asked)?;
+    let placed = copy_up(store, record).and_then(|()| settle(store, &tmp, record));
     if placed.is_err() {
-        for volume in created {
-            let _ = volumes::remove(store, &volume, true);
+        for mounted in record.mounts.iter().filter(|mounted| mounted.anonymous) {
+            let _ = volumes::remove(store, &mounted.point.name, true);
         }
     }
     placed
 }
 
-fn volumes(store: &Store, record: &mut Record, created: &mut Vec<String>) -> Result<()> {
-    let lowers = record.lower_dirs(store);
-    let at = store.root.join("tmp");
-    let image_root = || overlay::mount(&lowers, None, &at);
-    for mounted in &mut record.mounts {
-        if volumes::make(store, mounted, &image_root)? {
-            created.push(mounted.point.name.clone());
-        }
+/// A new volume begins with what the image has in its place.
+fn copy_up(store: &Store, record: &Record) -> Result<()> {
+    let new = |mounted: &&record::Mounted| mounted.point.r#type == "volume" && !mounted.no_copy;
+    let mut volumes = record.mounts.iter().filter(new).peekable();
+    if volumes.peek().is_none() {
+        return Ok(());
     }
-    Ok(())
+    let image = overlay::mount(&record.lower_dirs(store), None, &store.root.join("tmp"))?;
+    volumes.try_for_each(|mounted| volumes::copy_up(store, image.as_fd(), mounted))
 }
 
 fn settle(store: &Store, tmp: &Path, record: &mut Record) -> Result<()> {

@@ -201,8 +201,9 @@ pub fn ready(store: &Store, container: &str, id: &str) -> Result<Ready> {
         bail!(Refusal::Conflict(format!("container {container} is not running")));
     }
     let root = File::open(format!("/proc/{}/root", now.live.pid)).context("open the container's root")?;
-    let user = users::resolve(root.as_fd(), exec_user(&exec.asked, &now.record.config.user), &now.record.host_config.group_add)?;
-    let process = spec::exec_process(&spec, &exec.asked, &user)?;
+    let named = exec_user(&exec.asked, &now.record.config.user);
+    let user = users::resolve(root.as_fd(), named, &now.record.host_config.group_add)?;
+    let process = spec::exec_process(&now.record, &spec, &exec.asked, &user, &spec::Host::read())?;
     let filter = spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref()).filter(|_| !exec.asked.privileged);
     // Its children are born in the container's pid namespace.
     nix::sched::setns(&pidfd, nix::sched::CloneFlags::CLONE_NEWPID).context("join the container's pid namespace")?;

@@ -3,7 +3,7 @@
 use super::record::Record;
 use super::shim::cgroup_root;
 use super::store::{self, Store};
-use super::{containers, etc, spec, users};
+use super::{containers, devices, etc, spec, users};
 use crate::fs::overlay::{self, Upper};
 use crate::fs::path;
 use crate::ns::{self, Given, Plan, Prepared};
@@ -14,6 +14,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 /// Ready to be cloned.
 pub struct Ready {
@@ -30,42 +31,73 @@ pub fn ready(store: &Store, record: &Record) -> Result<Ready> {
     let root = overlay::mount(&record.lower_dirs(store), Some(&upper), &at)
         .with_context(|| format!("starting {}", record.name))?;
     let host = &record.host_config;
-    let user = users::resolve(root.as_fd(), &record.config.user, host.group_add.as_deref().unwrap_or_default())?;
-    let cgroup = cgroup_root(store).map(|root| root.join(&record.id));
-    etc::refresh(&dir, record)?;
+    let user = users::resolve(root.as_fd(), &record.config.user, &host.group_add)?;
+    let cgroup = cgroup_root(store).map(|root| root.join(&record.id).display().to_string()).unwrap_or_default();
+    etc::write(&dir, record)?;
+    let shared = Shared::find(store, record)?;
+    let files = shared.files.as_deref().unwrap_or(&dir);
+    let file = |name: &str| Some(files.join(name)).filter(|path| path.exists());
+    let (hosts, hostname, resolv_conf) = (file("hosts"), file("hostname"), file("resolv.conf"));
     let spec = spec::spec(&spec::Inputs {
         record,
         user: &user,
-        dir: &dir,
-        cgroup: cgroup.as_deref(),
-        join: join(store, record)?,
         host: &spec::Host::read(),
+        devices: &devices::granted(host)?,
+        root: &dir.join("rootfs"),
+        cgroup: &cgroup,
+        hosts: hosts.as_deref(),
+        hostname: hostname.as_deref(),
+        resolv_conf: resolv_conf.as_deref(),
+        shm: shared.shm.as_deref(),
+        join: shared.join,
     })?;
     let bytes = serde_json::to_vec(&spec).context("encode the runtime spec")?;
     store::write_file(&store.live(&record.id).join("config.json"), &bytes, false)?;
     let given = Given {
         root_at: CString::new(at.as_os_str().as_bytes()).context("a NUL in a path")?,
         open: subpaths(record)?,
-        init: host.init.unwrap_or(false),
+        // In a pid namespace of somebody else's, PID 1 has its duties already.
+        init: host.init.unwrap_or(false) && !shared.pid,
     };
     let plan = ns::plan(&spec, given).with_context(|| format!("starting {}", record.name))?;
     let prepared = ns::prepare(&plan, Some(root), None).with_context(|| format!("starting {}", record.name))?;
     Ok(Ready { plan, prepared, spec })
 }
 
-/// Namespaces of other containers that this one shares.
-fn join(store: &Store, record: &Record) -> Result<spec::Join> {
-    let host = &record.host_config;
-    let of = |mode: &str, kind: &str| match mode.strip_prefix("container:") {
-        Some(name) => containers::namespace(store, name, kind).map(Some),
-        None => Ok(None),
-    };
-    Ok(spec::Join {
-        pid: of(&host.pid_mode, "pid")?,
-        ipc: of(&host.ipc_mode, "ipc")?,
-        net: of(&host.network_mode, "net")?,
-        uts: of(&host.network_mode, "uts")?,
-    })
+/// What a container shares with another one, or with the host.
+struct Shared {
+    join: spec::Join,
+    /// Where hosts, hostname and resolv.conf lie, of a container whose network is shared.
+    files: Option<PathBuf>,
+    /// The shared memory of whoever owns the ipc namespace.
+    shm: Option<PathBuf>,
+    pid: bool,
+}
+
+impl Shared {
+    fn find(store: &Store, record: &Record) -> Result<Shared> {
+        let host = &record.host_config;
+        let of = |mode: &str, kind: &str| match mode.strip_prefix("container:") {
+            Some(name) => containers::namespace(store, name, kind).map(Some),
+            None => Ok(None),
+        };
+        let join = spec::Join {
+            pid: of(&host.pid_mode, "pid")?,
+            ipc: of(&host.ipc_mode, "ipc")?,
+            net: of(&host.network_mode, "net")?,
+        };
+        let files = match host.network_mode.strip_prefix("container:") {
+            Some(name) => Some(store.container(&containers::find(store, name)?)),
+            None => None,
+        };
+        let shm = match (host.ipc_mode.as_str(), &join.ipc) {
+            ("host", _) => Some(PathBuf::from("/dev/shm")),
+            // Through its init's root: the mount itself, whatever the path means outside.
+            (_, Some(ipc)) => ipc.parent().and_then(Path::parent).map(|process| process.join("root/dev/shm")),
+            _ => None,
+        };
+        Ok(Shared { pid: host.pid_mode == "host" || join.pid.is_some(), join, files, shm })
+    }
 }
 
 /// Parts of volumes, opened inside their volume: a link in it leads nowhere else.

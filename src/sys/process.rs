@@ -204,6 +204,8 @@ pub fn default_signal(signal: i32) -> io::Result<()> {
     // SAFETY: no handler is installed.
     let before = unsafe { libc::signal(signal, libc::SIG_DFL) };
     if before == libc::SIG_ERR { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// [`fexecve`] of a descriptor number that the caller has just put into place; returns only the error.
 pub fn fexecve_number(file: RawFd, args: &Strings, env: &Strings) -> io::Error {
     // SAFETY: the number is open, and stays so until the call.

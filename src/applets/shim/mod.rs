@@ -15,7 +15,6 @@ use clients::Client;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 /// How much of what is typed at a terminal is read at once.
 const TYPED: usize = 4096 - clients::KEYS;
@@ -44,10 +43,10 @@ struct Handover {
 }
 
 /// The hidden applet: `dhow shim FACE --root ROOT --run RUN CONTAINER [EXEC] [KEY=VALUE…]`.
-pub fn main(args: &[String]) -> ExitCode {
+pub fn main(args: &[String]) -> u8 {
     // A panic's text would go nowhere; whoever waits sees the connection end, and the record says the rest.
     let mut words = args.iter();
-    let Some(face) = words.next() else { return ExitCode::from(125) };
+    let Some(face) = words.next() else { return 125 };
     let (mut root, mut run, mut names, mut pairs) = (None, None, Vec::new(), Vec::new());
     while let Some(word) = words.next() {
         match word.as_str() {
@@ -61,7 +60,7 @@ pub fn main(args: &[String]) -> ExitCode {
     }
     let (Some(root), Some(run), [container, exec @ ..]) = (root, run, names.as_slice()) else {
         eprintln!("dhow: shim is started by dhow itself");
-        return ExitCode::from(125);
+        return 125;
     };
     let store = Store { root: PathBuf::from(root), run: PathBuf::from(run) };
     let whose = Whose { container: (*container).to_owned(), exec: exec.first().map(|exec| (*exec).to_owned()) };
@@ -76,10 +75,10 @@ pub fn main(args: &[String]) -> ExitCode {
         _ => Err(anyhow::anyhow!("no such face: {face}")),
     };
     match ended {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => 0,
         Err(error) => {
             eprintln!("dhow: shim: {error:#}");
-            ExitCode::from(125)
+            125
         }
     }
 }
