@@ -46,7 +46,7 @@ pub fn create(
         lease.uses(&format!("image:{}", image.hex()))?;
         image
     };
-    images::check_platform(&image, platform)?;
+    images::check_platform(&image, &config.image, platform)?;
     let mut warnings = Vec::new();
     // Before the image adds its own: what it asks for and this release does not do, such as health checks, is kept.
     check(&config, &host_config)?;
@@ -65,7 +65,7 @@ pub fn create(
         Ok(Record::load(store, &other)?.map(|record| record.mounts).unwrap_or_default())
     };
     let exists = |path: &str| Path::new(path).exists();
-    let asked = mounts::plan(&host_config, &config.volumes, &mounts::Around { from: &from, exists: &exists })?;
+    let asked = mounts::plan(&host_config, config.volumes.as_ref(), &mounts::Around { from: &from, exists: &exists })?;
     if host_config.masked_paths.is_none() {
         host_config.masked_paths = Some(spec::masked_paths(host_config.privileged));
     }
@@ -79,7 +79,7 @@ pub fn create(
         created: Time::now().to_string(),
         path,
         args,
-        image: image.id.clone(),
+        image: image.id.to_string(),
         platform: image.platform.to_string(),
         layers: image.layer_ids(),
         networks: endpoints(&host_config, networking_config.endpoints_config)?,
@@ -109,14 +109,12 @@ fn place(store: &Store, lease: &store::Lease, record: &mut Record, asked: Vec<mo
     }
     etc::write(&tmp, record)?;
     crate::failpoint::reach("create.made");
-    record.mounts = mounts::settle(store, lease, asked)?;
-    let placed = copy_up(store, record).and_then(|()| settle(store, &tmp, record));
-    if placed.is_err() {
-        for mounted in record.mounts.iter().filter(|mounted| mounted.anonymous) {
-            let _ = volumes::remove(store, &mounted.point.name, true);
-        }
-    }
-    placed
+    let (mounts, made) = mounts::settle(store, lease, asked)?;
+    record.mounts = mounts;
+    copy_up(store, record)?;
+    settle(store, &tmp, record)?;
+    made.keep();
+    Ok(())
 }
 
 /// A new volume begins with what the image has in its place.

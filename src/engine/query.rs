@@ -74,7 +74,7 @@ impl Filter<'_> {
         for name in filters.get("ancestor") {
             match images::find(store, name) {
                 // Containers of images that are built on it share all of its layers.
-                Ok(image) => ancestors.push((image.id.clone(), image.layer_ids())),
+                Ok(image) => ancestors.push((image.id.to_string(), image.layer_ids())),
                 Err(error) if containers::is_not_found(&error) => ancestors.push((String::new(), Vec::new())),
                 Err(error) => return Err(error),
             }

@@ -94,7 +94,7 @@ fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
 
         ("GET", ["volumes"]) => json(200, &volumes::list(store, &filters(&request)?)?),
         ("POST", ["volumes", "create"]) => json(201, &volumes::create(store, &body::<VolumeCreate>(&mut request)?)?),
-        ("POST", ["volumes", "prune"]) => json::<VolumesPruned>(200, &volumes::prune(store, &filters(&request)?)?),
+        ("POST", ["volumes", "prune"]) => json(200, &volumes::prune(store, &filters(&request)?)?),
         ("GET", ["volumes", name]) => json(200, &volumes::inspect(store, name)?),
         ("DELETE", ["volumes", name]) => empty(volumes::remove(store, name, request.flag("force"))),
 

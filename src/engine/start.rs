@@ -9,6 +9,7 @@ use crate::fs::path;
 use crate::ns::{self, Given, Plan, Prepared};
 use crate::oci::runtime::Spec;
 use anyhow::{Context, Result};
+use nix::fcntl::OFlag;
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::File;
@@ -105,7 +106,8 @@ fn subpaths(record: &Record) -> Result<BTreeMap<String, OwnedFd>> {
     let mut open = BTreeMap::new();
     for mounted in record.mounts.iter().filter(|mounted| !mounted.subpath.is_empty()) {
         let volume = File::open(&mounted.point.source).with_context(|| format!("open {}", mounted.point.source))?;
-        let part = path::open_beneath(volume.as_fd(), mounted.subpath.as_ref(), libc::O_PATH)
+        let beneath = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_MAGICLINKS;
+        let part = path::open(volume.as_fd(), mounted.subpath.as_bytes(), OFlag::O_PATH, 0, beneath)
             .with_context(|| format!("open {:?} in volume {}", mounted.subpath, mounted.point.name))?;
         open.insert(mounted.point.destination.clone(), part);
     }

@@ -4,7 +4,7 @@ use super::containers::{self, Doing};
 use super::{Engine, images, shim};
 use crate::api::time::Time;
 use crate::api::types::{Info, Plugins, RuntimePath, Version, VersionComponent, VersionPlatform};
-use crate::oci::platform::Platform;
+use crate::oci::platform;
 use anyhow::Result;
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,7 +15,7 @@ pub const MIN_API_VERSION: &str = "1.24";
 
 pub fn version() -> Version {
     let kernel = kernel();
-    let arch = Platform::host().architecture;
+    let arch = platform::host().architecture;
     let details = [
         ("ApiVersion", API_VERSION),
         ("Arch", &arch),

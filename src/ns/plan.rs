@@ -77,15 +77,16 @@ pub fn plan(spec: &Spec, mut given: Given) -> Result<Plan> {
     {
         plan.steps.push(Step::Console { slot, target: text("dev/console")? });
     }
+    // Before /proc/sys is covered: what is written must be our own proc, and no mount on it.
+    for (key, value) in &linux.sysctl {
+        let path = text(&format!("sys/{}", key.replace('.', "/")))?;
+        plan.steps.push(Step::Sysctl { path, value: text(value)? });
+    }
     for path in &linux.readonly_paths {
         plan.steps.push(Step::ReadonlyPath { path: text(inside(path))? });
     }
     for path in &linux.masked_paths {
         plan.steps.push(Step::Mask { path: text(inside(path))? });
-    }
-    for (key, value) in &linux.sysctl {
-        let path = text(&format!("sys/{}", key.replace('.', "/")))?;
-        plan.steps.push(Step::Sysctl { path, value: text(value)? });
     }
     if !inside(&process.cwd).is_empty() {
         plan.steps.push(Step::MakeDirectory { path: text(inside(&process.cwd))? });

@@ -320,7 +320,7 @@ fn set_limits(plan: &Plan, pid: i32) -> Result<()> {
 
 /// The json-file log, opened to be appended to; none with the driver `none`.
 fn open_log(store: &crate::engine::Store, record: &Record) -> Result<Option<(OwnedFd, PathBuf, u64, u64, String)>> {
-    let Some(options) = crate::engine::log_options(record)? else { return Ok(None) };
+    let Some(options) = crate::engine::logs::options(record)? else { return Ok(None) };
     let path = record.log_path(store);
     let file = OpenOptions::new().append(true).create(true).mode(0o640).open(&path);
     let file = file.with_context(|| format!("open the log {}", path.display()))?;
