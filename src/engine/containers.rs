@@ -272,7 +272,9 @@ pub fn start(store: &Store, id: &str) -> Result<()> {
         let now = now(store, id)?;
         match now.doing {
             Doing::Running | Doing::Restarting => bail!(Refusal::NotModified),
-            Doing::Paused => bail!(Refusal::Conflict("cannot start a paused container, try unpause instead".to_owned())),
+            Doing::Paused => {
+                bail!(Refusal::Conflict("cannot start a paused container, try unpause instead".to_owned()))
+            }
             Doing::Created | Doing::Exited => {}
         }
         let mut stream = shim::connect_or_start(store, &Whose::container(id))?;
@@ -371,7 +373,10 @@ pub fn kill(store: &Store, id: &str, signal: Option<&str>) -> Result<()> {
     };
     let now = now(store, id)?;
     let not_running = || {
-        Refusal::Conflict(format!("cannot kill container: {}: container {} is not running", now.record.name, now.record.id))
+        Refusal::Conflict(format!(
+            "cannot kill container: {}: container {} is not running",
+            now.record.name, now.record.id
+        ))
     };
     if !now.doing.is_alive() {
         bail!(not_running());
@@ -486,8 +491,9 @@ pub fn attach(store: &Store, id: &str, streams: i32, keys: &[u8]) -> Result<Owne
 pub fn resize(store: &Store, whose: &Whose, rows: u16, columns: u16) -> Result<()> {
     let mut stream = match &whose.exec {
         None => shim::connect_or_start(store, whose)?,
-        Some(exec) => shim::connect(store, whose)?
-            .ok_or_else(|| Refusal::NotFound(format!("No such exec instance: {exec}")))?,
+        Some(exec) => {
+            shim::connect(store, whose)?.ok_or_else(|| Refusal::NotFound(format!("No such exec instance: {exec}")))?
+        }
     };
     shim::tell(&mut stream, Message::new(Op::Resize, rows.into(), columns.into()), &[])
 }
@@ -635,7 +641,9 @@ pub fn namespace(store: &Store, name: &str, kind: &str) -> Result<PathBuf> {
     let id = find(store, name)?;
     let now = now(store, &id)?;
     if !now.doing.is_alive() {
-        bail!(Refusal::Conflict(format!("cannot join {kind} namespace of a non running container: container {name} is not running")));
+        bail!(Refusal::Conflict(format!(
+            "cannot join {kind} namespace of a non running container: container {name} is not running"
+        )));
     }
     Ok(PathBuf::from(format!("/proc/{}/ns/{kind}", now.live.pid)))
 }

@@ -105,27 +105,28 @@ fn place(store: &Store, lease: &store::Lease, record: &mut Record, asked: Vec<mo
         use std::os::unix::fs::PermissionsExt;
         let path = tmp.join(dir);
         fs::create_dir(&path).with_context(|| format!("make {}", path.display()))?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).with_context(|| format!("chmod {}", path.display()))?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode))
+            .with_context(|| format!("chmod {}", path.display()))?;
     }
     etc::write(&tmp, record)?;
     crate::failpoint::reach("create.made");
     let (mounts, made) = mounts::settle(store, lease, asked)?;
     record.mounts = mounts;
-    copy_up(store, record)?;
+    copy_up(store, lease, record)?;
     settle(store, &tmp, record)?;
     made.keep();
     Ok(())
 }
 
 /// A new volume begins with what the image has in its place.
-fn copy_up(store: &Store, record: &Record) -> Result<()> {
+fn copy_up(store: &Store, lease: &store::Lease, record: &Record) -> Result<()> {
     let new = |mounted: &&record::Mounted| mounted.point.r#type == "volume" && !mounted.no_copy;
     let mut volumes = record.mounts.iter().filter(new).peekable();
     if volumes.peek().is_none() {
         return Ok(());
     }
     let image = overlay::mount(&record.lower_dirs(store), None, &store.root.join("tmp"))?;
-    volumes.try_for_each(|mounted| volumes::copy_up(store, image.as_fd(), mounted))
+    volumes.try_for_each(|mounted| volumes::copy_up(store, lease, image.as_fd(), mounted))
 }
 
 fn settle(store: &Store, tmp: &Path, record: &mut Record) -> Result<()> {
@@ -311,13 +312,26 @@ fn check(config: &ContainerConfig, host: &HostConfig) -> Result<()> {
         return later("user namespaces");
     }
     let limits = [
-        host.memory, host.memory_swap, host.memory_reservation, host.nano_cpus, host.cpu_shares, host.cpu_period,
-        host.cpu_quota, host.cpu_realtime_period, host.cpu_realtime_runtime, host.kernel_memory, host.kernel_memory_tcp,
-        i64::from(host.blkio_weight), host.memory_swappiness.filter(|value| *value != -1).map_or(0, |_| 1),
-        host.pids_limit.filter(|limit| *limit > 0).unwrap_or(0), i64::from(host.oom_kill_disable.unwrap_or(false)),
+        host.memory,
+        host.memory_swap,
+        host.memory_reservation,
+        host.nano_cpus,
+        host.cpu_shares,
+        host.cpu_period,
+        host.cpu_quota,
+        host.cpu_realtime_period,
+        host.cpu_realtime_runtime,
+        host.kernel_memory,
+        host.kernel_memory_tcp,
+        i64::from(host.blkio_weight),
+        host.memory_swappiness.filter(|value| *value != -1).map_or(0, |_| 1),
+        host.pids_limit.filter(|limit| *limit > 0).unwrap_or(0),
+        i64::from(host.oom_kill_disable.unwrap_or(false)),
     ];
     let devices = [
-        &host.blkio_device_read_bps, &host.blkio_device_write_bps, &host.blkio_device_read_iops,
+        &host.blkio_device_read_bps,
+        &host.blkio_device_write_bps,
+        &host.blkio_device_read_iops,
         &host.blkio_device_write_iops,
     ];
     if limits.iter().any(|limit| *limit != 0)

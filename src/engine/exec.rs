@@ -80,7 +80,9 @@ fn must_run(now: &containers::Now) -> Result<()> {
     let id = &now.record.id;
     match now.doing {
         Doing::Running => Ok(()),
-        Doing::Paused => bail!(Refusal::Conflict(format!("Container {id} is paused, unpause the container before exec"))),
+        Doing::Paused => {
+            bail!(Refusal::Conflict(format!("Container {id} is paused, unpause the container before exec")))
+        }
         _ => bail!(Refusal::Conflict(format!("container {id} is not running"))),
     }
 }
@@ -138,12 +140,19 @@ pub fn inspect(store: &Store, id: &str) -> Result<ExecInspect> {
     // Its shim was killed before it could write the end.
     let lost = exec.started && exec.exit_code.is_none() && !held.shim;
     let asked = exec.asked;
-    let (entrypoint, arguments) = asked.cmd.split_first().map_or_else(Default::default, |(first, rest)| (first.clone(), rest.to_vec()));
+    let (entrypoint, arguments) =
+        asked.cmd.split_first().map_or_else(Default::default, |(first, rest)| (first.clone(), rest.to_vec()));
     Ok(ExecInspect {
         id: exec.id,
         running: held.init && exec.exit_code.is_none(),
         exit_code: if lost { Some(137) } else { exec.exit_code },
-        process_config: ExecProcess { tty: asked.tty, entrypoint, arguments, privileged: asked.privileged, user: asked.user },
+        process_config: ExecProcess {
+            tty: asked.tty,
+            entrypoint,
+            arguments,
+            privileged: asked.privileged,
+            user: asked.user,
+        },
         open_stdin: asked.attach_stdin,
         open_stderr: asked.attach_stderr,
         open_stdout: asked.attach_stdout,
@@ -203,7 +212,7 @@ pub fn ready(store: &Store, container: &str, id: &str) -> Result<Ready> {
     let root = File::open(format!("/proc/{}/root", now.live.pid)).context("open the container's root")?;
     let named = exec_user(&exec.asked, &now.record.config.user);
     let user = users::resolve(root.as_fd(), named, &now.record.host_config.group_add)?;
-    let process = spec::exec_process(&now.record, &spec, &exec.asked, &user, &spec::Host::read())?;
+    let process = spec::exec_process(&now.record, &spec, &exec.asked, &user)?;
     let filter = spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref()).filter(|_| !exec.asked.privileged);
     // Its children are born in the container's pid namespace.
     nix::sched::setns(&pidfd, nix::sched::CloneFlags::CLONE_NEWPID).context("join the container's pid namespace")?;

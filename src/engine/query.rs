@@ -24,8 +24,21 @@ pub struct Query {
 }
 
 const KEYS: [&str; 15] = [
-    "ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "name", "network",
-    "publish", "since", "status", "volume",
+    "ancestor",
+    "before",
+    "exited",
+    "expose",
+    "health",
+    "id",
+    "is-task",
+    "isolation",
+    "label",
+    "name",
+    "network",
+    "publish",
+    "since",
+    "status",
+    "volume",
 ];
 
 pub fn list(store: &Store, query: &Query) -> Result<Vec<ContainerSummary>> {
@@ -242,7 +255,10 @@ pub fn prune(store: &Store, filters: &Filters) -> Result<ContainersPruned> {
     let (mut deleted, mut reclaimed) = (Vec::new(), 0);
     for now in containers::all(store)? {
         let created = Time::parse(&now.record.created).unwrap_or_default();
-        if now.doing.is_alive() || now.doing == Doing::Restarting || !prune.takes(created, now.record.config.labels.as_ref()) {
+        if now.doing.is_alive()
+            || now.doing == Doing::Restarting
+            || !prune.takes(created, now.record.config.labels.as_ref())
+        {
             continue;
         }
         let size = crate::fs::size::tree(&store.container(&now.record.id).join("upper")).unwrap_or(0);

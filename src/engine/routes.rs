@@ -6,10 +6,11 @@ use super::protocol::{STDERR, STDIN, STDOUT};
 use super::shim::Whose;
 use super::{Engine, Record, create, exec, images, logs, pull, query, system, volumes};
 use crate::api::types::{
-    ContainerCreate, ErrorAnswer, ExecCreate, ExecCreated, ExecStart, VolumeCreate, VolumesPruned, WaitAnswer,
+    ContainerCreate, ErrorAnswer, ExecCreate, ExecCreated, ExecStart, ProgressLine, VolumeCreate, WaitAnswer,
 };
 use crate::api::{Body, Refusal, Reply, Request, Response};
-use crate::oci::platform::Platform;
+use crate::oci::auth::Credentials;
+use crate::oci::{Platform, Reference};
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -36,7 +37,9 @@ fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
         ("GET", ["containers", "json"]) => json(200, &query::list(store, &list_query(&request)?)?),
         ("POST", ["containers", "create"]) => container_create(engine, &mut request),
         ("POST", ["containers", "prune"]) => json(200, &query::prune(store, &filters(&request)?)?),
-        ("GET", ["containers", name, "json"]) => json(200, &query::inspect(store, &container(name)?, request.flag("size"))?),
+        ("GET", ["containers", name, "json"]) => {
+            json(200, &query::inspect(store, &container(name)?, request.flag("size"))?)
+        }
         ("POST", ["containers", name, "start"]) => empty(containers::start(store, &container(name)?)),
         ("POST", ["containers", name, "stop"]) => {
             empty(containers::stop(store, &container(name)?, request.query("signal"), seconds(&request)?))
@@ -44,7 +47,9 @@ fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
         ("POST", ["containers", name, "restart"]) => {
             empty(containers::restart(store, &container(name)?, request.query("signal"), seconds(&request)?))
         }
-        ("POST", ["containers", name, "kill"]) => empty(containers::kill(store, &container(name)?, request.query("signal"))),
+        ("POST", ["containers", name, "kill"]) => {
+            empty(containers::kill(store, &container(name)?, request.query("signal")))
+        }
         ("POST", ["containers", name, "pause"]) => empty(containers::pause(store, &container(name)?, true)),
         ("POST", ["containers", name, "unpause"]) => empty(containers::pause(store, &container(name)?, false)),
         ("POST", ["containers", name, "rename"]) => {
@@ -78,7 +83,9 @@ fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
             Ok(answer(200, Reply::Empty))
         }
 
-        ("GET", ["images", "json"]) => json(200, &images::list(store, request.flag("all"), &filters(&request)?)?),
+        ("GET", ["images", "json"]) => {
+            json(200, &images::list(store, request.flag("all"), request.flag("shared-size"), &filters(&request)?)?)
+        }
         ("POST", ["images", "create"]) => image_create(engine, request),
         ("POST", ["images", "prune"]) => json(200, &images::prune(store, &filters(&request)?)?),
         ("GET", ["images", name @ .., "json"]) => json(200, &images::inspect(store, &name.join("/"))?),
@@ -89,7 +96,7 @@ fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
             Ok(answer(201, Reply::Empty))
         }
         ("DELETE", ["images", name @ ..]) => {
-            json(200, &images::remove(store, &name.join("/"), request.flag("force"), request.flag("noprune"))?)
+            json(200, &images::remove(store, &name.join("/"), request.flag("force"), !request.flag("noprune"))?)
         }
 
         ("GET", ["volumes"]) => json(200, &volumes::list(store, &filters(&request)?)?),
@@ -282,7 +289,8 @@ fn exec_start(engine: &Engine, id: &str, request: &mut Request) -> Result<Respon
         exec::set_size(&engine.store, id, rows, columns)?;
     }
     let pick = |flag: bool, bit: i32| if flag { bit } else { 0 };
-    let streams = pick(inspect.open_stdin, STDIN) | pick(inspect.open_stdout, STDOUT) | pick(inspect.open_stderr, STDERR);
+    let streams =
+        pick(inspect.open_stdin, STDIN) | pick(inspect.open_stdout, STDOUT) | pick(inspect.open_stderr, STDERR);
     let keys = detach_keys(&inspect.detach_keys)?;
     let stream = exec::start(&engine.store, id, Some((streams, keys)))?.context("an exec without a stream")?;
     Ok(answer(101, Reply::Upgraded(stream)))
@@ -299,22 +307,40 @@ fn image_create(engine: &Arc<Engine>, mut request: Request) -> Result<Response> 
             Body::Bytes(bytes) => Box::new(std::io::Cursor::new(bytes)),
             Body::Reader(reader) => reader,
         };
-        let text = |key: &str| request.query(key).unwrap_or_default().to_owned();
-        let changes = request.query.iter().filter(|(key, _)| key == "changes").map(|(_, value)| value.clone()).collect();
-        let import = images::Import {
-            repo: text("repo"),
-            tag: text("tag"),
-            message: text("message"),
-            changes,
-            platform: platform(&request)?,
-        };
-        let id = images::import(&engine.store, tar, &import)?;
-        let line = crate::api::types::ProgressLine::status(id);
+        let text = |key: &str| request.query(key).unwrap_or_default();
+        let changes = request.query.iter().filter(|(key, _)| key == "changes").map(|(_, value)| value.clone());
+        let changes: Vec<String> = changes.collect();
+        let asked = images::Import::asked(text("repo"), text("tag"), text("message"), text("platform"), &changes)?;
+        let engine = Arc::clone(engine);
         let producer = move |sink: &mut dyn std::io::Write| {
+            let line = match images::import(&engine.store, asked, tar) {
+                Ok(id) => ProgressLine::status(id.to_string()),
+                Err(error) => ProgressLine::failed(format!("{error:#}")),
+            };
             sink.write_all(&serde_json::to_vec(&line)?)?;
             sink.write_all(b"\r\n")
         };
         return Ok(answer(200, Reply::Stream(Box::new(producer))));
     }
-    pull::answer(engine, &request)
+    let invalid = |error: anyhow::Error| Refusal::BadParameter(format!("{error:#}"));
+    let mut reference = Reference::parse(request.query("fromImage").unwrap_or_default()).map_err(invalid)?;
+    let tag = request.query("tag").unwrap_or_default();
+    if tag.contains(':') {
+        reference = reference.with_digest(&tag.parse().map_err(invalid)?);
+    } else if !tag.is_empty() {
+        reference = reference.with_tag(tag).map_err(invalid)?;
+    }
+    let asked = pull::Request {
+        // Docker's rule: neither tag nor digest means all tags.
+        all_tags: tag.is_empty() && request.query("fromImage").is_some_and(|name| !has_tag(name)),
+        reference,
+        platform: platform(&request)?,
+        credentials: request.header("X-Registry-Auth").map(Credentials::from_header),
+    };
+    Ok(answer(200, Reply::Stream(pull::stream(&engine.store, asked, &engine.settings.registry())?)))
+}
+
+/// Whether a name says which one of a repository it means.
+fn has_tag(name: &str) -> bool {
+    name.contains('@') || name.rsplit('/').next().is_some_and(|last| last.contains(':'))
 }

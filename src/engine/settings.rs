@@ -1,6 +1,7 @@
 //! `/etc/dhow/daemon.json`: Docker's key names, read by every process. An unknown key is an error; flags win.
 
 use crate::api::types::Ulimit;
+use crate::oci::registry;
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ pub struct Settings {
     /// Hosts, with or without a port, and CIDRs.
     pub insecure_registries: Vec<String>,
     pub max_concurrent_downloads: usize,
+    pub max_download_attempts: u32,
     pub log_driver: String,
     pub log_opts: BTreeMap<String, String>,
     /// Bytes, or with a unit: `64M`.
@@ -43,6 +45,7 @@ impl Default for Settings {
             registry_mirrors: Vec::new(),
             insecure_registries: Vec::new(),
             max_concurrent_downloads: 3,
+            max_download_attempts: 5,
             log_driver: "json-file".to_owned(),
             log_opts: BTreeMap::new(),
             default_shm_size: None,
@@ -113,8 +116,20 @@ impl Settings {
         }
     }
 
+    /// What pulls are made with.
+    pub fn registry(&self) -> registry::Settings {
+        registry::Settings {
+            mirrors: self.registry_mirrors.clone(),
+            insecure_registries: self.insecure_registries.clone(),
+            max_concurrent_downloads: self.max_concurrent_downloads,
+            attempts: self.max_download_attempts,
+            ..registry::Settings::default()
+        }
+    }
+
     pub fn ulimits(&self) -> Vec<Ulimit> {
-        let ulimit = |(name, limit): (&String, &NamedUlimit)| Ulimit { name: name.clone(), hard: limit.hard, soft: limit.soft };
+        let ulimit =
+            |(name, limit): (&String, &NamedUlimit)| Ulimit { name: name.clone(), hard: limit.hard, soft: limit.soft };
         self.default_ulimits.iter().map(ulimit).collect()
     }
 }

@@ -110,7 +110,8 @@ fn start(store: &Store, whose: &Whose, lock: File) -> Result<UnixStream> {
     store::remove(&whose.dir(store).join("sock"))?;
     let listener = UnixListener::bind(&address).with_context(|| format!("listen for {}", whose.container))?;
     // Connected before it lives: the kernel keeps the connection until it accepts.
-    let stream = UnixStream::connect(&address).with_context(|| format!("connect to the shim of {}", whose.container))?;
+    let stream =
+        UnixStream::connect(&address).with_context(|| format!("connect to the shim of {}", whose.container))?;
     let exe = executable()?;
     let mut words = vec!["dhow", "shim", "launch", "--root", path(&store.root)?, "--run", path(&store.run)?];
     words.push(&whose.container);
@@ -118,7 +119,8 @@ fn start(store: &Store, whose: &Whose, lock: File) -> Result<UnixStream> {
     let args = strings(words.into_iter().map(str::to_owned))?;
     // Of the caller's environment only what steers us.
     let keep = |(key, _): &(String, String)| key.starts_with("DHOW_") || key == "RUST_BACKTRACE";
-    let variables = std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
+    let variables =
+        std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
     let env = strings(variables.filter(keep).map(|(key, value)| format!("{key}={value}")))?;
     let null = File::options().read(true).write(true).open("/dev/null").context("open /dev/null")?;
     let cgroup = match cgroup_root(store) {

@@ -3,7 +3,7 @@
 use super::record::Record;
 use super::shim::cgroup_root;
 use super::store::{self, Store};
-use super::{containers, devices, etc, spec, users};
+use super::{containers, devices, etc, spec, users, volumes};
 use crate::fs::overlay::{self, Upper};
 use crate::fs::path;
 use crate::ns::{self, Given, Plan, Prepared};
@@ -39,6 +39,9 @@ pub fn ready(store: &Store, record: &Record) -> Result<Ready> {
     let files = shared.files.as_deref().unwrap_or(&dir);
     let file = |name: &str| Some(files.join(name)).filter(|path| path.exists());
     let (hosts, hostname, resolv_conf) = (file("hosts"), file("hostname"), file("resolv.conf"));
+    for mounted in record.mounts.iter().filter(|mounted| mounted.point.r#type == "volume") {
+        volumes::enter(store, &mounted.point.name)?;
+    }
     let spec = spec::spec(&spec::Inputs {
         record,
         user: &user,

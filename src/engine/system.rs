@@ -55,17 +55,23 @@ pub fn info(engine: &Engine) -> Result<Info> {
         line.map(|value| value.trim_matches('"').to_owned()).unwrap_or_default()
     };
     let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let total = memory.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse().ok());
+    let total =
+        memory.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse().ok());
     let list = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     Ok(Info {
         containers: all.len() as i64,
         containers_running: running,
         containers_paused: paused,
         containers_stopped: all.len() as i64 - running - paused,
-        images: images::count(store)? as i64,
+        images: images::all(store)?.len() as i64,
         driver: "overlay2".to_owned(),
         driver_status: vec![["Native Overlay Diff".to_owned(), "true".to_owned()]],
-        plugins: Plugins { volume: list(&["local"]), network: list(&["host", "null"]), authorization: None, log: list(&["json-file", "none"]) },
+        plugins: Plugins {
+            volume: list(&["local"]),
+            network: list(&["host", "null"]),
+            authorization: None,
+            log: list(&["json-file", "none"]),
+        },
         debug: engine.settings.debug,
         system_time: Time::now().to_string(),
         logging_driver: engine.settings.log_driver.clone(),

@@ -72,7 +72,8 @@ fn columns(args: &[String]) -> Result<Vec<(&'static str, &'static str)>> {
         }
         ["aux"] | ["-aux"] | ["u"] => list(&["user", "pid", "vsz", "rss", "tty", "stat", "stime", "time", "args"])?,
         ["-o" | "-eo" | "o" | "axo", rest @ ..] if !rest.is_empty() => {
-            let names: Vec<&str> = rest.iter().flat_map(|word| word.split(',')).filter(|name| !name.is_empty()).collect();
+            let names: Vec<&str> =
+                rest.iter().flat_map(|word| word.split(',')).filter(|name| !name.is_empty()).collect();
             list(&names)?
         }
         _ => bail!(Refusal::BadParameter(format!("top: ps arguments {:?} are not supported", words.join(" ")))),
@@ -160,7 +161,13 @@ impl Host {
             "rss" => process.rss.to_string(),
             "vsz" => process.vsz.to_string(),
             "stat" => {
-                let priority = if process.nice < 0 { "<" } else if process.nice > 0 { "N" } else { "" };
+                let priority = if process.nice < 0 {
+                    "<"
+                } else if process.nice > 0 {
+                    "N"
+                } else {
+                    ""
+                };
                 format!("{}{priority}", process.state)
             }
             "comm" => process.name.clone(),

@@ -136,7 +136,10 @@ mod tests {
         use std::io::Read;
         use std::os::fd::AsRawFd;
         let mut text = String::new();
-        fs::File::open(format!("/proc/self/fd/{}/{name}", mount.as_raw_fd())).unwrap().read_to_string(&mut text).unwrap();
+        fs::File::open(format!("/proc/self/fd/{}/{name}", mount.as_raw_fd()))
+            .unwrap()
+            .read_to_string(&mut text)
+            .unwrap();
         text
     }
 

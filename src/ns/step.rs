@@ -36,8 +36,13 @@ pub enum Step {
         target: CString,
     },
     /// A detached mount of `slot`: bind mounts, tmpfs, devpts.
-    Attach { slot: usize, target: CString },
-    MakeDirectory { path: CString },
+    Attach {
+        slot: usize,
+        target: CString,
+    },
+    MakeDirectory {
+        path: CString,
+    },
     MakeNode {
         path: CString,
         mode: u32,

@@ -206,7 +206,11 @@ fn launch_container(base: &Base, created: &Created) -> Result<Started, Refused> 
     let live = Live {
         pid: child.pid,
         shim: std::process::id() as i32,
-        cgroup: born_in.is_some().then(|| cgroup.clone()).flatten().map_or(String::new(), |path| path.display().to_string()),
+        cgroup: born_in
+            .is_some()
+            .then(|| cgroup.clone())
+            .flatten()
+            .map_or(String::new(), |path| path.display().to_string()),
     };
     live.save(store, id)?;
     crate::failpoint::reach("launch.cloned");
@@ -238,7 +242,8 @@ fn launch_container(base: &Base, created: &Created) -> Result<Started, Refused> 
 
 fn launch_exec(base: &Base, id: &str, created: &Created) -> Result<Started, Refused> {
     let (store, container) = (&base.store, base.whose.container.as_str());
-    let exec::Ready { plan, mut prepared, process: process_spec, open_stdin, size, cgroup } = exec::ready(store, container, id)?;
+    let exec::Ready { plan, mut prepared, process: process_spec, open_stdin, size, cgroup } =
+        exec::ready(store, container, id)?;
     prepared.lock = Some(LOCK_FD);
     let mut stdio = Stdio::open(&plan, &mut prepared, process_spec.terminal, open_stdin)?;
     if let (true, Some(master), Some((rows, columns))) = (process_spec.terminal, &stdio.stdout, created.size.or(size)) {
@@ -277,7 +282,8 @@ impl Stdio {
                 Some(slot) => {
                     let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
                     let devpts = prepared.slots.get(slot).context("no devpts")?;
-                    nix::fcntl::openat(devpts, "ptmx", flags, nix::sys::stat::Mode::empty()).context("open a terminal")?
+                    nix::fcntl::openat(devpts, "ptmx", flags, nix::sys::stat::Mode::empty())
+                        .context("open a terminal")?
                 }
                 None => File::options().read(true).write(true).open("/dev/ptmx").context("open a terminal")?.into(),
             };
@@ -339,7 +345,9 @@ fn refusal(name: &str, plan: &Plan, failed: &ns::Failed) -> Refused {
             Errno::ENOENT if !named.contains('/') => {
                 Refused { code: 127, text: format!("exec: {named:?}: executable file not found in $PATH") }
             }
-            Errno::ENOENT => Refused { code: 127, text: format!("exec: {named:?}: stat {named}: no such file or directory") },
+            Errno::ENOENT => {
+                Refused { code: 127, text: format!("exec: {named:?}: stat {named}: no such file or directory") }
+            }
             Errno::EACCES => Refused { code: 126, text: format!("exec: {named:?}: permission denied") },
             Errno::EISDIR => Refused { code: 126, text: format!("exec: {named:?}: is a directory") },
             errno => Refused { code: 126, text: format!("exec: {named:?}: {}", what(errno)) },

@@ -93,9 +93,16 @@ fn handover(base: Base, pairs: &[(&str, &str)]) -> Option<Handover> {
     };
     let log = value("log").and_then(|path| {
         let number = |name: &str| value(name)?.parse::<u64>().ok();
-        Some(log::Log::new(fd("logfd")?, path.to_owned(), number("size").unwrap_or(0), number("files").unwrap_or(1), value("attrs").unwrap_or("")))
+        Some(log::Log::new(
+            fd("logfd")?,
+            path.to_owned(),
+            number("size").unwrap_or(0),
+            number("files").unwrap_or(1),
+            value("attrs").unwrap_or(""),
+        ))
     });
-    let clients = pairs.iter().filter(|(key, _)| *key == "client").filter_map(|(_, word)| Client::take_over(word)).collect();
+    let clients =
+        pairs.iter().filter(|(key, _)| *key == "client").filter_map(|(_, word)| Client::take_over(word)).collect();
     Some(Handover {
         pid: number("pid")?,
         pidfd: fd("pidfd")?,
@@ -121,7 +128,8 @@ fn exec_face(face: &str, base: &Base, pairs: Vec<String>) -> ! {
     words.extend(base.whose.exec.clone());
     words.extend(pairs);
     let env = std::env::vars().map(|(key, value)| format!("{key}={value}"));
-    let cstrings = |words: Vec<String>| Strings::new(words.into_iter().filter_map(|word| CString::new(word).ok()).collect());
+    let cstrings =
+        |words: Vec<String>| Strings::new(words.into_iter().filter_map(|word| CString::new(word).ok()).collect());
     process::fexecve_number(EXE_FD, &cstrings(words), &cstrings(env.collect()));
     // Without its next face the container is not watched: it goes with us.
     process::exit_now(125)

@@ -7,14 +7,15 @@ use crate::api::time::Time;
 use crate::engine::locks::byte;
 use crate::engine::protocol::{Message, Op};
 use crate::engine::shim::{LISTEN_FD, cgroup_root};
-use crate::engine::{Record, containers, events, exec, store};
+use crate::engine::{Record, containers, events, exec, store, volumes};
 use crate::sys;
 use anyhow::Result;
 use std::os::fd::AsFd;
 
 pub fn run(base: Base, pairs: &[(&str, &str)]) -> Result<()> {
     crate::failpoint::reach("reap.start");
-    let number = |name: &str| pairs.iter().find(|(key, _)| *key == name).and_then(|(_, value)| value.parse::<i32>().ok());
+    let number =
+        |name: &str| pairs.iter().find(|(key, _)| *key == name).and_then(|(_, value)| value.parse::<i32>().ok());
     let status = number("status").unwrap_or(255);
     let mut clients: Vec<Client> =
         pairs.iter().filter(|(key, _)| *key == "client").filter_map(|(_, word)| Client::take_over(word)).collect();
@@ -66,6 +67,9 @@ fn ended(base: &Base, end: &End) -> Result<()> {
         crate::cgroup::remove(&cgroup)?;
     }
     store::remove(&store.live(id).join("live.json"))?;
+    for mounted in record.mounts.iter().filter(|mounted| mounted.point.r#type == "volume") {
+        volumes::leave(store, &mounted.point.name, id)?;
+    }
     events::container(store, &record, "die", &[("exitCode", &end.status.to_string())]);
     Ok(())
 }

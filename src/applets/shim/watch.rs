@@ -6,8 +6,8 @@ use super::log::Log;
 use super::{Handover, exec_face};
 use crate::engine::protocol::{Message, Op, STDERR, STDIN, STDOUT};
 use crate::sys::process;
-use nix::errno::Errno;
 use libc::{POLLERR, POLLHUP, POLLIN, POLLOUT};
+use nix::errno::Errno;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -140,7 +140,9 @@ impl Watch {
             add(client.fd.as_fd(), flags, Polled::Client(number));
         }
         let timeout = match (self.deadline, ended) {
-            (Some(deadline), _) => deadline.saturating_duration_since(Instant::now()).as_millis().min(60_000) as i32 + 1,
+            (Some(deadline), _) => {
+                deadline.saturating_duration_since(Instant::now()).as_millis().min(60_000) as i32 + 1
+            }
             (None, Some(_)) => 100,
             (None, None) => -1,
         };
@@ -314,7 +316,11 @@ impl Watch {
         let message = request.message;
         match message.op {
             Op::Attach => {
-                let _ = nix::sys::socket::setsockopt(&client.fd, nix::sys::socket::sockopt::SndBufForce, &(4 * BEHIND as usize));
+                let _ = nix::sys::socket::setsockopt(
+                    &client.fd,
+                    nix::sys::socket::sockopt::SndBufForce,
+                    &(4 * BEHIND as usize),
+                );
                 client.attach(&request, false)
             }
             Op::Wait => {
@@ -437,7 +443,8 @@ impl Watch {
 
     /// Becomes the reaping face: the clients that wait go along.
     fn leave(&mut self, handover: &Handover) -> ! {
-        let mut words = vec![format!("status={}", self.status.unwrap_or(255)), format!("stopped={}", self.stopped as u8)];
+        let mut words =
+            vec![format!("status={}", self.status.unwrap_or(255)), format!("stopped={}", self.stopped as u8)];
         if let Some(log) = &self.log
             && log.lost() > 0
         {
