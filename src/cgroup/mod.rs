@@ -4,10 +4,15 @@
 use anyhow::{Context, Result};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
+
+/// How long a process may take to come to rest: one in an uninterruptible wait does not freeze.
+const FREEZING: Duration = Duration::from_secs(10);
 
 /// Where version 2 is mounted; `None` where it is not, or not for us to write.
 pub fn mount() -> Option<&'static Path> {
@@ -127,14 +132,20 @@ fn event(path: &Path, key: &str) -> bool {
 pub fn freeze(path: &Path, frozen: bool) -> Result<()> {
     write(path, "cgroup.freeze", if frozen { "1" } else { "0" })?;
     let file = File::open(path.join("cgroup.events")).context("open cgroup.events")?;
-    for _ in 0..100 {
-        if event(path, "frozen") == frozen {
+    let until = Instant::now() + FREEZING;
+    loop {
+        // Through the polled descriptor: a change is told once after each reading of it.
+        let mut text = [0; 256];
+        let length = file.read_at(&mut text, 0).context("read cgroup.events")?;
+        let wanted: &[u8] = if frozen { b"frozen 1" } else { b"frozen 0" };
+        if text[..length].windows(wanted.len()).any(|window| window == wanted) {
             return Ok(());
         }
-        use std::os::fd::AsFd;
-        // A change of the file is told as POLLPRI.
+        if Instant::now() > until {
+            break;
+        }
         let mut poll = [nix::poll::PollFd::new(file.as_fd(), nix::poll::PollFlags::POLLPRI)];
-        let _ = nix::poll::poll(&mut poll, 20u8);
+        let _ = nix::poll::poll(&mut poll, 100u8);
     }
     if frozen {
         let _ = write(path, "cgroup.freeze", "0");

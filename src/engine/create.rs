@@ -126,7 +126,8 @@ fn copy_up(store: &Store, lease: &store::Lease, record: &Record) -> Result<()> {
         return Ok(());
     }
     let image = overlay::mount(&record.lower_dirs(store), None, &store.root.join("tmp"))?;
-    volumes.try_for_each(|mounted| volumes::copy_up(store, lease, image.as_fd(), mounted))
+    let durable = !record.host_config.auto_remove;
+    volumes.try_for_each(|mounted| volumes::copy_up(store, lease, image.as_fd(), mounted, durable))
 }
 
 fn settle(store: &Store, tmp: &Path, record: &mut Record) -> Result<()> {

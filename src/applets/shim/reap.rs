@@ -26,6 +26,7 @@ pub fn run(base: Base, pairs: &[(&str, &str)]) -> Result<()> {
     }
     sys::lock::unlock(lock(), byte::INIT)?;
     crate::failpoint::reach("reap.recorded");
+    clients.retain(|client| client.kind != Kind::Attached);
     tell(&mut clients, Kind::Waiting, status);
     let removed = match base.whose.exec {
         None => remove(&base),

@@ -279,19 +279,12 @@ impl Watch {
         }
     }
 
-    /// A chunk that nobody is owed any more makes room for the next; a stream that has ended is told to clients.
+    /// A chunk that nobody is owed any more makes room for the next.
     fn release(&mut self) {
         for number in 0..2 {
             let owed = |client: &Option<Client>| client.as_ref().is_some_and(|client| client.owed & 1 << number != 0);
             if !self.clients.iter().any(owed) {
                 self.streams[number].length = 0;
-            }
-        }
-        if self.streams.iter().all(|stream| stream.source.is_none() && stream.length == 0) {
-            for client in &mut self.clients {
-                if client.as_ref().is_some_and(|client| client.kind == Kind::Attached) {
-                    *client = None;
-                }
             }
         }
     }
@@ -450,11 +443,10 @@ impl Watch {
         {
             words.push(format!("lost={}", log.lost()));
         }
+        // Attached ones too: their stream ends when the end is on record, so that whoever asks then is told it.
         for client in self.clients.iter().flatten() {
-            if matches!(client.kind, Kind::Waiting | Kind::Leaving | Kind::Idle) {
-                let _ = process::set_inherit(client.fd.as_fd(), true);
-                words.push(format!("client={}", client.hand_over()));
-            }
+            let _ = process::set_inherit(client.fd.as_fd(), true);
+            words.push(format!("client={}", client.hand_over()));
         }
         exec_face("reap", &handover.base, words)
     }

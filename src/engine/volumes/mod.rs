@@ -530,6 +530,3 @@ mod tests {
         assert_eq!(names(store, ""), ["tmp", "used"]);
     }
 }
-pub fn copy_up(_s: &Store, _l: &Lease, _r: std::os::fd::BorrowedFd, _m: &super::record::Mounted) -> Result<()> {
-    Ok(())
-}
