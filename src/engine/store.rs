@@ -95,9 +95,7 @@ impl Store {
             if entry == "boot.lock" {
                 continue;
             }
-            let path = self.run.join(entry);
-            let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-            removed.with_context(|| format!("clear {} of another boot", path.display()))?;
+            remove(&self.run.join(entry)).context("clear what another boot left")?;
         }
         make_dirs(&self.run.join("containers"), 0o711)?;
         make_dirs(&self.run.join("names"), 0o700)?;

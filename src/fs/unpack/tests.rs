@@ -486,16 +486,32 @@ mod hostile {
     }
 
     #[test]
-    fn dots_and_absolute_names() {
-        for name in ["../x", "a/../../x", "/../x", "./..", "..", "a/.wh...", ".wh...", ".wh..", ".wh."] {
-            let (_scratch, error) = bad(&Tar::default().dir("a").file(name, "x").end());
+    fn names_that_climb_out() {
+        for name in ["../x", "a/../../x", "/../x", "./..", "..", "a/..", "a/b/../../../x"] {
+            let (_scratch, error) = bad(&Tar::default().dir("a/b").file(name, "x").end());
             assert!(error.starts_with(&format!("unpack {name}: it")), "{error}");
         }
+        let (_scratch, fs, _) = good(&Tar::default().dir("a/b").file("a/../c", "x").dir("a/b/.").end());
+        assert_eq!(read(fs.join("c")), "x");
+    }
+
+    #[test]
+    fn absolute_names() {
         let (_scratch, fs, _) = good(&Tar::default().file("/abs/olute", "x").file("//two", "y").end());
         assert_eq!(read(fs.join("abs/olute")), "x");
         assert_eq!(read(fs.join("two")), "y");
-        let (_scratch, fs, _) = good(&Tar::default().dir("a/b").file("a/../c", "x").dir("a/b/.").end());
-        assert_eq!(read(fs.join("c")), "x");
+    }
+
+    #[test]
+    fn a_whiteout_of_the_parent_or_of_nothing() {
+        for name in ["a/.wh...", ".wh...", "a/.wh..", ".wh."] {
+            let (_scratch, error) = bad(&Tar::default().dir("a").file(name, "").end());
+            assert_eq!(error, format!("unpack {name}: it is a whiteout of nothing that could be there"));
+        }
+        let outside = Scratch::new();
+        let tar = Tar::default().symlink("way", outside.0.to_str().unwrap()).file("way/.wh.x", "").end();
+        bad(&tar);
+        assert_eq!(std::fs::read_dir(&outside.0).unwrap().count(), 0);
     }
 
     #[test]
@@ -518,7 +534,7 @@ mod hostile {
     }
 
     #[test]
-    fn forged_overlay_attributes_and_whiteout_devices() {
+    fn forged_overlay_attributes() {
         for name in ["trusted.overlay.opaque", "trusted.overlay.redirect", "user.overlay.whiteout"] {
             let key = format!("SCHILY.xattr.{name}");
             for dir in [false, true] {
@@ -528,6 +544,10 @@ mod hostile {
                 assert!(error.contains("forges the overlay attribute"), "{error}");
             }
         }
+    }
+
+    #[test]
+    fn forged_whiteout_devices() {
         for flag in [b'3', b'4'] {
             let (_scratch, error) = bad(&Tar::default().device(flag, "w", 0, 0).end());
             assert!(error.contains("whiteout"), "{error}");
