@@ -28,7 +28,7 @@ pub fn ready(store: &Store, record: &Record) -> Result<Ready> {
     let dir = store.container(&record.id);
     // The root is mounted here for a moment, in the container's own mount namespace: any directory will do.
     let at = dir.join("work");
-    let upper = Upper { upper: dir.join("upper"), work: dir.join("work") };
+    let upper = Upper { upper: dir.join("upper"), work: dir.join("work"), volatile: record.host_config.auto_remove };
     let root = overlay::mount(&record.lower_dirs(store), Some(&upper), &at)
         .with_context(|| format!("starting {}", record.name))?;
     let host = &record.host_config;

@@ -1,11 +1,12 @@
 //! Overlay mounts of layers: detached, so that nothing of them shows on the host.
 
 use crate::sys::mount::{
-    self, MOUNT_ATTR_RDONLY, MountAttr, OPEN_TREE_CLONE, fsconfig_create, fsconfig_string, fsmount, fsopen,
+    self, MOUNT_ATTR_RDONLY, MountAttr, OPEN_TREE_CLONE, fsconfig_create, fsconfig_flag, fsconfig_string, fsmount,
+    fsopen,
 };
 use anyhow::{Context, Result, bail};
-use std::ffi::CString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,6 +15,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub struct Upper {
     pub upper: PathBuf,
     pub work: PathBuf,
+    /// Nobody will read it after a power cut: nothing is synced when it is unmounted.
+    pub volatile: bool,
 }
 
 /// Whether this kernel takes `lowerdir+` (6.5). Older ones accept it and fail at fsmount, so it is learnt there.
@@ -31,11 +34,14 @@ pub fn mount(lowers: &[PathBuf], upper: Option<&Upper>, at: &Path) -> Result<Own
     // Without an upper the kernel wants two lower directories at least, which the case above leaves.
     if ONE_BY_ONE.load(Ordering::Relaxed) {
         match by_parts(lowers, upper) {
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => ONE_BY_ONE.store(false, Ordering::Relaxed),
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
             other => return other.with_context(|| describe(lowers, upper)),
         }
     }
-    by_path(lowers, upper, at).with_context(|| describe(lowers, upper))
+    let mounted = by_path(lowers, upper, at).with_context(|| describe(lowers, upper))?;
+    // It was this kernel, and not the file system of the upper.
+    ONE_BY_ONE.store(false, Ordering::Relaxed);
+    Ok(mounted)
 }
 
 fn describe(lowers: &[PathBuf], upper: Option<&Upper>) -> String {
@@ -47,16 +53,28 @@ fn text(path: &Path) -> std::io::Result<CString> {
     Ok(CString::new(path.as_os_str().as_bytes())?)
 }
 
+/// A path as fsconfig takes it: strings of more than 255 bytes are refused, so a long one is named by a descriptor.
+fn named(context: BorrowedFd, key: &CStr, path: &Path) -> std::io::Result<()> {
+    if path.as_os_str().len() < 256 {
+        return fsconfig_string(context, key, &text(path)?);
+    }
+    let dir = std::fs::File::open(path)?;
+    fsconfig_string(context, key, &CString::new(format!("/proc/self/fd/{}", dir.as_raw_fd()))?)
+}
+
 fn by_parts(lowers: &[PathBuf], upper: Option<&Upper>) -> std::io::Result<OwnedFd> {
     let context = fsopen(c"overlay")?;
     let context = context.as_fd();
     fsconfig_string(context, c"source", c"overlay")?;
     for lower in lowers {
-        fsconfig_string(context, c"lowerdir+", &text(lower)?)?;
+        named(context, c"lowerdir+", lower)?;
     }
     if let Some(upper) = upper {
-        fsconfig_string(context, c"upperdir", &text(&upper.upper)?)?;
-        fsconfig_string(context, c"workdir", &text(&upper.work)?)?;
+        named(context, c"upperdir", &upper.upper)?;
+        named(context, c"workdir", &upper.work)?;
+        if upper.volatile {
+            fsconfig_flag(context, c"volatile")?;
+        }
     }
     // What the host's defaults may be: layers are made and read without any of them.
     for option in [c"redirect_dir", c"metacopy", c"index"] {
@@ -79,6 +97,9 @@ fn by_path(lowers: &[PathBuf], upper: Option<&Upper>, at: &Path) -> Result<Owned
     if let Some(upper) = upper {
         let path = |path: &Path| path.to_str().map(str::to_owned).context("a container's path is not UTF-8");
         options.push_str(&format!(",upperdir={},workdir={}", path(&upper.upper)?, path(&upper.work)?));
+        if upper.volatile {
+            options.push_str(",volatile");
+        }
     }
     if options.len() >= 4096 {
         bail!("{} layers do not fit into one mount on this kernel", lowers.len());
@@ -134,7 +155,6 @@ mod tests {
 
     fn read(mount: &OwnedFd, name: &str) -> String {
         use std::io::Read;
-        use std::os::fd::AsRawFd;
         let mut text = String::new();
         fs::File::open(format!("/proc/self/fd/{}/{name}", mount.as_raw_fd()))
             .unwrap()
@@ -150,7 +170,7 @@ mod tests {
         }
         for count in [1, 2, 120] {
             let (root, dirs) = layers(count);
-            let upper = Upper { upper: root.join("upper"), work: root.join("work") };
+            let upper = Upper { upper: root.join("upper"), work: root.join("work"), volatile: false };
             for upper in [None, Some(&upper)] {
                 let mounted = mount(&dirs, upper, &root.join("at")).unwrap();
                 assert_eq!(read(&mounted, "same"), "0", "the top layer wins");

@@ -1,7 +1,7 @@
 //! PID 1's duties, for `--init`: reap what is orphaned, pass signals on, end as the one child ends.
 
 use super::Prepared;
-use crate::sys::process::{self, Clone};
+use crate::sys::process;
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::sys::wait::{WaitPidFlag, WaitStatus};
@@ -12,16 +12,15 @@ use nix::unistd::Pid;
 pub fn stand_by(prepared: &Prepared) -> Result<(), Errno> {
     let mut before = SigSet::empty();
     nix::sys::signal::sigprocmask(SigmaskHow::SIG_BLOCK, Some(&SigSet::all()), Some(&mut before))?;
-    match process::clone3(0, None).map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EAGAIN)))? {
-        Clone::Child => {
+    // Not by clone3, which the default filter does not know how to allow.
+    match process::fork().map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EAGAIN)))? {
+        0 => {
             nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0))?;
             // Without a terminal there is no foreground to take.
             let _ = nix::unistd::tcsetpgrp(std::io::stdin(), nix::unistd::getpid());
             nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None)
         }
-        Clone::Parent { pid, .. } => {
-            watch_over(Pid::from_raw(pid), prepared);
-        }
+        child => watch_over(Pid::from_raw(child), prepared),
     }
 }
 
