@@ -4,7 +4,7 @@ use super::images::{self, Image};
 use super::record::{self, Record};
 use super::settings::Settings;
 use super::store::{self, Store};
-use super::{containers, etc, events, logs, mounts, names, spec, volumes};
+use super::{containers, events, logs, mounts, names, spec, volumes};
 use crate::api::Refusal;
 use crate::api::time::Time;
 use crate::api::types::{ContainerConfig, ContainerCreate, ContainerCreated, EndpointSettings, HostConfig};
@@ -82,6 +82,7 @@ pub fn create(
         image: image.id.to_string(),
         platform: image.platform.to_string(),
         layers: image.layer_ids(),
+        copied: false,
         networks: endpoints(&host_config, networking_config.endpoints_config)?,
         config,
         host_config,
@@ -108,7 +109,6 @@ fn place(store: &Store, lease: &store::Lease, record: &mut Record, asked: Vec<mo
         fs::set_permissions(&path, fs::Permissions::from_mode(mode))
             .with_context(|| format!("chmod {}", path.display()))?;
     }
-    etc::write(&tmp, record)?;
     crate::failpoint::reach("create.made");
     let (mounts, made) = mounts::settle(store, lease, asked)?;
     record.mounts = mounts;

@@ -33,6 +33,8 @@ pub struct Record {
     pub platform: String,
     /// Directories under layers/, top first.
     pub layers: Vec<String>,
+    /// The store's file system could hold no overlay: the layers were copied into the writable one.
+    pub copied: bool,
     /// What was asked for, with what the image adds.
     pub config: ContainerConfig,
     pub host_config: HostConfig,

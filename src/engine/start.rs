@@ -5,7 +5,7 @@ use super::shim::cgroup_root;
 use super::store::{self, Store};
 use super::{containers, devices, etc, spec, users, volumes};
 use crate::fs::overlay::{self, Upper};
-use crate::fs::path;
+use crate::fs::{flatten, path};
 use crate::ns::{self, Given, Plan, Prepared};
 use crate::oci::runtime::Spec;
 use anyhow::{Context, Result};
@@ -28,9 +28,7 @@ pub fn ready(store: &Store, record: &Record) -> Result<Ready> {
     let dir = store.container(&record.id);
     // The root is mounted here for a moment, in the container's own mount namespace: any directory will do.
     let at = dir.join("work");
-    let upper = Upper { upper: dir.join("upper"), work: dir.join("work"), volatile: record.host_config.auto_remove };
-    let root = overlay::mount(&record.lower_dirs(store), Some(&upper), &at)
-        .with_context(|| format!("starting {}", record.name))?;
+    let root = root(store, record, &at).with_context(|| format!("starting {}", record.name))?;
     let host = &record.host_config;
     let user = users::resolve(root.as_fd(), &record.config.user, &host.group_add)?;
     let cgroup = cgroup_root(store).map(|root| root.join(&record.id).display().to_string()).unwrap_or_default();
@@ -66,6 +64,26 @@ pub fn ready(store: &Store, record: &Record) -> Result<Ready> {
     let plan = ns::plan(&spec, given).with_context(|| format!("starting {}", record.name))?;
     let prepared = ns::prepare(&plan, Some(root), None).with_context(|| format!("starting {}", record.name))?;
     Ok(Ready { plan, prepared, spec })
+}
+
+/// Mounts the container's root, detached. Where the store's file system cannot hold the upper of an overlay (another
+/// overlay, a ramfs), the layers are copied once, and the copy is the root from then on.
+fn root(store: &Store, record: &Record, at: &Path) -> Result<OwnedFd> {
+    let dir = store.container(&record.id);
+    let upper = Upper { upper: dir.join("upper"), work: dir.join("work"), volatile: record.host_config.auto_remove };
+    if record.copied {
+        return overlay::bind(&upper.upper, false);
+    }
+    let error = match overlay::mount(&record.lower_dirs(store), Some(&upper), at) {
+        Err(error) if overlay::is_unfit(&error) => error,
+        other => return other,
+    };
+    flatten::flatten(&record.lower_dirs(store), &upper.upper).with_context(|| format!("copy layers, as {error:#}"))?;
+    Record::update(store, &record.id, |record| {
+        record.copied = true;
+        Ok(())
+    })?;
+    overlay::bind(&upper.upper, false)
 }
 
 /// What a container shares with another one, or with the host.

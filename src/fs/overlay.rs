@@ -26,7 +26,7 @@ static ONE_BY_ONE: AtomicBool = AtomicBool::new(true);
 /// nowhere. `at` is an empty directory, used where the kernel can only mount by path.
 pub fn mount(lowers: &[PathBuf], upper: Option<&Upper>, at: &Path) -> Result<OwnedFd> {
     if let ([only], None) = (lowers, upper) {
-        return bind_read_only(only);
+        return bind(only, true);
     }
     if lowers.is_empty() {
         bail!("mount an image: it has no layers");
@@ -123,15 +123,23 @@ fn by_path(lowers: &[PathBuf], upper: Option<&Upper>, at: &Path) -> Result<Owned
     thread.join().map_err(|_| anyhow::anyhow!("the mounting thread panicked"))?
 }
 
-/// One layer, read-only: no overlay is needed for that.
-fn bind_read_only(layer: &Path) -> Result<OwnedFd> {
+/// Mounts a directory as it is: one layer needs no overlay, and neither does a copy of several.
+pub fn bind(dir: &Path, read_only: bool) -> Result<OwnedFd> {
     let bind = || -> std::io::Result<OwnedFd> {
-        let tree = mount::open_tree(nix::fcntl::AT_FDCWD, &text(layer)?, OPEN_TREE_CLONE)?;
-        let attr = MountAttr { attr_set: MOUNT_ATTR_RDONLY, propagation: libc::MS_PRIVATE, ..MountAttr::default() };
+        let tree = mount::open_tree(nix::fcntl::AT_FDCWD, &text(dir)?, OPEN_TREE_CLONE)?;
+        let attr_set = if read_only { MOUNT_ATTR_RDONLY } else { 0 };
+        let attr = MountAttr { attr_set, propagation: libc::MS_PRIVATE, ..MountAttr::default() };
         mount::mount_setattr(tree.as_fd(), false, &attr)?;
         Ok(tree)
     };
-    bind().with_context(|| format!("bind layer {}", layer.display()))
+    bind().with_context(|| format!("bind {}", dir.display()))
+}
+
+/// Whether an overlay could not be mounted because of the file system that was to hold its upper.
+pub fn is_unfit(error: &anyhow::Error) -> bool {
+    let errno = error.root_cause().downcast_ref::<nix::errno::Errno>().map(|errno| *errno as i32);
+    let io = error.root_cause().downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
+    matches!(errno.or(io), Some(libc::EINVAL | libc::EOPNOTSUPP | libc::ENODEV))
 }
 
 #[cfg(test)]

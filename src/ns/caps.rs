@@ -1,6 +1,7 @@
 //! Capabilities: names, numbers, sets, and what `--cap-add` and `--cap-drop` make of them.
 
 use std::fs;
+use std::sync::OnceLock;
 
 use anyhow::{Context, Result, bail};
 
@@ -138,8 +139,12 @@ pub fn set(names: &[String]) -> Result<u64> {
 /// All that this process could give: its bounding set. Where it cannot be read, everything: the kernel refuses what
 /// is too much.
 pub fn held() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    parse_bounding(&status).map_or(u64::MAX, |set| set.0)
+    // Read once: the kernel takes its time for this file, and nothing here drops from the set but what then executes.
+    static HELD: OnceLock<u64> = OnceLock::new();
+    *HELD.get_or_init(|| {
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        parse_bounding(&status).map_or(u64::MAX, |set| set.0)
+    })
 }
 
 /// Those of [`held`] that have a name.

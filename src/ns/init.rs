@@ -30,6 +30,7 @@ fn watch_over(child: Pid, prepared: &Prepared) -> ! {
     use std::os::fd::AsRawFd;
     let _ = nix::unistd::close(prepared.report.as_raw_fd());
     let _ = nix::unistd::close(prepared.go.as_raw_fd());
+    let _ = nix::sys::prctl::set_name(c"dhow-init");
     let kill = process::capget().map_or(0, |(_, permitted, _)| permitted & (1 << 5));
     if process::capset(kill, kill, 0).is_err() {
         process::exit_now(super::walk::REPORTED);
