@@ -333,6 +333,23 @@ mod tests {
     }
 
     #[test]
+    fn times_and_times_ago() {
+        let now = Time { seconds: 1_700_000_000, nanos: 0 };
+        for (text, seconds) in [
+            ("1600000000", Some(1_600_000_000)),
+            ("10m", Some(1_699_999_400)),
+            ("1h30m", Some(1_699_994_600)),
+            ("2020-01-01", Some(1_577_836_800)),
+            ("2020-01-01T01:00:00+01:00", Some(1_577_836_800)),
+            ("", None),
+            ("yesterday", None),
+            ("10 m", None),
+        ] {
+            assert_eq!(Time::parse_ago(text, now).map(|time| time.seconds), seconds, "{text}");
+        }
+    }
+
+    #[test]
     fn durations() {
         let cases = [
             ("0", Some(0)),
