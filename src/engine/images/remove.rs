@@ -90,8 +90,7 @@ fn remove_one(
 ) -> Result<()> {
     let image = find(store, name)?;
     let names = inventory.names_of(&image.id);
-    let by_id = image.hex().starts_with(name) || image.id.to_string().starts_with(name);
-    if by_id {
+    let Some(reference) = named(store, name, &image.id)? else {
         if is_single(&names) {
             let obstacles = Obstacles { names: false, stopped: !force };
             if let Some(conflict) = conflict(inventory, &image.id, obstacles) {
@@ -103,7 +102,7 @@ fn remove_one(
             }
         }
         return delete(inventory, &image.id, force, prune, false, removed);
-    }
+    };
 
     let of_image = |container: &&Container| container.image == image.id.to_string();
     if !force
@@ -116,11 +115,6 @@ fn remove_one(
             image.id.short()
         )));
     }
-    let reference = Reference::parse(name).map_err(|error| Refusal::BadParameter(error.to_string()))?.or_latest();
-    let reference = match &reference.digest {
-        Some(digest) => reference.with_digest(digest),
-        None => reference,
-    };
     inventory.untag(&reference)?;
     removed.untagged(&image.id, &reference);
     // With the last tag in a repository the digests there go too: nobody would find them.
@@ -136,6 +130,17 @@ fn remove_one(
         return Ok(());
     }
     delete(inventory, &image.id, force, prune, true, removed)
+}
+
+/// The reference that the user spelt, if the image was found by one and not by its id. With a digest the tag is only
+/// decoration.
+fn named(store: &Store, name: &str, id: &Digest) -> Result<Option<Reference>> {
+    let Ok(reference) = Reference::parse(name) else { return Ok(None) };
+    let reference = match &reference.digest {
+        Some(digest) => reference.with_digest(digest),
+        None => reference.or_latest(),
+    };
+    Ok(references::get(store, &reference)?.filter(|found| found == id).map(|_| reference))
 }
 
 /// All names are of one repository, with at most one tag; no names at all are not.

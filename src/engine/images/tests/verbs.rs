@@ -60,6 +60,10 @@ fn the_last_name_takes_the_image_and_its_own_layers_along() {
     named(store, &two, "other/box");
 
     assert_eq!(rows(remove(store, "box:1", false, true).unwrap()), ["Untagged: box:1"]);
+    // A name that is also the start of the id is a name.
+    let start = &one.hex()[..6];
+    named(store, &one, start);
+    assert_eq!(rows(remove(store, start, false, true).unwrap()), [format!("Untagged: {start}:latest")]);
     assert_eq!(
         rows(remove(store, "box", false, true).unwrap()),
         [
