@@ -1,14 +1,14 @@
 //! The functions of a template: Go's own and the ones that Docker adds.
 
-use super::parse::quote;
+use super::lex::quote;
 use super::value::{self, Found, Node, Shape, Value, Zero};
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
 /// What a function said was wrong.
 pub enum Fault {
-    /// Of the argument with that index.
-    Argument(usize, String),
+    /// The argument with that index has another type than the named one.
+    Argument(usize, &'static str),
     /// Of the whole call; the caller puts `error calling NAME: ` before it.
     Call(String),
 }
@@ -99,16 +99,14 @@ fn text<'v>(arguments: &'v [Value], index: usize) -> Result<&'v str, Fault> {
     match arguments[index].as_ref() {
         Node::Text(text) => Ok(text),
         Node::NoValue => Ok(""),
-        other => {
-            Err(Fault::Argument(index, format!("wrong type for value; expected string; got {}", other.type_name())))
-        }
+        _ => Err(Fault::Argument(index, "string")),
     }
 }
 
 fn int(arguments: &[Value], index: usize) -> Result<i128, Fault> {
     match arguments[index].as_ref() {
         Node::Int(value) => Ok(*value),
-        other => Err(Fault::Argument(index, format!("wrong type for value; expected int; got {}", other.type_name()))),
+        _ => Err(Fault::Argument(index, "int")),
     }
 }
 
@@ -304,10 +302,11 @@ struct Verb {
     precision: Option<usize>,
 }
 
-/// Go's `Sprintf` for the verbs %v %s %d %q %t %x %X %o %b %c %f %e %g %U and %%.
+/// Go's `Sprintf` for the verbs %v %T %s %d %q %t %x %X %o %b %c %f %e %g %U and %%.
 fn printf(format: &str, arguments: &[Value]) -> String {
     let mut out = String::new();
     let mut next = 0;
+    let mut reordered = false;
     let mut chars = format.chars().peekable();
     while let Some(c) = chars.next() {
         if c != '%' {
@@ -357,6 +356,13 @@ fn printf(format: &str, arguments: &[Value]) -> String {
             }
             verb.precision = Some(digits.parse().unwrap_or(0).min(WIDEST));
         }
+        // `%[2]s` names its argument.
+        if chars.next_if_eq(&'[').is_some() {
+            let digits: String = std::iter::from_fn(|| chars.next_if(char::is_ascii_digit)).collect();
+            let _ = chars.next_if_eq(&']');
+            next = digits.parse::<usize>().map_or(usize::MAX, |index| index.wrapping_sub(1));
+            reordered = true;
+        }
         let Some(letter) = chars.next() else {
             out.push_str("%!(NOVERB)");
             break;
@@ -366,14 +372,14 @@ fn printf(format: &str, arguments: &[Value]) -> String {
             continue;
         }
         let Some(value) = arguments.get(next) else {
-            out.push_str(&format!("%!{letter}(MISSING)"));
+            out.push_str(&format!("%!{letter}({})", if reordered { "BADINDEX" } else { "MISSING" }));
             continue;
         };
         next += 1;
         let body = verb.format(letter, value);
         verb.pad(body, &mut out);
     }
-    if next < arguments.len() {
+    if next < arguments.len() && !reordered {
         let extra: Vec<String> = arguments[next..].iter().map(|v| format!("{}={}", v.type_name(), shown(v))).collect();
         out.push_str(&format!("%!(EXTRA {})", extra.join(", ")));
     }
@@ -397,6 +403,9 @@ impl Verb {
     }
 
     fn format(&self, letter: char, value: &Node) -> String {
+        if letter == 'T' {
+            return value.type_name().into();
+        }
         let bad = || format!("%!{letter}({}={})", value.type_name(), shown(value));
         match value {
             Node::List(items) if letter != 'v' => {
@@ -419,7 +428,10 @@ impl Verb {
                 'o' => self.signed(*number < 0, self.prefixed("0", format!("{:o}", number.unsigned_abs()))),
                 'b' => self.signed(*number < 0, self.prefixed("0b", format!("{:b}", number.unsigned_abs()))),
                 'c' => character(*number).to_string(),
-                'q' => format!("'{}'", character(*number)),
+                'q' => {
+                    let quoted = quote(&character(*number).to_string()).replace("\\\"", "\"");
+                    format!("'{}'", quoted[1..quoted.len() - 1].replace('\'', "\\'"))
+                }
                 'U' => format!("U+{number:04X}"),
                 _ => bad(),
             },
@@ -431,6 +443,7 @@ impl Verb {
                 _ => bad(),
             },
             Node::Bool(value) if matches!(letter, 'v' | 't') => value.to_string(),
+            Node::Bool(_) => bad(),
             Node::NoValue | Node::Nil(Zero::Untyped) if letter != 'v' => format!("%!{letter}(<nil>)"),
             other if matches!(letter, 'v' | 's') => shown(other),
             _ => bad(),

@@ -1,6 +1,7 @@
 //! Go's text/template, in the forms that people use with `--format`, walked over JSON data.
 
 use super::functions;
+use super::lex;
 use super::parse::{self, Command, Operand, Piece, Pipe, Place, What};
 use super::value::{self, Found, Node, Shape, Value, Zero};
 use anyhow::{Result, anyhow};
@@ -172,6 +173,10 @@ impl<'d> Walk<'d> {
                     }
                 }
             }
+            Node::Int(count) if pipe.variables.len() > 1 => {
+                let message = format!("can't use {count} to iterate over more than one variable");
+                return Err(Fault::new(last_place(pipe), message));
+            }
             Node::Int(count) => {
                 for index in 0..*count {
                     let index: Value = Cow::Owned(Node::Int(index));
@@ -182,9 +187,7 @@ impl<'d> Walk<'d> {
             }
             Node::NoValue | Node::Nil(_) => {}
             other => {
-                let at = Place { offset: pipe.at.offset, text: pipe.at.text.clone() };
-                let at = pipe.commands.last().map_or(at, |command| command.operands[0].at.clone());
-                return Err(Fault::new(&at, format!("range can't iterate over {}", other.text())));
+                return Err(Fault::new(last_place(pipe), format!("range can't iterate over {}", other.text())));
             }
         }
         self.variables.truncate(scope);
@@ -346,21 +349,35 @@ impl<'d> Walk<'d> {
         if self.header && functions::HEADERS_KEEP.contains(&name) && !arguments.is_empty() {
             return Ok(arguments.swap_remove(0));
         }
+        let types: Vec<_> = arguments.iter().map(|argument| argument.type_name()).collect();
         functions::call(name, arguments).map_err(|fault| match fault {
-            functions::Fault::Argument(index, message) => {
-                let at = operands.get(index).map_or(&command.at, |operand| &operand.at);
-                Fault::new(at, message)
+            functions::Fault::Argument(index, expected) => {
+                let got = types.get(index).copied().unwrap_or_default();
+                match operands.get(index) {
+                    Some(Operand { what: What::Int(_) | What::Float(_) | What::Bool(_) | What::Text(_), at }) => {
+                        Fault::new(at, format!("expected {expected}; found {}", at.text))
+                    }
+                    operand => {
+                        let at = operand.map_or(&command.at, |operand| &operand.at);
+                        Fault::new(at, format!("wrong type for value; expected {expected}; got {got}"))
+                    }
+                }
             }
             functions::Fault::Call(message) => Fault::new(&command.at, format!("error calling {name}: {message}")),
         })
     }
 }
 
+/// Where Go says that the value of a pipeline is.
+fn last_place(pipe: &Pipe) -> &Place {
+    pipe.commands.last().and_then(|command| command.operands.first()).map_or(&pipe.at, |operand| &operand.at)
+}
+
 /// Follows fields down from a value.
 fn fields<'d>(of: Value<'d>, names: &[String], at: &Place) -> Result<Value<'d>, Fault> {
     let mut value = of;
     for (index, name) in names.iter().enumerate() {
-        let key = parse::quote(name);
+        let key = lex::quote(name);
         value = match (value.as_ref(), value::field(&value, name)) {
             (Node::Object(_, Shape::Row(_)), Found::Value(found)) if found.is_method() => {
                 return Err(Fault::new(at, format!("wrong number of args for {name}: want 1 got 0")));
@@ -371,7 +388,9 @@ fn fields<'d>(of: Value<'d>, names: &[String], at: &Place) -> Result<Value<'d>, 
             (Node::Object(_, Shape::Struct), Found::Nothing) => {
                 return Err(Fault::new(at, format!("map has no entry for key {key}")));
             }
-            (Node::NoValue | Node::Nil(_), Found::Nothing) => {
+            // Below an entry that a map does not have, there is nothing either.
+            (Node::NoValue, Found::Nothing) => Cow::Owned(Node::NoValue),
+            (Node::Nil(_), Found::Nothing) => {
                 return Err(Fault::new(at, format!("nil data; no entry for key {key}")));
             }
             (Node::Object(_, Shape::Row(row)), Found::Nothing) => {
@@ -431,6 +450,8 @@ mod tests {
             ("{{range .Mounts}}{{.Type}} {{.Name}} {{.Driver}}{{end}}", "volume gv "),
             ("{{range .ExecIDs}}x{{else}}none{{end}}", "none"),
             ("{{range 3}}{{.}}{{end}}", "012"),
+            ("{{.NetworkSettings.Networks.nope.IPAddress}}", "<no value>"),
+            ("{{printf \"%T %T %q\" .Name 1 10}}", "string int '\\n'"),
             ("{{range .Config.Cmd}}{{break}}x{{end}}{{range .Config.Cmd}}{{continue}}x{{end}}.", "."),
             ("{{range $n, $c := .NetworkSettings.Networks}}{{$n}} {{$c.IPAddress}}{{end}}", "Labels 172.17.0.4"),
             ("{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", "172.17.0.4"),
@@ -470,6 +491,7 @@ mod tests {
             ("{{.Name}}}", "/gold}"),
             ("{{.HostConfig.LogConfig.Config.x}} {{.HostConfig.NanoCPUs}}", "<no value> 0"),
             ("{{(.Config).Cmd}} {{(index .Mounts 0).Type | upper}}", "[nginx -g] VOLUME"),
+            ("{{printf \"%[2]s-%[1]d\" 1 \"a\"}}", "a-1"),
             ("", ""),
         ];
         for (template, expected) in cases {
@@ -504,6 +526,15 @@ mod tests {
             ),
             ("{{len}}", ":1:2: executing \"\" at <len>: wrong number of args for len: want 1 got 0"),
             ("{{not 1 2}}", ":1:2: executing \"\" at <not>: wrong number of args for not: want 1 got 2"),
+            ("{{.name}}", ":1:2: executing \"\" at <.name>: map has no entry for key \"name\""),
+            ("{{upper 5}}", ":1:8: executing \"\" at <5>: expected string; found 5"),
+            (
+                "{{upper .State.Pid}}",
+                ":1:14: executing \"\" at <.State.Pid>: wrong type for value; expected string; got int",
+            ),
+            ("{{@}}", ":1: unexpected \"@\" in command"),
+            ("{{.Name)}}", ":1: unexpected right paren"),
+            ("{{9223372036854775808}}", ":1: bad number syntax: \"9223372036854775808\""),
             ("{{.Name.Foo}}", ":1:7: executing \"\" at <.Name.Foo>: can't evaluate field Foo in type interface {}"),
             ("{{template \"x\"}}", ":1: {{template}} is not supported"),
             ("{{html .Name}}", ":1: function \"html\" is not supported"),

@@ -171,10 +171,13 @@ impl Node {
     fn lookup(&self, name: &str) -> Option<&Node> {
         let Node::Object(entries, shape) = self else { return None };
         let exact = entries.iter().find(|(key, _)| key == name);
-        // Go's field names and the JSON names differ by case only: `.ID` is "Id", `.HostIP` is "HostIp".
+        // Go's field names and the JSON names differ by case only: `.ID` is "Id", `.HostIP` is "HostIp". Fields that
+        // begin small are private.
         let found = match shape {
-            Shape::Struct => exact.or_else(|| entries.iter().find(|(key, _)| key.eq_ignore_ascii_case(name))),
-            Shape::Map | Shape::Row(_) => exact,
+            Shape::Struct if name.starts_with(|c: char| c.is_ascii_uppercase()) => {
+                exact.or_else(|| entries.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)))
+            }
+            _ => exact,
         };
         found.map(|(_, node)| node)
     }

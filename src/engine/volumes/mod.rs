@@ -9,6 +9,7 @@ mod local;
 pub use content::copy_up;
 pub use local::{enter, leave};
 
+use super::events;
 use super::filters::Filters;
 use super::mounts::NewVolume;
 use super::names;
@@ -142,6 +143,7 @@ pub fn take(store: &Store, lease: &Lease, asked: &NewVolume, made: &mut Made) ->
         File::open(store.volumes()).and_then(|dir| dir.sync_all()).with_context(|| format!("sync volume {name}"))?;
     }
     crate::failpoint::reach("volume.made");
+    events::other(store, "volume", "create", &name, &[("driver", "local")]);
     Ok(shown(store, &name, description))
 }
 
@@ -279,6 +281,7 @@ fn remove_unless(store: &Store, name: &str, leases: usize) -> Result<()> {
             .with_context(|| format!("sync the removal of volume {name}"))?;
     }
     crate::failpoint::reach("volume.renamed");
+    events::other(store, "volume", "destroy", name, &[("driver", "local")]);
     crate::fs::remove::tree(&grave)
 }
 
@@ -305,6 +308,7 @@ pub fn prune(store: &Store, filters: &Filters) -> Result<VolumesPruned> {
             Err(error) => return Err(error),
         }
     }
+    events::other(store, "volume", "prune", "", &[("reclaimed", &pruned.space_reclaimed.to_string())]);
     Ok(pruned)
 }
 
