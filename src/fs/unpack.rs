@@ -71,6 +71,7 @@ pub fn unpack(tar: &mut dyn Read, staging: &Path) -> Result<Unpacked> {
             raw: Vec::new(),
             path: Vec::new(),
             fd: path::open_dir(root.as_fd(), b"", path::NO_LINKS).with_context(making)?,
+            plain: true,
             valid: true,
         },
         root,
@@ -134,6 +135,8 @@ struct Parent {
     /// Where it lies below the root: no links, no dots.
     path: Vec<u8>,
     fd: OwnedFd,
+    /// The spelling has no links and no `..`, so that nothing in the directory is part of it.
+    plain: bool,
     valid: bool,
 }
 
@@ -210,7 +213,8 @@ impl Layer<'_> {
             Err(error) => return Err(error).context("open its directory"),
         };
         self.parent.path.clear();
-        if plain && !relative.split(|&byte| byte == b'/').any(|part| part == b"..") {
+        self.parent.plain = plain && !relative.split(|&byte| byte == b'/').any(|part| part == b"..");
+        if self.parent.plain {
             for part in relative.split(|&byte| byte == b'/').filter(|part| !matches!(*part, b"" | b".")) {
                 if !self.parent.path.is_empty() {
                     self.parent.path.push(b'/');
@@ -471,8 +475,7 @@ impl Layer<'_> {
             unlinkat(&self.parent.fd, name, UnlinkatFlags::NoRemoveDir).context("replace a whiteout")?;
             return Ok(Cleared::Whiteout);
         }
-        // The name may have been part of how the tar spells its parent.
-        self.parent.valid = false;
+        self.parent.valid &= self.parent.plain;
         if is_dir(&there) {
             self.displace_dir(path)?;
         } else {
