@@ -1,6 +1,8 @@
 //! Control groups, version 2. A container's processes live in `<root>/<id>`, all shims in `<root>/shims`, so that no
 //! service stop or logout takes either along. Killing and freezing work where no controller does (hybrid hosts).
 
+pub mod devices;
+
 use anyhow::{Context, Result};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};

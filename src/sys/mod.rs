@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)]
 
+pub mod bpf;
 pub mod file;
 pub mod inotify;
 pub mod lock;
