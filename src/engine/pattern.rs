@@ -406,13 +406,13 @@ mod tests {
             state as usize
         };
         let mut read = 0;
-        for _ in 0..30_000 {
+        for _ in 0..5_000 {
             let expression: String = (0..random() % 14).map(|_| pieces[random() % pieces.len()]).collect();
             if let Some(pattern) = Pattern::read(&expression) {
                 read += 1;
                 pattern.is_in("aabbaé01");
             }
         }
-        assert!(read > 1000);
+        assert!(read > 100);
     }
 }

@@ -633,7 +633,7 @@ mod tests {
         };
         let node = Node::of(&data()).unwrap();
         let mut read = 0;
-        for _ in 0..60_000 {
+        for _ in 0..4_000 {
             let mut text = String::new();
             for _ in 0..1 + random() % 12 {
                 text.push_str(pieces[random() % pieces.len()]);
@@ -652,7 +652,7 @@ mod tests {
                 }
             }
         }
-        assert!(read > 1000, "only {read} were well formed");
+        assert!(read > 50, "only {read} were well formed");
         assert!(Template::parse(&"{{(".repeat(100_000)).is_err());
         assert!(Template::parse(&format!("{{{{{}", "(".repeat(100_000))).is_err());
         assert!(Template::parse(&"{{if true}}".repeat(100_000)).is_err());

@@ -170,7 +170,7 @@ mod tests {
         let whole = br#"{"log":"a\u00e9\n","stream":"stdout","attrs":{"a":"b"},"time":"2026-11-23T21:38:13Z"}"#;
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         let mut read = 0;
-        for _ in 0..50_000 {
+        for _ in 0..5_000 {
             let mut line = whole.to_vec();
             for _ in 0..1 + state % 3 {
                 state ^= state << 13;
@@ -181,6 +181,6 @@ mod tests {
             }
             read += usize::from(decode(&line, &mut Vec::new()).is_some());
         }
-        assert!(read > 100 && read < 50_000, "{read}");
+        assert!(read > 10 && read < 5_000, "{read}");
     }
 }
