@@ -90,10 +90,10 @@ fn mounts_of_every_type() {
     let seen = host
         .sh(&["--mount", "type=tmpfs,target=/t,tmpfs-size=2m,tmpfs-mode=1770"], "stat -c %a /t; df -k /t | tail -n 1");
     assert!(seen.starts_with("1770\n") && seen.contains(" 2048 "), "{seen}");
-    host.sh(&["--mount", "type=volume,source=v,target=/v"], "mkdir /v/part; echo deep >/v/part/file");
-    let part = "type=volume,source=v,target=/p,volume-subpath=part";
+    host.sh(&["--mount", "type=volume,source=vol,target=/v"], "mkdir /v/part; echo deep >/v/part/file");
+    let part = "type=volume,source=vol,target=/p,volume-subpath=part";
     assert_eq!(host.sh(&["--mount", part], "cat /p/file"), "deep");
-    let text = host.busybox(&["--mount", "type=volume,source=v,target=/p,volume-subpath=../.."], &["true"]).run();
+    let text = host.busybox(&["--mount", "type=volume,source=vol,target=/p,volume-subpath=../.."], &["true"]).run();
     assert!(!text.status.success() && text.stderr().lines().count() == 1, "{text}");
     for bad in ["type=cloud,target=/x", "type=volume", "type=tmpfs,target=relative", "colour=red,target=/x"] {
         let text = host.busybox(&["--mount", bad], &["true"]).run();
@@ -106,8 +106,8 @@ fn a_subpath_cannot_leave_its_volume() {
     let Some(host) = Host::with_busybox() else { return };
     let outside = host.file("outside/secret", "secret");
     let line = format!("ln -s {} /v/way", outside.parent().expect("a directory").display());
-    host.sh(&["-v", "v:/v"], &line);
-    let output = host.busybox(&["--mount", "type=volume,source=v,target=/p,volume-subpath=way"], &["ls", "/p"]).run();
+    host.sh(&["-v", "vol:/v"], &line);
+    let output = host.busybox(&["--mount", "type=volume,source=vol,target=/p,volume-subpath=way"], &["ls", "/p"]).run();
     assert!(!output.stdout().contains("secret"), "{output}");
 }
 

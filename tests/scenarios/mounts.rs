@@ -1,0 +1,84 @@
+//! What create is asked to mount, and what it refuses.
+
+use crate::fixture::Host;
+use std::fs;
+
+#[test]
+fn what_is_no_mount_is_refused() {
+    let Some(host) = Host::with_busybox() else { return };
+    let cases: &[(&[&str], &str)] = &[
+        (&["-v", "/a:/b:bad"], "invalid mode: bad"),
+        (&["-v", "/a:/b:ro,rw"], "invalid mode: ro,rw"),
+        (&["-v", "/a:/"], "destination can't be '/'"),
+        (&["-v", "/etc:/x", "-v", "/etc:/x/"], "Duplicate mount point: /x"),
+        (&["-v", "/etc:/x", "--tmpfs", "/x"], "Duplicate mount point: /x"),
+        (&["-v", "/etc:/x", "--mount", "type=tmpfs,target=/x"], "Duplicate mount point: /x"),
+        (&["--mount", "type=bind,source=/no/such,target=/x"], "bind source path does not exist: /no/such"),
+        (&["--tmpfs", "/x:nope"], "invalid tmpfs option"),
+        (&["--volumes-from", "nobody"], "No such container: nobody"),
+        (&["-v", "a:/x"], "volume name is too short"),
+    ];
+    for (flags, expected) in cases {
+        let text = host.busybox(flags, &["true"]).refused(125);
+        assert!(text.contains(expected), "{flags:?}: {text}");
+    }
+    assert_eq!(host.ok(["volume", "ls", "-q"]), "", "a refused create leaves no volume");
+    assert!(!std::path::Path::new("/no/such").exists());
+    host.assert_tidy();
+}
+
+#[test]
+fn inspect_tells_them() {
+    let Some(host) = Host::with_busybox() else { return };
+    let dir = host.dir().join("in");
+    fs::create_dir(&dir).expect("make a directory");
+    let dir = dir.to_str().expect("UTF-8");
+    let bind = format!("{dir}:/bind/:ro,rslave");
+    let flags = [
+        "-v",
+        &bind,
+        "-v",
+        "gv:/named",
+        "-v",
+        "/anonymous",
+        "--mount",
+        "type=tmpfs,target=/tmpfs",
+        "--tmpfs",
+        "/hidden",
+    ];
+    host.ok(["create", "--network", "none", "--name", "cc"].iter().chain(&flags).chain(&["busybox"]).copied());
+    let template = "{{range .Mounts}}{{.Type}} {{.Destination}} '{{.Mode}}' {{.RW}} {{.Propagation}}\n{{end}}";
+    let shown = host.ok(["inspect", "-f", template, "cc"]);
+    let mut lines: Vec<&str> = shown.lines().filter(|line| !line.is_empty()).map(str::trim).collect();
+    lines.sort_unstable();
+    assert_eq!(
+        lines,
+        [
+            "bind /bind 'ro,rslave' false rslave",
+            "tmpfs /tmpfs '' true",
+            "volume /anonymous '' true",
+            "volume /named 'z' true",
+        ]
+    );
+    let source = host.ok(["inspect", "-f", "{{range .Mounts}}{{if eq .Type \"bind\"}}{{.Source}}{{end}}{{end}}", "cc"]);
+    assert_eq!(source, dir);
+}
+
+#[test]
+fn a_volume_of_the_local_driver_is_mounted_while_it_is_used() {
+    let Some(host) = Host::with_busybox() else { return };
+    let dir = host.dir().join("device");
+    fs::create_dir(&dir).expect("make a directory");
+    fs::write(dir.join("file"), "there").expect("write");
+    let device = format!("device={}", dir.display());
+    host.ok(["volume", "create", "--opt", "type=none", "--opt", "o=bind", "--opt", &device, "bound"]);
+    assert_eq!(host.sh(&["-v", "bound:/x"], "cat /x/file; echo new >/x/new"), "there");
+    assert_eq!(fs::read_to_string(dir.join("new")).expect("read"), "new\n");
+    host.ok(["volume", "create", "--opt", "type=tmpfs", "--opt", "device=tmpfs", "--opt", "o=size=1m", "quick"]);
+    let seen = host.sh(&["-v", "quick:/x"], "df -k /x | tail -n 1");
+    assert!(seen.starts_with("tmpfs") && seen.contains(" 1024 "), "{seen}");
+    let text = host.refused(1, ["volume", "create", "--opt", "o=ro", "bad"]);
+    assert!(text.contains("missing required option"), "{text}");
+    host.ok(["volume", "rm", "bound", "quick"]);
+    assert!(dir.join("new").exists(), "what a volume stood for stays");
+}
