@@ -8,7 +8,7 @@ use crate::fs::overlay::{self, Upper};
 use crate::fs::{flatten, path};
 use crate::ns::{self, Given, Plan, Prepared};
 use crate::oci::runtime::Spec;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use nix::fcntl::OFlag;
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -63,6 +63,12 @@ pub fn ready(store: &Store, record: &Record) -> Result<Ready> {
     };
     let plan = ns::plan(&spec, given).with_context(|| format!("starting {}", record.name))?;
     let prepared = ns::prepare(&plan, Some(root), None).with_context(|| format!("starting {}", record.name))?;
+    // Asked after the namespaces were opened: their pid was still that of the container's init.
+    for owner in shared.owners {
+        if !super::record::held(store, &owner)?.init {
+            bail!("starting {}: container {owner} ended meanwhile", record.name);
+        }
+    }
     Ok(Ready { plan, prepared, spec })
 }
 
@@ -94,6 +100,8 @@ struct Shared {
     /// The shared memory of whoever owns the ipc namespace.
     shm: Option<PathBuf>,
     pid: bool,
+    /// Containers whose namespaces are joined.
+    owners: Vec<String>,
 }
 
 impl Shared {
@@ -118,7 +126,10 @@ impl Shared {
             (_, Some(ipc)) => ipc.parent().and_then(Path::parent).map(|process| process.join("root/dev/shm")),
             _ => None,
         };
-        Ok(Shared { pid: host.pid_mode == "host" || join.pid.is_some(), join, files, shm })
+        let modes = [&host.pid_mode, &host.ipc_mode, &host.network_mode];
+        let named = modes.into_iter().filter_map(|mode| mode.strip_prefix("container:"));
+        let owners = named.map(|name| containers::find(store, name)).collect::<Result<_>>()?;
+        Ok(Shared { owners, pid: host.pid_mode == "host" || join.pid.is_some(), join, files, shm })
     }
 }
 

@@ -12,7 +12,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What shall happen between clone and exec, decided before the clone.
 #[derive(Debug, Default)]
@@ -51,6 +51,7 @@ pub struct Prepared {
     /// The root file system, mounted and detached.
     pub root: Option<OwnedFd>,
     pub slots: Vec<OwnedFd>,
+    pid_namespace: Option<OwnedFd>,
     /// Covers of masked paths: the host's /dev/null, and an empty read-only tmpfs.
     pub null: Option<OwnedFd>,
     pub empty: Option<OwnedFd>,
@@ -85,6 +86,7 @@ pub fn prepare(plan: &Plan, root: Option<OwnedFd>, lock: Option<RawFd>) -> Resul
     for source in &plan.sources {
         slots.push(open(source)?);
     }
+    let pid_namespace = plan.pid_namespace.as_ref().map(|path| namespace(path)).transpose()?;
     let masks = plan.steps.iter().any(|step| matches!(step, Step::Mask { .. }));
     let (null, empty) = if masks { (Some(null()?), Some(empty()?)) } else { (None, None) };
     let (go, go_from) = pipe()?;
@@ -92,6 +94,7 @@ pub fn prepare(plan: &Plan, root: Option<OwnedFd>, lock: Option<RawFd>) -> Resul
     Ok(Prepared {
         root,
         slots,
+        pid_namespace,
         null,
         empty,
         stdio: Vec::new(),
@@ -107,11 +110,13 @@ fn pipe() -> Result<(OwnedFd, OwnedFd)> {
     nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).context("make a pipe")
 }
 
+fn namespace(path: &Path) -> Result<OwnedFd> {
+    Ok(File::open(path).with_context(|| format!("open namespace {}", path.display()))?.into())
+}
+
 fn open(source: &Source) -> Result<OwnedFd> {
     match source {
-        Source::Namespace(path) => {
-            Ok(File::open(path).with_context(|| format!("open namespace {}", path.display()))?.into())
-        }
+        Source::Namespace(path) => namespace(path),
         Source::Bind { path, recursive, attr, attr_recursive } => {
             let at = CString::new(path.as_os_str().as_bytes()).context("a path with a NUL in it")?;
             let flags = mount::OPEN_TREE_CLONE | if *recursive { mount::AT_RECURSIVE } else { 0 };
@@ -165,8 +170,14 @@ fn null() -> Result<OwnedFd> {
     let stat = nix::sys::stat::fstat(&tree).context("look at /dev/null")?;
     let device = stat.st_mode & libc::S_IFMT == libc::S_IFCHR && stat.st_rdev == nix::sys::stat::makedev(1, 3);
     anyhow::ensure!(device, "the host's /dev/null is not the null device");
-    let private = MountAttr { propagation: libc::MS_PRIVATE, ..MountAttr::default() };
-    mount::mount_setattr(tree.as_fd(), false, &private).context("make /dev/null private")?;
+    // Read-only: it is the host's inode, and root in the container could change its mode or owner. Writing to a
+    // device is not writing to its file system.
+    let attr = MountAttr {
+        attr_set: mount::MOUNT_ATTR_RDONLY | mount::MOUNT_ATTR_NOSUID | mount::MOUNT_ATTR_NOEXEC,
+        propagation: libc::MS_PRIVATE,
+        ..MountAttr::default()
+    };
+    mount::mount_setattr(tree.as_fd(), false, &attr).context("make /dev/null private")?;
     Ok(tree)
 }
 
@@ -191,10 +202,8 @@ pub fn launch(
     cgroup: Option<BorrowedFd>,
     instead: impl FnOnce() -> Option<OwnedFd>,
 ) -> Result<Child> {
-    if let Some(path) = &plan.pid_namespace {
-        let file = File::open(path).with_context(|| format!("open namespace {}", path.display()))?;
-        nix::sched::setns(file, nix::sched::CloneFlags::CLONE_NEWPID)
-            .with_context(|| format!("join namespace {}", path.display()))?;
+    if let Some(namespace) = &prepared.pid_namespace {
+        nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWPID).context("join a pid namespace")?;
     }
     let cloned = match process::clone3(plan.namespaces, cgroup) {
         Err(error) if error.raw_os_error() == Some(libc::EBUSY) && cgroup.is_some() => match instead() {

@@ -4,7 +4,7 @@
 use super::launch::{Plan, Source};
 use super::step::{Exec, Step};
 use super::{caps, seccomp};
-use crate::oci::runtime::{Mount, NamespaceKind, Process, Seccomp, Spec};
+use crate::oci::runtime::{Mount, Namespace, NamespaceKind, Process, Seccomp, Spec};
 use crate::sys::mount::{MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY, MountAttr};
 use crate::sys::process::Strings;
 use anyhow::{Context, Result, bail};
@@ -34,7 +34,7 @@ pub fn plan(spec: &Spec, mut given: Given) -> Result<Plan> {
     let process = spec.process.as_ref().context("the spec has no process")?;
     let linux = spec.linux.as_ref().context("the spec has no linux section")?;
     let mut plan = Plan::default();
-    plan.steps.push(Step::CloseLock);
+    plan.steps.extend([Step::Hide, Step::CloseLock, Step::DefaultSignals]);
     for namespace in &linux.namespaces {
         let (flag, joined) = (clone_flag(namespace.kind), !namespace.path.is_empty());
         match (namespace.kind, joined) {
@@ -79,7 +79,13 @@ pub fn plan(spec: &Spec, mut given: Given) -> Result<Plan> {
     }
     // Before /proc/sys is covered: what is written must be our own proc, and no mount on it.
     for (key, value) in &linux.sysctl {
-        let path = text(&format!("sys/{}", key.replace('.', "/")))?;
+        // sysctl(8): a slash stands for the dot in a name.
+        let swap = |letter| match letter {
+            '.' => '/',
+            '/' => '.',
+            other => other,
+        };
+        let path = text(&format!("sys/{}", key.chars().map(swap).collect::<String>()))?;
         plan.steps.push(Step::Sysctl { path, value: text(value)? });
     }
     for path in &linux.readonly_paths {
@@ -106,13 +112,18 @@ pub fn plan(spec: &Spec, mut given: Given) -> Result<Plan> {
 }
 
 /// The plan of a further process in a running container: the same tail, with `setns` in front.
-pub fn plan_exec(process: &Process, filter: Option<&Seccomp>, pidfd: OwnedFd) -> Result<Plan> {
+pub fn plan_exec(
+    process: &Process,
+    filter: Option<&Seccomp>,
+    pidfd: OwnedFd,
+    namespaces: &[Namespace],
+) -> Result<Plan> {
     let mut plan = Plan::default();
     let slot = plan.slot(Source::Process(pidfd));
-    plan.steps.push(Step::CloseLock);
-    plan.steps.push(Step::NewSession);
-    let flags =
-        libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWNET | libc::CLONE_NEWCGROUP;
+    plan.steps.extend([Step::Hide, Step::CloseLock, Step::DefaultSignals, Step::NewSession]);
+    // Those that the container has of its own or joined; its pid namespace was entered before the clone.
+    let entered = namespaces.iter().filter(|namespace| namespace.kind != NamespaceKind::Pid);
+    let flags = entered.fold(0, |flags, namespace| flags | clone_flag(namespace.kind) as i32);
     plan.steps.push(Step::JoinProcess { slot, flags });
     tail(&mut plan, process, filter, false)?;
     Ok(plan)

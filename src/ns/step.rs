@@ -8,8 +8,13 @@ use std::fmt;
 /// `slot` is the place among the descriptors that [`super::Prepared`] opened before the clone.
 #[derive(Debug)]
 pub enum Step {
+    /// Nobody who meets this process in the container's pid namespace may look into it before it has executed, and
+    /// no file is made with fewer rights than it was given.
+    Hide,
     /// The lock that says "a shim lives" must not live on in init.
     CloseLock,
+    /// What its starter ignores or blocks is not the container's business.
+    DefaultSignals,
     /// Enters a namespace of another container or process.
     JoinNamespace {
         slot: usize,
@@ -20,7 +25,7 @@ pub enum Step {
         slot: usize,
         flags: i32,
     },
-    /// A session of its own; with a terminal it becomes the controlling one when stdio is set.
+    /// A session of its own, of processes and of keys; a terminal becomes its controlling one when stdio is set.
     NewSession,
     /// Nothing that is mounted here shows outside, and the other way round.
     PrivateMounts,
@@ -135,6 +140,8 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = |path: &CStr| path.to_string_lossy().into_owned();
         match self {
+            Step::Hide => write!(f, "become undumpable"),
+            Step::DefaultSignals => write!(f, "reset signals"),
             Step::CloseLock => write!(f, "close the lock"),
             Step::JoinNamespace { path, .. } => write!(f, "join namespace {}", text(path)),
             Step::JoinProcess { .. } => write!(f, "join the container's namespaces"),

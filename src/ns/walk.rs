@@ -48,6 +48,11 @@ pub fn walk(steps: &[Step], prepared: &Prepared) -> ! {
 fn take(step: &Step, prepared: &Prepared, made: &mut Made) -> Done {
     let root = || prepared.root.as_ref().map(|root| root.as_fd()).ok_or(Errno::EBADF);
     match step {
+        Step::Hide => {
+            nix::sys::stat::umask(nix::sys::stat::Mode::empty());
+            process::prctl(libc::PR_SET_DUMPABLE, 0, 0).map(drop).map_err(errno)
+        }
+        Step::DefaultSignals => process::default_signals().map_err(errno),
         Step::CloseLock => {
             if let Some(lock) = prepared.lock {
                 nix::unistd::close(lock)?;
@@ -60,7 +65,11 @@ fn take(step: &Step, prepared: &Prepared, made: &mut Made) -> Done {
         Step::JoinProcess { slot, flags } => {
             Ok(nix::sched::setns(prepared.slot(*slot)?, nix::sched::CloneFlags::from_bits_retain(*flags))?)
         }
-        Step::NewSession => Ok(nix::unistd::setsid().map(drop)?),
+        Step::NewSession => {
+            // A kernel without keyrings has none to leave.
+            let _ = process::join_session_keyring();
+            nix::unistd::setsid().map(drop)
+        }
         Step::PrivateMounts => {
             let flags = nix::mount::MsFlags::MS_REC | nix::mount::MsFlags::MS_PRIVATE;
             Ok(nix::mount::mount(None::<&CStr>, c"/", None::<&CStr>, flags, None::<&CStr>)?)
@@ -219,14 +228,22 @@ fn find(root: BorrowedFd, path: &CStr, resolve: u64) -> Result<OwnedFd, Errno> {
     file::openat2(root, path, libc::O_PATH, 0, resolve).map_err(errno)
 }
 
-/// Opens the path inside the root, making what is missing: directories, and at the end what `kind` says.
+/// How many dangling links in a row a mount point may be, as the kernel has it.
+const LINKS: u32 = 40;
+
+/// Opens the path inside the root, making what is missing: directories, and at the end what `kind` says. Where a link
+/// leads to what is not there, that is made, inside the root.
 fn place(root: BorrowedFd, path: &CStr, kind: Kind, resolve: u64) -> Result<OwnedFd, Errno> {
+    place_after(root, path, kind, resolve, 0)
+}
+
+fn place_after(root: BorrowedFd, path: &CStr, kind: Kind, resolve: u64, links: u32) -> Result<OwnedFd, Errno> {
     match find(root, path, resolve) {
         Err(Errno::ENOENT) => {}
         other => return other,
     }
     let bytes = path.to_bytes();
-    let mut prefix = [0u8; libc::PATH_MAX as usize];
+    let mut prefix = [0u8; PATH];
     if bytes.len() >= prefix.len() {
         return Err(Errno::ENAMETOOLONG);
     }
@@ -241,25 +258,56 @@ fn place(root: BorrowedFd, path: &CStr, kind: Kind, resolve: u64) -> Result<Owne
         prefix[..end].copy_from_slice(&bytes[..end]);
         prefix[end] = 0;
         let whole = cstr(&prefix[..=end])?;
-        let found = match find(root, whole, resolve) {
+        parent = match find(root, whole, resolve) {
             Err(Errno::ENOENT) => {
                 let leaf = cstr(&prefix[start..=end])?;
-                if end == bytes.len() && kind == Kind::File {
-                    use nix::fcntl::OFlag;
-                    let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC | OFlag::O_WRONLY;
-                    nix::fcntl::openat(&parent, leaf, flags, nix::sys::stat::Mode::from_bits_truncate(0o755))
-                        .map(drop)?;
-                } else {
-                    nix::sys::stat::mkdirat(&parent, leaf, nix::sys::stat::Mode::from_bits_truncate(0o755))?;
+                let file = kind == Kind::File && bytes[end..].iter().all(|byte| *byte == b'/');
+                match make(&parent, leaf, file) {
+                    Err(Errno::EEXIST) if links < LINKS && resolve & libc::RESOLVE_NO_SYMLINKS == 0 => {
+                        let mut target = [0u8; PATH];
+                        let joined = follow(&parent, leaf, &bytes[..start], &bytes[end..], &mut target)?;
+                        return place_after(root, joined, kind, resolve, links + 1);
+                    }
+                    other => other?,
                 }
                 find(root, whole, resolve)?
             }
             other => other?,
         };
-        parent = found;
         start = end + 1;
     }
     Ok(parent)
+}
+
+const PATH: usize = libc::PATH_MAX as usize;
+
+fn make(dir: &OwnedFd, leaf: &CStr, file: bool) -> Done {
+    use nix::fcntl::OFlag;
+    let mode = nix::sys::stat::Mode::from_bits_truncate(0o755);
+    if file {
+        let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC | OFlag::O_WRONLY;
+        return nix::fcntl::openat(dir, leaf, flags, mode).map(drop);
+    }
+    nix::sys::stat::mkdirat(dir, leaf, mode)
+}
+
+/// The path that a dangling link means, with what came before it and what comes after.
+fn follow<'a>(
+    dir: &OwnedFd,
+    leaf: &CStr,
+    before: &[u8],
+    after: &[u8],
+    path: &'a mut [u8; PATH],
+) -> Result<&'a CStr, Errno> {
+    let mut link = [0u8; PATH];
+    let length = process::readlinkat(dir.as_fd(), leaf, &mut link).map_err(errno)?;
+    let before = if link[0] == b'/' { &[] } else { before };
+    let mut used = 0;
+    for part in [before, b"/", &link[..length], after, b"\0"] {
+        path.get_mut(used..used + part.len()).ok_or(Errno::ENAMETOOLONG)?.copy_from_slice(part);
+        used += part.len();
+    }
+    cstr(&path[..used])
 }
 
 fn cstr(bytes: &[u8]) -> Result<&CStr, Errno> {
@@ -280,7 +328,7 @@ fn with_parent(path: &CStr, act: impl FnOnce(&CStr, &CStr) -> Done) -> Done {
 }
 
 fn make_node(root: BorrowedFd, path: &CStr, mode: u32, device: u64, uid: u32, gid: u32) -> Done {
-    use nix::sys::stat::{FchmodatFlags, Mode, SFlag};
+    use nix::sys::stat::{Mode, SFlag};
     with_parent(path, |dir, leaf| {
         let dir = place(root, dir, Kind::Directory, 0)?;
         let (kind, mode) = (SFlag::from_bits_truncate(mode), Mode::from_bits_truncate(mode));
@@ -292,7 +340,6 @@ fn make_node(root: BorrowedFd, path: &CStr, mode: u32, device: u64, uid: u32, gi
             }
             other => other?,
         }
-        nix::sys::stat::fchmodat(&dir, leaf, mode, FchmodatFlags::FollowSymlink)?;
         let (uid, gid) = (nix::unistd::Uid::from_raw(uid), nix::unistd::Gid::from_raw(gid));
         nix::unistd::fchownat(&dir, leaf, Some(uid), Some(gid), nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW)
     })
@@ -338,8 +385,14 @@ fn set_name(name: &CStr, call: libc::c_long) -> Done {
 
 fn stdio(prepared: &Prepared, terminal: bool, owner: u32) -> Done {
     for (number, fd) in prepared.stdio.iter().enumerate() {
+        let stat = nix::sys::stat::fstat(fd)?;
+        let kind = stat.st_mode & libc::S_IFMT;
+        if kind == libc::S_IFCHR && stat.st_rdev == NULL {
+            // Not the host's inode, whose mode root in the container could change through it.
+            process::dup_to(own_null()?.as_fd(), number as i32).map_err(errno)?;
+            continue;
+        }
         process::dup_to(fd.as_fd(), number as i32).map_err(errno)?;
-        let kind = nix::sys::stat::fstat(fd)?.st_mode & libc::S_IFMT;
         if kind == libc::S_IFIFO || terminal {
             nix::unistd::fchown(fd, Some(nix::unistd::Uid::from_raw(owner)), None)?;
         }
@@ -348,6 +401,22 @@ fn stdio(prepared: &Prepared, terminal: bool, owner: u32) -> Done {
         process::set_controlling_terminal(libc::STDIN_FILENO).map_err(errno)?;
     }
     Ok(())
+}
+
+/// The null device, 1:3, as makedev(3) has it.
+const NULL: u64 = 1 << 8 | 3;
+
+/// The container's own null device; a pipe that has ended where it has none.
+fn own_null() -> Result<OwnedFd, Errno> {
+    use nix::fcntl::OFlag;
+    let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+    if let Ok(null) = nix::fcntl::open(c"/dev/null", flags, nix::sys::stat::Mode::empty()) {
+        let stat = nix::sys::stat::fstat(&null)?;
+        if stat.st_mode & libc::S_IFMT == libc::S_IFCHR && stat.st_rdev == NULL {
+            return Ok(null);
+        }
+    }
+    nix::unistd::pipe2(OFlag::O_CLOEXEC).map(|(read, _)| read)
 }
 
 fn close_between(first: i32, last: i32) -> Done {

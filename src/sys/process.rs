@@ -286,3 +286,18 @@ pub fn default_signals() -> io::Result<()> {
         check(libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut()) as _).map(drop)
     }
 }
+
+/// Leaves the session keyring that was inherited for a new one (keyctl(2) KEYCTL_JOIN_SESSION_KEYRING).
+pub fn join_session_keyring() -> io::Result<()> {
+    // SAFETY: without a name the new keyring is anonymous.
+    check(unsafe { libc::syscall(libc::SYS_keyctl, 1, std::ptr::null::<libc::c_char>()) }).map(drop)
+}
+
+/// `readlinkat(2)` into `buffer`; the length, without a NUL.
+pub fn readlinkat(dir: BorrowedFd, path: &CStr, buffer: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: path is NUL-terminated and the buffer valid for its length.
+    let result = unsafe {
+        libc::syscall(libc::SYS_readlinkat, dir.as_raw_fd(), path.as_ptr(), buffer.as_mut_ptr(), buffer.len())
+    };
+    check(result).map(|length| length as usize)
+}
