@@ -93,7 +93,9 @@ impl Settings {
         if text.trim().is_empty() {
             return Ok(Settings::default());
         }
-        let settings: Settings = serde_json::from_str(text)?;
+        // By way of an object: a list would be taken for the fields in order.
+        let object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(text)?;
+        let settings = Settings::deserialize(serde_json::Value::Object(object))?;
         if !matches!(settings.log_driver.as_str(), "json-file" | "none") {
             bail!("log-driver {:?} is not supported; json-file and none are", settings.log_driver);
         }

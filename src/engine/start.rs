@@ -24,7 +24,9 @@ pub struct Ready {
     pub spec: Spec,
 }
 
-pub fn ready(store: &Store, record: &Record) -> Result<Ready> {
+/// `cgroup` is the one that the container will live in, where there is one.
+pub fn ready(store: &Store, record: &Record, cgroup: Option<&OwnedFd>) -> Result<Ready> {
+    let confined = cgroup;
     let dir = store.container(&record.id);
     // The root is mounted here for a moment, in the container's own mount namespace: any directory will do.
     let at = dir.join("work");
@@ -40,7 +42,7 @@ pub fn ready(store: &Store, record: &Record) -> Result<Ready> {
     for mounted in record.mounts.iter().filter(|mounted| mounted.point.r#type == "volume") {
         volumes::enter(store, &mounted.point.name)?;
     }
-    let spec = spec::spec(&spec::Inputs {
+    let mut spec = spec::spec(&spec::Inputs {
         record,
         user: &user,
         host: &spec::Host::read(),
@@ -53,6 +55,7 @@ pub fn ready(store: &Store, record: &Record) -> Result<Ready> {
         shm: shared.shm.as_deref(),
         join: shared.join,
     })?;
+    confine_devices(&mut spec, confined, host.privileged);
     let bytes = serde_json::to_vec(&spec).context("encode the runtime spec")?;
     store::write_file(&store.live(&record.id).join("config.json"), &bytes, false)?;
     let given = Given {
@@ -70,6 +73,24 @@ pub fn ready(store: &Store, record: &Record) -> Result<Ready> {
         }
     }
     Ok(Ready { plan, prepared, spec })
+}
+
+/// Root in a container may make device nodes; a program on its cgroup decides which of them open. Where there can be
+/// none, nodes are not made either: the host's disks would be a mknod away.
+fn confine_devices(spec: &mut Spec, cgroup: Option<&OwnedFd>, privileged: bool) {
+    let rules =
+        spec.linux.as_ref().and_then(|linux| Some(linux.resources.as_ref()?.devices.clone())).unwrap_or_default();
+    let confined = cgroup.is_some_and(|cgroup| crate::cgroup::devices::attach(cgroup.as_fd(), &rules).is_ok());
+    if confined || privileged {
+        return;
+    }
+    if let Some(caps) = spec.process.as_mut().and_then(|process| process.capabilities.as_mut()) {
+        for set in
+            [&mut caps.bounding, &mut caps.effective, &mut caps.inheritable, &mut caps.permitted, &mut caps.ambient]
+        {
+            set.retain(|name| name != "CAP_MKNOD");
+        }
+    }
 }
 
 /// Mounts the container's root, detached. Where the store's file system cannot hold the upper of an overlay (another

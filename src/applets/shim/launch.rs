@@ -187,7 +187,7 @@ fn launch_container(base: &Base, created: &Created) -> Result<Started, Refused> 
     let record = Record::load(store, id)?.ok_or_else(|| containers::no_such(id))?;
     let cgroup = cgroup_root(store).map(|root| root.join(id));
     let born_in = cgroup.as_deref().and_then(|path| crate::cgroup::create(path).ok());
-    let start::Ready { plan, prepared: mut root, spec } = start::ready(store, &record)?;
+    let start::Ready { plan, prepared: mut root, spec } = start::ready(store, &record, born_in.as_ref())?;
     root.lock = Some(LOCK_FD);
     let process_spec = spec.process.as_ref().context("the spec has no process")?;
     let stdin = record.config.open_stdin;
