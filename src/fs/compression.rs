@@ -7,6 +7,8 @@ use std::io::{BufRead, BufReader, Read};
 /// Frames that ask for a larger window than 128 MiB are refused: it is what a decoder must hold in memory.
 const ZSTD_WINDOW_LOG: u32 = 27;
 const BUFFER: usize = 128 * 1024;
+/// So many bytes tell.
+const MAGIC: usize = 6;
 
 /// A compression that tars come in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +21,7 @@ pub enum Compression {
 }
 
 impl Compression {
-    /// Tells by the first bytes (six are enough).
+    /// Tells by the first bytes.
     pub fn of(start: &[u8]) -> Compression {
         match start {
             [0x1f, 0x8b, ..] => Compression::Gzip,
@@ -37,20 +39,16 @@ impl Compression {
 /// Reading to the end also reads `reader` to its end.
 pub fn decoder<'a>(reader: impl Read + Send + 'a) -> Result<Box<dyn Read + Send + 'a>> {
     let mut reader = BufReader::with_capacity(BUFFER, reader);
-    // One read may bring less than the magic's length; then the rest is waited for.
-    let start = loop {
-        let start = reader.fill_buf().context("read the start of the archive")?;
-        if start.len() >= 6 || start.is_empty() {
-            break start;
-        }
-        let mut head = Vec::new();
-        (&mut reader).take(6).read_to_end(&mut head).context("read the start of the archive")?;
-        let compression = Compression::of(&head);
-        let joined = BufReader::with_capacity(BUFFER, std::io::Cursor::new(head).chain(reader));
-        return decode(compression, joined);
-    };
+    let start = reader.fill_buf().context("read the start of the archive")?;
     let compression = Compression::of(start);
-    decode(compression, reader)
+    if start.len() >= MAGIC || start.is_empty() {
+        return decode(compression, reader);
+    }
+    // One read may bring less than that; then the rest of it is waited for.
+    let mut head = Vec::new();
+    (&mut reader).take(MAGIC as u64).read_to_end(&mut head).context("read the start of the archive")?;
+    let compression = Compression::of(&head);
+    decode(compression, BufReader::with_capacity(BUFFER, std::io::Cursor::new(head).chain(reader)))
 }
 
 fn decode<'a>(compression: Compression, reader: impl BufRead + Send + 'a) -> Result<Box<dyn Read + Send + 'a>> {

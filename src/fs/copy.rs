@@ -1,6 +1,6 @@
 //! Copies trees with everything that a file has: owner, mode, times, attributes, hard links, holes, devices.
 
-use super::unpack::{is_dir, is_file, is_whiteout, join};
+use super::stat::{is_dir, is_file, is_whiteout};
 use super::{path, remove, xattr};
 use crate::sys::file;
 use anyhow::{Context, Result};
@@ -30,12 +30,11 @@ pub(super) enum Visit {
     Skip,
 }
 
-/// As [`tree`], asking first about each entry: its path, its stat, and whether to copy it.
-pub(super) fn merge(
-    from: BorrowedFd,
-    to: BorrowedFd,
-    visit: &mut dyn FnMut(&[u8], &FileStat, BorrowedFd) -> Result<Visit>,
-) -> Result<()> {
+/// Decides on an entry: its path, what it is, and the directory that it is copied to.
+pub(super) type Ask<'a> = dyn FnMut(&[u8], &FileStat, BorrowedFd) -> Result<Visit> + 'a;
+
+/// As [`tree`], asking first about each entry.
+pub(super) fn merge(from: BorrowedFd, to: BorrowedFd, visit: &mut Ask) -> Result<()> {
     let device = fstat(from).context("look at the source")?.st_dev;
     let mut links: HashMap<u64, Vec<u8>> = HashMap::new();
     let mut left = vec![Vec::new()];
@@ -48,7 +47,7 @@ pub(super) fn merge(
         let target = path::open(to, &dir, flags, 0, path::NO_LINKS).with_context(copying)?;
         for name in remove::names(source.try_clone().with_context(copying)?)? {
             let name = name.to_bytes();
-            let path = join(&dir, name);
+            let path = path::join(&dir, name);
             let copying = || format!("copy {}", path::show(&path));
             let stat = match fstatat(&source, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
                 Err(Errno::ENOENT) => continue,

@@ -3,7 +3,7 @@
 
 use super::copy::{self, Visit};
 use super::settle::HIDDEN;
-use super::unpack::{is_dir, is_whiteout};
+use super::stat::{is_dir, is_whiteout};
 use super::{path, remove};
 use anyhow::{Context, Result};
 use nix::fcntl::{AtFlags, OFlag};

@@ -58,6 +58,11 @@ pub fn trim_slashes(path: &[u8]) -> &[u8] {
     &path[start..end]
 }
 
+/// A name in a directory, which is empty for the root.
+pub fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
+    if dir.is_empty() { name.to_vec() } else { [dir, b"/", name].concat() }
+}
+
 /// Opens a directory below `root`, as [`IN_ROOT`] resolves it, and makes what is missing of it with mode 0755.
 /// `made` is given each directory that was made.
 pub fn make_dirs(root: BorrowedFd, path: &[u8], mut made: impl FnMut(&OwnedFd) -> Result<()>) -> Result<OwnedFd> {

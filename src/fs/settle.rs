@@ -1,7 +1,8 @@
 //! Settles what a layer's tar leaves to the layers below: attributes of directories that it omits, hard links into
 //! them, and whiteouts of what is not there.
 
-use super::unpack::{Unpacked, is_dir, is_file, is_whiteout};
+use super::stat::{is_dir, is_file, is_whiteout};
+use super::unpack::Unpacked;
 use super::{copy, path, xattr};
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;

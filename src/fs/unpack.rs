@@ -6,13 +6,15 @@
 
 use super::directories::Directories;
 use super::header::{Entry, Kind, Time};
+use super::kept::Kept;
+use super::stat::{is_dir, is_file, is_whiteout};
 use super::stream::Stream;
 use super::{path, recipe, xattr};
 use crate::oci::digest::Digest;
 use crate::sys::file;
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, openat, renameat};
+use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{
     FchmodatFlags, FileStat, Mode, SFlag, UtimensatFlags, fchmod, fchmodat, fstatat, futimens, mkdirat, mknodat,
     utimensat,
@@ -21,7 +23,7 @@ use nix::sys::time::TimeSpec;
 use nix::unistd::{
     Gid, Uid, UnlinkatFlags, fchown, fchownat, ftruncate, getegid, geteuid, linkat, symlinkat, unlinkat,
 };
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::ffi::CString;
 use std::fs::File;
 use std::io::Read;
@@ -66,7 +68,6 @@ pub fn unpack(tar: &mut dyn Read, staging: &Path) -> Result<Unpacked> {
     let root = path::open_root(&staging.join("fs"))?;
     fchmod(&root, Mode::from_bits_truncate(0o755)).with_context(making)?;
     let mut layer = Layer {
-        staging: path::open_root(staging)?,
         parent: Parent {
             raw: Vec::new(),
             path: Vec::new(),
@@ -81,7 +82,7 @@ pub fn unpack(tar: &mut dyn Read, staging: &Path) -> Result<Unpacked> {
         uid: geteuid().as_raw(),
         gid: getegid().as_raw(),
         size: 0,
-        kept: HashMap::new(),
+        kept: Kept::new(path::open_root(staging)?),
         whiteouts: HashSet::new(),
         opaques: HashSet::new(),
         implied: vec![Vec::new()],
@@ -112,7 +113,6 @@ pub fn unpack(tar: &mut dyn Read, staging: &Path) -> Result<Unpacked> {
 
 struct Layer<'a> {
     stream: Stream<'a>,
-    staging: OwnedFd,
     root: OwnedFd,
     parent: Parent,
     directories: Directories,
@@ -120,8 +120,7 @@ struct Layer<'a> {
     uid: u32,
     gid: u32,
     size: u64,
-    /// How many files of a path were displaced.
-    kept: HashMap<Vec<u8>, u64>,
+    kept: Kept,
     whiteouts: HashSet<Vec<u8>>,
     opaques: HashSet<Vec<u8>>,
     implied: Vec<Vec<u8>>,
@@ -234,7 +233,7 @@ impl Layer<'_> {
 
     /// The path of a name in the current directory.
     fn at(&self, name: &[u8]) -> Vec<u8> {
-        join(&self.parent.path, name)
+        path::join(&self.parent.path, name)
     }
 
     fn file(&mut self, name: &[u8], entry: &Entry) -> Result<()> {
@@ -479,10 +478,7 @@ impl Layer<'_> {
         if is_dir(&there) {
             self.displace_dir(path)?;
         } else {
-            let dir = std::mem::take(&mut self.parent.path);
-            let displaced = displace(&self.staging, &mut self.kept, &self.parent.fd, &dir, name, &there);
-            self.parent.path = dir;
-            displaced?;
+            self.kept.displace(&self.parent.fd, &self.parent.path, name, &there)?;
         }
         Ok(Cleared::Other)
     }
@@ -505,13 +501,13 @@ impl Layer<'_> {
             for name in super::remove::names(fd.try_clone().context("replace a directory")?)? {
                 let name = name.to_bytes();
                 let there = fstatat(&fd, name, AtFlags::AT_SYMLINK_NOFOLLOW).context("replace a directory")?;
-                let path = join(&dir, name);
+                let path = path::join(&dir, name);
                 if is_dir(&there) {
                     below.push((path, false));
                 } else if self.whiteouts.remove(&path) {
                     unlinkat(&fd, name, UnlinkatFlags::NoRemoveDir).context("replace a whiteout")?;
                 } else {
-                    displace(&self.staging, &mut self.kept, &fd, &dir, name, &there)?;
+                    self.kept.displace(&fd, &dir, name, &there)?;
                 }
             }
             left.push((dir, true));
@@ -519,29 +515,6 @@ impl Layer<'_> {
         }
         Ok(())
     }
-}
-
-/// Takes a file out of the way; the recipe still needs the content of a regular one.
-fn displace(
-    staging: &OwnedFd,
-    kept: &mut HashMap<Vec<u8>, u64>,
-    dir: &OwnedFd,
-    dir_path: &[u8],
-    name: &[u8],
-    there: &FileStat,
-) -> Result<()> {
-    if !is_file(there) {
-        return unlinkat(dir, name, UnlinkatFlags::NoRemoveDir).context("replace what is there");
-    }
-    match mkdirat(staging, "kept", Mode::from_bits_truncate(0o700)) {
-        Ok(()) | Err(Errno::EEXIST) => {}
-        Err(error) => return Err(error).context("make a directory for files that are displaced"),
-    }
-    let path = join(dir_path, name);
-    let to = format!("kept/{}", recipe::kept_name(&path, kept.get(&path).copied().unwrap_or(0)));
-    renameat(dir, name, staging, to.as_str()).context("put the file aside that it displaces")?;
-    *kept.entry(path).or_default() += 1;
-    Ok(())
 }
 
 /// Whether a path has more `..` than names before them: Docker refuses such, where the kernel would stop at the root.
@@ -556,27 +529,6 @@ fn climbs_out(path: &[u8]) -> bool {
         }
     }
     false
-}
-
-pub(super) fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
-    if dir.is_empty() { name.to_vec() } else { [dir, b"/", name].concat() }
-}
-
-fn kind(stat: &FileStat) -> SFlag {
-    SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits())
-}
-
-pub(super) fn is_dir(stat: &FileStat) -> bool {
-    kind(stat) == SFlag::S_IFDIR
-}
-
-pub(super) fn is_file(stat: &FileStat) -> bool {
-    kind(stat) == SFlag::S_IFREG
-}
-
-/// A character device 0:0 is how overlayfs writes down that a name is gone.
-pub(super) fn is_whiteout(stat: &FileStat) -> bool {
-    kind(stat) == SFlag::S_IFCHR && stat.st_rdev == 0
 }
 
 /// Access and modification time; where the tar has no access time, both are the same.
