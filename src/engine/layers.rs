@@ -80,13 +80,13 @@ pub fn load(store: &Store, id: &str) -> Result<Layer> {
     Ok(layer)
 }
 
-/// Waits until no other process fetches this layer, and keeps others waiting until the lock is dropped. Then ask
+/// Keeps others from fetching this layer until the lock is dropped; `None` while another does. With the lock, ask
 /// [`exists`]: the other may have brought it. Images that share a layer share all below it, so whoever claims what
 /// is missing from the lowest up never waits in a circle.
-pub fn claim(store: &Store, id: &str) -> Result<Lock> {
+pub fn claim(store: &Store, id: &str) -> Result<Option<Lock>> {
     // One byte of one file for each layer, far apart: nothing is left behind, and what collides only waits.
     let byte = id.bytes().take(11).fold(0i64, |byte, letter| byte << 5 | i64::from(letter & 31));
-    locks::exclusive(&store.run.join("fetching"), byte)
+    locks::try_exclusive(&store.run.join("fetching"), byte)
 }
 
 /// Puts layers into the store. `staged` stands beside `diff_ids`, lowest first, with nothing where the layer is in the

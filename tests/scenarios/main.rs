@@ -14,6 +14,7 @@ mod life;
 mod logs;
 mod mounts;
 mod pull;
+mod registries;
 mod run;
 mod terminal;
 mod together;

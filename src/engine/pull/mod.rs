@@ -16,7 +16,7 @@ mod pipe;
 
 use super::locks::Lock;
 use super::store::{Lease, Store};
-use super::{images, layers};
+use super::{events, images, layers};
 use crate::api::Refusal;
 use crate::api::types::ProgressLine;
 use crate::api::wire::Producer;
@@ -37,6 +37,9 @@ use std::time::{Duration, Instant};
 
 /// Layers that move are shown no more often than this, as Docker does.
 const TICK: Duration = Duration::from_millis(100);
+
+/// How often a layer that another pull fetches is asked for.
+const TURN: Duration = Duration::from_millis(20);
 
 /// What to pull.
 #[derive(Debug)]
@@ -129,6 +132,7 @@ impl Pull {
                 changed = true;
             }
         }
+        events::other(store, "image", "pull", &reference.familiar(), &[("name", &reference.familiar_name())]);
         Ok(changed)
     }
 
@@ -226,7 +230,15 @@ impl Queue<'_> {
         tmp: &std::path::Path,
         tell: &Sender<Told>,
     ) -> Result<Told> {
-        let lock = layers::claim(store, &work.id)?;
+        let lock = loop {
+            if let Some(lock) = layers::claim(store, &work.id)? {
+                break lock;
+            }
+            if self.stopped.load(Ordering::Relaxed) {
+                bail!("called off");
+            }
+            std::thread::sleep(TURN);
+        };
         if layers::exists(store, lease, &work.id)? {
             return Ok(Told::Exists(number));
         }
