@@ -274,8 +274,9 @@ fn proxies_come_from_the_environment() {
     host.ok(["rmi", "registry.test:80/reach/proxy:v1"]);
     pull().env("http_proxy", &url).env("https_proxy", &url).ok();
     assert!(asked.swap(0, Ordering::Relaxed) > 0);
-    // Without one, nobody knows the name.
-    pull().env("HTTP_PROXY", &url).env("HTTPS_PROXY", &url).env("NO_PROXY", "other.test,registry.test").refused(1);
+    // This machine itself is never reached through one.
+    let near = registry.name("reach/proxy:v1");
+    host.dhow(["pull", "-q", &near]).env("HTTP_PROXY", &url).env("HTTPS_PROXY", &url).ok();
     assert_eq!(asked.load(Ordering::Relaxed), 0);
 }
 
