@@ -163,10 +163,15 @@ pub fn find(store: &Store, name: &str) -> Result<Image> {
         return found.ok_or_else(|| Refusal::NotFound(format!("No such image: {id}")).into());
     }
     let reference = Reference::parse(name).map_err(|error| Refusal::BadParameter(error.to_string()))?.or_latest();
-    if let Some(id) = references::get(store, &reference)?
-        && let Some(image) = load(store, id.hex())?
-    {
-        return Ok(image);
+    let mut void = None;
+    while let Some(id) = references::get(store, &reference)? {
+        if let Some(image) = load(store, id.hex())? {
+            return Ok(image);
+        }
+        // Once more, if the name has moved since: the image that had it may have gone for that reason.
+        if void.replace(id.clone()) == Some(id) {
+            break;
+        }
     }
     let missing = format!("No such image: {}", reference.familiar());
     let prefix = name.strip_prefix("sha256:").unwrap_or(name);

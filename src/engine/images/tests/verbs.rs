@@ -343,3 +343,38 @@ fn an_import_that_fails_leaves_nothing() {
         assert_eq!(error.downcast_ref::<Refusal>().map(Refusal::status), Some(400), "{error:#}");
     }
 }
+
+/// Verbs of several processes at once, as far as threads can play them: locks are of open files.
+#[test]
+fn verbs_at_once_leave_a_whole_store() {
+    let temp = TempStore::new();
+    let store = &temp.0;
+    let empty = temp.files();
+    let tars = [tar(b"one"), tar(b"two"), tar(b"three")];
+    let refused = |result: Result<()>| match result {
+        // Another was faster.
+        Err(error) if error.downcast_ref::<Refusal>().is_none() => panic!("{error:#}"),
+        _ => {}
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 0..12 {
+                let asked = Import::asked("x", "", "", "", &[]).unwrap();
+                refused(import(store, asked, &tars[round % 3][..]).map(drop));
+            }
+        });
+        scope.spawn(|| (0..24).for_each(|round| refused(tag(store, "x", "y", &round.to_string()))));
+        scope.spawn(|| (0..24).for_each(|round| refused(remove(store, "x", round % 2 == 0, true).map(drop))));
+        scope.spawn(|| (0..12).for_each(|_| refused(prune(store, &filters("")).map(drop))));
+        scope.spawn(|| (0..24).for_each(|_| refused(list(store, false, false, &filters("")).map(drop))));
+    });
+    let images = all(store).unwrap();
+    for layer in images.iter().flat_map(|image| &image.layers) {
+        assert!(store.layer(&layer.id).join("fs/bin/file").exists());
+    }
+    for (name, id) in references::all(store).unwrap() {
+        assert!(images.iter().any(|image| image.id == id), "{name} names nothing");
+    }
+    prune(store, &filters(r#"{"dangling":["false"]}"#)).unwrap();
+    assert_eq!(temp.files(), empty);
+}
