@@ -262,11 +262,9 @@ fn prunable(inventory: &Inventory, filters: &Filters, until: Option<Time>, dangl
         let intermediate = inventory.has_children(&image.id) && (dangling || names.is_empty());
         // Docker takes all names but the last from an image in use; that helps nobody.
         let used = inventory.containers.iter().any(|container| container.image == image.id.to_string());
-        !intermediate
-            && !used
-            && !(dangling && tagged)
-            && until.is_none_or(|until| created(image).is_some_and(|created| created <= until))
-            && filters.labels(image.config.config.labels.as_ref().unwrap_or(&BTreeMap::new()))
+        let kept = intermediate || used || dangling && tagged;
+        let old = until.is_none_or(|until| created(image).is_some_and(|created| created <= until));
+        !kept && old && filters.labels(image.config.config.labels.as_ref().unwrap_or(&BTreeMap::new()))
     };
     inventory.images.iter().filter(wanted).map(|image| image.id.clone()).collect()
 }
