@@ -1,7 +1,7 @@
 //! Processes that are killed: the command, the shim in each face, init. Whatever is killed at whatever point, `ps` and
 //! `inspect` tell the truth afterwards, every next command works, and nothing is left.
 
-use crate::fixture::{Host, Image, Registry, Running, Tar, busybox_tar, eventually};
+use crate::fixture::{Host, Image, PATIENCE, Registry, Running, Tar, busybox_tar, eventually};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::collections::BTreeSet;
@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// What is done until the point is reached, by the part of the point's name before the dot.
-const VERBS: [(&str, fn(&Host, &str)); 12] = [
+const VERBS: [(&str, fn(&Host, &str)); 14] = [
     ("create", at_create),
     ("start", at_start),
     ("launch", at_start),
@@ -23,6 +23,8 @@ const VERBS: [(&str, fn(&Host, &str)); 12] = [
     ("volume", at_volume),
     ("layers", at_import),
     ("image", at_import),
+    ("rmi", at_rmi),
+    ("pull", at_pull),
 ];
 
 /// Every point that the source names.
@@ -73,23 +75,45 @@ fn mark(host: &Host) -> std::path::PathBuf {
     host.dir().join("reached")
 }
 
-/// Every container is what `ps` and `inspect` say that it is.
+/// Every container is what `ps` and `inspect` say that it is. What was killed may have asked for something that is
+/// still being done, so this holds as soon as it is done.
 fn truth(host: &Host) {
+    let mut wrong = String::new();
+    let start = std::time::Instant::now();
+    while let Err(what) = agree(host) {
+        wrong = what;
+        assert!(start.elapsed() < PATIENCE, "{wrong}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    drop(wrong);
+}
+
+fn agree(host: &Host) -> Result<(), String> {
     let running = host.ok(["ps", "--quiet", "--no-trunc"]);
     for id in host.ok(["ps", "--all", "--quiet", "--no-trunc"]).lines() {
-        let runs = host.inspect(id, "/State/Running") == true;
-        assert_eq!(running.contains(id), runs, "ps and inspect agree on {id}");
-        let pid = host.inspect(id, "/State/Pid").as_i64().expect("a pid");
-        if runs {
-            let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("its pid is one of a process");
-            assert!(text.contains(id) || !text.contains("0::"), "{pid} is not of {id}: {text}");
-        } else {
-            assert_eq!(pid, 0);
-            eventually("no process is left of what does not run", || processes_of(id).is_empty());
-            let status = host.inspect(id, "/State/Status");
-            assert!(["created", "exited", "dead"].iter().any(|known| status == *known), "{status}");
+        let shown =
+            host.run(["inspect", "--format", "{{.State.Running}} {{.State.Pid}} {{.State.Status}}", id]).stdout();
+        let mut words = shown.split(' ');
+        let (runs, pid) = (words.next() == Some("true"), words.next().unwrap_or_default());
+        let status = words.next().unwrap_or_default();
+        if running.contains(id) != runs {
+            return Err(format!("ps and inspect do not agree on {id}"));
+        }
+        let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        if runs && (text.is_empty() || text.contains("0::") && !text.contains(id)) {
+            return Err(format!("{pid} is not of {id}: {text}"));
+        }
+        if !runs && pid != "0" {
+            return Err(format!("{id} does not run, but has the pid {pid}"));
+        }
+        if !runs && !["created", "exited", "dead"].contains(&status) {
+            return Err(format!("{id} does not run, but is {status}"));
+        }
+        if !runs && !processes_of(id).is_empty() {
+            return Err(format!("{id} does not run, but has processes: {:?}", processes_of(id)));
         }
     }
+    Ok(())
 }
 
 fn processes_of(id: &str) -> Vec<String> {
@@ -160,11 +184,13 @@ fn at_rename(host: &Host, point: &str) {
 }
 
 fn at_volume(host: &Host, point: &str) {
+    host.dhow(["create", "--network", "none", "-v", "full:/etc", "busybox"]).fail(point, &mark(host)).run();
     host.dhow(["volume", "create", "hold"]).fail(point, &mark(host)).run();
     host.ok(["volume", "create", "hold"]);
     host.dhow(["volume", "rm", "hold"]).fail(point, &mark(host)).run();
     let listed = host.ok(["volume", "ls", "-q"]);
-    assert!(listed.is_empty() || listed == "hold", "{listed}");
+    assert!(listed.lines().all(|name| ["full", "hold"].contains(&name)), "{listed}");
+    assert_eq!(host.sh(&["-v", "full:/etc"], "head -n 1 /etc/passwd"), "root:x:0:0:root:/root:/bin/sh");
 }
 
 fn at_import(host: &Host, point: &str) {
@@ -178,6 +204,26 @@ fn at_import(host: &Host, point: &str) {
     }
     host.ok(args);
     host.ok(["rmi", "small"]);
+}
+
+fn at_rmi(host: &Host, point: &str) {
+    let tar = host.file("a.tar", Tar::new().file("a", 0o644, "a").end());
+    host.ok(["import", tar.to_str().expect("UTF-8"), "small"]);
+    assert!(host.dhow(["rmi", "small"]).fail(point, &mark(host)).run().killed());
+    host.ok(["image", "prune", "--force"]);
+    assert_eq!(host.ok(["images", "-q"]).lines().count(), 1);
+}
+
+fn at_pull(host: &Host, point: &str) {
+    let Some(registry) = Registry::shared() else { return };
+    registry.upload(&Image::new(Tar::new().file("a", 0o644, "a").end()), "crash/small", "v1");
+    let name = registry.name("crash/small:v1");
+    assert!(host.dhow(["pull", "-q", &name]).fail(point, &mark(host)).run().killed());
+    if !host.ok(["images", "-q", &name]).is_empty() {
+        host.ok(["history", &name]);
+    }
+    host.ok(["pull", "-q", &name]);
+    host.ok(["rmi", &name]);
 }
 
 #[test]
@@ -206,8 +252,8 @@ fn while_it_is_removed_or_renamed() {
 }
 
 #[test]
-fn while_an_image_or_a_volume_is_made() {
-    each(&["layers", "image", "volume"]);
+fn while_an_image_or_a_volume_comes_or_goes() {
+    each(&["layers", "image", "rmi", "pull", "volume"]);
 }
 
 fn shim_of(host: &Host, name: &str) -> i32 {
