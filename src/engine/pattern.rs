@@ -54,10 +54,10 @@ impl Pattern {
             for at in now.drain(..) {
                 match (&self.code[at], c) {
                     (Code::Match, _) => return true,
-                    (Code::Class(ranges, not), Some(c)) => {
-                        if ranges.iter().any(|(from, to)| (*from..=*to).contains(&c)) != *not {
-                            next.push(at + 1);
-                        }
+                    (Code::Class(ranges, not), Some(c))
+                        if ranges.iter().any(|(from, to)| (*from..=*to).contains(&c)) != *not =>
+                    {
+                        next.push(at + 1);
                     }
                     _ => {}
                 }

@@ -14,22 +14,19 @@ pub struct Template {
     pieces: Vec<Piece>,
 }
 
-/// Prints `value` through `template`. For one template and many values see [`Template::parse`].
-///
-/// Errors: Docker's words, `template parsing error: template: :1:2: executing "" at <.Nope>: map has no entry for
-/// key "Nope"`.
-pub fn render(template: &str, value: &impl serde::Serialize) -> Result<String> {
-    Template::parse(template)?.execute(value)
-}
-
 impl Template {
-    /// Reads a template. Errors name the construct that is wrong or not supported.
+    /// Reads a template.
+    ///
+    /// Errors name the construct that is wrong or not supported, in Docker's words: `template parsing error:
+    /// template: :1: function "x" not defined`.
     pub fn parse(text: &str) -> Result<Template> {
         let pieces = parse::parse(text).map_err(|message| anyhow!("template parsing error: {message}"))?;
         Ok(Template { text: text.into(), pieces })
     }
 
     /// Prints a value as `inspect` does, with no line end added.
+    ///
+    /// Errors: `template parsing error: template: :1:2: executing "" at <.Nope>: map has no entry for key "Nope"`.
     pub fn execute(&self, value: &impl serde::Serialize) -> Result<String> {
         self.walk(&Node::of(value)?)
     }
@@ -413,6 +410,10 @@ fn label_header(key: &str) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    fn render(template: &str, value: &serde_json::Value) -> Result<String> {
+        Template::parse(template)?.execute(value)
+    }
 
     fn data() -> serde_json::Value {
         json!({

@@ -2,7 +2,7 @@
 //! counted, and never blocks the container.
 
 use crate::api::time::{TEXT, Time};
-use crate::engine::logs::encode::{LINE, Stream, encode, room};
+use crate::engine::logs::encode::{LINE, Stream, encode, room, whole};
 use std::os::fd::OwnedFd;
 
 /// The two streams by number.
@@ -54,21 +54,25 @@ impl Log {
         let mut buffer = [0; TEXT];
         let now = &*Time::now().write(&mut buffer);
         while !bytes.is_empty() {
-            let room = LINE - self.lines[stream].1;
-            let end = bytes.iter().take(room).position(|byte| *byte == b'\n').map(|at| at + 1);
-            let (piece, rest) = bytes.split_at(end.unwrap_or(room.min(bytes.len())));
-            let whole = end.is_some() || piece.len() == room;
-            if whole && self.lines[stream].1 == 0 {
-                self.entry(stream, piece, now);
+            let held = self.lines[stream].1;
+            let room = LINE - held;
+            let newline = bytes.iter().take(room).position(|byte| *byte == b'\n');
+            let mut taken = newline.map_or(room.min(bytes.len()), |at| at + 1);
+            let full = newline.is_none() && taken == room;
+            if held == 0 && (newline.is_some() || full) {
+                if full {
+                    taken = whole(&bytes[..taken]);
+                }
+                self.entry(stream, &bytes[..taken], now);
             } else {
                 let (line, length) = &mut self.lines[stream];
-                line[*length..*length + piece.len()].copy_from_slice(piece);
-                *length += piece.len();
-                if whole {
-                    self.pending(stream, now);
+                line[held..held + taken].copy_from_slice(&bytes[..taken]);
+                *length += taken;
+                if newline.is_some() || full {
+                    self.pending(stream, now, full);
                 }
             }
-            bytes = rest;
+            bytes = &bytes[taken..];
         }
         self.flush();
     }
@@ -77,18 +81,21 @@ impl Log {
     pub fn end(&mut self, stream: usize) {
         let mut buffer = [0; TEXT];
         let now = Time::now().write(&mut buffer);
-        self.pending(stream, now);
+        self.pending(stream, now, false);
         self.flush();
     }
 
-    fn pending(&mut self, stream: usize, now: &str) {
+    /// Writes what is held of a line. Where more of it will follow, a character that is not whole is held on to.
+    fn pending(&mut self, stream: usize, now: &str, more: bool) {
         let (line, length) = &mut self.lines[stream];
         if *length == 0 {
             return;
         }
-        let (line, length) = (std::mem::take(line), std::mem::take(length));
-        self.entry(stream, &line[..length], now);
-        self.lines[stream].0 = line;
+        let (mut line, length) = (std::mem::take(line), std::mem::take(length));
+        let end = if more { whole(&line[..length]) } else { length };
+        self.entry(stream, &line[..end], now);
+        line.copy_within(end..length, 0);
+        self.lines[stream] = (line, length - end);
     }
 
     fn entry(&mut self, stream: usize, line: &[u8], now: &str) {
@@ -164,6 +171,17 @@ mod tests {
         };
         assert_eq!(texts("x.log.1"), ["one\n", "err\n"]);
         assert_eq!(texts("x.log"), ["two\n", "last"]);
+        // A long line is several entries, and none of them ends within a character.
+        let file = std::fs::OpenOptions::new().append(true).create(true).open(dir.join("long.log")).unwrap();
+        let mut log = Log::new(file.into(), dir.join("long.log").to_str().unwrap().to_owned(), 0, 1, "");
+        let line = format!("x{}\n", "\u{20ac}".repeat(3 * LINE));
+        for piece in line.as_bytes().chunks(10_000) {
+            log.write(0, piece);
+        }
+        let entries = texts("long.log");
+        assert!(entries.len() > 9);
+        let joined: String = entries.iter().map(|text| text.as_str().unwrap()).collect();
+        assert_eq!(joined, line);
         std::fs::remove_dir_all(&dir).unwrap();
     }
 }

@@ -5,7 +5,7 @@ use super::super::record::Record;
 use crate::api::Refusal;
 use crate::api::types::LogConfig;
 use crate::api::units;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 
 /// How a container's log is written.

@@ -60,14 +60,19 @@ pub fn encode<'b>(
     buffer.get(..length)
 }
 
-/// How much of `bytes`, which hold no newline in their first `limit`, to put into one entry: as much as fits without
-/// cutting a character in two.
-pub fn cut(bytes: &[u8], limit: usize) -> usize {
-    if bytes.len() <= limit {
-        return bytes.len();
+/// How much of `bytes` there is without a character that its end cuts in two. What is no UTF-8 is left as it is.
+pub fn whole(bytes: &[u8]) -> usize {
+    for (back, byte) in bytes.iter().rev().take(3).enumerate() {
+        let length = match byte {
+            0x80..=0xbf => continue,
+            0xc2..=0xdf => 2,
+            0xe0..=0xef => 3,
+            0xf0..=0xf4 => 4,
+            _ => 1,
+        };
+        return if length > back + 1 { bytes.len() - back - 1 } else { bytes.len() };
     }
-    // A character is at most four bytes, so its first one is among the last four; else this is no UTF-8.
-    (limit.saturating_sub(3)..=limit).rev().find(|at| bytes[*at] & 0xc0 != 0x80).filter(|at| *at > 0).unwrap_or(limit)
+    bytes.len()
 }
 
 struct Out<'b> {
@@ -205,17 +210,21 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_spares_characters() {
-        for (bytes, limit, expected) in [
-            ("abc".as_bytes(), 4, 3),
-            ("abcd".as_bytes(), 3, 3),
-            ("ab€".as_bytes(), 3, 2),
-            ("ab€".as_bytes(), 4, 2),
-            ("ab€c".as_bytes(), 5, 5),
-            (&[0x80; 10], 8, 8),
-            ("€€".as_bytes(), 2, 2),
+    fn characters_are_not_cut() {
+        let ship = "\u{1f6a2}".as_bytes();
+        for (bytes, expected) in [
+            (&b""[..], 0),
+            (b"abc", 3),
+            ("ab\u{e9}".as_bytes(), 4),
+            (b"ab\xc3", 2),
+            (b"ab\xe2\x82", 2),
+            (&ship[..1], 0),
+            (&ship[..3], 0),
+            (ship, 4),
+            (b"\x80\x80\x80\x80", 4),
+            (b"a\xff", 2),
         ] {
-            assert_eq!(cut(bytes, limit), expected, "{bytes:?} at {limit}");
+            assert_eq!(whole(bytes), expected, "{bytes:?}");
         }
     }
 }

@@ -7,7 +7,7 @@ mod entry;
 mod files;
 mod print;
 
-pub use driver::{LogOptions, check, options};
+pub use driver::{check, options};
 
 use crate::api::Refusal;
 use crate::api::time::Time;
