@@ -69,7 +69,7 @@ impl Directories {
         }
         std::fs::remove_file(&self.path).with_context(|| format!("remove {}", self.path.display()))?;
         let mut implied: Vec<_> = implied.into_iter().collect();
-        implied.sort_unstable();
+        implied.sort_unstable_by(|a, b| a.split(|&byte| byte == b'/').cmp(b.split(|&byte| byte == b'/')));
         Ok(implied)
     }
 }

@@ -1,13 +1,13 @@
 //! Settles what a layer's tar leaves to the layers below: attributes of directories that it omits, hard links into
 //! them, and whiteouts of what is not there.
 
+use super::lowers::Lowers;
 use super::stat::{is_dir, is_file, is_whiteout};
 use super::unpack::Unpacked;
-use super::{copy, path, xattr};
+use super::{copy, path};
 use anyhow::{Context, Result, bail};
-use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, openat};
-use nix::sys::stat::{FileStat, Mode, fstat, fstatat, futimens};
+use nix::fcntl::{AtFlags, OFlag};
+use nix::sys::stat::{fstat, fstatat, futimens};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{UnlinkatFlags, linkat, unlinkat};
 use std::io::Write;
@@ -20,20 +20,17 @@ pub const HIDDEN: &str = "hidden";
 /// Completes the layer in `staging`. `lowers` are the `fs` directories of the layers below it, top first, all settled.
 pub fn settle(unpacked: &Unpacked, staging: &Path, lowers: &[PathBuf]) -> Result<()> {
     let root = path::open_root(&staging.join("fs"))?;
-    let lowers: Vec<OwnedFd> = match unpacked.opaque {
-        true => Vec::new(),
-        false => lowers.iter().map(|lower| path::open_root(lower)).collect::<Result<_>>()?,
-    };
+    let mut lowers = Lowers::open(if unpacked.opaque { &[] } else { lowers })?;
     for link in &unpacked.links {
-        hard_link(&root, &lowers, link)
+        hard_link(&root, &mut lowers, link)
             .with_context(|| format!("link {} to {}", path::show(&link.0), path::show(&link.1)))?;
     }
     for implied in &unpacked.implied {
-        inherit(&root, &lowers, implied).with_context(|| format!("unpack {}", path::show(implied)))?;
+        inherit(&root, &mut lowers, implied).with_context(|| format!("unpack {}", path::show(implied)))?;
     }
     let mut hidden = Vec::new();
     for whiteout in &unpacked.whiteouts {
-        if hides(&root, &lowers, whiteout).with_context(|| format!("hide {}", path::show(whiteout)))? {
+        if hides(&root, &mut lowers, whiteout).with_context(|| format!("hide {}", path::show(whiteout)))? {
             hidden.extend([b"w", &whiteout[..], b"\0"].concat());
         }
     }
@@ -48,55 +45,14 @@ pub fn settle(unpacked: &Unpacked, staging: &Path, lowers: &[PathBuf]) -> Result
     Ok(())
 }
 
-/// What the layers below have at a path.
-enum Below {
-    There(OwnedFd, FileStat),
-    Nothing,
-}
-
-/// Looks a path up as overlayfs does: the topmost layer that has it or hides it decides. Links are not followed.
-fn below(lowers: &[OwnedFd], path: &[u8]) -> Result<Below> {
-    for lower in lowers {
-        match within(lower, path)? {
-            Some(found) => return Ok(found),
-            None => continue,
-        }
-    }
-    Ok(Below::Nothing)
-}
-
-/// `None` where this layer says nothing of the path.
-fn within(lower: &OwnedFd, path: &[u8]) -> Result<Option<Below>> {
-    let mut at = lower.try_clone().context("look below")?;
-    let mut stat = fstat(&at).context("look below")?;
-    let mut opaque = false;
-    for name in path.split(|&byte| byte == b'/').filter(|name| !name.is_empty()) {
-        if !is_dir(&stat) {
-            return Ok(Some(Below::Nothing));
-        }
-        opaque |= xattr::is_opaque(at.as_fd());
-        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        at = match openat(&at, name, flags, Mode::empty()) {
-            Ok(fd) => fd,
-            Err(Errno::ENOENT) => return Ok(opaque.then_some(Below::Nothing)),
-            Err(error) => return Err(error).context("look below"),
-        };
-        stat = fstat(&at).context("look below")?;
-        if is_whiteout(&stat) {
-            return Ok(Some(Below::Nothing));
-        }
-    }
-    Ok(Some(Below::There(at, stat)))
-}
-
 /// A directory that the tar omits looks as it did below; one that is nowhere keeps 0755 and root.
-fn inherit(root: &OwnedFd, lowers: &[OwnedFd], path: &[u8]) -> Result<()> {
-    let Below::There(lower, stat) = below(lowers, path)? else { return Ok(()) };
+fn inherit(root: &OwnedFd, lowers: &mut Lowers, path: &[u8]) -> Result<()> {
+    let Some((lower, stat)) = lowers.find(path)? else { return Ok(()) };
     if !is_dir(&stat) {
         return Ok(());
     }
     match path::open(root.as_fd(), path, OFlag::O_RDONLY | OFlag::O_DIRECTORY, 0, path::NO_LINKS) {
-        Ok(dir) => copy::directory(lower.as_fd(), dir.as_fd()),
+        Ok(dir) => copy::directory(lower, dir.as_fd()),
         // A later entry replaced it.
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP)) => Ok(()),
         Err(error) => Err(error).context("open it"),
@@ -104,7 +60,7 @@ fn inherit(root: &OwnedFd, lowers: &[OwnedFd], path: &[u8]) -> Result<()> {
 }
 
 /// A link to what the tar made later, or to a file of the layers below, which is copied up as overlayfs would.
-fn hard_link(root: &OwnedFd, lowers: &[OwnedFd], (path, target): &(Vec<u8>, Vec<u8>)) -> Result<()> {
+fn hard_link(root: &OwnedFd, lowers: &mut Lowers, (path, target): &(Vec<u8>, Vec<u8>)) -> Result<()> {
     let (dir, name) = path::split(path);
     let dir = path::open_dir(root.as_fd(), dir, path::NO_LINKS).context("open its directory")?;
     if fstatat(&dir, name, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok() {
@@ -123,8 +79,8 @@ fn hard_link(root: &OwnedFd, lowers: &[OwnedFd], (path, target): &(Vec<u8>, Vec<
             Err(_) => {}
         }
     }
-    for lower in lowers {
-        let Ok(from) = path::open_dir(lower.as_fd(), target_dir, path::IN_ROOT) else { continue };
+    for at in 0..lowers.count() {
+        let Ok(from) = path::open_dir(lowers.root(at), target_dir, path::IN_ROOT) else { continue };
         let stat = match fstatat(&from, leaf, AtFlags::AT_SYMLINK_NOFOLLOW) {
             Ok(stat) if !is_whiteout(&stat) => stat,
             Ok(_) => break,
@@ -150,8 +106,8 @@ fn hard_link(root: &OwnedFd, lowers: &[OwnedFd], (path, target): &(Vec<u8>, Vec<
 }
 
 /// Whether a whiteout hides anything; one that does not would only be seen as a strange device, and goes.
-fn hides(root: &OwnedFd, lowers: &[OwnedFd], path: &[u8]) -> Result<bool> {
-    if let Below::There(..) = below(lowers, path)? {
+fn hides(root: &OwnedFd, lowers: &mut Lowers, path: &[u8]) -> Result<bool> {
+    if lowers.find(path)?.is_some() {
         return Ok(true);
     }
     let (dir, name) = path::split(path);

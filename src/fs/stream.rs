@@ -235,8 +235,8 @@ impl<'a> Stream<'a> {
         Ok(size)
     }
 
-    /// Reads what stands behind the end of the archive, ends the recipe, and gives the digest and length of all.
-    pub fn finish(mut self) -> Result<(Digest, u64)> {
+    /// Reads what stands behind the end of the archive, ends the recipe, and gives the digest of all.
+    pub fn finish(mut self) -> Result<Digest> {
         loop {
             let rest = &self.buffer[self.start..self.end];
             self.recipe.bytes(rest)?;
@@ -247,6 +247,6 @@ impl<'a> Stream<'a> {
         }
         let digest = self.hasher.finish();
         self.recipe.finish(&digest, self.length)?;
-        Ok((digest, self.length))
+        Ok(digest)
     }
 }

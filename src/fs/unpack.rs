@@ -43,8 +43,6 @@ const WRITEBACK: u64 = 256 * 1024;
 pub struct Unpacked {
     /// The digest of the whole uncompressed stream.
     pub diff_id: Digest,
-    /// Length of the uncompressed stream, bytes.
-    pub tar_size: u64,
     /// Bytes of content of all regular files: what Docker counts as a layer's size.
     pub size: u64,
     /// The layer hides all layers below it: nothing of them is to be mounted.
@@ -93,7 +91,7 @@ pub fn unpack(tar: &mut dyn Read, staging: &Path) -> Result<Unpacked> {
         layer.entry(&entry).with_context(|| format!("unpack {}", path::show(&entry.path)))?;
     }
     let implied = layer.directories.set(&layer.root, layer.implied)?;
-    let (diff_id, tar_size) = layer.stream.finish()?;
+    let diff_id = layer.stream.finish()?;
     let sorted = |set: HashSet<Vec<u8>>| {
         let mut all: Vec<_> = set.into_iter().collect();
         all.sort_unstable();
@@ -101,7 +99,6 @@ pub fn unpack(tar: &mut dyn Read, staging: &Path) -> Result<Unpacked> {
     };
     Ok(Unpacked {
         diff_id,
-        tar_size,
         size: layer.size,
         opaque: layer.opaques.contains(&b""[..]),
         implied,
