@@ -215,8 +215,30 @@ pub fn all(store: &Store) -> Result<Vec<Now>> {
             Err(error) => return Err(error),
         }
     }
+    for id in store::read_dir(&store.run.join("containers"))? {
+        sweep_live(store, &id)?;
+    }
     found.sort_by(|a, b| b.record.created.cmp(&a.record.created));
     Ok(found)
+}
+
+/// Removes what is left in the run directory of a container that is not in the store: its making or its removal was
+/// cut short. One that is being made holds its record's lock.
+fn sweep_live(store: &Store, id: &str) -> Result<()> {
+    let live = store.live(id);
+    if store.container(id).exists() {
+        return Ok(());
+    }
+    let lock = match locks::open_existing(&live.join("lock"))? {
+        Some(lock) => lock,
+        // Made without a lock by somebody who was killed right then: an empty directory.
+        None => return Ok(drop(std::fs::remove_dir(&live))),
+    };
+    let mine = |byte| crate::sys::lock::try_lock(&lock, byte).is_ok();
+    if mine(byte::SHIM) && mine(byte::RECORD) && !store.container(id).exists() {
+        store::remove(&live)?;
+    }
+    Ok(())
 }
 
 pub fn is_not_found(error: &anyhow::Error) -> bool {

@@ -4,7 +4,7 @@ use super::images::{self, Image};
 use super::record::{self, Record};
 use super::settings::Settings;
 use super::store::{self, Store};
-use super::{containers, events, logs, mounts, names, spec, volumes};
+use super::{containers, events, locks, logs, mounts, names, spec, volumes};
 use crate::api::Refusal;
 use crate::api::time::Time;
 use crate::api::types::{ContainerConfig, ContainerCreate, ContainerCreated, EndpointSettings, HostConfig};
@@ -143,11 +143,20 @@ fn settle(store: &Store, tmp: &Path, record: &mut Record) -> Result<()> {
         break;
     }
     // The record first: a name without one is void.
+    let mut making = None;
     let bytes = serde_json::to_vec(record).context("encode a container's record")?;
     if durable {
         store::write_file(&tmp.join("record.json"), &bytes, true)?;
     } else {
-        store::make_dirs(&store.live(&record.id), 0o711)?;
+        // Held until the directory is in its place, or a sweep would take the record for a leftover.
+        making = Some(loop {
+            store::make_dirs(&store.live(&record.id), 0o711)?;
+            match locks::exclusive(&store.live(&record.id).join("lock"), locks::byte::RECORD) {
+                // A sweep was faster with the empty directory.
+                Err(_) if !store.live(&record.id).exists() => continue,
+                other => break other?,
+            }
+        });
         store::write_file(&record.path(store), &bytes, false)?;
     }
     crate::failpoint::reach("create.recorded");
@@ -163,6 +172,7 @@ fn settle(store: &Store, tmp: &Path, record: &mut Record) -> Result<()> {
         let _ = store::remove(&store.live(&record.id));
     }
     crate::failpoint::reach("create.named");
+    drop(making);
     placed
 }
 

@@ -31,6 +31,15 @@ pub fn open(path: &Path) -> Result<File> {
     options.open(path).with_context(|| format!("open lock {}", path.display()))
 }
 
+/// Opens a lock file that is there already.
+pub fn open_existing(path: &Path) -> Result<Option<File>> {
+    match OpenOptions::new().read(true).write(true).open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("open lock {}", path.display())),
+    }
+}
+
 /// Waits for the exclusive lock of one byte of a file.
 pub fn exclusive(path: &Path, byte: i64) -> Result<Lock> {
     let file = open(path)?;
