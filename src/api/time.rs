@@ -153,7 +153,7 @@ impl Time {
 
     /// Writes `2006-01-02 15:04:05 +0200 CEST`, as Docker's lists do, in the zone that is `east` seconds from UTC.
     pub fn spoken(self, east: i32, zone: &str) -> String {
-        let local = Time { seconds: self.seconds + i64::from(east), nanos: 0 };
+        let local = Time { seconds: self.seconds.saturating_add(east.into()), nanos: 0 };
         let text = local.to_string();
         let (sign, minutes) = if east < 0 { ('-', -east / 60) } else { ('+', east / 60) };
         format!("{} {} {sign}{:02}{:02} {zone}", &text[..10], &text[11..19], minutes / 60, minutes % 60)
@@ -248,7 +248,7 @@ pub fn parse_duration(text: &str) -> Option<i64> {
 pub fn rough(seconds: i64) -> String {
     let minutes = seconds / 60;
     // Hours are rounded, all else is cut off, as Docker does it.
-    let hours = (seconds + 1800) / 3600;
+    let hours = seconds.saturating_add(1800) / 3600;
     match (seconds, minutes, hours) {
         (..=0, ..) => "Less than a second".into(),
         (1, ..) => "1 second".into(),
@@ -367,6 +367,52 @@ mod tests {
         for (text, expected) in cases {
             assert_eq!(parse_duration(text), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn random_texts_do_not_panic() {
+        let pieces = [
+            "2026",
+            "-",
+            "11",
+            ":",
+            "T",
+            "Z",
+            "+",
+            ".",
+            "9",
+            "23",
+            "h",
+            "ms",
+            "\u{b5}s",
+            "99999999999999999999",
+            " ",
+            "\u{e9}",
+            "0",
+        ];
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut read = 0;
+        for _ in 0..20_000 {
+            let mut text = if state.is_multiple_of(2) { String::from("2026-11-23T") } else { String::new() };
+            for _ in 0..state % 8 {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                text.push_str(pieces[state as usize % pieces.len()]);
+            }
+            state = state.wrapping_add(0x2545_f491_4f6c_dd1d);
+            let time =
+                Time::parse(&text).or(Time::parse_local(&text).map(|(time, _)| time)).or(Time::from_unix_text(&text));
+            if let Some(time) = time {
+                read += 1;
+                assert!(time.nanos < 1_000_000_000, "{text}");
+                assert!(time.spoken(-3600, "X").ends_with(" -0100 X"), "{text}");
+            }
+            if let Some(nanos) = parse_duration(&text) {
+                rough(nanos);
+            }
+        }
+        assert!(read > 100, "{read}");
     }
 
     #[test]

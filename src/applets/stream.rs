@@ -406,12 +406,39 @@ impl Keys {
     }
 }
 
-/// Parts a stream of frames onto stdout and stderr as it comes; without frames, all is stdout.
-pub struct Split(Demux);
+/// Parts a stream of frames onto stdout and stderr as it comes; without frames, all is stdout. What one write brings
+/// for one of them goes out at once, however many frames it is.
+pub struct Split {
+    demux: Demux,
+    held: Vec<u8>,
+    /// What is held is for stderr.
+    errors: bool,
+}
 
 impl Split {
     pub fn new(tty: bool) -> Split {
-        Split(if tty { Demux::raw() } else { Demux::framed() })
+        Split { demux: if tty { Demux::raw() } else { Demux::framed() }, held: Vec::new(), errors: false }
+    }
+
+    fn hold(&mut self, errors: bool, bytes: &[u8]) -> std::io::Result<()> {
+        if errors != self.errors {
+            self.release()?;
+            self.errors = errors;
+        }
+        self.held.extend_from_slice(bytes);
+        self.demux.taken(bytes.len());
+        Ok(())
+    }
+
+    fn release(&mut self) -> std::io::Result<()> {
+        let held = std::mem::take(&mut self.held);
+        if self.errors {
+            return stderr().lock().write_all(&held);
+        }
+        let mut out = stdout().lock();
+        out.write_all(&held)?;
+        // A line that has no end yet is to be seen too.
+        out.flush()
     }
 }
 
@@ -419,27 +446,29 @@ impl Write for Split {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         let mut rest = bytes;
         while !rest.is_empty() {
-            let used = match self.0.next(rest) {
+            let used = match self.demux.next(rest) {
                 Piece::Header(length) => length,
                 Piece::Out(length) => {
-                    stdout().lock().write_all(&rest[..length])?;
-                    self.0.taken(length);
+                    self.hold(false, &rest[..length])?;
                     length
                 }
                 Piece::Err(length) => {
-                    stderr().lock().write_all(&rest[..length])?;
-                    self.0.taken(length);
+                    self.hold(true, &rest[..length])?;
                     length
                 }
-                Piece::Failure(message) => return Err(std::io::Error::other(message)),
+                Piece::Failure(message) => {
+                    self.release()?;
+                    return Err(std::io::Error::other(message));
+                }
             };
             rest = &rest[used..];
         }
+        self.release()?;
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
-        stdout().lock().flush()
+        self.release()
     }
 }
 
