@@ -19,12 +19,16 @@ const CHARACTER: i32 = 2;
 
 /// Lets the processes of a cgroup use those devices only. `cgroup` is its directory in the version 2 tree.
 pub fn attach(cgroup: BorrowedFd, rules: &[DeviceRule]) -> Result<()> {
-    // What allows everything needs no program.
-    if matches!(rules, [only] if only.allow && is_everything(only)) {
+    if allows_everything(rules) {
         return Ok(());
     }
     let program = bpf::load_device_program(&compile(rules)?).context("load the program that decides on devices")?;
     bpf::attach_device_program(cgroup, program.as_fd()).context("attach the program that decides on devices")
+}
+
+/// What is as if there were no rules.
+pub fn allows_everything(rules: &[DeviceRule]) -> bool {
+    matches!(rules, [only] if only.allow && is_everything(only))
 }
 
 fn is_everything(rule: &DeviceRule) -> bool {

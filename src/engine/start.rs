@@ -4,10 +4,12 @@ use super::record::Record;
 use super::shim::cgroup_root;
 use super::store::{self, Store};
 use super::{containers, devices, etc, spec, users, volumes};
+use crate::api::Refusal;
 use crate::fs::overlay::{self, Upper};
 use crate::fs::{flatten, path};
 use crate::ns::{self, Given, Plan, Prepared};
 use crate::oci::runtime::Spec;
+use crate::sys::mount;
 use anyhow::{Context, Result, bail};
 use nix::fcntl::OFlag;
 use std::collections::BTreeMap;
@@ -58,9 +60,14 @@ pub fn ready(store: &Store, record: &Record, cgroup: Option<&OwnedFd>) -> Result
     confine_devices(&mut spec, confined, host.privileged);
     let bytes = serde_json::to_vec(&spec).context("encode the runtime spec")?;
     store::write_file(&store.live(&record.id).join("config.json"), &bytes, false)?;
+    let mut open = subpaths(record)?;
+    if let (Some(shm), Some(init)) = (&shared.shm, &shared.shm_of) {
+        let tree = shm_of(init).with_context(|| format!("open {}", shm.display()))?;
+        open.insert("/dev/shm".to_owned(), tree);
+    }
     let given = Given {
         root_at: CString::new(at.as_os_str().as_bytes()).context("a NUL in a path")?,
-        open: subpaths(record)?,
+        open,
         // In a pid namespace of somebody else's, PID 1 has its duties already.
         init: host.init.unwrap_or(false) && !shared.pid,
     };
@@ -118,8 +125,9 @@ struct Shared {
     join: spec::Join,
     /// Where hosts, hostname and resolv.conf lie, of a container whose network is shared.
     files: Option<PathBuf>,
-    /// The shared memory of whoever owns the ipc namespace.
+    /// The shared memory of whoever owns the ipc namespace, and that one's init in proc, if it is a container.
     shm: Option<PathBuf>,
+    shm_of: Option<PathBuf>,
     pid: bool,
     /// Containers whose namespaces are joined.
     owners: Vec<String>,
@@ -141,17 +149,43 @@ impl Shared {
             Some(name) => Some(store.container(&containers::find(store, name)?)),
             None => None,
         };
-        let shm = match (host.ipc_mode.as_str(), &join.ipc) {
+        if let Some(name) = host.ipc_mode.strip_prefix("container:")
+            && let Some(donor) = Record::load(store, &containers::find(store, name)?)?
+            && matches!(donor.host_config.ipc_mode.as_str(), "private" | "none")
+        {
+            bail!(Refusal::BadParameter(format!(
+                "cannot join IPC namespace of container {name}: non-shareable IPC (hint: use IpcMode:shareable for the \
+                 donor container)"
+            )));
+        }
+        let shm_of = join.ipc.as_ref().and_then(|ipc| ipc.parent()?.parent()).map(Path::to_owned);
+        let shm = match (host.ipc_mode.as_str(), &shm_of) {
             ("host", _) => Some(PathBuf::from("/dev/shm")),
-            // Through its init's root: the mount itself, whatever the path means outside.
-            (_, Some(ipc)) => ipc.parent().and_then(Path::parent).map(|process| process.join("root/dev/shm")),
+            (_, Some(init)) => Some(init.join("root/dev/shm")),
             _ => None,
         };
         let modes = [&host.pid_mode, &host.ipc_mode, &host.network_mode];
         let named = modes.into_iter().filter_map(|mode| mode.strip_prefix("container:"));
         let owners = named.map(|name| containers::find(store, name)).collect::<Result<_>>()?;
-        Ok(Shared { owners, pid: host.pid_mode == "host" || join.pid.is_some(), join, files, shm })
+        Ok(Shared { owners, pid: host.pid_mode == "host" || join.pid.is_some(), join, files, shm, shm_of })
     }
+}
+
+/// A copy of the mount on /dev/shm in the mount namespace of a process, `init` being its directory in proc. Only from
+/// inside that namespace can it be copied; this process has one thread, goes there for one call, and comes back.
+fn shm_of(init: &Path) -> Result<OwnedFd> {
+    use nix::sched::{CloneFlags, setns};
+    let theirs = File::open(init.join("ns/mnt")).context("open its mount namespace")?;
+    let ours = File::open("/proc/self/ns/mnt").context("open our mount namespace")?;
+    let root = File::open("/").context("open /")?;
+    setns(&theirs, CloneFlags::CLONE_NEWNS).context("enter its mount namespace")?;
+    let flags = mount::OPEN_TREE_CLONE | libc::AT_SYMLINK_NOFOLLOW as u32;
+    let tree = mount::open_tree(nix::fcntl::AT_FDCWD, c"/dev/shm", flags);
+    setns(&ours, CloneFlags::CLONE_NEWNS).context("come back from its mount namespace")?;
+    // Entering one leads to its root, which ours need not have been.
+    nix::unistd::fchdir(&root).context("come back to /")?;
+    nix::unistd::chroot(".").context("come back to /")?;
+    tree.context("copy the mount of /dev/shm")
 }
 
 /// Parts of volumes, opened inside their volume: a link in it leads nowhere else.

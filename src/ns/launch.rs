@@ -38,7 +38,8 @@ pub enum Source {
     Namespace(PathBuf),
     /// A detached copy of what is mounted at `path`.
     Bind { path: PathBuf, recursive: bool, attr: MountAttr, attr_recursive: bool },
-    /// The same, of something that is open already: a volume's subpath, resolved inside the volume.
+    /// The same, of something that is open already: a volume's subpath, resolved inside the volume, or a mount of
+    /// another container's.
     BindOpen { file: OwnedFd, attr: MountAttr },
     /// A new file system that belongs to no namespace of the child: tmpfs, devpts.
     Mount { kind: CString, config: Vec<(CString, Option<CString>)>, attributes: u64 },
@@ -127,8 +128,13 @@ fn open(source: &Source) -> Result<OwnedFd> {
         }
         Source::BindOpen { file, attr } => {
             let flags = mount::OPEN_TREE_CLONE | mount::AT_RECURSIVE | libc::AT_EMPTY_PATH as u32;
-            let tree = mount::open_tree(file.as_fd(), c"", flags).context("bind a volume's subpath")?;
-            set(&tree, true, attr).context("bind a volume's subpath")?;
+            let tree = match mount::open_tree(file.as_fd(), c"", flags) {
+                // It is detached already, and before 6.15 such a mount cannot be copied.
+                Err(error) if error.raw_os_error() == Some(libc::EINVAL) => file.try_clone(),
+                other => other,
+            }
+            .context("bind what is open")?;
+            set(&tree, true, attr).context("bind what is open")?;
             Ok(tree)
         }
         Source::Mount { kind, config, attributes } => {

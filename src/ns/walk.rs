@@ -84,6 +84,7 @@ fn take(step: &Step, prepared: &Prepared, made: &mut Made) -> Done {
             // proc and sysfs must stand where their names say: a link in the image would make them decoys.
             let fixed = kind.as_c_str() == c"proc" || kind.as_c_str() == c"sysfs";
             let place = place(root()?, target, Kind::Directory, if fixed { libc::RESOLVE_NO_SYMLINKS } else { 0 })?;
+            not_in_proc(&place, target)?;
             mount::move_mount(fs.as_fd(), place.as_fd(), c"").map_err(errno)?;
             if kind.as_c_str() == c"proc" {
                 made.proc = Some(fs);
@@ -95,6 +96,7 @@ fn take(step: &Step, prepared: &Prepared, made: &mut Made) -> Done {
             let directory = nix::sys::stat::fstat(source)?.st_mode & libc::S_IFMT == libc::S_IFDIR;
             let kind = if directory { Kind::Directory } else { Kind::File };
             let place = place(root()?, target, kind, 0)?;
+            not_in_proc(&place, target)?;
             mount::move_mount(source, place.as_fd(), c"").map_err(errno)
         }
         Step::MakeDirectory { path } => place(root()?, path, Kind::Directory, 0).map(drop),
@@ -279,6 +281,25 @@ fn place_after(root: BorrowedFd, path: &CStr, kind: Kind, resolve: u64, links: u
     Ok(parent)
 }
 
+/// Refuses a mount over what is the kernel's own word (CVE-2019-16884, CVE-2019-19921): a process would then read or
+/// write a decoy. Files that only inform may be covered, as lxcfs does.
+fn not_in_proc(place: &OwnedFd, target: &CStr) -> Done {
+    const INFORM: [&CStr; 10] = [
+        c"proc/cpuinfo",
+        c"proc/diskstats",
+        c"proc/meminfo",
+        c"proc/stat",
+        c"proc/swaps",
+        c"proc/uptime",
+        c"proc/loadavg",
+        c"proc/slabinfo",
+        c"proc/sys/kernel/ns_last_pid",
+        c"proc/sys/crypto/fips_enabled",
+    ];
+    let proc = nix::sys::statfs::fstatfs(place)?.filesystem_type() == nix::sys::statfs::PROC_SUPER_MAGIC;
+    if proc && !INFORM.contains(&target) { Err(Errno::EPERM) } else { Ok(()) }
+}
+
 const PATH: usize = libc::PATH_MAX as usize;
 
 fn make(dir: &OwnedFd, leaf: &CStr, file: bool) -> Done {
@@ -434,9 +455,22 @@ fn change_directory(path: &CStr) -> Done {
     if length > 0 && buffer[0] == b'/' { Ok(()) } else { Err(Errno::ENOENT) }
 }
 
+/// Whether a path leads to this executable by a link that only proc has; one that was bound into the container does
+/// not.
+fn is_ours(path: &CStr) -> bool {
+    let identity = |path: &CStr| nix::sys::stat::stat(path).ok().map(|stat| (stat.st_dev, stat.st_ino));
+    identity(c"/proc/self/exe").is_some_and(|ours| identity(path) == Some(ours))
+        && file::openat2(cwd(), path, libc::O_PATH, 0, libc::RESOLVE_NO_MAGICLINKS).is_err()
+}
+
 fn execute(exec: &Exec) -> Done {
     let mut worst = Errno::ENOENT;
     for path in &exec.paths {
+        // Our own executable, by way of /proc/self/exe, is not the container's to run (CVE-2019-5736).
+        if is_ours(path) {
+            worst = Errno::EACCES;
+            continue;
+        }
         match errno(process::execve(path, &exec.args, &exec.env)) {
             Errno::ENOENT | Errno::ENOTDIR => {}
             // The next in PATH may do; if none does, this is the better reason.

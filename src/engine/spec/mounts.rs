@@ -87,6 +87,10 @@ fn of_user(mounted: &Mounted) -> Result<Mount> {
     if point.r#type == "tmpfs" {
         return tmpfs(&point.destination, &mounted.options);
     }
+    // Of what the kernel says of itself there is no other version (CVE-2019-19921).
+    if clean(&point.destination) == "/proc" && point.source != "/proc" {
+        bail!("{:?} cannot be mounted on /proc because it is not of type proc", point.source);
+    }
     let mut options = vec![if mounted.non_recursive { "bind" } else { "rbind" }];
     if !point.rw {
         options.push(if mounted.read_only_non_recursive { "ro" } else { "rro" });
