@@ -48,6 +48,9 @@ pub fn create(
     };
     images::check_platform(&image, &config.image, platform)?;
     let mut warnings = Vec::new();
+    if platform.is_none() {
+        warnings.extend(images::foreign(&image));
+    }
     // Before the image adds its own: what it asks for and this release does not do, such as health checks, is kept.
     check(&config, &host_config)?;
     apply_image(&mut config, &image)?;

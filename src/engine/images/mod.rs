@@ -22,7 +22,7 @@ use crate::api::types::{ContainerConfig, Healthcheck, Nothing};
 use crate::failpoint;
 use crate::oci::digest::Algorithm;
 use crate::oci::image::{Descriptor, Empty, ImageConfig, Manifest, chain_ids};
-use crate::oci::{Digest, Platform, Reference};
+use crate::oci::{Digest, Platform, Reference, platform};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -203,6 +203,20 @@ pub fn check_platform(image: &Image, name: &str, asked: Option<&Platform>) -> Re
         )));
     }
     Ok(())
+}
+
+/// A warning, in Docker's words, for an image of which nobody said that it should be of another platform than this host.
+pub fn foreign(image: &Image) -> Option<String> {
+    if image.platform.architecture.is_empty() {
+        return None;
+    }
+    let host = platform::host();
+    check_platform(image, "", Some(&host)).err().map(|_| {
+        format!(
+            "The requested image's platform ({}) does not match the detected host platform ({host}) and no specific platform was requested",
+            image.platform
+        )
+    })
 }
 
 /// Puts an image into the store, under no name yet, and into the lease. Its layers are there already: see

@@ -218,6 +218,7 @@ fn a_platform_is_checked() {
     let image = image(&temp.0, &["one"], json!(null));
     let check = |text: &str| check_platform(&image, "x", Some(&Platform::parse(text).unwrap()));
     check("linux/amd64").unwrap();
+    assert_eq!(foreign(&image).is_some(), std::env::consts::ARCH != "x86_64");
     check_platform(&image, "x", None).unwrap();
     assert_eq!(
         check("linux/arm64").unwrap_err().to_string(),
