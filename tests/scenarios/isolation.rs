@@ -13,7 +13,7 @@ fn probe(host: &Host, flags: &[&str], what: &[&str]) -> String {
 #[test]
 fn every_namespace_is_its_own() {
     let Some(host) = Host::with_busybox() else { return };
-    for kind in ["mnt", "pid", "uts", "ipc", "net", "cgroup"] {
+    for kind in ["mnt", "pid", "uts", "ipc", "net", "cgroup", "time"] {
         let inside = host.sh(&[], &format!("readlink /proc/self/ns/{kind}"));
         let outside = fs::read_link(format!("/proc/self/ns/{kind}")).expect("ours");
         assert_ne!(Path::new(&inside), outside, "{kind}");
@@ -284,4 +284,125 @@ fn each_container_has_a_cgroup() {
     eventually("it is up", || host.ok(["logs", &id]) == "up");
     host.ok(["kill", &id]);
     assert_eq!(host.ok(["wait", &id]), "137");
+}
+
+#[test]
+fn an_exec_is_in_the_containers_namespaces() {
+    let Some(host) = Host::with_busybox() else { return };
+    let id = host.detached(&[], &["sleep", "1000"]);
+    for kind in ["mnt", "pid", "uts", "ipc", "net", "cgroup", "time"] {
+        let seen =
+            host.ok(["exec", &id, "sh", "-c", &format!("readlink /proc/self/ns/{kind}; readlink /proc/1/ns/{kind}")]);
+        let (own, init) = seen.split_once('\n').expect("two lines");
+        assert_eq!(own, init, "{kind}");
+    }
+}
+
+/// The mode of the host's null device, put back if a container came by it.
+fn null_mode() -> u32 {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = fs::metadata("/dev/null").expect("/dev/null").permissions().mode() & 0o7777;
+    let _ = fs::set_permissions("/dev/null", fs::Permissions::from_mode(0o666));
+    mode
+}
+
+#[test]
+fn the_hosts_null_device_is_out_of_reach() {
+    let Some(host) = Host::with_busybox() else { return };
+    assert_eq!(null_mode(), 0o666);
+    for path in ["/proc/self/fd/0", "/proc/kcore", "/proc/keys", "/proc/timer_list", "/dev/null"] {
+        host.busybox(&[], &["sh", "-c", &format!("chmod 600 {path}; chown 1 {path}; true")]).ok();
+        assert_eq!(null_mode(), 0o666, "by way of {path}");
+    }
+}
+
+#[test]
+fn a_device_that_was_not_granted_does_not_open() {
+    let Some(host) = Host::with_busybox() else { return };
+    // In /dev, which has to hold devices. kmsg, which every host has, stands for its disks.
+    let line = "mknod /dev/mine c 1 11 && head -c 1 /dev/mine 2>&1 || true";
+    let seen = host.sh(&[], line);
+    assert!(seen.contains("not permitted") || seen.contains("denied"), "{seen}");
+    let id = host.detached(&[], &["sleep", "1000"]);
+    let seen = host.ok(["exec", &id, "sh", "-c", line]);
+    assert!(seen.contains("not permitted") || seen.contains("denied"), "{seen}");
+}
+
+#[test]
+fn nothing_is_mounted_over_proc_by_way_of_a_link() {
+    let Some(host) = Host::with_busybox() else { return };
+    bent(&host, Tar::new().symlink("p", "proc/self").symlink("q", "/proc"), &[]);
+    let given = host.dir().join("given");
+    fs::create_dir(&given).expect("make a directory");
+    for target in ["/p/attr", "/q/sys", "/q/1/fd"] {
+        let volume = format!("{}:{target}", given.display());
+        let output = host.run(["run", "--rm", "--network", "none", "-v", &volume, "bent", "true"]);
+        assert!(!output.status.success(), "a mount over {target}: {output}");
+        assert_eq!(output.stderr().lines().count(), 1, "{output}");
+    }
+}
+
+#[test]
+fn a_link_that_is_swapped_while_mounting_leads_nowhere() {
+    let Some(host) = Host::with_busybox() else { return };
+    let (outside, given) = (host.dir().join("outside"), host.dir().join("given"));
+    fs::create_dir(&outside).expect("make a directory");
+    fs::create_dir(&given).expect("make a directory");
+    host.ok(["volume", "create", "shared"]);
+    let swap = format!("echo up; while :; do ln -s {} /v/a; rm /v/a; mkdir /v/a; rm -r /v/a; done", outside.display());
+    let id = host.detached(&["-v", "shared:/v"], &["sh", "-c", &format!("exec 2>/dev/null; {swap}")]);
+    eventually("it swaps", || host.ok(["logs", &id]) == "up");
+    let over = format!("{}:/v/a/b", given.display());
+    for _ in 0..20 {
+        host.busybox(&["-v", "shared:/v", "-v", &over], &["true"]).run();
+        assert!(fs::read_dir(&outside).expect("list").next().is_none());
+    }
+    host.ok(["rm", "-f", &id]);
+}
+
+#[test]
+fn shared_memory_is_shared_where_that_was_said() {
+    let Some(host) = Host::with_busybox() else { return };
+    let open = host.detached(&["--ipc", "shareable"], &["sh", "-c", "echo mine >/dev/shm/f; sleep 1000"]);
+    eventually("it is written", || host.run(["exec", &open, "cat", "/dev/shm/f"]).stdout().trim() == "mine");
+    assert_eq!(host.sh(&["--ipc", &format!("container:{open}")], "cat /dev/shm/f"), "mine");
+    let closed = host.detached(&[], &["sleep", "1000"]);
+    let text = host.busybox(&["--ipc", &format!("container:{closed}")], &["true"]).refused(125);
+    assert!(text.contains("non-shareable IPC"), "{text}");
+}
+
+#[test]
+fn our_own_init_tells_nothing() {
+    let Some(host) = Host::with_busybox() else { return };
+    let seen = host.sh(&["--init"], "cat /proc/1/environ 2>&1; ls /proc/1/fd 2>&1; readlink /proc/1/exe 2>&1; true");
+    assert!(!seen.contains("DHOW_") && !seen.contains("dhow/"), "{seen}");
+    assert!(seen.contains("Permission denied"), "{seen}");
+    let seen = host.sh(&["--init"], "(echo x >>/proc/1/exe) 2>&1; true");
+    assert!(seen.contains("Permission denied") || seen.contains("Read-only"), "{seen}");
+}
+
+#[test]
+fn limits_hold() {
+    let Some(host) = Host::with_busybox() else { return };
+    let line = "ulimit -n; ulimit -Hn; ulimit -c";
+    assert_eq!(host.sh(&["--ulimit", "nofile=100:200", "--ulimit", "core=0"], line), "100\n200\n0");
+    let id = host.detached(&["--ulimit", "nofile=100:200"], &["sleep", "1000"]);
+    assert_eq!(host.ok(["exec", &id, "sh", "-c", "ulimit -n"]), "100");
+}
+
+#[test]
+fn sysctls_stay_in_the_container() {
+    let Some(host) = Host::with_busybox() else { return };
+    let read = || fs::read_to_string("/proc/sys/kernel/shmmni").expect("read");
+    let before = read();
+    let seen = host.sh(&["--sysctl", "kernel.shmmni=77"], "cat /proc/sys/kernel/shmmni");
+    assert_eq!(seen, "77");
+    assert_eq!(read(), before);
+    for (flags, words) in [
+        (&["--sysctl", "kernel.msgmax=1", "--ipc", "host"][..], "not allowed in the hosts ipc namespace"),
+        (&["--sysctl", "vm.swappiness=1"][..], "sysctl"),
+    ] {
+        let text = host.busybox(flags, &["true"]).run();
+        assert!(!text.status.success() && text.stderr().contains(words), "{text}");
+    }
 }
