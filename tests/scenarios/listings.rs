@@ -1,0 +1,143 @@
+//! What lists and inspections print, and how they are told to.
+
+use crate::fixture::Host;
+use serde_json::Value;
+
+#[test]
+fn columns_of_ps() {
+    let Some(host) = Host::with_busybox() else { return };
+    let id = host.ok([
+        "create",
+        "--network",
+        "none",
+        "--name",
+        "first",
+        "-l",
+        "a=b",
+        "busybox",
+        "echo",
+        "a long line of words",
+    ]);
+    host.ok(["create", "--network", "none", "--name", "second", "-l", "a=c", "-v", "/anonymous", "busybox"]);
+    let table = host.ok(["ps", "-a"]);
+    let lines: Vec<&str> = table.lines().collect();
+    let titles: Vec<&str> = lines[0].split("  ").map(str::trim).filter(|title| !title.is_empty()).collect();
+    assert_eq!(titles, ["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"]);
+    assert_eq!(lines.len(), 3, "{table}");
+    assert!(lines[1].ends_with("second") && lines[2].ends_with("first"), "newest first: {table}");
+    assert!(lines[2].starts_with(&id[..12]) && lines[2].contains("\"echo 'a long line o…\""), "{table}");
+    assert!(lines[2].contains(" ago ") && lines[2].contains("Created"), "{table}");
+    let json: Value = serde_json::from_str(&host.ok(["ps", "-a", "-l", "--format", "json"])).expect("JSON");
+    for (key, value) in
+        [("Names", "second"), ("State", "created"), ("Labels", "a=c"), ("LocalVolumes", "1"), ("Networks", "none")]
+    {
+        assert_eq!(json[key], value, "{key}: {json}");
+    }
+    for (args, expected) in [
+        (vec!["-aq", "--no-trunc", "-f", "name=first"], id.as_str()),
+        (vec!["-aq", "-f", "label=a=b"], &id[..12]),
+        (vec!["-a", "--format", "{{.Names}} {{.Label \"a\"}}"], "second c\nfirst b"),
+        (vec!["-a", "-f", "label=a", "-n", "1", "--format", "{{.Names}}"], "second"),
+        (vec!["-n", "2", "--format", "{{.Names}}"], "second\nfirst"),
+        (vec!["-l", "--format", "table {{.Names}}"], "NAMES\nsecond"),
+        (vec!["--format", "{{.Names}}"], ""),
+        (vec!["-a", "-f", "status=exited", "-q"], ""),
+        (vec!["-a", "-f", "ancestor=busybox", "-f", "name=^/first$", "--format", "{{.Names}}"], "first"),
+        (vec!["-a", "-f", "volume=/anonymous", "--format", "{{.Names}}"], "second"),
+    ] {
+        assert_eq!(host.ok(["ps"].into_iter().chain(args.iter().copied())), expected, "{args:?}");
+    }
+    let sized = host.ok(["ps", "-a", "-s"]);
+    assert!(sized.lines().next().is_some_and(|titles| titles.ends_with("SIZE")), "{sized}");
+    assert!(sized.contains("(virtual "), "{sized}");
+}
+
+#[test]
+fn what_is_wrong_with_a_list_is_said() {
+    let Some(host) = Host::with_busybox() else { return };
+    for (code, args, words) in [
+        (125, vec!["ps", "-f", "name"], "bad format of filter"),
+        (125, vec!["ps", "-n", "x"], "not a number"),
+        (1, vec!["ps", "-f", "colour=red"], "colour"),
+        (1, vec!["ps", "-f", "status=sailing"], "sailing"),
+        (1, vec!["ps", "--format", "{{.Nmaes}}", "-a"], "Nmaes"),
+        (1, vec!["ps", "--format", "{{.Names"], "unclosed action"),
+        (1, vec!["images", "-f", "colour=red"], "colour"),
+        (1, vec!["volume", "ls", "-f", "colour=red"], "colour"),
+        (64, vec!["inspect", "-f", "{{", "busybox"], "template"),
+        (1, vec!["inspect", "--type", "boat", "busybox"], "unknown type"),
+        (1, vec!["inspect", "--type", "network", "busybox"], "later release"),
+        (1, vec!["inspect", "-f", "{{.Nope}}", "busybox"], "Nope"),
+    ] {
+        host.ok(["create", "--network", "none", "busybox"]);
+        let output = host.run(args.iter().copied());
+        assert_eq!((output.code(), output.stderr().lines().count()), (Some(code), 1), "{output}");
+        assert!(output.stderr().contains(words), "{output}");
+    }
+}
+
+#[test]
+fn things_are_found_whatever_they_are() {
+    let Some(host) = Host::with_busybox() else { return };
+    let id = host.ok(["create", "--network", "none", "--name", "thing", "busybox"]);
+    host.ok(["volume", "create", "--label", "a=b", "hold"]);
+    let image = host.ok(["inspect", "-f", "{{.Id}}", "busybox"]);
+    assert!(image.starts_with("sha256:"), "{image}");
+    assert_eq!(host.ok(["inspect", "-f", "{{.Name}} {{.Image}}", "thing"]), format!("/thing {image}"));
+    assert_eq!(host.ok(["inspect", "-f", "{{.Id}}", &id[..5]]), id);
+    assert_eq!(host.ok(["inspect", "-f", "{{json .Labels}}", "hold"]), r#"{"a":"b"}"#);
+    assert_eq!(host.ok(["volume", "inspect", "-f", "{{.Driver}} {{.Scope}}", "hold"]), "local local");
+    assert_eq!(host.ok(["container", "inspect", "-f", "{{.State.Status}} {{.State.Pid}}", "thing"]), "created 0");
+    assert_eq!(host.ok(["image", "inspect", "-f", "{{.Os}} {{len .RootFS.Layers}}", "busybox"]), "linux 1");
+    // Several at once; what is not there is told after what is.
+    let output = host.run(["inspect", "-f", "{{.Id}}", "thing", "ghost", "busybox"]);
+    assert_eq!((output.code(), output.stdout()), (Some(1), format!("{id}\n{image}")), "{output}");
+    assert!(output.stderr().contains("no such object: ghost"), "{output}");
+    let output = host.run(["container", "inspect", "busybox"]);
+    assert_eq!((output.code(), output.stdout().as_str()), (Some(1), "[]"), "{output}");
+    let text = host.ok(["inspect", "thing"]);
+    assert!(text.starts_with("[\n    {\n        \"Id\": \""), "in lines and in Docker's order: {text}");
+    let line = host.ok(["inspect", "-f", "json", "thing"]);
+    assert_eq!(line.lines().count(), 1);
+    assert!(line.starts_with("[{\"Id\":\""), "{line}");
+    assert!(host.ok(["inspect", "-s", "-f", "{{.SizeRootFs}}", "thing"]).parse::<u64>().is_ok_and(|size| size > 0));
+}
+
+#[test]
+fn columns_of_images_and_volumes() {
+    let Some(host) = Host::with_busybox() else { return };
+    host.ok(["tag", "busybox", "localhost:5000/fleet/boat:1"]);
+    let table = host.ok(["images"]);
+    assert!(table.starts_with("REPOSITORY "), "{table}");
+    assert!(table.lines().any(|line| line.starts_with("localhost:5000/fleet/boat   1 ")), "{table}");
+    assert_eq!(host.ok(["images", "--format", "{{.Repository}}:{{.Tag}}", "busybox"]), "busybox:latest");
+    assert_eq!(host.ok(["images", "-q", "busybox"]).len(), 12);
+    assert!(host.ok(["image", "ls", "-q", "--no-trunc", "busybox"]).starts_with("sha256:"));
+    assert!(host.ok(["images", "--digests"]).contains("DIGEST"));
+    assert_eq!(host.ok(["images", "nothing"]).lines().count(), 1);
+    let history = host.ok(["history", "busybox"]);
+    assert!(history.starts_with("IMAGE "), "{history}");
+    let size = host.ok(["history", "-H=false", "--format", "{{.Size}}", "busybox"]);
+    assert!(size.lines().all(|size| size.parse::<u64>().is_ok()), "{size}");
+    for name in ["v10", "v2"] {
+        host.ok(["volume", "create", name]);
+    }
+    assert_eq!(host.ok(["volume", "ls"]), "DRIVER    VOLUME NAME\nlocal     v2\nlocal     v10");
+    assert_eq!(host.ok(["volume", "ls", "-q", "-f", "name=v1"]), "v10");
+    assert_eq!(
+        host.ok(["volume", "ls", "--format", "{{.Name}}={{.Mountpoint}}", "-f", "name=v2"]),
+        format!("v2={}/volumes/v2/_data", host.root().display())
+    );
+}
+
+#[test]
+fn the_version_and_the_host() {
+    let Some(host) = Host::with_busybox() else { return };
+    assert!(host.ok(["--version"]).starts_with("dhow version "));
+    let version = host.ok(["version", "--format", "{{.Server.Version}} {{.Client.Version}}"]);
+    assert_eq!(version, format!("{0} {0}", env!("CARGO_PKG_VERSION")));
+    assert!(host.ok(["version"]).contains("API version:"));
+    assert_eq!(host.ok(["info", "--format", "{{.Images}} {{.OSType}}"]), "1 linux");
+    let info = host.ok(["info"]);
+    assert!(info.contains(&format!("Root Dir: {}", host.root().display())), "{info}");
+}
