@@ -2,7 +2,7 @@
 
 use super::request::{self, Here};
 use super::stream::{self, Ending, Streams, Target};
-use super::{Command, Context, coded, terminal};
+use super::{Command, Context, coded, run, terminal};
 use crate::api::types::{ExecCreate, ExecStart};
 use anyhow::{Result, anyhow};
 use argh::{ArgsInfo, FromArgs};
@@ -62,11 +62,11 @@ impl Command for Exec {
         let id = client.exec(&container, &create)?.id;
         let start = ExecStart { detach, tty, console_size: create.console_size };
         if detach {
-            client.exec_detached(&id, &start)?;
+            client.exec_detached(&id, &start).map_err(not_run)?;
             return Ok(0);
         }
         let signals = terminal::signals(false)?;
-        let connection = client.exec_start(&id, &start)?;
+        let connection = client.exec_start(&id, &start).map_err(not_run)?;
         let streams = Streams { connection, stdin, stdout: true, stderr: true, tty, keys };
         match stream::run(streams, signals, &Target::exec(&client, &id))? {
             // Docker's exit code for it.
@@ -76,6 +76,14 @@ impl Command for Exec {
                 None => Err(coded(1, anyhow!("the engine does not know the exit code of exec {id}"))),
             },
         }
+    }
+}
+
+/// An error before the command ran: 126 and 127 as for run, else Docker's 1.
+fn not_run(error: anyhow::Error) -> anyhow::Error {
+    match run::exit_code(&format!("{error:#}")) {
+        code @ (126 | 127) => coded(code, error),
+        _ => error,
     }
 }
 

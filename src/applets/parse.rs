@@ -190,7 +190,8 @@ fn bounds(info: &CommandInfoWithArgs) -> (usize, Option<usize>) {
             Optionality::Required => bounds = (bounds.0 + 1, bounds.1.map(|most| most + 1)),
             Optionality::Optional => bounds.1 = bounds.1.map(|most| most + 1),
             Optionality::Repeating | Optionality::Greedy => {
-                let needed = operand.name.split(' ').filter(|word| !word.starts_with('[')).count();
+                let always = operand.name.split('[').next().unwrap_or("");
+                let needed = always.split_whitespace().count();
                 bounds = (bounds.0 + needed, None);
             }
         }

@@ -1,7 +1,7 @@
 //! `dhow rename`.
 
 use super::{Command, Context};
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use argh::{ArgsInfo, FromArgs};
 
 /// Rename a container

@@ -425,7 +425,7 @@ fn not_run(error: anyhow::Error) -> anyhow::Error {
 }
 
 /// What Docker reads off the words of the runtime.
-fn exit_code(message: &str) -> u8 {
+pub fn exit_code(message: &str) -> u8 {
     let said = |words: &[&str]| words.iter().any(|word| message.contains(word));
     if said(&["executable file not found", "no such file or directory", "No such file or directory"]) {
         NOT_FOUND

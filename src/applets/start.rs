@@ -3,7 +3,7 @@
 use super::stream::{self, Ending, Streams, Target};
 use super::{Command, Context, each, output, run, terminal};
 use crate::api::client::{Attach, Client};
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, bail};
 use argh::{ArgsInfo, FromArgs};
 
 /// Start one or more stopped containers
@@ -72,7 +72,7 @@ fn several(client: &Client, containers: &[String]) -> Result<u8> {
     for container in containers {
         match client.start(container, "") {
             Ok(()) => output::say(&format!("{container}\n"))?,
-            Err(error) => errors.push(error.context(anyhow!("starting {container}"))),
+            Err(error) => errors.push(error),
         }
     }
     each::together(errors)
