@@ -38,6 +38,7 @@ impl Command for Pull {
         if !named && !self.all_tags && !self.quiet {
             output::say("Using default tag: latest\n")?;
         }
+        no_content_trust(self.disable_content_trust);
         let name = if self.all_tags { name } else { name.or_latest() };
         let platform = platform(self.platform);
         let mut out = std::io::stdout();
@@ -45,6 +46,13 @@ impl Command for Pull {
         pull(&context.client()?, &name, &platform, progress)?;
         output::say(&format!("{}\n", full(&name)))?;
         Ok(0)
+    }
+}
+
+/// Docker ended its content trust: the flag is taken, and says what it always did only where it is denied.
+pub fn no_content_trust(disable: Option<bool>) {
+    if disable == Some(false) {
+        output::complain("dhow: --disable-content-trust has no effect: images are verified by their digests");
     }
 }
 

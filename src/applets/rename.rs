@@ -16,10 +16,7 @@ pub struct Rename {
 
 impl Command for Rename {
     fn run(self, context: &Context) -> Result<u8> {
-        context
-            .client()?
-            .rename(&self.container, &self.name)
-            .with_context(|| format!("renaming {}", self.container))?;
+        context.client()?.rename(&self.container, &self.name)?;
         Ok(0)
     }
 }

@@ -147,6 +147,8 @@ fn start(store: &Store, whose: &Whose, lock: File) -> Result<UnixStream> {
             // Only system calls from here: the caller may have threads.
             let placed = || -> std::io::Result<()> {
                 nix::unistd::setsid()?;
+                // The caller blocks what it passes on to the container.
+                process::default_signals()?;
                 for number in 0..3 {
                     process::dup_to(null.as_fd(), number)?;
                 }

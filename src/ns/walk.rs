@@ -33,6 +33,8 @@ struct Made {
 /// Walks all steps; does not come back.
 pub fn walk(steps: &[Step], prepared: &Prepared) -> ! {
     let mut made = Made::default();
+    // Ours ignores SIGPIPE and may block more: neither is for what is executed.
+    let _ = process::default_signals();
     for (number, step) in steps.iter().enumerate() {
         if let Err(errno) = take(step, prepared, &mut made) {
             let mut message = [0; 8];

@@ -1,7 +1,7 @@
 //! `-v`, `--mount`, `--tmpfs` and `--device`. All pure.
 
 use super::values;
-use crate::api::types::{BindOptions, DeviceMapping, ImageOptions, Mount, TmpfsOptions, VolumeDriver, VolumeOptions};
+use crate::api::types::{BindOptions, DeviceMapping, Mount, VolumeDriver, VolumeOptions};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -260,6 +260,7 @@ fn permissions(mode: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::types::{ImageOptions, TmpfsOptions};
 
     #[test]
     fn volumes() {
