@@ -18,7 +18,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::ErrorKind;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// An exec as it is kept: what was asked, and how it ended.
@@ -195,6 +195,8 @@ pub struct Ready {
     pub open_stdin: bool,
     pub size: Option<(u16, u16)>,
     pub cgroup: Option<PathBuf>,
+    /// Where its terminal is made, if it has one.
+    pub devpts: Option<OwnedFd>,
 }
 
 pub fn ready(store: &Store, container: &str, id: &str) -> Result<Ready> {
@@ -221,7 +223,18 @@ pub fn ready(store: &Store, container: &str, id: &str) -> Result<Ready> {
     let prepared = ns::prepare(&plan, None, None)?;
     let size = exec.asked.console_size.map(|[rows, columns]| (rows as u16, columns as u16));
     let cgroup = (!now.live.cgroup.is_empty()).then(|| PathBuf::from(&now.live.cgroup));
-    Ok(Ready { plan, prepared, process, open_stdin: exec.asked.attach_stdin, size, cgroup })
+    let devpts = if process.terminal { devpts(root.as_fd()) } else { None };
+    Ok(Ready { plan, prepared, process, open_stdin: exec.asked.attach_stdin, size, cgroup, devpts })
+}
+
+/// The container's own devpts, so that a terminal has a name inside. Without one, or with something else in its
+/// place, the terminal is one of the host's.
+fn devpts(root: BorrowedFd) -> Option<OwnedFd> {
+    let flags = libc::O_PATH | libc::O_DIRECTORY;
+    let resolve = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS;
+    let folder = crate::sys::file::openat2(root, c"dev/pts", flags, 0, resolve).ok()?;
+    let kind = nix::sys::statfs::fstatfs(&folder).ok()?.filesystem_type();
+    (kind == nix::sys::statfs::DEVPTS_SUPER_MAGIC).then_some(folder)
 }
 
 fn exec_user<'a>(asked: &'a ExecCreate, container: &'a str) -> &'a str {

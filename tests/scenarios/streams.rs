@@ -92,8 +92,11 @@ fn who_insists_gets_out() {
 #[test]
 fn detach_keys_are_held_back_until_they_are_complete() {
     let Some(host) = Host::with_busybox() else { return };
-    let mut terminal =
-        Terminal::start(host.dhow(["run", "-it", "--name", "held", "--network", "none", "busybox", "cat", "-v"]));
+    let line = "stty -echo; echo re$((1 + 1))dy; exec cat -v";
+    let args = ["run", "-it", "--name", "held", "--network", "none", "busybox", "sh", "-c", line];
+    let mut terminal = Terminal::start(host.dhow(args));
+    // Before this the keys are still those of our own terminal.
+    terminal.expect("re2dy");
     // What only looks like them goes through.
     terminal.send("a\x10b\n");
     terminal.expect("a^Pb");

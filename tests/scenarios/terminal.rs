@@ -28,6 +28,8 @@ fn a_shell_on_a_terminal() {
 fn keys_go_to_the_container() {
     let Some(host) = Host::with_busybox() else { return };
     let mut terminal = shell(&host, &["--rm"]);
+    // Until the shell asks, keys are still those of our own terminal.
+    terminal.expect("# ");
     terminal.send("cat\n");
     terminal.send("line\n");
     terminal.expect("line");

@@ -191,7 +191,9 @@ fn launch_container(base: &Base, created: &Created) -> Result<Started, Refused> 
     root.lock = Some(LOCK_FD);
     let process_spec = spec.process.as_ref().context("the spec has no process")?;
     let stdin = record.config.open_stdin;
-    let mut stdio = Stdio::open(&plan, &mut root, process_spec.terminal, stdin)?;
+    let devpts = plan.devpts.and_then(|slot| root.slots.get(slot)).map(|fd| fd.try_clone()).transpose();
+    let devpts = devpts.context("copy a descriptor")?;
+    let mut stdio = Stdio::open(devpts, &mut root, process_spec.terminal, stdin)?;
     let size = created.size.or_else(|| {
         let [rows, columns] = record.host_config.console_size;
         (rows > 0 || columns > 0).then_some((rows as u16, columns as u16))
@@ -242,10 +244,10 @@ fn launch_container(base: &Base, created: &Created) -> Result<Started, Refused> 
 
 fn launch_exec(base: &Base, id: &str, created: &Created) -> Result<Started, Refused> {
     let (store, container) = (&base.store, base.whose.container.as_str());
-    let exec::Ready { plan, mut prepared, process: process_spec, open_stdin, size, cgroup } =
+    let exec::Ready { plan, mut prepared, process: process_spec, open_stdin, size, cgroup, devpts } =
         exec::ready(store, container, id)?;
     prepared.lock = Some(LOCK_FD);
-    let mut stdio = Stdio::open(&plan, &mut prepared, process_spec.terminal, open_stdin)?;
+    let mut stdio = Stdio::open(devpts, &mut prepared, process_spec.terminal, open_stdin)?;
     if let (true, Some(master), Some((rows, columns))) = (process_spec.terminal, &stdio.stdout, created.size.or(size)) {
         let _ = super::resize(master.as_fd(), rows, columns);
     }
@@ -275,13 +277,12 @@ struct Stdio {
 }
 
 impl Stdio {
-    fn open(plan: &Plan, prepared: &mut Prepared, terminal: bool, open_stdin: bool) -> Result<Stdio> {
+    fn open(devpts: Option<OwnedFd>, prepared: &mut Prepared, terminal: bool, open_stdin: bool) -> Result<Stdio> {
         if terminal {
-            let master = match plan.devpts {
+            let master = match devpts {
                 // In the container's own devpts, so that its tty says /dev/pts/0; by descriptor, before it is mounted.
-                Some(slot) => {
+                Some(devpts) => {
                     let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-                    let devpts = prepared.slots.get(slot).context("no devpts")?;
                     nix::fcntl::openat(devpts, "ptmx", flags, nix::sys::stat::Mode::empty())
                         .context("open a terminal")?
                 }
