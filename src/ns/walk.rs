@@ -33,8 +33,6 @@ struct Made {
 /// Walks all steps; does not come back.
 pub fn walk(steps: &[Step], prepared: &Prepared) -> ! {
     let mut made = Made::default();
-    // Ours ignores SIGPIPE and may block more: neither is for what is executed.
-    let _ = process::default_signals();
     for (number, step) in steps.iter().enumerate() {
         if let Err(errno) = take(step, prepared, &mut made) {
             let mut message = [0; 8];
@@ -132,6 +130,7 @@ fn take(step: &Step, prepared: &Prepared, made: &mut Made) -> Done {
             mount::mount_setattr(root()?, false, &attr).map_err(errno)
         }
         Step::Pivot => pivot(root()?),
+        Step::Loopback => crate::sys::net::loopback_up().map_err(errno),
         Step::Hostname(name) => set_name(name, libc::SYS_sethostname),
         Step::Domainname(name) => set_name(name, libc::SYS_setdomainname),
         Step::Sysctl { path, value } => {

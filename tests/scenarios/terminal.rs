@@ -35,6 +35,7 @@ fn keys_go_to_the_container() {
     terminal.expect("line");
     // Interrupts cat, not the command.
     terminal.send([3]);
+    terminal.expect("# ");
     terminal.send("echo still $((40 + 2))\n");
     terminal.expect("still 42");
     // The end of input ends the shell.
