@@ -1,10 +1,9 @@
-//! Content digests: `sha256:<hex>`, and readers that compute them as bytes pass.
+//! Content digests: `sha256:<hex>`, computed at once or as bytes pass.
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest as _, Sha256, Sha512};
 use std::fmt;
-use std::io::{self, Read};
 
 /// The algorithms of the image specification that a registry may name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -49,11 +48,6 @@ impl Digest {
             bail!("invalid digest {text:?}: not {} lower-case hex digits", algorithm.hex_len());
         }
         Ok(Digest { algorithm, hex: hex.into() })
-    }
-
-    /// The sha256 digest with this hex, as it stands in a file name of the store.
-    pub fn from_hex(hex: &str) -> Result<Digest> {
-        Digest::parse(&format!("sha256:{hex}"))
     }
 
     /// The sha256 digest of `bytes`.
@@ -152,38 +146,6 @@ impl Hasher {
     }
 }
 
-/// A reader that hashes and counts what is read through it.
-pub struct HashReader<R> {
-    inner: R,
-    hasher: Hasher,
-    bytes: u64,
-}
-
-impl<R> HashReader<R> {
-    pub fn new(inner: R, algorithm: Algorithm) -> HashReader<R> {
-        HashReader { inner, hasher: Hasher::new(algorithm), bytes: 0 }
-    }
-
-    /// Bytes read so far.
-    pub fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    /// The digest of everything read, and how many bytes it was.
-    pub fn finish(self) -> (Digest, u64) {
-        (self.hasher.finish(), self.bytes)
-    }
-}
-
-impl<R: Read> Read for HashReader<R> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let n = self.inner.read(buf)?;
-        self.hasher.update(&buf[..n]);
-        self.bytes += n as u64;
-        Ok(n)
-    }
-}
-
 fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut text = String::with_capacity(bytes.len() * 2);
@@ -222,11 +184,11 @@ mod tests {
     }
 
     #[test]
-    fn hashing_as_it_passes_and_at_once_agree() {
+    fn piece_by_piece_and_at_once_agree() {
         let text = b"some bytes that pass";
-        let mut reader = HashReader::new(&text[..], Algorithm::Sha256);
-        io::copy(&mut reader, &mut io::sink()).unwrap();
-        assert_eq!(reader.finish(), (Digest::of(text), text.len() as u64));
+        let mut hasher = Hasher::new(Algorithm::Sha256);
+        text.chunks(3).for_each(|piece| hasher.update(piece));
+        assert_eq!(hasher.finish(), Digest::of(text));
         assert_eq!(Digest::of(b"").to_string(), EMPTY);
         Digest::of(text).verify(text).unwrap();
         let error = Digest::of(text).verify(b"other").unwrap_err().to_string();

@@ -11,15 +11,9 @@ pub mod media {
     pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
     pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
     pub const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-    pub const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
-    pub const OCI_LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
-    pub const OCI_LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
     pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
     pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
     pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
-    pub const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
-    pub const DOCKER_LAYER_GZIP: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
-    pub const DOCKER_FOREIGN_LAYER: &str = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
     pub const DOCKER_SCHEMA1: &str = "application/vnd.docker.distribution.manifest.v1+json";
     pub const DOCKER_SCHEMA1_SIGNED: &str = "application/vnd.docker.distribution.manifest.v1+prettyjws";
 }
@@ -62,10 +56,6 @@ impl Descriptor {
         let unknown = self.platform.as_ref().is_some_and(|p| p.os == "unknown" && p.architecture == "unknown");
         unknown || self.annotations.as_ref().is_some_and(|a| a.contains_key("vnd.docker.reference.type"))
     }
-
-    pub fn is_index(&self) -> bool {
-        matches!(self.media_type.as_str(), media::OCI_INDEX | media::DOCKER_LIST)
-    }
 }
 
 /// An image manifest of either family.
@@ -100,7 +90,7 @@ pub struct Index {
 /// What a manifest URL answered.
 #[derive(Clone, Debug)]
 pub enum Document {
-    Image(Manifest),
+    Image(Box<Manifest>),
     Index(Index),
 }
 
@@ -150,7 +140,7 @@ impl Document {
         if head.manifests.is_some() {
             Ok(Document::Index(serde_json::from_slice(body).context("read the image index")?))
         } else {
-            Ok(Document::Image(serde_json::from_slice(body).context("read the image manifest")?))
+            Ok(Document::Image(Box::new(serde_json::from_slice(body).context("read the image manifest")?)))
         }
     }
 }

@@ -159,13 +159,20 @@ impl Pull {
         for work in &work[workers..] {
             show(sink, lines::layer(work.blob.digest.short(), "Waiting"))?;
         }
-        let tmp = lease.tmp()?;
-        let queue = Queue { work: &work, next: AtomicUsize::new(0), stopped: AtomicBool::new(false) };
+        let queue = Queue {
+            work: &work,
+            client: &self.client,
+            store,
+            lease,
+            tmp: lease.tmp()?,
+            next: AtomicUsize::new(0),
+            stopped: AtomicBool::new(false),
+        };
         std::thread::scope(|scope| {
             let (tell, told) = channel();
             for _ in 0..workers {
-                let (tell, queue, tmp) = (tell.clone(), &queue, tmp.clone());
-                scope.spawn(move || queue.serve(&self.client, store, lease, tmp, &tell));
+                let (tell, queue) = (tell.clone(), &queue);
+                scope.spawn(move || queue.serve(&tell));
             }
             drop(tell);
             let mut ready = Ready { store, lease, diff_ids, ids: &ids, layers: states };
@@ -195,13 +202,18 @@ enum Told {
     Downloaded(usize),
     /// Somebody else brought it meanwhile.
     Exists(usize),
-    /// It is unpacked here; the lock keeps others from fetching it too, until it is committed.
+    /// It is unpacked here.
     Unpacked(usize, PathBuf, Unpacked, Lock),
     Failed(anyhow::Error),
 }
 
+/// The work, and what is needed to do it.
 struct Queue<'a> {
     work: &'a [Work<'a>],
+    client: &'a Client,
+    store: &'a Store,
+    lease: &'a Lease,
+    tmp: PathBuf,
     next: AtomicUsize,
     stopped: AtomicBool,
 }
@@ -209,29 +221,19 @@ struct Queue<'a> {
 impl Queue<'_> {
     /// Works on what is next until nothing is left or something failed. Layers are begun from the lowest up: so no
     /// two pulls ever wait for each other in a circle.
-    fn serve(&self, client: &Client, store: &Store, lease: &Lease, tmp: PathBuf, tell: &Sender<Told>) {
+    fn serve(&self, tell: &Sender<Told>) {
         while !self.stopped.load(Ordering::Relaxed) {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
             let Some(work) = self.work.get(number) else { return };
-            let told = self.fetch(number, work, client, store, lease, &tmp, tell).unwrap_or_else(Told::Failed);
+            let told = self.fetch(number, work, tell).unwrap_or_else(Told::Failed);
             // Nobody listens any more when the pull has failed.
             let _ = tell.send(told);
         }
     }
 
-    #[allow(clippy::too_many_arguments)]
-    fn fetch(
-        &self,
-        number: usize,
-        work: &Work,
-        client: &Client,
-        store: &Store,
-        lease: &Lease,
-        tmp: &std::path::Path,
-        tell: &Sender<Told>,
-    ) -> Result<Told> {
+    fn fetch(&self, number: usize, work: &Work, tell: &Sender<Told>) -> Result<Told> {
         let lock = loop {
-            if let Some(lock) = layers::claim(store, &work.id)? {
+            if let Some(lock) = layers::claim(self.store, &work.id)? {
                 break lock;
             }
             if self.stopped.load(Ordering::Relaxed) {
@@ -239,12 +241,12 @@ impl Queue<'_> {
             }
             std::thread::sleep(TURN);
         };
-        if layers::exists(store, lease, &work.id)? {
+        if layers::exists(self.store, self.lease, &work.id)? {
             return Ok(Told::Exists(number));
         }
-        let staging = tmp.join(work.at.to_string());
+        let staging = self.tmp.join(work.at.to_string());
         std::fs::create_dir(&staging).with_context(|| format!("make {}", staging.display()))?;
-        let unpacked = layer::fetch(client, work.blob, &work.diff_id, &staging, &work.progress, || {
+        let unpacked = layer::fetch(self.client, work.blob, &work.diff_id, &staging, &work.progress, || {
             let _ = tell.send(Told::Downloaded(number));
         })?;
         Ok(Told::Unpacked(number, staging, unpacked, lock))
@@ -265,7 +267,12 @@ struct Ready<'a> {
 enum State {
     InStore,
     Missing,
-    Staged(PathBuf, Unpacked, Lock),
+    /// The lock keeps others from fetching it too, until it is committed.
+    Staged {
+        dir: PathBuf,
+        unpacked: Unpacked,
+        _lock: Lock,
+    },
 }
 
 impl Ready<'_> {
@@ -286,9 +293,9 @@ impl Ready<'_> {
                         self.layers[work[number].at] = State::InStore;
                         shown.last(number, "Already exists", sink)?;
                     }
-                    Told::Unpacked(number, staging, unpacked, lock) => {
+                    Told::Unpacked(number, dir, unpacked, lock) => {
                         shown.extracted(number, sink)?;
-                        self.layers[work[number].at] = State::Staged(staging, unpacked, lock);
+                        self.layers[work[number].at] = State::Staged { dir, unpacked, _lock: lock };
                     }
                     Told::Failed(error) => return Err(error),
                 }
@@ -311,7 +318,7 @@ impl Ready<'_> {
         let mut staged = Vec::new();
         for (id, layer) in self.ids.iter().zip(&self.layers[..end]) {
             let (tree, one) = match layer {
-                State::Staged(dir, unpacked, _) => {
+                State::Staged { dir, unpacked, .. } => {
                     settle(unpacked, dir, &lowers).context("complete a layer")?;
                     (
                         dir.join("fs"),

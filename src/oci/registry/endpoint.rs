@@ -190,11 +190,9 @@ impl Endpoint {
     /// Whether another try may help, and how long to wait for it at least.
     fn worth_waiting(&self, error: &anyhow::Error) -> Option<Duration> {
         if let Some(refused) = error.downcast_ref::<Refused>() {
-            return match refused.status {
-                408 | 500 | 502 | 503 | 504 => Some(refused.retry_after.unwrap_or_default()),
-                429 => refused.retry_after.or(Some(Duration::ZERO)).filter(|wait| *wait <= MAX_RETRY_AFTER),
-                _ => None,
-            };
+            let busy = matches!(refused.status, 408 | 429 | 500 | 502 | 503 | 504);
+            let least = refused.retry_after.unwrap_or_default();
+            return (busy && least <= MAX_RETRY_AFTER).then_some(least);
         }
         let answered = self.lock().scheme.is_some();
         let again = match error.downcast_ref::<ureq::Error>() {
@@ -380,6 +378,14 @@ impl Endpoint {
             }
             let Some(location) = location else { return Ok(answer) };
             let next = join(&uri, location.as_bytes())?;
+            // A blob is known by its digest, wherever it comes from; a manifest by its tag is not.
+            if !ask.accept.is_empty()
+                && !self.insecure
+                && uri.scheme_str() == Some("https")
+                && next.scheme_str() == Some("http")
+            {
+                bail!("redirected from https to {next}, which is not encrypted");
+            }
             log::debug!("{uri}: redirected to {}", next.authority().map_or("", |a| a.as_str()));
             drain(answer);
             uri = next;
