@@ -60,7 +60,7 @@ pub fn find(store: &Store, name: &str) -> Result<String> {
     if name.is_empty() || name.contains('/') {
         return Err(no_such(name));
     }
-    if name.len() == 64 && Record::load(store, name)?.is_some() {
+    if name.len() == 64 && Record::load(store, name).map_or(true, |record| record.is_some()) {
         return Ok(name.to_owned());
     }
     if let Some(id) = named(store, name)? {
@@ -72,7 +72,8 @@ pub fn find(store: &Store, name: &str) -> Result<String> {
     }
     let mut found = Vec::new();
     for id in record::ids(store)? {
-        if id.starts_with(name) && Record::load(store, &id)?.is_some() {
+        // One that cannot be read is there too, and can be removed.
+        if id.starts_with(name) && Record::load(store, &id).map_or(true, |record| record.is_some()) {
             found.push(id);
         }
     }
@@ -208,10 +209,13 @@ fn mend(store: &Store, id: &str) -> Result<()> {
 /// Every container as it is now, newest first. Directories without a record are what killed commands left, and go.
 pub fn all(store: &Store) -> Result<Vec<Now>> {
     let mut found = Vec::new();
-    for id in record::ids(store)? {
-        match now(store, &id) {
+    let ids = record::ids(store)?;
+    for id in &ids {
+        match now(store, id) {
             Ok(now) => found.push(now),
-            Err(error) if is_not_found(&error) => sweep(store, &id)?,
+            Err(error) if is_not_found(&error) => sweep(store, id)?,
+            // A damaged record hides itself only, and not from `rm --force`.
+            Err(error) if Record::load(store, id).is_err() => log::warn!("{error:#}"),
             Err(error) => return Err(error),
         }
     }
@@ -554,6 +558,9 @@ pub fn rename(store: &Store, id: &str, new: &str) -> Result<()> {
 
 /// Removes a container; a running one only with `force`.
 pub fn remove(store: &Store, id: &str, force: bool, volumes: bool) -> Result<()> {
+    if force && Record::load(store, id).is_err() {
+        return discard(store, id);
+    }
     for _ in 0..100 {
         let now = now(store, id)?;
         if now.doing.is_alive() || now.doing == Doing::Restarting {
@@ -588,6 +595,16 @@ pub fn remove(store: &Store, id: &str, force: bool, volumes: bool) -> Result<()>
         return remove_stopped(store, &record, volumes);
     }
     bail!("container {id} does not come to rest")
+}
+
+/// Removes a container whose record cannot be read. What it says of volumes and of the name is lost: the name is void.
+fn discard(store: &Store, id: &str) -> Result<()> {
+    if let Some(cgroup) = cgroup_root(store).map(|root| root.join(id)) {
+        cgroup::kill(&cgroup)?;
+        cgroup::remove(&cgroup)?;
+    }
+    bury(store, &store.container(id))?;
+    store::remove(&store.live(id))
 }
 
 /// A shim that only waits for a start is no reason to keep a container; one that reaps is waited for.
