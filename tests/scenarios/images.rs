@@ -166,6 +166,37 @@ fn find(dir: &Path, name: &str) -> Option<std::path::PathBuf> {
 }
 
 #[test]
+fn a_capability_of_a_file_works() {
+    let Some(host) = Host::new() else { return };
+    let Some(()) = crate::fixture::need("busybox") else { return };
+    let program = ["/bin/busybox", "/usr/bin/busybox"].iter().find_map(|path| fs::read(path).ok()).expect("busybox");
+    // Revision 2, effective, permitted: CAP_NET_RAW (linux/capability.h).
+    let mut capability = [0; 20];
+    capability[..4].copy_from_slice(&0x0200_0001u32.to_le_bytes());
+    capability[4..8].copy_from_slice(&(1u32 << 13).to_le_bytes());
+    let above = Tar::new().pax("SCHILY.xattr.security.capability", capability).file("busybox-raw", 0o755, program);
+    let Some(_) = layered(&host, "capability", vec![above.end()], "true") else { return };
+    let name = host.ok(["images", "--format", "{{.Repository}}:{{.Tag}}"]);
+    let run = ["run", "--rm", "--network", "none", "-u", "1000", &name];
+    let line = ["/busybox-raw", "grep", "CapEff", "/proc/self/status"];
+    assert_eq!(host.ok(run.iter().chain(&line)), "CapEff:\t0000000000002000");
+    // The shell has none of its own.
+    assert_eq!(host.ok(run.iter().chain(&line[1..])), "CapEff:\t0000000000000000");
+}
+
+#[test]
+fn holes_stay_holes() {
+    let Some(host) = Host::new() else { return };
+    let above = Tar::new()
+        .pax("GNU.sparse.size", "100000000")
+        .pax("GNU.sparse.map", "0,4,99999997,3")
+        .file("sparse", 0o644, "fourend");
+    let line = "stat -c %s sparse; [ $(stat -c %b sparse) -lt 1000 ] && echo small; tail -c 5 sparse | od -c | head -1";
+    let Some(seen) = layered(&host, "holes", vec![above.end()], line) else { return };
+    assert_eq!(seen, "100000000\nsmall\n0000000  \\0  \\0   e   n   d");
+}
+
+#[test]
 fn a_hard_link_reaches_into_the_layer_below() {
     let Some(host) = Host::new() else { return };
     let below = Tar::new().dir("a", 0o755).file("a/file", 0o640, "below");
