@@ -77,11 +77,9 @@ pub fn connect_or_start(store: &Store, whose: &Whose) -> Result<UnixStream> {
                 return start(store, whose, lock);
             }
             Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => {
-                // One lives. Its socket was made before it was; if it takes no connection it is about to end.
-                if let Some(stream) = connect(store, whose)? {
-                    return Ok(stream);
-                }
-                crate::sys::lock::lock(&lock, byte::SHIM).with_context(|| format!("lock {}", path.display()))?;
+                // One ends, or another command starts one and has not made its socket yet: to wait for the lock would
+                // be to wait for the end of that one.
+                std::thread::sleep(std::time::Duration::from_millis(1));
             }
             Err(error) => return Err(error).with_context(|| format!("lock {}", path.display())),
         }

@@ -77,6 +77,10 @@ impl Created {
                 } else if fd.revents != 0 && self.serve(place) {
                     return Ok(Some(place));
                 }
+                // A stop sends all of them away.
+                if self.clients.is_empty() {
+                    break;
+                }
             }
             if fds[0].revents != 0
                 && let Some(client) = clients::accept(listener)
