@@ -457,7 +457,6 @@ mod tests {
     fn answering(status: u16, body: &'static str) -> Client {
         Client::local(Box::new(move |_| Response {
             status,
-            headers: vec![],
             body: Reply::Stream(Box::new(move |sink| sink.write_all(body.as_bytes()))),
         }))
     }
@@ -477,7 +476,7 @@ mod tests {
             let query: Vec<String> = request.query.iter().map(|(key, value)| format!("{key}={value}")).collect();
             let message = format!("{} {}?{}", request.method, request.path, query.join("&"));
             let body = serde_json::to_vec(&ErrorAnswer { message }).unwrap();
-            Response { status: 500, headers: vec![], body: Reply::Json(body) }
+            Response { status: 500, body: Reply::Json(body) }
         }));
         let filters = Filters::from([("label".to_owned(), vec!["a=b".to_owned()])]);
         let attach = Attach { stdin: false, stdout: true, stderr: true, detach_keys: "" };

@@ -23,7 +23,6 @@ pub enum Body {
 /// The answer to a [`Request`].
 pub struct Response {
     pub status: u16,
-    pub headers: Vec<(String, String)>,
     pub body: Reply,
 }
 

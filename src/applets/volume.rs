@@ -152,7 +152,7 @@ impl Command for Ls {
             bail!("--cluster: volumes of a cluster come with a later release of dhow");
         }
         let mut volumes = context.client()?.volumes(&filter::gather(self.filter))?.volumes;
-        volumes.sort_by(|a, b| natural(&a.name).cmp(&natural(&b.name)));
+        volumes.sort_by_key(|volume| natural(&volume.name));
         let rows: Vec<Value> = volumes.iter().map(row).collect();
         output::say(&LIST.print(&self.format.unwrap_or_default(), self.quiet, &rows)?)?;
         Ok(0)

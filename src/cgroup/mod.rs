@@ -115,19 +115,9 @@ pub fn processes(path: &Path) -> Result<Vec<i32>> {
     Ok(pids)
 }
 
-/// Whether any process lives in the cgroup or below.
-pub fn is_populated(path: &Path) -> bool {
-    event(path, "populated")
-}
-
 /// Whether every process of it is frozen.
 pub fn is_frozen(path: &Path) -> bool {
     fs::read_to_string(path.join("cgroup.freeze")).is_ok_and(|text| text.trim() == "1")
-}
-
-fn event(path: &Path, key: &str) -> bool {
-    let text = fs::read_to_string(path.join("cgroup.events")).unwrap_or_default();
-    text.lines().any(|line| line.split_once(' ') == Some((key, "1")))
 }
 
 /// Freezes or thaws; comes back when the kernel says that it is so.

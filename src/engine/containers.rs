@@ -1,12 +1,12 @@
 //! The verbs on containers. What a container is doing is asked of its locks and the kernel at every moment; its record
 //! says what it is and how it last ended.
 
-use super::locks::{self, Held, byte};
+use super::locks::{self, byte};
 use super::protocol::{self, Message, Op, STDIN};
 use super::record::{self, Live, Record};
 use super::shim::{self, Whose, cgroup_root};
 use super::store::{self, Store};
-use super::{events, signals, start, volumes};
+use super::{events, signals, volumes};
 use crate::api::Refusal;
 use crate::api::time::Time;
 use crate::api::types::{State, Top};
@@ -236,7 +236,10 @@ fn sweep_live(store: &Store, id: &str) -> Result<()> {
     let lock = match locks::open_existing(&live.join("lock"))? {
         Some(lock) => lock,
         // Made without a lock by somebody who was killed right then: an empty directory.
-        None => return Ok(drop(std::fs::remove_dir(&live))),
+        None => {
+            let _ = std::fs::remove_dir(&live);
+            return Ok(());
+        }
     };
     let mine = |byte| crate::sys::lock::try_lock(&lock, byte).is_ok();
     if mine(byte::SHIM) && mine(byte::RECORD) && !store.container(id).exists() {
@@ -533,7 +536,7 @@ pub fn rename(store: &Store, id: &str, new: &str) -> Result<()> {
     let now = now(store, id)?;
     let old = now.record.name.clone();
     if old == new {
-        bail!(Refusal::BadParameter(format!("Renaming a container with the same name as its current name")));
+        bail!(Refusal::BadParameter("Renaming a container with the same name as its current name".to_owned()));
     }
     // The record decides: a name without its agreement is void, so the new one is taken only for it.
     let _lock = locks::exclusive(&store.run.join("rename.lock"), 0)?;

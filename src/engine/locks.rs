@@ -69,11 +69,6 @@ impl Lock {
     pub fn file(&self) -> &File {
         &self.0
     }
-
-    /// The locked file, to be handed to a child: the lock goes along with the descriptor.
-    pub fn into_file(self) -> File {
-        self.0
-    }
 }
 
 /// Who holds which byte of a container's lock file at this moment.

@@ -110,7 +110,7 @@ fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
 }
 
 fn answer(status: u16, body: Reply) -> Response {
-    Response { status, headers: Vec::new(), body }
+    Response { status, body }
 }
 
 fn json<T: Serialize>(status: u16, value: &T) -> Result<Response> {

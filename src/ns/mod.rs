@@ -17,6 +17,6 @@ pub mod seccomp;
 mod step;
 mod walk;
 
-pub use launch::{Child, Failed, Plan, Prepared, Source, launch, prepare};
+pub use launch::{Child, Failed, Plan, Prepared, launch, prepare};
 pub use plan::{Given, plan, plan_exec};
-pub use step::{Exec, Step};
+pub use step::Step;

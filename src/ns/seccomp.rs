@@ -580,8 +580,8 @@ pub(super) mod tests {
         let load = |offset: u32| match offset {
             NUMBER => nr,
             ARCHITECTURE => arch.audit(),
-            16..64 if offset % 8 == 0 => args[(offset as usize - 16) / 8] as u32,
-            20..64 if offset % 4 == 0 => (args[(offset as usize - 20) / 8] >> 32) as u32,
+            16..64 if offset.is_multiple_of(8) => args[(offset as usize - 16) / 8] as u32,
+            20..64 if offset.is_multiple_of(4) => (args[(offset as usize - 20) / 8] >> 32) as u32,
             _ => panic!("load of {offset}"),
         };
         let (mut at, mut accumulator) = (0, 0);

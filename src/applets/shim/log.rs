@@ -52,7 +52,7 @@ impl Log {
     /// Takes what a stream (0 stdout, 1 stderr) has said.
     pub fn write(&mut self, stream: usize, mut bytes: &[u8]) {
         let mut buffer = [0; TEXT];
-        let now = &*Time::now().write(&mut buffer);
+        let now = Time::now().write(&mut buffer);
         while !bytes.is_empty() {
             let held = self.lines[stream].1;
             let room = LINE - held;

@@ -239,8 +239,7 @@ impl Watch {
     /// Sends a client what it is owed, as far as it takes it now. Frames are never mixed.
     fn deliver(&mut self, place: usize) {
         let skip = if self.terminal { FRAME } else { 0 };
-        loop {
-            let Some(client) = &mut self.clients[place] else { break };
+        while let Some(client) = &mut self.clients[place] {
             if client.current == 0 {
                 if client.owed == 0 {
                     break;

@@ -49,9 +49,9 @@ pub fn mounts(inputs: &Inputs, security: &Security) -> Result<(Vec<Mount>, Strin
     let has = |target: &str| users.iter().any(|mount| mount.destination == target);
     let mut mounts = defaults(wants, security);
     mounts.retain(|mount| {
-        !has(&mount.destination)
-            && !(has("/dev") && mount.destination.starts_with("/dev/"))
-            && !(mount.destination == "/dev/shm" && wants.ipc_mode == "none")
+        let below = has("/dev") && mount.destination.starts_with("/dev/");
+        let unshared = mount.destination == "/dev/shm" && wants.ipc_mode == "none";
+        !(has(&mount.destination) || below || unshared)
     });
     mounts.append(&mut users);
     Ok((mounts, propagation.to_owned()))
