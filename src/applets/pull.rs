@@ -15,7 +15,7 @@ pub struct Pull {
     /// download all tags of the repository
     #[argh(switch, short = 'a')]
     all_tags: bool,
-    /// has no effect, as in docker
+    /// images are not signed here: true, as by default
     #[argh(option, arg_name = "bool")]
     disable_content_trust: Option<bool>,
     /// platform of the image: os/arch[/variant]
@@ -30,6 +30,9 @@ pub struct Pull {
 
 impl Command for Pull {
     fn run(self, context: &Context) -> Result<u8> {
+        if self.disable_content_trust == Some(false) {
+            bail!("--disable-content-trust=false: content trust is not supported");
+        }
         let name = Reference::parse(&self.name)?;
         let named = name.tag.is_some() || name.digest.is_some();
         if self.all_tags && named {

@@ -104,7 +104,7 @@ pub struct Run {
     /// limit writes to a device, operations a second
     #[argh(option)]
     pub device_write_iops: Vec<String>,
-    /// has no effect, as in docker
+    /// images are not signed here: true, as by default
     #[argh(option, arg_name = "bool")]
     pub disable_content_trust: Option<bool>,
     /// a name server

@@ -216,7 +216,7 @@ fn init_reaps_and_passes_signals_on() {
     // A grandchild that lost its parent: without an init that reaps, it stays a zombie.
     let line = "(sleep 0 & exec true); sleep 0.2; ps -o stat | grep -c '^Z' || true";
     assert_eq!(host.sh(&["--init"], line), "0");
-    assert_eq!(host.sh(&["--init"], "echo $$").is_empty(), false);
+    assert!(!host.sh(&["--init"], "echo $$").is_empty());
     assert_ne!(host.sh(&["--init"], "echo $$"), "1");
     assert_eq!(host.sh(&[], "echo $$"), "1");
     let id = host.detached(&["--init"], &["sleep", "1000"]);

@@ -30,6 +30,9 @@ pub fn refuse(flags: &Run) -> Result<()> {
     if let Some(driver) = flags.volume_driver.as_deref().filter(|driver| !matches!(*driver, "" | "local")) {
         bail!("--volume-driver {driver}: volume drivers other than local {LATER}");
     }
+    if flags.disable_content_trust == Some(false) {
+        bail!("--disable-content-trust=false: content trust is not supported");
+    }
     for (flag, given, what) in given(flags) {
         if given && what == WINDOWS {
             bail!("{flag}: {WINDOWS}");
