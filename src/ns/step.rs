@@ -76,8 +76,6 @@ pub enum Step {
     ReadonlyRoot,
     /// The container's root becomes `/`, the host's is let go.
     Pivot,
-    /// A new network namespace has one, but down.
-    Loopback,
     Hostname(CString),
     Domainname(CString),
     /// Written through the descriptor of our own proc mount, so that no path of the image can redirect it.
@@ -148,7 +146,6 @@ impl fmt::Display for Step {
             Step::DefaultSignals => write!(f, "reset signals"),
             Step::CloseLock => write!(f, "close the lock"),
             Step::JoinNamespace { path, .. } => write!(f, "join namespace {}", text(path)),
-            Step::Loopback => write!(f, "bring up the loopback"),
             Step::JoinProcess { .. } => write!(f, "join the container's namespaces"),
             Step::NewSession => write!(f, "make a session"),
             Step::PrivateMounts => write!(f, "make mounts private"),

@@ -129,7 +129,6 @@ fn take(step: &Step, prepared: &Prepared, made: &mut Made) -> Done {
             let attr = MountAttr { attr_set: MOUNT_ATTR_RDONLY, ..MountAttr::default() };
             mount::mount_setattr(root()?, false, &attr).map_err(errno)
         }
-        Step::Loopback => loopback(),
         Step::Pivot => pivot(root()?),
         Step::Loopback => crate::sys::net::loopback_up().map_err(errno),
         Step::Hostname(name) => set_name(name, libc::SYS_sethostname),
@@ -386,13 +385,6 @@ fn mask(root: BorrowedFd, path: &CStr, prepared: &Prepared, made: &mut Made) -> 
         return mount::move_mount(copy.as_fd(), place.as_fd(), c"").map_err(errno);
     }
     mount::move_mount(cover, place.as_fd(), c"").map_err(errno)
-}
-
-/// The kernel gives it its addresses as it comes up.
-fn loopback() -> Done {
-    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
-    let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
-    process::interface_up(socket.as_fd(), c"lo").map_err(errno)
 }
 
 fn pivot(root: BorrowedFd) -> Done {

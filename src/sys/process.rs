@@ -301,15 +301,3 @@ pub fn readlinkat(dir: BorrowedFd, path: &CStr, buffer: &mut [u8]) -> io::Result
     };
     check(result).map(|length| length as usize)
 }
-
-/// Brings a network interface up (ioctl SIOCSIFFLAGS). `name` has at most 15 bytes.
-pub fn interface_up(socket: BorrowedFd, name: &CStr) -> io::Result<()> {
-    // SAFETY: an ifreq is plain data, and zero is a valid value of it.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    for (to, from) in request.ifr_name.iter_mut().take(libc::IFNAMSIZ - 1).zip(name.to_bytes()) {
-        *to = *from as libc::c_char;
-    }
-    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
-    // SAFETY: the ioctl reads one ifreq.
-    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &request) } as _).map(drop)
-}
