@@ -27,8 +27,6 @@ pub enum Step {
     },
     /// A session of its own, of processes and of keys; a terminal becomes its controlling one when stdio is set.
     NewSession,
-    /// A new network namespace has a loopback that is down.
-    Loopback,
     /// Nothing that is mounted here shows outside, and the other way round.
     PrivateMounts,
     /// The container's root file system, mounted detached before the clone, comes into this mount namespace.
