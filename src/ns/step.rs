@@ -158,7 +158,6 @@ impl fmt::Display for Step {
             Step::ReadonlyPath { path } => write!(f, "make /{} read-only", text(path)),
             Step::ReadonlyRoot => write!(f, "make the root read-only"),
             Step::Pivot => write!(f, "pivot into the root"),
-            Step::Loopback => write!(f, "set the loopback up"),
             Step::Hostname(name) => write!(f, "set host name {}", text(name)),
             Step::Domainname(name) => write!(f, "set domain name {}", text(name)),
             Step::Sysctl { path, .. } => write!(f, "set sysctl {}", text(path)),

@@ -7,7 +7,6 @@ pub mod file;
 pub mod inotify;
 pub mod lock;
 pub mod mount;
-pub mod net;
 pub mod process;
 pub mod time;
 pub mod tty;
