@@ -101,6 +101,9 @@ pub fn plan(spec: &Spec, mut given: Given) -> Result<Plan> {
         plan.steps.push(Step::ReadonlyRoot);
     }
     plan.steps.push(Step::Pivot);
+    if plan.namespaces & libc::CLONE_NEWNET as u64 != 0 {
+        plan.steps.push(Step::Loopback);
+    }
     if !spec.hostname.is_empty() {
         plan.steps.push(Step::Hostname(text(&spec.hostname)?));
     }

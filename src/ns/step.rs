@@ -74,6 +74,8 @@ pub enum Step {
     ReadonlyRoot,
     /// The container's root becomes `/`, the host's is let go.
     Pivot,
+    /// A new network namespace has one, but down.
+    Loopback,
     Hostname(CString),
     Domainname(CString),
     /// Written through the descriptor of our own proc mount, so that no path of the image can redirect it.
@@ -158,6 +160,7 @@ impl fmt::Display for Step {
             Step::ReadonlyPath { path } => write!(f, "make /{} read-only", text(path)),
             Step::ReadonlyRoot => write!(f, "make the root read-only"),
             Step::Pivot => write!(f, "pivot into the root"),
+            Step::Loopback => write!(f, "set the loopback up"),
             Step::Hostname(name) => write!(f, "set host name {}", text(name)),
             Step::Domainname(name) => write!(f, "set domain name {}", text(name)),
             Step::Sysctl { path, .. } => write!(f, "set sysctl {}", text(path)),

@@ -130,6 +130,7 @@ fn take(step: &Step, prepared: &Prepared, made: &mut Made) -> Done {
             mount::mount_setattr(root()?, false, &attr).map_err(errno)
         }
         Step::Pivot => pivot(root()?),
+        Step::Loopback => crate::sys::net::loopback_up().map_err(errno),
         Step::Hostname(name) => set_name(name, libc::SYS_sethostname),
         Step::Domainname(name) => set_name(name, libc::SYS_setdomainname),
         Step::Sysctl { path, value } => {

@@ -7,6 +7,7 @@ pub mod file;
 pub mod inotify;
 pub mod lock;
 pub mod mount;
+pub mod net;
 pub mod process;
 pub mod time;
 pub mod tty;
