@@ -48,9 +48,6 @@ pub fn plan(spec: &Spec, mut given: Given) -> Result<Plan> {
         }
     }
     plan.steps.push(Step::NewSession);
-    if plan.namespaces & clone_flag(NamespaceKind::Network) != 0 {
-        plan.steps.push(Step::Loopback);
-    }
     plan.steps.push(Step::PrivateMounts);
     plan.steps.push(Step::AttachRoot { at: given.root_at.clone() });
     for mount in &spec.mounts {

@@ -27,8 +27,6 @@ pub enum Step {
     },
     /// A session of its own, of processes and of keys; a terminal becomes its controlling one when stdio is set.
     NewSession,
-    /// A new network namespace has a loopback that is down.
-    Loopback,
     /// Nothing that is mounted here shows outside, and the other way round.
     PrivateMounts,
     /// The container's root file system, mounted detached before the clone, comes into this mount namespace.
@@ -150,7 +148,6 @@ impl fmt::Display for Step {
             Step::JoinNamespace { path, .. } => write!(f, "join namespace {}", text(path)),
             Step::JoinProcess { .. } => write!(f, "join the container's namespaces"),
             Step::NewSession => write!(f, "make a session"),
-            Step::Loopback => write!(f, "bring up the loopback"),
             Step::PrivateMounts => write!(f, "make mounts private"),
             Step::AttachRoot { at } => write!(f, "mount the root file system on {}", text(at)),
             Step::NewMount { kind, target, .. } => write!(f, "mount {} on /{}", text(kind), text(target)),

@@ -70,7 +70,6 @@ fn take(step: &Step, prepared: &Prepared, made: &mut Made) -> Done {
             let _ = process::join_session_keyring();
             nix::unistd::setsid().map(drop)
         }
-        Step::Loopback => crate::sys::net::loopback_up().map_err(errno),
         Step::PrivateMounts => {
             let flags = nix::mount::MsFlags::MS_REC | nix::mount::MsFlags::MS_PRIVATE;
             Ok(nix::mount::mount(None::<&CStr>, c"/", None::<&CStr>, flags, None::<&CStr>)?)
