@@ -161,7 +161,15 @@ pub fn now(store: &Store, id: &str) -> Result<Now> {
             }
             settled(&record)
         } else if record.ended.open() {
-            mend(store, id)?;
+            match mend(store, id) {
+                // On a full disk its end cannot be recorded, but is known all the same; so it can be removed.
+                Err(error) if store::is_full(&error) => {
+                    let mut record = record;
+                    end_unseen(&mut record, &store::boot_id()?);
+                    return Ok(Now { doing: Doing::Exited, record, live: Live::default() });
+                }
+                mended => mended?,
+            }
             continue;
         } else {
             settled(&record)
@@ -181,6 +189,11 @@ fn settled(record: &Record) -> Doing {
 fn mend(store: &Store, id: &str) -> Result<()> {
     store::make_dirs(&store.live(id), 0o711)?;
     let Some(_lock) = locks::try_exclusive(&store.live(id).join("lock"), byte::SHIM)? else { return Ok(()) };
+    mend_held(store, id)
+}
+
+/// The same, for who holds the lock of the container's shim.
+pub fn mend_held(store: &Store, id: &str) -> Result<()> {
     let Some(record) = Record::load(store, id)? else { return Ok(()) };
     if !record.ended.open() {
         return Ok(());
@@ -191,10 +204,7 @@ fn mend(store: &Store, id: &str) -> Result<()> {
     }
     let boot = store::boot_id()?;
     let record = Record::update(store, id, |record| {
-        // Killed with its shim in this boot; in another, nobody knows.
-        record.ended.exit_code = if record.ended.boot == boot { 137 } else { 255 };
-        record.ended.finished_at = Time::now().to_string();
-        record.ended.boot.clear();
+        end_unseen(record, &boot);
         Ok(())
     })?;
     store::remove(&store.live(id).join("live.json"))?;
@@ -204,6 +214,13 @@ fn mend(store: &Store, id: &str) -> Result<()> {
         remove_stopped(store, &record, true)?;
     }
     Ok(())
+}
+
+/// The end of a container that nobody saw: killed with its shim in this boot; in another, nobody knows.
+fn end_unseen(record: &mut Record, boot: &str) {
+    record.ended.exit_code = if record.ended.boot == boot { 137 } else { 255 };
+    record.ended.finished_at = Time::now().to_string();
+    record.ended.boot.clear();
 }
 
 /// Every container as it is now, newest first. Directories without a record are what killed commands left, and go.
@@ -266,8 +283,7 @@ fn sweep(store: &Store, id: &str) -> Result<()> {
 
 /// Moves a tree out of the way at once, and deletes it then.
 fn bury(store: &Store, path: &Path) -> Result<()> {
-    let lease = store.lease()?;
-    let grave = lease.tmp()?.join("removed");
+    let (_lease, grave) = bury_under(store)?;
     match std::fs::rename(path, &grave) {
         Ok(()) => crate::fs::remove::tree(&grave),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
@@ -461,46 +477,58 @@ pub struct Wait {
 
 /// Registers a wait: what ends after this has returned is not missed.
 pub fn wait(store: &Store, id: &str, until: Until) -> Result<Wait> {
-    let now = now(store, id)?;
-    let mut wait = Wait { id: id.to_owned(), stream: None, until, code: now.record.ended.exit_code };
-    if until == Until::NotRunning && !now.doing.is_alive() && now.doing != Doing::Restarting {
-        return Ok(wait);
+    for _ in 0..1000 {
+        let now = now(store, id)?;
+        let alive = now.doing.is_alive() || now.doing == Doing::Restarting;
+        let mut wait = Wait { id: id.to_owned(), stream: None, until, code: now.record.ended.exit_code };
+        if until == Until::NotRunning && !alive {
+            return Ok(wait);
+        }
+        wait.stream = wait.register(store, alive)?;
+        if wait.stream.is_some() {
+            return Ok(wait);
+        }
+        // It ended while we asked.
+        std::thread::sleep(std::time::Duration::from_millis(2));
     }
-    wait.register(store)?;
-    Ok(wait)
+    bail!("container {id} does not come to rest")
 }
 
 impl Wait {
-    fn register(&mut self, store: &Store) -> Result<()> {
-        let mut stream = shim::connect_or_start(store, &Whose::container(&self.id))?;
+    /// Asks the shim to tell; `None` where it ends just then. One that does not run gets a shim that waits for a start;
+    /// for one that runs none may be started, or the end of this run would be missed.
+    fn register(&self, store: &Store, alive: bool) -> Result<Option<UnixStream>> {
+        let whose = Whose::container(&self.id);
+        let stream = if alive { shim::connect(store, &whose)? } else { Some(shim::connect_or_start(store, &whose)?) };
+        let Some(mut stream) = stream else { return Ok(None) };
         let message = Message::new(Op::Wait, (self.until == Until::Removed) as i32, 0);
-        if shim::tell(&mut stream, message, &[]).is_ok() {
-            self.stream = Some(stream);
-        }
-        Ok(())
+        Ok(shim::tell(&mut stream, message, &[]).is_ok().then_some(stream))
     }
 
     /// Waits; the exit code.
     pub fn finish(mut self, store: &Store) -> Result<i32> {
+        let Some(mut stream) = self.stream.take() else { return Ok(self.code) };
         loop {
-            if let Some(stream) = &mut self.stream
-                && let Some(code) = exited(stream)?
-            {
+            if let Some(code) = exited(&mut stream)? {
                 return Ok(code);
             }
-            if self.stream.is_none() && self.until == Until::NotRunning {
-                return Ok(self.code);
-            }
-            // The shim ended without telling: it was killed, or it had nothing to wait for any more.
-            match now(store, &self.id) {
-                Err(error) if is_not_found(&error) => return Ok(if self.stream.is_some() { 137 } else { self.code }),
-                Err(error) => return Err(error),
-                Ok(now) if self.stream.is_some() && !now.doing.is_alive() && self.until != Until::Removed => {
-                    return Ok(now.record.ended.exit_code);
+            // The shim ended without telling: it was killed, or it had nothing to wait for any more. Its socket may be
+            // closed a moment before its locks are.
+            stream = loop {
+                let alive = match now(store, &self.id) {
+                    // Its shim was killed, and with --rm whoever noticed has removed it.
+                    Err(error) if is_not_found(&error) => return Ok(137),
+                    Err(error) => return Err(error),
+                    Ok(now) if !now.doing.is_alive() && self.until != Until::Removed => {
+                        return Ok(now.record.ended.exit_code);
+                    }
+                    Ok(now) => now.doing.is_alive(),
+                };
+                match self.register(store, alive)? {
+                    Some(stream) => break stream,
+                    None => std::thread::sleep(std::time::Duration::from_millis(2)),
                 }
-                Ok(_) => self.stream = None,
-            }
-            self.register(store)?;
+            };
         }
     }
 }
@@ -634,13 +662,18 @@ pub fn remove_stopped(store: &Store, record: &Record, volumes: bool) -> Result<(
     let id = &record.id;
     crate::failpoint::reach("rm.start");
     // The record goes with the directory, in one rename: before it, the container is there; after it, it is not.
-    let lease = store.lease()?;
-    let grave = lease.tmp()?.join("removed");
-    if record.host_config.auto_remove {
+    let place = store.container(id);
+    let (lease, grave) = match bury_under(store) {
+        Ok((lease, grave)) => (Some(lease), grave),
+        // A full disk has no room for a grave: it goes where it stands, the record first.
+        Err(error) if store::is_full(&error) => (None, place.clone()),
+        Err(error) => return Err(error),
+    };
+    if record.host_config.auto_remove || lease.is_none() {
         store::remove(&record.path(store))?;
     }
     crate::failpoint::reach("rm.unrecorded");
-    match std::fs::rename(store.container(id), &grave) {
+    match std::fs::rename(&place, &grave) {
         Ok(()) => {}
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => return Err(error).with_context(|| format!("remove container {}", record.name)),
@@ -662,6 +695,13 @@ pub fn remove_stopped(store: &Store, record: &Record, volumes: bool) -> Result<(
     store::remove(&store.live(id))?;
     events::container(store, record, "destroy", &[]);
     crate::fs::remove::tree(&grave)
+}
+
+/// Where a tree is moved to, to be deleted there; the lease keeps it ours.
+fn bury_under(store: &Store) -> Result<(store::Lease, PathBuf)> {
+    let lease = store.lease()?;
+    let grave = lease.tmp()?.join("removed");
+    Ok((lease, grave))
 }
 
 /// The processes of a container, as `ps` shows them on the host: the columns of `ps -ef`.

@@ -58,6 +58,11 @@ pub fn create(
     logs::check(&host_config.log_config)?;
     spec::check(&config, &host_config, &mut warnings)?;
 
+    for mode in [&host_config.network_mode, &host_config.pid_mode, &host_config.ipc_mode] {
+        if let Some(other) = mode.strip_prefix("container:") {
+            containers::find(store, other)?;
+        }
+    }
     let id = names::id()?;
     if config.hostname.is_empty() && hostname_is_ours(&host_config) {
         config.hostname = id[..12].to_owned();

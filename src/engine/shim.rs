@@ -69,6 +69,10 @@ pub fn connect_or_start(store: &Store, whose: &Whose) -> Result<UnixStream> {
         let lock = locks::open(&path)?;
         match crate::sys::lock::try_lock(&lock, byte::SHIM) {
             Ok(()) => {
+                if whose.exec.is_none() {
+                    // Its last shim may have been killed: what that left comes first.
+                    super::containers::mend_held(store, &whose.container)?;
+                }
                 // Removed between the making of the directory and the locking: there is no such container any more.
                 if !path.exists() {
                     return Err(super::containers::no_such(&whose.container));

@@ -272,6 +272,12 @@ pub fn write_file(path: &Path, bytes: &[u8], durable: bool) -> Result<()> {
     })
 }
 
+/// Whether an error says that the disk, or a quota, is full.
+pub fn is_full(error: &anyhow::Error) -> bool {
+    let kinds = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
+    kinds.into_iter().any(|kind| matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded))
+}
+
 /// The names in a directory; a missing one is empty. Names that start with a dot are unfinished writes and left out.
 pub fn read_dir(path: &Path) -> Result<Vec<String>> {
     let entries = match fs::read_dir(path) {
