@@ -141,7 +141,7 @@ pub fn sync_dir(path: &Path) -> Result<()> {
 
 /// A container as it is now. One whose shim was killed is mended first: its processes are killed, its end is recorded.
 pub fn now(store: &Store, id: &str) -> Result<Now> {
-    for _ in 0..100 {
+    for _ in 0..30_000 {
         let held = record::held(store, id)?;
         let live = Live::load(store, id)?;
         let Some(record) = Record::load(store, id)? else { return Err(no_such(id)) };
@@ -151,13 +151,11 @@ pub fn now(store: &Store, id: &str) -> Result<Now> {
         } else if held.restarting {
             Doing::Restarting
         } else if held.shim {
-            // Waiting for its start, on its way there, or just ended.
-            if record.ended.open() && !held.init {
-                // Between two writes of its shim: look again.
+            // Waiting for its start, or just ended.
+            if record.ended.open() {
+                // Between two writes of its shim, or somebody mends what a killed one left: look again.
                 std::thread::sleep(std::time::Duration::from_millis(1));
-                if record::held(store, id)? != held {
-                    continue;
-                }
+                continue;
             }
             settled(&record)
         } else if record.ended.open() {

@@ -88,14 +88,21 @@ fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
         }
         ("POST", ["images", "create"]) => image_create(engine, request),
         ("POST", ["images", "prune"]) => json(200, &images::prune(store, &filters(&request)?)?),
-        ("GET", ["images", name @ .., "json"]) => json(200, &images::inspect(store, &name.join("/"))?),
-        ("GET", ["images", name @ .., "history"]) => json(200, &images::history(store, &name.join("/"))?),
+        ("GET", ["images", name @ .., "json"]) => {
+            of_platform(engine, &name.join("/"), &request)?;
+            json(200, &images::inspect(store, &name.join("/"))?)
+        }
+        ("GET", ["images", name @ .., "history"]) => {
+            of_platform(engine, &name.join("/"), &request)?;
+            json(200, &images::history(store, &name.join("/"))?)
+        }
         ("POST", ["images", name @ .., "tag"]) => {
             let (repo, tag) = (request.query("repo").unwrap_or_default(), request.query("tag").unwrap_or_default());
             images::tag(store, &name.join("/"), repo, tag)?;
             Ok(answer(201, Reply::Empty))
         }
         ("DELETE", ["images", name @ ..]) => {
+            of_platform(engine, &name.join("/"), &request)?;
             json(200, &images::remove(store, &name.join("/"), request.flag("force"), !request.flag("noprune"))?)
         }
 
@@ -176,6 +183,19 @@ fn platform(request: &Request) -> Result<Option<Platform>> {
     let text = request.query("platform").filter(|text| !text.is_empty());
     let parse = |text: &str| Platform::parse(text).map_err(|error| Refusal::BadParameter(format!("{error:#}")).into());
     text.map(parse).transpose()
+}
+
+/// An image is of one platform here: asking for another one of it finds nothing.
+fn of_platform(engine: &Engine, name: &str, request: &Request) -> Result<()> {
+    for (_, value) in request.query.iter().filter(|(key, value)| key.starts_with("platform") && !value.is_empty()) {
+        // JSON, as the API has it: {"os":"linux","architecture":"arm64"}; or as people write it.
+        let asked = match serde_json::from_str::<Platform>(value) {
+            Ok(platform) => platform,
+            Err(_) => Platform::parse(value).map_err(|error| Refusal::BadParameter(format!("{error:#}")))?,
+        };
+        images::check_platform(&images::find(&engine.store, name)?, name, Some(&asked))?;
+    }
+    Ok(())
 }
 
 fn list_query(request: &Request) -> Result<query::Query> {
