@@ -455,9 +455,8 @@ mod tests {
     use super::*;
 
     fn answering(status: u16, body: &'static str) -> Client {
-        Client::local(Box::new(move |_| Response {
-            status,
-            body: Reply::Stream(Box::new(move |sink| sink.write_all(body.as_bytes()))),
+        Client::local(Box::new(move |_| {
+            Response::new(status, Reply::Stream(Box::new(move |sink| sink.write_all(body.as_bytes()))))
         }))
     }
 
@@ -476,7 +475,7 @@ mod tests {
             let query: Vec<String> = request.query.iter().map(|(key, value)| format!("{key}={value}")).collect();
             let message = format!("{} {}?{}", request.method, request.path, query.join("&"));
             let body = serde_json::to_vec(&ErrorAnswer { message }).unwrap();
-            Response { status: 500, body: Reply::Json(body) }
+            Response::new(500, Reply::Json(body))
         }));
         let filters = Filters::from([("label".to_owned(), vec!["a=b".to_owned()])]);
         let attach = Attach { stdin: false, stdout: true, stderr: true, detach_keys: "" };

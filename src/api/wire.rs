@@ -23,7 +23,21 @@ pub enum Body {
 /// The answer to a [`Request`].
 pub struct Response {
     pub status: u16,
+    /// What the answer says of itself beside its length: a `Content-Type` where it is not that of its body's kind.
+    pub headers: Vec<(&'static str, String)>,
     pub body: Reply,
+}
+
+impl Response {
+    pub fn new(status: u16, body: Reply) -> Response {
+        Response { status, headers: vec![], body }
+    }
+
+    /// The same answer with one header more.
+    pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Response {
+        self.headers.push((name, value.into()));
+        self
+    }
 }
 
 /// Writes a streamed answer into the sink that the transport gives it: the progress of a pull, logs, the

@@ -117,7 +117,7 @@ fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
 }
 
 fn answer(status: u16, body: Reply) -> Response {
-    Response { status, body }
+    Response::new(status, body)
 }
 
 fn json<T: Serialize>(status: u16, value: &T) -> Result<Response> {
