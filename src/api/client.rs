@@ -330,6 +330,19 @@ impl Client {
         self.get("/info".into(), vec![])
     }
 
+    /// Writes what happens into `sink`, a JSON line of [`Event`] each: what has happened since then, and on until then.
+    /// Seconds since 1970 with a fraction; empty for no bound.
+    pub fn events(&self, since: &str, until: &str, filters: &Filters, sink: &mut dyn Write) -> Result<()> {
+        let mut query = filtered(filters);
+        push(&mut query, "since", since);
+        push(&mut query, "until", until);
+        stream(self.call(request("GET", "/events".into(), query, Body::Empty))?, sink)
+    }
+
+    pub fn networks(&self, filters: &Filters) -> Result<Vec<Network>> {
+        self.get("/networks".into(), filtered(filters))
+    }
+
     /// The JSON of inspect as the engine wrote it, for `inspect`.
     pub fn inspect_container(&self, id: &str, size: bool) -> Result<Vec<u8>> {
         let mut query = Query::new();
@@ -341,6 +354,10 @@ impl Client {
         let mut query = Query::new();
         push(&mut query, "platform", platform);
         bytes(self.call(request("GET", image(name, "/json")?, query, Body::Empty))?)
+    }
+
+    pub fn inspect_network(&self, name: &str) -> Result<Vec<u8>> {
+        bytes(self.call(request("GET", named("network", name, "/networks/", "")?, vec![], Body::Empty))?)
     }
 
     pub fn inspect_volume(&self, name: &str) -> Result<Vec<u8>> {

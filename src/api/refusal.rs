@@ -20,6 +20,8 @@ pub enum Refusal {
     Conflict(String),
     /// 501
     NotImplemented(String),
+    /// 503
+    Unavailable(String),
 }
 
 impl Refusal {
@@ -33,6 +35,7 @@ impl Refusal {
             Refusal::NotFound(_) => 404,
             Refusal::Conflict(_) => 409,
             Refusal::NotImplemented(_) => 501,
+            Refusal::Unavailable(_) => 503,
         }
     }
 }
@@ -46,7 +49,8 @@ impl fmt::Display for Refusal {
             | Refusal::Forbidden(text)
             | Refusal::NotFound(text)
             | Refusal::Conflict(text)
-            | Refusal::NotImplemented(text) => f.write_str(text),
+            | Refusal::NotImplemented(text)
+            | Refusal::Unavailable(text) => f.write_str(text),
         }
     }
 }

@@ -15,8 +15,13 @@ pub const GLOBAL: &[(&str, &str)] = &[
 ];
 
 /// Management words: each is a group of commands.
-pub const GROUPS: &[(&str, &str)] =
-    &[("container", "manage containers"), ("image", "manage images"), ("volume", "manage volumes")];
+pub const GROUPS: &[(&str, &str)] = &[
+    ("container", "manage containers"),
+    ("image", "manage images"),
+    ("network", "manage networks"),
+    ("system", "manage the engine"),
+    ("volume", "manage volumes"),
+];
 
 /// `dhow --help`.
 pub fn all() -> String {

@@ -8,7 +8,7 @@ use crate::api::client::{Client, Failure};
 use anyhow::{Context as _, Result, bail};
 use argh::{ArgsInfo, FromArgs};
 
-/// Return low-level information on containers, images and volumes
+/// Return low-level information on containers, images, networks and volumes
 #[derive(FromArgs, ArgsInfo)]
 #[argh(help_triggers("--help"))]
 pub struct Inspect {
@@ -18,7 +18,7 @@ pub struct Inspect {
     /// show the size of a container's files
     #[argh(switch, short = 's')]
     size: bool,
-    /// only things of this kind: container, image, volume
+    /// only things of this kind: container, image, network, volume
     #[argh(option)]
     r#type: Option<String>,
     #[argh(positional, arg_name = "NAME|ID [NAME|ID...]")]
@@ -64,19 +64,32 @@ pub struct InspectVolume {
     names: Vec<String>,
 }
 
+/// Display detailed information on one or more networks
+#[derive(FromArgs, ArgsInfo)]
+#[argh(help_triggers("--help"))]
+pub struct InspectNetwork {
+    /// print by a Go template, or "json" for one line
+    #[argh(option, short = 'f')]
+    format: Option<String>,
+    #[argh(positional, arg_name = "NETWORK [NETWORK...]")]
+    names: Vec<String>,
+}
+
 /// Docker's exit code for a template that cannot be read.
 const BAD_TEMPLATE: u8 = 64;
 /// Kinds of things that a later release knows.
-const LATER: [&str; 7] = ["config", "network", "node", "plugin", "secret", "service", "task"];
+const LATER: [&str; 6] = ["config", "node", "plugin", "secret", "service", "task"];
 
 impl Command for Inspect {
     fn run(self, context: &Context) -> Result<u8> {
         let kind = self.r#type.as_deref();
         match kind {
-            None | Some("container" | "image" | "volume") => {}
-            Some("") => bail!("type is empty: must be one of \"container\", \"image\", \"volume\""),
+            None | Some("container" | "image" | "network" | "volume") => {}
+            Some("") => bail!("type is empty: must be one of \"container\", \"image\", \"network\", \"volume\""),
             Some(kind) if LATER.contains(&kind) => bail!("--type {kind}: they come with a later release of dhow"),
-            Some(kind) => bail!("unknown type: {kind:?}: must be one of \"container\", \"image\", \"volume\""),
+            Some(kind) => {
+                bail!("unknown type: {kind:?}: must be one of \"container\", \"image\", \"network\", \"volume\"")
+            }
         }
         let client = context.client()?;
         print(&self.names, self.format, |name| find(&client, name, kind, self.size))
@@ -105,12 +118,20 @@ impl Command for InspectVolume {
     }
 }
 
-/// Looks for a thing of that name: a container first, then an image, then a volume.
+impl Command for InspectNetwork {
+    fn run(self, context: &Context) -> Result<u8> {
+        let client = context.client()?;
+        print(&self.names, self.format, |name| client.inspect_network(name))
+    }
+}
+
+/// Looks for a thing of that name: a container first, then an image, a network, a volume.
 fn find(client: &Client, name: &str, kind: Option<&str>, size: bool) -> Result<Vec<u8>> {
     type Look<'a> = (&'a str, &'a dyn Fn() -> Result<Vec<u8>>);
-    let looks: [Look; 3] = [
+    let looks: [Look; 4] = [
         ("container", &|| client.inspect_container(name, size)),
         ("image", &|| client.inspect_image(name, "")),
+        ("network", &|| client.inspect_network(name)),
         ("volume", &|| client.inspect_volume(name)),
     ];
     for (of, look) in looks {

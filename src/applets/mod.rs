@@ -4,6 +4,7 @@ mod attach;
 mod completion;
 mod create;
 mod each;
+mod events;
 mod exec;
 mod filter;
 mod format;
@@ -16,6 +17,7 @@ mod inspect;
 mod kill;
 mod links;
 mod logs;
+mod network;
 mod output;
 mod parse;
 mod pause;
@@ -82,8 +84,11 @@ pub static TABLE: &[Entry] = &[
     entry::<inspect::InspectVolume>(&["volume inspect"]),
     entry::<volume::Rm>(&["volume rm", "volume remove"]),
     entry::<prune::PruneVolumes>(&["volume prune"]),
+    entry::<network::Ls>(&["network ls", "network list"]),
+    entry::<inspect::InspectNetwork>(&["network inspect"]),
     entry::<version::Version>(&["version"]),
-    entry::<info::Info>(&["info"]),
+    entry::<info::Info>(&["info", "system info"]),
+    entry::<events::Events>(&["events", "system events"]),
     entry::<completion::Completion>(&["completion"]),
     entry::<links::Links>(&["links"]),
 ];

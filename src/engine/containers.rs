@@ -6,7 +6,7 @@ use super::protocol::{self, Message, Op, STDIN};
 use super::record::{self, Live, Record};
 use super::shim::{self, Whose, cgroup_root};
 use super::store::{self, Store};
-use super::{events, signals, volumes};
+use super::{events, networks, signals, volumes};
 use crate::api::Refusal;
 use crate::api::time::Time;
 use crate::api::types::{State, Top};
@@ -207,11 +207,44 @@ pub fn mend_held(store: &Store, id: &str) -> Result<()> {
     })?;
     store::remove(&store.live(id).join("live.json"))?;
     store::remove(&store.live(id).join("sock"))?;
-    events::container(store, &record, "die", &[("exitCode", &record.ended.exit_code.to_string())]);
+    tell_end(store, &record);
     if record.host_config.auto_remove {
         remove_stopped(store, &record, true)?;
     }
     Ok(())
+}
+
+/// Tells of an end that is on record, and of what it released, by one write.
+pub fn tell_end(store: &Store, record: &Record) {
+    let ended = &record.ended;
+    let seconds = |text: &str| Time::parse(text).unwrap_or_default().seconds;
+    let duration = (seconds(&ended.finished_at) - seconds(&ended.started_at)).max(0);
+    let mut told = networks::events(store, record, "disconnect");
+    for volume in record.mounts.iter().filter(|mounted| mounted.point.r#type == "volume") {
+        let attributes = [("container", record.id.as_str()), ("driver", "local")];
+        told.push(events::of_other("volume", "unmount", &volume.point.name, &attributes));
+    }
+    let more = [("execDuration", duration.to_string()), ("exitCode", ended.exit_code.to_string())];
+    told.push(events::of_container(record, "die", &more.each_ref().map(|(key, value)| (*key, value.as_str()))));
+    events::tell(store, &told);
+}
+
+/// Tells of a start, and of what it holds, by one write.
+pub fn tell_start(store: &Store, record: &Record) {
+    let mut told = Vec::new();
+    for point in record.mounts.iter().map(|mounted| &mounted.point).filter(|point| point.r#type == "volume") {
+        let attributes = [
+            ("container", record.id.as_str()),
+            ("destination", &point.destination),
+            ("driver", "local"),
+            ("propagation", &point.propagation),
+            ("read/write", if point.rw { "true" } else { "false" }),
+        ];
+        told.push(events::of_other("volume", "mount", &point.name, &attributes));
+    }
+    told.extend(networks::events(store, record, "connect"));
+    told.push(events::of_container(record, "start", &[]));
+    events::tell(store, &told);
 }
 
 /// The end of a container that nobody saw: killed with its shim in this boot; in another, nobody knows.
@@ -381,6 +414,9 @@ pub fn stop(store: &Store, id: &str, signal: Option<&str>, seconds: Option<i64>)
             // A frozen process takes no signal but SIGKILL.
             cgroup::freeze(Path::new(&now.live.cgroup), false)?;
         }
+        if now.doing.is_alive() {
+            tell_kill(store, &now.record, signal);
+        }
         if protocol::send(&mut stream, Message::new(Op::Stop, signal, seconds), &[]).is_err() {
             continue;
         }
@@ -425,11 +461,9 @@ pub fn kill(store: &Store, id: &str, signal: Option<&str>) -> Result<()> {
         bail!(not_running());
     }
     if let Some(mut stream) = shim::connect(store, &Whose::container(id))? {
+        tell_kill(store, &now.record, number);
         match shim::ask(&mut stream, Message::new(Op::Signal, number, 0), &[]) {
-            Ok((Message { op: Op::Ok, .. }, _)) => {
-                events::container(store, &now.record, "kill", &[("signal", &number.to_string())]);
-                return Ok(());
-            }
+            Ok((Message { op: Op::Ok, .. }, _)) => return Ok(()),
             _ => bail!(not_running()),
         }
     }
@@ -438,6 +472,11 @@ pub fn kill(store: &Store, id: &str, signal: Option<&str>) -> Result<()> {
         return cgroup::kill(Path::new(&now.live.cgroup));
     }
     bail!(not_running())
+}
+
+/// Told before the signal is sent, so that it comes before the end that it may bring.
+fn tell_kill(store: &Store, record: &Record, signal: i32) {
+    events::container(store, record, "kill", &[("signal", &signal.to_string())]);
 }
 
 pub fn pause(store: &Store, id: &str, paused: bool) -> Result<()> {
@@ -713,7 +752,9 @@ pub fn top(store: &Store, id: &str, args: &[String]) -> Result<Top> {
         false => cgroup::processes(Path::new(&now.live.cgroup))?,
     };
     pids.sort_unstable();
-    super::top::list(&pids, args)
+    let listed = super::top::list(&pids, args)?;
+    events::container(store, &now.record, "top", &[]);
+    Ok(listed)
 }
 
 /// The namespaces of a running container, for `container:X` modes: `/proc/<pid>/ns/<kind>`.

@@ -119,6 +119,9 @@ pub fn start(store: &Store, id: &str, streams: Option<(i32, Vec<u8>)>) -> Result
             Some(OwnedFd::from(stream))
         }
     };
+    // Before it starts, so that it comes before its end.
+    let command = exec.asked.cmd.join(" ");
+    events::container(store, &now.record, &format!("exec_start: {command}"), &[("execID", id)]);
     match shim::ask(&mut control, Message::new(Op::Start, 0, 0), &[])? {
         (Message { op: Op::Ok, .. }, _) => {}
         (Message { a: 304, .. }, _) => bail!(Refusal::Conflict(format!("Error: Exec command {id} has already run"))),
@@ -127,8 +130,6 @@ pub fn start(store: &Store, id: &str, streams: Option<(i32, Vec<u8>)>) -> Result
             bail!(Refusal::BadParameter(text));
         }
     }
-    let command = exec.asked.cmd.join(" ");
-    events::container(store, &now.record, &format!("exec_start: {command}"), &[("execID", id)]);
     Ok(attached)
 }
 

@@ -1,5 +1,6 @@
 //! The verbs on containers, images and volumes, on an on-disk store that many processes share.
 
+pub mod absent;
 pub mod containers;
 pub mod create;
 pub mod devices;
@@ -13,6 +14,7 @@ pub mod locks;
 pub mod logs;
 pub mod mounts;
 pub mod names;
+pub mod networks;
 pub mod pattern;
 pub mod protocol;
 pub mod pull;

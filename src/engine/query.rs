@@ -4,7 +4,7 @@ use super::containers::{self, Doing, Now};
 use super::filters::Filters;
 use super::record::Record;
 use super::store::Store;
-use super::{exec, images};
+use super::{events, exec, images, networks};
 use crate::api::Refusal;
 use crate::api::time::{self, Time};
 use crate::api::types::{
@@ -151,7 +151,7 @@ fn summary(store: &Store, now: &Now, size: bool) -> Result<ContainerSummary> {
             network_mode: record.host_config.network_mode.clone(),
             annotations: record.host_config.annotations.clone(),
         },
-        network_settings: SummaryNetworks { networks: record.networks.clone() },
+        network_settings: SummaryNetworks { networks: networks::endpoints(store, record, now.doing.is_alive()) },
         mounts: record.mounts.iter().map(|mounted| mounted.point.clone()).collect(),
     })
 }
@@ -242,7 +242,7 @@ pub fn inspect(store: &Store, id: &str, size: bool) -> Result<ContainerInspect> 
                 true => format!("/proc/{}/ns/net", now.live.pid),
                 false => String::new(),
             },
-            networks: record.networks.clone(),
+            networks: networks::endpoints(store, record, now.doing.is_alive()),
             ..NetworkSettings::default()
         },
         ..ContainerInspect::default()
@@ -272,6 +272,7 @@ pub fn prune(store: &Store, filters: &Filters) -> Result<ContainersPruned> {
             Err(error) => return Err(error).context("prune containers"),
         }
     }
+    events::other(store, "container", "prune", "", &[("reclaimed", &reclaimed.to_string())]);
     Ok(ContainersPruned { containers_deleted: Some(deleted), space_reclaimed: reclaimed })
 }
 

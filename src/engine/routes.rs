@@ -4,9 +4,12 @@ use super::containers::{self, Until};
 use super::filters::Filters;
 use super::protocol::{STDERR, STDIN, STDOUT};
 use super::shim::Whose;
-use super::{Engine, Record, create, exec, images, logs, pull, query, system, volumes};
+use super::{
+    Engine, Record, Store, absent, create, events, exec, images, logs, networks, pull, query, system, volumes,
+};
 use crate::api::types::{
-    ContainerCreate, ErrorAnswer, ExecCreate, ExecCreated, ExecStart, ProgressLine, VolumeCreate, WaitAnswer,
+    ContainerCreate, ErrorAnswer, ExecCreate, ExecCreated, ExecStart, NetworkCreate, ProgressLine, VolumeCreate,
+    WaitAnswer,
 };
 use crate::api::{Body, Refusal, Reply, Request, Response};
 use crate::oci::auth::Credentials;
@@ -33,6 +36,7 @@ fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
     match (request.method, parts.as_slice()) {
         ("GET", ["version"]) => json(200, &system::version()),
         ("GET", ["info"]) => json(200, &system::info(engine)?),
+        ("GET", ["events"]) => events(store, &request),
 
         ("GET", ["containers", "json"]) => json(200, &query::list(store, &list_query(&request)?)?),
         ("POST", ["containers", "create"]) => container_create(engine, &mut request),
@@ -112,7 +116,17 @@ fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
         ("GET", ["volumes", name]) => json(200, &volumes::inspect(store, name)?),
         ("DELETE", ["volumes", name]) => empty(volumes::remove(store, name, request.flag("force"))),
 
-        _ => bail!(Refusal::NotFound("page not found".to_owned())),
+        ("GET", ["networks"]) => json(200, &networks::list(store, &filters(&request)?)?),
+        ("POST", ["networks", "create"]) => empty(networks::create(&body::<NetworkCreate>(&mut request)?.name)),
+        ("POST", ["networks", "prune"]) => json(200, &networks::prune(&filters(&request)?)?),
+        ("GET", ["networks", name]) => json(200, &networks::inspect(store, name)?),
+        ("POST", ["networks", name, "connect" | "disconnect"]) => empty(networks::change(store, name)),
+        ("DELETE", ["networks", name]) => empty(networks::remove(store, name)),
+
+        (method, parts) => match absent::answer(method, parts) {
+            Some(answer) => answer,
+            None => bail!(Refusal::NotFound("page not found".to_owned())),
+        },
     }
 }
 
@@ -198,6 +212,15 @@ fn of_platform(engine: &Engine, name: &str, request: &Request) -> Result<()> {
     Ok(())
 }
 
+fn events(store: &Store, request: &Request) -> Result<Response> {
+    let text = |key: &str| request.query(key).unwrap_or_default();
+    let query = events::Query::new(text("since"), text("until"), filters(request)?)?;
+    // Opened before the answer begins: what happens right after that is told.
+    let follower = events::Follower::open(store, query)?;
+    let producer = move |sink: &mut dyn std::io::Write| follower.run(sink);
+    Ok(answer(200, Reply::Stream(Box::new(producer))).with("Content-Type", "application/json"))
+}
+
 fn list_query(request: &Request) -> Result<query::Query> {
     // -1 is no limit.
     let limit = number::<i64>(request, "limit")?.unwrap_or(0).max(0) as usize;
@@ -234,7 +257,9 @@ fn container_attach(engine: &Engine, id: &str, request: &Request) -> Result<Resp
     let pick = |flag: bool, bit: i32| if flag { bit } else { 0 };
     let streams = pick(stdin, STDIN) | pick(request.flag("stdout"), STDOUT) | pick(request.flag("stderr"), STDERR);
     let keys = detach_keys(request.query("detachKeys").unwrap_or_default())?;
-    Ok(answer(101, Reply::Upgraded(containers::attach(&engine.store, id, streams, &keys)?)))
+    let stream = containers::attach(&engine.store, id, streams, &keys)?;
+    events::container(&engine.store, &record, "attach", &[]);
+    Ok(answer(101, Reply::Upgraded(stream)))
 }
 
 /// Keys that detach, as bytes: `ctrl-p,ctrl-q` where nothing is said.

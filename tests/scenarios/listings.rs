@@ -66,7 +66,8 @@ fn what_is_wrong_with_a_list_is_said() {
         (1, vec!["volume", "ls", "-f", "colour=red"], "colour"),
         (64, vec!["inspect", "-f", "{{", "busybox"], "template"),
         (1, vec!["inspect", "--type", "boat", "busybox"], "unknown type"),
-        (1, vec!["inspect", "--type", "network", "busybox"], "later release"),
+        (1, vec!["inspect", "--type", "secret", "busybox"], "later release"),
+        (1, vec!["inspect", "--type", "network", "busybox"], "network busybox not found"),
         (1, vec!["inspect", "-f", "{{.Nope}}", "busybox"], "Nope"),
     ] {
         host.ok(["create", "--network", "none", "busybox"]);
@@ -128,6 +129,22 @@ fn columns_of_images_and_volumes() {
         host.ok(["volume", "ls", "--format", "{{.Name}}={{.Mountpoint}}", "-f", "name=v2"]),
         format!("v2={}/volumes/v2/_data", host.root().display())
     );
+}
+
+#[test]
+fn the_networks_that_there_are() {
+    let Some(host) = Host::with_busybox() else { return };
+    let table = host.ok(["network", "ls"]);
+    assert!(table.starts_with("NETWORK ID     NAME      DRIVER    SCOPE\n"), "{table}");
+    assert_eq!(host.ok(["network", "ls", "--format", "{{.Name}} {{.Driver}}"]), "host host\nnone null");
+    let id = host.detached(&["--name", "web"], &["sleep", "1000"]);
+    let members = host.ok(["network", "inspect", "-f", "{{range .Containers}}{{.Name}}{{end}}", "none"]);
+    assert_eq!(members, "web");
+    let network = host.ok(["network", "inspect", "-f", "{{.Id}}", "none"]);
+    assert_eq!(host.inspect(&id, "/NetworkSettings/Networks/none/NetworkID"), Value::from(network));
+    host.ok(["kill", "web"]);
+    host.ok(["wait", "web"]);
+    assert_eq!(host.inspect(&id, "/NetworkSettings/Networks/none/NetworkID"), "");
 }
 
 #[test]

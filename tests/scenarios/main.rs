@@ -4,6 +4,7 @@
 mod bad_input;
 mod command_line;
 mod crash;
+mod events;
 mod exec;
 mod fixture;
 mod formats;

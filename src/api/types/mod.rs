@@ -4,6 +4,7 @@
 //! it is left out. On the way in, null means the zero value everywhere, and unknown fields are ignored.
 
 mod container;
+mod event;
 mod exec;
 mod host;
 mod image;
@@ -13,6 +14,7 @@ mod system;
 mod volume;
 
 pub use container::*;
+pub use event::*;
 pub use exec::*;
 pub use host::*;
 pub use image::*;

@@ -94,4 +94,62 @@ wire! {
         pub public_port: u16,
         pub r#type: String,
     }
+
+    /// One network.
+    pub struct Network {
+        pub name: String,
+        pub id: String,
+        /// RFC 3339.
+        pub created: String,
+        pub scope: String,
+        pub driver: String,
+        #[serde(rename = "EnableIPv4")]
+        pub enable_ipv4: bool,
+        #[serde(rename = "EnableIPv6")]
+        pub enable_ipv6: bool,
+        #[serde(rename = "IPAM")]
+        pub ipam: Ipam,
+        pub internal: bool,
+        pub attachable: bool,
+        pub ingress: bool,
+        pub config_from: ConfigReference,
+        pub config_only: bool,
+        /// By id; only inspect names them.
+        pub containers: BTreeMap<String, NetworkContainer>,
+        pub options: BTreeMap<String, String>,
+        pub labels: BTreeMap<String, String>,
+    }
+
+    /// A body of `POST /networks/create`, as far as it is read.
+    pub struct NetworkCreate {
+        pub name: String,
+    }
+
+    /// How a network gives addresses.
+    pub struct Ipam {
+        pub driver: String,
+        pub options: Option<BTreeMap<String, String>>,
+        pub config: Option<Vec<BTreeMap<String, String>>>,
+    }
+
+    pub struct ConfigReference {
+        pub network: String,
+    }
+
+    /// A container that runs on a network.
+    pub struct NetworkContainer {
+        pub name: String,
+        #[serde(rename = "EndpointID")]
+        pub endpoint_id: String,
+        pub mac_address: String,
+        #[serde(rename = "IPv4Address")]
+        pub ipv4_address: String,
+        #[serde(rename = "IPv6Address")]
+        pub ipv6_address: String,
+    }
+
+    /// The answer of `POST /networks/prune`.
+    pub struct NetworksPruned {
+        pub networks_deleted: Option<Vec<String>>,
+    }
 }

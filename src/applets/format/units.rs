@@ -38,16 +38,25 @@ pub fn spoken(time: Time) -> String {
 
 /// A time as RFC 3339 in the zone of this machine: `2026-11-23T21:38:13Z`, `2026-11-23T22:38:13+01:00`.
 pub fn zoned(time: Time) -> String {
-    let (east, _) = sys::time::zone(time.seconds);
+    let (east, zone) = zone(time);
     let local = Time { seconds: time.seconds + i64::from(east), ..time };
-    let mut buffer = [0; time::TEXT];
-    let text = local.write(&mut buffer);
-    if east == 0 {
-        return text.to_owned();
-    }
+    local.write(&mut [0; time::TEXT]).trim_end_matches('Z').to_owned() + &zone
+}
+
+/// The same with all nine digits of the fraction: `2026-11-23T21:38:13.500000000Z`.
+pub fn zoned_exact(time: Time) -> String {
+    let (east, zone) = zone(time);
+    let local = Time { seconds: time.seconds + i64::from(east), nanos: 0 };
+    format!("{}.{:09}{zone}", local.write(&mut [0; time::TEXT]).trim_end_matches('Z'), time.nanos)
+}
+
+/// Seconds east of UTC, and the end of RFC 3339 that says so: `Z`, `+01:00`.
+fn zone(time: Time) -> (i32, String) {
+    let (east, _) = sys::time::zone(time.seconds);
     let minutes = east.abs() / 60;
     let sign = if east < 0 { '-' } else { '+' };
-    format!("{}{sign}{:02}:{:02}", text.trim_end_matches('Z'), minutes / 60, minutes % 60)
+    let text = if east == 0 { "Z".to_owned() } else { format!("{sign}{:02}:{:02}", minutes / 60, minutes % 60) };
+    (east, text)
 }
 
 /// What people give to `--since` and `--until`, as the seconds with a fraction that the API takes: a Go duration ago

@@ -8,7 +8,7 @@ use crate::engine::locks::byte;
 use crate::engine::protocol::{Message, Op};
 use crate::engine::record::Live;
 use crate::engine::shim::{LISTEN_FD, LOCK_FD, cgroup_root};
-use crate::engine::{Record, containers, events, exec, start, store};
+use crate::engine::{Record, containers, exec, start, store};
 use crate::ns::{self, Plan, Prepared, Step};
 use crate::sys::{self, process};
 use anyhow::{Context, Result};
@@ -232,7 +232,7 @@ fn launch_container(base: &Base, created: &Created) -> Result<Started, Refused> 
     crate::failpoint::reach("launch.marked");
     set_limits(&plan, child.pid)?;
     child.go()?.map_err(|failed| refusal(&record.name, &plan, &failed))?;
-    events::container(store, &record, "start", &[]);
+    containers::tell_start(store, &record);
     Ok(Started {
         pid: child.pid,
         pidfd: child.pidfd,

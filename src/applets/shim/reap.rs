@@ -7,7 +7,7 @@ use crate::api::time::Time;
 use crate::engine::locks::byte;
 use crate::engine::protocol::{Message, Op};
 use crate::engine::shim::{LISTEN_FD, cgroup_root};
-use crate::engine::{Record, containers, events, exec, store, volumes};
+use crate::engine::{Record, containers, exec, store, volumes};
 use crate::sys;
 use anyhow::Result;
 use std::os::fd::AsFd;
@@ -71,7 +71,7 @@ fn ended(base: &Base, end: &End) -> Result<()> {
     for mounted in record.mounts.iter().filter(|mounted| mounted.point.r#type == "volume") {
         volumes::leave(store, &mounted.point.name, id)?;
     }
-    events::container(store, &record, "die", &[("exitCode", &end.status.to_string())]);
+    containers::tell_end(store, &record);
     Ok(())
 }
 

@@ -68,6 +68,6 @@ pub fn import(store: &Store, asked: Import, tar: impl Read + Send) -> Result<Dig
     if let Some(name) = &asked.name {
         tag::give(store, &id, name)?;
     }
-    events::other(store, "image", "import", &id, &[("name", &id)]);
+    events::image(store, image.config.config.labels.as_ref(), "import", &id, &id);
     Ok(image.id)
 }

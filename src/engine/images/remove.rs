@@ -6,7 +6,7 @@ use super::super::filters::Filters;
 use super::super::store::{Lease, Store};
 use super::inventory::{Container, Inventory};
 use super::list::{created, until};
-use super::{find, references};
+use super::{Image, find, references};
 use crate::api::Refusal;
 use crate::api::time::Time;
 use crate::api::types::{ImageDeleted, ImagesPruned};
@@ -35,14 +35,14 @@ struct Removed {
     rows: Vec<ImageDeleted>,
     /// Bytes of layers.
     freed: u64,
-    /// Image id and action.
-    events: Vec<(String, &'static str)>,
+    /// Image id, action, and the labels of an image that is still there.
+    events: Vec<(String, &'static str, Option<BTreeMap<String, String>>)>,
 }
 
 impl Removed {
-    fn untagged(&mut self, id: &Digest, name: &Reference) {
+    fn untagged(&mut self, image: &Image, name: &Reference) {
         self.rows.push(ImageDeleted { untagged: name.familiar(), deleted: String::new() });
-        self.events.push((id.to_string(), "untag"));
+        self.events.push((image.id.to_string(), "untag", image.config.config.labels.clone()));
     }
 
     fn deleted(&mut self, id: &Digest) {
@@ -75,8 +75,8 @@ fn locked(store: &Store, lease: &Lease, work: impl FnOnce(&mut Inventory) -> Res
 }
 
 fn tell(store: &Store, removed: &Removed) {
-    for (id, action) in &removed.events {
-        events::other(store, "image", action, id, &[("name", id)]);
+    for (id, action, labels) in &removed.events {
+        events::image(store, labels.as_ref(), action, id, id);
     }
 }
 
@@ -98,7 +98,7 @@ fn remove_one(
             }
             for name in &names {
                 inventory.untag(name)?;
-                removed.untagged(&image.id, name);
+                removed.untagged(&image, name);
             }
         }
         return delete(inventory, &image.id, force, prune, false, removed);
@@ -116,14 +116,14 @@ fn remove_one(
         )));
     }
     inventory.untag(&reference)?;
-    removed.untagged(&image.id, &reference);
+    removed.untagged(&image, &reference);
     // With the last tag in a repository the digests there go too: nobody would find them.
     let names = inventory.names_of(&image.id);
     let beside = |other: &&Reference| other.name() == reference.name();
     if reference.digest.is_none() && !names.iter().filter(beside).any(|other| other.digest.is_none()) {
         for digest in names.iter().filter(beside) {
             inventory.untag(digest)?;
-            removed.untagged(&image.id, digest);
+            removed.untagged(&image, digest);
         }
     }
     if !inventory.names_of(&image.id).is_empty() {
@@ -166,13 +166,16 @@ fn delete(
         }
         bail!(Refusal::Conflict(conflict.text));
     }
-    let parent = inventory.image(id).and_then(|image| image.parent.clone());
+    let image = inventory.image(id).cloned();
+    let parent = image.as_ref().and_then(|image| image.parent.clone());
     for name in inventory.names_of(id) {
         inventory.untag(&name)?;
-        removed.untagged(id, &name);
+        if let Some(image) = &image {
+            removed.untagged(image, &name);
+        }
     }
     let freed = inventory.delete(id)?;
-    removed.events.push((id.to_string(), "delete"));
+    removed.events.push((id.to_string(), "delete", None));
     removed.deleted(id);
     for (chain_id, size) in freed {
         removed.deleted(&chain_id);
@@ -256,7 +259,7 @@ pub fn prune(store: &Store, filters: &Filters) -> Result<ImagesPruned> {
 }
 
 fn prunable(inventory: &Inventory, filters: &Filters, until: Option<Time>, dangling: bool) -> Vec<Digest> {
-    let wanted = |image: &&super::Image| {
+    let wanted = |image: &&Image| {
         let names = inventory.names_of(&image.id);
         let tagged = names.iter().any(|name| name.digest.is_none());
         let intermediate = inventory.has_children(&image.id) && (dangling || names.is_empty());

@@ -47,6 +47,7 @@ pub(super) fn give(store: &Store, image: &str, reference: &Reference) -> Result<
     image.save(store)?;
     references::put(store, reference, &id)?;
     drop((references, gc));
-    events::other(store, "image", "tag", &id.to_string(), &[("name", &reference.familiar())]);
+    let labels = image.config.config.labels.as_ref();
+    events::image(store, labels, "tag", &id.to_string(), &reference.familiar());
     Ok(())
 }

@@ -132,7 +132,8 @@ impl Pull {
                 changed = true;
             }
         }
-        events::other(store, "image", "pull", &reference.familiar(), &[("name", &reference.familiar_name())]);
+        let labels = image.config.config.labels.as_ref();
+        events::image(store, labels, "pull", &reference.familiar(), &reference.familiar_name());
         Ok(changed)
     }
 

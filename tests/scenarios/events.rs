@@ -1,0 +1,148 @@
+//! What happened is told, in order, to whoever asks and whoever follows.
+
+use crate::fixture::{Host, eventually};
+use serde_json::Value;
+
+/// Everything that has happened so far.
+fn past(host: &Host, filters: &[&str]) -> Vec<Value> {
+    let mut args = vec!["events", "--since", "0", "--until", "0s", "--format", "json"];
+    for filter in filters {
+        args.extend(["--filter", filter]);
+    }
+    let text = host.ok(args);
+    text.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
+}
+
+fn actions(events: &[Value]) -> Vec<String> {
+    let text = |event: &Value, key: &str| event[key].as_str().unwrap_or_default().to_owned();
+    events.iter().map(|event| format!("{} {}", text(event, "Type"), text(event, "Action"))).collect()
+}
+
+#[test]
+fn a_life_in_its_order() {
+    let Some(host) = Host::with_busybox() else { return };
+    host.ok(["volume", "create", "hold"]);
+    let id = host.detached(
+        &["--name", "web", "--label", "a=b", "--volume", "hold:/data:ro", "--stop-signal", "INT"],
+        &["sh", "-c", "trap 'exit 3' INT; while :; do sleep 0.01; done"],
+    );
+    host.ok(["exec", "web", "true"]);
+    host.ok(["rename", "web", "net"]);
+    host.ok(["stop", "net"]);
+    host.ok(["rm", "net"]);
+    host.ok(["volume", "rm", "hold"]);
+    let events = past(&host, &[]);
+    assert_eq!(
+        actions(&events),
+        [
+            "image tag",
+            "image import",
+            "volume create",
+            "container create",
+            "volume mount",
+            "network connect",
+            "container start",
+            "container exec_create: true",
+            "container exec_start: true",
+            "container exec_die",
+            "container rename",
+            "container kill",
+            "network disconnect",
+            "volume unmount",
+            "container die",
+            "container stop",
+            "container destroy",
+            "volume destroy",
+        ]
+    );
+    let times: Vec<i64> = events.iter().filter_map(|event| event["timeNano"].as_i64()).collect();
+    assert!(times.is_sorted() && times.len() == events.len(), "{times:?}");
+    let find = |action: &str| events.iter().find(|event| event["Action"] == action).expect(action);
+    let attributes = |action: &str| find(action)["Actor"]["Attributes"].to_string();
+    let die = find("die");
+    assert_eq!(die["status"], "die");
+    assert_eq!(die["id"], id);
+    assert_eq!(die["from"], "busybox");
+    assert_eq!(die["Actor"]["ID"], id);
+    assert_eq!(die["scope"], "local");
+    assert_eq!(
+        attributes("die"),
+        r#"{"a":"b","execDuration":"0","exitCode":"3","image":"busybox","name":"net"}"#.replace(
+            "\"execDuration\":\"0\"",
+            &format!("\"execDuration\":{}", die["Actor"]["Attributes"]["execDuration"])
+        )
+    );
+    assert_eq!(attributes("kill"), r#"{"a":"b","image":"busybox","name":"net","signal":"2"}"#);
+    assert_eq!(attributes("rename"), r#"{"a":"b","image":"busybox","name":"net","oldName":"/web"}"#);
+    assert_eq!(find("exec_die")["Actor"]["Attributes"]["exitCode"], "0");
+    assert_eq!(
+        attributes("mount"),
+        format!(
+            r#"{{"container":"{id}","destination":"/data","driver":"local","propagation":"","read/write":"false"}}"#
+        )
+    );
+    assert_eq!(attributes("unmount"), format!(r#"{{"container":"{id}","driver":"local"}}"#));
+    assert_eq!(attributes("connect"), format!(r#"{{"container":"{id}","name":"none","type":"null"}}"#));
+    assert!(find("mount").get("status").is_none(), "only containers and images have the old fields");
+    let connected = find("connect")["Actor"]["ID"].as_str().map(str::to_owned);
+    assert_eq!(connected, Some(host.ok(["network", "ls", "-q", "--no-trunc", "-f", "name=none"])));
+
+    assert_eq!(actions(&past(&host, &["event=die", "type=container"])), ["container die"]);
+    assert_eq!(actions(&past(&host, &["volume=hol", "event=destroy"])), ["volume destroy"]);
+    assert_eq!(past(&host, &["container=net", "event=exec_create"]).len(), 0, "it was web then");
+    assert_eq!(past(&host, &[&format!("container={}", &id[..12]), "label=a=b"]).len(), 10);
+    let line = host.ok(["events", "--since", "0", "--until", "0s", "-f", "event=stop"]);
+    assert!(line.ends_with(&format!("Z container stop {id} (a=b, image=busybox, name=net)")), "{line}");
+}
+
+#[test]
+fn images_come_and_go() {
+    let Some(host) = Host::with_busybox() else { return };
+    host.ok(["tag", "busybox", "fleet/boat:1"]);
+    host.ok(["rmi", "fleet/boat:1"]);
+    let id = host.ok(["images", "-q", "--no-trunc", "busybox"]);
+    host.ok(["rmi", "busybox"]);
+    let events = past(&host, &["type=image"]);
+    assert_eq!(actions(&events)[2..], ["image tag", "image untag", "image untag", "image delete"]);
+    assert_eq!(events[2]["Actor"]["Attributes"]["name"], "fleet/boat:1");
+    for event in &events[2..] {
+        assert_eq!(event["Actor"]["ID"].as_str(), Some(id.as_str()), "{event}");
+    }
+}
+
+#[test]
+fn a_follower_sees_what_other_commands_do() {
+    let Some(host) = Host::with_busybox() else { return };
+    let stream = host.dir().join("stream");
+    let mut command =
+        host.dhow(["events", "--filter", "type=container", "--format", "{{.Action}} {{.Actor.Attributes.name}}"]);
+    command.inner().stdin(std::process::Stdio::null());
+    command.inner().stdout(std::fs::File::create(&stream).expect("make a file"));
+    let mut follower = command.inner().spawn().expect("start events");
+    let seen = || std::fs::read_to_string(&stream).unwrap_or_default();
+    // It says nothing of when it listens: it does when it sees the first of these.
+    eventually("the follower sees a container", || {
+        host.ok(["create", "--name", "first", "busybox"]);
+        host.ok(["rm", "first"]);
+        seen().contains("create first")
+    });
+    host.sh(&["--name", "second"], "exit 0");
+    eventually("the follower sees the end of another", || seen().contains("destroy second"));
+    let of_second: Vec<String> = seen().lines().filter(|line| line.ends_with("second")).map(str::to_owned).collect();
+    assert_eq!(of_second, ["create second", "attach second", "start second", "die second", "destroy second"]);
+    follower.kill().and_then(|()| follower.wait()).expect("end the follower");
+}
+
+#[test]
+fn what_cannot_be_asked_is_said() {
+    let host = Host::anyone();
+    for (args, words) in [
+        (vec!["--since", "yesterday"], "neither a time"),
+        (vec!["--filter", "colour=red"], "invalid filter 'colour'"),
+        (vec!["--since", "1700000002", "--until", "1700000001"], "cannot be after `until` time (1700000001)"),
+        (vec!["--format", "{{"], "template"),
+    ] {
+        let output = host.run(["events"].into_iter().chain(args.iter().copied()));
+        assert!(!output.status.success() && output.stderr().contains(words), "{output}");
+    }
+}
