@@ -6,6 +6,7 @@ pub mod bpf;
 pub mod file;
 pub mod inotify;
 pub mod lock;
+pub mod memory;
 pub mod mount;
 pub mod net;
 pub mod process;

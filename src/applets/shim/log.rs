@@ -3,6 +3,8 @@
 
 use crate::api::time::{TEXT, Time};
 use crate::engine::logs::encode::{LINE, Stream, encode, room, whole};
+use crate::sys::memory::Pages;
+use std::io;
 use std::os::fd::OwnedFd;
 
 /// The two streams by number.
@@ -19,34 +21,37 @@ pub struct Log {
     attrs: String,
     written: u64,
     /// Lines whose end has not come yet.
-    lines: [(Box<[u8]>, usize); 2],
-    out: Box<[u8]>,
+    lines: [(Pages, usize); 2],
+    out: Pages,
     used: usize,
     lost: u64,
 }
 
 impl Log {
-    pub fn new(file: OwnedFd, path: String, size: u64, files: u64, attrs: &str) -> Log {
+    pub fn new(file: OwnedFd, path: String, size: u64, files: u64, attrs: &str) -> io::Result<Log> {
         let written = nix::sys::stat::fstat(&file).map_or(0, |stat| stat.st_size as u64);
-        let line = || (vec![0; LINE].into_boxed_slice(), 0);
-        Log {
+        Ok(Log {
             file,
             path,
             size,
             files,
             attrs: attrs.to_owned(),
             written,
-            lines: [line(), line()],
-            // Zeroed by the kernel page by page: a quiet container never touches most of it.
-            out: vec![0; room(LINE, attrs.len())].into_boxed_slice(),
+            lines: [(Pages::zeroed(LINE)?, 0), (Pages::zeroed(LINE)?, 0)],
+            out: Pages::zeroed(room(LINE, attrs.len()))?,
             used: 0,
             lost: 0,
-        }
+        })
     }
 
     /// Entries that could not be written.
     pub fn lost(&self) -> u64 {
         self.lost
+    }
+
+    /// Whether everything that was said is in the file.
+    pub fn is_settled(&self) -> bool {
+        self.used == 0 && self.lost == 0 && self.lines.iter().all(|(_, held)| *held == 0)
     }
 
     /// Takes what a stream (0 stdout, 1 stderr) has said.
@@ -159,7 +164,7 @@ mod tests {
         std::fs::create_dir_all(&dir).unwrap();
         let path = dir.join("x.log");
         let file = std::fs::OpenOptions::new().append(true).create(true).open(&path).unwrap();
-        let mut log = Log::new(file.into(), path.to_str().unwrap().to_owned(), 100, 2, "");
+        let mut log = Log::new(file.into(), path.to_str().unwrap().to_owned(), 100, 2, "").unwrap();
         log.write(0, b"one\ntw");
         log.write(1, b"err\n");
         log.write(0, b"o\nlast");
@@ -173,7 +178,7 @@ mod tests {
         assert_eq!(texts("x.log"), ["two\n", "last"]);
         // A long line is several entries, and none of them ends within a character.
         let file = std::fs::OpenOptions::new().append(true).create(true).open(dir.join("long.log")).unwrap();
-        let mut log = Log::new(file.into(), dir.join("long.log").to_str().unwrap().to_owned(), 0, 1, "");
+        let mut log = Log::new(file.into(), dir.join("long.log").to_str().unwrap().to_owned(), 0, 1, "").unwrap();
         let line = format!("x{}\n", "\u{20ac}".repeat(3 * LINE));
         for piece in line.as_bytes().chunks(10_000) {
             log.write(0, piece);

@@ -15,6 +15,7 @@ use clients::Client;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How much of what is typed at a terminal is read at once.
 const TYPED: usize = 4096 - clients::KEYS;
@@ -40,7 +41,12 @@ struct Handover {
     cgroup: Option<PathBuf>,
     clients: Vec<Client>,
     listener: OwnedFd,
+    /// All of this as it was handed over, but for the clients.
+    words: Vec<String>,
 }
+
+/// Which words of a handover name descriptors.
+const DESCRIPTORS: [&str; 5] = ["pidfd", "in", "out", "err", "logfd"];
 
 /// The hidden applet: `dhow shim FACE --root ROOT --run RUN CONTAINER [EXEC] [KEY=VALUE…]`.
 pub fn main(args: &[String]) -> u8 {
@@ -66,7 +72,10 @@ pub fn main(args: &[String]) -> u8 {
     let whose = Whose { container: (*container).to_owned(), exec: exec.first().map(|exec| (*exec).to_owned()) };
     let base = Base { store, whose };
     let ended = match face.as_str() {
-        "launch" => launch::run(base),
+        "launch" => {
+            YOUNG.store(true, Ordering::Relaxed);
+            launch::run(base)
+        }
         "watch" => match handover(base, &pairs) {
             Some(handover) => watch::run(handover),
             None => Err(anyhow::anyhow!("the watching face was not handed what it needs")),
@@ -93,13 +102,8 @@ fn handover(base: Base, pairs: &[(&str, &str)]) -> Option<Handover> {
     };
     let log = value("log").and_then(|path| {
         let number = |name: &str| value(name)?.parse::<u64>().ok();
-        Some(log::Log::new(
-            fd("logfd")?,
-            path.to_owned(),
-            number("size").unwrap_or(0),
-            number("files").unwrap_or(1),
-            value("attrs").unwrap_or(""),
-        ))
+        let (size, files) = (number("size").unwrap_or(0), number("files").unwrap_or(1));
+        log::Log::new(fd("logfd")?, path.to_owned(), size, files, value("attrs").unwrap_or("")).ok()
     });
     let clients =
         pairs.iter().filter(|(key, _)| *key == "client").filter_map(|(_, word)| Client::take_over(word)).collect();
@@ -115,11 +119,25 @@ fn handover(base: Base, pairs: &[(&str, &str)]) -> Option<Handover> {
         cgroup: value("cgroup").map(PathBuf::from),
         clients,
         listener: process::adopt(LISTEN_FD).ok()?,
+        words: pairs.iter().filter(|(key, _)| *key != "client").map(|(key, value)| format!("{key}={value}")).collect(),
         base,
     })
 }
 
-/// Executes this program again with another face, in this process. It does not come back.
+/// Whether this process began as another face less than a moment ago. Most containers that end soon do so at once: their
+/// faces are entered by a call, which costs them two executions less. One that lives on executes itself after all.
+static YOUNG: AtomicBool = AtomicBool::new(false);
+
+fn is_young() -> bool {
+    YOUNG.load(Ordering::Relaxed)
+}
+
+fn grow_up() {
+    YOUNG.store(false, Ordering::Relaxed);
+}
+
+/// Goes on with another face, in this process: by executing this program again, or, while it is young, by a call. It does
+/// not come back.
 fn exec_face(face: &str, base: &Base, pairs: Vec<String>) -> ! {
     let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
     let mut words = vec!["dhow".to_owned(), "shim".to_owned(), face.to_owned()];
@@ -127,6 +145,9 @@ fn exec_face(face: &str, base: &Base, pairs: Vec<String>) -> ! {
     words.push(base.whose.container.clone());
     words.extend(base.whose.exec.clone());
     words.extend(pairs);
+    if is_young() {
+        process::exit_now(main(&words[2..]).into())
+    }
     let env = std::env::vars().map(|(key, value)| format!("{key}={value}"));
     let cstrings =
         |words: Vec<String>| Strings::new(words.into_iter().filter_map(|word| CString::new(word).ok()).collect());

@@ -5,7 +5,9 @@ use super::clients::{self, Client, Kind, MOST};
 use super::log::Log;
 use super::{Handover, exec_face};
 use crate::engine::protocol::{Message, Op, STDERR, STDIN, STDOUT};
+use crate::sys::memory::Pages;
 use crate::sys::process;
+use anyhow::Result;
 use libc::{POLLERR, POLLHUP, POLLIN, POLLOUT};
 use nix::errno::Errno;
 use std::io;
@@ -17,6 +19,8 @@ const CHUNK: usize = 32 * 1024;
 const FRAME: usize = 8;
 /// What a client that attached late may fall behind before it is cut off.
 const BEHIND: i32 = 1024 * 1024;
+/// After how long a face that was entered by a call becomes a process of its own.
+const YOUTH: Duration = Duration::from_secs(1);
 /// How long clients that were attached before the start may keep the end of the output from us once init has ended.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -25,7 +29,7 @@ struct Stream {
     source: Option<OwnedFd>,
     length: usize,
     /// Zeroed by the kernel page by page: what is never read into costs no memory.
-    chunk: Box<[u8]>,
+    chunk: Pages,
 }
 
 struct Watch {
@@ -34,7 +38,7 @@ struct Watch {
     stdin: Option<OwnedFd>,
     stdin_once: bool,
     /// Stdin that the container has not taken yet.
-    typed: Box<[u8]>,
+    typed: Pages,
     typed_from: usize,
     typed_to: usize,
     streams: [Stream; 2],
@@ -44,25 +48,30 @@ struct Watch {
     deadline: Option<Instant>,
     stopped: bool,
     status: Option<i32>,
+    /// When to become a process of this face alone, if it was entered by a call.
+    settle: Option<Instant>,
 }
 
 /// Runs until init has ended and its output is delivered; becomes the reaping face then.
-pub fn run(mut handover: Handover) -> ! {
-    let stream = |source| Stream { source, length: 0, chunk: vec![0; FRAME + CHUNK].into_boxed_slice() };
+pub fn run(mut handover: Handover) -> Result<()> {
+    let stream = |source| -> io::Result<Stream> {
+        Ok(Stream { source, length: 0, chunk: Pages::zeroed(FRAME + CHUNK)? })
+    };
     let mut watch = Watch {
         pid: handover.pid,
         terminal: handover.terminal,
         stdin: handover.stdin.take(),
         stdin_once: handover.stdin_once,
-        typed: vec![0; CHUNK].into_boxed_slice(),
+        typed: Pages::zeroed(CHUNK)?,
         typed_from: 0,
         typed_to: 0,
-        streams: [stream(handover.stdout.take()), stream(handover.stderr.take())],
+        streams: [stream(handover.stdout.take())?, stream(handover.stderr.take())?],
         log: handover.log.take(),
         clients: [const { None }; MOST],
         deadline: None,
         stopped: false,
         status: None,
+        settle: super::is_young().then(|| Instant::now() + YOUTH),
     };
     for client in std::mem::take(&mut handover.clients) {
         watch.admit(client);
@@ -97,6 +106,9 @@ impl Watch {
             let count = self.round(handover, &mut events, ended);
             for (polled, flags) in &events[..count] {
                 self.handle(*polled, *flags, handover, &mut ended);
+            }
+            if self.settle.is_some_and(|settle| Instant::now() >= settle) && self.is_quiet() {
+                self.settle(handover);
             }
             if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 self.deadline = None;
@@ -139,7 +151,7 @@ impl Watch {
             let flags = if reads { POLLIN } else { 0 } | if client.owed != 0 { POLLOUT } else { 0 };
             add(client.fd.as_fd(), flags, Polled::Client(number));
         }
-        let timeout = match (self.deadline, ended) {
+        let timeout = match (self.deadline.into_iter().chain(self.settle).min(), ended) {
             (Some(deadline), _) => {
                 deadline.saturating_duration_since(Instant::now()).as_millis().min(60_000) as i32 + 1
             }
@@ -431,6 +443,42 @@ impl Watch {
                 _ => return,
             }
         }
+    }
+
+    /// Whether nothing is under way that another process image could not go on with.
+    fn is_quiet(&self) -> bool {
+        self.status.is_none()
+            && !self.stopped
+            && self.typed_from == self.typed_to
+            && self.streams.iter().all(|stream| stream.length == 0)
+            && self.log.as_ref().is_none_or(Log::is_settled)
+            && self.clients.iter().flatten().all(|client| client.owed == 0 && client.matched == 0)
+    }
+
+    /// The container lives on: what the launching face left in memory is shed by executing ourselves again.
+    fn settle(&mut self, handover: &Handover) -> ! {
+        let open = |name: &str| match name {
+            "in" => self.stdin.is_some(),
+            "out" => self.streams[0].source.is_some(),
+            "err" => self.streams[1].source.is_some(),
+            _ => true,
+        };
+        let kept = handover.words.iter().filter(|word| word.split_once('=').is_some_and(|(name, _)| open(name)));
+        let mut words: Vec<String> = kept.cloned().collect();
+        for word in &words {
+            if let Some((name, number)) = word.split_once('=')
+                && super::DESCRIPTORS.contains(&name)
+                && let Ok(number) = number.parse()
+            {
+                let _ = process::set_inherit(process::unbound(number), true);
+            }
+        }
+        for client in self.clients.iter().flatten() {
+            let _ = process::set_inherit(client.fd.as_fd(), true);
+            words.push(format!("client={}", client.hand_over()));
+        }
+        super::grow_up();
+        exec_face("watch", &handover.base, words)
     }
 
     /// Becomes the reaping face: the clients that wait go along.
