@@ -314,7 +314,8 @@ fn sweep(store: &Store, id: &str) -> Result<()> {
 
 /// Moves a tree out of the way at once, and deletes it then.
 fn bury(store: &Store, path: &Path) -> Result<()> {
-    let (_lease, grave) = bury_under(store)?;
+    let lease = store.lease()?;
+    let grave = lease.grave();
     match std::fs::rename(path, &grave) {
         Ok(()) => crate::fs::remove::tree(&grave),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
@@ -700,8 +701,12 @@ pub fn remove_stopped(store: &Store, record: &Record, volumes: bool) -> Result<(
     crate::failpoint::reach("rm.start");
     // The record goes with the directory, in one rename: before it, the container is there; after it, it is not.
     let place = store.container(id);
-    let (lease, grave) = match bury_under(store) {
-        Ok((lease, grave)) => (Some(lease), grave),
+    // The lease keeps the grave ours until it is gone.
+    let (lease, grave) = match store.lease() {
+        Ok(lease) => {
+            let grave = lease.grave();
+            (Some(lease), grave)
+        }
         // A full disk has no room for a grave: it goes where it stands, the record first.
         Err(error) if store::is_full(&error) => (None, place.clone()),
         Err(error) => return Err(error),
@@ -732,13 +737,6 @@ pub fn remove_stopped(store: &Store, record: &Record, volumes: bool) -> Result<(
     store::remove(&store.live(id))?;
     events::container(store, record, "destroy", &[]);
     crate::fs::remove::tree(&grave)
-}
-
-/// Where a tree is moved to, to be deleted there; the lease keeps it ours.
-fn bury_under(store: &Store) -> Result<(store::Lease, PathBuf)> {
-    let lease = store.lease()?;
-    let grave = lease.tmp()?.join("removed");
-    Ok((lease, grave))
 }
 
 /// The processes of a container, as `ps` shows them on the host: the columns of `ps -ef`.

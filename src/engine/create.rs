@@ -108,14 +108,10 @@ pub fn create(
 
 /// Makes the directory, the volumes, the record and the name, in this order; what was made is undone on failure.
 fn place(store: &Store, lease: &store::Lease, record: &mut Record, asked: Vec<mounts::Asked>) -> Result<()> {
-    let tmp = lease.tmp()?.join("container");
-    fs::create_dir(&tmp).with_context(|| format!("make {}", tmp.display()))?;
+    let tmp = lease.tmp()?;
     for (dir, mode) in [("upper", 0o755), ("work", 0o700)] {
-        use std::os::unix::fs::PermissionsExt;
         let path = tmp.join(dir);
-        fs::create_dir(&path).with_context(|| format!("make {}", path.display()))?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(mode))
-            .with_context(|| format!("chmod {}", path.display()))?;
+        store::make_dir(&path, mode).with_context(|| format!("make {}", path.display()))?;
     }
     crate::failpoint::reach("create.made");
     let (mounts, made) = mounts::settle(store, lease, asked)?;

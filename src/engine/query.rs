@@ -202,6 +202,7 @@ pub fn inspect(store: &Store, id: &str, size: bool) -> Result<ContainerInspect> 
     let record = &now.record;
     let dir = store.container(id);
     let file = |name: &str| dir.join(name).display().to_string();
+    let etc = |name: &str| record.etc_dir(store).join(name).display().to_string();
     let running = exec::running(store, id)?;
     let (size_rw, size_root_fs) = match size {
         true => sizes(store, record).map(|(rw, root)| (Some(rw), Some(root)))?,
@@ -222,9 +223,9 @@ pub fn inspect(store: &Store, id: &str, size: bool) -> Result<ContainerInspect> 
         args: record.args.clone(),
         state: containers::state(&now),
         image: record.image.clone(),
-        resolv_conf_path: file("resolv.conf"),
-        hostname_path: file("hostname"),
-        hosts_path: file("hosts"),
+        resolv_conf_path: etc("resolv.conf"),
+        hostname_path: etc("hostname"),
+        hosts_path: etc("hosts"),
         log_path: if logged { record.log_path(store).display().to_string() } else { String::new() },
         name: format!("/{}", record.name),
         restart_count: record.ended.restart_count,

@@ -172,6 +172,12 @@ impl Record {
         std::iter::once(self.path.clone()).chain(self.args.iter().cloned()).collect()
     }
 
+    /// Where its hosts, hostname and resolv.conf lie: they are written at every start, so those of a `--rm` container
+    /// need not be on disk.
+    pub fn etc_dir(&self, store: &Store) -> PathBuf {
+        if self.host_config.auto_remove { store.live(&self.id) } else { store.container(&self.id) }
+    }
+
     pub fn log_path(&self, store: &Store) -> PathBuf {
         store.container(&self.id).join(format!("{}-json.log", self.id))
     }

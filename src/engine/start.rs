@@ -3,7 +3,7 @@
 use super::record::Record;
 use super::shim::cgroup_root;
 use super::store::{self, Store};
-use super::{containers, devices, etc, spec, users, volumes};
+use super::{base, containers, devices, etc, spec, users, volumes};
 use crate::api::Refusal;
 use crate::fs::overlay::{self, Upper};
 use crate::fs::{flatten, path};
@@ -36,9 +36,10 @@ pub fn ready(store: &Store, record: &Record, cgroup: Option<&OwnedFd>) -> Result
     let host = &record.host_config;
     let user = users::resolve(root.as_fd(), &record.config.user, &host.group_add)?;
     let cgroup = cgroup_root(store).map(|root| root.join(&record.id).display().to_string()).unwrap_or_default();
-    etc::write(&dir, record)?;
+    let etc_dir = record.etc_dir(store);
+    etc::write(&etc_dir, record)?;
     let shared = Shared::find(store, record)?;
-    let files = shared.files.as_deref().unwrap_or(&dir);
+    let files = shared.files.as_deref().unwrap_or(&etc_dir);
     let file = |name: &str| Some(files.join(name)).filter(|path| path.exists());
     let (hosts, hostname, resolv_conf) = (file("hosts"), file("hostname"), file("resolv.conf"));
     for mounted in record.mounts.iter().filter(|mounted| mounted.point.r#type == "volume") {
@@ -108,11 +109,13 @@ fn root(store: &Store, record: &Record, at: &Path) -> Result<OwnedFd> {
     if record.copied {
         return overlay::bind(&upper.upper, false);
     }
-    let error = match overlay::mount(&record.lower_dirs(store), Some(&upper), at) {
+    let mut lowers = record.lower_dirs(store);
+    lowers.push(base::layer(store)?);
+    let error = match overlay::mount(&lowers, Some(&upper), at) {
         Err(error) if overlay::is_unfit(&error) => error,
         other => return other,
     };
-    flatten::flatten(&record.lower_dirs(store), &upper.upper).with_context(|| format!("copy layers, as {error:#}"))?;
+    flatten::flatten(&lowers, &upper.upper).with_context(|| format!("copy layers, as {error:#}"))?;
     Record::update(store, &record.id, |record| {
         record.copied = true;
         Ok(())
@@ -146,7 +149,9 @@ impl Shared {
             net: of(&host.network_mode, "net")?,
         };
         let files = match host.network_mode.strip_prefix("container:") {
-            Some(name) => Some(store.container(&containers::find(store, name)?)),
+            Some(name) => {
+                Record::load(store, &containers::find(store, name)?)?.map(|donor| donor.etc_dir(store))
+            }
             None => None,
         };
         if let Some(name) = host.ipc_mode.strip_prefix("container:")

@@ -17,7 +17,7 @@ use anyhow::{Context, Result, bail};
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// The version of the store's layout that this program writes.
@@ -221,9 +221,14 @@ impl Lease {
         file.write_all(format!("{what}\n").as_bytes()).with_context(|| format!("write lease {}", self.name))
     }
 
+    /// Where a tree is moved to be deleted: this lease's place in tmp/, which must not have been made by [`Lease::tmp`].
+    pub fn grave(&self) -> PathBuf {
+        self.store.root.join("tmp").join(&self.name)
+    }
+
     /// This lease's own directory in tmp/, on the store's file system.
     pub fn tmp(&self) -> Result<PathBuf> {
-        let path = self.store.root.join("tmp").join(&self.name);
+        let path = self.grave();
         match fs::DirBuilder::new().mode(0o711).create(&path) {
             Ok(()) => Ok(path),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(path),
@@ -307,6 +312,12 @@ pub fn syncfs(path: &Path) -> Result<()> {
 pub fn boot_id() -> Result<String> {
     let path = "/proc/sys/kernel/random/boot_id";
     Ok(fs::read_to_string(path).with_context(|| format!("read {path}"))?.trim().to_owned())
+}
+
+/// Makes one directory, whose mode the process's umask does not narrow.
+pub fn make_dir(path: &Path, mode: u32) -> std::io::Result<()> {
+    fs::create_dir(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
 }
 
 /// Makes a directory and its parents; `mode` is that of the ones it makes.

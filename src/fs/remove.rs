@@ -99,12 +99,11 @@ fn contents(top: BorrowedFd, dir: BorrowedFd, depth: usize, up: &mut Up) -> Resu
             Err(Errno::EISDIR | Errno::EPERM) => {}
             Err(error) => return Err(error).with_context(|| path::show(name.to_bytes())),
         }
+        // An empty one needs no reading, and no moving.
+        if let Ok(()) | Err(Errno::ENOENT) = unlinkat(dir, name.as_c_str(), UnlinkatFlags::RemoveDir) {
+            continue;
+        }
         if depth >= DEPTH {
-            // An empty one needs no moving.
-            match unlinkat(dir, name.as_c_str(), UnlinkatFlags::RemoveDir) {
-                Ok(()) | Err(Errno::ENOENT) => continue,
-                Err(_) => {}
-            }
             up.count += 1;
             let to = format!(".{:016x}.{}", up.salt, up.count);
             renameat(dir, name.as_c_str(), top, to.as_str()).with_context(|| path::show(name.to_bytes()))?;

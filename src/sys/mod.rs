@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 pub mod bpf;
+mod copy;
 pub mod file;
 pub mod inotify;
 pub mod lock;
