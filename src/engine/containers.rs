@@ -60,7 +60,7 @@ pub fn find(store: &Store, name: &str) -> Result<String> {
     if name.is_empty() || name.contains('/') {
         return Err(no_such(name));
     }
-    if name.len() == 64 && Record::load(store, name).map_or(true, |record| record.is_some()) {
+    if name.len() == 64 && Record::exists(store, name) {
         return Ok(name.to_owned());
     }
     if let Some(id) = named(store, name)? {
@@ -73,7 +73,7 @@ pub fn find(store: &Store, name: &str) -> Result<String> {
     let mut found = Vec::new();
     for id in record::ids(store)? {
         // One that cannot be read is there too, and can be removed.
-        if id.starts_with(name) && Record::load(store, &id).map_or(true, |record| record.is_some()) {
+        if id.starts_with(name) && Record::exists(store, &id) {
             found.push(id);
         }
     }
@@ -192,8 +192,7 @@ fn mend(store: &Store, id: &str) -> Result<()> {
 
 /// The same, for who holds the lock of the container's shim.
 pub fn mend_held(store: &Store, id: &str) -> Result<()> {
-    let Some(record) = Record::load(store, id)? else { return Ok(()) };
-    if !record.ended.open() {
+    if !Record::is_open(store, id)? {
         return Ok(());
     }
     if let Some(cgroup) = cgroup_root(store).map(|root| root.join(id)) {

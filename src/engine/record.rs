@@ -142,6 +142,34 @@ impl Record {
         Ok(None)
     }
 
+    /// Whether there is one, readable or not.
+    pub fn exists(store: &Store, id: &str) -> bool {
+        path(store, id, false).exists() || path(store, id, true).exists()
+    }
+
+    /// Whether a container is recorded as started: all of the record that is needed by most who look, and much less to
+    /// read than the rest.
+    pub fn is_open(store: &Store, id: &str) -> Result<bool> {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Brief {
+            ended: Ended,
+        }
+        for auto_remove in [false, true] {
+            let path = path(store, id, auto_remove);
+            match std::fs::read(&path) {
+                Ok(text) => {
+                    let brief: Brief =
+                        serde_json::from_slice(&text).with_context(|| format!("read {}", path.display()))?;
+                    return Ok(brief.ended.open());
+                }
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
+            }
+        }
+        Ok(false)
+    }
+
     /// Writes the record, durably unless it lives in the run directory.
     pub fn save(&self, store: &Store) -> Result<()> {
         let bytes = serde_json::to_vec(self).context("encode a container's record")?;

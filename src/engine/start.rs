@@ -149,9 +149,7 @@ impl Shared {
             net: of(&host.network_mode, "net")?,
         };
         let files = match host.network_mode.strip_prefix("container:") {
-            Some(name) => {
-                Record::load(store, &containers::find(store, name)?)?.map(|donor| donor.etc_dir(store))
-            }
+            Some(name) => Record::load(store, &containers::find(store, name)?)?.map(|donor| donor.etc_dir(store)),
             None => None,
         };
         if let Some(name) = host.ipc_mode.strip_prefix("container:")

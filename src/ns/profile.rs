@@ -3,6 +3,7 @@
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
+use std::borrow::Cow;
 
 use super::caps::CapSet;
 use crate::oci::runtime::{Seccomp, SeccompAction, SeccompArg, SeccompOp, SeccompRule};
@@ -104,14 +105,14 @@ const CLONE_NAMESPACES: u64 = 0x7e02_0000;
 
 /// Docker's default profile.
 pub fn default_profile(host: Host) -> Seccomp {
-    let allow = |names: &str, args: Vec<SeccompArg>| SeccompRule {
-        names: names.split_ascii_whitespace().map(str::to_owned).collect(),
+    let allow = |names: &'static str, args: Vec<SeccompArg>| SeccompRule {
+        names: names.split_ascii_whitespace().map(Cow::Borrowed).collect(),
         action: SeccompAction::Allow,
         errno_ret: None,
         args,
     };
     let arg = |index, op, value, value_two| SeccompArg { index, value, value_two, op };
-    let refuse = |names: &str, errno: i32, args| SeccompRule {
+    let refuse = |names: &'static str, errno: i32, args| SeccompRule {
         action: SeccompAction::Errno,
         errno_ret: Some(errno as u32),
         ..allow(names, args)
@@ -237,7 +238,7 @@ pub fn load(text: &str, host: Host) -> Result<Option<Seccomp>> {
             continue;
         }
         syscalls.push(SeccompRule {
-            names,
+            names: names.into_iter().map(Cow::Owned).collect(),
             action: rule.action,
             errno_ret: rule.errno_ret,
             args: rule.args.unwrap_or_default(),

@@ -116,7 +116,7 @@ impl Arch {
             }
         };
         for (_, name) in &mut calls {
-            *name = name.trim_start_matches("r#");
+            *name = name.strip_prefix("r#").unwrap_or(name);
         }
         calls
     }
@@ -317,29 +317,45 @@ struct Range {
 /// A profile's rules, found by the name of a call.
 struct Rules<'a> {
     rules: Vec<(&'a SeccompRule, u32)>,
-    /// Name and place in `rules`, sorted: those of one call in the profile's order.
-    by_name: Vec<(&'a str, usize)>,
+    /// Name, place in `rules`, and the next entry of the same bucket: those of one call in the profile's order.
+    entries: Vec<(&'a str, usize, usize)>,
+    /// The first entry of each bucket. A power of two of them.
+    buckets: Vec<usize>,
+}
+
+/// No further entry.
+const NONE: usize = usize::MAX;
+
+/// FNV-1a: names are short, and a profile's author can slow down nobody but himself.
+fn hash(name: &str) -> usize {
+    name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)) as usize
 }
 
 impl<'a> Rules<'a> {
     fn new(profile: &'a Seccomp) -> Result<Rules<'a>> {
         let mut rules = Vec::with_capacity(profile.syscalls.len());
-        let mut by_name = Vec::new();
+        let mut entries = Vec::with_capacity(512);
         for rule in &profile.syscalls {
             if let Some(arg) = rule.args.iter().find(|arg| arg.index > 5) {
                 bail!("seccomp rule for {}: no argument {}", rule.names.join(", "), arg.index);
             }
-            by_name.extend(rule.names.iter().map(|name| (name.as_str(), rules.len())));
+            entries.extend(rule.names.iter().map(|name| (&**name, rules.len(), NONE)));
             rules.push((rule, action(rule.action, rule.errno_ret)?));
         }
-        by_name.sort_unstable();
-        Ok(Rules { rules, by_name })
+        let mut buckets = vec![NONE; (2 * entries.len()).next_power_of_two()];
+        let mask = buckets.len() - 1;
+        // From the last to the first, so that a bucket begins with its first.
+        for place in (0..entries.len()).rev() {
+            let bucket = &mut buckets[hash(entries[place].0) & mask];
+            entries[place].2 = std::mem::replace(bucket, place);
+        }
+        Ok(Rules { rules, entries, buckets })
     }
 
     fn of(&self, name: &str) -> impl Iterator<Item = &(&'a SeccompRule, u32)> {
-        let first = self.by_name.partition_point(|(known, _)| *known < name);
-        let same = self.by_name[first..].iter().take_while(move |(known, _)| *known == name);
-        same.map(|(_, place)| &self.rules[*place])
+        let first = self.buckets[hash(name) & (self.buckets.len() - 1)];
+        let chain = std::iter::successors(self.entries.get(first), |(_, _, next)| self.entries.get(*next));
+        chain.filter(move |(known, _, _)| *known == name).map(|(_, rule, _)| &self.rules[*rule])
     }
 
     /// `None`: the profile does not know the call.

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 /// The version of the specification that we write.
 pub const OCI_VERSION: &str = "1.2.0";
@@ -421,7 +422,7 @@ pub struct Seccomp {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SeccompRule {
-    pub names: Vec<String>,
+    pub names: Vec<Cow<'static, str>>,
     pub action: SeccompAction,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub errno_ret: Option<u32>,

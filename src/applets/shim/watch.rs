@@ -54,9 +54,8 @@ struct Watch {
 
 /// Runs until init has ended and its output is delivered; becomes the reaping face then.
 pub fn run(mut handover: Handover) -> Result<()> {
-    let stream = |source| -> io::Result<Stream> {
-        Ok(Stream { source, length: 0, chunk: Pages::zeroed(FRAME + CHUNK)? })
-    };
+    let stream =
+        |source| -> io::Result<Stream> { Ok(Stream { source, length: 0, chunk: Pages::zeroed(FRAME + CHUNK)? }) };
     let mut watch = Watch {
         pid: handover.pid,
         terminal: handover.terminal,
