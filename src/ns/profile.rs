@@ -388,7 +388,7 @@ mod tests {
         for arch in ["amd64", "arm64"] {
             for rule in default_profile(Host { arch, ..all }).syscalls {
                 for name in rule.names {
-                    assert!(known.contains(name.as_str()), "{name}");
+                    assert!(known.contains(&*name), "{name}");
                 }
             }
         }
