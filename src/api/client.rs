@@ -1,5 +1,6 @@
 //! The typed client: every command asks the engine through it, whatever carries the question.
 
+use crate::api::http::Remote;
 use crate::api::types::*;
 use crate::api::wire::{Body, Producer, Reply, Request, Response};
 use anyhow::{Context, Result, bail};
@@ -33,6 +34,7 @@ pub struct Client {
 
 enum Transport {
     Local(Local),
+    Http(Remote),
 }
 
 /// A request that the engine refused.
@@ -82,10 +84,16 @@ impl Client {
         Client { transport: Transport::Local(engine) }
     }
 
+    /// A client of a daemon.
+    pub fn remote(daemon: Remote) -> Client {
+        Client { transport: Transport::Http(daemon) }
+    }
+
     /// Sends a request. An answer of 400 and above becomes a [`Failure`].
     pub fn call(&self, request: Request) -> Result<Response> {
         let response = match &self.transport {
             Transport::Local(engine) => engine(request),
+            Transport::Http(daemon) => daemon.send(request)?,
         };
         if response.status < 400 {
             return Ok(response);
@@ -200,7 +208,7 @@ impl Client {
         push_flag(&mut query, "stdout", what.stdout);
         push_flag(&mut query, "stderr", what.stderr);
         push(&mut query, "detachKeys", what.detach_keys);
-        upgraded(self.post(container(id, "/attach")?, query)?)
+        upgraded(self.call(upgrade(request("POST", container(id, "/attach")?, query, Body::Empty)))?)
     }
 
     /// Writes its log into `sink`, framed unless it has a terminal.
@@ -234,7 +242,7 @@ impl Client {
     /// Runs an exec and connects to its streams.
     pub fn exec_start(&self, id: &str, start: &ExecStart) -> Result<OwnedFd> {
         let body = Body::Bytes(serde_json::to_vec(start).context("writing a request")?);
-        upgraded(self.call(request("POST", format!("/exec/{id}/start"), vec![], body))?)
+        upgraded(self.call(upgrade(request("POST", format!("/exec/{id}/start"), vec![], body)))?)
     }
 
     pub fn exec_resize(&self, id: &str, rows: u16, columns: u16) -> Result<()> {
@@ -378,7 +386,14 @@ impl Waiting {
 fn request(method: &'static str, path: String, query: Query, body: Body) -> Request {
     let json = matches!(body, Body::Bytes(_));
     let headers = if json { vec![("Content-Type".into(), "application/json".into())] } else { vec![] };
-    Request { method, path, query, headers, body }
+    Request { query, headers, body, ..Request::new(method, path) }
+}
+
+/// Asks for the connection itself.
+fn upgrade(mut request: Request) -> Request {
+    let words = [("Connection", "Upgrade"), ("Upgrade", "tcp")];
+    request.headers.extend(words.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    request
 }
 
 fn push(query: &mut Query, key: &str, value: &str) {

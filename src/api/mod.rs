@@ -1,10 +1,12 @@
 //! What the wire says: types, refusals, framing, and the typed client. A leaf: imports nothing of ours.
 
 pub mod client;
+pub mod http;
 pub mod refusal;
 pub mod time;
 pub mod types;
 pub mod units;
+pub mod version;
 pub mod wire;
 
 pub use refusal::Refusal;

@@ -1,16 +1,46 @@
 //! A request and its answer, whatever carries them: HTTP, or a call in this process.
 
+use crate::api::version::{self, ApiVersion};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
 /// One API request. `path` has no version prefix and no query; both are parsed away where it enters.
 pub struct Request {
+    /// In capitals; empty for one that nobody knows.
     pub method: &'static str,
+    /// Which API is spoken: what older ones do otherwise is decided by it.
+    pub version: ApiVersion,
     pub path: String,
     /// Decoded, in order.
     pub query: Vec<(String, String)>,
     pub headers: Vec<(String, String)>,
     pub body: Body,
+    pub caller: Caller,
+}
+
+/// Who asked, as far as that one may go away before all is answered.
+#[derive(Clone, Default)]
+pub struct Caller(Option<Arc<OwnedFd>>);
+
+impl Caller {
+    /// One at the other end of a socket.
+    pub fn at(socket: Arc<OwnedFd>) -> Caller {
+        Caller(Some(socket))
+    }
+
+    /// What an answer that waits in silence polls beside what it waits for: it is ready once the caller has gone.
+    /// `None` for a caller in this process.
+    pub fn watch(&self) -> Option<PollFd<'_>> {
+        // Not POLLIN: the next request may have come already.
+        let gone = PollFlags::from_bits_retain(libc::POLLRDHUP);
+        self.0.as_ref().map(|socket| PollFd::new(socket.as_fd(), gone))
+    }
+
+    pub fn has_gone(&self) -> bool {
+        self.watch().is_some_and(|watch| matches!(poll(&mut [watch], PollTimeout::ZERO), Ok(1)))
+    }
 }
 
 /// What a request carries.
@@ -48,7 +78,8 @@ pub type Producer = Box<dyn FnOnce(&mut dyn Write) -> std::io::Result<()> + Send
 pub enum Reply {
     Empty,
     Json(Vec<u8>),
-    /// Streamed by the producer; its sink flushes at every write.
+    /// Streamed by the producer; its sink flushes at every write. A `flush` of the sink is an error once the caller has
+    /// gone, so that a producer with nothing to write can ask; one that waits long polls [`Caller::watch`].
     Stream(Producer),
     /// The connection now belongs to this descriptor: attach and exec. Multiplexed frames
     /// (`[stream 0 0 0][length, 4 bytes big endian]`) unless the container has a terminal; the other way raw stdin bytes,
@@ -57,6 +88,19 @@ pub enum Reply {
 }
 
 impl Request {
+    /// A request of the newest API from this process, without query, headers and body.
+    pub fn new(method: &'static str, path: impl Into<String>) -> Request {
+        Request {
+            method,
+            version: version::NEWEST,
+            path: path.into(),
+            query: vec![],
+            headers: vec![],
+            body: Body::Empty,
+            caller: Caller::default(),
+        }
+    }
+
     /// The last value of a query key.
     pub fn query(&self, key: &str) -> Option<&str> {
         self.query.iter().rev().find(|(k, _)| k == key).map(|(_, v)| v.as_str())

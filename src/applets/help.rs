@@ -7,8 +7,9 @@ use std::fmt::Write;
 /// Flags that stand before the command.
 pub const GLOBAL: &[(&str, &str)] = &[
     ("    --config FILE", "the configuration (default /etc/dhow/daemon.json)"),
+    ("-c, --context NAME", "ask the daemon of a context of Docker's client"),
     ("-D, --debug", "say more on stderr"),
-    ("-H, --host HOST", "talk to a daemon (with a later release)"),
+    ("-H, --host HOST", "ask the daemon at unix://, tcp:// or ssh:// (DOCKER_HOST)"),
     ("    --root DIR", "where images and containers are kept (DHOW_ROOT; default /var/lib/dhow)"),
     ("    --run DIR", "where running containers are kept (DHOW_RUN; default /run/dhow)"),
     ("-v, --version", "print the version"),

@@ -24,4 +24,4 @@ pub fn words() -> impl Iterator<Item = &'static str> {
 }
 
 /// Commands about this file itself, which need no link.
-const OF_THE_FILE: [&str; 2] = ["completion", "links"];
+const OF_THE_FILE: [&str; 3] = ["completion", "daemon", "links"];

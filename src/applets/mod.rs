@@ -3,6 +3,7 @@
 mod attach;
 mod completion;
 mod create;
+mod daemon;
 mod each;
 mod events;
 mod exec;
@@ -10,6 +11,7 @@ mod filter;
 mod format;
 mod help;
 mod history;
+mod host;
 mod images;
 mod import;
 mod info;
@@ -89,6 +91,7 @@ pub static TABLE: &[Entry] = &[
     entry::<version::Version>(&["version"]),
     entry::<info::Info>(&["info", "system info"]),
     entry::<events::Events>(&["events", "system events"]),
+    entry::<daemon::Daemon>(&["daemon"]),
     entry::<completion::Completion>(&["completion"]),
     entry::<links::Links>(&["links"]),
 ];
@@ -132,12 +135,16 @@ fn invoke<C: Command>(context: &Context, spelt: &str, args: &[String]) -> Result
 pub struct Context {
     open: Open,
     place: Place,
+    wish: host::Wish,
 }
 
 impl Context {
-    /// Opens the engine.
+    /// The daemon that is meant, or the engine in this process, opened.
     pub fn client(&self) -> Result<Client> {
-        Ok(Client::local((self.open)(&self.place)?))
+        match host::choose(&self.wish, &self.place)? {
+            Some(daemon) => Ok(Client::remote(daemon)),
+            None => Ok(Client::local((self.open)(&self.place)?)),
+        }
     }
 }
 
@@ -182,7 +189,9 @@ fn dispatch(open: Open) -> Result<u8> {
     }
     if let Some(word) = linked(&called) {
         args.insert(0, word.to_owned());
-    } else if let "docker" | "dockerd" | "runc" = called.as_str() {
+    } else if called == "dockerd" {
+        args.insert(0, "daemon".to_owned());
+    } else if called == "runc" {
         bail!("being called as {called} comes with a later release: use dhow");
     }
     let place = Place {
@@ -190,7 +199,13 @@ fn dispatch(open: Open) -> Result<u8> {
         run: std::env::var_os("DHOW_RUN").filter(|path| !path.is_empty()).map(PathBuf::from),
         ..Place::default()
     };
-    let mut context = Context { open, place };
+    let mut context = Context { open, place, wish: host::Wish::default() };
+    if called == "docker" {
+        context.wish.always = true;
+    } else if args.first().is_some_and(|word| word == "client") {
+        context.wish.always = true;
+        args.remove(0);
+    }
     let Some(at) = globals(&args, &mut context)? else { return Ok(0) };
     command(&context, &args[at..])
 }
@@ -207,13 +222,15 @@ fn linked(called: &str) -> Option<&str> {
 
 /// Reads the flags before the command and says where it stands; `None` if one of them was all.
 fn globals(args: &[String], context: &mut Context) -> Result<Option<usize>> {
+    let once =
+        |slot: &mut Option<String>, name: &str, value| host::once(slot, name, value).map_err(|error| coded(125, error));
     let mut at = 0;
     while let Some(arg) = args.get(at).filter(|arg| arg.starts_with('-')) {
         let (name, attached) = match arg.split_once('=') {
             Some((name, value)) if name.starts_with("--") => (name, Some(value.to_owned())),
             _ => (arg.as_str(), None),
         };
-        let mut value = || {
+        let mut value = || -> Result<String> {
             if attached.is_none() {
                 at += 1;
             }
@@ -238,11 +255,10 @@ fn globals(args: &[String], context: &mut Context) -> Result<Option<usize>> {
                 context.place.debug = true;
                 output::verbose();
             }
-            "--host" | "-H" | "--context" | "-c" => {
-                return Err(coded(125, anyhow!("{name}: talking to a daemon comes with a later release of dhow")));
-            }
+            "--host" | "-H" => once(&mut context.wish.host, name, value()?)?,
+            "--context" | "-c" => once(&mut context.wish.context, name, value()?)?,
             _ => {
-                let known = ["--help", "--version", "--root", "--run", "--config", "--debug", "--host"];
+                let known = ["--help", "--version", "--root", "--run", "--config", "--debug", "--host", "--context"];
                 let hint = help::nearest(name, known.into_iter())
                     .map_or(".".to_owned(), |near| format!(", did you mean {near}?"));
                 return Err(coded(125, anyhow!("unknown flag: {name}{hint} See 'dhow --help'.")));

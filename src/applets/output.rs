@@ -26,6 +26,11 @@ pub fn complain(line: &str) {
 
 /// Says on stderr what the program tells of its work (`--debug`).
 pub fn verbose() {
+    tell(log::LevelFilter::Debug);
+}
+
+/// Says on stderr what the program tells of its work, up to that level.
+pub fn tell(level: log::LevelFilter) {
     struct Lines;
     impl log::Log for Lines {
         fn enabled(&self, _: &log::Metadata) -> bool {
@@ -39,7 +44,7 @@ pub fn verbose() {
         }
         fn flush(&self) {}
     }
-    if log::set_logger(&Lines).is_ok() {
-        log::set_max_level(log::LevelFilter::Debug);
-    }
+    // The first to ask has it; the level may be set anew.
+    let _ = log::set_logger(&Lines);
+    log::set_max_level(level.max(log::max_level()));
 }

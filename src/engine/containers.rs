@@ -10,10 +10,12 @@ use super::{events, networks, signals, volumes};
 use crate::api::Refusal;
 use crate::api::time::Time;
 use crate::api::types::{State, Top};
+use crate::api::wire::Caller;
 use crate::cgroup;
 use anyhow::{Context, Result, bail};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io::ErrorKind;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
@@ -385,6 +387,20 @@ fn start_failed(why: &str) -> anyhow::Error {
     anyhow::anyhow!(text)
 }
 
+/// Waits until the shim has something to tell.
+fn listen(stream: &UnixStream, caller: &Caller) -> Result<()> {
+    let Some(gone) = caller.watch() else { return Ok(()) };
+    let mut fds = [PollFd::new(stream.as_fd(), PollFlags::POLLIN), gone];
+    loop {
+        match poll(&mut fds, PollTimeout::NONE) {
+            Ok(_) if fds[0].any() == Some(true) => return Ok(()),
+            Ok(_) => bail!("who waited has gone"),
+            Err(nix::errno::Errno::EINTR) => {}
+            Err(error) => return Err(error).context("wait for the shim"),
+        }
+    }
+}
+
 /// What came of waiting: the exit code, or that the shim ended without telling.
 fn exited(stream: &mut UnixStream) -> Result<Option<i32>> {
     match protocol::receive(stream) {
@@ -542,10 +558,11 @@ impl Wait {
         Ok(shim::tell(&mut stream, message, &[]).is_ok().then_some(stream))
     }
 
-    /// Waits; the exit code.
-    pub fn finish(mut self, store: &Store) -> Result<i32> {
+    /// Waits; the exit code. Nobody waits for a caller that has gone.
+    pub fn finish(mut self, store: &Store, caller: &Caller) -> Result<i32> {
         let Some(mut stream) = self.stream.take() else { return Ok(self.code) };
         loop {
+            listen(&stream, caller)?;
             if let Some(code) = exited(&mut stream)? {
                 return Ok(code);
             }
@@ -691,7 +708,7 @@ fn kill_and_wait(store: &Store, id: &str) -> Result<()> {
         Err(error) if !matches!(error.downcast_ref(), Some(Refusal::Conflict(_))) => return Err(error),
         _ => {}
     }
-    wait.finish(store).map(drop)
+    wait.finish(store, &Caller::default()).map(drop)
 }
 
 /// Removes a container that does not run, whose shim's lock the caller holds.

@@ -11,6 +11,7 @@ use crate::api::types::{
     ContainerCreate, ErrorAnswer, ExecCreate, ExecCreated, ExecStart, NetworkCreate, ProgressLine, VolumeCreate,
     WaitAnswer,
 };
+use crate::api::version::ApiVersion;
 use crate::api::{Body, Refusal, Reply, Request, Response};
 use crate::oci::auth::Credentials;
 use crate::oci::{Platform, Reference};
@@ -34,6 +35,7 @@ fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
     let container = |name: &str| containers::find(store, name);
     match (request.method, parts.as_slice()) {
+        ("GET" | "HEAD", ["_ping"]) => Ok(ping()),
         ("GET", ["version"]) => json(200, &system::version()),
         ("GET", ["info"]) => json(200, &system::info(engine)?),
         ("GET", ["events"]) => events(store, &request),
@@ -138,6 +140,27 @@ fn json<T: Serialize>(status: u16, value: &T) -> Result<Response> {
     Ok(answer(status, Reply::Json(serde_json::to_vec(value).context("encode the answer")?)))
 }
 
+/// What a client asks first: whether we live, and what we speak.
+fn ping() -> Response {
+    let headers = [
+        // Builds go through POST /build, not through a BuildKit session.
+        ("Builder-Version", "1"),
+        ("Cache-Control", "no-cache, no-store, must-revalidate"),
+        ("Content-Type", "text/plain; charset=utf-8"),
+        ("Pragma", "no-cache"),
+        ("Swarm", "inactive"),
+    ];
+    headers.into_iter().fold(answer(200, Reply::Json(b"OK".to_vec())), |answer, (name, value)| answer.with(name, value))
+}
+
+/// The kind of a stream: with frames or without. Clients older than 1.42 know one name for both.
+fn stream_kind(request: &Request, tty: bool) -> &'static str {
+    match !tty && request.version >= ApiVersion::new(1, 42) {
+        true => "application/vnd.docker.multiplexed-stream",
+        false => "application/vnd.docker.raw-stream",
+    }
+}
+
 /// What Docker answers to a verb that has nothing to tell.
 fn empty(done: Result<()>) -> Result<Response> {
     done.map(|()| answer(204, Reply::Empty))
@@ -159,7 +182,9 @@ fn body<T: DeserializeOwned + Default>(request: &mut Request) -> Result<T> {
         Body::Empty => {}
         Body::Bytes(whole) => bytes = whole,
         Body::Reader(reader) => {
-            reader.take(BODY + 1).read_to_end(&mut bytes).context("read the request's body")?;
+            // What the client sends badly is its mistake.
+            let read = reader.take(BODY + 1).read_to_end(&mut bytes);
+            read.map_err(|error| Refusal::BadParameter(format!("read the request's body: {error}")))?;
             if bytes.len() as u64 > BODY {
                 bail!(Refusal::BadParameter("the request's body is too large".to_owned()));
             }
@@ -242,9 +267,9 @@ fn container_wait(engine: &Arc<Engine>, id: &str, request: &Request) -> Result<R
     };
     // Registered before the answer begins: an end that comes right after it is not missed.
     let wait = containers::wait(&engine.store, id, until)?;
-    let engine = Arc::clone(engine);
+    let (engine, caller) = (Arc::clone(engine), request.caller.clone());
     let producer = move |sink: &mut dyn std::io::Write| {
-        let code = wait.finish(&engine.store).map_err(std::io::Error::other)?;
+        let code = wait.finish(&engine.store, &caller).map_err(std::io::Error::other)?;
         let answer = WaitAnswer { status_code: code.into(), error: None };
         sink.write_all(&serde_json::to_vec(&answer)?)
     };
@@ -259,7 +284,7 @@ fn container_attach(engine: &Engine, id: &str, request: &Request) -> Result<Resp
     let keys = detach_keys(request.query("detachKeys").unwrap_or_default())?;
     let stream = containers::attach(&engine.store, id, streams, &keys)?;
     events::container(&engine.store, &record, "attach", &[]);
-    Ok(answer(101, Reply::Upgraded(stream)))
+    Ok(answer(101, Reply::Upgraded(stream)).with("Content-Type", stream_kind(request, record.config.tty)))
 }
 
 /// Keys that detach, as bytes: `ctrl-p,ctrl-q` where nothing is said.
@@ -313,6 +338,7 @@ fn container_logs(engine: &Arc<Engine>, id: &str, request: &Request) -> Result<R
         stderr: request.flag("stderr"),
         tty: record.config.tty,
     };
+    let kind = stream_kind(request, options.tty);
     let engine = Arc::clone(engine);
     let producer = move |sink: &mut dyn std::io::Write| {
         let store = &engine.store;
@@ -320,7 +346,7 @@ fn container_logs(engine: &Arc<Engine>, id: &str, request: &Request) -> Result<R
         let running = || super::record::held(store, &record.id).is_ok_and(|held| held.init || held.restarting);
         logs::stream(&record.log_path(store), &options, sink, &running).map_err(std::io::Error::other)
     };
-    Ok(answer(200, Reply::Stream(Box::new(producer))))
+    Ok(answer(200, Reply::Stream(Box::new(producer))).with("Content-Type", kind))
 }
 
 fn exec_start(engine: &Engine, id: &str, request: &mut Request) -> Result<Response> {
@@ -338,7 +364,7 @@ fn exec_start(engine: &Engine, id: &str, request: &mut Request) -> Result<Respon
         pick(inspect.open_stdin, STDIN) | pick(inspect.open_stdout, STDOUT) | pick(inspect.open_stderr, STDERR);
     let keys = detach_keys(&inspect.detach_keys)?;
     let stream = exec::start(&engine.store, id, Some((streams, keys)))?.context("an exec without a stream")?;
-    Ok(answer(101, Reply::Upgraded(stream)))
+    Ok(answer(101, Reply::Upgraded(stream)).with("Content-Type", stream_kind(request, inspect.process_config.tty)))
 }
 
 /// A pull, or an import with `fromSrc`.

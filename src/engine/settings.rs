@@ -34,6 +34,16 @@ pub struct Settings {
     pub no_new_privileges: bool,
     /// Seconds that stop waits for a container that names none of its own.
     pub shutdown_timeout: i64,
+    /// What only the daemon reads; it has no default here, because a flag may say it too.
+    pub hosts: Vec<String>,
+    pub group: Option<String>,
+    pub pidfile: Option<PathBuf>,
+    pub log_level: Option<String>,
+    pub tls: Option<bool>,
+    pub tlsverify: Option<bool>,
+    pub tlscacert: Option<PathBuf>,
+    pub tlscert: Option<PathBuf>,
+    pub tlskey: Option<PathBuf>,
 }
 
 impl Default for Settings {
@@ -56,6 +66,15 @@ impl Default for Settings {
             init: false,
             no_new_privileges: false,
             shutdown_timeout: 15,
+            hosts: Vec::new(),
+            group: None,
+            pidfile: None,
+            log_level: None,
+            tls: None,
+            tlsverify: None,
+            tlscacert: None,
+            tlscert: None,
+            tlskey: None,
         }
     }
 }

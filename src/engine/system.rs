@@ -2,6 +2,7 @@
 
 use super::containers::{self, Doing};
 use super::{Engine, images, shim};
+use crate::api;
 use crate::api::time::Time;
 use crate::api::types::{Info, Plugins, RuntimePath, Version, VersionComponent, VersionPlatform};
 use crate::oci::platform;
@@ -9,19 +10,16 @@ use anyhow::Result;
 use std::collections::BTreeMap;
 use std::fs;
 
-/// The versions of the API that the answers are those of.
-pub const API_VERSION: &str = "1.51";
-pub const MIN_API_VERSION: &str = "1.24";
-
 pub fn version() -> Version {
     let kernel = kernel();
     let arch = platform::host().architecture;
+    let (newest, oldest) = (api::version::NEWEST.to_string(), api::version::OLDEST.to_string());
     let details = [
-        ("ApiVersion", API_VERSION),
+        ("ApiVersion", newest.as_str()),
         ("Arch", &arch),
         ("Experimental", "false"),
         ("KernelVersion", &kernel),
-        ("MinAPIVersion", MIN_API_VERSION),
+        ("MinAPIVersion", &oldest),
         ("Os", "linux"),
     ];
     let details: BTreeMap<_, _> = details.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
@@ -30,8 +28,8 @@ pub fn version() -> Version {
         platform: VersionPlatform { name: "dhow".to_owned() },
         components: vec![VersionComponent { name: "Engine".to_owned(), version: version.clone(), details }],
         version,
-        api_version: API_VERSION.to_owned(),
-        min_api_version: MIN_API_VERSION.to_owned(),
+        api_version: newest,
+        min_api_version: oldest,
         os: "linux".to_owned(),
         arch,
         kernel_version: kernel,

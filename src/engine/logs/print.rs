@@ -83,13 +83,13 @@ impl<'s> Printer<'s> {
         Ok(true)
     }
 
-    /// Writes out what was gathered.
+    /// Writes out what was gathered. With nothing to write it finds out whether anybody still reads.
     pub fn flush(&mut self) -> Result<()> {
         if !self.out.is_empty() {
             self.sink.write_all(&self.out).context("write log")?;
             self.out.clear();
         }
-        Ok(())
+        self.sink.flush().context("write log")
     }
 }
 

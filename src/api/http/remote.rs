@@ -1,0 +1,258 @@
+//! A daemon elsewhere: requests go to it over a socket.
+
+use super::address::Address;
+use super::chunks::{self, size_line};
+use super::head::{self, Framing, Headers, ResponseHead};
+use super::input::Input;
+use super::socket::Socket;
+use super::target;
+use crate::api::version::{self, ApiVersion};
+use crate::api::wire::{Body, Reply, Request, Response};
+use anyhow::{Context, Result, anyhow};
+use nix::sys::socket::Shutdown;
+use std::io::{self, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+/// How long one address may take to answer at all.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// A daemon, and what of it is known.
+pub struct Remote {
+    address: Address,
+    /// What the daemon speaks too; asked once.
+    version: OnceLock<ApiVersion>,
+    /// A connection that has said all and may be asked again.
+    spare: Arc<Mutex<Option<Socket>>>,
+}
+
+impl Remote {
+    /// A daemon at an address. With a version, that is spoken and the daemon is not asked for its own.
+    pub fn new(address: Address, version: Option<ApiVersion>) -> Remote {
+        let known = OnceLock::new();
+        if let Some(version) = version {
+            let _ = known.set(version);
+        }
+        Remote { address, version: known, spare: Arc::default() }
+    }
+
+    /// Sends a request and reads the head of its answer; the rest is read as it is used.
+    pub fn send(&self, request: Request) -> Result<Response> {
+        let version = match self.version.get() {
+            Some(version) => *version,
+            None => *self.version.get_or_init({
+                let agreed = self.agree()?;
+                move || agreed
+            }),
+        };
+        self.exchange(request, Some(version))
+    }
+
+    /// The newest version that both sides speak. A daemon that does not say is an old one.
+    fn agree(&self) -> Result<ApiVersion> {
+        for method in ["HEAD", "GET"] {
+            let response = self.exchange(Request::new(method, "/_ping"), None)?;
+            let said = response.headers.iter().find(|(name, _)| *name == API_VERSION);
+            let said = said.and_then(|(_, value)| ApiVersion::parse(value));
+            if let Reply::Stream(rest) = response.body {
+                rest(&mut io::sink()).context("read the daemon's answer to a ping")?;
+            }
+            if let Some(theirs) = said {
+                return Ok(theirs.min(version::NEWEST));
+            }
+        }
+        Ok(version::OLDEST)
+    }
+
+    fn exchange(&self, mut request: Request, version: Option<ApiVersion>) -> Result<Response> {
+        let body = std::mem::replace(&mut request.body, Body::Empty);
+        let upgrade = request.header("Upgrade").is_some();
+        // What is still being sent when the answer has come makes the connection useless.
+        let whole = !matches!(body, Body::Reader(_));
+        let head = head_of(&request, version, &self.address, &body);
+        // A spare one may have been closed meanwhile: seen before anything is sent.
+        let spare = self.spare.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+        let mut socket = match spare.filter(|socket| !upgrade && matches!(socket.wait(Some(Duration::ZERO)), Ok(false)))
+        {
+            Some(socket) => socket,
+            None => Socket::new(self.connect()?),
+        };
+        send(&mut socket, head, body).with_context(|| format!("send a request to {}", self.address))?;
+        if upgrade {
+            return self.upgraded(socket).with_context(|| format!("read the answer of {}", self.address));
+        }
+        let mut input = Input::new(socket.clone(), None);
+        let head = answer_head(&mut input).with_context(|| format!("read the answer of {}", self.address))?;
+        self.response(socket, input, head, request.method, whole)
+    }
+
+    fn response(
+        &self,
+        socket: Socket,
+        mut input: Input,
+        head: ResponseHead,
+        method: &str,
+        whole: bool,
+    ) -> Result<Response> {
+        let framing = head.framing(method).map_err(|bad| anyhow!(bad.why))?;
+        let keep = head::keeps_alive(head.minor, &head.headers) && framing != Framing::Rest && whole;
+        let none = framing == Framing::None;
+        input.expect(framing, false);
+        let spare = Arc::clone(&self.spare);
+        let give_back = move |socket: Socket| {
+            if keep {
+                *spare.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(socket);
+            }
+        };
+        let body = if none {
+            give_back(socket);
+            Reply::Empty
+        } else {
+            Reply::Stream(Box::new(move |sink: &mut dyn Write| {
+                let mut buffer = vec![0; 64 << 10];
+                loop {
+                    let length = input.read(&mut buffer)?;
+                    if length == 0 {
+                        break;
+                    }
+                    sink.write_all(&buffer[..length])?;
+                }
+                give_back(socket);
+                Ok(())
+            }))
+        };
+        Ok(Response { status: head.status, headers: known(&head.headers), body })
+    }
+
+    /// The answer to a request for a connection. What stands behind its head is not read: it belongs to the connection.
+    fn upgraded(&self, mut socket: Socket) -> Result<Response> {
+        let mut bytes = Vec::new();
+        let length = loop {
+            let (mut piece, before) = ([0; 4096], bytes.len());
+            let seen = socket.peek(&mut piece)?;
+            bytes.extend_from_slice(&piece[..seen]);
+            let found = head::length(&bytes, before);
+            let wanted = found.unwrap_or(bytes.len()) - before;
+            socket.read_exact(&mut piece[..wanted])?;
+            match found {
+                Some(length) => break length,
+                None if seen == 0 => return Err(anyhow!("the connection ended")),
+                None if bytes.len() > head::SIZE => return Err(anyhow!("the head is too large")),
+                None => {}
+            }
+        };
+        let head = head::response(&bytes[..length]).map_err(|bad| anyhow!(bad.why))?;
+        let taken = head.status == 101 || (head.status == 200 && head.framing("POST") == Ok(Framing::Rest));
+        if taken {
+            let headers = known(&head.headers);
+            return Ok(Response { status: head.status, headers, body: Reply::Upgraded(socket.into_fd()?) });
+        }
+        let input = Input::new(socket.clone(), None);
+        self.response(socket, input, head, "POST", true)
+    }
+
+    fn connect(&self) -> Result<OwnedFd> {
+        let connected = match &self.address {
+            Address::Unix(path) => UnixStream::connect(path).map(OwnedFd::from),
+            Address::Tcp(host, port) => tcp(host, *port).map(OwnedFd::from),
+            Address::Ssh(_) | Address::Inherited(_) => return Err(anyhow!("{} cannot be dialled", self.address)),
+        };
+        connected.with_context(|| {
+            format!("cannot connect to the Docker daemon at {}. Is the docker daemon running?", self.address)
+        })
+    }
+}
+
+const API_VERSION: &str = "Api-Version";
+
+/// The headers of an answer that somebody reads.
+fn known(headers: &Headers) -> Vec<(&'static str, String)> {
+    const READ: [&str; 4] = [API_VERSION, "Content-Type", "X-Docker-Container-Path-Stat", "Builder-Version"];
+    READ.into_iter().filter_map(|name| Some((name, head::find(headers, name)?.to_owned()))).collect()
+}
+
+fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+    for address in (host, port).to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, CONNECT) {
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                return Ok(stream);
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn head_of(request: &Request, version: Option<ApiVersion>, address: &Address, body: &Body) -> String {
+    let target = target::write(version, &request.path, &request.query);
+    let host = match address {
+        Address::Tcp(host, port) if host.contains(':') => format!("[{host}]:{port}"),
+        Address::Tcp(host, port) => format!("{host}:{port}"),
+        // Docker's name for a host that has none.
+        _ => "api.moby.localhost".to_owned(),
+    };
+    let mut head = format!("{} {target} HTTP/1.1\r\nHost: {host}\r\n", request.method);
+    head += concat!("User-Agent: dhow/", env!("CARGO_PKG_VERSION"), "\r\n");
+    for (name, value) in &request.headers {
+        let value: String = value.chars().filter(|char| !char.is_control()).collect();
+        head += &format!("{name}: {value}\r\n");
+    }
+    match body {
+        Body::Empty if matches!(request.method, "GET" | "HEAD" | "DELETE") => {}
+        Body::Empty => head += "Content-Length: 0\r\n",
+        Body::Bytes(bytes) => head += &format!("Content-Length: {}\r\n", bytes.len()),
+        Body::Reader(_) => head += "Transfer-Encoding: chunked\r\n",
+    }
+    head + "\r\n"
+}
+
+/// Sends head and body. A stream goes in a thread of its own: the answer may come before its end.
+fn send(socket: &mut Socket, head: String, body: Body) -> io::Result<()> {
+    match body {
+        Body::Empty => socket.write_all(head.as_bytes()),
+        Body::Bytes(bytes) => socket.write_pieces(&[head.as_bytes(), &bytes]),
+        Body::Reader(reader) => {
+            socket.write_all(head.as_bytes())?;
+            let mut socket = socket.clone();
+            std::thread::Builder::new().name("upload".to_owned()).spawn(move || {
+                if let Err(error) = upload(&mut socket, reader) {
+                    log::debug!("the upload ended: {error}");
+                    // Without its last chunk the daemon knows that something is missing.
+                    socket.shutdown(Shutdown::Write);
+                }
+            })?;
+            Ok(())
+        }
+    }
+}
+
+fn upload(socket: &mut Socket, mut reader: Box<dyn Read + Send>) -> io::Result<()> {
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        match reader.read(&mut buffer) {
+            Ok(0) => return socket.write_all(chunks::LAST),
+            Ok(length) => {
+                socket.write_pieces(&[size_line(length).as_bytes(), &buffer[..length], b"\r\n"])?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The head of the final answer.
+fn answer_head(input: &mut Input) -> Result<ResponseHead> {
+    loop {
+        let bytes = input.head(None)?.map_err(|bad| anyhow!(bad.why))?;
+        let bytes = bytes.ok_or_else(|| anyhow!("the connection ended without an answer"))?;
+        let head = head::response(&bytes).map_err(|bad| anyhow!(bad.why))?;
+        if head.status >= 200 {
+            return Ok(head);
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! What the daemon is to do: flags and configuration together.
+
+use super::Daemon;
+use crate::api::http::address::Address;
+use crate::engine::Settings;
+use anyhow::{Result, bail};
+use log::LevelFilter;
+use std::path::{Path, PathBuf};
+
+/// The daemon's own settings, from wherever they came.
+pub struct Asked {
+    pub hosts: Vec<Address>,
+    /// A socket that is served too, unless another daemon does.
+    pub beside: Option<PathBuf>,
+    pub group: Option<String>,
+    pub pidfile: Option<PathBuf>,
+    pub level: LevelFilter,
+}
+
+/// Where Docker's clients look first.
+const DOCKERS: &str = "/run/docker.sock";
+
+impl Asked {
+    pub fn of(flags: &Daemon, settings: &Settings, run: &Path, debug: bool) -> Result<Asked> {
+        refuse_both(flags, settings)?;
+        let texts = if flags.host.is_empty() { &settings.hosts } else { &flags.host };
+        let mut hosts = Vec::new();
+        for text in texts {
+            let address = Address::parse(text, false)?;
+            match &address {
+                Address::Ssh(_) => bail!("cannot listen on {address}: ssh is a client's way"),
+                Address::Tcp(host, _) if !flags.allow_insecure_tcp && !is_loopback(host) => bail!(
+                    "{address} would give this machine to everybody who reaches that port: use --tlsverify, or say \
+                     --allow-insecure-tcp"
+                ),
+                _ => hosts.push(address),
+            }
+        }
+        let beside = hosts.is_empty().then(|| PathBuf::from(DOCKERS));
+        if hosts.is_empty() {
+            hosts.push(Address::Unix(run.join("dhow.sock")));
+        }
+        let level = match flags.log_level.as_deref().or(settings.log_level.as_deref()) {
+            _ if flags.debug || debug || settings.debug => LevelFilter::Debug,
+            None | Some("info") => LevelFilter::Info,
+            Some("debug") => LevelFilter::Debug,
+            Some("warn" | "warning") => LevelFilter::Warn,
+            Some("error" | "fatal") => LevelFilter::Error,
+            Some(other) => bail!("invalid log level {other:?}: it is none of debug, info, warn, error, fatal"),
+        };
+        let group = flags.group.clone().or_else(|| settings.group.clone());
+        let pidfile = flags.pidfile.clone().or_else(|| settings.pidfile.clone());
+        Ok(Asked { hosts, beside, group, pidfile, level })
+    }
+}
+
+/// As dockerd: what stands in both places is an error, so that nobody has to guess which one holds.
+fn refuse_both(flags: &Daemon, settings: &Settings) -> Result<()> {
+    let both = [
+        ("hosts", !flags.host.is_empty() && !settings.hosts.is_empty()),
+        ("group", flags.group.is_some() && settings.group.is_some()),
+        ("pidfile", flags.pidfile.is_some() && settings.pidfile.is_some()),
+        ("log-level", flags.log_level.is_some() && settings.log_level.is_some()),
+        ("debug", flags.debug && settings.debug),
+        ("data-root", flags.data_root.is_some() && settings.data_root.is_some()),
+        ("exec-root", flags.exec_root.is_some() && settings.exec_root.is_some()),
+    ];
+    let names: Vec<&str> = both.into_iter().filter(|(_, both)| *both).map(|(name, _)| name).collect();
+    if !names.is_empty() {
+        bail!(
+            "the following directives are specified both as a flag and in the configuration file: {}",
+            names.join(", ")
+        );
+    }
+    Ok(())
+}
+
+fn is_loopback(host: &str) -> bool {
+    match host.parse::<std::net::IpAddr>() {
+        Ok(address) => address.is_loopback(),
+        Err(_) => host == "localhost",
+    }
+}

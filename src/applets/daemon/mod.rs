@@ -1,0 +1,178 @@
+//! `dhow daemon`: the engine behind the Docker Engine API. It keeps nothing that its end would lose: containers, logs
+//! and exit codes are their shims', and whatever commands do without it is seen by it.
+
+mod asked;
+mod listen;
+
+use super::{Command, Context, coded, output, terminal, version};
+use crate::api::http::Connections;
+use crate::engine::{Engine, locks, routes};
+use anyhow::{Context as _, Result, bail};
+use argh::{ArgsInfo, FromArgs};
+use asked::Asked;
+use listen::Listener;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+/// Serve the engine over the Docker Engine API
+#[derive(FromArgs, ArgsInfo)]
+#[argh(help_triggers("--help"))]
+pub struct Daemon {
+    /// listen here: unix:///path, tcp://address:port, fd://; by default on dhow.sock in the run directory, and on
+    /// /run/docker.sock unless another daemon does
+    #[argh(option, short = 'H')]
+    pub host: Vec<String>,
+    /// the group that may use the unix sockets (default docker)
+    #[argh(option, short = 'G')]
+    pub group: Option<String>,
+    /// listen on TCP beyond this machine without TLS: whoever reaches the port owns this machine
+    #[argh(switch)]
+    pub allow_insecure_tcp: bool,
+    /// where images and containers are kept, as --root
+    #[argh(option)]
+    pub data_root: Option<PathBuf>,
+    /// where running containers are kept, as --run
+    #[argh(option)]
+    pub exec_root: Option<PathBuf>,
+    /// the configuration (default /etc/dhow/daemon.json)
+    #[argh(option)]
+    pub config: Option<PathBuf>,
+    /// the configuration, as --config
+    #[argh(option)]
+    pub config_file: Option<PathBuf>,
+    /// write the process's number into this file
+    #[argh(option, short = 'p')]
+    pub pidfile: Option<PathBuf>,
+    /// say more on stderr
+    #[argh(switch, short = 'D')]
+    pub debug: bool,
+    /// how much to say: debug, info, warn, error (default info)
+    #[argh(option, short = 'l')]
+    pub log_level: Option<String>,
+    /// print the version
+    #[argh(switch, short = 'v')]
+    pub version: bool,
+}
+
+/// So many connections at once. Each is a thread and a few descriptors.
+const CONNECTIONS: usize = 1000;
+/// Descriptors that one connection may come to need.
+const DESCRIPTORS: u64 = 4;
+
+impl Command for Daemon {
+    fn run(self, context: &Context) -> Result<u8> {
+        if self.version {
+            output::say(&version::line())?;
+            return Ok(0);
+        }
+        serve(self, context).map(|()| 0).map_err(|error| coded(1, error))
+    }
+}
+
+fn serve(flags: Daemon, context: &Context) -> Result<()> {
+    let place = &context.place;
+    let pick = |flag: &Option<PathBuf>, global: &Option<PathBuf>| flag.clone().or_else(|| global.clone());
+    let config = pick(&flags.config.clone().or_else(|| flags.config_file.clone()), &place.config);
+    let root = pick(&flags.data_root, &place.root);
+    let run = pick(&flags.exec_root, &place.run);
+    let open = || Engine::open(root.as_deref(), run.as_deref(), config.as_deref()).map(Arc::new);
+    let engine = open()?;
+    let asked = Asked::of(&flags, &engine.settings, &engine.store.run, place.debug)?;
+    output::tell(asked.level);
+
+    let path = engine.store.run.join("daemon.lock");
+    let Some(_one) = locks::try_exclusive(&path, 0)? else {
+        bail!("another daemon serves the store {}: it holds {}", engine.store.root.display(), path.display());
+    };
+    let mut signals = terminal::signals(false)?;
+    let listeners = listen::all(&asked)?;
+    let _pid = asked.pidfile.as_deref().map(PidFile::write).transpose()?;
+
+    let current = Arc::new(RwLock::new(engine));
+    let answering = Arc::clone(&current);
+    let answer = move |request| {
+        let engine = Arc::clone(&answering.read().unwrap_or_else(|poisoned| poisoned.into_inner()));
+        routes::handle(&engine, request)
+    };
+    let connections = Connections::new(Arc::new(answer), bound()?);
+    for listener in &listeners {
+        log::info!("listening on {}", listener.address);
+    }
+    listen::tell_starter("READY=1");
+
+    loop {
+        let mut fds: Vec<PollFd> = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+        fds.extend(listeners.iter().map(|listener| PollFd::new(listener.as_fd(), PollFlags::POLLIN)));
+        match poll(&mut fds, PollTimeout::NONE) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(error) => return Err(error).context("waiting for connections"),
+        }
+        let ready: Vec<bool> = fds.iter().map(|fd| fd.any() == Some(true)).collect();
+        for (listener, _) in listeners.iter().zip(&ready[1..]).filter(|(_, ready)| **ready) {
+            accept(listener, &connections);
+        }
+        if !ready[0] {
+            continue;
+        }
+        while let Some(signal) = signals.next() {
+            match signal {
+                Signal::SIGTERM | Signal::SIGINT | Signal::SIGQUIT => {
+                    log::info!("{signal}: ending; the containers go on");
+                    listen::tell_starter("STOPPING=1");
+                    return Ok(());
+                }
+                Signal::SIGHUP => match open() {
+                    Ok(engine) => {
+                        log::info!("the configuration was read again; where to listen is not changed by it");
+                        *current.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = engine;
+                    }
+                    Err(error) => log::error!("the configuration is kept as it was: {error:#}"),
+                },
+                _ => {}
+            }
+        }
+    }
+}
+
+fn accept(listener: &Listener, connections: &Arc<Connections>) {
+    match listener.accept() {
+        Ok(Some((socket, wrap))) => connections.serve(socket, wrap),
+        Ok(None) => {}
+        Err(error) => {
+            // Out of descriptors, as a rule: the next one would fare no better at once.
+            log::warn!("accept a connection on {}: {error}", listener.address);
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+/// How many connections the limit of open files leaves room for.
+fn bound() -> Result<usize> {
+    use nix::sys::resource::{Resource, getrlimit};
+    let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).context("ask for the limit of open files")?;
+    let room = soft.saturating_sub(64) / DESCRIPTORS;
+    Ok(usize::try_from(room).unwrap_or(usize::MAX).clamp(1, CONNECTIONS))
+}
+
+/// The file that names this process, as long as it lives.
+struct PidFile(PathBuf);
+
+impl PidFile {
+    fn write(path: &Path) -> Result<PidFile> {
+        std::fs::write(path, format!("{}\n", std::process::id()))
+            .with_context(|| format!("write {}", path.display()))?;
+        Ok(PidFile(path.to_owned()))
+    }
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_file(&self.0) {
+            log::warn!("remove {}: {error}", self.0.display());
+        }
+    }
+}
