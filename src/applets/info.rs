@@ -5,7 +5,8 @@ use super::{Command, Context, coded, output};
 use crate::api::types;
 use anyhow::Result;
 use argh::{ArgsInfo, FromArgs};
-use std::fmt::Write;
+use serde_json::{Value, json};
+use std::fmt::{Display, Write};
 
 /// Display what the engine and this host are
 #[derive(FromArgs, ArgsInfo)]
@@ -27,7 +28,11 @@ impl Command for Info {
         let template = template.map(Template::parse).transpose().map_err(|error| coded(64, error))?;
         let info = context.client()?.info()?;
         let text = match template {
-            Some(template) => template.execute(&info)? + "\n",
+            Some(template) => {
+                let mut all = serde_json::to_value(&info)?;
+                all["ClientInfo"] = client();
+                template.execute(&all)? + "\n"
+            }
             None => plain(&info),
         };
         output::say(&text)?;
@@ -38,41 +43,147 @@ impl Command for Info {
     }
 }
 
-fn plain(info: &types::Info) -> String {
-    let mut text = String::new();
-    let mut row = |depth: usize, title: &str, value: &str| {
-        if !value.is_empty() {
-            let _ = writeln!(text, "{}{title}: {value}", " ".repeat(depth));
-        }
-    };
-    row(0, "Containers", &info.containers.to_string());
-    row(1, "Running", &info.containers_running.to_string());
-    row(1, "Paused", &info.containers_paused.to_string());
-    row(1, "Stopped", &info.containers_stopped.to_string());
-    row(0, "Images", &info.images.to_string());
-    row(0, "Server Version", &info.server_version);
-    row(0, "Storage Driver", &info.driver);
-    for [title, value] in &info.driver_status {
-        row(1, title, value);
+/// What the command says of itself.
+fn client() -> Value {
+    json!({
+        "Debug": log::log_enabled!(log::Level::Debug),
+        "Version": env!("CARGO_PKG_VERSION"),
+        "Context": "default",
+        "Plugins": [],
+        "Warnings": null,
+    })
+}
+
+/// Lines of a title and a value, as deep as they belong to one above.
+struct Lines(String);
+
+impl Lines {
+    fn title(&mut self, depth: usize, title: &str) {
+        let _ = writeln!(self.0, "{}{title}:", " ".repeat(depth));
     }
-    row(0, "Logging Driver", &info.logging_driver);
-    row(0, "Cgroup Driver", &info.cgroup_driver);
-    row(0, "Cgroup Version", &info.cgroup_version);
-    row(0, "Security Options", &info.security_options.join(" "));
-    row(0, "Kernel Version", &info.kernel_version);
-    row(0, "Operating System", &info.operating_system);
-    row(0, "OSType", &info.os_type);
-    row(0, "Architecture", &info.architecture);
-    row(0, "CPUs", &info.n_cpu.to_string());
-    row(0, "Total Memory", &units::binary(info.mem_total));
-    row(0, "Name", &info.name);
-    row(0, "ID", &info.id);
-    row(0, "Root Dir", &info.docker_root_dir);
-    row(0, "Debug Mode", &info.debug.to_string());
-    row(0, "HTTP Proxy", &info.http_proxy);
-    row(0, "HTTPS Proxy", &info.https_proxy);
-    row(0, "No Proxy", &info.no_proxy);
-    row(0, "Insecure Registries", &info.registry_config.insecure_registry_cidrs.join(" "));
-    row(0, "Registry Mirrors", &info.registry_config.mirrors.clone().unwrap_or_default().join(" "));
-    text
+
+    fn row(&mut self, depth: usize, title: &str, value: impl Display) {
+        let _ = writeln!(self.0, "{}{title}: {value}", " ".repeat(depth));
+    }
+
+    /// Not where there is nothing to say.
+    fn some(&mut self, depth: usize, title: &str, value: &str) {
+        if !value.is_empty() {
+            self.row(depth, title, value);
+        }
+    }
+
+    fn list(&mut self, depth: usize, title: &str, values: &[String]) {
+        if !values.is_empty() {
+            self.title(depth, title);
+            for value in values {
+                let _ = writeln!(self.0, "{}{value}", " ".repeat(depth + 1));
+            }
+        }
+    }
+}
+
+/// The lines of Docker's own command, with those left out of which there is nothing here.
+fn plain(info: &types::Info) -> String {
+    let mut lines = Lines(String::new());
+    let client = client();
+    lines.title(0, "Client");
+    lines.row(1, "Version", env!("CARGO_PKG_VERSION"));
+    lines.row(1, "Context", "default");
+    lines.row(1, "Debug Mode", &client["Debug"]);
+    lines.0.push('\n');
+    lines.title(0, "Server");
+    lines.row(1, "Containers", info.containers);
+    lines.row(2, "Running", info.containers_running);
+    lines.row(2, "Paused", info.containers_paused);
+    lines.row(2, "Stopped", info.containers_stopped);
+    lines.row(1, "Images", info.images);
+    lines.some(1, "Server Version", &info.server_version);
+    lines.row(1, "Storage Driver", &info.driver);
+    for [title, value] in &info.driver_status {
+        lines.row(2, title, value);
+    }
+    lines.some(1, "Logging Driver", &info.logging_driver);
+    lines.some(1, "Cgroup Driver", &info.cgroup_driver);
+    lines.some(1, "Cgroup Version", &info.cgroup_version);
+    lines.title(1, "Plugins");
+    lines.row(2, "Volume", info.plugins.volume.join(" "));
+    lines.row(2, "Network", info.plugins.network.join(" "));
+    lines.some(2, "Authorization", &info.plugins.authorization.clone().unwrap_or_default().join(" "));
+    lines.row(2, "Log", info.plugins.log.join(" "));
+    lines.list(1, "CDI spec directories", &info.cdi_spec_dirs);
+    lines.row(1, "Swarm", &info.swarm.local_node_state);
+    lines.row(1, "Runtimes", info.runtimes.keys().map(String::as_str).collect::<Vec<_>>().join(" "));
+    lines.row(1, "Default Runtime", &info.default_runtime);
+    lines.row(1, "Init Binary", &info.init_binary);
+    lines.title(1, "Security Options");
+    for option in &info.security_options {
+        security(&mut lines, option);
+    }
+    lines.some(1, "Kernel Version", &info.kernel_version);
+    lines.some(1, "Operating System", &info.operating_system);
+    lines.some(1, "OSType", &info.os_type);
+    lines.some(1, "Architecture", &info.architecture);
+    lines.row(1, "CPUs", info.n_cpu);
+    lines.row(1, "Total Memory", units::binary(info.mem_total));
+    lines.some(1, "Name", &info.name);
+    lines.some(1, "ID", &info.id);
+    lines.row(1, "Docker Root Dir", &info.docker_root_dir);
+    lines.row(1, "Debug Mode", info.debug);
+    if info.debug {
+        lines.row(2, "File Descriptors", info.n_fd);
+        lines.row(2, "Goroutines", info.n_goroutines);
+        lines.row(2, "System Time", &info.system_time);
+        lines.row(2, "EventsListeners", info.n_events_listener);
+    }
+    lines.some(1, "HTTP Proxy", &info.http_proxy);
+    lines.some(1, "HTTPS Proxy", &info.https_proxy);
+    lines.some(1, "No Proxy", &info.no_proxy);
+    lines.list(1, "Labels", &info.labels);
+    lines.row(1, "Experimental", info.experimental_build);
+    let registries = &info.registry_config;
+    let insecure = registries.index_configs.values().filter(|index| !index.secure).map(|index| index.name.clone());
+    let insecure: Vec<String> = insecure.chain(registries.insecure_registry_cidrs.iter().cloned()).collect();
+    lines.list(1, "Insecure Registries", &insecure);
+    lines.list(1, "Registry Mirrors", &registries.mirrors.clone().unwrap_or_default());
+    lines.row(1, "Live Restore Enabled", info.live_restore_enabled);
+    lines.0
+}
+
+/// `name=seccomp,profile=builtin`, as a name with what belongs to it below.
+fn security(lines: &mut Lines, option: &str) {
+    let mut name = option;
+    let mut rest = Vec::new();
+    for pair in option.split(',') {
+        match pair.split_once('=') {
+            Some(("name", value)) => name = value,
+            Some((key, value)) => rest.push((key, value)),
+            None => {}
+        }
+    }
+    let _ = writeln!(lines.0, "  {name}");
+    for (key, value) in rest {
+        let mut letters = key.chars();
+        let first: String = letters.next().into_iter().flat_map(char::to_uppercase).collect();
+        let title = first + letters.as_str();
+        lines.row(3, &title, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn security_options_in_lines() {
+        for (option, expected) in [
+            ("name=seccomp,profile=builtin", "  seccomp\n   Profile: builtin\n"),
+            ("name=cgroupns", "  cgroupns\n"),
+            ("apparmor", "  apparmor\n"),
+        ] {
+            let mut lines = Lines(String::new());
+            security(&mut lines, option);
+            assert_eq!(lines.0, expected);
+        }
+    }
 }

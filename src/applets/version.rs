@@ -56,15 +56,41 @@ fn client(server: &types::Version) -> serde_json::Value {
     })
 }
 
+/// The two sections of Docker's own command, without what is not known of a build.
 fn plain(server: &types::Version) -> String {
-    let mut text = format!("Version:\t{}\n", server.version);
-    let _ = writeln!(text, "API version:\t{} (minimum version {})", server.api_version, server.min_api_version);
-    for (title, value) in [("Git commit", &server.git_commit), ("Built", &server.build_time)] {
+    let mut text = String::new();
+    let mut row = |depth: usize, title: &str, value: &str| {
         if !value.is_empty() {
-            let _ = writeln!(text, "{title}:\t{value}");
+            let _ = writeln!(text, "{}{title}:\t{value}", " ".repeat(depth));
         }
+    };
+    row(1, "Version", env!("CARGO_PKG_VERSION"));
+    row(1, "API version", &server.api_version);
+    row(1, "OS/Arch", &format!("{}/{}", std::env::consts::OS, server.arch));
+    row(1, "Context", "default");
+    let client = std::mem::take(&mut text);
+    for component in &server.components {
+        let _ = writeln!(text, " {}:", component.name);
+        let detail = |key: &str| component.details.get(key).map_or("", String::as_str);
+        let mut row = |title: &str, value: &str| {
+            if !value.is_empty() {
+                let _ = writeln!(text, "  {title}:\t{value}");
+            }
+        };
+        row("Version", &component.version);
+        if !detail("ApiVersion").is_empty() {
+            row("API version", &format!("{} (minimum version {})", detail("ApiVersion"), detail("MinAPIVersion")));
+        }
+        row("Go version", detail("GoVersion"));
+        row("Git commit", detail("GitCommit"));
+        row("Built", detail("BuildTime"));
+        if !detail("Arch").is_empty() {
+            row("OS/Arch", &format!("{}/{}", detail("Os"), detail("Arch")));
+        }
+        row("Kernel", detail("KernelVersion"));
+        row("Experimental", detail("Experimental"));
     }
-    let _ = writeln!(text, "OS/Arch:\t{}/{}", server.os, server.arch);
-    let _ = writeln!(text, "Kernel:\t{}", server.kernel_version);
-    table::align_from(&text, 18)
+    let platform = &server.platform.name;
+    let title = if platform.is_empty() { String::new() } else { format!(" {platform}") };
+    table::align_from(&format!("Client:\n{client}\nServer:{title}\n{text}"), 20)
 }

@@ -16,6 +16,9 @@ use std::fs;
 use std::os::fd::AsFd;
 use std::path::Path;
 
+/// The names of the one runtime: ours, which is the default, and those that clients ask Docker for.
+pub const RUNTIMES: [&str; 3] = ["dhow", "runc", "io.containerd.runc.v2"];
+
 /// Makes a container. Either it is there whole when this returns, or nothing of it is.
 pub fn create(
     store: &Store,
@@ -201,7 +204,8 @@ fn apply_image(config: &mut ContainerConfig, image: &Image) -> Result<()> {
         config.cmd = of_image.cmd;
         config.args_escaped = of_image.args_escaped;
     }
-    if !entrypoint_given {
+    // An empty one is an answer, too: none.
+    if config.entrypoint.is_none() {
         config.entrypoint = of_image.entrypoint;
     }
     // [""] resets the image's entrypoint.
@@ -218,6 +222,8 @@ fn apply_image(config: &mut ContainerConfig, image: &Image) -> Result<()> {
             exposed.entry(port).or_insert(nothing);
         }
     }
+    // What says nothing is null, as with Docker.
+    config.volumes = config.volumes.take().filter(|volumes| !volumes.is_empty());
     if let Some(volumes) = of_image.volumes {
         let asked = config.volumes.get_or_insert_default();
         for (path, nothing) in volumes {
@@ -263,7 +269,7 @@ fn apply_settings(host: &mut HostConfig, settings: &Settings) -> Result<()> {
         host.restart_policy.name = "no".to_owned();
     }
     if host.runtime.is_empty() {
-        host.runtime = "dhow".to_owned();
+        host.runtime = RUNTIMES[0].to_owned();
     }
     if host.ipc_mode.is_empty() {
         host.ipc_mode = "private".to_owned();
@@ -271,11 +277,16 @@ fn apply_settings(host: &mut HostConfig, settings: &Settings) -> Result<()> {
     if host.cgroupns_mode.is_empty() {
         host.cgroupns_mode = "private".to_owned();
     }
+    // Different words for nothing, of which clients send one and inspect shows another.
+    host.pids_limit = host.pids_limit.filter(|limit| *limit != 0);
+    host.memory_swappiness = host.memory_swappiness.filter(|value| *value != -1);
+    host.oom_kill_disable = host.oom_kill_disable.filter(|disable| *disable);
     if host.init.is_none() && settings.init {
         host.init = Some(true);
     }
-    let ulimits = host.ulimits.get_or_insert_default();
+    // What was null stays null where the settings have nothing to add.
     for limit in settings.ulimits() {
+        let ulimits = host.ulimits.get_or_insert_default();
         if !ulimits.iter().any(|asked| asked.name == limit.name) {
             ulimits.push(limit);
         }
@@ -286,7 +297,7 @@ fn apply_settings(host: &mut HostConfig, settings: &Settings) -> Result<()> {
         (&mut host.dns_options, &settings.dns_opts),
         (&mut host.dns_search, &settings.dns_search),
     ] {
-        if nothing_said(asked) {
+        if nothing_said(asked) && !set.is_empty() {
             *asked = Some(set.clone());
         }
     }
@@ -364,7 +375,7 @@ fn check(config: &ContainerConfig, host: &HostConfig) -> Result<()> {
     if host.device_requests.as_ref().is_some_and(|list| !list.is_empty()) {
         return later("device requests");
     }
-    if !matches!(host.runtime.as_str(), "" | "dhow" | "runc" | "io.containerd.runc.v2") {
+    if !host.runtime.is_empty() && !RUNTIMES.contains(&host.runtime.as_str()) {
         bail!(Refusal::BadParameter(format!("unknown or invalid runtime name: {}", host.runtime)));
     }
     if !matches!(host.isolation.as_str(), "" | "default") {

@@ -9,6 +9,8 @@ pub mod etc;
 pub mod events;
 pub mod exec;
 pub mod filters;
+#[cfg(test)]
+mod golden;
 pub mod images;
 pub mod layers;
 pub mod locks;

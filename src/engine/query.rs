@@ -12,7 +12,7 @@ use crate::api::types::{
     SummaryNetworks,
 };
 use anyhow::{Context, Result, bail};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// What `GET /containers/json` asks.
 #[derive(Default)]
@@ -44,6 +44,7 @@ const KEYS: [&str; 15] = [
 pub fn list(store: &Store, query: &Query) -> Result<Vec<ContainerSummary>> {
     let filter = Filter::new(store, &query.filters)?;
     let mut rows = Vec::new();
+    let mut names = Names::default();
     // Asking for a state asks for all containers in it; so does a count.
     let all = query.all || query.limit > 0 || query.filters.has("status") || query.filters.has("exited");
     for now in containers::all(store)? {
@@ -51,10 +52,31 @@ pub fn list(store: &Store, query: &Query) -> Result<Vec<ContainerSummary>> {
             break;
         }
         if (all || now.doing.is_alive() || now.doing == Doing::Restarting) && filter.takes(&now) {
-            rows.push(summary(store, &now, query.size)?);
+            let mut row = summary(store, &now, query.size)?;
+            row.image = names.shown(store, &row.image, &row.image_id)?;
+            rows.push(row);
         }
     }
     Ok(rows)
+}
+
+/// What the names of images mean now; each is looked up once.
+#[derive(Default)]
+struct Names(HashMap<String, String>);
+
+impl Names {
+    /// The name by which a container was made, as long as it still means that image; else the image's id.
+    fn shown(&mut self, store: &Store, name: &str, id: &str) -> Result<String> {
+        if !self.0.contains_key(name) {
+            let found = match images::find(store, name) {
+                Ok(image) => image.id.to_string(),
+                Err(error) if error.downcast_ref::<Refusal>().is_some() => String::new(),
+                Err(error) => return Err(error),
+            };
+            self.0.insert(name.to_owned(), found);
+        }
+        Ok(if self.0.get(name).is_some_and(|found| found == id) { name } else { id }.to_owned())
+    }
 }
 
 struct Filter<'a> {
@@ -209,9 +231,12 @@ pub fn inspect(store: &Store, id: &str, size: bool) -> Result<ContainerInspect> 
         false => (None, None),
     };
     let lower: Vec<_> = record.lower_dirs(store).iter().map(|path| path.display().to_string()).collect();
+    let alive = now.doing.is_alive();
     let data = BTreeMap::from([
         ("ID".to_owned(), record.id.clone()),
         ("LowerDir".to_owned(), lower.join(":")),
+        // Mounted in the container's own mount namespace only, into which its init leads.
+        ("MergedDir".to_owned(), if alive { format!("/proc/{}/root", now.live.pid) } else { file("merged") }),
         ("UpperDir".to_owned(), file("upper")),
         ("WorkDir".to_owned(), file("work")),
     ]);
@@ -239,11 +264,8 @@ pub fn inspect(store: &Store, id: &str, size: bool) -> Result<ContainerInspect> 
         mounts: record.mounts.iter().map(|mounted| mounted.point.clone()).collect(),
         config: record.config.clone(),
         network_settings: NetworkSettings {
-            sandbox_key: match now.doing.is_alive() {
-                true => format!("/proc/{}/ns/net", now.live.pid),
-                false => String::new(),
-            },
-            networks: networks::endpoints(store, record, now.doing.is_alive()),
+            sandbox_key: if alive { format!("/proc/{}/ns/net", now.live.pid) } else { String::new() },
+            networks: networks::endpoints(store, record, alive),
             ..NetworkSettings::default()
         },
         ..ContainerInspect::default()

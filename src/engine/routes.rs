@@ -32,7 +32,11 @@ pub fn handle(engine: &Arc<Engine>, request: Request) -> Response {
 fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
     let store = &engine.store;
     let path = std::mem::take(&mut request.path);
-    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+    let mut parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+    // A container's name may come with the slash that inspect shows.
+    if parts[0] == "containers" {
+        parts.retain(|part| !part.is_empty());
+    }
     let container = |name: &str| containers::find(store, name);
     match (request.method, parts.as_slice()) {
         ("GET" | "HEAD", ["_ping"]) => Ok(ping()),

@@ -1,29 +1,50 @@
 //! What the engine says of itself and of its host.
 
 use super::containers::{self, Doing};
-use super::{Engine, images, shim};
+use super::events;
+use super::store::Store;
+use super::{Engine, Settings, images, shim};
 use crate::api;
 use crate::api::time::Time;
-use crate::api::types::{Info, Plugins, RuntimePath, Version, VersionComponent, VersionPlatform};
+use crate::api::types::{
+    IndexInfo, Info, Plugins, RegistryConfig, RuntimePath, SwarmInfo, Version, VersionComponent, VersionPlatform,
+};
 use crate::oci::platform;
 use anyhow::Result;
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+/// Docker's controllers, and the words with which its clients are told that one is missing.
+const LIMITS: [(&str, &[&str]); 5] = [
+    ("memory", &["memory limit", "swap limit"]),
+    ("cpu", &["cpu cfs quota", "cpu cfs period", "cpu shares"]),
+    ("cpuset", &["cpuset"]),
+    ("io", &["io.weight", "io.weight (per device)", "io.max"]),
+    ("pids", &["pids limit"]),
+];
 
 pub fn version() -> Version {
     let kernel = kernel();
     let arch = platform::host().architecture;
     let (newest, oldest) = (api::version::NEWEST.to_string(), api::version::OLDEST.to_string());
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    // What is not known of this build is empty: a build of the same source is the same file.
     let details = [
         ("ApiVersion", newest.as_str()),
         ("Arch", &arch),
+        ("BuildTime", ""),
         ("Experimental", "false"),
+        ("GitCommit", ""),
+        ("GoVersion", ""),
         ("KernelVersion", &kernel),
         ("MinAPIVersion", &oldest),
         ("Os", "linux"),
     ];
     let details: BTreeMap<_, _> = details.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
-    let version = env!("CARGO_PKG_VERSION").to_owned();
     Version {
         platform: VersionPlatform { name: "dhow".to_owned() },
         components: vec![VersionComponent { name: "Engine".to_owned(), version: version.clone(), details }],
@@ -37,77 +58,287 @@ pub fn version() -> Version {
     }
 }
 
-fn kernel() -> String {
-    fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned()
-}
-
 /// What this host gives, and what it does not and why.
 pub fn info(engine: &Engine) -> Result<Info> {
-    let store = &engine.store;
+    let (store, settings) = (&engine.store, &engine.settings);
     let all = containers::all(store)?;
     let count = |doing: Doing| all.iter().filter(|now| now.doing == doing).count() as i64;
     let (running, paused) = (count(Doing::Running), count(Doing::Paused));
-    let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
-    let field = |key: &str| {
-        let line = release.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
-        line.map(|value| value.trim_matches('"').to_owned()).unwrap_or_default()
-    };
-    let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let total =
-        memory.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse().ok());
     let list = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
-    Ok(Info {
+    let release = Release::read();
+    let has_cgroups = crate::cgroup::mount().is_some();
+    let mut info = Info {
+        id: id(store),
         containers: all.len() as i64,
         containers_running: running,
         containers_paused: paused,
         containers_stopped: all.len() as i64 - running - paused,
         images: images::all(store)?.len() as i64,
         driver: "overlay2".to_owned(),
-        driver_status: vec![["Native Overlay Diff".to_owned(), "true".to_owned()]],
+        driver_status: driver_status(store),
         plugins: Plugins {
             volume: list(&["local"]),
             network: list(&["host", "null"]),
             authorization: None,
-            log: list(&["json-file", "none"]),
+            log: list(&["json-file"]),
         },
-        debug: engine.settings.debug,
+        ipv4_forwarding: number("/proc/sys/net/ipv4/ip_forward") == 1,
+        debug: settings.debug,
+        n_fd: fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as i64),
+        n_goroutines: fs::read_dir("/proc/self/task").map_or(0, |entries| entries.count() as i64),
         system_time: Time::now().to_string(),
-        logging_driver: engine.settings.log_driver.clone(),
-        cgroup_driver: "cgroupfs".to_owned(),
-        cgroup_version: if crate::cgroup::mount().is_some() { "2" } else { "" }.to_owned(),
+        logging_driver: settings.log_driver.clone(),
+        cgroup_driver: if has_cgroups { "cgroupfs" } else { "none" }.to_owned(),
+        cgroup_version: if has_cgroups { "2" } else { "1" }.to_owned(),
+        n_events_listener: events::followers(),
         kernel_version: kernel(),
-        operating_system: field("PRETTY_NAME"),
-        os_version: field("VERSION_ID"),
+        operating_system: release.name,
+        os_version: release.version,
         os_type: "linux".to_owned(),
-        architecture: std::env::consts::ARCH.to_owned(),
+        architecture: machine(),
         index_server_address: "https://index.docker.io/v1/".to_owned(),
+        registry_config: registries(settings),
         n_cpu: std::thread::available_parallelism().map_or(1, |count| count.get() as i64),
-        mem_total: total.unwrap_or(0) * 1024,
+        mem_total: memory(),
         docker_root_dir: store.root.display().to_string(),
-        name: fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned(),
+        http_proxy: proxy("HTTP_PROXY"),
+        https_proxy: proxy("HTTPS_PROXY"),
+        no_proxy: proxy("NO_PROXY"),
+        name: text("/proc/sys/kernel/hostname"),
         server_version: env!("CARGO_PKG_VERSION").to_owned(),
-        runtimes: BTreeMap::from([("dhow".to_owned(), RuntimePath { path: "dhow".to_owned() })]),
-        default_runtime: "dhow".to_owned(),
-        security_options: list(&["name=seccomp,profile=builtin"]),
-        warnings: Some(warnings(store)),
+        runtimes: super::create::RUNTIMES.map(|name| (name.to_owned(), RuntimePath { path: "dhow".to_owned() })).into(),
+        default_runtime: super::create::RUNTIMES[0].to_owned(),
+        swarm: SwarmInfo { local_node_state: "inactive".to_owned(), ..SwarmInfo::default() },
+        // Nothing that runs depends on a daemon.
+        live_restore_enabled: true,
+        init_binary: "dhow".to_owned(),
+        security_options: security_options(settings),
         ..Info::default()
-    })
+    };
+    let warnings = warnings(store, &info);
+    info.warnings = (!warnings.is_empty()).then_some(warnings);
+    Ok(info)
 }
 
-/// Each feature that this host does not give, by name, with what follows.
-fn warnings(store: &super::Store) -> Vec<String> {
-    let mut warnings = Vec::new();
-    match shim::cgroup_root(store) {
-        None => warnings.push("no cgroup v2 is mounted: pause is not available, and kill reaches init only".to_owned()),
-        Some(root) => {
-            let mount = root.parent().unwrap_or(&root);
-            let controllers = fs::read_to_string(mount.join("cgroup.controllers")).unwrap_or_default();
-            for name in ["cpu", "memory", "io", "pids", "cpuset"] {
-                if !controllers.split_whitespace().any(|controller| controller == name) {
-                    warnings.push(format!("the {name} controller is not in cgroup v2: no {name} limits"));
-                }
-            }
+/// The same for as long as this store stands on this machine, and no other's: in the form that Docker gives its own.
+fn id(store: &Store) -> String {
+    let mut hash = Sha256::new();
+    hash.update(text("/etc/machine-id"));
+    hash.update(store.root.as_os_str().as_bytes());
+    if let Ok(made) = fs::metadata(store.root.join("version")) {
+        hash.update(made.mtime().to_le_bytes());
+        hash.update(made.mtime_nsec().to_le_bytes());
+    }
+    let hex: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..32]].join("-")
+}
+
+fn text(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default().trim().to_owned()
+}
+
+fn number(path: &str) -> i64 {
+    text(path).parse().unwrap_or(0)
+}
+
+fn kernel() -> String {
+    text("/proc/sys/kernel/osrelease")
+}
+
+/// What uname says of the processor: `x86_64`.
+fn machine() -> String {
+    let told = nix::sys::utsname::uname().ok().and_then(|uname| uname.machine().to_str().map(str::to_owned));
+    told.unwrap_or_else(|| std::env::consts::ARCH.to_owned())
+}
+
+/// Bytes.
+fn memory() -> i64 {
+    let memory = text("/proc/meminfo");
+    let total = memory.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB"));
+    total.and_then(|kilobytes| kilobytes.parse::<i64>().ok()).unwrap_or(0) * 1024
+}
+
+/// What os-release(5) says.
+struct Release {
+    name: String,
+    version: String,
+}
+
+impl Release {
+    fn read() -> Release {
+        let found = ["/etc/os-release", "/usr/lib/os-release"].map(fs::read_to_string);
+        Release::parse(&found.into_iter().flatten().next().unwrap_or_default())
+    }
+
+    fn parse(text: &str) -> Release {
+        let field = |key: &str| {
+            let line = text.lines().find_map(|line| line.trim().strip_prefix(key)?.strip_prefix('='));
+            line.map(|value| value.trim_matches(['"', '\'']).to_owned()).filter(|value| !value.is_empty())
+        };
+        let name = field("PRETTY_NAME").or_else(|| field("NAME")).unwrap_or_else(|| "Linux".to_owned());
+        Release { name, version: field("VERSION_ID").unwrap_or_default() }
+    }
+}
+
+fn driver_status(store: &Store) -> Vec<[String; 2]> {
+    let rows = [
+        ("Backing Filesystem", file_system(&store.root)),
+        ("Supports d_type", names_kinds(&store.root)),
+        ("Using metacopy", "false"),
+        ("Native Overlay Diff", "true"),
+        ("userxattr", "false"),
+    ];
+    rows.map(|(title, value)| [title.to_owned(), value.to_owned()]).into()
+}
+
+/// The store's file system by Docker's names.
+fn file_system(path: &Path) -> &'static str {
+    let Ok(stat) = nix::sys::statfs::statfs(path) else { return "<unknown>" };
+    match stat.filesystem_type().0 as i64 {
+        0xef53 => "extfs",
+        0x5846_5342 => "xfs",
+        0x9123_683e => "btrfs",
+        0x0102_1994 => "tmpfs",
+        0x8584_58f6 => "ramfs",
+        0x794c_7630 => "overlayfs",
+        0x2fc1_2fc1 => "zfs",
+        0xf2f5_2010 => "f2fs",
+        0x6969 => "nfs",
+        0x6573_5546 => "fuse",
+        0x7371_7368 => "squashfs",
+        _ => "<unknown>",
+    }
+}
+
+/// Whether a directory's entries say what they are, which overlay needs for its whiteouts.
+fn names_kinds(path: &Path) -> &'static str {
+    use nix::fcntl::OFlag;
+    let Ok(mut dir) = nix::dir::Dir::open(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY, nix::sys::stat::Mode::empty())
+    else {
+        return "false";
+    };
+    if dir.iter().flatten().all(|entry| entry.file_type().is_some()) { "true" } else { "false" }
+}
+
+fn registries(settings: &Settings) -> RegistryConfig {
+    let slashed = |mirror: &String| format!("{}/", mirror.trim_end_matches('/'));
+    let mirrors: Vec<String> = settings.registry_mirrors.iter().map(slashed).collect();
+    let hub = "docker.io".to_owned();
+    let index = IndexInfo { mirrors: mirrors.clone(), name: hub.clone(), official: true, secure: true };
+    let mut index_configs = BTreeMap::from([(hub, index)]);
+    let mut ranges = Vec::new();
+    for registry in &settings.insecure_registries {
+        if registry.contains('/') {
+            ranges.push(registry.clone());
+        } else {
+            let index = IndexInfo { name: registry.clone(), ..IndexInfo::default() };
+            index_configs.insert(registry.clone(), index);
         }
     }
+    ranges.extend(["::1/128", "127.0.0.0/8"].map(str::to_owned));
+    RegistryConfig { index_configs, insecure_registry_cidrs: ranges, mirrors: (!mirrors.is_empty()).then_some(mirrors) }
+}
+
+/// A proxy of the environment, without the password in it.
+fn proxy(name: &str) -> String {
+    let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let value = set(name).or_else(|| set(&name.to_ascii_lowercase())).unwrap_or_default();
+    masked(&value)
+}
+
+fn masked(proxy: &str) -> String {
+    let (scheme, rest) = proxy.split_once("://").map_or(("", proxy), |(scheme, rest)| (scheme, rest));
+    match rest.rsplit_once('@') {
+        Some((_, host)) if scheme.is_empty() => format!("xxxxx:xxxxx@{host}"),
+        Some((_, host)) => format!("{scheme}://xxxxx:xxxxx@{host}"),
+        None => proxy.to_owned(),
+    }
+}
+
+fn security_options(settings: &Settings) -> Vec<String> {
+    let mut options = vec!["name=seccomp,profile=builtin".to_owned()];
+    if settings.no_new_privileges {
+        options.push("name=no-new-privileges".to_owned());
+    }
+    if Path::new("/proc/self/ns/cgroup").exists() {
+        options.push("name=cgroupns".to_owned());
+    }
+    options
+}
+
+/// Each feature that this host or this release does not give, by name, with why.
+fn warnings(store: &Store, info: &Info) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let root = shim::cgroup_root(store);
+    let controllers = root.as_deref().and_then(Path::parent).map(|mount| mount.join("cgroup.controllers"));
+    let controllers = controllers.and_then(|path| fs::read_to_string(path).ok()).unwrap_or_default();
+    for (controller, limits) in LIMITS {
+        let there = controllers.split_whitespace().any(|name| name == controller);
+        let why = match there {
+            true => "limits come with a later release of dhow".to_owned(),
+            false => format!("the {controller} controller is not in cgroup v2 on this host"),
+        };
+        warnings.extend(limits.iter().map(|limit| format!("WARNING: No {limit} support: {why}")));
+    }
+    if root.is_none() {
+        warnings.push("WARNING: No pause support: no cgroup v2 is mounted, and kill reaches init only".to_owned());
+    }
+    if !info.ipv4_forwarding {
+        warnings.push("WARNING: IPv4 forwarding is disabled".to_owned());
+    }
+    if matches!(file_system(&store.root), "overlayfs" | "ramfs" | "nfs") {
+        warnings.push(format!(
+            "WARNING: No overlay support: the file system of {} cannot hold one, so that layers are copied",
+            store.root.display()
+        ));
+    }
     warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_os_release_says() {
+        for (text, name, version) in [
+            (
+                "PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nVERSION_ID=\"12\"\n",
+                "Debian GNU/Linux 12 (bookworm)",
+                "12",
+            ),
+            ("NAME='Tiny'\n", "Tiny", ""),
+            ("PRETTY_NAME=\"\"\nNAME=Other\nVERSION_ID=3\n", "Other", "3"),
+            ("", "Linux", ""),
+        ] {
+            let release = Release::parse(text);
+            assert_eq!((release.name.as_str(), release.version.as_str()), (name, version), "{text}");
+        }
+    }
+
+    #[test]
+    fn passwords_are_masked() {
+        for (proxy, expected) in [
+            ("", ""),
+            ("http://proxy:3128", "http://proxy:3128"),
+            ("http://user:p@ss@proxy:3128/", "http://xxxxx:xxxxx@proxy:3128/"),
+            ("user@proxy", "xxxxx:xxxxx@proxy"),
+        ] {
+            assert_eq!(masked(proxy), expected);
+        }
+    }
+
+    #[test]
+    fn registries_as_clients_read_them() {
+        let settings = Settings {
+            registry_mirrors: vec!["http://127.0.0.1:5555".into()],
+            insecure_registries: vec!["boats:5000".into(), "10.0.0.0/8".into()],
+            ..Settings::default()
+        };
+        let config = serde_json::to_string(&registries(&settings)).unwrap();
+        assert_eq!(
+            config,
+            r#"{"IndexConfigs":{"boats:5000":{"Mirrors":[],"Name":"boats:5000","Official":false,"Secure":false},"docker.io":{"Mirrors":["http://127.0.0.1:5555/"],"Name":"docker.io","Official":true,"Secure":true}},"InsecureRegistryCIDRs":["10.0.0.0/8","::1/128","127.0.0.0/8"],"Mirrors":["http://127.0.0.1:5555/"]}"#
+        );
+    }
 }

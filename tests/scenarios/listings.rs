@@ -153,8 +153,29 @@ fn the_version_and_the_host() {
     assert!(host.ok(["--version"]).starts_with("dhow version "));
     let version = host.ok(["version", "--format", "{{.Server.Version}} {{.Client.Version}}"]);
     assert_eq!(version, format!("{0} {0}", env!("CARGO_PKG_VERSION")));
-    assert!(host.ok(["version"]).contains("API version:"));
+    let text = host.ok(["version"]);
+    assert!(text.starts_with("Client:\n Version:           "), "{text}");
+    assert!(text.contains("\nServer: dhow\n Engine:\n  Version:          "), "{text}");
+    assert!(text.contains("\n  API version:      1.51 (minimum version 1.24)\n"), "{text}");
     assert_eq!(host.ok(["info", "--format", "{{.Images}} {{.OSType}}"]), "1 linux");
     let info = host.ok(["info"]);
-    assert!(info.contains(&format!("Root Dir: {}", host.root().display())), "{info}");
+    for line in [
+        "Client:",
+        "Server:",
+        " Images: 1",
+        " Storage Driver: overlay2",
+        "  Supports d_type: true",
+        " Swarm: inactive",
+        "  seccomp",
+        "   Profile: builtin",
+        &format!(" Docker Root Dir: {}", host.root().display()),
+    ] {
+        assert!(info.lines().any(|given| given == line), "no {line:?} in {info}");
+    }
+    let id = host.ok(["info", "--format", "{{.ID}}"]);
+    assert_eq!(host.ok(["system", "info", "--format", "{{.ID}}"]), id, "an id stays");
+    assert_eq!(id.split('-').map(str::len).collect::<Vec<_>>(), [8, 4, 4, 4, 12], "{id}");
+    // What cgroups of this host do not limit is named.
+    let warned = host.run(["info"]).stderr();
+    assert_eq!(warned.contains("No memory limit support"), host.ok(["info", "-f", "{{.MemoryLimit}}"]) == "false");
 }

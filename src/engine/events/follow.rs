@@ -16,12 +16,20 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 /// How many events of the past are told at most.
 const REPLAY: usize = 256;
 
 /// How often the log is looked at, and the client, where nothing happens.
 const GLANCE: i128 = 1_000_000_000;
+
+/// How many follow in this process.
+static FOLLOWERS: AtomicI64 = AtomicI64::new(0);
+
+pub fn followers() -> i64 {
+    FOLLOWERS.load(Ordering::Relaxed)
+}
 
 /// What `GET /events` asks.
 pub struct Query {
@@ -81,6 +89,7 @@ impl Follower {
         let dir = CString::new(store.run.as_os_str().as_bytes()).context("a NUL in a path")?;
         let mask = libc::IN_MODIFY | libc::IN_CREATE | libc::IN_MOVED_TO;
         inotify::watch(inotify.as_fd(), &dir, mask).with_context(|| format!("watch {}", store.run.display()))?;
+        FOLLOWERS.fetch_add(1, Ordering::Relaxed);
         let mut follower = Follower { store: store.clone(), query, inotify, segments: Vec::new(), past: Vec::new() };
         follower.segments = both(store).context("open the log of events")?;
         let replay = follower.query.since.is_some() || follower.query.until.is_some();
@@ -154,6 +163,12 @@ impl Follower {
     }
 }
 
+impl Drop for Follower {
+    fn drop(&mut self) {
+        FOLLOWERS.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Both segments, the older one first, as far as they exist.
 fn both(store: &Store) -> io::Result<Vec<Segment>> {
     loop {
@@ -201,7 +216,7 @@ mod tests {
     use crate::engine::events::{self, SEGMENT};
     use std::collections::BTreeMap;
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
 
     struct Home(std::path::PathBuf, Store);
 

@@ -4,7 +4,7 @@
 mod filter;
 mod follow;
 
-pub use follow::{Follower, Query};
+pub use follow::{Follower, Query, followers};
 
 use super::record::Record;
 use super::store::Store;

@@ -197,8 +197,12 @@ pub fn inspect(store: &Store, name: &str) -> Result<ImageInspect> {
 fn graph_driver(store: &Store, layers: &[String]) -> GraphDriver {
     let mut dirs = layers.iter().map(|id| store.layer(id).join("fs").display().to_string());
     let mut data = BTreeMap::new();
-    if let Some(top) = dirs.next() {
+    if let (Some(top), Some(id)) = (dirs.next(), layers.first()) {
         data.insert("UpperDir".to_owned(), top);
+        // As with Docker, these two are there only while something is mounted in this place, which is never.
+        for (key, name) in [("MergedDir", "merged"), ("WorkDir", "work")] {
+            data.insert(key.to_owned(), store.layer(id).join(name).display().to_string());
+        }
     }
     let lower = dirs.collect::<Vec<_>>().join(":");
     if !lower.is_empty() {

@@ -225,3 +225,16 @@ fn a_platform_is_checked() {
         "image with reference x was found but its platform (linux/amd64) does not match the specified platform (linux/arm64)"
     );
 }
+
+/// An image of one layer with such a config, and a name; as dockerd's answers were taken from.
+pub fn golden(store: &Store, config: serde_json::Value, name: &str) {
+    let lease = store.lease().unwrap();
+    let diff_ids = layers_of(store, &lease, &["rootfs"]);
+    let created = "2023-11-14T22:13:20Z";
+    let config = json!({
+        "architecture": "amd64", "os": "linux", "created": created, "config": config,
+        "rootfs": {"type": "layers", "diff_ids": diff_ids}, "history": [{"created": created, "created_by": "ADD rootfs /"}],
+    });
+    let image = register(store, &lease, None, config.to_string().as_bytes(), None).unwrap();
+    named(store, &image, name);
+}

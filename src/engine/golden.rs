@@ -1,0 +1,237 @@
+//! Answers of a real dockerd, beside ours: the same keys, and null, absent and empty in the same places. The shapes lie
+//! in tests/golden/, with values taken out: `""`, `0` and `false` stand for any of their kind, and `"*"` for any key.
+
+use super::images;
+use super::routes;
+use super::{Engine, Settings, Store};
+use crate::api::{Body, Reply, Request};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+struct Home(Arc<Engine>, PathBuf);
+
+impl Home {
+    fn new(name: &str) -> Home {
+        let dir = std::env::temp_dir().join(format!("dhow-golden-{name}-{}", std::process::id()));
+        let store = Store::open(&dir.join("root"), &dir.join("run")).unwrap();
+        let settings = Settings { registry_mirrors: vec!["http://127.0.0.1:5555".to_owned()], ..Settings::default() };
+        Home(Arc::new(Engine { store, settings }), dir)
+    }
+
+    /// What is answered to a path with a query.
+    fn ask(&self, method: &'static str, path: &str, body: Option<Value>) -> (u16, Value) {
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        let pairs = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap());
+        let mut request = Request::new(method, path);
+        request.query = pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+        request.body = body.map_or(Body::Empty, |body| Body::Bytes(body.to_string().into_bytes()));
+        let response = routes::handle(&self.0, request);
+        let body = match response.body {
+            Reply::Json(bytes) => serde_json::from_slice(&bytes).unwrap(),
+            _ => Value::Null,
+        };
+        (response.status, body)
+    }
+
+    fn get(&self, path: &str) -> Value {
+        let (status, body) = self.ask("GET", path, None);
+        assert_eq!(status, 200, "{path}: {body}");
+        body
+    }
+
+    fn refused(&self, method: &'static str, path: &str, body: Option<Value>) -> (u16, String) {
+        let (status, body) = self.ask(method, path, body);
+        (status, body["message"].as_str().unwrap_or_default().to_owned())
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.1);
+    }
+}
+
+/// What differs from the shape, by the place where it does.
+fn differences(shape: &Value, given: &Value, place: &str, found: &mut Vec<String>) {
+    match (shape, given) {
+        (Value::Object(shape), Value::Object(given)) => {
+            if let Some(any) = shape.get("*") {
+                given.iter().for_each(|(key, value)| differences(any, value, &format!("{place}/{key}"), found));
+                return;
+            }
+            for (key, value) in shape {
+                match given.get(key) {
+                    Some(given) => differences(value, given, &format!("{place}/{key}"), found),
+                    None => found.push(format!("{place}/{key}: missing")),
+                }
+            }
+            let more = given.keys().filter(|key| !shape.contains_key(*key));
+            found.extend(more.map(|key| format!("{place}/{key}: one too many")));
+        }
+        (Value::Array(shape), Value::Array(given)) => {
+            if let Some(shape) = shape.first() {
+                given.iter().for_each(|given| differences(shape, given, &format!("{place}/0"), found));
+                if given.is_empty() {
+                    found.push(format!("{place}: empty"));
+                }
+            }
+        }
+        (shape, given) => {
+            if std::mem::discriminant(shape) != std::mem::discriminant(given) {
+                found.push(format!("{place}: {given} in the place of {shape}"));
+            }
+        }
+    }
+}
+
+macro_rules! assert_golden {
+    ($name:literal, $given:expr) => {{
+        let shape: Value = serde_json::from_str(include_str!(concat!("../../tests/golden/", $name, ".json"))).unwrap();
+        let mut found = Vec::new();
+        differences(&shape, &$given, "", &mut found);
+        assert!(found.is_empty(), "{}: {found:#?}", $name);
+    }};
+}
+
+/// A store with the image and the container of which dockerd was asked.
+fn gold(name: &str) -> Home {
+    let home = Home::new(name);
+    let config = json!({
+        "Cmd": ["nginx", "-g", "daemon off;"], "Env": ["PATH=/bin"], "ExposedPorts": {"80/tcp": {}},
+        "StopSignal": "SIGQUIT",
+    });
+    images::tests::golden(&home.0.store, config, "nginx:alpine");
+    // What the docker command sends, as far as it says more than nothing.
+    let body = json!({
+        "Hostname": "", "Image": "nginx:alpine", "Cmd": null, "Labels": {"a": "b"}, "Volumes": {}, "Env": null,
+        "HostConfig": {
+            "Binds": ["gv:/data:nocopy"], "NetworkMode": "none", "PortBindings": {}, "LogConfig": {"Type": "", "Config": {}},
+            "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0}, "ConsoleSize": [0, 0], "Dns": [], "DnsOptions": [],
+            "DnsSearch": [], "BlkioWeightDevice": [], "BlkioDeviceReadBps": [], "BlkioDeviceWriteBps": [],
+            "BlkioDeviceReadIOps": [], "BlkioDeviceWriteIOps": [], "Devices": [], "Ulimits": [],
+            "MemorySwappiness": -1, "OomKillDisable": false, "PidsLimit": 0, "MaskedPaths": null, "ReadonlyPaths": null,
+        },
+        "NetworkingConfig": {"EndpointsConfig": {"none": {"IPAMConfig": null, "DNSNames": null}}},
+    });
+    let (status, made) = home.ask("POST", "/containers/create?name=gold", Some(body));
+    assert_eq!(status, 201, "{made}");
+    assert_eq!(made["Warnings"], json!([]));
+    home
+}
+
+#[test]
+fn answers_have_the_shape_of_dockers() {
+    let home = gold("shapes");
+    assert_golden!("container", home.get("/containers/gold/json"));
+    assert_golden!("containers", home.get("/containers/json?all=1"));
+    assert_golden!("images", home.get("/images/json"));
+    assert_golden!("image", home.get("/images/nginx:alpine/json"));
+    assert_golden!("history", home.get("/images/nginx:alpine/history"));
+    assert_golden!("volumes", home.get("/volumes"));
+    assert_golden!("volume", home.get("/volumes/gv"));
+    assert_golden!("networks", home.get("/networks"));
+    assert_golden!("network", home.get("/networks/none"));
+    let mut info = home.get("/info");
+    // Null where there is nothing to warn of.
+    assert!(info["Warnings"].take().as_array().is_none_or(|warnings| !warnings.is_empty()));
+    assert_golden!("info", info);
+    assert_golden!("version", home.get("/version"));
+}
+
+/// What a small client leaves out is null or empty where it is with Docker.
+#[test]
+fn what_create_was_not_told() {
+    let home = gold("bare");
+    let (status, made) = home.ask("POST", "/containers/create", Some(json!({"Image": "nginx:alpine", "Unknown": 1})));
+    assert_eq!(status, 201, "{made}");
+    let inspect = home.get(&format!("/containers/{}/json", made["Id"].as_str().unwrap()));
+    for (pointer, expected) in [
+        ("/HostConfig/Dns", json!(null)),
+        ("/HostConfig/Ulimits", json!(null)),
+        ("/HostConfig/Devices", json!(null)),
+        ("/HostConfig/Binds", json!(null)),
+        ("/HostConfig/PortBindings", json!(null)),
+        ("/HostConfig/NetworkMode", json!("default")),
+        ("/HostConfig/RestartPolicy", json!({"Name": "no", "MaximumRetryCount": 0})),
+        ("/HostConfig/LogConfig", json!({"Type": "json-file", "Config": {}})),
+        ("/HostConfig/ShmSize", json!(67_108_864)),
+        ("/HostConfig/IpcMode", json!("private")),
+        ("/HostConfig/CgroupnsMode", json!("private")),
+        ("/HostConfig/OomKillDisable", json!(null)),
+        ("/Config/Labels", json!({})),
+        ("/Config/Volumes", json!(null)),
+        ("/Config/Entrypoint", json!(null)),
+        ("/Config/Cmd", json!(["nginx", "-g", "daemon off;"])),
+        ("/Config/StopSignal", json!("SIGQUIT")),
+        ("/Path", json!("nginx")),
+        ("/Args", json!(["-g", "daemon off;"])),
+        ("/Mounts", json!([])),
+        ("/State/FinishedAt", json!("0001-01-01T00:00:00Z")),
+        ("/NetworkSettings/Ports", json!({})),
+    ] {
+        assert_eq!(inspect.pointer(pointer), Some(&expected), "{pointer}");
+    }
+}
+
+/// Clients read these words.
+#[test]
+fn refusals_in_dockers_words() {
+    let home = gold("refusals");
+    let id = home.get("/containers/gold/json")["Id"].as_str().unwrap().to_owned();
+    let image = |name: &str| Some(json!({"Image": name}));
+    let taken = format!(
+        "Conflict. The container name \"/gold\" is already in use by container \"{id}\". You have to remove (or rename) \
+         that container to be able to reuse that name."
+    );
+    let not_running = format!("cannot kill container: gold: container {id} is not running");
+    let not_paused = format!("Container {id} is not running");
+    for (method, path, body, status, words) in [
+        ("GET", "/containers/nope/json", None, 404, "No such container: nope"),
+        ("POST", "/containers/nope/start", None, 404, "No such container: nope"),
+        ("DELETE", "/containers/nope", None, 404, "No such container: nope"),
+        ("GET", "/images/nope/json", None, 404, "No such image: nope:latest"),
+        ("GET", "/images/nope:1/history", None, 404, "No such image: nope:1"),
+        ("DELETE", "/images/nope", None, 404, "No such image: nope:latest"),
+        ("POST", "/containers/create", image("nope"), 404, "No such image: nope:latest"),
+        ("POST", "/containers/create?name=gold", image("nginx:alpine"), 409, &taken),
+        (
+            "POST",
+            "/containers/create?name=-bad",
+            image("nginx:alpine"),
+            400,
+            "Invalid container name (-bad), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed",
+        ),
+        ("POST", "/containers/gold/kill", None, 409, &not_running),
+        ("POST", "/containers/gold/unpause", None, 409, &not_paused),
+        ("GET", "/volumes/nope", None, 404, "get nope: no such volume"),
+        ("GET", "/networks/nope", None, 404, "network nope not found"),
+        ("GET", "/exec/nope/json", None, 404, "No such exec instance: nope"),
+        ("GET", "/containers/json?filters={\"colour\":[\"red\"]}", None, 400, "invalid filter 'colour'"),
+        ("GET", "/containers/json?filters={\"status\":[\"sailing\"]}", None, 400, "invalid filter 'status=sailing'"),
+        ("GET", "/nope", None, 404, "page not found"),
+        ("PATCH", "/info", None, 404, "page not found"),
+    ] {
+        assert_eq!(home.refused(method, path, body), (status, words.to_owned()), "{method} {path}");
+    }
+    for path in ["/containers/gold/stop", "/containers/gold/stop?t=1"] {
+        assert_eq!(home.ask("POST", path, None), (304, Value::Null), "{path}");
+    }
+}
+
+/// One thing by all its names.
+#[test]
+fn names_and_ids() {
+    let home = gold("names");
+    let container = home.get("/containers/gold/json")["Id"].as_str().unwrap().to_owned();
+    for name in [&container, &container[..12], &container[..3], "gold", "/gold"] {
+        assert_eq!(home.get(&format!("/containers/{name}/json"))["Id"], container.as_str(), "{name}");
+    }
+    let image = home.get("/images/nginx:alpine/json")["Id"].as_str().unwrap().to_owned();
+    let hex = &image["sha256:".len()..];
+    let long = format!("nginx@{image}");
+    for name in ["nginx:alpine", "docker.io/library/nginx:alpine", "library/nginx:alpine", &image, hex, &hex[..12]] {
+        assert_eq!(home.get(&format!("/images/{name}/json"))["Id"], image.as_str(), "{name}");
+    }
+    assert_eq!(home.refused("GET", &format!("/images/{long}/json"), None).0, 404, "of no registry");
+}
