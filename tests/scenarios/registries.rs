@@ -1,6 +1,6 @@
 //! How registries are reached: mirrors, proxies, certificates, connections that break, and pulls side by side.
 
-use crate::fixture::{Command, Host, Image, Layout, Packing, Registry, Tar, digest, eventually, need};
+use crate::fixture::{Command, Front, Host, Image, Layout, Packing, Registry, Say, Tar, digest, eventually, need};
 use nix::sys::signal::Signal;
 use serde_json::json;
 use std::fs;
@@ -9,6 +9,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 /// Bytes that do not compress.
 fn noise(count: usize, seed: u32) -> Vec<u8> {
@@ -321,4 +322,133 @@ fn certificates_are_checked_against_the_authorities_that_are_configured() {
         in_view.ok();
         host.ok(["rmi", name]);
     }
+}
+
+/// A host's configuration file that names these mirrors.
+fn mirrors(host: &Host, addresses: &[&str]) -> String {
+    let urls: Vec<String> = addresses.iter().map(|address| format!("http://{address}")).collect();
+    let config = host.file("mirrors.json", json!({ "registry-mirrors": urls }).to_string());
+    config.to_str().expect("UTF-8").to_owned()
+}
+
+#[test]
+fn a_mirror_that_lies_is_passed_over() {
+    let (Some(host), Some(registry)) = (Host::new(), Registry::shared()) else { return };
+    let image = bulky(2, 1 << 20);
+    registry.upload(&image, "library/lied-about", "v1");
+    let blobs = image.blobs();
+    // The layers are of the right length and of the wrong bytes: at their end, at their start, and too many.
+    let flipped = |at: usize| {
+        let mut bytes = blobs[0].bytes.clone();
+        bytes[at] ^= 1;
+        bytes
+    };
+    let longer = [&blobs[0].bytes[..], b"more"].concat();
+    for lie in [flipped(blobs[0].bytes.len() - 1), flipped(2), longer] {
+        let sum = digest(&blobs[0].bytes);
+        let liar = Front::start(&registry, move |asked, _| asked.line.contains(&sum).then(|| Say::new(200, lie.clone())));
+        let config = mirrors(&host, &[&liar.address, &registry.host()]);
+        host.ok(["--config", &config, "pull", "-q", "lied-about:v1"]);
+        assert!(liar.count("/manifests/") > 0 && liar.count("/blobs/") > 0, "the mirror was asked first");
+        assert_eq!(liar.count(&digest(&blobs[0].bytes)), 1, "and not again");
+        assert_eq!(host.ok(["images", "--format", "{{.Repository}}:{{.Tag}}"]), "lied-about:v1");
+        host.assert_tidy();
+        host.ok(["rmi", "lied-about:v1"]);
+    }
+    // A manifest that is not what its digest says, and a config.
+    for wrong in ["/manifests/sha256:", &digest(&blobs[2].bytes)] {
+        let wrong = wrong.to_owned();
+        let liar = Front::start(&registry, move |asked, _| asked.line.contains(&wrong).then(|| Say::new(200, "{}")));
+        let config = mirrors(&host, &[&liar.address, &registry.host()]);
+        host.ok(["--config", &config, "pull", "-q", "lied-about:v1"]);
+        host.ok(["rmi", "lied-about:v1"]);
+    }
+}
+
+#[test]
+fn a_token_is_fetched_and_shown() {
+    let (Some(host), Some(registry)) = (Host::new(), Registry::shared()) else { return };
+    registry.upload(&Image::new(small("by token")), "reach/order", "v1");
+    let front = Front::start(&registry, |asked, _| {
+        let host = asked.header("host").unwrap_or_default();
+        if asked.line.starts_with("GET /token?service=harbour&scope=repository%3Areach%2Forder%3Apull") {
+            return match asked.header("authorization") {
+                None => Some(Say::new(200, r#"{"token":"aye"}"#)),
+                Some(_) => Some(Say::new(400, "nobody has logged in")),
+            };
+        }
+        if asked.header("authorization") == Some("Bearer aye") {
+            return None;
+        }
+        let challenge = format!(r#"Bearer realm="http://{host}/token",service="harbour",scope="repository:x:pull""#);
+        Some(Say::new(401, "{}").with("WWW-Authenticate", challenge))
+    });
+    host.ok(["pull", "-q", &front.name("reach/order:v1")]);
+    assert_eq!(front.count("/token"), 1, "one token serves the whole pull");
+}
+
+#[test]
+fn who_we_are_stays_with_the_registry() {
+    let (Some(host), Some(registry)) = (Host::new(), Registry::shared()) else { return };
+    registry.upload(&Image::new(small("elsewhere")), "reach/elsewhere", "v1");
+    let cdn = Front::start(&registry, |asked, _| {
+        let who = asked.header("authorization");
+        who.map(|who| Say::new(403, format!("{who} is none of our business")))
+    });
+    let away = cdn.address.clone();
+    let front = Front::start(&registry, move |asked, _| {
+        if asked.header("authorization") != Some("Basic c2FpbG9yOmFob3k=") {
+            return Some(Say::new(401, "{}").with("WWW-Authenticate", "Basic realm=x"));
+        }
+        let path = asked.line.strip_prefix("GET ").filter(|path| path.contains("/blobs/"))?;
+        Some(Say::new(307, "over there").with("Location", format!("http://{away}{path}")))
+    });
+    let auths = json!({ "auths": { &front.address: { "auth": "c2FpbG9yOmFob3k=" } } });
+    host.file("home/.docker/config.json", auths.to_string());
+    host.ok(["pull", "-q", &front.name("reach/elsewhere:v1")]);
+    assert_eq!(cdn.count("/blobs/"), 2, "the config and the layer came from there");
+    let refused = host.dhow(["pull", "-q", &front.name("reach/elsewhere:v1")]).env("HOME", "/nonexistent").refused(1);
+    assert!(refused.contains("no basic auth credentials"), "{refused}");
+}
+
+#[test]
+fn the_rest_of_a_cut_download_is_asked_for() {
+    let (Some(host), Some(registry)) = (Host::new(), Registry::shared()) else { return };
+    let image = bulky(1, 3 << 20);
+    registry.upload(&image, "reach/range", "v1");
+    let layer = image.blobs()[0].bytes.clone();
+    let sum = digest(&layer);
+    let cut_at = 2 << 20;
+    let front = Front::start(&registry, {
+        let sum = sum.clone();
+        move |asked, _| {
+            let whole = asked.line.contains(&sum) && asked.header("range").is_none();
+            whole.then(|| Say { cut: Some(cut_at), ..Say::new(200, layer.clone()) })
+        }
+    });
+    host.ok(["pull", "-q", &front.name("reach/range:v1")]);
+    let seen = front.seen();
+    let ranges: Vec<Option<&str>> =
+        seen.iter().filter(|asked| asked.line.contains(&sum)).map(|asked| asked.header("range")).collect();
+    assert_eq!(ranges, [None, Some(&format!("bytes={cut_at}-")[..])]);
+}
+
+#[test]
+fn a_registry_that_asks_for_patience_gets_it() {
+    let (Some(host), Some(registry)) = (Host::new(), Registry::shared()) else { return };
+    registry.upload(&Image::new(small("patience")), "reach/busy", "v1");
+    let busy = |seconds: &str| {
+        let body = r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"slow down"}]}"#;
+        Say::new(429, body).with("Retry-After", seconds)
+    };
+    let front = Front::start(&registry, move |_, before| (before == 1).then(|| busy("2")));
+    let start = Instant::now();
+    host.ok(["pull", "-q", &front.name("reach/busy:v1")]);
+    assert!(start.elapsed() >= Duration::from_secs(2), "{:?}", start.elapsed());
+    // Who wants an hour has refused.
+    let front = Front::start(&registry, move |_, _| Some(busy("3600")));
+    let start = Instant::now();
+    let text = host.refused(1, ["pull", "-q", &front.name("reach/busy:v1")]);
+    assert!(text.contains("toomanyrequests: slow down"), "{text}");
+    assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
 }

@@ -30,6 +30,11 @@ pub struct Found {
 pub fn find(store: &Store, client: &Client, reference: &Reference, wanted: Option<&Platform>) -> Result<Found> {
     match search(store, client, reference, wanted) {
         Ok(found) => Ok(found),
+        // A mirror's word for what a tag means does not bind the registry itself.
+        Err(error) if client.distrust_mirrors() => {
+            log::debug!("{}: {error:#}: trying the registry itself", reference.familiar());
+            search(store, client, reference, wanted).map_err(|error| refusal(reference, error))
+        }
         Err(error) => Err(refusal(reference, error)),
     }
 }

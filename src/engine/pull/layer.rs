@@ -2,6 +2,7 @@
 //! a single layer keeps several cores busy too. Nothing of it counts before both digests hold.
 
 use super::pipe::{self, pipe};
+use crate::engine::store;
 use crate::fs::compression;
 use crate::fs::unpack::{self, Unpacked};
 use crate::oci::Digest;
@@ -11,7 +12,7 @@ use crate::oci::registry::Client;
 use anyhow::{Context, Result, anyhow, bail};
 use std::io::{self, Read};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, ScopedJoinHandle};
 
 const BUFFERS: usize = 4;
@@ -28,22 +29,60 @@ pub struct Progress {
     pub unpacked: AtomicU64,
 }
 
+/// Whose bytes were unpacked.
+#[derive(Default)]
+struct Source {
+    /// Which of the client's endpoints began to serve them.
+    endpoint: AtomicUsize,
+    /// They are what the manifest names: what is wrong with them is not its fault.
+    verified: AtomicBool,
+}
+
 /// Fetches one layer into the empty directory `staging`. `downloaded` is called when its blob is here and verified.
-/// On an error the caller removes `staging`.
+/// A mirror that serves something else is passed over. On an error the caller removes `staging`.
 pub fn fetch(
     client: &Client,
     blob: &Descriptor,
     diff_id: &Digest,
     staging: &Path,
     progress: &Progress,
-    downloaded: impl FnOnce() + Send,
+    downloaded: impl Fn() + Send + Sync,
+) -> Result<Unpacked> {
+    loop {
+        let source = Source::default();
+        let error = match attempt(client, blob, diff_id, staging, progress, &source, &downloaded) {
+            Ok(unpacked) => return Ok(unpacked),
+            Err(error) => error.context(format!("layer {}", blob.digest)),
+        };
+        let blameless = source.verified.load(Ordering::Relaxed) || store::is_full(&error);
+        if blameless || !client.distrust(source.endpoint.load(Ordering::Relaxed)) {
+            return Err(error);
+        }
+        log::debug!("{error:#}: trying the next");
+        store::remove(staging)?;
+        std::fs::create_dir(staging).with_context(|| format!("make {}", staging.display()))?;
+        progress.downloaded.store(0, Ordering::Relaxed);
+        progress.unpacked.store(0, Ordering::Relaxed);
+    }
+}
+
+fn attempt(
+    client: &Client,
+    blob: &Descriptor,
+    diff_id: &Digest,
+    staging: &Path,
+    progress: &Progress,
+    source: &Source,
+    downloaded: &(impl Fn() + Send + Sync),
 ) -> Result<Unpacked> {
     thread::scope(|scope| {
         let (compressed_in, compressed_out) = pipe(BUFFERS, COMPRESSED);
         let (tar_in, mut tar_out) = pipe(BUFFERS, TAR);
         let downloading = scope.spawn(move || {
-            download(client, blob, compressed_in, progress)?;
-            downloaded();
+            download(client, blob, compressed_in, progress, source)?;
+            if source.verified.load(Ordering::Relaxed) {
+                downloaded();
+            }
             Ok(())
         });
         let inflating = scope.spawn(move || inflate(compressed_out, tar_in, progress));
@@ -60,11 +99,16 @@ pub fn fetch(
         }
         Ok(unpacked)
     })
-    .with_context(|| format!("layer {}", blob.digest))
 }
 
-fn download(client: &Client, blob: &Descriptor, mut into: pipe::Writer, progress: &Progress) -> Result<()> {
-    let mut source = client.blob(blob)?;
+fn download(
+    client: &Client,
+    blob: &Descriptor,
+    mut into: pipe::Writer,
+    progress: &Progress,
+    source: &Source,
+) -> Result<()> {
+    let mut reader = client.blob(blob)?;
     let mut hasher = Hasher::new(blob.digest.algorithm());
     let mut bytes = 0;
     let mut each = |piece: &[u8]| {
@@ -72,11 +116,13 @@ fn download(client: &Client, blob: &Descriptor, mut into: pipe::Writer, progress
         bytes += piece.len() as u64;
         progress.downloaded.store(bytes, Ordering::Relaxed);
     };
-    match into.copy(&mut source, &mut each) {
+    let copied = into.copy(&mut reader, &mut each);
+    source.endpoint.store(reader.origin(), Ordering::Relaxed);
+    match copied {
         Err(error) if is_gone(&error) && blob.size - progress.downloaded.load(Ordering::Relaxed) <= WORTH_HASHING => {
             let mut buffer = vec![0; COMPRESSED];
             loop {
-                match source.read(&mut buffer).context("download")? {
+                match reader.read(&mut buffer).context("download")? {
                     0 => break,
                     n => each(&buffer[..n]),
                 }
@@ -89,6 +135,7 @@ fn download(client: &Client, blob: &Descriptor, mut into: pipe::Writer, progress
     if found != blob.digest {
         bail!("digest mismatch: expected {}, got {found}", blob.digest);
     }
+    source.verified.store(true, Ordering::Relaxed);
     Ok(())
 }
 

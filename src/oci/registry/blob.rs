@@ -16,8 +16,9 @@ const PROGRESS: u64 = 1024 * 1024;
 pub struct Blob<'a> {
     client: &'a Client,
     descriptor: &'a Descriptor,
-    /// Which of the client's endpoints serves.
+    /// Which of the client's endpoints serves, and which served the first byte.
     endpoint: usize,
+    origin: usize,
     body: Option<BodyReader<'static>>,
     /// Bytes handed out.
     at: u64,
@@ -28,9 +29,16 @@ pub struct Blob<'a> {
 
 impl<'a> Blob<'a> {
     pub(super) fn open(client: &'a Client, descriptor: &'a Descriptor) -> Result<Blob<'a>> {
-        let mut blob = Blob { client, descriptor, endpoint: 0, body: None, at: 0, failed: 0, failed_at: 0 };
+        let endpoint = client.trusted();
+        let mut blob =
+            Blob { client, descriptor, endpoint, origin: endpoint, body: None, at: 0, failed: 0, failed_at: 0 };
         blob.connect()?;
         Ok(blob)
+    }
+
+    /// The first of the endpoints that had a part in what was read: whom to [`Client::distrust`] if it is wrong.
+    pub fn origin(&self) -> usize {
+        self.origin
     }
 
     /// Asks for what is still missing, at this endpoint or the next ones.
@@ -100,6 +108,9 @@ impl<'a> Blob<'a> {
             bail!(io::Error::new(io::ErrorKind::UnexpectedEof, self.cut()));
         }
         self.body = Some(body);
+        if self.at == 0 {
+            self.origin = self.endpoint;
+        }
         Ok(())
     }
 

@@ -25,7 +25,7 @@ use std::io::Read;
 use std::net::{IpAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// Where Docker Hub's API is.
@@ -126,6 +126,8 @@ impl std::error::Error for Refused {}
 pub struct Client {
     /// In the order in which they are tried.
     endpoints: Vec<Endpoint>,
+    /// Those before this one have served what they should not: they are not asked again.
+    trusted: AtomicUsize,
     path: String,
     scope: String,
     cancelled: Arc<AtomicBool>,
@@ -145,7 +147,27 @@ impl Client {
         let host = if hub { HUB } else { &reference.domain };
         endpoints.push(Endpoint::registry(host, credentials.unwrap_or_default(), settings, &cancelled)?);
         let scope = format!("repository:{}:pull", reference.path);
-        Ok(Client { endpoints, path: reference.path.clone(), scope, cancelled })
+        Ok(Client { endpoints, trusted: AtomicUsize::new(0), path: reference.path.clone(), scope, cancelled })
+    }
+
+    /// Asks no more of this endpoint, by its place, and of those before it. `false` if it is the last one: then there
+    /// is nobody else to ask.
+    pub fn distrust(&self, endpoint: usize) -> bool {
+        if endpoint + 1 >= self.endpoints.len() || self.cancelled.load(Ordering::Relaxed) {
+            return false;
+        }
+        self.trusted.fetch_max(endpoint + 1, Ordering::Relaxed);
+        true
+    }
+
+    /// Asks no more of any mirror. `false` if none was asked any more.
+    pub fn distrust_mirrors(&self) -> bool {
+        let last = self.endpoints.len().saturating_sub(1);
+        self.trusted.load(Ordering::Relaxed) < last && self.distrust(last - 1)
+    }
+
+    fn trusted(&self) -> usize {
+        self.trusted.load(Ordering::Relaxed)
     }
 
     /// Ends every request of this client, now and later, with an error.
@@ -202,10 +224,16 @@ impl Client {
         if descriptor.size > most {
             bail!("blob {digest} of {} bytes is longer than the {most} bytes that are taken", descriptor.size);
         }
-        let mut body = Vec::with_capacity(descriptor.size as usize);
-        self.blob(descriptor)?.read_to_end(&mut body).with_context(|| format!("read blob {digest}"))?;
-        digest.verify(&body)?;
-        Ok(body)
+        loop {
+            let mut blob = self.blob(descriptor)?;
+            let mut body = Vec::with_capacity(descriptor.size as usize);
+            let read = blob.read_to_end(&mut body).with_context(|| format!("read blob {digest}"));
+            match read.and_then(|_| digest.verify(&body)) {
+                Ok(()) => return Ok(body),
+                Err(error) if self.distrust(blob.origin()) => log::debug!("{error:#}: trying the next"),
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// All tags of the repository.
@@ -239,7 +267,7 @@ impl Client {
 
     /// Asks the endpoints in order; the last one's error is the answer.
     fn anywhere<T>(&self, mut ask: impl FnMut(&Endpoint) -> Result<T>) -> Result<T> {
-        let (last, mirrors) = self.endpoints.split_last().context("no registry to ask")?;
+        let (last, mirrors) = self.endpoints[self.trusted()..].split_last().context("no registry to ask")?;
         for mirror in mirrors {
             match ask(mirror) {
                 Ok(found) => return Ok(found),

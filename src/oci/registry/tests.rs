@@ -563,6 +563,28 @@ fn a_mirror_is_asked_first_and_passed_over_when_it_fails() {
 }
 
 #[test]
+fn a_mirror_that_lies_is_asked_no_more() {
+    let blob = bytes(1000);
+    let descriptor = Descriptor::of("x", &blob);
+    let body = blob.clone();
+    let registry = Server::start(move |request, _| {
+        if request.path.contains("/blobs/") { Say::ok(body.clone()) } else { Say::ok(MANIFEST) }
+    });
+    for lie in [vec![7; 999], bytes(2000), vec![7; 1000]] {
+        let told = lie.clone();
+        let liar = Server::start(move |_, _| Say::ok(told.clone()));
+        let client = mirrored(&liar, &registry);
+        assert_eq!(client.blob_bytes(&descriptor, 4096).unwrap(), blob);
+        client.manifest("1").unwrap();
+        assert_eq!(liar.seen().len(), 1, "{} bytes", lie.len());
+        assert!(!client.distrust_mirrors(), "there is none left");
+    }
+    // What the registry itself says wrong is wrong.
+    let wrong = Descriptor::of("x", b"other");
+    assert!(registry.client(None).blob_bytes(&Descriptor { size: 1000, ..wrong }, 4096).is_err());
+}
+
+#[test]
 fn docker_hub_is_where_short_names_lead_and_mirrors_serve_only_it() {
     let with_mirror = Settings { mirrors: vec!["https://mirror.example/".into()], ..settings() };
     let hosts = |name: &str| {
