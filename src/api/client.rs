@@ -312,6 +312,20 @@ impl Client {
         stream(self.call(request("POST", "/images/create".into(), query, Body::Reader(tar)))?, sink)
     }
 
+    /// Writes images into `sink`, as a tar that [`Client::load`] reads.
+    pub fn save(&self, names: &[String], platform: &str, sink: &mut dyn Write) -> Result<()> {
+        let mut query: Query = names.iter().map(|name| ("names".to_owned(), name.clone())).collect();
+        push(&mut query, "platform", platform);
+        stream(self.call(request("GET", "/images/get".into(), query, Body::Empty))?, sink)
+    }
+
+    /// Loads the images of a tar; lines of [`ProgressLine`] go into `sink`.
+    pub fn load(&self, quiet: bool, platform: &str, tar: Box<dyn Read + Send>, sink: &mut dyn Write) -> Result<()> {
+        let mut query = vec![("quiet".to_owned(), if quiet { "1" } else { "0" }.to_owned())];
+        push(&mut query, "platform", platform);
+        stream(self.call(request("POST", "/images/load".into(), query, Body::Reader(tar)))?, sink)
+    }
+
     pub fn volumes(&self, filters: &Filters) -> Result<VolumeList> {
         self.get("/volumes".into(), filtered(filters))
     }

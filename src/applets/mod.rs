@@ -18,6 +18,7 @@ mod info;
 mod inspect;
 mod kill;
 mod links;
+mod load;
 mod logs;
 mod network;
 mod output;
@@ -33,6 +34,7 @@ mod restart;
 mod rm;
 mod rmi;
 mod run;
+mod save;
 mod shim;
 mod start;
 mod stop;
@@ -78,6 +80,8 @@ pub static TABLE: &[Entry] = &[
     entry::<history::History>(&["history", "image history"]),
     entry::<tag::Tag>(&["tag", "image tag"]),
     entry::<import::Import>(&["import", "image import"]),
+    entry::<save::Save>(&["save", "image save"]),
+    entry::<load::Load>(&["load", "image load"]),
     entry::<rmi::Rmi>(&["rmi", "image rm", "image remove"]),
     entry::<inspect::InspectImage>(&["image inspect"]),
     entry::<prune::PruneImages>(&["image prune"]),

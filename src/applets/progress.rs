@@ -38,7 +38,7 @@ impl<'a> Progress<'a> {
         if !error.is_empty() {
             self.error = Some(error.to_owned());
         } else if !self.quiet && line.aux.is_none() {
-            let text = self.screen.show(&line);
+            let text = if line.stream.is_empty() { self.screen.show(&line) } else { line.stream };
             self.out.write_all(text.as_bytes())?;
             self.out.flush()?;
         }

@@ -97,11 +97,17 @@ fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
             json(200, &images::list(store, request.flag("all"), request.flag("shared-size"), &filters(&request)?)?)
         }
         ("POST", ["images", "create"]) => image_create(engine, request),
+        ("GET", ["images", "get"]) => {
+            let names: Vec<String> = request.query.iter().filter(|(key, _)| key == "names").map(pair_value).collect();
+            image_save(engine, &names, &request)
+        }
+        ("POST", ["images", "load"]) => image_load(engine, request),
         ("POST", ["images", "prune"]) => json(200, &images::prune(store, &filters(&request)?)?),
         ("GET", ["images", name @ .., "json"]) => {
             of_platform(engine, &name.join("/"), &request)?;
             json(200, &images::inspect(store, &name.join("/"))?)
         }
+        ("GET", ["images", name @ .., "get"]) => image_save(engine, &[name.join("/")], &request),
         ("GET", ["images", name @ .., "history"]) => {
             of_platform(engine, &name.join("/"), &request)?;
             json(200, &images::history(store, &name.join("/"))?)
@@ -377,11 +383,7 @@ fn image_create(engine: &Arc<Engine>, mut request: Request) -> Result<Response> 
         if source != "-" {
             bail!(Refusal::NotImplemented("import from a URL comes with a later release of dhow".to_owned()));
         }
-        let tar: Box<dyn Read + Send> = match std::mem::replace(&mut request.body, Body::Empty) {
-            Body::Empty => Box::new(std::io::empty()),
-            Body::Bytes(bytes) => Box::new(std::io::Cursor::new(bytes)),
-            Body::Reader(reader) => reader,
-        };
+        let tar = reader(&mut request);
         let text = |key: &str| request.query(key).unwrap_or_default();
         let changes = request.query.iter().filter(|(key, _)| key == "changes").map(|(_, value)| value.clone());
         let changes: Vec<String> = changes.collect();
@@ -413,6 +415,57 @@ fn image_create(engine: &Arc<Engine>, mut request: Request) -> Result<Response> 
         credentials: request.header("X-Registry-Auth").map(Credentials::from_header),
     };
     Ok(answer(200, Reply::Stream(pull::stream(&engine.store, asked, &engine.settings.registry())?)))
+}
+
+fn pair_value((_, value): &(String, String)) -> String {
+    value.clone()
+}
+
+/// The one platform that a save or a load is limited to: JSON, as the API has it, or as people write it.
+fn one_platform(request: &Request) -> Result<Option<Platform>> {
+    let mut all = request.query.iter().filter(|(key, value)| key == "platform" && !value.is_empty());
+    let Some((_, text)) = all.next() else { return Ok(None) };
+    if all.next().is_some() {
+        bail!(Refusal::BadParameter("multiple platform parameters not supported".to_owned()));
+    }
+    match serde_json::from_str(text) {
+        Ok(platform) => Ok(Some(platform)),
+        Err(_) => Platform::parse(text).map(Some).map_err(|e| Refusal::BadParameter(format!("{e:#}")).into()),
+    }
+}
+
+fn image_save(engine: &Engine, names: &[String], request: &Request) -> Result<Response> {
+    let save = images::Save::find(&engine.store, names, one_platform(request)?.as_ref())?;
+    Ok(answer(200, Reply::Stream(save.stream()?)).with("Content-Type", "application/x-tar"))
+}
+
+fn image_load(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
+    // Docker's rule: quiet unless it is told otherwise.
+    let quiet = request.query("quiet").is_none() || request.flag("quiet");
+    let asked = images::Load { quiet, platform: one_platform(&request)? };
+    let archive = reader(&mut request);
+    let engine = Arc::clone(engine);
+    let producer = move |out: &mut dyn std::io::Write| {
+        let mut write = |line: ProgressLine| -> std::io::Result<()> {
+            let mut bytes = serde_json::to_vec(&line)?;
+            bytes.extend_from_slice(b"\r\n");
+            out.write_all(&bytes)
+        };
+        match images::load_archive(&engine.store, &asked, archive, &mut write) {
+            Ok(()) => Ok(()),
+            Err(error) => write(ProgressLine::failed(format!("{error:#}"))),
+        }
+    };
+    Ok(answer(200, Reply::Stream(Box::new(producer))))
+}
+
+/// The body of a request that is a stream.
+fn reader(request: &mut Request) -> Box<dyn Read + Send> {
+    match std::mem::replace(&mut request.body, Body::Empty) {
+        Body::Empty => Box::new(std::io::empty()),
+        Body::Bytes(bytes) => Box::new(std::io::Cursor::new(bytes)),
+        Body::Reader(reader) => reader,
+    }
 }
 
 /// Whether a name says which one of a repository it means.

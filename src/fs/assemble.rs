@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use nix::fcntl::OFlag;
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{BufReader, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -15,17 +15,9 @@ use std::path::Path;
 /// hashed as they go, and an error says when they are not what was unpacked.
 pub fn assemble(layer: &Path, out: &mut dyn Write) -> Result<Digest> {
     let doing = || format!("assemble the tar of {}", layer.display());
-    let file = File::open(layer.join("recipe")).with_context(doing)?;
-    let mut file = BufReader::new(file);
-    let mut magic = [0; MAGIC.len()];
-    file.read_exact(&mut magic).with_context(doing)?;
-    if &magic != MAGIC {
-        bail!("{}: the recipe is not of a version that this dhow knows", doing());
-    }
-    let steps = BufReader::new(zstd::Decoder::with_buffer(file).with_context(doing)?);
     let root = path::open_root(&layer.join("fs"))?;
     let mut assembly = Assembly {
-        steps,
+        steps: Steps::open(layer).with_context(doing)?,
         kept: kept(layer)?,
         layer,
         out,
@@ -34,6 +26,32 @@ pub fn assemble(layer: &Path, out: &mut dyn Write) -> Result<Digest> {
         buffer: vec![0; 128 * 1024],
     };
     assembly.run(root.as_fd()).with_context(doing)
+}
+
+/// How many bytes the tar of an unpacked layer has, by its recipe alone.
+pub fn length(layer: &Path) -> Result<u64> {
+    let doing = || format!("read the recipe of {}", layer.display());
+    let mut steps = Steps::open(layer).with_context(doing)?;
+    let mut length = || -> Result<u64> {
+        loop {
+            match steps.byte()? {
+                BYTES => {
+                    let left = steps.number()?;
+                    if io::copy(&mut (&mut steps.0).take(left), &mut io::sink())? < left {
+                        bail!("it is cut short");
+                    }
+                }
+                FILE | LINK => drop(steps.name()?),
+                PART => drop((steps.number()?, steps.number()?)),
+                END => {
+                    steps.name()?;
+                    return steps.number();
+                }
+                other => bail!("it has an unknown step {other}"),
+            }
+        }
+    };
+    length().with_context(doing)
 }
 
 /// How many files were displaced, by the hash of their path.
@@ -52,8 +70,8 @@ fn kept(layer: &Path) -> Result<HashMap<String, (u64, u64)>> {
     Ok(kept)
 }
 
-struct Assembly<'a, R> {
-    steps: R,
+struct Assembly<'a> {
+    steps: Steps,
     /// By path hash: how many were met, of how many that were displaced.
     kept: HashMap<String, (u64, u64)>,
     layer: &'a Path,
@@ -63,22 +81,22 @@ struct Assembly<'a, R> {
     buffer: Vec<u8>,
 }
 
-impl<R: Read> Assembly<'_, R> {
+impl Assembly<'_> {
     fn run(&mut self, root: std::os::fd::BorrowedFd) -> Result<Digest> {
         let mut file: Option<File> = None;
         loop {
-            match self.byte()? {
+            match self.steps.byte()? {
                 BYTES => {
-                    let mut left = self.number()?;
+                    let mut left = self.steps.number()?;
                     while left > 0 {
                         let n = left.min(self.buffer.len() as u64) as usize;
-                        self.steps.read_exact(&mut self.buffer[..n]).context("read the recipe")?;
+                        self.steps.0.read_exact(&mut self.buffer[..n]).context("read the recipe")?;
                         self.write(n)?;
                         left -= n as u64;
                     }
                 }
                 FILE => {
-                    let name = self.name()?;
+                    let name = self.steps.name()?;
                     file = Some(match self.displaced(&name) {
                         Some(kept) => File::open(&kept).with_context(|| format!("open {}", kept.display()))?,
                         None => {
@@ -89,17 +107,17 @@ impl<R: Read> Assembly<'_, R> {
                     });
                 }
                 PART => {
-                    let (offset, length) = (self.number()?, self.number()?);
+                    let (offset, length) = (self.steps.number()?, self.steps.number()?);
                     self.part(file.as_ref().context("the recipe has a part of no file")?, offset, length)?;
                 }
                 LINK => {
-                    let name = self.name()?;
+                    let name = self.steps.name()?;
                     self.displaced(&name);
                 }
                 END => {
-                    let said = self.name()?;
+                    let said = self.steps.name()?;
                     let said = Digest::parse(&String::from_utf8_lossy(&said)).context("read the recipe")?;
-                    let length = self.number()?;
+                    let length = self.steps.number()?;
                     let found = std::mem::replace(&mut self.hasher, Hasher::new(Algorithm::Sha256)).finish();
                     if found != said || self.length != length {
                         bail!("the layer is not what was unpacked: {said} of {length} bytes gave {found}");
@@ -142,10 +160,26 @@ impl<R: Read> Assembly<'_, R> {
         self.length += n as u64;
         self.out.write_all(&self.buffer[..n]).context("write the tar")
     }
+}
+
+/// The steps of a recipe, as they are read.
+struct Steps(BufReader<zstd::Decoder<'static, BufReader<File>>>);
+
+impl Steps {
+    fn open(layer: &Path) -> Result<Steps> {
+        let path = layer.join("recipe");
+        let mut file = BufReader::new(File::open(&path).with_context(|| format!("open {}", path.display()))?);
+        let mut magic = [0; MAGIC.len()];
+        file.read_exact(&mut magic).context("read the recipe")?;
+        if &magic != MAGIC {
+            bail!("the recipe is not of a version that this dhow knows");
+        }
+        Ok(Steps(BufReader::new(zstd::Decoder::with_buffer(file).context("read the recipe")?)))
+    }
 
     fn byte(&mut self) -> Result<u8> {
         let mut byte = [0];
-        self.steps.read_exact(&mut byte).context("read the recipe")?;
+        self.0.read_exact(&mut byte).context("read the recipe")?;
         Ok(byte[0])
     }
 
@@ -167,7 +201,7 @@ impl<R: Read> Assembly<'_, R> {
             bail!("the recipe has a name that is too long");
         }
         let mut name = vec![0; length as usize];
-        self.steps.read_exact(&mut name).context("read the recipe")?;
+        self.0.read_exact(&mut name).context("read the recipe")?;
         Ok(name)
     }
 }

@@ -1,13 +1,12 @@
 //! Files: tar to layer and back, overlay mounts, copies in and out, safe paths inside a root.
 
-// Push and save are to call it; until they are there, only the tests of what a recipe keeps do.
-#[cfg(test)]
+pub mod archive;
 pub mod assemble;
 pub mod compression;
 pub mod copy;
 mod directories;
 pub mod flatten;
-mod header;
+pub mod header;
 mod kept;
 mod lowers;
 pub mod overlay;

@@ -1,10 +1,13 @@
 //! Manifests, indexes and image configs: the OCI image specification 1.1 and Docker's schema 2, in one set of types.
 
-use super::digest::Digest;
+use super::digest::{Algorithm, Digest};
 use super::platform::Platform;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+
+/// What overlayfs stacks (OVL_MAX_STACK).
+pub const MAX_LAYERS: usize = 500;
 
 /// Media types of both families.
 pub mod media {
@@ -179,6 +182,18 @@ impl ImageConfig {
             bail!("the image config is not valid: rootfs type {:?} is not \"layers\"", config.rootfs.kind);
         }
         Ok(config)
+    }
+
+    /// Checks that its layers can be had at all: as many as overlayfs stacks, known by the digests that are computed.
+    pub fn check_layers(&self) -> Result<()> {
+        let diff_ids = &self.rootfs.diff_ids;
+        if diff_ids.len() > MAX_LAYERS {
+            bail!("it has {} layers, more than the {MAX_LAYERS} that overlayfs takes", diff_ids.len());
+        }
+        match diff_ids.iter().find(|diff_id| diff_id.algorithm() != Algorithm::Sha256) {
+            Some(diff_id) => bail!("the diff id {diff_id} is not a sha256"),
+            None => Ok(()),
+        }
     }
 
     pub fn platform(&self) -> Platform {

@@ -1,5 +1,6 @@
 //! What the Open Container Initiative's formats say: references, digests, manifests, image configs, the runtime spec, registries. A leaf.
 
+pub mod archive;
 pub mod auth;
 pub mod digest;
 pub mod image;

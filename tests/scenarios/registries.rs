@@ -346,7 +346,8 @@ fn a_mirror_that_lies_is_passed_over() {
     let longer = [&blobs[0].bytes[..], b"more"].concat();
     for lie in [flipped(blobs[0].bytes.len() - 1), flipped(2), longer] {
         let sum = digest(&blobs[0].bytes);
-        let liar = Front::start(&registry, move |asked, _| asked.line.contains(&sum).then(|| Say::new(200, lie.clone())));
+        let liar =
+            Front::start(&registry, move |asked, _| asked.line.contains(&sum).then(|| Say::new(200, lie.clone())));
         let config = mirrors(&host, &[&liar.address, &registry.host()]);
         host.ok(["--config", &config, "pull", "-q", "lied-about:v1"]);
         assert!(liar.count("/manifests/") > 0 && liar.count("/blobs/") > 0, "the mirror was asked first");

@@ -13,6 +13,9 @@ pub struct ErrorAnswer {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ProgressLine {
+    /// Text to be shown as it is; it brings its own end of line.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub stream: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub status: String,
     /// Present, if only as `{}`, in every line that speaks of one layer.
@@ -56,6 +59,11 @@ impl ProgressLine {
     /// A line of its own, of nothing in particular.
     pub fn status(status: impl Into<String>) -> Self {
         ProgressLine { status: status.into(), ..Default::default() }
+    }
+
+    /// Text to be shown as it is.
+    pub fn text(stream: impl Into<String>) -> Self {
+        ProgressLine { stream: stream.into(), ..Default::default() }
     }
 
     /// A line about one layer (its short id).

@@ -6,13 +6,17 @@ mod glob;
 mod import;
 mod inventory;
 mod list;
+mod load;
 pub mod references;
 mod remove;
+mod save;
 mod tag;
 
 pub use import::{Import, import};
 pub use list::{history, inspect, list};
+pub use load::{Load, load as load_archive};
 pub use remove::{prune, remove};
+pub use save::Save;
 pub use tag::tag;
 
 use super::layers;
@@ -264,7 +268,8 @@ pub fn register(
     let descriptor = manifest.map(|(media_type, bytes)| Descriptor::of(media_type, bytes));
     let mut image = Image {
         version: VERSION,
-        size: layers_of.iter().map(|layer| layer.size).sum(),
+        // A layer may say of a sparse file that it is as long as a file can be.
+        size: layers_of.iter().fold(0, |size: u64, layer| size.saturating_add(layer.size)),
         platform: parsed.platform(),
         parent: parent.cloned(),
         manifests: descriptor.clone().into_iter().collect(),

@@ -3,7 +3,7 @@
 
 use crate::api::Refusal;
 use crate::engine::Store;
-use crate::oci::image::{Descriptor, Document, ImageConfig, Manifest, media};
+use crate::oci::image::{Descriptor, Document, ImageConfig, MAX_LAYERS, Manifest, media};
 use crate::oci::registry::{Client, Refused};
 use crate::oci::{Digest, Platform, Reference, platform};
 use anyhow::{Context, Result, bail};
@@ -11,8 +11,6 @@ use anyhow::{Context, Result, bail};
 /// Indexes in indexes go no deeper.
 const MAX_DEPTH: usize = 4;
 const MAX_CONFIG: u64 = 8 * 1024 * 1024;
-/// What overlayfs stacks (OVL_MAX_STACK).
-const MAX_LAYERS: usize = 500;
 
 /// An image as its registry describes it.
 pub struct Found {
@@ -109,14 +107,15 @@ fn config(store: &Store, client: &Client, manifest: &Manifest) -> Result<(Vec<u8
     if let Some(layer) = manifest.layers.iter().find(|layer| !is_layer(&layer.media_type)) {
         bail!("layer {}: unsupported media type {:?}", layer.digest, layer.media_type);
     }
+    if manifest.layers.len() > MAX_LAYERS {
+        bail!("it has {} layers, more than the {MAX_LAYERS} that overlayfs takes", manifest.layers.len());
+    }
     let body = match stored(store, &descriptor.digest) {
         Some(body) => body,
         None => client.blob_bytes(descriptor, MAX_CONFIG).context("the image config")?,
     };
     let config = ImageConfig::parse(&body)?;
-    if manifest.layers.len() > MAX_LAYERS {
-        bail!("it has {} layers, more than the {MAX_LAYERS} that overlayfs takes", manifest.layers.len());
-    }
+    config.check_layers()?;
     if config.rootfs.diff_ids.len() != manifest.layers.len() {
         bail!(
             "the image config names {} layers and the manifest {}",

@@ -1,0 +1,94 @@
+//! `dhow save`.
+
+use super::{Command, Context, output, terminal};
+use anyhow::{Context as _, Result, bail};
+use argh::{ArgsInfo, FromArgs};
+use nix::sys::signal::Signal;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// Save one or more images to a tar archive (streamed to STDOUT by default)
+#[derive(FromArgs, ArgsInfo)]
+#[argh(help_triggers("--help"))]
+pub struct Save {
+    /// write to a file, instead of STDOUT
+    #[argh(option, short = 'o')]
+    output: Option<PathBuf>,
+    /// save only the given platform: os/arch[/variant]
+    #[argh(option)]
+    platform: Option<String>,
+    #[argh(positional, arg_name = "IMAGE")]
+    images: Vec<String>,
+}
+
+impl Command for Save {
+    fn run(self, context: &Context) -> Result<u8> {
+        if self.images.is_empty() {
+            bail!("'dhow save' requires at least 1 argument");
+        }
+        let platform = self.platform.unwrap_or_default();
+        let Some(path) = self.output else {
+            if io::stdout().is_terminal() {
+                bail!("cowardly refusing to save to a terminal. Use the -o flag or redirect");
+            }
+            let saved = context.client()?.save(&self.images, &platform, &mut io::stdout().lock());
+            let gone = |error: &anyhow::Error| {
+                error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
+            };
+            return match saved {
+                Err(error) if gone(&error) => terminal::die(Signal::SIGPIPE),
+                saved => saved.map(|()| 0),
+            };
+        };
+        let mut whole = Whole::create(&path)?;
+        context.client()?.save(&self.images, &platform, &mut whole.file)?;
+        whole.finish()?;
+        Ok(0)
+    }
+}
+
+/// A file that is there whole or not at all. What is no regular file is written to as it is.
+struct Whole {
+    file: File,
+    path: PathBuf,
+    temporary: Option<PathBuf>,
+}
+
+impl Whole {
+    fn create(path: &Path) -> Result<Whole> {
+        let doing = || format!("save to {}", path.display());
+        let special = fs::metadata(path).is_ok_and(|meta| !meta.is_file());
+        let mut temporary = path.as_os_str().to_owned();
+        temporary.push(format!(".{}", std::process::id()));
+        let temporary = (!special).then(|| PathBuf::from(temporary));
+        let mut options = File::options();
+        options.write(true).mode(0o600);
+        let file = match &temporary {
+            Some(temporary) => options.create_new(true).open(temporary),
+            None => options.open(path),
+        };
+        Ok(Whole { file: file.with_context(doing)?, path: path.to_owned(), temporary })
+    }
+
+    fn finish(mut self) -> Result<()> {
+        let doing = || format!("save to {}", self.path.display());
+        self.file.flush().with_context(doing)?;
+        if let Some(temporary) = &self.temporary {
+            fs::rename(temporary, &self.path).with_context(doing)?;
+        }
+        self.temporary = None;
+        Ok(())
+    }
+}
+
+impl Drop for Whole {
+    fn drop(&mut self) {
+        if let Some(temporary) = &self.temporary
+            && let Err(error) = fs::remove_file(temporary)
+        {
+            output::complain(&format!("remove {}: {error}", temporary.display()));
+        }
+    }
+}
