@@ -37,6 +37,20 @@ fn a_socket_is_written_to_like_a_pipe() {
     assert_eq!(bytes.len(), 2_000_000);
 }
 
+/// After a second the shim sheds what its start left in memory, by executing itself again.
+#[test]
+fn a_container_that_lives_on_is_served_as_before() {
+    let Some(host) = Host::with_busybox() else { return };
+    // The log is rotated before and after.
+    let line = "(printf 'one\\nmore\\n'; sleep 1.8; echo two) | \
+                $D run -i --name long --log-opt max-size=100 --log-opt max-file=9 --network none busybox cat";
+    assert_eq!(bash(&host, line).ok(), "one\nmore\ntwo");
+    assert_eq!(bash(&host, "$D logs long").ok(), "one\nmore\ntwo");
+    let line = "$D run -d --name longer --network none busybox sh -c 'sleep 3; echo done; exit 3'; $D wait longer";
+    assert!(bash(&host, line).ok().ends_with("\n3"));
+    assert_eq!(bash(&host, "$D logs longer").ok(), "done");
+}
+
 #[test]
 fn a_reader_that_leaves_ends_the_command_and_not_the_container() {
     let Some(host) = Host::with_busybox() else { return };

@@ -5,7 +5,7 @@ use crate::api::time::{TEXT, Time};
 use crate::engine::logs::encode::{LINE, Stream, encode, room, whole};
 use crate::sys::memory::Pages;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// The two streams by number.
 const STREAMS: [Stream; 2] = [Stream::Stdout, Stream::Stderr];
@@ -42,6 +42,11 @@ impl Log {
             used: 0,
             lost: 0,
         })
+    }
+
+    /// The file that is written now.
+    pub fn file(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 
     /// Entries that could not be written.

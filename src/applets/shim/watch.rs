@@ -464,6 +464,11 @@ impl Watch {
         };
         let kept = handover.words.iter().filter(|word| word.split_once('=').is_some_and(|(name, _)| open(name)));
         let mut words: Vec<String> = kept.cloned().collect();
+        // A log that was rotated is another file by now.
+        if let Some(log) = &self.log {
+            words.retain(|word| !word.starts_with("logfd="));
+            words.push(format!("logfd={}", log.file().as_raw_fd()));
+        }
         for word in &words {
             if let Some((name, number)) = word.split_once('=')
                 && super::DESCRIPTORS.contains(&name)
