@@ -151,9 +151,8 @@ fn settle(store: &Store, tmp: &Path, record: &mut Record) -> Result<()> {
     }
     // The record first: a name without one is void.
     let mut making = None;
-    let bytes = serde_json::to_vec(record).context("encode a container's record")?;
     if durable {
-        store::write_file(&tmp.join("record.json"), &bytes, true)?;
+        record.save_as(&tmp.join("record.json"))?;
     } else {
         // Held until the directory is in its place, or a sweep would take the record for a leftover.
         making = Some(loop {
@@ -164,7 +163,7 @@ fn settle(store: &Store, tmp: &Path, record: &mut Record) -> Result<()> {
                 other => break other?,
             }
         });
-        store::write_file(&record.path(store), &bytes, false)?;
+        record.save(store)?;
     }
     crate::failpoint::reach("create.recorded");
     let placed = fs::rename(tmp, &place)

@@ -6,9 +6,10 @@ use crate::api::Refusal;
 use crate::api::types::{ContainerConfig, EndpointSettings, HostConfig, MountPoint, NEVER};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The version of record that this program writes; a newer one is refused by name.
 pub const VERSION: u32 = 1;
@@ -119,6 +120,20 @@ fn path(store: &Store, id: &str, auto_remove: bool) -> PathBuf {
     dir.join("record.json")
 }
 
+thread_local! {
+    /// The record that was last read or written here, with the bytes that it is in the file. A command reads the one that
+    /// it is about again and again, and to compare bytes is quicker than to parse them.
+    static LAST: RefCell<Option<(Vec<u8>, Record)>> = const { RefCell::new(None) };
+}
+
+fn known(bytes: &[u8]) -> Option<Record> {
+    LAST.with_borrow(|last| last.as_ref().filter(|(text, _)| text == bytes).map(|(_, record)| record.clone()))
+}
+
+fn keep(bytes: Vec<u8>, record: &Record) {
+    LAST.set(Some((bytes, record.clone())));
+}
+
 impl Record {
     pub fn path(&self, store: &Store) -> PathBuf {
         path(store, &self.id, self.host_config.auto_remove)
@@ -133,10 +148,14 @@ impl Record {
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
             };
+            if let Some(record) = known(&text) {
+                return Ok(Some(record));
+            }
             let record: Record = serde_json::from_slice(&text).with_context(|| format!("read {}", path.display()))?;
             if record.version > VERSION {
                 bail!("{} was written by a newer dhow (version {})", path.display(), record.version);
             }
+            keep(text, &record);
             return Ok(Some(record));
         }
         Ok(None)
@@ -172,8 +191,15 @@ impl Record {
 
     /// Writes the record, durably unless it lives in the run directory.
     pub fn save(&self, store: &Store) -> Result<()> {
+        self.save_as(&self.path(store))
+    }
+
+    /// Writes it to a file that will be the record's, with a directory that is being made.
+    pub fn save_as(&self, path: &Path) -> Result<()> {
         let bytes = serde_json::to_vec(self).context("encode a container's record")?;
-        store::write_file(&self.path(store), &bytes, !self.host_config.auto_remove)
+        store::write_file(path, &bytes, !self.host_config.auto_remove)?;
+        keep(bytes, self);
+        Ok(())
     }
 
     /// Reads, changes and writes a record under its lock; nothing is written where nothing changed.

@@ -567,9 +567,12 @@ fn a_mirror_that_lies_is_asked_no_more() {
     let blob = bytes(1000);
     let descriptor = Descriptor::of("x", &blob);
     let body = blob.clone();
-    let registry = Server::start(move |request, _| {
-        if request.path.contains("/blobs/") { Say::ok(body.clone()) } else { Say::ok(MANIFEST) }
-    });
+    let registry =
+        Server::start(
+            move |request, _| {
+                if request.path.contains("/blobs/") { Say::ok(body.clone()) } else { Say::ok(MANIFEST) }
+            },
+        );
     for lie in [vec![7; 999], bytes(2000), vec![7; 1000]] {
         let told = lie.clone();
         let liar = Server::start(move |_, _| Say::ok(told.clone()));
