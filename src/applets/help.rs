@@ -10,6 +10,8 @@ pub const GLOBAL: &[(&str, &str)] = &[
     ("-c, --context NAME", "ask the daemon of a context of Docker's client"),
     ("-D, --debug", "say more on stderr"),
     ("-H, --host HOST", "ask the daemon at unix://, tcp:// or ssh:// (DOCKER_HOST)"),
+    ("    --tls", "use TLS with the daemon; --tlsverify also checks its certificate (DOCKER_TLS_VERIFY)"),
+    ("    --tlscacert FILE", "the CA of the daemon; --tlscert and --tlskey are our own (DOCKER_CERT_PATH)"),
     ("    --root DIR", "where images and containers are kept (DHOW_ROOT; default /var/lib/dhow)"),
     ("    --run DIR", "where running containers are kept (DHOW_RUN; default /run/dhow)"),
     ("-v, --version", "print the version"),

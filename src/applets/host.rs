@@ -1,8 +1,10 @@
 //! Whom a command asks: the engine in this process, or a daemon, and which.
 
+use super::contexts;
 use crate::api::client::Place;
 use crate::api::http::Remote;
 use crate::api::http::address::Address;
+use crate::api::http::tls::{self, Files};
 use crate::api::version::ApiVersion;
 use anyhow::{Context, Result, anyhow, bail};
 use std::os::unix::fs::FileTypeExt;
@@ -16,6 +18,10 @@ pub struct Wish {
     pub context: Option<String>,
     /// Called as docker: a daemon is asked in any case.
     pub always: bool,
+    /// TLS, and whether the daemon's certificate is checked; `None` where nothing was said.
+    pub tls: bool,
+    pub verify: Option<bool>,
+    pub files: Files,
 }
 
 /// Where Docker's daemon listens.
@@ -31,23 +37,24 @@ pub fn choose(wish: &Wish, place: &Place) -> Result<Option<Remote>> {
         ),
         None => None,
     };
-    let named = match (&wish.host, &wish.context) {
+    let context = match (&wish.host, &wish.context) {
         (Some(_), Some(_)) => bail!("conflicting options: cannot specify both --host and --context"),
-        (Some(host), None) => Some(host.clone()),
-        (None, Some(context)) if context != "default" => {
-            bail!("context {context:?}: contexts come with a later release")
-        }
-        (None, _) => said("DOCKER_HOST"),
+        (Some(_), None) => None,
+        (None, Some(context)) => Some(context.clone()),
+        (None, None) if said("DOCKER_HOST").is_some() => None,
+        (None, None) => said("DOCKER_CONTEXT").map_or_else(contexts::current, |name| Ok(Some(name)))?,
     };
-    if let Some(host) = named {
-        let address = Address::parse(&host, false)?;
-        if let Address::Inherited(_) = address {
-            bail!("invalid host {host:?}: only a daemon can use it");
-        }
-        return Ok(Some(Remote::new(address, version)));
+    if let Some(name) = context.filter(|name| name != contexts::DEFAULT) {
+        let endpoint = contexts::find(&name)?;
+        let secret = endpoint.skip_verify || endpoint.files != Files::default();
+        let tls = secret.then(|| tls::Client::new(&endpoint.files, !endpoint.skip_verify)).transpose();
+        return daemon(&endpoint.host, tls.with_context(|| format!("context {name:?}"))?, version).map(Some);
+    }
+    if let Some(host) = wish.host.clone().or_else(|| said("DOCKER_HOST")) {
+        return daemon(&host, tls_of(wish)?, version).map(Some);
     }
     let socket = sockets(place).into_iter().find(|path| is_socket(path));
-    let remote = |path: PathBuf| Remote::new(Address::Unix(path), version);
+    let remote = |path: PathBuf| Remote::new(Address::Unix(path), None, version);
     if wish.always {
         return Ok(Some(remote(socket.unwrap_or_else(|| PathBuf::from(DOCKERS)))));
     }
@@ -55,6 +62,35 @@ pub fn choose(wish: &Wish, place: &Place) -> Result<Option<Remote>> {
         return Ok(None);
     }
     Ok(socket.map(remote))
+}
+
+fn daemon(host: &str, tls: Option<tls::Client>, version: Option<ApiVersion>) -> Result<Remote> {
+    let address = Address::parse(host, tls.is_some())?;
+    match address {
+        Address::Inherited(_) => bail!("invalid host {host:?}: only a daemon can use it"),
+        // A socket of this machine and ssh have no need of it.
+        Address::Tcp(..) => Ok(Remote::new(address, tls, version)),
+        _ => Ok(Remote::new(address, None, version)),
+    }
+}
+
+/// TLS as flags, DOCKER_TLS, DOCKER_TLS_VERIFY and DOCKER_CERT_PATH say.
+fn tls_of(wish: &Wish) -> Result<Option<tls::Client>> {
+    let said = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    let verify = wish.verify.unwrap_or_else(|| said("DOCKER_TLS_VERIFY").is_some());
+    if !verify && !wish.tls && said("DOCKER_TLS").is_none() {
+        return Ok(None);
+    }
+    let dir = said("DOCKER_CERT_PATH").map(PathBuf::from).or_else(contexts::config_dir);
+    let file = |flag: &Option<PathBuf>, name: &str| {
+        flag.clone().or_else(|| dir.as_ref().map(|dir| dir.join(name)).filter(|path| path.exists()))
+    };
+    let files = Files {
+        ca: file(&wish.files.ca, "ca.pem"),
+        cert: file(&wish.files.cert, "cert.pem"),
+        key: file(&wish.files.key, "key.pem"),
+    };
+    tls::Client::new(&files, verify).map(Some)
 }
 
 /// The sockets of daemons on this machine; that of the place first.

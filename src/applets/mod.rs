@@ -2,8 +2,10 @@
 
 mod attach;
 mod completion;
+mod contexts;
 mod create;
 mod daemon;
+mod dial_stdio;
 mod each;
 mod events;
 mod exec;
@@ -24,6 +26,7 @@ mod network;
 mod output;
 mod parse;
 mod pause;
+mod plugin;
 mod progress;
 mod prune;
 mod ps;
@@ -96,6 +99,7 @@ pub static TABLE: &[Entry] = &[
     entry::<info::Info>(&["info", "system info"]),
     entry::<events::Events>(&["events", "system events"]),
     entry::<daemon::Daemon>(&["daemon"]),
+    hidden::<dial_stdio::DialStdio>(&["system dial-stdio"]),
     entry::<completion::Completion>(&["completion"]),
     entry::<links::Links>(&["links"]),
 ];
@@ -125,6 +129,11 @@ enum Stop {
 
 const fn entry<C: Command>(names: &'static [&'static str]) -> Entry {
     Entry { names, hidden: false, info: C::get_args_info, run: invoke::<C> }
+}
+
+/// One that other programs call, and nobody types.
+const fn hidden<C: Command>(names: &'static [&'static str]) -> Entry {
+    Entry { names, hidden: true, info: C::get_args_info, run: invoke::<C> }
 }
 
 fn invoke<C: Command>(context: &Context, spelt: &str, args: &[String]) -> Result<u8, Stop> {
@@ -211,6 +220,12 @@ fn dispatch(open: Open) -> Result<u8> {
         args.remove(0);
     }
     let Some(at) = globals(&args, &mut context)? else { return Ok(0) };
+    if called == "docker"
+        && !is_known(&args[at])
+        && let Some(path) = plugin::find(&args[at])?
+    {
+        return Err(plugin::execute(&path, &args));
+    }
     command(&context, &args[at..])
 }
 
@@ -254,6 +269,11 @@ fn globals(args: &[String], context: &mut Context) -> Result<Option<usize>> {
             }
             "--root" => context.place.root = Some(value()?.into()),
             "--run" => context.place.run = Some(value()?.into()),
+            // Docker's client means its own directory by it.
+            "--config" if context.wish.always => {
+                let dir = value()?;
+                return Err(plugin::again(&dir, &args[at + 1..], context));
+            }
             "--config" => context.place.config = Some(value()?.into()),
             "--debug" | "-D" => {
                 context.place.debug = true;
@@ -261,6 +281,27 @@ fn globals(args: &[String], context: &mut Context) -> Result<Option<usize>> {
             }
             "--host" | "-H" => once(&mut context.wish.host, name, value()?)?,
             "--context" | "-c" => once(&mut context.wish.context, name, value()?)?,
+            "--tls" | "--tlsverify" => {
+                let on = match attached.as_deref() {
+                    None | Some("1" | "t" | "true") => true,
+                    Some("0" | "f" | "false") => false,
+                    Some(other) => {
+                        return Err(coded(
+                            125,
+                            anyhow!("invalid argument {other:?} for {name:?} flag: must be true or false"),
+                        ));
+                    }
+                };
+                if name == "--tls" { context.wish.tls = on } else { context.wish.verify = Some(on) }
+            }
+            "--tlscacert" => context.wish.files.ca = Some(value()?.into()),
+            "--tlscert" => context.wish.files.cert = Some(value()?.into()),
+            "--tlskey" => context.wish.files.key = Some(value()?.into()),
+            "--log-level" | "-l" if context.wish.always => match value()?.as_str() {
+                "debug" => output::verbose(),
+                "info" | "warn" | "error" | "fatal" => {}
+                other => return Err(coded(125, anyhow!("unable to parse logging level: {other}"))),
+            },
             _ => {
                 let known = ["--help", "--version", "--root", "--run", "--config", "--debug", "--host", "--context"];
                 let hint = help::nearest(name, known.into_iter())
@@ -292,6 +333,11 @@ fn command(context: &Context, args: &[String]) -> Result<u8> {
         return known(context, &format!("{group} {verb}"), rest);
     }
     known(context, word, rest)
+}
+
+/// Whether a word begins a command of ours.
+fn is_known(word: &str) -> bool {
+    word == "help" || help::GROUPS.iter().any(|(group, _)| *group == word) || find(word).is_some()
 }
 
 fn find(name: &str) -> Option<&'static Entry> {

@@ -15,7 +15,9 @@ mod respond;
 mod server;
 mod socket;
 mod splice;
+mod ssh;
 mod target;
+pub mod tls;
 
 pub use connections::Connections;
 pub use remote::Remote;

@@ -5,10 +5,10 @@ use super::chunks::{self, size_line};
 use super::head::{self, Framing, Headers, ResponseHead};
 use super::input::Input;
 use super::socket::Socket;
-use super::target;
+use super::{ssh, target, tls};
 use crate::api::version::{self, ApiVersion};
 use crate::api::wire::{Body, Reply, Request, Response};
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use nix::sys::socket::Shutdown;
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -23,6 +23,9 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// A daemon, and what of it is known.
 pub struct Remote {
     address: Address,
+    tls: Option<tls::Client>,
+    /// Why the last TLS connection ended.
+    fault: Mutex<tls::Fault>,
     /// What the daemon speaks too; asked once.
     version: OnceLock<ApiVersion>,
     /// A connection that has said all and may be asked again.
@@ -31,12 +34,12 @@ pub struct Remote {
 
 impl Remote {
     /// A daemon at an address. With a version, that is spoken and the daemon is not asked for its own.
-    pub fn new(address: Address, version: Option<ApiVersion>) -> Remote {
+    pub fn new(address: Address, tls: Option<tls::Client>, version: Option<ApiVersion>) -> Remote {
         let known = OnceLock::new();
         if let Some(version) = version {
             let _ = known.set(version);
         }
-        Remote { address, version: known, spare: Arc::default() }
+        Remote { address, tls, fault: Mutex::default(), version: known, spare: Arc::default() }
     }
 
     /// Sends a request and reads the head of its answer; the rest is read as it is used.
@@ -44,11 +47,21 @@ impl Remote {
         let version = match self.version.get() {
             Some(version) => *version,
             None => *self.version.get_or_init({
-                let agreed = self.agree()?;
+                let agreed = self.agree().map_err(|error| self.explain(error))?;
                 move || agreed
             }),
         };
-        self.exchange(request, Some(version))
+        self.exchange(request, Some(version)).map_err(|error| self.explain(error))
+    }
+
+    /// The reason that the thread of a TLS connection knows.
+    fn explain(&self, error: anyhow::Error) -> anyhow::Error {
+        let lock = |mutex: &Mutex<tls::Fault>| Arc::clone(&mutex.lock().unwrap_or_else(|broken| broken.into_inner()));
+        let fault = lock(&self.fault).lock().unwrap_or_else(|broken| broken.into_inner()).take();
+        match fault {
+            Some(fault) => anyhow!("the TLS connection to {}: {fault}", self.address),
+            None => error,
+        }
     }
 
     /// The newest version that both sides speak. A daemon that does not say is an old one.
@@ -154,15 +167,21 @@ impl Remote {
         self.response(socket, input, head, "POST", true)
     }
 
-    fn connect(&self) -> Result<OwnedFd> {
+    /// A new connection, for whatever is said on it.
+    pub fn connect(&self) -> Result<OwnedFd> {
         let connected = match &self.address {
             Address::Unix(path) => UnixStream::connect(path).map(OwnedFd::from),
             Address::Tcp(host, port) => tcp(host, *port).map(OwnedFd::from),
-            Address::Ssh(_) | Address::Inherited(_) => return Err(anyhow!("{} cannot be dialled", self.address)),
+            Address::Ssh(to) => return ssh::dial(to).with_context(|| format!("connect to {}", self.address)),
+            Address::Inherited(_) => bail!("{} cannot be dialled", self.address),
         };
-        connected.with_context(|| {
+        let socket = connected.with_context(|| {
             format!("cannot connect to the Docker daemon at {}. Is the docker daemon running?", self.address)
-        })
+        })?;
+        let (Some(tls), Address::Tcp(host, _)) = (&self.tls, &self.address) else { return Ok(socket) };
+        let (plain, fault) = tls.wrap(socket, host).with_context(|| format!("begin TLS with {}", self.address))?;
+        *self.fault.lock().unwrap_or_else(|broken| broken.into_inner()) = fault;
+        Ok(plain)
     }
 }
 

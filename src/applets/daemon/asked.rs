@@ -2,6 +2,8 @@
 
 use super::Daemon;
 use crate::api::http::address::Address;
+use crate::api::http::tls::{self, Files};
+use crate::applets::contexts;
 use crate::engine::Settings;
 use anyhow::{Result, bail};
 use log::LevelFilter;
@@ -13,6 +15,10 @@ pub struct Asked {
     /// A socket that is served too, unless another daemon does.
     pub beside: Option<PathBuf>,
     pub group: Option<String>,
+    /// For what comes by TCP.
+    pub tls: Option<tls::Server>,
+    /// Plain TCP may be reached from elsewhere.
+    pub insecure: bool,
     pub pidfile: Option<PathBuf>,
     pub level: LevelFilter,
 }
@@ -24,15 +30,12 @@ impl Asked {
     pub fn of(flags: &Daemon, settings: &Settings, run: &Path, debug: bool) -> Result<Asked> {
         refuse_both(flags, settings)?;
         let texts = if flags.host.is_empty() { &settings.hosts } else { &flags.host };
+        let tls = tls_of(flags, settings)?;
         let mut hosts = Vec::new();
         for text in texts {
-            let address = Address::parse(text, false)?;
+            let address = Address::parse(text, tls.is_some())?;
             match &address {
                 Address::Ssh(_) => bail!("cannot listen on {address}: ssh is a client's way"),
-                Address::Tcp(host, _) if !flags.allow_insecure_tcp && !is_loopback(host) => bail!(
-                    "{address} would give this machine to everybody who reaches that port: use --tlsverify, or say \
-                     --allow-insecure-tcp"
-                ),
                 _ => hosts.push(address),
             }
         }
@@ -50,7 +53,18 @@ impl Asked {
         };
         let group = flags.group.clone().or_else(|| settings.group.clone());
         let pidfile = flags.pidfile.clone().or_else(|| settings.pidfile.clone());
-        Ok(Asked { hosts, beside, group, pidfile, level })
+        Ok(Asked { hosts, beside, group, tls, insecure: flags.allow_insecure_tcp, pidfile, level })
+    }
+
+    /// Refuses to give this machine to whoever reaches a port.
+    pub fn check_tcp(&self, address: std::net::IpAddr) -> Result<()> {
+        if self.tls.is_none() && !self.insecure && !address.is_loopback() {
+            bail!(
+                "plain TCP on {address} would give this machine to everybody who reaches that port: use --tlsverify, \
+                 or say --allow-insecure-tcp"
+            );
+        }
+        Ok(())
     }
 }
 
@@ -62,6 +76,11 @@ fn refuse_both(flags: &Daemon, settings: &Settings) -> Result<()> {
         ("pidfile", flags.pidfile.is_some() && settings.pidfile.is_some()),
         ("log-level", flags.log_level.is_some() && settings.log_level.is_some()),
         ("debug", flags.debug && settings.debug),
+        ("tls", flags.tls && settings.tls.is_some()),
+        ("tlsverify", flags.tlsverify && settings.tlsverify.is_some()),
+        ("tlscacert", flags.tlscacert.is_some() && settings.tlscacert.is_some()),
+        ("tlscert", flags.tlscert.is_some() && settings.tlscert.is_some()),
+        ("tlskey", flags.tlskey.is_some() && settings.tlskey.is_some()),
         ("data-root", flags.data_root.is_some() && settings.data_root.is_some()),
         ("exec-root", flags.exec_root.is_some() && settings.exec_root.is_some()),
     ];
@@ -75,9 +94,21 @@ fn refuse_both(flags: &Daemon, settings: &Settings) -> Result<()> {
     Ok(())
 }
 
-fn is_loopback(host: &str) -> bool {
-    match host.parse::<std::net::IpAddr>() {
-        Ok(address) => address.is_loopback(),
-        Err(_) => host == "localhost",
+fn tls_of(flags: &Daemon, settings: &Settings) -> Result<Option<tls::Server>> {
+    let verify = flags.tlsverify || settings.tlsverify == Some(true);
+    // As dockerd: the key alone, whatever it says, turns TLS on.
+    if !verify && !flags.tls && settings.tls != Some(true) && settings.tlsverify.is_none() {
+        return Ok(None);
     }
+    let dir = contexts::config_dir();
+    let file = |flag: &Option<PathBuf>, set: &Option<PathBuf>, name: &str| {
+        let usual = || dir.as_ref().map(|dir| dir.join(name)).filter(|path| path.exists());
+        flag.clone().or_else(|| set.clone()).or_else(usual)
+    };
+    let files = Files {
+        ca: file(&flags.tlscacert, &settings.tlscacert, "ca.pem"),
+        cert: file(&flags.tlscert, &settings.tlscert, "cert.pem"),
+        key: file(&flags.tlskey, &settings.tlskey, "key.pem"),
+    };
+    tls::Server::new(&files, verify).map(Some)
 }

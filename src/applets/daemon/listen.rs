@@ -2,15 +2,16 @@
 
 use super::Asked;
 use crate::api::http::address::Address;
+use crate::api::http::tls;
 use crate::sys::process;
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
-use nix::sys::socket::{self, AddressFamily, SockFlag, SockaddrLike, sockopt};
+use nix::sys::socket::{self, SockFlag, sockopt};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Group, chown};
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::net::{TcpListener, ToSocketAddrs};
+use std::net::{IpAddr, TcpListener, ToSocketAddrs};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
@@ -26,6 +27,7 @@ pub struct Listener {
     pub address: Address,
     fd: OwnedFd,
     tcp: bool,
+    tls: Option<tls::Server>,
     _made: Option<Made>,
 }
 
@@ -44,8 +46,8 @@ pub fn all(asked: &Asked) -> Result<Vec<Listener>> {
     for address in &asked.hosts {
         match address {
             Address::Unix(path) => listeners.push(unix(path, asked.group.as_deref())?),
-            Address::Tcp(host, port) => listeners.extend(tcp(host, *port)?),
-            Address::Inherited(number) => listeners.extend(inherited(*number)?),
+            Address::Tcp(host, port) => listeners.extend(tcp(asked, host, *port)?),
+            Address::Inherited(number) => listeners.extend(inherited(asked, *number)?),
             Address::Ssh(_) => bail!("cannot listen on {address}"),
         }
     }
@@ -96,21 +98,22 @@ fn unix(path: &Path, group: Option<&str>) -> Result<Listener> {
     Listener::new(listener.into(), address, Some(made))
 }
 
-fn tcp(host: &str, port: u16) -> Result<Vec<Listener>> {
+fn tcp(asked: &Asked, host: &str, port: u16) -> Result<Vec<Listener>> {
     let address = Address::Tcp(host.to_owned(), port);
     let found = (host, port).to_socket_addrs().with_context(|| format!("look up {address}"))?;
     let mut listeners = Vec::new();
     for found in found {
+        asked.check_tcp(found.ip())?;
         let listener = TcpListener::bind(found).with_context(|| format!("listen on {address} ({found})"))?;
         let found = listener.local_addr().with_context(|| format!("listen on {address}"))?;
         let address = Address::Tcp(found.ip().to_string(), found.port());
-        listeners.push(Listener::new(listener.into(), address, None)?);
+        listeners.push(Listener { tls: asked.tls.clone(), ..Listener::new(listener.into(), address, None)? });
     }
     Ok(listeners)
 }
 
 /// What the service manager opened for us (sd_listen_fds(3)).
-fn inherited(number: Option<i32>) -> Result<Vec<Listener>> {
+fn inherited(asked: &Asked, number: Option<i32>) -> Result<Vec<Listener>> {
     let said = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<i32>().ok());
     let for_us = said("LISTEN_PID").is_some_and(|pid| i64::from(pid) == i64::from(std::process::id()));
     let count = said("LISTEN_FDS").filter(|count| for_us && (1..1000).contains(count));
@@ -128,9 +131,19 @@ fn inherited(number: Option<i32>) -> Result<Vec<Listener>> {
         if !socket::getsockopt(&fd, sockopt::AcceptConn).unwrap_or(false) {
             bail!("{address} is no listening socket");
         }
-        listeners.push(Listener::new(fd, address, None)?);
+        if let Some(ip) = ip_of(&fd) {
+            asked.check_tcp(ip).with_context(|| address.to_string())?;
+        }
+        let listener = Listener::new(fd, address, None)?;
+        listeners.push(Listener { tls: asked.tls.clone().filter(|_| listener.tcp), ..listener });
     }
     Ok(listeners)
+}
+
+/// The address that a socket of IP is bound to.
+fn ip_of(fd: &OwnedFd) -> Option<IpAddr> {
+    // For a socket of another family there is no such address.
+    TcpListener::from(fd.try_clone().ok()?).local_addr().ok().map(|address| address.ip())
 }
 
 impl Listener {
@@ -141,9 +154,8 @@ impl Listener {
         flags
             .and_then(|flags| fcntl(&fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK)))
             .with_context(|| format!("listen on {address}"))?;
-        let tcp = socket::getsockname::<socket::SockaddrStorage>(fd.as_raw_fd())
-            .is_ok_and(|name| matches!(name.family(), Some(AddressFamily::Inet | AddressFamily::Inet6)));
-        Ok(Listener { address, fd, tcp, _made: made })
+        let tcp = ip_of(&fd).is_some();
+        Ok(Listener { address, fd, tcp, tls: None, _made: made })
     }
 
     /// The next connection; `None` where it went away again.
@@ -156,7 +168,10 @@ impl Listener {
                     socket::setsockopt(&fd, sockopt::TcpNoDelay, &true)?;
                     socket::setsockopt(&fd, sockopt::KeepAlive, &true)?;
                 }
-                Ok(Some((fd, Box::new(Ok))))
+                Ok(Some(match self.tls.clone() {
+                    Some(tls) => (fd, Box::new(move |fd| tls.wrap(fd))),
+                    None => (fd, Box::new(Ok)),
+                }))
             }
             Err(Errno::EAGAIN | Errno::EINTR | Errno::ECONNABORTED) => Ok(None),
             Err(error) => Err(error.into()),

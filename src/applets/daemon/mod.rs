@@ -32,6 +32,21 @@ pub struct Daemon {
     /// listen on TCP beyond this machine without TLS: whoever reaches the port owns this machine
     #[argh(switch)]
     pub allow_insecure_tcp: bool,
+    /// speak TLS on TCP
+    #[argh(switch)]
+    pub tls: bool,
+    /// speak TLS on TCP, with clients only whose certificate the CA signed
+    #[argh(switch)]
+    pub tlsverify: bool,
+    /// the CA of the clients (default ~/.docker/ca.pem)
+    #[argh(option, arg_name = "FILE")]
+    pub tlscacert: Option<PathBuf>,
+    /// our certificate (default ~/.docker/cert.pem)
+    #[argh(option, arg_name = "FILE")]
+    pub tlscert: Option<PathBuf>,
+    /// its key (default ~/.docker/key.pem)
+    #[argh(option, arg_name = "FILE")]
+    pub tlskey: Option<PathBuf>,
     /// where images and containers are kept, as --root
     #[argh(option)]
     pub data_root: Option<PathBuf>,
