@@ -1,6 +1,7 @@
 //! One file is one command that a user can type. THE TABLE is here; help, links and completions are printed from it.
 
 mod attach;
+mod boot;
 mod completion;
 mod contexts;
 mod create;
@@ -95,6 +96,7 @@ pub static TABLE: &[Entry] = &[
     entry::<prune::PruneVolumes>(&["volume prune"]),
     entry::<network::Ls>(&["network ls", "network list"]),
     entry::<inspect::InspectNetwork>(&["network inspect"]),
+    entry::<boot::Boot>(&["boot"]),
     entry::<version::Version>(&["version"]),
     entry::<info::Info>(&["info", "system info"]),
     entry::<events::Events>(&["events", "system events"]),

@@ -275,7 +275,7 @@ pub struct Run {
     /// mount the root file system read-only
     #[argh(switch)]
     pub read_only: bool,
-    /// restart policy: no
+    /// restart policy: no, always, unless-stopped, on-failure[:N]
     #[argh(option)]
     pub restart: Option<String>,
     /// remove the container and its anonymous volumes when it ends

@@ -43,6 +43,11 @@ impl Doing {
     pub fn is_alive(self) -> bool {
         matches!(self, Doing::Running | Doing::Paused)
     }
+
+    /// There is somebody who can be told to stop.
+    pub fn goes_on(self) -> bool {
+        self.is_alive() || self == Doing::Restarting
+    }
 }
 
 /// A container as it is now.
@@ -147,20 +152,17 @@ pub fn now(store: &Store, id: &str) -> Result<Now> {
         let held = record::held(store, id)?;
         let live = Live::load(store, id)?;
         let Some(record) = Record::load(store, id)? else { return Err(no_such(id)) };
-        let doing = if held.init && record.ended.open() {
+        let open = record.ended.open();
+        let doing = if held.init && open {
             let paused = !live.cgroup.is_empty() && cgroup::is_frozen(Path::new(&live.cgroup));
             if paused { Doing::Paused } else { Doing::Running }
         } else if held.restarting {
             Doing::Restarting
-        } else if held.shim {
-            // Waiting for its start, or just ended.
-            if record.ended.open() {
-                // Between two writes of its shim, or somebody mends what a killed one left: look again.
-                std::thread::sleep(std::time::Duration::from_millis(1));
-                continue;
-            }
-            settled(&record)
-        } else if record.ended.open() {
+        } else if held.shim && (held.init || open) || record::held(store, id)? != held {
+            // Between two writes of its shim, or somebody mends what a killed one left: look again.
+            std::thread::sleep(std::time::Duration::from_millis(1));
+            continue;
+        } else if open {
             match mend(store, id) {
                 // On a full disk its end cannot be recorded, but is known all the same; so it can be removed.
                 Err(error) if store::is_full(&error) => {
@@ -172,6 +174,7 @@ pub fn now(store: &Store, id: &str) -> Result<Now> {
             }
             continue;
         } else {
+            // Nobody's, or its shim waits for a start.
             settled(&record)
         };
         return Ok(Now { record, doing, live });
@@ -253,6 +256,8 @@ fn end_unseen(record: &mut Record, boot: &str) {
     record.ended.exit_code = if record.ended.boot == boot { 137 } else { 255 };
     record.ended.finished_at = Time::now().to_string();
     record.ended.boot.clear();
+    // Whoever looks after the store starts it again: `boot`, or a daemon.
+    record.ended.due = super::restart::wanted(&record.host_config.restart_policy, &record.ended);
 }
 
 /// Every container as it is now, newest first. Directories without a record are what killed commands left, and go.
@@ -330,7 +335,7 @@ pub fn state(now: &Now) -> State {
     let alive = now.doing.is_alive();
     State {
         status: now.doing.word().to_owned(),
-        running: alive || now.doing == Doing::Restarting,
+        running: now.doing.goes_on(),
         paused: now.doing == Doing::Paused,
         restarting: now.doing == Doing::Restarting,
         oom_killed: ended.oom_killed,
@@ -415,7 +420,8 @@ fn exited(stream: &mut UnixStream) -> Result<Option<i32>> {
 pub fn stop(store: &Store, id: &str, signal: Option<&str>, seconds: Option<i64>) -> Result<()> {
     for _ in 0..100 {
         let now = now(store, id)?;
-        if !now.doing.is_alive() && now.doing != Doing::Restarting {
+        if !now.doing.goes_on() {
+            super::restart::forget(store, id, true)?;
             bail!(Refusal::NotModified);
         }
         let config = &now.record.config;
@@ -430,6 +436,7 @@ pub fn stop(store: &Store, id: &str, signal: Option<&str>, seconds: Option<i64>)
             // A frozen process takes no signal but SIGKILL.
             cgroup::freeze(Path::new(&now.live.cgroup), false)?;
         }
+        by_hand(store, &now.record)?;
         if now.doing.is_alive() {
             tell_kill(store, &now.record, signal);
         }
@@ -442,6 +449,18 @@ pub fn stop(store: &Store, id: &str, signal: Option<&str>, seconds: Option<i64>)
         }
     }
     bail!("container {id} does not stop")
+}
+
+/// Puts on record, before it ends, that somebody wanted the end: that holds whatever is killed meanwhile.
+fn by_hand(store: &Store, record: &Record) -> Result<()> {
+    if !super::restart::has_policy(&record.host_config) || record.ended.stopped_by_hand {
+        return Ok(());
+    }
+    Record::update(store, &record.id, |record| {
+        record.ended.stopped_by_hand = true;
+        Ok(())
+    })
+    .map(drop)
 }
 
 pub fn restart(store: &Store, id: &str, signal: Option<&str>, seconds: Option<i64>) -> Result<()> {
@@ -473,12 +492,20 @@ pub fn kill(store: &Store, id: &str, signal: Option<&str>) -> Result<()> {
             now.record.name, now.record.id
         ))
     };
-    if !now.doing.is_alive() {
+    if !now.doing.goes_on() {
+        super::restart::forget(store, id, true)?;
         bail!(not_running());
     }
+    let ends = signals::ends(number, &now.record.config.stop_signal);
+    if ends {
+        by_hand(store, &now.record)?;
+    }
     if let Some(mut stream) = shim::connect(store, &Whose::container(id))? {
-        tell_kill(store, &now.record, number);
-        match shim::ask(&mut stream, Message::new(Op::Signal, number, 0), &[]) {
+        // In the pause before a restart there is nothing to get it.
+        if now.doing.is_alive() {
+            tell_kill(store, &now.record, number);
+        }
+        match shim::ask(&mut stream, Message::new(Op::Signal, number, ends as i32), &[]) {
             Ok((Message { op: Op::Ok, .. }, _)) => return Ok(()),
             _ => bail!(not_running()),
         }
@@ -495,12 +522,18 @@ fn tell_kill(store: &Store, record: &Record, signal: i32) {
     events::container(store, record, "kill", &[("signal", &signal.to_string())]);
 }
 
+/// Docker's words for what needs a process.
+pub fn is_restarting(id: &str) -> Refusal {
+    Refusal::Conflict(format!("Container {id} is restarting, wait until the container is running"))
+}
+
 pub fn pause(store: &Store, id: &str, paused: bool) -> Result<()> {
     let now = now(store, id)?;
     match (now.doing, paused) {
         (Doing::Running, true) | (Doing::Paused, false) => {}
         (Doing::Paused, true) => bail!(Refusal::Conflict(format!("Container {id} is already paused"))),
         (Doing::Running, false) => bail!(Refusal::Conflict(format!("Container {id} is not paused"))),
+        (Doing::Restarting, true) => bail!(is_restarting(id)),
         _ => bail!(Refusal::Conflict(format!("Container {id} is not running"))),
     }
     if now.live.cgroup.is_empty() {
@@ -532,7 +565,7 @@ pub struct Wait {
 pub fn wait(store: &Store, id: &str, until: Until) -> Result<Wait> {
     for _ in 0..1000 {
         let now = now(store, id)?;
-        let alive = now.doing.is_alive() || now.doing == Doing::Restarting;
+        let alive = now.doing.goes_on();
         let mut wait = Wait { id: id.to_owned(), stream: None, until, code: now.record.ended.exit_code };
         if until == Until::NotRunning && !alive {
             return Ok(wait);
@@ -573,10 +606,10 @@ impl Wait {
                     // Its shim was killed, and with --rm whoever noticed has removed it.
                     Err(error) if is_not_found(&error) => return Ok(137),
                     Err(error) => return Err(error),
-                    Ok(now) if !now.doing.is_alive() && self.until != Until::Removed => {
+                    Ok(now) if !now.doing.goes_on() && self.until != Until::Removed => {
                         return Ok(now.record.ended.exit_code);
                     }
-                    Ok(now) => now.doing.is_alive(),
+                    Ok(now) => now.doing.goes_on(),
                 };
                 match self.register(store, alive)? {
                     Some(stream) => break stream,
@@ -648,11 +681,11 @@ pub fn remove(store: &Store, id: &str, force: bool, volumes: bool) -> Result<()>
     }
     for _ in 0..100 {
         let now = now(store, id)?;
-        if now.doing.is_alive() || now.doing == Doing::Restarting {
+        if now.doing.goes_on() {
             if !force {
                 let (word, hint) = match now.doing {
                     Doing::Paused => ("paused", "unpause and then stop the container before removal or force remove"),
-                    _ => ("running", "stop the container before removing or force remove"),
+                    doing => (doing.word(), "stop the container before removing or force remove"),
                 };
                 bail!(Refusal::Conflict(format!(
                     "cannot remove container \"{}\": container is {word}: {hint}",
@@ -758,8 +791,10 @@ pub fn remove_stopped(store: &Store, record: &Record, volumes: bool) -> Result<(
 /// The processes of a container, as `ps` shows them on the host: the columns of `ps -ef`.
 pub fn top(store: &Store, id: &str, args: &[String]) -> Result<Top> {
     let now = now(store, id)?;
-    if !now.doing.is_alive() {
-        bail!(Refusal::Conflict(format!("container {} is not running", now.record.id)));
+    match now.doing {
+        Doing::Restarting => bail!(is_restarting(id)),
+        doing if doing.is_alive() => {}
+        _ => bail!(Refusal::Conflict(format!("container {} is not running", now.record.id))),
     }
     let mut pids = match now.live.cgroup.is_empty() {
         true => vec![now.live.pid],

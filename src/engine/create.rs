@@ -4,7 +4,7 @@ use super::images::{self, Image};
 use super::record::{self, Record};
 use super::settings::Settings;
 use super::store::{self, Store};
-use super::{containers, events, locks, logs, mounts, names, spec, volumes};
+use super::{containers, events, locks, logs, mounts, names, restart, spec, volumes};
 use crate::api::Refusal;
 use crate::api::time::Time;
 use crate::api::types::{ContainerConfig, ContainerCreate, ContainerCreated, EndpointSettings, HostConfig};
@@ -314,9 +314,7 @@ fn check(config: &ContainerConfig, host: &HostConfig) -> Result<()> {
     let later = |what: &str| -> Result<()> {
         bail!(Refusal::NotImplemented(format!("{what} come with a later release of dhow")))
     };
-    if !matches!(host.restart_policy.name.as_str(), "no" | "") {
-        return later("restart policies");
-    }
+    restart::check(&host.restart_policy, host.auto_remove)?;
     let health = config.healthcheck.as_ref().and_then(|check| check.test.as_ref()?.first());
     if health.is_some_and(|kind| kind != "NONE") {
         return later("health checks");

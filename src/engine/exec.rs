@@ -83,6 +83,7 @@ fn must_run(now: &containers::Now) -> Result<()> {
         Doing::Paused => {
             bail!(Refusal::Conflict(format!("Container {id} is paused, unpause the container before exec")))
         }
+        Doing::Restarting => bail!(containers::is_restarting(id)),
         _ => bail!(Refusal::Conflict(format!("container {id} is not running"))),
     }
 }

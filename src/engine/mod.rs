@@ -2,6 +2,7 @@
 
 pub mod absent;
 pub mod base;
+pub mod boot;
 pub mod containers;
 pub mod create;
 pub mod devices;
@@ -23,6 +24,7 @@ pub mod protocol;
 pub mod pull;
 pub mod query;
 pub mod record;
+pub mod restart;
 pub mod routes;
 pub mod settings;
 pub mod shim;

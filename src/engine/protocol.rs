@@ -6,11 +6,12 @@
 //! attach  a = STDIN|STDOUT|STDERR, payload = detach keys   → ok, then the connection is the stream
 //! wait    a = 1 until the container is removed             → ok at once, exited later
 //! resize  a = rows, b = columns                            → ok
-//! signal  a = number                                       → ok | failed
+//! signal  a = number, b = 1 if it is meant to end it       → ok | failed
 //! stop    a = signal, b = seconds (-1: for ever)           → exited
 //! start                                                    → ok, a = pid | failed, a = exit code, payload = why
 //! ```
 //!
+//! A stop, and a signal that is meant to end it, call off what a restart policy would do.
 //! A connection that ends without an answer means that the shim has ended: look at the record.
 
 use std::io::{self, Read, Write};

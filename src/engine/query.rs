@@ -51,7 +51,7 @@ pub fn list(store: &Store, query: &Query) -> Result<Vec<ContainerSummary>> {
         if query.limit > 0 && rows.len() == query.limit {
             break;
         }
-        if (all || now.doing.is_alive() || now.doing == Doing::Restarting) && filter.takes(&now) {
+        if (all || now.doing.goes_on()) && filter.takes(&now) {
             let mut row = summary(store, &now, query.size)?;
             row.image = names.shown(store, &row.image, &row.image_id)?;
             rows.push(row);
@@ -278,10 +278,7 @@ pub fn prune(store: &Store, filters: &Filters) -> Result<ContainersPruned> {
     let (mut deleted, mut reclaimed) = (Vec::new(), 0);
     for now in containers::all(store)? {
         let created = Time::parse(&now.record.created).unwrap_or_default();
-        if now.doing.is_alive()
-            || now.doing == Doing::Restarting
-            || !prune.takes(created, now.record.config.labels.as_ref())
-        {
+        if now.doing.goes_on() || !prune.takes(created, now.record.config.labels.as_ref()) {
             continue;
         }
         let size = crate::fs::size::tree(&store.container(&now.record.id).join("upper")).unwrap_or(0);

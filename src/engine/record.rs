@@ -79,6 +79,8 @@ pub struct Ended {
     pub restart_count: i64,
     /// By stop or kill: a restart policy leaves it alone.
     pub stopped_by_hand: bool,
+    /// It is to be started again: its shim waits for the moment. Without a shim, whoever looks after the store does it.
+    pub due: bool,
 }
 
 impl Default for Ended {
@@ -92,6 +94,7 @@ impl Default for Ended {
             oom_killed: false,
             restart_count: 0,
             stopped_by_hand: false,
+            due: false,
         }
     }
 }

@@ -4,6 +4,13 @@ use crate::api::Refusal;
 use anyhow::{Result, bail};
 use nix::sys::signal::Signal;
 
+/// Whether a signal is meant to end a container, so that it stays so whatever its restart policy says: the one that
+/// stops it (SIGTERM where nothing is said), and those that people end programs with.
+pub fn ends(signal: i32, stop_signal: &str) -> bool {
+    matches!(signal, libc::SIGKILL | libc::SIGTERM | libc::SIGINT | libc::SIGQUIT)
+        || parse(stop_signal).ok() == Some(signal)
+}
+
 /// Reads `TERM`, `SIGTERM`, `15`, `RTMIN+3`.
 pub fn parse(text: &str) -> Result<i32> {
     let invalid = || Refusal::BadParameter(format!("invalid signal: {text}"));

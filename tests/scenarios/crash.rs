@@ -10,13 +10,14 @@ use std::path::Path;
 use std::time::Duration;
 
 /// What is done until the point is reached, by the part of the point's name before the dot.
-const VERBS: [(&str, fn(&Host, &str)); 14] = [
+const VERBS: [(&str, fn(&Host, &str)); 15] = [
     ("create", at_create),
     ("start", at_start),
     ("launch", at_start),
     ("watch", at_end),
     ("reap", at_end),
     ("stop", at_end),
+    ("restart", at_restart),
     ("exec", at_exec),
     ("rm", at_rm),
     ("rename", at_rename),
@@ -100,8 +101,14 @@ fn agree(host: &Host) -> Result<(), String> {
             return Err(format!("ps and inspect do not agree on {id}"));
         }
         let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-        if runs && (text.is_empty() || text.contains("0::") && !text.contains(id)) {
+        if runs && status != "restarting" && (text.is_empty() || text.contains("0::") && !text.contains(id)) {
             return Err(format!("{pid} is not of {id}: {text}"));
+        }
+        if status == "restarting" {
+            if pid != "0" {
+                return Err(format!("{id} waits for its restart, but has the pid {pid}"));
+            }
+            continue;
         }
         if !runs && pid != "0" {
             return Err(format!("{id} does not run, but has the pid {pid}"));
@@ -163,6 +170,28 @@ fn at_end(host: &Host, point: &str) {
     let output = host.dhow(["stop", "--time", "0", "it"]).fail(point, &mark(host)).run();
     assert!(output.killed() || output.stderr().lines().count() <= 1, "{output}");
     eventually("the point is reached", || mark(host).exists());
+}
+
+/// The shim is told of the point when it is launched. Nobody but `boot` starts what it leaves, and that only where
+/// nobody has stopped it.
+fn at_restart(host: &Host, point: &str) {
+    host.ok(["volume", "create", "hold"]);
+    let fixed = ["run", "--detach", "--network", "none", "--name", "it", "-v", "hold:/hold"];
+    let fails = ["--restart", "unless-stopped", "busybox", "sh", "-c", "test -e /hold/go && exec sleep 1000; exit 3"];
+    host.dhow(fixed.iter().chain(&fails).copied()).fail(point, &mark(host)).ok();
+    let stopped = point == "restart.off";
+    if stopped {
+        let waits = || host.inspect("it", "/State/Status") == "restarting" && host.inspect("it", "/RestartCount") == 5;
+        eventually("there is time to stop it", waits);
+        host.run(["stop", "it"]);
+    }
+    eventually("the point is reached", || mark(host).exists());
+    eventually("its shim is gone", || host.inspect("it", "/State/Status") == "exited");
+    truth(host);
+    host.sh(&["-v", "hold:/hold"], "touch /hold/go");
+    assert_eq!(host.inspect("it", "/State/Status"), "exited", "a command that looks starts nothing");
+    assert_eq!(host.ok(["boot"]), if stopped { "" } else { "it" });
+    assert_eq!(host.inspect("it", "/State/Running"), !stopped);
 }
 
 fn at_exec(host: &Host, point: &str) {
@@ -239,6 +268,11 @@ fn while_it_starts() {
 #[test]
 fn while_it_ends() {
     each(&["watch", "reap", "stop"]);
+}
+
+#[test]
+fn while_it_waits_for_its_restart() {
+    each(&["restart"]);
 }
 
 #[test]

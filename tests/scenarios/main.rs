@@ -18,6 +18,7 @@ mod logs;
 mod mounts;
 mod pull;
 mod registries;
+mod restarts;
 mod run;
 mod streams;
 mod terminal;

@@ -15,9 +15,6 @@ pub fn refuse(flags: &Run) -> Result<()> {
     if flags.network.len() + flags.net.len() > 1 {
         bail!("--network: more than one network {LATER}");
     }
-    if let Some(restart) = flags.restart.as_deref().filter(|restart| !matches!(*restart, "" | "no")) {
-        bail!("--restart {restart}: restart policies {LATER}");
-    }
     if let Some(runtime) = flags.runtime.as_deref().filter(|runtime| !matches!(*runtime, "" | "runc")) {
         bail!("--runtime {runtime}: other runtimes {LATER}");
     }
@@ -116,10 +113,6 @@ mod tests {
                 "--publish: published ports come with a later release of dhow",
             ),
             (
-                Run { restart: Some("always".into()), ..Run::default() },
-                "--restart always: restart policies come with a later release of dhow",
-            ),
-            (
                 Run { net: vec!["bridge".into()], ..Run::default() },
                 "--network bridge: networks other than none, host and container:NAME come with a later release of dhow",
             ),
@@ -136,7 +129,6 @@ mod tests {
             memory: Some(0),
             memory_swappiness: Some(-1),
             pids_limit: Some(-1),
-            restart: Some("no".into()),
             isolation: Some("default".into()),
             network: vec!["container:web".into()],
             userns: Some("host".into()),

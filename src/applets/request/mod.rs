@@ -86,7 +86,11 @@ fn config(flags: &Run, here: &Here) -> Result<ContainerConfig> {
 }
 
 fn host_config(flags: &Run, here: &Here) -> Result<HostConfig> {
-    let restart = flags.restart.as_deref().unwrap_or("no").to_owned();
+    let restart_policy =
+        values::restart_policy(flags.restart.as_deref().unwrap_or("no")).map_err(|why| anyhow!(why))?;
+    if flags.rm && !matches!(restart_policy.name.as_str(), "" | "no") {
+        bail!("conflicting options: cannot specify both --restart and --rm");
+    }
     let log_driver = text(&flags.log_driver);
     if log_driver == "none" && !flags.log_opt.is_empty() {
         bail!("invalid logging opts for driver none");
@@ -117,7 +121,7 @@ fn host_config(flags: &Run, here: &Here) -> Result<HostConfig> {
         container_id_file: text(&flags.cidfile),
         log_config: LogConfig { r#type: log_driver, config: Some(values::pairs(&flags.log_opt)) },
         network_mode: network(flags).unwrap_or("default").to_owned(),
-        restart_policy: RestartPolicy { name: restart, maximum_retry_count: 0 },
+        restart_policy,
         auto_remove: flags.rm,
         volume_driver: text(&flags.volume_driver),
         volumes_from: list(&flags.volumes_from),
@@ -409,6 +413,13 @@ mod tests {
         assert_eq!((host.masked_paths, host.readonly_paths), (Some(vec![]), Some(vec![])));
         assert_eq!(host.mounts.unwrap()[0].source, "/a");
         assert_eq!((host.container_id_file.as_str(), host.cgroupns_mode.as_str()), ("/cid", "host"));
+        let policy = |flags: &str| {
+            let policy = body(flags).unwrap().host_config.restart_policy;
+            (policy.name, policy.maximum_retry_count)
+        };
+        assert_eq!(policy("--restart on-failure:5 x"), ("on-failure".to_owned(), 5));
+        assert_eq!(policy("--restart unless-stopped x"), ("unless-stopped".to_owned(), 0));
+        assert_eq!(policy("--rm --restart no x"), ("no".to_owned(), 0));
     }
 
     #[test]
@@ -435,6 +446,9 @@ mod tests {
                 r#"invalid argument "type=bind,x=y" for "--mount" flag: unknown option 'x' in 'x=y'"#,
             ),
             ("--expose x y", "invalid range format for --expose: x"),
+            ("--rm --restart always x", "conflicting options: cannot specify both --restart and --rm"),
+            ("--restart :3 x", "invalid restart policy format: no policy provided before colon"),
+            ("--restart on-failure:x y", "invalid restart policy format: maximum retry count must be an integer"),
         ];
         for (line, message) in table {
             assert_eq!(body(line).unwrap_err().to_string(), message, "{line}");

@@ -1,6 +1,6 @@
 //! Values of flags: sizes, limits, pairs. All pure.
 
-use crate::api::types::Ulimit;
+use crate::api::types::{RestartPolicy, Ulimit};
 pub use crate::api::units::parse_binary as bytes;
 use std::collections::BTreeMap;
 
@@ -139,6 +139,17 @@ pub fn exposed(text: &str) -> Result<Vec<String>, String> {
         return Err(wrong());
     }
     Ok((first..=last).map(|port| format!("{port}/{protocol}")).collect())
+}
+
+/// `on-failure:5` and the like, as Docker's client reads them; the engine knows which policies there are.
+pub fn restart_policy(text: &str) -> Result<RestartPolicy, String> {
+    let (name, count) = text.split_once(':').unwrap_or((text, ""));
+    if name.is_empty() && text.contains(':') {
+        return Err("invalid restart policy format: no policy provided before colon".to_owned());
+    }
+    let not_a_number = |_| "invalid restart policy format: maximum retry count must be an integer".to_owned();
+    let maximum_retry_count = if count.is_empty() { 0 } else { count.parse().map_err(not_a_number)? };
+    Ok(RestartPolicy { name: name.to_owned(), maximum_retry_count })
 }
 
 #[cfg(test)]

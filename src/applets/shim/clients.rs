@@ -1,6 +1,10 @@
 //! Who is connected to a shim, and what they asked. A fixed table: the long-lived face has no heap to spend.
 
+use super::Base;
 use crate::engine::protocol::{self, HEADER, Message, Op, PAYLOAD};
+use crate::engine::shim::LISTEN_FD;
+use crate::engine::store;
+use anyhow::Result;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -137,6 +141,65 @@ impl Client {
             client.keys_len += 1;
         }
         Some(client)
+    }
+}
+
+/// The clients that the face before this one handed over.
+pub fn take_over(pairs: &[(&str, &str)]) -> Vec<Client> {
+    pairs.iter().filter(|(key, _)| *key == "client").filter_map(|(_, word)| Client::take_over(word)).collect()
+}
+
+/// The clients as arguments for the next face, their descriptors with them.
+pub fn hand_over<'a>(clients: impl IntoIterator<Item = &'a Client>, words: &mut Vec<String>) -> io::Result<()> {
+    for client in clients {
+        crate::sys::process::set_inherit(client.fd.as_fd(), true)?;
+        words.push(format!("client={}", client.hand_over()));
+    }
+    Ok(())
+}
+
+/// Tells those who wait for this how it ended; they are served then.
+pub fn tell(clients: &mut Vec<Client>, kind: Kind, status: i32) {
+    clients.retain(|client| {
+        if client.kind == kind {
+            client.answer(Message::new(Op::Exited, status, 0), &[]);
+        }
+        client.kind != kind
+    });
+}
+
+/// The end of a shim: everybody is told, `remove` does what `--rm` asks for, nobody can connect any more.
+pub fn part(base: &Base, mut clients: Vec<Client>, status: i32, remove: impl FnOnce() -> Result<()>) -> Result<()> {
+    tell(&mut clients, Kind::Waiting, status);
+    let removed = remove();
+    // Nobody can connect from here on; those who did and were not heard yet are.
+    store::remove(&base.whose.dir(&base.store).join("sock"))?;
+    late(&mut clients);
+    tell(&mut clients, Kind::Waiting, status);
+    tell(&mut clients, Kind::Leaving, status);
+    removed
+}
+
+/// Those who connected while the shim was at its end.
+fn late(clients: &mut Vec<Client>) {
+    let listener = crate::sys::process::unbound(LISTEN_FD);
+    let _ = nix::fcntl::fcntl(listener, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK));
+    while let Some(client) = accept(listener.as_fd()) {
+        clients.push(client);
+    }
+    for client in clients.iter_mut().filter(|client| client.kind == Kind::Idle) {
+        if let Ok(Some(request)) = client.request() {
+            match request.message.op {
+                Op::Wait | Op::Stop => {
+                    if request.message.op == Op::Wait {
+                        client.ok();
+                    }
+                    client.kind = Kind::Waiting;
+                }
+                // Whoever wants to start it finds the connection closed, and starts the next shim.
+                _ => {}
+            }
+        }
     }
 }
 

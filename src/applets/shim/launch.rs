@@ -1,14 +1,15 @@
-//! The first face: waits in state *created* with its socket open, so that whoever attaches or waits before the start
-//! loses nothing; on the word "start" it turns the record into a process, and becomes the watching face.
+//! The first face: waits for its start with its socket open; on the word "start" it turns the record into a process,
+//! and becomes the watching face. After an end that its policy does not leave at that, it waits for the restart.
 
-use super::clients::{self, Client, Kind};
+use super::clients::{self, Client};
+use super::idle::{Idle, Next};
 use super::{Base, exec_face, lock};
 use crate::api::time::Time;
 use crate::engine::locks::byte;
 use crate::engine::protocol::{Message, Op};
-use crate::engine::record::Live;
-use crate::engine::shim::{LISTEN_FD, LOCK_FD, cgroup_root};
-use crate::engine::{Record, containers, exec, start, store};
+use crate::engine::record::{Ended, Live};
+use crate::engine::shim::{LOCK_FD, cgroup_root};
+use crate::engine::{Record, containers, exec, restart, start, store};
 use crate::ns::{self, Plan, Prepared, Step};
 use crate::sys::{self, process};
 use anyhow::{Context, Result};
@@ -18,122 +19,121 @@ use std::fs::{File, OpenOptions};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
-/// Runs until it is told to start, or until nobody is connected any more.
-pub fn run(base: Base) -> Result<()> {
+/// Runs until it is told to start, or until nobody is connected any more; or, with a pause, until that is over.
+pub fn run(base: Base, pairs: &[(&str, &str)]) -> Result<()> {
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     // Names of processes that a shared pid namespace leaves behind come to us, so that they are reaped.
     process::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0)?;
-    let mut created = Created { clients: Vec::new(), size: None };
-    let Some(starter) = created.wait()? else {
-        store::remove(&base.whose.dir(&base.store).join("sock"))?;
-        return Ok(());
+    let idle = Idle { clients: clients::take_over(pairs), size: None };
+    match super::millis(pairs, "pause") {
+        None => first(&base, idle),
+        Some(pause) => again(&base, idle, pause),
+    }
+}
+
+fn first(base: &Base, mut idle: Idle) -> Result<()> {
+    let Next::Start(Some(starter)) = idle.serve(None)? else {
+        return store::remove(&base.whose.dir(&base.store).join("sock"));
     };
     crate::failpoint::reach("launch.start");
     let started = match &base.whose.exec {
-        None => launch_container(&base, &created),
-        Some(id) => launch_exec(&base, id, &created),
+        None => launch_container(base, &idle, false),
+        Some(id) => launch_exec(base, id, &idle),
     };
     match started {
         Ok(started) => {
-            created.clients[starter].answer(Message::new(Op::Ok, started.pid, 0), &[]);
-            created.clients[starter].kind = Kind::Idle;
+            idle.clients[starter].answer(Message::new(Op::Ok, started.pid, 0), &[]);
+            idle.clients[starter].kind = clients::Kind::Idle;
             crate::failpoint::reach("launch.started");
-            let words = started.hand_over(&created.clients)?;
-            exec_face("watch", &base, words)
+            let words = started.hand_over(&idle.clients)?;
+            exec_face("watch", base, words)
         }
         Err(refused) => {
-            let client = created.clients.remove(starter);
-            give_up(&base, &refused, created.clients);
+            let client = idle.clients.remove(starter);
+            // What cannot be undone here is found by the next command that looks at this container.
+            let _ = undo(base, &refused);
+            let _ = sys::lock::unlock(lock(), byte::INIT);
+            let remove = || match Record::load(&base.store, &base.whose.container)? {
+                Some(record) if base.whose.exec.is_none() && record.host_config.auto_remove => {
+                    containers::remove_stopped(&base.store, &record, true)
+                }
+                _ => Ok(()),
+            };
+            let _ = clients::part(base, idle.clients, refused.code, remove);
             client.answer(Message::new(Op::Failed, refused.code, 0), refused.text.as_bytes());
             Ok(())
         }
     }
 }
 
-struct Created {
-    clients: Vec<Client>,
-    /// Rows and columns, as the last resize said.
-    size: Option<(u16, u16)>,
+/// Becomes this face again, to start the container anew after a pause. The caller holds the lock that says so.
+pub fn put_off(base: &Base, pause: Duration, clients: &[Client]) -> ! {
+    let mut words = vec![format!("pause={}", pause.as_millis())];
+    if clients::hand_over(clients, &mut words).is_err() {
+        process::exit_now(125)
+    }
+    // One that entered its faces by calls would carry them all, one in another.
+    super::grow_up();
+    exec_face("launch", base, words)
 }
 
-impl Created {
-    /// Serves until somebody says start (its place among the clients), or the last client leaves.
-    fn wait(&mut self) -> Result<Option<usize>> {
-        let listener = process::unbound(LISTEN_FD);
-        loop {
-            let mut fds = vec![libc::pollfd { fd: LISTEN_FD, events: libc::POLLIN, revents: 0 }];
-            fds.extend(self.clients.iter().map(|client| libc::pollfd {
-                fd: client.fd.as_raw_fd(),
-                // What an attached client types stays in its socket until there is somebody to type to.
-                events: if client.kind == Kind::Attached { 0 } else { libc::POLLIN },
-                revents: 0,
-            }));
-            process::poll(&mut fds, -1).context("poll")?;
-            for (place, fd) in fds[1..].iter().enumerate().rev() {
-                let gone = fd.revents & (libc::POLLHUP | libc::POLLERR) != 0;
-                if gone && self.clients[place].kind == Kind::Attached {
-                    self.clients.remove(place);
-                } else if fd.revents != 0 && self.serve(place) {
-                    return Ok(Some(place));
-                }
-                // A stop sends all of them away.
-                if self.clients.is_empty() {
-                    break;
-                }
-            }
-            if fds[0].revents != 0
-                && let Some(client) = clients::accept(listener)
-            {
-                self.clients.push(client);
-            }
-            if self.clients.is_empty() {
-                return Ok(None);
-            }
-        }
-    }
-
-    /// Whether this client said start.
-    fn serve(&mut self, place: usize) -> bool {
-        let client = &mut self.clients[place];
-        let request = match client.request() {
-            Ok(Some(request)) => request,
-            Ok(None) => return false,
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return false,
-            Err(_) => {
-                self.clients.remove(place);
-                return false;
-            }
+/// Waits for the moment of the restart, and starts it. What does not start is put off anew, as an end would be.
+fn again(base: &Base, mut idle: Idle, mut pause: Duration) -> Result<()> {
+    loop {
+        crate::failpoint::reach("restart.waiting");
+        let next = idle.serve(Some(Instant::now() + pause))?;
+        let record = Record::load(&base.store, &base.whose.container)?;
+        let stays = |record: &Record| {
+            record.ended.stopped_by_hand || !record.ended.due || !restart::has_policy(&record.host_config)
         };
-        let message = request.message;
-        match message.op {
-            Op::Attach => client.attach(&request, true),
-            Op::Wait => {
-                client.kind = if message.a == 1 { Kind::Leaving } else { Kind::Waiting };
-                client.ok();
-            }
-            Op::Resize => {
-                self.size = Some((message.a as u16, message.b as u16));
-                client.ok();
-            }
-            Op::Start => return true,
-            // It is being removed: nobody waits for a start any more.
-            Op::Stop => self.clients.clear(),
-            _ => client.answer(Message::new(Op::Failed, 304, 0), b"the container is not running"),
+        if matches!(next, Next::Stop) || record.as_ref().is_none_or(stays) {
+            return stay(base, idle, matches!(next, Next::Stop));
         }
-        false
+        crate::failpoint::reach("restart.due");
+        match launch_container(base, &idle, true) {
+            Ok(started) => {
+                sys::lock::unlock(lock(), byte::RESTARTING)?;
+                crate::failpoint::reach("restart.started");
+                let mut words = started.hand_over(&idle.clients)?;
+                words.push(format!("pause={}", pause.as_millis()));
+                exec_face("watch", base, words)
+            }
+            Err(refused) => {
+                undo(base, &refused)?;
+                sys::lock::unlock(lock(), byte::INIT)?;
+                clients::tell(&mut idle.clients, clients::Kind::Waiting, refused.code);
+                pause = restart::pause(pause, Duration::ZERO);
+            }
+        }
     }
+}
+
+/// The restart is called off: the container has ended as it is on record.
+fn stay(base: &Base, idle: Idle, by_hand: bool) -> Result<()> {
+    let updated = Record::update(&base.store, &base.whose.container, |record| {
+        record.ended.due = false;
+        record.ended.stopped_by_hand |= by_hand;
+        Ok(())
+    });
+    crate::failpoint::reach("restart.off");
+    let code = updated.as_ref().map_or(255, |record| record.ended.exit_code);
+    sys::lock::unlock(lock(), byte::RESTARTING)?;
+    clients::part(base, idle.clients, code, || updated.map(|_| ()))
 }
 
 /// Why nothing was started: the exit code that Docker gives it, and the text.
 struct Refused {
     code: i32,
     text: String,
+    /// How it had ended before, if it had.
+    before: Option<Ended>,
 }
 
 impl From<anyhow::Error> for Refused {
     fn from(error: anyhow::Error) -> Refused {
-        Refused { code: 128, text: format!("{error:#}") }
+        Refused { code: 128, text: format!("{error:#}"), before: None }
     }
 }
 
@@ -176,19 +176,23 @@ impl Started {
         if let Some(cgroup) = &self.cgroup {
             words.push(format!("cgroup={}", cgroup.display()));
         }
-        for client in clients {
-            process::set_inherit(client.fd.as_fd(), true)?;
-            words.push(format!("client={}", client.hand_over()));
-        }
+        clients::hand_over(clients, &mut words)?;
         // These numbers are all that is left of the descriptors in this face.
         std::mem::forget(self);
         Ok(words)
     }
 }
 
-fn launch_container(base: &Base, created: &Created) -> Result<Started, Refused> {
+/// Starts the container; `again` for a restart, which goes on counting, and which a stop may be about to call off.
+fn launch_container(base: &Base, idle: &Idle, again: bool) -> Result<Started, Refused> {
     let (store, id) = (&base.store, base.whose.container.as_str());
     let record = Record::load(store, id)?.ok_or_else(|| containers::no_such(id))?;
+    let before = record.ended.clone();
+    clone_container(base, idle, again, record).map_err(|refused| Refused { before: Some(before), ..refused })
+}
+
+fn clone_container(base: &Base, idle: &Idle, again: bool, record: Record) -> Result<Started, Refused> {
+    let (store, id) = (&base.store, base.whose.container.as_str());
     let cgroup = cgroup_root(store).map(|root| root.join(id));
     let born_in = cgroup.as_deref().and_then(|path| crate::cgroup::create(path).ok());
     let start::Ready { plan, prepared: mut root, spec } = start::ready(store, &record, born_in.as_ref())?;
@@ -198,7 +202,7 @@ fn launch_container(base: &Base, created: &Created) -> Result<Started, Refused> 
     let devpts = plan.devpts.and_then(|slot| root.slots.get(slot)).map(|fd| fd.try_clone()).transpose();
     let devpts = devpts.context("copy a descriptor")?;
     let mut stdio = Stdio::open(devpts, &mut root, process_spec.terminal, stdin)?;
-    let size = created.size.or_else(|| {
+    let size = idle.size.or_else(|| {
         let [rows, columns] = record.host_config.console_size;
         (rows > 0 || columns > 0).then_some((rows as u16, columns as u16))
     });
@@ -225,8 +229,11 @@ fn launch_container(base: &Base, created: &Created) -> Result<Started, Refused> 
         ended.started_at = Time::now().to_string();
         ended.finished_at = crate::api::types::NEVER.to_owned();
         ended.boot = store::boot_id()?;
-        (ended.exit_code, ended.oom_killed, ended.stopped_by_hand) = (0, false, false);
+        (ended.exit_code, ended.oom_killed, ended.due) = (0, false, false);
         ended.error.clear();
+        if !again {
+            (ended.stopped_by_hand, ended.restart_count) = (false, 0);
+        }
         Ok(())
     })?;
     crate::failpoint::reach("launch.marked");
@@ -246,13 +253,13 @@ fn launch_container(base: &Base, created: &Created) -> Result<Started, Refused> 
     })
 }
 
-fn launch_exec(base: &Base, id: &str, created: &Created) -> Result<Started, Refused> {
+fn launch_exec(base: &Base, id: &str, idle: &Idle) -> Result<Started, Refused> {
     let (store, container) = (&base.store, base.whose.container.as_str());
     let exec::Ready { plan, mut prepared, process: process_spec, open_stdin, size, cgroup, devpts } =
         exec::ready(store, container, id)?;
     prepared.lock = Some(LOCK_FD);
     let mut stdio = Stdio::open(devpts, &mut prepared, process_spec.terminal, open_stdin)?;
-    if let (true, Some(master), Some((rows, columns))) = (process_spec.terminal, &stdio.stdout, created.size.or(size)) {
+    if let (true, Some(master), Some((rows, columns))) = (process_spec.terminal, &stdio.stdout, idle.size.or(size)) {
         let _ = super::resize(master.as_fd(), rows, columns);
     }
     let mut child = exec::launch(&plan, prepared, container, cgroup)?;
@@ -340,22 +347,21 @@ fn open_log(store: &crate::engine::Store, record: &Record) -> Result<Option<(Own
 
 /// What a step's failure is called, and the exit code it stands for.
 fn refusal(name: &str, plan: &Plan, failed: &ns::Failed) -> Refused {
+    let refused = |code: i32, text: String| Refused { code, text, before: None };
     let Some(step) = plan.steps.get(failed.step) else {
-        return Refused { code: 128, text: format!("starting {name}: {}", failed.errno.desc()) };
+        return refused(128, format!("starting {name}: {}", failed.errno.desc()));
     };
     let what = |errno: Errno| errno.desc().to_lowercase();
     if let Step::Exec(exec) = step {
         let named = exec.name.to_string_lossy();
         return match failed.errno {
             Errno::ENOENT if !named.contains('/') => {
-                Refused { code: 127, text: format!("exec: {named:?}: executable file not found in $PATH") }
+                refused(127, format!("exec: {named:?}: executable file not found in $PATH"))
             }
-            Errno::ENOENT => {
-                Refused { code: 127, text: format!("exec: {named:?}: stat {named}: no such file or directory") }
-            }
-            Errno::EACCES => Refused { code: 126, text: format!("exec: {named:?}: permission denied") },
-            Errno::EISDIR => Refused { code: 126, text: format!("exec: {named:?}: is a directory") },
-            errno => Refused { code: 126, text: format!("exec: {named:?}: {}", what(errno)) },
+            Errno::ENOENT => refused(127, format!("exec: {named:?}: stat {named}: no such file or directory")),
+            Errno::EACCES => refused(126, format!("exec: {named:?}: permission denied")),
+            Errno::EISDIR => refused(126, format!("exec: {named:?}: is a directory")),
+            errno => refused(126, format!("exec: {named:?}: {}", what(errno))),
         };
     }
     let code = match (step, failed.errno) {
@@ -363,44 +369,36 @@ fn refusal(name: &str, plan: &Plan, failed: &ns::Failed) -> Refused {
         (_, Errno::EACCES) => 126,
         _ => 128,
     };
-    Refused { code, text: format!("starting {name}: {step}: {}", what(failed.errno)) }
+    refused(code, format!("starting {name}: {step}: {}", what(failed.errno)))
 }
 
-/// Nothing was started: takes back what was made, puts the reason on record, tells who waits.
-fn give_up(base: &Base, refused: &Refused, clients: Vec<Client>) {
+/// Nothing was started: takes back what was made, puts the reason on record. Of a restart that is an end, which the
+/// policy may leave at that or not.
+fn undo(base: &Base, refused: &Refused) -> Result<()> {
     let (store, id) = (&base.store, base.whose.container.as_str());
-    let undo = || -> Result<()> {
-        if let Some(exec) = &base.whose.exec {
-            exec::ended(store, id, exec, refused.code)?;
-            return Ok(());
+    if let Some(exec) = &base.whose.exec {
+        return exec::ended(store, id, exec, refused.code);
+    }
+    if let Some(cgroup) = cgroup_root(store).map(|root| root.join(id)) {
+        crate::cgroup::kill(&cgroup)?;
+        crate::cgroup::remove(&cgroup)?;
+    }
+    store::remove(&store.live(id).join("live.json"))?;
+    Record::update(store, id, |record| {
+        let policy = &record.host_config.restart_policy;
+        let ended = &mut record.ended;
+        ended.boot.clear();
+        ended.exit_code = refused.code;
+        ended.error = refused.text.clone();
+        let Some(before) = &refused.before else { return Ok(()) };
+        ended.started_at = before.started_at.clone();
+        ended.finished_at = before.finished_at.clone();
+        if before.due {
+            ended.finished_at = Time::now().to_string();
+            ended.due = restart::wanted(policy, ended);
+            ended.restart_count += ended.due as i64;
         }
-        if let Some(cgroup) = cgroup_root(store).map(|root| root.join(id)) {
-            crate::cgroup::kill(&cgroup)?;
-            crate::cgroup::remove(&cgroup)?;
-        }
-        store::remove(&store.live(id).join("live.json"))?;
-        Record::update(store, id, |record| {
-            record.ended.boot.clear();
-            record.ended.exit_code = refused.code;
-            record.ended.error = refused.text.clone();
-            Ok(())
-        })?;
         Ok(())
-    };
-    // What cannot be undone here is found by the next command that looks at this container.
-    let _ = undo();
-    let _ = sys::lock::unlock(lock(), byte::INIT);
-    for client in clients.iter().filter(|client| client.kind == Kind::Waiting) {
-        client.answer(Message::new(Op::Exited, refused.code, 0), &[]);
-    }
-    if base.whose.exec.is_none()
-        && let Ok(Some(record)) = Record::load(store, id)
-        && record.host_config.auto_remove
-    {
-        let _ = containers::remove_stopped(store, &record, true);
-    }
-    for client in clients.iter().filter(|client| client.kind == Kind::Leaving) {
-        client.answer(Message::new(Op::Exited, refused.code, 0), &[]);
-    }
-    let _ = store::remove(&base.whose.dir(store).join("sock"));
+    })?;
+    Ok(())
 }

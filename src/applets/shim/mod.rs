@@ -3,6 +3,7 @@
 //! the end, what is to be released, `--rm`). Descriptors, children and locks pass through.
 
 mod clients;
+mod idle;
 mod launch;
 mod log;
 mod reap;
@@ -16,6 +17,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// How much of what is typed at a terminal is read at once.
 const TYPED: usize = 4096 - clients::KEYS;
@@ -43,6 +45,10 @@ struct Handover {
     listener: OwnedFd,
     /// All of this as it was handed over, but for the clients.
     words: Vec<String>,
+    /// How long its last restart was put off; for the reaping face.
+    pause: Duration,
+    /// How long it has run already, where this face is not its first.
+    uptime: Duration,
 }
 
 /// Which words of a handover name descriptors.
@@ -74,7 +80,7 @@ pub fn main(args: &[String]) -> u8 {
     let ended = match face.as_str() {
         "launch" => {
             YOUNG.store(true, Ordering::Relaxed);
-            launch::run(base)
+            launch::run(base, &pairs)
         }
         "watch" => match handover(base, &pairs) {
             Some(handover) => watch::run(handover),
@@ -105,8 +111,6 @@ fn handover(base: Base, pairs: &[(&str, &str)]) -> Option<Handover> {
         let (size, files) = (number("size").unwrap_or(0), number("files").unwrap_or(1));
         log::Log::new(fd("logfd")?, path.to_owned(), size, files, value("attrs").unwrap_or("")).ok()
     });
-    let clients =
-        pairs.iter().filter(|(key, _)| *key == "client").filter_map(|(_, word)| Client::take_over(word)).collect();
     Some(Handover {
         pid: number("pid")?,
         pidfd: fd("pidfd")?,
@@ -117,11 +121,19 @@ fn handover(base: Base, pairs: &[(&str, &str)]) -> Option<Handover> {
         stderr: fd("err"),
         log,
         cgroup: value("cgroup").map(PathBuf::from),
-        clients,
+        clients: clients::take_over(pairs),
+        pause: millis(pairs, "pause").unwrap_or_default(),
+        uptime: millis(pairs, "uptime").unwrap_or_default(),
         listener: process::adopt(LISTEN_FD).ok()?,
         words: pairs.iter().filter(|(key, _)| *key != "client").map(|(key, value)| format!("{key}={value}")).collect(),
         base,
     })
+}
+
+/// A time that another face handed over, in milliseconds.
+fn millis(pairs: &[(&str, &str)], name: &str) -> Option<Duration> {
+    let text = pairs.iter().find(|(key, _)| *key == name).map(|(_, text)| *text);
+    text?.parse().ok().map(Duration::from_millis)
 }
 
 /// Whether this process began as another face less than a moment ago. Most containers that end soon do so at once: their

@@ -50,6 +50,8 @@ struct Watch {
     status: Option<i32>,
     /// When to become a process of this face alone, if it was entered by a call.
     settle: Option<Instant>,
+    /// On the monotonic clock, which no change of the time moves.
+    started: Instant,
 }
 
 /// Runs until init has ended and its output is delivered; becomes the reaping face then.
@@ -71,6 +73,7 @@ pub fn run(mut handover: Handover) -> Result<()> {
         stopped: false,
         status: None,
         settle: super::is_young().then(|| Instant::now() + YOUTH),
+        started: Instant::now().checked_sub(handover.uptime).unwrap_or_else(Instant::now),
     };
     for client in std::mem::take(&mut handover.clients) {
         watch.admit(client);
@@ -340,9 +343,7 @@ impl Watch {
             }
             Op::Signal => match process::pidfd_send_signal(handover.pidfd.as_fd(), message.a) {
                 Ok(()) if self.status.is_none() => {
-                    if message.a == libc::SIGKILL {
-                        self.stopped = true;
-                    }
+                    self.stopped |= message.b == 1;
                     client.ok()
                 }
                 _ => client.answer(Message::new(Op::Failed, 125, 0), b"the container has ended"),
@@ -477,28 +478,27 @@ impl Watch {
                 let _ = process::set_inherit(process::unbound(number), true);
             }
         }
-        for client in self.clients.iter().flatten() {
-            let _ = process::set_inherit(client.fd.as_fd(), true);
-            words.push(format!("client={}", client.hand_over()));
-        }
+        words.push(format!("uptime={}", self.started.elapsed().as_millis()));
+        let _ = clients::hand_over(self.clients.iter().flatten(), &mut words);
         super::grow_up();
         exec_face("watch", &handover.base, words)
     }
 
     /// Becomes the reaping face: the clients that wait go along.
     fn leave(&mut self, handover: &Handover) -> ! {
-        let mut words =
-            vec![format!("status={}", self.status.unwrap_or(255)), format!("stopped={}", self.stopped as u8)];
+        let mut words = vec![
+            format!("status={}", self.status.unwrap_or(255)),
+            format!("stopped={}", self.stopped as u8),
+            format!("uptime={}", self.started.elapsed().as_millis()),
+            format!("pause={}", handover.pause.as_millis()),
+        ];
         if let Some(log) = &self.log
             && log.lost() > 0
         {
             words.push(format!("lost={}", log.lost()));
         }
         // Attached ones too: their stream ends when the end is on record, so that whoever asks then is told it.
-        for client in self.clients.iter().flatten() {
-            let _ = process::set_inherit(client.fd.as_fd(), true);
-            words.push(format!("client={}", client.hand_over()));
-        }
+        let _ = clients::hand_over(self.clients.iter().flatten(), &mut words);
         exec_face("reap", &handover.base, words)
     }
 }
