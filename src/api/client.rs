@@ -195,6 +195,12 @@ impl Client {
         self.get(container(id, "/top")?, query)
     }
 
+    /// What it uses, by one sample: the processor's part of another one is not in it.
+    pub fn stats(&self, id: &str) -> Result<Stats> {
+        let once = [("stream", "0"), ("one-shot", "1")];
+        self.get(container(id, "/stats")?, once.map(|(key, value)| (key.to_owned(), value.to_owned())).into())
+    }
+
     /// Begins to wait for `not-running`, `next-exit` or `removed`: whatever happens after this returns is seen.
     pub fn wait(&self, id: &str, condition: &str) -> Result<Waiting> {
         Ok(Waiting(self.post(container(id, "/wait")?, vec![("condition".into(), condition.into())])?))

@@ -41,6 +41,7 @@ mod run;
 mod save;
 mod shim;
 mod start;
+mod stats;
 mod stop;
 mod stream;
 mod tag;
@@ -75,6 +76,7 @@ pub static TABLE: &[Entry] = &[
     entry::<exec::Exec>(&["exec", "container exec"]),
     entry::<attach::Attach>(&["attach", "container attach"]),
     entry::<top::Top>(&["top", "container top"]),
+    entry::<stats::Show>(&["stats", "container stats"]),
     entry::<rename::Rename>(&["rename", "container rename"]),
     entry::<inspect::Inspect>(&["inspect"]),
     entry::<inspect::InspectContainer>(&["container inspect"]),

@@ -37,6 +37,10 @@ impl Filters {
         Ok(Filters(sets.into_iter().map(|(key, set)| (key, values(set))).collect()))
     }
 
+    pub fn add(&mut self, key: &str, value: &str) {
+        self.0.entry(key.to_owned()).or_default().push(value.to_owned());
+    }
+
     /// Refuses a key that is not among `known` with 400.
     pub fn accept(&self, known: &[&str]) -> Result<()> {
         if let Some(key) = self.0.keys().find(|key| !known.contains(&key.as_str())) {

@@ -4,6 +4,7 @@
 use super::images;
 use super::routes;
 use super::{Engine, Settings, Store};
+use crate::api::types::Top;
 use crate::api::{Body, Reply, Request};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -137,6 +138,8 @@ fn answers_have_the_shape_of_dockers() {
     assert!(info["Warnings"].take().as_array().is_none_or(|warnings| !warnings.is_empty()));
     assert_golden!("info", info);
     assert_golden!("version", home.get("/version"));
+    let top = Top { titles: vec!["PID".to_owned()], processes: vec![vec!["1".to_owned()]] };
+    assert_golden!("top", serde_json::to_value(top).unwrap());
 }
 
 /// What a small client leaves out is null or empty where it is with Docker.
@@ -219,6 +222,61 @@ fn refusals_in_dockers_words() {
     }
 }
 
+/// Both ways in which clients write filters, and every key.
+#[test]
+fn filters_of_containers() {
+    let home = gold("filters");
+    let id = home.get("/containers/gold/json")["Id"].as_str().unwrap().to_owned();
+    let early = format!(r#"{{"id":["{}"]}}"#, &id[..6]);
+    for (filters, expected) in [
+        (r#"{"label":{"a=b":true}}"#, 1),
+        (r#"{"label":["a"],"name":["^/go"]}"#, 1),
+        (r#"{"label":["a=c"]}"#, 0),
+        (&early, 1),
+        (r#"{"status":["created","exited"]}"#, 1),
+        (r#"{"status":["running"]}"#, 0),
+        (r#"{"ancestor":["nginx:alpine"]}"#, 1),
+        (r#"{"ancestor":["nope"]}"#, 0),
+        (r#"{"volume":["gv"]}"#, 1),
+        (r#"{"volume":["/data"]}"#, 1),
+        (r#"{"network":["none"]}"#, 1),
+        (r#"{"network":["bridge"]}"#, 0),
+        (r#"{"health":["none"]}"#, 1),
+        (r#"{"is-task":["true"]}"#, 0),
+        (r#"{"isolation":["default"]}"#, 1),
+        (r#"{"expose":["79-81/tcp"]}"#, 1),
+        (r#"{"expose":["80/udp"]}"#, 0),
+        (r#"{"publish":["80"]}"#, 0),
+        (r#"{"exited":["0"]}"#, 0),
+        (r#"{"before":["gold"]}"#, 0),
+        (r#"{"since":["gold"]}"#, 0),
+    ] {
+        let list = home.get(&format!("/containers/json?all=1&filters={filters}"));
+        assert_eq!(list.as_array().map(Vec::len), Some(expected), "{filters}");
+    }
+    for (path, filters) in [
+        ("containers/json", r#"{"health":["fine"]}"#),
+        ("containers/json", r#"{"exited":["x"]}"#),
+        ("containers/json", r#"{"expose":["x"]}"#),
+        ("containers/json", r#"{"label":"a"}"#),
+        ("images/json", r#"{"dangling":["maybe"]}"#),
+        ("volumes", r#"{"dangling":["true","false"]}"#),
+        ("networks", r#"{"colour":["red"]}"#),
+        ("events", r#"{"colour":["red"]}"#),
+    ] {
+        assert_eq!(home.refused("GET", &format!("/{path}?filters={filters}"), None).0, 400, "{path} {filters}");
+    }
+    for (path, filters) in [
+        ("containers", r#"{"until":["1h","2h"]}"#),
+        ("containers", r#"{"colour":["red"]}"#),
+        ("images", r#"{"dangling":["maybe"]}"#),
+        ("volumes", r#"{"until":["1h"]}"#),
+        ("networks", r#"{"name":["x"]}"#),
+    ] {
+        assert_eq!(home.refused("POST", &format!("/{path}/prune?filters={filters}"), None).0, 400, "{path} {filters}");
+    }
+}
+
 /// One thing by all its names.
 #[test]
 fn names_and_ids() {
@@ -229,9 +287,14 @@ fn names_and_ids() {
     }
     let image = home.get("/images/nginx:alpine/json")["Id"].as_str().unwrap().to_owned();
     let hex = &image["sha256:".len()..];
-    let long = format!("nginx@{image}");
+    let digest = format!("sha256:{}", "5".repeat(64));
+    images::tests::named_by(&home.0.store, &image, &format!("nginx@{digest}"));
+    let by_digest = [format!("nginx@{digest}"), format!("docker.io/library/nginx:alpine@{digest}")];
     for name in ["nginx:alpine", "docker.io/library/nginx:alpine", "library/nginx:alpine", &image, hex, &hex[..12]] {
         assert_eq!(home.get(&format!("/images/{name}/json"))["Id"], image.as_str(), "{name}");
     }
-    assert_eq!(home.refused("GET", &format!("/images/{long}/json"), None).0, 404, "of no registry");
+    for name in by_digest {
+        assert_eq!(home.get(&format!("/images/{name}/json"))["Id"], image.as_str(), "{name}");
+    }
+    assert_eq!(home.refused("GET", &format!("/images/other@{digest}/json"), None).0, 404);
 }

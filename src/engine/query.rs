@@ -13,6 +13,7 @@ use crate::api::types::{
 };
 use anyhow::{Context, Result, bail};
 use std::collections::{BTreeMap, HashMap};
+use std::ops::RangeInclusive;
 
 /// What `GET /containers/json` asks.
 #[derive(Default)]
@@ -84,6 +85,7 @@ struct Filter<'a> {
     before: Option<String>,
     since: Option<String>,
     ancestors: Vec<(String, Vec<String>)>,
+    exposed: Vec<(RangeInclusive<u16>, String)>,
 }
 
 impl Filter<'_> {
@@ -92,6 +94,10 @@ impl Filter<'_> {
         let states = ["created", "running", "paused", "restarting", "removing", "exited", "dead"];
         if let Some(state) = filters.get("status").iter().find(|state| !states.contains(&state.as_str())) {
             bail!(Refusal::BadParameter(format!("invalid filter 'status={state}'")));
+        }
+        let healths = ["none", "starting", "healthy", "unhealthy"];
+        if let Some(health) = filters.get("health").iter().find(|health| !healths.contains(&health.as_str())) {
+            bail!(Refusal::BadParameter(format!("invalid filter 'health={health}'")));
         }
         if let Some(code) = filters.get("exited").iter().find(|code| code.parse::<i32>().is_err()) {
             bail!(Refusal::BadParameter(format!("invalid filter 'exited={code}'")));
@@ -114,7 +120,10 @@ impl Filter<'_> {
                 Err(error) => return Err(error),
             }
         }
-        Ok(Filter { before: created("before")?, since: created("since")?, ancestors, filters })
+        filters.get("publish").iter().try_for_each(|text| ports("publish", text).map(drop))?;
+        let exposed = filters.get("expose").iter().map(|text| ports("expose", text)).collect::<Result<_>>()?;
+        let (before, since) = (created("before")?, created("since")?);
+        Ok(Filter { before, since, ancestors, exposed, filters })
     }
 
     fn takes(&self, now: &Now) -> bool {
@@ -139,7 +148,7 @@ impl Filter<'_> {
             && filters.is("health", "none")
             && any("is-task", &|value| matches!(value, "false" | "0"))
             && any("isolation", &|value| value == "default" || value.is_empty())
-            && any("expose", &|value| exposes(record, value))
+            && (self.exposed.is_empty() || self.exposed.iter().any(|ports| exposes(record, ports)))
             && any("publish", &|_| false)
             && (self.ancestors.is_empty() || self.ancestors.iter().any(ancestor))
             && self.before.as_ref().is_none_or(|created| record.created < *created)
@@ -147,9 +156,23 @@ impl Filter<'_> {
     }
 }
 
-fn exposes(record: &Record, wanted: &str) -> bool {
-    let (port, protocol) = wanted.split_once('/').unwrap_or((wanted, "tcp"));
-    record.config.exposed_ports.iter().flatten().any(|(exposed, _)| *exposed == format!("{port}/{protocol}"))
+/// Ports of a filter: `80`, `80/udp`, `8000-8010/tcp`. 400 for anything else.
+fn ports(key: &str, text: &str) -> Result<(RangeInclusive<u16>, String)> {
+    let (numbers, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    let (first, last) = numbers.split_once('-').unwrap_or((numbers, numbers));
+    match (first.parse(), last.parse()) {
+        (Ok(first), Ok(last)) if first <= last && !protocol.is_empty() => {
+            Ok((first..=last, protocol.to_ascii_lowercase()))
+        }
+        _ => bail!(Refusal::BadParameter(format!("error while looking up for {key} {text}: invalid port"))),
+    }
+}
+
+fn exposes(record: &Record, (wanted, protocol): &(RangeInclusive<u16>, String)) -> bool {
+    record.config.exposed_ports.iter().flatten().any(|(exposed, _)| {
+        let (port, of) = exposed.split_once('/').unwrap_or((exposed, "tcp"));
+        of == protocol && port.parse().is_ok_and(|port| wanted.contains(&port))
+    })
 }
 
 fn summary(store: &Store, now: &Now, size: bool) -> Result<ContainerSummary> {
@@ -324,4 +347,26 @@ pub fn point(text: &str) -> Result<Time> {
     let ago = || Some(Time::from_unix_nanos(Time::now().unix_nanos() - i128::from(time::parse_duration(text)?)));
     let found = Time::from_unix_text(text).or_else(|| Time::parse_local(text).map(|(time, _)| time)).or_else(ago);
     found.ok_or_else(|| Refusal::BadParameter(format!("invalid time: {text:?}")).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_of_a_filter() {
+        for (text, expected) in [
+            ("80", Some((80..=80, "tcp"))),
+            ("53/udp", Some((53..=53, "udp"))),
+            ("8000-8010/TCP", Some((8000..=8010, "tcp"))),
+            ("9-8", None),
+            ("80/", None),
+            ("127.0.0.1:80", None),
+            ("http", None),
+            ("70000", None),
+        ] {
+            let read = ports("expose", text).ok();
+            assert_eq!(read, expected.map(|(range, protocol)| (range, protocol.to_owned())), "{text}");
+        }
+    }
 }

@@ -5,7 +5,8 @@ use super::filters::Filters;
 use super::protocol::{STDERR, STDIN, STDOUT};
 use super::shim::Whose;
 use super::{
-    Engine, Record, Store, absent, create, events, exec, images, logs, networks, pull, query, system, volumes,
+    Engine, Record, Store, absent, create, events, exec, images, logs, networks, older, pull, query, stats, system,
+    volumes,
 };
 use crate::api::types::{
     ContainerCreate, ErrorAnswer, ExecCreate, ExecCreated, ExecStart, NetworkCreate, ProgressLine, VolumeCreate,
@@ -73,6 +74,7 @@ fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
         ("POST", ["containers", name, "wait"]) => container_wait(engine, &container(name)?, &request),
         ("POST", ["containers", name, "attach"]) => container_attach(engine, &container(name)?, &request),
         ("GET", ["containers", name, "logs"]) => container_logs(engine, &container(name)?, &request),
+        ("GET", ["containers", name, "stats"]) => container_stats(engine, &container(name)?, &request),
         ("GET", ["containers", name, "top"]) => {
             let args: Vec<String> = request.query("ps_args").map(str::to_owned).into_iter().collect();
             json(200, &containers::top(store, &container(name)?, &args)?)
@@ -94,7 +96,10 @@ fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
         }
 
         ("GET", ["images", "json"]) => {
-            json(200, &images::list(store, request.flag("all"), request.flag("shared-size"), &filters(&request)?)?)
+            let filters = filters(&request)?;
+            let mut list = images::list(store, request.flag("all"), request.flag("shared-size"), &filters)?;
+            older::images(request.version, &mut list);
+            json(200, &list)
         }
         ("POST", ["images", "create"]) => image_create(engine, request),
         ("GET", ["images", "get"]) => {
@@ -105,7 +110,9 @@ fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
         ("POST", ["images", "prune"]) => json(200, &images::prune(store, &filters(&request)?)?),
         ("GET", ["images", name @ .., "json"]) => {
             of_platform(engine, &name.join("/"), &request)?;
-            json(200, &images::inspect(store, &name.join("/"))?)
+            let mut image = images::inspect(store, &name.join("/"))?;
+            older::image(request.version, &mut image);
+            json(200, &image)
         }
         ("GET", ["images", name @ .., "get"]) => image_save(engine, &[name.join("/")], &request),
         ("GET", ["images", name @ .., "history"]) => {
@@ -124,7 +131,11 @@ fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
 
         ("GET", ["volumes"]) => json(200, &volumes::list(store, &filters(&request)?)?),
         ("POST", ["volumes", "create"]) => json(201, &volumes::create(store, &body::<VolumeCreate>(&mut request)?)?),
-        ("POST", ["volumes", "prune"]) => json(200, &volumes::prune(store, &filters(&request)?)?),
+        ("POST", ["volumes", "prune"]) => {
+            let mut filters = filters(&request)?;
+            older::volume_prune(request.version, &mut filters);
+            json(200, &volumes::prune(store, &filters)?)
+        }
         ("GET", ["volumes", name]) => json(200, &volumes::inspect(store, name)?),
         ("DELETE", ["volumes", name]) => empty(volumes::remove(store, name, request.flag("force"))),
 
@@ -263,7 +274,8 @@ fn list_query(request: &Request) -> Result<query::Query> {
 }
 
 fn container_create(engine: &Engine, request: &mut Request) -> Result<Response> {
-    let asked = body::<ContainerCreate>(request)?;
+    let mut asked = body::<ContainerCreate>(request)?;
+    older::create(request.version, &mut asked)?;
     let platform = platform(request)?;
     json(201, &create::create(&engine.store, &engine.settings, asked, request.query("name"), platform.as_ref())?)
 }
@@ -357,6 +369,19 @@ fn container_logs(engine: &Arc<Engine>, id: &str, request: &Request) -> Result<R
         logs::stream(&record.log_path(store), &options, sink, &running).map_err(std::io::Error::other)
     };
     Ok(answer(200, Reply::Stream(Box::new(producer))).with("Content-Type", kind))
+}
+
+fn container_stats(engine: &Arc<Engine>, id: &str, request: &Request) -> Result<Response> {
+    let streamed = request.query("stream").is_none() || request.flag("stream");
+    if !streamed {
+        return json(200, &stats::once(&engine.store, id, request.flag("one-shot"))?);
+    }
+    if request.flag("one-shot") {
+        bail!(Refusal::BadParameter("cannot have stream=true and one-shot=true".to_owned()));
+    }
+    let (engine, id) = (Arc::clone(engine), id.to_owned());
+    let producer = move |sink: &mut dyn std::io::Write| stats::stream(&engine.store, &id, sink);
+    Ok(answer(200, Reply::Stream(Box::new(producer))).with("Content-Type", "application/json"))
 }
 
 fn exec_start(engine: &Engine, id: &str, request: &mut Request) -> Result<Response> {

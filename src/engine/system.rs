@@ -152,7 +152,7 @@ fn machine() -> String {
 }
 
 /// Bytes.
-fn memory() -> i64 {
+pub fn memory() -> i64 {
     let memory = text("/proc/meminfo");
     let total = memory.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB"));
     total.and_then(|kilobytes| kilobytes.parse::<i64>().ok()).unwrap_or(0) * 1024

@@ -20,6 +20,7 @@ mod pull;
 mod registries;
 mod restarts;
 mod run;
+mod stats;
 mod streams;
 mod terminal;
 mod together;

@@ -18,6 +18,9 @@ wire! {
         /// Bytes; -1 if not counted.
         pub shared_size: i64,
         pub size: i64,
+        /// The same, for clients of API versions before 1.44.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub virtual_size: Option<i64>,
     }
 
     /// The answer of `GET /images/{name}/json`.
@@ -39,6 +42,9 @@ wire! {
         #[serde(skip_serializing_if = "String::is_empty")]
         pub os_version: String,
         pub size: i64,
+        /// The same, for clients of API versions before 1.44.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub virtual_size: Option<i64>,
         pub graph_driver: GraphDriver,
         #[serde(rename = "RootFS")]
         pub root_fs: RootFs,

@@ -56,6 +56,7 @@ pub fn list(store: &Store, intermediate: bool, shared_size: bool, filters: &Filt
             repo_tags,
             shared_size: if shared_size { shared().map(|layer| layer.size as i64).sum() } else { -1 },
             size: image.size as i64,
+            virtual_size: None,
         });
     }
     list.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.id.cmp(&b.id)));
@@ -169,6 +170,7 @@ pub fn inspect(store: &Store, name: &str) -> Result<ImageInspect> {
         os: image.config.os.clone(),
         os_version: image.config.os_version.clone(),
         size: image.size as i64,
+        virtual_size: None,
         graph_driver: graph_driver(store, &image.layer_ids()),
         root_fs: RootFs {
             r#type: "layers".to_owned(),

@@ -238,3 +238,8 @@ pub fn golden(store: &Store, config: serde_json::Value, name: &str) {
     let image = register(store, &lease, None, config.to_string().as_bytes(), None).unwrap();
     named(store, &image, name);
 }
+
+/// One more name of an image, by its id.
+pub fn named_by(store: &Store, id: &str, name: &str) {
+    named(store, &find(store, id).unwrap(), name);
+}

@@ -1,0 +1,125 @@
+//! What the processes of a cgroup use, as its files say. Where a controller is not in version 2 its files are not
+//! there, and what they would say is `None`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+/// One look at a cgroup.
+#[derive(Debug, Default, PartialEq)]
+pub struct Stats {
+    /// Kept by the kernel for every cgroup, with a controller or without.
+    pub cpu: Option<Cpu>,
+    pub memory: Option<Memory>,
+    /// How many tasks, and how many there may be.
+    pub pids: Option<(u64, u64)>,
+    /// Device, bytes read and bytes written.
+    pub io: Option<Vec<((u64, u64), u64, u64)>>,
+}
+
+/// Microseconds.
+#[derive(Debug, Default, PartialEq)]
+pub struct Cpu {
+    pub total: u64,
+    pub user: u64,
+    pub system: u64,
+    pub periods: u64,
+    pub throttled_periods: u64,
+    pub throttled: u64,
+}
+
+/// Bytes.
+#[derive(Debug, Default, PartialEq)]
+pub struct Memory {
+    pub current: u64,
+    /// [`u64::MAX`] where there is none.
+    pub limit: u64,
+    pub stats: BTreeMap<String, u64>,
+}
+
+pub fn read(path: &Path) -> Stats {
+    let text = |name: &str| fs::read_to_string(path.join(name)).ok();
+    Stats {
+        cpu: text("cpu.stat").map(|text| cpu(&pairs(&text))),
+        memory: text("memory.current").map(|current| Memory {
+            current: number(&current),
+            limit: text("memory.max").map_or(u64::MAX, |limit| number(&limit)),
+            stats: text("memory.stat").map_or_else(BTreeMap::new, |text| pairs(&text)),
+        }),
+        pids: text("pids.current")
+            .map(|current| (number(&current), text("pids.max").map_or(u64::MAX, |limit| number(&limit)))),
+        io: text("io.stat").map(|text| text.lines().filter_map(io).collect()),
+    }
+}
+
+/// A number, or `max`.
+fn number(text: &str) -> u64 {
+    let text = text.trim();
+    if text == "max" { u64::MAX } else { text.parse().unwrap_or(0) }
+}
+
+/// Lines of a name and a number.
+fn pairs(text: &str) -> BTreeMap<String, u64> {
+    let pair = |line: &str| {
+        let (name, value) = line.split_once(' ')?;
+        Some((name.to_owned(), value.trim().parse().ok()?))
+    };
+    text.lines().filter_map(pair).collect()
+}
+
+fn cpu(pairs: &BTreeMap<String, u64>) -> Cpu {
+    let of = |name: &str| pairs.get(name).copied().unwrap_or(0);
+    Cpu {
+        total: of("usage_usec"),
+        user: of("user_usec"),
+        system: of("system_usec"),
+        periods: of("nr_periods"),
+        throttled_periods: of("nr_throttled"),
+        throttled: of("throttled_usec"),
+    }
+}
+
+/// `8:0 rbytes=4096 wbytes=0 rios=1 …`.
+fn io(line: &str) -> Option<((u64, u64), u64, u64)> {
+    let (device, rest) = line.split_once(' ')?;
+    let (major, minor) = device.split_once(':')?;
+    let of = |name: &str| {
+        let word = rest.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+        word.and_then(|value| value.parse().ok()).unwrap_or(0)
+    };
+    Some(((major.parse().ok()?, minor.parse().ok()?), of("rbytes"), of("wbytes")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_and_their_absence() {
+        let dir = std::env::temp_dir().join(format!("dhow-cgroup-stats-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        assert_eq!(read(&dir), Stats::default());
+        for (name, text) in [
+            (
+                "cpu.stat",
+                "usage_usec 30\nuser_usec 20\nsystem_usec 10\nnr_periods 3\nnr_throttled 2\nthrottled_usec 1\n",
+            ),
+            ("memory.current", "4096\n"),
+            ("memory.max", "max\n"),
+            ("memory.stat", "anon 5\ninactive_file 7\nodd\n"),
+            ("pids.current", "2\n"),
+            ("pids.max", "100\n"),
+            ("io.stat", "8:0 rbytes=4096 wbytes=512 rios=1 wios=1 dbytes=0 dios=0\n253:1 rbytes=1\n7:0 \nrubbish\n"),
+        ] {
+            fs::write(dir.join(name), text).unwrap();
+        }
+        let stats = read(&dir);
+        let expected = Cpu { total: 30, user: 20, system: 10, periods: 3, throttled_periods: 2, throttled: 1 };
+        assert_eq!(stats.cpu, Some(expected));
+        let map = BTreeMap::from([("anon".to_owned(), 5), ("inactive_file".to_owned(), 7)]);
+        assert_eq!(stats.memory, Some(Memory { current: 4096, limit: u64::MAX, stats: map }));
+        assert_eq!(stats.pids, Some((2, 100)));
+        assert_eq!(stats.io, Some(vec![((8, 0), 4096, 512), ((253, 1), 1, 0), ((7, 0), 0, 0)]));
+        fs::remove_dir_all(&dir).unwrap();
+    }
+}
