@@ -56,6 +56,13 @@ impl Exec {
         let bytes = serde_json::to_vec(self).context("encode an exec")?;
         store::write_file(&dir(store, &self.container, &self.id).join("exec.json"), &bytes, false)
     }
+
+    /// What an event is called: Docker puts the command behind it, with a space before the first argument even where
+    /// there is none.
+    fn event(&self, action: &str) -> String {
+        let (program, arguments) = self.asked.cmd.split_first().map_or(("", &[][..]), |(first, rest)| (first, rest));
+        format!("{action}: {program} {}", arguments.join(" "))
+    }
 }
 
 /// Keeps what shall be executed; the new exec's id.
@@ -71,8 +78,7 @@ pub fn create(store: &Store, container: &str, asked: ExecCreate) -> Result<Strin
     let place = dir(store, &id, &exec.id);
     store::make_dirs(&place, 0o700)?;
     exec.save(store)?;
-    let command = exec.asked.cmd.join(" ");
-    events::container(store, &now.record, &format!("exec_create: {command}"), &[("execID", &exec.id)]);
+    events::container(store, &now.record, &exec.event("exec_create"), &[("execID", &exec.id)]);
     Ok(exec.id)
 }
 
@@ -120,9 +126,8 @@ pub fn start(store: &Store, id: &str, streams: Option<(i32, Vec<u8>)>) -> Result
             Some(OwnedFd::from(stream))
         }
     };
-    // Before it starts, so that it comes before its end.
-    let command = exec.asked.cmd.join(" ");
-    events::container(store, &now.record, &format!("exec_start: {command}"), &[("execID", id)]);
+    // Before it is so, because its end comes at any moment after.
+    events::container(store, &now.record, &exec.event("exec_start"), &[("execID", id)]);
     match shim::ask(&mut control, Message::new(Op::Start, 0, 0), &[])? {
         (Message { op: Op::Ok, .. }, _) => {}
         (Message { a: 304, .. }, _) => bail!(Refusal::Conflict(format!("Error: Exec command {id} has already run"))),
