@@ -2,11 +2,11 @@
 //! says what it is and how it last ended.
 
 use super::locks::{self, byte};
-use super::protocol::{self, Message, Op, STDIN};
+use super::protocol::{self, Message, Op, STDERR, STDIN, STDOUT};
 use super::record::{self, Live, Record};
 use super::shim::{self, Whose, cgroup_root};
 use super::store::{self, Store};
-use super::{events, networks, signals, volumes};
+use super::{events, logs, networks, signals, volumes};
 use crate::api::Refusal;
 use crate::api::time::Time;
 use crate::api::types::{State, Top};
@@ -596,39 +596,102 @@ impl Wait {
         let Some(mut stream) = self.stream.take() else { return Ok(self.code) };
         loop {
             listen(&stream, caller)?;
-            if let Some(code) = exited(&mut stream)? {
-                return Ok(code);
-            }
+            let idle = match exited(&mut stream)? {
+                Some(protocol::NEVER_RAN) => true,
+                Some(code) => return Ok(code),
+                None => false,
+            };
+            // Its shim was killed, and with --rm whoever noticed has removed it; or it did not run.
+            let removed = if idle { self.code } else { 137 };
             // The shim ended without telling: it was killed, or it had nothing to wait for any more. Its socket may be
-            // closed a moment before its locks are.
+            // closed a moment before its locks are. Whoever removes it is not to find another one in the way.
+            let mut patience = if idle { 200 } else { 0 };
             stream = loop {
-                let alive = match now(store, &self.id) {
-                    // Its shim was killed, and with --rm whoever noticed has removed it.
-                    Err(error) if is_not_found(&error) => return Ok(137),
+                let now = match now(store, &self.id) {
+                    Err(error) if is_not_found(&error) => return Ok(removed),
                     Err(error) => return Err(error),
-                    Ok(now) if !now.doing.goes_on() && self.until != Until::Removed => {
-                        return Ok(now.record.ended.exit_code);
-                    }
-                    Ok(now) => now.doing.goes_on(),
+                    Ok(now) => now,
                 };
-                match self.register(store, alive)? {
-                    Some(stream) => break stream,
-                    None => std::thread::sleep(std::time::Duration::from_millis(2)),
+                let alive = now.doing.goes_on();
+                // The end that was waited for came, and nobody was left to tell of it.
+                if !alive && !idle && self.until != Until::Removed {
+                    return Ok(now.record.ended.exit_code);
+                }
+                if patience > 0 && !alive {
+                    patience -= 1;
+                    std::thread::sleep(std::time::Duration::from_millis(5));
+                    continue;
+                }
+                match self.register(store, alive) {
+                    Ok(Some(stream)) => break stream,
+                    Ok(None) => std::thread::sleep(std::time::Duration::from_millis(2)),
+                    Err(error) if is_not_found(&error) => return Ok(removed),
+                    Err(error) => return Err(error),
                 }
             };
         }
     }
 }
 
+/// What a client attaches to.
+pub struct Attach {
+    /// `protocol::STDIN` and so on.
+    pub streams: i32,
+    pub keys: Vec<u8>,
+    /// With what is in the log, first.
+    pub logs: bool,
+    /// And then what comes.
+    pub follow: bool,
+}
+
 /// Attaches: a connection that carries the container's streams.
-pub fn attach(store: &Store, id: &str, streams: i32, keys: &[u8]) -> Result<OwnedFd> {
-    let whose = Whose::container(id);
-    let mut stream = shim::connect_or_start(store, &whose)?;
-    shim::tell(&mut stream, Message::new(Op::Attach, streams, 0), keys)?;
-    if streams & STDIN == 0 {
-        let _ = stream.shutdown(std::net::Shutdown::Write);
+pub fn attach(store: &Store, id: &str, what: &Attach) -> Result<OwnedFd> {
+    let Now { record, doing, .. } = now(store, id)?;
+    match doing {
+        Doing::Paused => {
+            bail!(Refusal::Conflict(format!("container {id} is paused, unpause the container before attach")))
+        }
+        Doing::Restarting => {
+            bail!(Refusal::Conflict(format!("container {id} is restarting, wait until the container is running")))
+        }
+        _ => {}
     }
+    if what.logs {
+        logs::check_driver(&record.host_config.log_config.r#type)?;
+    }
+    let stream = match what.follow {
+        true => {
+            let mut stream = shim::connect_or_start(store, &Whose::container(id))?;
+            shim::tell(&mut stream, Message::new(Op::Attach, what.streams, what.logs as i32), &what.keys)?;
+            if what.streams & STDIN == 0 {
+                let _ = stream.shutdown(std::net::Shutdown::Write);
+            }
+            stream
+        }
+        false => said(store, &record, what)?,
+    };
+    events::container(store, &record, "attach", &[]);
     Ok(stream.into())
+}
+
+/// A connection that brings what is in the log now, or nothing, and ends.
+fn said(store: &Store, record: &Record, what: &Attach) -> Result<UnixStream> {
+    let (ours, mut theirs) = UnixStream::pair().context("make a pair of sockets")?;
+    if what.logs {
+        let path = record.log_path(store);
+        let options = logs::Options {
+            stdout: what.streams & STDOUT != 0,
+            stderr: what.streams & STDERR != 0,
+            tty: record.config.tty,
+            ..logs::Options::default()
+        };
+        std::thread::spawn(move || {
+            if let Err(error) = logs::stream(&path, &options, &mut theirs, &|| false) {
+                log::debug!("{error:#}");
+            }
+        });
+    }
+    Ok(ours)
 }
 
 /// Sets the size of the container's terminal, also before there is one.
@@ -639,7 +702,15 @@ pub fn resize(store: &Store, whose: &Whose, rows: u16, columns: u16) -> Result<(
             shim::connect(store, whose)?.ok_or_else(|| Refusal::NotFound(format!("No such exec instance: {exec}")))?
         }
     };
-    shim::tell(&mut stream, Message::new(Op::Resize, rows.into(), columns.into()), &[])
+    shim::tell(&mut stream, Message::new(Op::Resize, rows.into(), columns.into()), &[])?;
+    if whose.exec.is_none()
+        && record::held(store, &whose.container)?.init
+        && let Some(record) = Record::load(store, &whose.container)?
+    {
+        let (height, width) = (rows.to_string(), columns.to_string());
+        events::container(store, &record, "resize", &[("height", &height), ("width", &width)]);
+    }
+    Ok(())
 }
 
 pub fn rename(store: &Store, id: &str, new: &str) -> Result<()> {

@@ -3,7 +3,8 @@
 //! ```text
 //! message = "DH" version op a:i32 b:i32 length:u32 payload     (integers in the machine's order; one machine)
 //!
-//! attach  a = STDIN|STDOUT|STDERR, payload = detach keys   → ok, then the connection is the stream
+//! attach  a = STDIN|STDOUT|STDERR, payload = detach keys,
+//!         b = 1 with what is in the log before it          → ok, then the connection is the stream
 //! wait    a = 1 until the container is removed             → ok at once, exited later
 //! resize  a = rows, b = columns                            → ok
 //! signal  a = number, b = 1 if it is meant to end it       → ok | failed
@@ -36,6 +37,9 @@ pub enum Op {
 pub const STDIN: i32 = 1;
 pub const STDOUT: i32 = 2;
 pub const STDERR: i32 = 4;
+
+/// Instead of an exit code: the shim has waited for a start, and goes because the container is removed.
+pub const NEVER_RAN: i32 = -1;
 
 pub const HEADER: usize = 16;
 /// Detach keys and error texts are shorter.

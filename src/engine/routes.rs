@@ -302,10 +302,13 @@ fn container_attach(engine: &Engine, id: &str, request: &Request) -> Result<Resp
     let record = Record::load(&engine.store, id)?.ok_or_else(|| containers::no_such(id))?;
     let stdin = request.flag("stdin") && record.config.open_stdin;
     let pick = |flag: bool, bit: i32| if flag { bit } else { 0 };
-    let streams = pick(stdin, STDIN) | pick(request.flag("stdout"), STDOUT) | pick(request.flag("stderr"), STDERR);
-    let keys = detach_keys(request.query("detachKeys").unwrap_or_default())?;
-    let stream = containers::attach(&engine.store, id, streams, &keys)?;
-    events::container(&engine.store, &record, "attach", &[]);
+    let what = containers::Attach {
+        streams: pick(stdin, STDIN) | pick(request.flag("stdout"), STDOUT) | pick(request.flag("stderr"), STDERR),
+        keys: detach_keys(request.query("detachKeys").unwrap_or_default())?,
+        logs: request.flag("logs"),
+        follow: request.flag("stream"),
+    };
+    let stream = containers::attach(&engine.store, id, &what)?;
     Ok(answer(101, Reply::Upgraded(stream)).with("Content-Type", stream_kind(request, record.config.tty)))
 }
 

@@ -2,6 +2,7 @@
 //! and fails when it leaves anything behind. Those that start containers need root; `CI=true` lets none be skipped.
 
 mod archives;
+mod attach;
 mod bad_input;
 mod command_line;
 mod crash;

@@ -1,6 +1,7 @@
 //! Who is connected to a shim, and what they asked. A fixed table: the long-lived face has no heap to spend.
 
 use super::Base;
+use super::behind::{Behind, Position};
 use crate::engine::protocol::{self, HEADER, Message, Op, PAYLOAD};
 use crate::engine::shim::LISTEN_FD;
 use crate::engine::store;
@@ -8,7 +9,7 @@ use anyhow::Result;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-/// More at once are turned away; each costs the shim 64 bytes.
+/// More at once are turned away; each costs the shim 112 bytes.
 pub const MOST: usize = 128;
 /// The longest sequence of detach keys.
 pub const KEYS: usize = 16;
@@ -39,6 +40,8 @@ pub struct Client {
     pub owed: u8,
     pub current: u8,
     pub offset: u32,
+    /// It is served from the log, and how far it is there.
+    pub behind: Option<Behind>,
 }
 
 /// What a client asked, read whole.
@@ -60,6 +63,7 @@ impl Client {
             owed: 0,
             current: 0,
             offset: 0,
+            behind: None,
         }
     }
 
@@ -107,7 +111,15 @@ impl Client {
         self.ok();
     }
 
-    /// As an argument for the next face: `5,1,7,1,1011`.
+    /// Lets the kernel keep this many bytes that the client has not read yet; without privilege, as many as it may.
+    pub fn make_room(&self, bytes: usize) {
+        use nix::sys::socket::{setsockopt, sockopt};
+        if setsockopt(&self.fd, sockopt::SndBufForce, &bytes).is_err() {
+            let _ = setsockopt(&self.fd, sockopt::SndBuf, &bytes);
+        }
+    }
+
+    /// As an argument for the next face: `5,1,7,1,1011`, and of one that is served from the log `,2,4096,100` more.
     pub fn hand_over(&self) -> String {
         let keys: String = self.keys[..self.keys_len as usize].iter().map(|byte| format!("{byte:02x}")).collect();
         let kind = match self.kind {
@@ -116,7 +128,11 @@ impl Client {
             Kind::Waiting => 2,
             Kind::Leaving => 3,
         };
-        format!("{},{kind},{},{},{keys}", self.fd.as_raw_fd(), self.streams, self.lossless as u8)
+        let word = format!("{},{kind},{},{},{keys}", self.fd.as_raw_fd(), self.streams, self.lossless as u8);
+        match self.behind {
+            None => word,
+            Some(Behind { at, sent }) => format!("{word},{},{},{sent}", at.file, at.offset),
+        }
     }
 
     /// The other side of [`Client::hand_over`].
@@ -139,6 +155,11 @@ impl Client {
             let digit = |byte: u8| (byte as char).to_digit(16).unwrap_or(0) as u8;
             client.keys[client.keys_len as usize] = digit(pair[0]) << 4 | digit(pair[1]);
             client.keys_len += 1;
+        }
+        if let Some(file) = parts.next() {
+            let (file, offset) = (file.parse().ok()?, parts.next()?.parse().ok()?);
+            let at = Position { file, offset, ..Position::default() };
+            client.behind = Some(Behind { at, sent: parts.next()?.parse().ok()? });
         }
         Some(client)
     }

@@ -26,7 +26,7 @@ pub fn run(base: Base, pairs: &[(&str, &str)]) -> Result<()> {
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     // Names of processes that a shared pid namespace leaves behind come to us, so that they are reaped.
     process::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0)?;
-    let idle = Idle { clients: clients::take_over(pairs), size: None };
+    let idle = Idle::new(&base, clients::take_over(pairs));
     match super::millis(pairs, "pause") {
         None => first(&base, idle),
         Some(pause) => again(&base, idle, pause),

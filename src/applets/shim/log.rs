@@ -1,6 +1,7 @@
 //! The json-file log, written: one JSON object a line, rotated by size. A disk that is full costs lines, which are
 //! counted, and never blocks the container.
 
+use super::behind::{self, Behind, Files, Position, Reader, Served};
 use crate::api::time::{TEXT, Time};
 use crate::engine::logs::encode::{LINE, Stream, encode, room, whole};
 use crate::sys::memory::Pages;
@@ -12,11 +13,9 @@ const STREAMS: [Stream; 2] = [Stream::Stdout, Stream::Stderr];
 
 pub struct Log {
     file: OwnedFd,
-    path: String,
+    files: Files,
     /// Bytes after which a new file is begun; 0 is never.
     size: u64,
-    /// How many files are kept.
-    files: u64,
     /// What `labels`, `env` and `tag` ask for in each entry: a JSON object, or nothing.
     attrs: String,
     written: u64,
@@ -32,9 +31,8 @@ impl Log {
         let written = nix::sys::stat::fstat(&file).map_or(0, |stat| stat.st_size as u64);
         Ok(Log {
             file,
-            path,
+            files: Files::find(path, files),
             size,
-            files,
             attrs: attrs.to_owned(),
             written,
             lines: [(Pages::zeroed(LINE)?, 0), (Pages::zeroed(LINE)?, 0)],
@@ -57,6 +55,28 @@ impl Log {
     /// Whether everything that was said is in the file.
     pub fn is_settled(&self) -> bool {
         self.used == 0 && self.lost == 0 && self.lines.iter().all(|(_, held)| *held == 0)
+    }
+
+    /// Behind all that was said.
+    pub fn position(&self) -> Position {
+        let skip = held(&self.lines).map(|held| behind::shown(held) as u32);
+        Position { file: self.files.newest(), offset: self.written, skip }
+    }
+
+    /// Before all that is kept.
+    pub fn start(&self) -> Position {
+        self.files.start()
+    }
+
+    /// Opens what there is from a file on, because the log may be removed while it is read.
+    pub fn keep_open(&mut self, from: u32) {
+        self.files.keep_open(from, self.written);
+    }
+
+    /// Gives a client more of what it is behind with.
+    pub fn serve(&mut self, reader: &Reader, behind: &mut Behind) -> io::Result<Served> {
+        // Nothing waits in the buffer between two writes.
+        behind::serve(reader, behind, &self.files, held(&self.lines), &mut self.out)
     }
 
     /// Takes what a stream (0 stdout, 1 stderr) has said.
@@ -138,25 +158,32 @@ impl Log {
 
     /// `x.log` becomes `x.log.1`, and so on up to the number of files that are kept.
     fn rotate(&mut self) {
-        let name = |number: u64| match number {
-            0 => self.path.clone(),
-            number => format!("{}.{number}", self.path),
-        };
-        if self.files <= 1 {
+        let files = &mut self.files;
+        if files.keep() <= 1 {
             if nix::unistd::ftruncate(&self.file, 0).is_ok() {
+                files.rotated();
                 self.written = 0;
             }
             return;
         }
-        for number in (0..self.files - 1).rev() {
-            let _ = std::fs::rename(name(number), name(number + 1));
+        // It is not there where a new one could not be made the last time.
+        if std::fs::exists(files.name(0)).unwrap_or(true) {
+            for back in (0..files.keep() - 1).rev() {
+                let _ = std::fs::rename(files.name(back), files.name(back + 1));
+            }
         }
         use std::os::unix::fs::OpenOptionsExt;
-        if let Ok(file) = std::fs::OpenOptions::new().append(true).create(true).mode(0o640).open(&self.path) {
+        if let Ok(file) = std::fs::OpenOptions::new().append(true).create_new(true).mode(0o640).open(files.name(0)) {
             self.file = file.into();
+            files.rotated();
             self.written = 0;
         }
     }
+}
+
+/// What is there of lines whose end has not come yet.
+fn held(lines: &[(Pages, usize); 2]) -> [&[u8]; 2] {
+    lines.each_ref().map(|(line, length)| &line[..*length])
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! others: *launch* (spec → plan → clone → start), *watch* (stdio, log, clients, signals) and *reap* (the record of
 //! the end, what is to be released, `--rm`). Descriptors, children and locks pass through.
 
+mod behind;
 mod clients;
 mod idle;
 mod launch;
@@ -87,6 +88,7 @@ pub fn main(args: &[String]) -> u8 {
             None => Err(anyhow::anyhow!("the watching face was not handed what it needs")),
         },
         "reap" => reap::run(base, &pairs),
+        "detached" => reap::detached(&base),
         _ => Err(anyhow::anyhow!("no such face: {face}")),
     };
     match ended {
@@ -166,6 +168,20 @@ fn exec_face(face: &str, base: &Base, pairs: Vec<String>) -> ! {
     process::fexecve_number(EXE_FD, &cstrings(words), &cstrings(env.collect()));
     // Without its next face the container is not watched: it goes with us.
     process::exit_now(125)
+}
+
+/// Tells of a client that has left by its detach keys, in a process of its own, because the watching face has no
+/// engine. Waited for: it is over in a moment, and nobody is left to bury.
+fn tell_detached(base: &Base) {
+    match process::fork() {
+        Ok(0) => {
+            // Whether a shim lives is asked of the lock.
+            let _ = process::close_range(LOCK_FD, LISTEN_FD);
+            exec_face("detached", base, Vec::new())
+        }
+        Ok(pid) => drop(nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None)),
+        Err(_) => {}
+    }
 }
 
 /// Tells a terminal its size; 0 by 0 is no size.

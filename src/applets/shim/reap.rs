@@ -6,7 +6,7 @@ use super::{Base, launch, lock};
 use crate::api::time::Time;
 use crate::engine::locks::byte;
 use crate::engine::shim::cgroup_root;
-use crate::engine::{Record, containers, exec, restart, store, volumes};
+use crate::engine::{Record, containers, events, exec, restart, store, volumes};
 use crate::sys;
 use anyhow::{Context, Result};
 use std::time::Duration;
@@ -36,6 +36,17 @@ pub fn run(base: Base, pairs: &[(&str, &str)]) -> Result<()> {
     }
     sys::lock::unlock(lock(), byte::RESTARTING)?;
     clients::part(&base, clients, end.status, || remove(&base))
+}
+
+/// A client has left by its detach keys.
+pub fn detached(base: &Base) -> Result<()> {
+    if let Some(record) = Record::load(&base.store, &base.whose.container)? {
+        match &base.whose.exec {
+            None => events::container(&base.store, &record, "detach", &[]),
+            Some(exec) => events::container(&base.store, &record, "exec_detach", &[("execID", exec)]),
+        }
+    }
+    Ok(())
 }
 
 struct End {

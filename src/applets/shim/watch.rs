@@ -1,6 +1,9 @@
 //! The long-lived face: a poll loop on fixed buffers. Stdio or a terminal, the log, clients, signals, the end of init.
 //! No serde, no threads, and next to no heap: its private memory is a benchmark figure.
 
+mod deliver;
+
+use super::behind::{Behind, Position};
 use super::clients::{self, Client, Kind, MOST};
 use super::log::Log;
 use super::{Handover, exec_face};
@@ -17,11 +20,10 @@ use std::time::{Duration, Instant};
 const CHUNK: usize = 32 * 1024;
 /// In front of each chunk, for clients of a container without a terminal: `[stream 0 0 0][length, big endian]`.
 const FRAME: usize = 8;
-/// What a client that attached late may fall behind before it is cut off.
-const BEHIND: i32 = 1024 * 1024;
 /// After how long a face that was entered by a call becomes a process of its own.
 const YOUTH: Duration = Duration::from_secs(1);
-/// How long clients that were attached before the start may keep the end of the output from us once init has ended.
+/// How long the end of the output may be kept from us once init has ended: by a client that was attached before the
+/// start, where the kernel may not keep the rest for it, or by processes that hold the pipes and cannot be killed.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// One output stream: what was read last, until everybody who must have it has it.
@@ -43,6 +45,8 @@ struct Watch {
     typed_to: usize,
     streams: [Stream; 2],
     log: Option<Log>,
+    /// Where the log was before the newest chunk.
+    before: Position,
     clients: [Option<Client>; MOST],
     /// When to kill, after a stop.
     deadline: Option<Instant>,
@@ -68,6 +72,7 @@ pub fn run(mut handover: Handover) -> Result<()> {
         typed_to: 0,
         streams: [stream(handover.stdout.take())?, stream(handover.stderr.take())?],
         log: handover.log.take(),
+        before: Position::default(),
         clients: [const { None }; MOST],
         deadline: None,
         stopped: false,
@@ -139,9 +144,12 @@ impl Watch {
         {
             add(stdin.as_fd(), POLLOUT, Polled::Stdin);
         }
+        // One that asked for the log before the start gets that first.
+        let caught_up = !self.clients.iter().flatten().any(|client| client.lossless && client.behind.is_some());
         for (number, stream) in self.streams.iter().enumerate() {
             if let Some(source) = &stream.source
                 && stream.length == 0
+                && caught_up
             {
                 add(source.as_fd(), POLLIN, Polled::Stream(number));
             }
@@ -150,7 +158,8 @@ impl Watch {
         for (number, client) in self.clients.iter().enumerate() {
             let Some(client) = client else { continue };
             let reads = client.kind != Kind::Attached || client.streams & STDIN != 0 && room;
-            let flags = if reads { POLLIN } else { 0 } | if client.owed != 0 { POLLOUT } else { 0 };
+            let writes = client.owed != 0 || client.behind.is_some();
+            let flags = if reads { POLLIN } else { 0 } | if writes { POLLOUT } else { 0 };
             add(client.fd.as_fd(), flags, Polled::Client(number));
         }
         let timeout = match (self.deadline.into_iter().chain(self.settle).min(), ended) {
@@ -184,12 +193,14 @@ impl Watch {
                     self.stdin = None;
                     *ended = Some(Instant::now());
                     self.last_words(handover);
+                    self.let_go();
                 }
             }
             Polled::Stdin => self.feed(),
             Polled::Stream(number) => self.read(number),
             Polled::Client(number) => {
                 if flags & POLLOUT != 0 {
+                    self.catch_up(number);
                     self.deliver(number);
                 }
                 if flags & (POLLIN | POLLHUP | POLLERR) != 0 {
@@ -231,6 +242,7 @@ impl Watch {
                 stream.chunk[..FRAME].copy_from_slice(&[number as u8 + 1, 0, 0, 0, 0, 0, 0, 0]);
                 stream.chunk[4..FRAME].copy_from_slice(&(length as u32).to_be_bytes());
                 if let Some(log) = &mut self.log {
+                    self.before = log.position();
                     log.write(number, &stream.chunk[FRAME..FRAME + length]);
                 }
             }
@@ -238,7 +250,7 @@ impl Watch {
         }
         let wanted = if number == 0 { STDOUT } else { STDERR };
         for client in self.clients.iter_mut().flatten() {
-            if client.kind == Kind::Attached && client.streams & wanted != 0 {
+            if client.kind == Kind::Attached && client.streams & wanted != 0 && client.behind.is_none() {
                 client.owed |= 1 << number;
             }
         }
@@ -250,64 +262,12 @@ impl Watch {
         self.release();
     }
 
-    /// Sends a client what it is owed, as far as it takes it now. Frames are never mixed.
-    fn deliver(&mut self, place: usize) {
-        let skip = if self.terminal { FRAME } else { 0 };
-        while let Some(client) = &mut self.clients[place] {
-            if client.current == 0 {
-                if client.owed == 0 {
-                    break;
-                }
-                client.current = if client.owed & 1 != 0 { 1 } else { 2 };
-                client.offset = skip as u32;
-            }
-            let number = client.current as usize - 1;
-            let stream = &self.streams[number];
-            let whole = FRAME + stream.length;
-            if !client.lossless && queued(client.fd.as_fd()) > BEHIND {
-                self.cut_off(place);
-                break;
-            }
-            match clients::send(client.fd.as_fd(), &stream.chunk[client.offset as usize..whole]) {
-                Ok(sent) => {
-                    client.offset += sent as u32;
-                    if client.offset as usize == whole {
-                        client.owed &= !(1 << number);
-                        client.current = 0;
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock && client.lossless => return,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.cut_off(place),
-                Err(_) => self.lose(place),
-            }
-        }
-        self.release();
-    }
-
-    /// A client that attached late reads at its own pace up to here, and holds nobody up.
-    fn cut_off(&mut self, place: usize) {
-        const TOLD: &[u8] = b"\x03\0\0\0\0\0\0\x31dhow: cut off: the output is not read fast enough";
-        if let Some(client) = self.clients[place].take() {
-            let _ = clients::send(client.fd.as_fd(), if self.terminal { &TOLD[FRAME..] } else { TOLD });
-        }
-    }
-
-    /// A chunk that nobody is owed any more makes room for the next.
-    fn release(&mut self) {
-        for number in 0..2 {
-            let owed = |client: &Option<Client>| client.as_ref().is_some_and(|client| client.owed & 1 << number != 0);
-            if !self.clients.iter().any(owed) {
-                self.streams[number].length = 0;
-            }
-        }
-    }
-
     /// Something to read from a client, or its end.
     fn listen(&mut self, place: usize, flags: i16, handover: &Handover) {
         let Some(client) = &mut self.clients[place] else { return };
         if client.kind == Kind::Attached {
             if client.streams & STDIN != 0 {
-                self.take_input(place);
+                self.take_input(place, handover);
             } else if flags & (POLLHUP | POLLERR) != 0 {
                 self.lose(place);
             }
@@ -322,11 +282,13 @@ impl Watch {
         let message = request.message;
         match message.op {
             Op::Attach => {
-                let _ = nix::sys::socket::setsockopt(
-                    &client.fd,
-                    nix::sys::socket::sockopt::SndBufForce,
-                    &(4 * BEHIND as usize),
-                );
+                match &self.log {
+                    None => client.make_room(4 * deliver::BEHIND as usize),
+                    Some(log) if message.b == 1 => {
+                        client.behind = Some(Behind { at: log.start(), sent: 0 });
+                    }
+                    Some(_) => {}
+                }
                 client.attach(&request, false)
             }
             Op::Wait => {
@@ -363,7 +325,7 @@ impl Watch {
     }
 
     /// Reads what a client typed, if the container has taken what was typed before.
-    fn take_input(&mut self, place: usize) {
+    fn take_input(&mut self, place: usize, handover: &Handover) {
         if self.typed_from < self.typed_to {
             return;
         }
@@ -384,6 +346,7 @@ impl Watch {
                         Some(kept) => kept,
                         None => {
                             self.clients[place] = None;
+                            super::tell_detached(&handover.base);
                             return self.release();
                         }
                     }
@@ -452,7 +415,11 @@ impl Watch {
             && self.typed_from == self.typed_to
             && self.streams.iter().all(|stream| stream.length == 0)
             && self.log.as_ref().is_none_or(Log::is_settled)
-            && self.clients.iter().flatten().all(|client| client.owed == 0 && client.matched == 0)
+            && self
+                .clients
+                .iter()
+                .flatten()
+                .all(|client| client.owed == 0 && client.matched == 0 && client.behind.is_none())
     }
 
     /// The container lives on: what the launching face left in memory is shed by executing ourselves again.
@@ -486,6 +453,7 @@ impl Watch {
 
     /// Becomes the reaping face: the clients that wait go along.
     fn leave(&mut self, handover: &Handover) -> ! {
+        self.leave_behind();
         let mut words = vec![
             format!("status={}", self.status.unwrap_or(255)),
             format!("stopped={}", self.stopped as u8),
@@ -501,11 +469,6 @@ impl Watch {
         let _ = clients::hand_over(self.clients.iter().flatten(), &mut words);
         exec_face("reap", &handover.base, words)
     }
-}
-
-/// How many bytes a client has not read yet.
-fn queued(fd: BorrowedFd) -> i32 {
-    process::socket_queue(fd).unwrap_or(0)
 }
 
 /// Takes init's exit status: its code, or 128 and the signal.

@@ -8,6 +8,7 @@ mod files;
 mod print;
 
 pub use driver::{check, options};
+pub use entry::decode;
 
 use crate::api::Refusal;
 use crate::api::time::Time;
