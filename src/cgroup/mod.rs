@@ -26,18 +26,35 @@ pub fn mount() -> Option<&'static Path> {
     places.into_iter().map(Path::new).find(is_v2)
 }
 
-/// Makes a cgroup and opens it, so that a process can be born in it.
+/// Makes a cgroup and opens it, so that a process can be born in it. The one above it may be removed at the same
+/// moment, because it was empty: then it is made again.
 pub fn create(path: &Path) -> Result<OwnedFd> {
-    match fs::create_dir(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            fs::create_dir_all(path).with_context(|| format!("make cgroup {}", path.display()))?
+    let make = || {
+        match fs::create_dir(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => fs::create_dir_all(path)?,
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
         }
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-            return Err(error).with_context(|| format!("make cgroup {}", path.display()));
+        File::open(path)
+    };
+    let mut made = make();
+    for _ in 0..100 {
+        if !made.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+            break;
         }
-        _ => {}
+        made = make();
     }
-    open(path)
+    Ok(made.with_context(|| format!("make cgroup {}", path.display()))?.into())
+}
+
+/// Removes a cgroup where nothing is in it; one whose last process is just ending is waited for, for a moment.
+pub fn remove_empty(path: &Path) {
+    for _ in 0..50 {
+        match fs::remove_dir(path) {
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => std::thread::sleep(Duration::from_millis(2)),
+            _ => return,
+        }
+    }
 }
 
 pub fn open(path: &Path) -> Result<OwnedFd> {

@@ -276,6 +276,9 @@ pub fn all(store: &Store) -> Result<Vec<Now>> {
     for id in store::read_dir(&store.run.join("containers"))? {
         sweep_live(store, &id)?;
     }
+    if found.is_empty() {
+        shim::leave_cgroups(store);
+    }
     found.sort_by(|a, b| b.record.created.cmp(&a.record.created));
     Ok(found)
 }
@@ -781,7 +784,9 @@ pub fn remove(store: &Store, id: &str, force: bool, volumes: bool) -> Result<()>
             store::remove(&store.live(id))?;
             return Err(no_such(id));
         };
-        return remove_stopped(store, &record, volumes);
+        remove_stopped(store, &record, volumes)?;
+        shim::leave_cgroups(store);
+        return Ok(());
     }
     bail!("container {id} does not come to rest")
 }

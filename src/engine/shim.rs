@@ -56,6 +56,23 @@ pub fn cgroup_root(store: &Store) -> Option<PathBuf> {
     Some(mount.join(name))
 }
 
+/// The cgroup of all shims, below the store's.
+const SHIMS: &str = "shims";
+
+/// Removes the cgroups of a store that has no container any more, unless it is the host's own store. Who starts one
+/// at the same moment makes them again.
+pub fn leave_cgroups(store: &Store) {
+    if store.root == Path::new(super::DEFAULT_ROOT) {
+        return;
+    }
+    if let Some(root) = cgroup_root(store).filter(|root| root.exists())
+        && std::fs::read_dir(store.containers()).is_ok_and(|mut entries| entries.next().is_none())
+    {
+        cgroup::remove_empty(&root.join(SHIMS));
+        let _ = std::fs::remove_dir(&root);
+    }
+}
+
 /// A connection to the shim; starts one where none lives. The one that a container had may be ending: then this
 /// waits for it, and the new one waits for a start.
 pub fn connect_or_start(store: &Store, whose: &Whose) -> Result<UnixStream> {
@@ -124,10 +141,8 @@ fn start(store: &Store, whose: &Whose, lock: File) -> Result<UnixStream> {
         std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
     let env = strings(variables.filter(keep).map(|(key, value)| format!("{key}={value}")))?;
     let null = File::options().read(true).write(true).open("/dev/null").context("open /dev/null")?;
-    let cgroup = match cgroup_root(store) {
-        Some(root) => cgroup::create(&root.join("shims")).ok(),
-        None => None,
-    };
+    let home = || cgroup::create(&cgroup_root(store)?.join(SHIMS)).ok();
+    let mut cgroup = home();
     let wanted = [lock.as_fd(), listener.as_fd(), exe.as_fd()];
     // High enough not to be overwritten while they are put into place.
     let high = wanted.map(|fd| nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(64)));
@@ -138,10 +153,14 @@ fn start(store: &Store, whose: &Whose, lock: File) -> Result<UnixStream> {
     let owned = numbers.map(process::adopt);
     let [lock_fd, listen_fd, exe_fd] = owned;
     let (lock_fd, listen_fd, exe_fd) = (lock_fd?, listen_fd?, exe_fd?);
-    let child = match process::clone3(0, cgroup.as_ref().map(|fd| fd.as_fd())) {
-        // The cgroup may be one that the kernel lets nobody enter (a container's own view of its cgroups).
-        Err(_) if cgroup.is_some() => process::clone3(0, None),
-        other => other,
+    let child = loop {
+        match process::clone3(0, cgroup.as_ref().map(|fd| fd.as_fd())) {
+            // Removed since it was opened: the store's last container went just now.
+            Err(error) if cgroup.is_some() && error.raw_os_error() == Some(libc::ENODEV) => cgroup = home(),
+            // The cgroup may be one that the kernel lets nobody enter (a container's own view of its cgroups).
+            Err(_) if cgroup.is_some() => break process::clone3(0, None),
+            other => break other,
+        }
     };
     match child.context("clone the shim")? {
         Clone::Child => {

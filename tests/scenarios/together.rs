@@ -102,3 +102,19 @@ fn many_containers_at_once() {
     }
     assert_eq!(host.ok(["ps", "-aq"]), "");
 }
+
+#[test]
+fn the_cgroups_of_a_store_go_with_its_last_container_and_come_with_the_next() {
+    let Some(host) = Host::with_busybox() else { return };
+    for _ in 0..20 {
+        let mut commands: Vec<_> = (0..4).map(|_| host.busybox(&[], &["true"]).spawn()).collect();
+        commands.extend((0..4).map(|_| host.dhow(["ps", "--all"]).spawn()));
+        for output in all(commands) {
+            assert_eq!(output.code(), Some(0), "{output}");
+        }
+        let id = host.detached(&[], &["sleep", "1000"]);
+        assert_eq!(host.inspect(&id, "/State/Running"), true);
+        host.ok(["rm", "--force", &id]);
+    }
+    // That nothing is left is asserted at the end of every scenario.
+}
