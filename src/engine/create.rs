@@ -156,10 +156,12 @@ fn settle(store: &Store, tmp: &Path, record: &mut Record) -> Result<()> {
     } else {
         // Held until the directory is in its place, or a sweep would take the record for a leftover.
         making = Some(loop {
-            store::make_dirs(&store.live(&record.id), 0o711)?;
-            match locks::exclusive(&store.live(&record.id).join("lock"), locks::byte::RECORD) {
-                // A sweep was faster with the empty directory.
-                Err(_) if !store.live(&record.id).exists() => continue,
+            let live = store.live(&record.id);
+            store::make_dirs(&live, 0o711)?;
+            match locks::exclusive(&live.join("lock"), locks::byte::RECORD) {
+                // A sweep was faster with the empty directory, or with the lock that nobody held yet.
+                Err(_) if !live.exists() => continue,
+                Ok(_) if !live.join("lock").exists() => continue,
                 other => break other?,
             }
         });
