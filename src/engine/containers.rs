@@ -154,6 +154,11 @@ pub fn now(store: &Store, id: &str) -> Result<Now> {
         let Some(record) = Record::load(store, id)? else { return Err(no_such(id)) };
         let open = record.ended.open();
         let doing = if held.init && open {
+            if live.pid == 0 {
+                // It started after the one file was read and before the other, or is just ending.
+                std::thread::sleep(std::time::Duration::from_millis(1));
+                continue;
+            }
             let paused = !live.cgroup.is_empty() && cgroup::is_frozen(Path::new(&live.cgroup));
             if paused { Doing::Paused } else { Doing::Running }
         } else if held.restarting {
