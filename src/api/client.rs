@@ -332,6 +332,15 @@ impl Client {
         stream(self.call(request("POST", "/images/load".into(), query, Body::Reader(tar)))?, sink)
     }
 
+    /// Asks whether a registry knows somebody.
+    pub fn login(&self, who: &AuthConfig) -> Result<AuthAnswer> {
+        self.send("/auth", vec![], who)
+    }
+
+    pub fn search(&self, term: &str) -> Result<()> {
+        self.get::<serde_json::Value>("/images/search".into(), vec![("term".into(), term.into())]).map(drop)
+    }
+
     pub fn volumes(&self, filters: &Filters) -> Result<VolumeList> {
         self.get("/volumes".into(), filtered(filters))
     }

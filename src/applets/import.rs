@@ -2,7 +2,7 @@
 
 use super::progress::Progress;
 use super::{Command, Context, pull};
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow};
 use argh::{ArgsInfo, FromArgs};
 use std::fs::File;
 use std::io::Read;
@@ -28,16 +28,15 @@ pub struct Import {
 
 impl Command for Import {
     fn run(self, context: &Context) -> Result<u8> {
+        let url = self.source.starts_with("http://") || self.source.starts_with("https://");
         let tar: Box<dyn Read + Send> = match self.source.as_str() {
             "-" => Box::new(std::io::stdin()),
-            url if url.starts_with("http://") || url.starts_with("https://") => {
-                bail!(
-                    "importing from a URL comes with a later release of dhow: download it and give it as a file or on stdin"
-                );
-            }
+            // The engine fetches it.
+            _ if url => Box::new(std::io::empty()),
             path => Box::new(File::open(path).with_context(|| format!("opening {path}"))?),
         };
-        let mut query = vec![("fromSrc".to_owned(), "-".to_owned())];
+        let source = if url { self.source } else { "-".to_owned() };
+        let mut query = vec![("fromSrc".to_owned(), source)];
         let mut push = |key: &str, value: String| {
             if !value.is_empty() {
                 query.push((key.to_owned(), value));

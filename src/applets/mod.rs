@@ -22,6 +22,8 @@ mod inspect;
 mod kill;
 mod links;
 mod load;
+mod login;
+mod logout;
 mod logs;
 mod network;
 mod output;
@@ -39,6 +41,7 @@ mod rm;
 mod rmi;
 mod run;
 mod save;
+mod search;
 mod shim;
 mod start;
 mod stats;
@@ -88,6 +91,9 @@ pub static TABLE: &[Entry] = &[
     entry::<import::Import>(&["import", "image import"]),
     entry::<save::Save>(&["save", "image save"]),
     entry::<load::Load>(&["load", "image load"]),
+    entry::<login::Login>(&["login"]),
+    entry::<logout::Logout>(&["logout"]),
+    entry::<search::Search>(&["search"]),
     entry::<rmi::Rmi>(&["rmi", "image rm", "image remove"]),
     entry::<inspect::InspectImage>(&["image inspect"]),
     entry::<prune::PruneImages>(&["image prune"]),

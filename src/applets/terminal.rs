@@ -2,9 +2,11 @@
 
 use crate::sys;
 use anyhow::{Context, Result, bail};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, raise, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use nix::sys::termios::{LocalFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use std::io::{IsTerminal, Stdin};
 use std::os::fd::AsFd;
 use std::sync::{Mutex, Once};
@@ -48,6 +50,18 @@ impl Raw {
         Ok(raw)
     }
 
+    /// The terminal as it is, but it does not show what is typed.
+    fn hide(stdin: &Stdin) -> Result<Raw> {
+        let before = tcgetattr(stdin).context("reading the terminal's mode")?;
+        let mut mode = before.clone();
+        mode.local_flags.remove(LocalFlags::ECHO);
+        mode.local_flags.insert(LocalFlags::ICANON | LocalFlags::ISIG);
+        *BEFORE.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(before);
+        let hidden = Raw(());
+        tcsetattr(stdin, SetArg::TCSAFLUSH, &mode).context("hiding what is typed")?;
+        Ok(hidden)
+    }
+
     /// Sets raw mode, again after the shell had the terminal meanwhile.
     pub fn apply(&self) -> Result<()> {
         let before = BEFORE.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
@@ -61,6 +75,42 @@ impl Drop for Raw {
     fn drop(&mut self) {
         restore();
     }
+}
+
+/// Asks for a line on the terminal, which shows what is typed or does not. The end of the input is an empty line.
+pub fn ask(question: &str, echo: bool) -> Result<String> {
+    let stdin = std::io::stdin();
+    let mut signals = signals(false)?;
+    let _hidden = if echo { None } else { Some(Raw::hide(&stdin)?) };
+    super::output::say(question)?;
+    let mut line = Vec::new();
+    loop {
+        let mut fds = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, PollTimeout::NONE) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return Err(error).context("waiting for the terminal"),
+        }
+        let typed = fds[0].any().unwrap_or_default();
+        if let Some(signal) = signals.next().filter(|signal| ENDING.contains(signal)) {
+            die(signal);
+        }
+        if !typed {
+            continue;
+        }
+        // One by one: what is typed ahead is for the next question.
+        let mut byte = [0];
+        match nix::unistd::read(&stdin, &mut byte) {
+            Ok(0) => break,
+            Ok(_) if byte == *b"\n" => break,
+            Ok(_) => line.push(byte[0]),
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error).context("reading from the terminal"),
+        }
+    }
+    if !echo {
+        super::output::say("\n")?;
+    }
+    String::from_utf8(line).context("what was typed is not UTF-8")
 }
 
 /// Puts the terminal back as it was, once. What was written is printed first.

@@ -6,6 +6,7 @@ pub mod boot;
 pub mod containers;
 pub mod create;
 pub mod devices;
+pub mod distribution;
 pub mod etc;
 pub mod events;
 pub mod exec;

@@ -5,12 +5,12 @@ use super::filters::Filters;
 use super::protocol::{STDERR, STDIN, STDOUT};
 use super::shim::Whose;
 use super::{
-    Engine, Record, Store, absent, create, events, exec, images, logs, networks, older, pull, query, stats, system,
-    volumes,
+    Engine, Record, Store, absent, create, distribution, events, exec, images, logs, networks, older, pull, query,
+    stats, system, volumes,
 };
 use crate::api::types::{
-    ContainerCreate, ErrorAnswer, ExecCreate, ExecCreated, ExecStart, NetworkCreate, ProgressLine, VolumeCreate,
-    WaitAnswer,
+    AuthConfig, ContainerCreate, ErrorAnswer, ExecCreate, ExecCreated, ExecStart, NetworkCreate, ProgressLine,
+    VolumeCreate, WaitAnswer,
 };
 use crate::api::version::ApiVersion;
 use crate::api::{Body, Refusal, Reply, Request, Response};
@@ -44,6 +44,9 @@ fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
         ("GET", ["version"]) => json(200, &system::version()),
         ("GET", ["info"]) => json(200, &system::info(engine)?),
         ("GET", ["events"]) => events(store, &request),
+        ("POST", ["auth"]) => {
+            json(200, &distribution::login(body::<AuthConfig>(&mut request)?, &engine.settings.registry())?)
+        }
 
         ("GET", ["containers", "json"]) => json(200, &query::list(store, &list_query(&request)?)?),
         ("POST", ["containers", "create"]) => container_create(engine, &mut request),
@@ -102,6 +105,7 @@ fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
             json(200, &list)
         }
         ("POST", ["images", "create"]) => image_create(engine, request),
+        ("GET", ["images", "search"]) => empty(distribution::search()),
         ("GET", ["images", "get"]) => {
             let names: Vec<String> = request.query.iter().filter(|(key, _)| key == "names").map(pair_value).collect();
             image_save(engine, &names, &request)
@@ -127,6 +131,11 @@ fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
         ("DELETE", ["images", name @ ..]) => {
             of_platform(engine, &name.join("/"), &request)?;
             json(200, &images::remove(store, &name.join("/"), request.flag("force"), !request.flag("noprune"))?)
+        }
+
+        ("GET", ["distribution", name @ .., "json"]) if !name.is_empty() => {
+            let credentials = request.header("X-Registry-Auth").map(Credentials::from_header);
+            json(200, &distribution::inspect(&name.join("/"), credentials, &engine.settings.registry())?)
         }
 
         ("GET", ["volumes"]) => json(200, &volumes::list(store, &filters(&request)?)?),
@@ -408,22 +417,25 @@ fn exec_start(engine: &Engine, id: &str, request: &mut Request) -> Result<Respon
 /// A pull, or an import with `fromSrc`.
 fn image_create(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
     if let Some(source) = request.query("fromSrc") {
-        if source != "-" {
-            bail!(Refusal::NotImplemented("import from a URL comes with a later release of dhow".to_owned()));
-        }
+        let source = images::Source::of(source)?;
         let tar = reader(&mut request);
         let text = |key: &str| request.query(key).unwrap_or_default();
         let changes = request.query.iter().filter(|(key, _)| key == "changes").map(|(_, value)| value.clone());
         let changes: Vec<String> = changes.collect();
-        let asked = images::Import::asked(text("repo"), text("tag"), text("message"), text("platform"), &changes)?;
+        let message = source.message(text("message"));
+        let asked = images::Import::asked(text("repo"), text("tag"), &message, text("platform"), &changes)?;
+        let (tar, first) = source.open(tar, &engine.settings.registry())?;
         let engine = Arc::clone(engine);
         let producer = move |sink: &mut dyn std::io::Write| {
-            let line = match images::import(&engine.store, asked, tar) {
+            let mut write = |line: ProgressLine| -> std::io::Result<()> {
+                sink.write_all(&serde_json::to_vec(&line)?)?;
+                sink.write_all(b"\r\n")
+            };
+            first.map_or(Ok(()), &mut write)?;
+            write(match images::import(&engine.store, asked, tar) {
                 Ok(id) => ProgressLine::status(id.to_string()),
                 Err(error) => ProgressLine::failed(format!("{error:#}")),
-            };
-            sink.write_all(&serde_json::to_vec(&line)?)?;
-            sink.write_all(b"\r\n")
+            })
         };
         return Ok(answer(200, Reply::Stream(Box::new(producer))));
     }

@@ -38,6 +38,11 @@ const AUFS: &[u8] = b".wh..wh.";
 /// Files of this size are handed to the disk when they close, so that the sync at the end has little to do.
 const WRITEBACK: u64 = 256 * 1024;
 
+/// What is listed for the layers below is held in memory: more of it (bytes of paths, and what each costs besides)
+/// than any layer has is an attack, for a few bytes of a compressed tar can name very many.
+const MAX_LISTED: usize = 128 << 20;
+const LISTED: usize = 64;
+
 /// What unpacking a tar gave, besides the files.
 #[derive(Debug)]
 pub struct Unpacked {
@@ -85,6 +90,7 @@ pub fn unpack(tar: &mut dyn Read, staging: &Path) -> Result<Unpacked> {
         opaques: HashSet::new(),
         implied: vec![Vec::new()],
         links: Vec::new(),
+        listed: 0,
     };
     let mut entry = Entry::default();
     while layer.stream.next(&mut entry)? {
@@ -122,6 +128,8 @@ struct Layer<'a> {
     opaques: HashSet<Vec<u8>>,
     implied: Vec<Vec<u8>>,
     links: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Bytes of all of these.
+    listed: usize,
 }
 
 /// The directory of the current entry.
@@ -203,6 +211,7 @@ impl Layer<'_> {
                     made.extend(path::below(root.as_fd(), dir.as_fd())?);
                     Ok(())
                 })?;
+                self.list(made.iter().map(|path: &Vec<u8>| path.len() + LISTED).sum())?;
                 self.implied.append(&mut made);
                 (fd, false)
             }
@@ -378,7 +387,18 @@ impl Layer<'_> {
         if self.stat(name).is_ok() {
             self.clear(name)?;
         }
-        self.links.push((self.at(name), entry.link.clone()));
+        let path = self.at(name);
+        self.list(path.len() + entry.link.len() + LISTED)?;
+        self.links.push((path, entry.link.clone()));
+        Ok(())
+    }
+
+    /// Counts what is about to be listed.
+    fn list(&mut self, bytes: usize) -> Result<()> {
+        self.listed += bytes;
+        if self.listed > MAX_LISTED {
+            bail!("the layer asks too much of the layers below it");
+        }
         Ok(())
     }
 
@@ -436,6 +456,7 @@ impl Layer<'_> {
             }
             Err(error) => return Err(error).context("make the whiteout"),
         }
+        self.list(path.len() + LISTED)?;
         self.whiteouts.insert(path);
         Ok(())
     }
@@ -455,6 +476,7 @@ impl Layer<'_> {
             }
             _ => {}
         }
+        self.list(path.len() + LISTED)?;
         self.opaques.insert(path);
         Ok(())
     }

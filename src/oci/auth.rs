@@ -1,5 +1,7 @@
 //! Who we are to a registry: Docker's configuration file, its credential helpers, and the `X-Registry-Auth` header.
 
+pub mod keep;
+
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -165,39 +167,47 @@ fn ask_helper(name: &str, key: &str) -> Result<Option<Credentials>> {
         #[serde(rename = "Secret", default)]
         secret: String,
     }
+    let Some(said) = run_helper(name, "get", key.as_bytes(), key)? else { return Ok(None) };
+    let answer: Answer = serde_json::from_str(&said)
+        .with_context(|| format!("get credentials for {key}: read what docker-credential-{name} said"))?;
+    let found = Credentials::from_pair(answer.username, answer.secret);
+    Ok((!found.is_anonymous()).then_some(found))
+}
+
+/// Runs `docker-credential-<name> <verb>`: `input` on stdin; what it says on stdout is given, `None` where it says that
+/// there is nothing of this key.
+fn run_helper(name: &str, verb: &str, input: &[u8], key: &str) -> Result<Option<String>> {
     let program = format!("docker-credential-{name}");
     if name.contains('/') {
         bail!("the docker config names a credential helper {program:?}, which is not a plain name");
     }
-    let ask = || -> std::io::Result<std::process::Output> {
+    let run = || -> std::io::Result<std::process::Output> {
         let mut child = Command::new(&program)
-            .arg("get")
+            .arg(verb)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()?;
         if let Some(mut stdin) = child.stdin.take()
-            && let Err(error) = stdin.write_all(key.as_bytes())
+            && let Err(error) = stdin.write_all(input)
             && error.kind() != ErrorKind::BrokenPipe
         {
             return Err(error);
         }
         child.wait_with_output()
     };
-    let output = ask().with_context(|| format!("get credentials for {key}: run {program}"))?;
+    let doing = || format!("{verb} credentials for {key}");
+    let output = run().with_context(|| format!("{}: run {program}", doing()))?;
     let said = String::from_utf8_lossy(&output.stdout);
-    if !output.status.success() {
-        // The helpers' common library says this on stdout, and nothing else tells it apart.
-        if said.contains("credentials not found in native keychain") {
-            return Ok(None);
-        }
-        let errors = String::from_utf8_lossy(&output.stderr);
-        bail!("get credentials for {key}: {program}: {}", format!("{} {}", said.trim(), errors.trim()).trim());
+    if output.status.success() {
+        return Ok(Some(said.into_owned()));
     }
-    let answer: Answer =
-        serde_json::from_str(&said).with_context(|| format!("get credentials for {key}: read what {program} said"))?;
-    let found = Credentials::from_pair(answer.username, answer.secret);
-    Ok((!found.is_anonymous()).then_some(found))
+    // The helpers' common library says this on stdout, and nothing else tells it apart.
+    if said.contains("credentials not found in native keychain") {
+        return Ok(None);
+    }
+    let errors = String::from_utf8_lossy(&output.stderr);
+    bail!("{}: {program}: {}", doing(), format!("{} {}", said.trim(), errors.trim()).trim())
 }
 
 const STANDARD: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";

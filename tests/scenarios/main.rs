@@ -15,6 +15,7 @@ mod images;
 mod isolation;
 mod life;
 mod listings;
+mod logins;
 mod logs;
 mod mounts;
 mod pull;

@@ -324,6 +324,42 @@ fn certificates_are_checked_against_the_authorities_that_are_configured() {
     }
 }
 
+#[test]
+fn who_must_show_a_certificate_shows_it() {
+    let (Some(host), Some(registry)) = (Host::new(), Registry::start_mutual()) else { return };
+    let (url, _) = proxy(&registry);
+    let name = "registry.test:443/none/such:v1";
+    let ca = registry.ca();
+    let [cert, key] = registry.client();
+    let dir = "/etc/docker/certs.d/registry.test:443";
+    // A view of the host whose /etc holds the authority of this registry, and what the client has.
+    let pull = |with: &str| {
+        let script = format!(
+            "mount -t tmpfs none /etc && mkdir -p '{dir}' && cp '{}' '{dir}/ca.crt' && {with} exec \"$@\"",
+            ca.display()
+        );
+        let dhow = env!("CARGO_BIN_EXE_dhow");
+        let args = ["--mount", "--propagation", "private", "sh", "-c", &script, "sh", dhow, "pull", "-q", name];
+        let text = Command::new("unshare", args)
+            .env("HTTPS_PROXY", &url)
+            .env("DHOW_ROOT", host.root().to_str().expect("UTF-8"))
+            .env("DHOW_RUN", host.run_dir().to_str().expect("UTF-8"))
+            .refused(1);
+        host.assert_tidy();
+        text
+    };
+    let (cert, key) = (cert.display(), key.display());
+    let text = pull("");
+    assert!(!text.contains("not found") && text.contains("registry.test:443"), "the handshake fails: {text}");
+    // It is let in, and learns that there is no such image.
+    let text = pull(&format!("cp '{cert}' '{dir}/client.cert' && cp '{key}' '{dir}/client.key' && "));
+    assert!(text.contains("manifest for registry.test:443/none/such:v1 not found"), "{text}");
+    let text = pull(&format!("cp '{cert}' '{dir}/client.cert' && "));
+    assert!(text.contains("missing key") && text.contains("client.key"), "{text}");
+    let text = pull(&format!("cp '{cert}' '{dir}/client.cert' && echo none > '{dir}/client.key' && "));
+    assert!(text.contains("client.key"), "{text}");
+}
+
 /// A host's configuration file that names these mirrors.
 fn mirrors(host: &Host, addresses: &[&str]) -> String {
     let urls: Vec<String> = addresses.iter().map(|address| format!("http://{address}")).collect();

@@ -6,11 +6,14 @@ use super::super::store::Store;
 use super::{changes, register, tag};
 use crate::api::Refusal;
 use crate::api::time::Time;
+use crate::api::types::ProgressLine;
 use crate::fs::{compression, settle, unpack};
 use crate::oci::image::{History, ImageConfig, RootFs, RunConfig};
+use crate::oci::registry::{self, Settings};
 use crate::oci::{Digest, Platform, Reference, platform};
 use anyhow::{Context, Result, bail};
-use std::io::Read;
+use std::io::{ErrorKind, Read};
+use std::time::{Duration, Instant};
 
 /// What is asked of an import, checked.
 #[derive(Debug)]
@@ -19,6 +22,66 @@ pub struct Import {
     message: String,
     platform: Platform,
     config: RunConfig,
+}
+
+/// The largest file that is fetched, and the longest time that may take.
+const MOST: u64 = 64 << 30;
+const LONGEST: Duration = Duration::from_secs(6 * 3600);
+
+/// Where the tar comes from.
+pub enum Source {
+    /// The request itself.
+    Body,
+    Url(String),
+}
+
+impl Source {
+    /// Reads `fromSrc`: `-`, or a URL, which is one of http where it does not say.
+    pub fn of(text: &str) -> Result<Source> {
+        match text {
+            "-" => Ok(Source::Body),
+            "" => bail!(Refusal::BadParameter("the source of an import is empty".to_owned())),
+            url if url.starts_with("http://") || url.starts_with("https://") => Ok(Source::Url(url.to_owned())),
+            url if url.contains("://") => bail!(Refusal::BadParameter(format!("unsupported protocol of {url:?}"))),
+            host => Ok(Source::Url(format!("http://{host}"))),
+        }
+    }
+
+    /// What an image says of where it came from, if nobody says better.
+    pub fn message(&self, given: &str) -> String {
+        match (given, self) {
+            ("", Source::Body) => "Imported from -".to_owned(),
+            ("", Source::Url(url)) => format!("Imported from {url}"),
+            (given, _) => given.to_owned(),
+        }
+    }
+
+    /// The tar, and what is said of it before it is read.
+    pub fn open(
+        self,
+        body: Box<dyn Read + Send>,
+        settings: &Settings,
+    ) -> Result<(Box<dyn Read + Send>, Option<ProgressLine>)> {
+        let Source::Url(url) = self else { return Ok((body, None)) };
+        let (tar, _) = registry::download(&url, MOST, settings)?;
+        let tar = Hurried { tar, end: Instant::now() + LONGEST };
+        Ok((Box::new(tar), Some(ProgressLine::status(format!("Downloading from {url}")))))
+    }
+}
+
+/// A download that has an end in time.
+struct Hurried<R> {
+    tar: R,
+    end: Instant,
+}
+
+impl<R: Read> Read for Hurried<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if Instant::now() > self.end {
+            return Err(std::io::Error::new(ErrorKind::TimedOut, "the download takes too long"));
+        }
+        self.tar.read(buffer)
+    }
 }
 
 impl Import {
@@ -33,7 +96,6 @@ impl Import {
         if platform.os != "linux" {
             bail!(Refusal::BadParameter("operating system is not supported".to_owned()));
         }
-        let message = if message.is_empty() { "Imported from -" } else { message };
         Ok(Import { name: tag::name(repository, tag)?, message: message.to_owned(), platform, config })
     }
 }

@@ -12,7 +12,7 @@ mod remove;
 mod save;
 mod tag;
 
-pub use import::{Import, import};
+pub use import::{Import, Source, import};
 pub use list::{history, inspect, list};
 pub use load::{Load, load as load_archive};
 pub use remove::{prune, remove};

@@ -736,3 +736,26 @@ mod hostile {
         assert!(meta(layer.join("recipe")).len() < 500_000);
     }
 }
+
+#[test]
+fn what_is_listed_for_the_layers_below_has_an_end() {
+    if !able() {
+        return;
+    }
+    /// The same hard link to nothing, over and over: a bomb that fills memory and not the disk.
+    struct Endless(Vec<u8>, usize);
+    impl std::io::Read for Endless {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            let left = &self.0[self.1..];
+            let n = left.len().min(buffer.len());
+            buffer[..n].copy_from_slice(&left[..n]);
+            self.1 = (self.1 + n) % self.0.len();
+            Ok(n)
+        }
+    }
+    let scratch = Scratch::new();
+    let target = vec!["nowhere"; 500].join("/");
+    let entry = Tar::default().add(b'K', "long", "", target.as_bytes()).link("name", "").0;
+    let error = unpack(&mut Endless(entry, 0), &scratch.layer("it")).unwrap_err();
+    assert!(format!("{error:#}").contains("asks too much of the layers below"), "{error:#}");
+}

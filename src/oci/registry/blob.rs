@@ -6,10 +6,14 @@ use crate::oci::image::Descriptor;
 use anyhow::{Context, Result, anyhow, bail};
 use std::io::{self, Read};
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 use ureq::BodyReader;
 
 /// Progress of this many bytes makes up for a failed try.
 const PROGRESS: u64 = 1024 * 1024;
+/// A server that brings less than this in this time stalls, though it never stops.
+const LEAST: u64 = 16 * 1024;
+const WINDOW: Duration = Duration::from_secs(60);
 
 /// The bytes of one blob, as long as its descriptor says and not one byte more. They are not yet verified:
 /// that is for who hashes them on their way.
@@ -25,13 +29,26 @@ pub struct Blob<'a> {
     /// Tries in a row that brought no progress, and where the first of them began.
     failed: u32,
     failed_at: u64,
+    /// How long the server was waited for since this byte.
+    waited: Duration,
+    since_at: u64,
 }
 
 impl<'a> Blob<'a> {
     pub(super) fn open(client: &'a Client, descriptor: &'a Descriptor) -> Result<Blob<'a>> {
         let endpoint = client.trusted();
-        let mut blob =
-            Blob { client, descriptor, endpoint, origin: endpoint, body: None, at: 0, failed: 0, failed_at: 0 };
+        let mut blob = Blob {
+            client,
+            descriptor,
+            endpoint,
+            origin: endpoint,
+            body: None,
+            at: 0,
+            failed: 0,
+            failed_at: 0,
+            waited: Duration::ZERO,
+            since_at: 0,
+        };
         blob.connect()?;
         Ok(blob)
     }
@@ -70,8 +87,11 @@ impl<'a> Blob<'a> {
             Ok(answer) => return Ok(answer),
             Err(error) => error,
         };
-        // Layers that must not be distributed further say themselves where they are.
-        for url in self.descriptor.urls.iter().flatten().filter(|url| url.starts_with("http")) {
+        // Layers that must not be distributed further say themselves where they are. No other layer has a say in
+        // whom we ask, and who may not be asked in the clear is not.
+        let foreign = ["nondistributable", ".foreign."].iter().any(|word| self.descriptor.media_type.contains(word));
+        let open = |url: &&String| url.starts_with("https://") || endpoint.is_insecure() && url.starts_with("http://");
+        for url in self.descriptor.urls.iter().flatten().filter(|_| foreign).filter(open) {
             match endpoint.retrying(|| endpoint.outside(url, self.at)) {
                 Ok(answer) => return Ok(answer),
                 Err(error) => log::debug!("{url}: {error:#}"),
@@ -108,6 +128,7 @@ impl<'a> Blob<'a> {
             bail!(io::Error::new(io::ErrorKind::UnexpectedEof, self.cut()));
         }
         self.body = Some(body);
+        (self.waited, self.since_at) = (Duration::ZERO, self.at);
         if self.at == 0 {
             self.origin = self.endpoint;
         }
@@ -168,10 +189,22 @@ impl<'a> Blob<'a> {
                 return Ok(0);
             }
             let most = buf.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-            match body.read(&mut buf[..most]) {
+            let asked = Instant::now();
+            let read = body.read(&mut buf[..most]);
+            // Only time that we wait for the server counts, not what is done with its bytes.
+            self.waited += asked.elapsed();
+            match read {
                 Ok(0) => self.resume(anyhow!(self.cut()))?,
                 Ok(n) => {
                     self.at += n as u64;
+                    if self.waited >= WINDOW {
+                        let brought = self.at - self.since_at;
+                        (self.waited, self.since_at) = (Duration::ZERO, self.at);
+                        if brought < LEAST && self.at < self.descriptor.size {
+                            let slow = format!("only {brought} bytes came in {} seconds", WINDOW.as_secs());
+                            self.resume(anyhow!(slow))?;
+                        }
+                    }
                     return Ok(n);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -21,11 +21,17 @@ const MAX_REDIRECTS: usize = 10;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// A read that brings nothing for so long has stalled.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
+/// The head of an answer, however slowly its bytes come one by one.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
+/// A document (a manifest, a token, what an error says), likewise.
+const DOCUMENT_TIMEOUT: Duration = Duration::from_secs(120);
 /// A server that asks for a longer pause than this has refused.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
 const MAX_DELAY: Duration = Duration::from_secs(8);
 /// What is read of an answer that says no.
 const MAX_ERROR_BODY: u64 = 64 * 1024;
+/// And what is told of that, in letters.
+const MAX_SAID: usize = 1000;
 /// What an access token lives if its server does not say (distribution's token specification).
 const TOKEN_LIFE: u64 = 60;
 
@@ -45,6 +51,8 @@ pub struct Endpoint {
     connections: usize,
     credentials: Credentials,
     tls: TlsConfig,
+    /// Token servers are asked for what lasts, an identity token.
+    lasting: bool,
     cancelled: Arc<AtomicBool>,
     state: Mutex<State>,
 }
@@ -58,6 +66,8 @@ struct State {
     /// `Authorization` by scope, and when it runs out.
     authorizations: HashMap<String, (String, Instant)>,
     basic: bool,
+    /// What a token server gave for the next time, if it was asked to (distribution's token specification).
+    refresh: String,
 }
 
 /// One request for something under `/v2/`.
@@ -123,9 +133,18 @@ impl Endpoint {
             connections: settings.max_concurrent_downloads + 1,
             credentials,
             tls: tls::config(host, &dirs, insecure)?,
+            lasting: false,
             cancelled: Arc::clone(cancelled),
             state: Mutex::default(),
         })
+    }
+
+    /// Asks whether the credentials open the registry at all. Gives the identity token that stands for them from now
+    /// on, or an empty text where there is none.
+    pub fn login(mut self) -> Result<String> {
+        self.lasting = true;
+        self.send(&Ask { method: "GET", path: "", scope: "", accept: "", from: 0 }).map(drain)?;
+        Ok(std::mem::take(&mut self.lock().refresh))
     }
 
     /// Breaks off whatever is under way: also a read that waits for a server.
@@ -133,6 +152,10 @@ impl Endpoint {
         for agent in self.lock().agents.values() {
             agent.clone().shutdown();
         }
+    }
+
+    pub fn is_insecure(&self) -> bool {
+        self.insecure
     }
 
     pub fn host(&self) -> &str {
@@ -300,6 +323,8 @@ impl Endpoint {
         struct Token {
             token: Option<String>,
             access_token: Option<String>,
+            #[serde(default)]
+            refresh_token: String,
             expires_in: Option<u64>,
         }
         let realm = challenge.get("realm").unwrap_or("");
@@ -324,6 +349,10 @@ impl Endpoint {
             field("client_id", "dhow");
         } else {
             field("account", &self.credentials.username);
+            if self.lasting {
+                field("client_id", "dhow");
+                field("offline_token", "true");
+            }
         }
         field("service", challenge.get("service").unwrap_or(""));
         field("scope", scope);
@@ -345,10 +374,11 @@ impl Endpoint {
             return Err(anyhow::Error::new(Refused::read(answer)).context(asked()));
         }
         let mut body = Vec::new();
-        answer.into_body().into_reader().take(1024 * 1024).read_to_end(&mut body).with_context(asked)?;
+        Timely::new(answer.into_body().into_reader()).take(1024 * 1024).read_to_end(&mut body).with_context(asked)?;
         let found: Token = serde_json::from_slice(&body).with_context(asked)?;
         let token = [found.token, found.access_token].into_iter().flatten().find(|token| !token.is_empty());
         let token = token.with_context(|| format!("{realm} answered without a token"))?;
+        self.lock().refresh = found.refresh_token;
         // Far ends of time are not worth an overflow.
         Ok((token, Duration::from_secs(found.expires_in.unwrap_or(TOKEN_LIFE).clamp(TOKEN_LIFE, 86400))))
     }
@@ -428,6 +458,7 @@ impl Endpoint {
             .proxy(through)
             .tls_config(self.tls.clone())
             .timeout_connect(Some(CONNECT_TIMEOUT))
+            .timeout_recv_response(Some(HEAD_TIMEOUT))
             .timeout_per_read(Some(READ_TIMEOUT))
             .timeout_per_write(Some(READ_TIMEOUT))
             .max_idle_connections_per_host(self.connections)
@@ -440,6 +471,28 @@ impl Endpoint {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A body that must have come within some time: one byte a minute is no stall, but no answer either.
+pub struct Timely<R> {
+    body: R,
+    end: Instant,
+}
+
+impl<R: Read> Timely<R> {
+    pub fn new(body: R) -> Timely<R> {
+        Timely { body, end: Instant::now() + DOCUMENT_TIMEOUT }
+    }
+}
+
+impl<R: Read> Read for Timely<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if Instant::now() > self.end {
+            let seconds = DOCUMENT_TIMEOUT.as_secs();
+            return Err(io::Error::new(io::ErrorKind::TimedOut, format!("it did not come within {seconds} seconds")));
+        }
+        self.body.read(buffer)
     }
 }
 
@@ -478,12 +531,13 @@ impl Refused {
         let retry_after = answer.headers().get("Retry-After").and_then(|value| retry_after(value.to_str().ok()?));
         let mut body = Vec::new();
         // Only its words are lost if it cannot be read.
-        let _ = answer.into_body().into_reader().take(MAX_ERROR_BODY).read_to_end(&mut body);
+        let _ = Timely::new(answer.into_body().into_reader()).take(MAX_ERROR_BODY).read_to_end(&mut body);
         let said: Said = serde_json::from_slice(&body).unwrap_or_default();
         let (code, message) = match said.errors.into_iter().next() {
             Some(one) => (one.code, one.message),
             None => (String::new(), if said.details.is_empty() { said.message } else { said.details }),
         };
+        let (code, message) = (printable(&code), printable(&message));
         let message = if message.is_empty() && code.is_empty() {
             format!("unexpected HTTP status {} {}", status.as_u16(), status.canonical_reason().unwrap_or(""))
                 .trim_end()
@@ -493,6 +547,17 @@ impl Refused {
         };
         Refused { status: status.as_u16(), code, message, retry_after }
     }
+}
+
+/// What a server says, for a message: on one line, of some length, and with nothing that a terminal would obey.
+fn printable(text: &str) -> String {
+    let mut text: String =
+        text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_SAID + 1).collect();
+    if text.chars().count() > MAX_SAID {
+        text.pop();
+        text.push('…');
+    }
+    text
 }
 
 /// `Retry-After` in seconds. The form with a date is not worth a calendar: it counts as a short pause.
@@ -510,7 +575,7 @@ fn challenges(headers: &HeaderMap) -> Vec<Challenge> {
 
 /// Reads a short answer to its end, so that its connection can serve again.
 fn drain(answer: Answer) {
-    let _ = io::copy(&mut answer.into_body().into_reader().take(MAX_ERROR_BODY), &mut io::sink());
+    let _ = io::copy(&mut Timely::new(answer.into_body().into_reader()).take(MAX_ERROR_BODY), &mut io::sink());
 }
 
 fn same_origin(a: &Uri, b: &Uri) -> bool {
@@ -589,6 +654,13 @@ mod tests {
         assert!(!same("https://a/x", "http://a/x"));
         assert!(!same("https://a/x", "https://a:5000/x"));
         assert!(!same("https://a/x", "https://b/x"));
+    }
+
+    #[test]
+    fn a_server_says_what_it_likes_on_one_line() {
+        assert_eq!(printable(" gone\nfor\x1b[2Jgood\u{9b}1m "), "gone for [2Jgood 1m");
+        let long = printable(&"x".repeat(5000));
+        assert_eq!((long.chars().count(), long.ends_with("x…")), (1001, true));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use super::digest::Digest;
 use super::image::Descriptor;
 use super::reference::{DEFAULT_DOMAIN, Reference};
 use anyhow::{Context, Result, bail};
-use endpoint::{Answer, Ask, Endpoint};
+use endpoint::{Answer, Ask, Endpoint, Timely};
 use serde::Deserialize;
 use std::fmt;
 use std::io::Read;
@@ -33,6 +33,8 @@ const HUB: &str = "registry-1.docker.io";
 /// The largest manifest that registries must take (distribution-spec) and that we read.
 const MAX_MANIFEST: u64 = 4 * 1024 * 1024;
 const MAX_TAG_PAGE: u64 = 16 * 1024 * 1024;
+/// Pages that never end would.
+const MAX_TAGS: usize = 1_000_000;
 /// Everything that can stand behind a tag: OCI's and Docker's, index and manifest.
 const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.oci.image.manifest.v1+json, \
@@ -121,6 +123,54 @@ impl fmt::Display for Refused {
 }
 
 impl std::error::Error for Refused {}
+
+/// The host of a registry as a user names it to log in: a host, or the URL of one. Docker Hub has several names.
+pub fn host(server: &str) -> &str {
+    let host = server.strip_prefix("https://").or_else(|| server.strip_prefix("http://")).unwrap_or(server);
+    match host.split('/').next().unwrap_or(host) {
+        "" | "docker.io" | "index.docker.io" | HUB => HUB,
+        host => host,
+    }
+}
+
+/// Asks a registry whether it knows these credentials. Gives an identity token to keep in place of the password, or
+/// an empty text.
+pub fn login(server: &str, credentials: Credentials, settings: &Settings) -> Result<String> {
+    let cancelled = Arc::new(AtomicBool::new(false));
+    Endpoint::registry(host(server), credentials, settings, &cancelled)?.login()
+}
+
+/// Gets a file by its URL: its bytes, and how many there are if the server says. `most` is refused to be exceeded.
+pub fn download(url: &str, most: u64, settings: &Settings) -> Result<(impl Read + Send + use<>, Option<u64>)> {
+    let uri: ureq::http::Uri = url.parse().with_context(|| format!("{url:?} is not a URL"))?;
+    let host = match (uri.scheme_str(), uri.authority()) {
+        (Some("http" | "https"), Some(authority)) => authority.as_str().rsplit('@').next().unwrap_or_default(),
+        _ => bail!("{url:?} is not a URL of http or https"),
+    };
+    let cancelled = Arc::new(AtomicBool::new(false));
+    let endpoint = Endpoint::registry(host, Credentials::default(), settings, &cancelled)?;
+    let answer = endpoint.retrying(|| endpoint.outside(url, 0))?;
+    let length = answer.body().content_length();
+    if length.is_some_and(|length| length > most) {
+        bail!("{url} is longer than the {most} bytes that are taken");
+    }
+    Ok((Bounded { body: answer.into_body().into_reader(), left: most }, length))
+}
+
+/// A body that fails where it is longer than it may be.
+struct Bounded<R> {
+    body: R,
+    left: u64,
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let n = self.body.read(buffer)?;
+        self.left =
+            self.left.checked_sub(n as u64).ok_or_else(|| std::io::Error::other("it is longer than is taken"))?;
+        Ok(n)
+    }
+}
 
 /// One repository, as its registry (and the mirrors before it) serve it.
 pub struct Client {
@@ -256,6 +306,9 @@ impl Client {
                 let found = page.tags.unwrap_or_default();
                 let more = !found.is_empty();
                 tags.extend(found);
+                if tags.len() > MAX_TAGS {
+                    bail!("{} has more than {MAX_TAGS} tags", self.path);
+                }
                 // A page without tags that names a next one could go on for ever.
                 match next.filter(|_| more) {
                     Some(next) => path = next,
@@ -294,7 +347,7 @@ fn described(answer: &Answer) -> Option<Descriptor> {
 
 fn read_whole(answer: Answer, most: u64) -> Result<Vec<u8>> {
     let mut body = Vec::new();
-    answer.into_body().into_reader().take(most + 1).read_to_end(&mut body)?;
+    Timely::new(answer.into_body().into_reader()).take(most + 1).read_to_end(&mut body)?;
     if body.len() as u64 > most {
         bail!("it is longer than {most} bytes");
     }

@@ -573,14 +573,15 @@ fn a_mirror_that_lies_is_asked_no_more() {
                 if request.path.contains("/blobs/") { Say::ok(body.clone()) } else { Say::ok(MANIFEST) }
             },
         );
-    for lie in [vec![7; 999], bytes(2000), vec![7; 1000]] {
+    // One that is longer than it should be is refused before it is read, and has not yet been believed.
+    for (lie, asked) in [(vec![7; 999], 1), (vec![7; 1000], 1), (bytes(2000), 2)] {
         let told = lie.clone();
         let liar = Server::start(move |_, _| Say::ok(told.clone()));
         let client = mirrored(&liar, &registry);
         assert_eq!(client.blob_bytes(&descriptor, 4096).unwrap(), blob);
         client.manifest("1").unwrap();
-        assert_eq!(liar.seen().len(), 1, "{} bytes", lie.len());
-        assert!(!client.distrust_mirrors(), "there is none left");
+        assert_eq!(liar.seen().len(), asked, "{} bytes", lie.len());
+        assert_eq!(client.distrust_mirrors(), asked > 1);
     }
     // What the registry itself says wrong is wrong.
     let wrong = Descriptor::of("x", b"other");
@@ -644,7 +645,71 @@ fn layers_that_live_elsewhere_are_fetched_there() {
     let elsewhere = Server::start(move |_, _| Say::ok(body.clone()));
     let server = Server::start(|_, _| Say::status(404));
     let urls = Some(vec!["file:///etc/passwd".to_owned(), format!("http://{}/layer", elsewhere.address)]);
-    let descriptor = Descriptor { urls, ..Descriptor::of("x", &blob) };
+    let foreign = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
+    let descriptor = Descriptor { urls, ..Descriptor::of(foreign, &blob) };
     assert_eq!(read_blob(&server.client(None), &descriptor).unwrap(), blob);
     assert_eq!(elsewhere.paths(), ["/layer"]);
+    // Any other layer has no say in whom we ask.
+    let plain = Descriptor { media_type: "application/vnd.oci.image.layer.v1.tar".to_owned(), ..descriptor };
+    assert!(read_blob(&server.client(None), &plain).is_err());
+    assert_eq!(elsewhere.seen().len(), 1);
+}
+
+#[test]
+fn a_login_is_tried_on_the_registry_itself() {
+    let server = Server::start(|request, _| match (request.path.as_str(), request.header("authorization")) {
+        ("/v2/", "Basic dTpw") => Say::ok("{}"),
+        ("/v2/", _) => Say::status(401).with("WWW-Authenticate", "Basic realm=x"),
+        _ => Say::status(404),
+    });
+    let pair = |password: &str| Credentials { username: "u".into(), password: password.into(), ..Default::default() };
+    for spelt in [server.address.clone(), format!("http://{}/v1/", server.address)] {
+        assert_eq!(login(&spelt, pair("p"), &settings()).unwrap(), "");
+        let refused = login(&spelt, pair("wrong"), &settings()).unwrap_err();
+        assert_eq!(refused.downcast_ref::<Refused>().map(|refused| refused.status), Some(401));
+    }
+    for hub in ["", "docker.io", "https://index.docker.io/v1/", "registry-1.docker.io"] {
+        assert_eq!(host(hub), HUB);
+    }
+}
+
+#[test]
+fn a_login_may_give_an_identity_token() {
+    let server = token_server(r#","refresh_token":"lasting""#);
+    let pair = Credentials { username: "u".into(), password: "p".into(), ..Default::default() };
+    assert_eq!(login(&server.address, pair, &settings()).unwrap(), "lasting");
+    let asked = &server.seen()[1].path;
+    assert!(asked.contains("account=u&client_id=dhow&offline_token=true"), "{asked}");
+}
+
+#[test]
+fn a_file_is_fetched_up_to_its_limit() {
+    let server = Server::start(|request, _| match request.path.as_str() {
+        "/file" => Say::ok("content"),
+        "/moved" => Say::status(302).with("Location", "/file"),
+        _ => Say::status(404),
+    });
+    let get = |path: &str, most| -> Result<String> {
+        let (mut body, length) = download(&format!("http://{}{path}", server.address), most, &settings())?;
+        let mut text = String::new();
+        body.read_to_string(&mut text)?;
+        assert_eq!(length, Some(7));
+        Ok(text)
+    };
+    assert_eq!(get("/file", 7).unwrap(), "content");
+    assert_eq!(get("/moved", 100).unwrap(), "content");
+    assert!(get("/file", 6).unwrap_err().to_string().contains("longer than the 6 bytes"));
+    assert_eq!(get("/none", 100).unwrap_err().downcast_ref::<Refused>().map(|refused| refused.status), Some(404));
+    for bad in ["ftp://x/y", "/etc/passwd", "http://", "not a url"] {
+        assert!(download(bad, 1, &settings()).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn a_list_of_tags_that_never_ends_is_left() {
+    let page = format!(r#"{{"tags":[{}"x"]}}"#, r#""x","#.repeat(400_000));
+    let server =
+        Server::start(move |request, _| Say::ok(page.clone()).with("Link", format!("<{}>; rel=next", request.path)));
+    let error = server.client(None).tags().unwrap_err();
+    assert!(error.to_string().contains("more than 1000000 tags"), "{error:#}");
 }
