@@ -233,6 +233,9 @@ pub fn tell_end(store: &Store, record: &Record) {
         let attributes = [("container", record.id.as_str()), ("driver", "local")];
         told.push(events::of_other("volume", "unmount", &volume.point.name, &attributes));
     }
+    if ended.oom_killed {
+        told.push(events::of_container(record, "oom", &[]));
+    }
     let more = [("execDuration", duration.to_string()), ("exitCode", ended.exit_code.to_string())];
     told.push(events::of_container(record, "die", &more.each_ref().map(|(key, value)| (*key, value.as_str()))));
     events::tell(store, &told);

@@ -213,7 +213,10 @@ fn apply_image(config: &mut ContainerConfig, image: &Image) -> Result<()> {
     if config.entrypoint.as_deref().is_some_and(|words| words == [""]) {
         config.entrypoint = None;
     }
-    config.env = Some(merge_env(of_image.env.unwrap_or_default(), config.env.take().unwrap_or_default()));
+    config.env = match config.env.take().filter(|env| !env.is_empty()) {
+        Some(asked) => Some(merge_env(of_image.env.unwrap_or_default(), asked)),
+        None => of_image.env,
+    };
     for (key, value) in of_image.labels.unwrap_or_default() {
         config.labels.get_or_insert_default().entry(key).or_insert(value);
     }

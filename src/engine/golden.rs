@@ -1,5 +1,7 @@
-//! Answers of a real dockerd, beside ours: the same keys, and null, absent and empty in the same places. The shapes lie
-//! in tests/golden/, with values taken out: `""`, `0` and `false` stand for any of their kind, and `"*"` for any key.
+//! Answers of a real dockerd, beside ours. Their shapes lie in tests/golden/, with the values taken out.
+
+#[path = "../../tests/golden/compare.rs"]
+mod compare;
 
 use super::images;
 use super::routes;
@@ -53,44 +55,10 @@ impl Drop for Home {
     }
 }
 
-/// What differs from the shape, by the place where it does.
-fn differences(shape: &Value, given: &Value, place: &str, found: &mut Vec<String>) {
-    match (shape, given) {
-        (Value::Object(shape), Value::Object(given)) => {
-            if let Some(any) = shape.get("*") {
-                given.iter().for_each(|(key, value)| differences(any, value, &format!("{place}/{key}"), found));
-                return;
-            }
-            for (key, value) in shape {
-                match given.get(key) {
-                    Some(given) => differences(value, given, &format!("{place}/{key}"), found),
-                    None => found.push(format!("{place}/{key}: missing")),
-                }
-            }
-            let more = given.keys().filter(|key| !shape.contains_key(*key));
-            found.extend(more.map(|key| format!("{place}/{key}: one too many")));
-        }
-        (Value::Array(shape), Value::Array(given)) => {
-            if let Some(shape) = shape.first() {
-                given.iter().for_each(|given| differences(shape, given, &format!("{place}/0"), found));
-                if given.is_empty() {
-                    found.push(format!("{place}: empty"));
-                }
-            }
-        }
-        (shape, given) => {
-            if std::mem::discriminant(shape) != std::mem::discriminant(given) {
-                found.push(format!("{place}: {given} in the place of {shape}"));
-            }
-        }
-    }
-}
-
 macro_rules! assert_golden {
     ($name:literal, $given:expr) => {{
         let shape: Value = serde_json::from_str(include_str!(concat!("../../tests/golden/", $name, ".json"))).unwrap();
-        let mut found = Vec::new();
-        differences(&shape, &$given, "", &mut found);
+        let found = compare::differences(&shape, &$given);
         assert!(found.is_empty(), "{}: {found:#?}", $name);
     }};
 }

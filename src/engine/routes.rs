@@ -69,11 +69,7 @@ fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
         ("POST", ["containers", name, "rename"]) => {
             empty(containers::rename(store, &container(name)?, request.query("name").unwrap_or_default()))
         }
-        ("POST", ["containers", name, "resize"]) => {
-            let (rows, columns) = size(&request)?;
-            containers::resize(store, &Whose::container(&container(name)?), rows, columns)?;
-            Ok(answer(200, Reply::Empty))
-        }
+        ("POST", ["containers", name, "resize"]) => container_resize(store, &container(name)?, &request),
         ("POST", ["containers", name, "wait"]) => container_wait(engine, &container(name)?, &request),
         ("POST", ["containers", name, "attach"]) => container_attach(engine, &container(name)?, &request),
         ("GET", ["containers", name, "logs"]) => container_logs(engine, &container(name)?, &request),
@@ -381,6 +377,17 @@ fn container_logs(engine: &Arc<Engine>, id: &str, request: &Request) -> Result<R
         logs::stream(&record.log_path(store), &options, sink, &running).map_err(std::io::Error::other)
     };
     Ok(answer(200, Reply::Stream(Box::new(producer))).with("Content-Type", kind))
+}
+
+fn container_resize(store: &Store, id: &str, request: &Request) -> Result<Response> {
+    let (rows, columns) = size(request)?;
+    containers::resize(store, &Whose::container(id), rows, columns)?;
+    if let Some(record) = Record::load(store, id)? {
+        let more = [("height", rows.to_string()), ("width", columns.to_string())];
+        let more = more.each_ref().map(|(key, value)| (*key, value.as_str()));
+        events::container(store, &record, "resize", &more);
+    }
+    Ok(answer(200, Reply::Empty))
 }
 
 fn container_stats(engine: &Arc<Engine>, id: &str, request: &Request) -> Result<Response> {

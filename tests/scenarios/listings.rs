@@ -1,5 +1,8 @@
 //! What lists and inspections print, and how they are told to.
 
+#[path = "../golden/compare.rs"]
+mod compare;
+
 use crate::fixture::Host;
 use serde_json::Value;
 
@@ -129,6 +132,34 @@ fn columns_of_images_and_volumes() {
         host.ok(["volume", "ls", "--format", "{{.Name}}={{.Mountpoint}}", "-f", "name=v2"]),
         format!("v2={}/volumes/v2/_data", host.root().display())
     );
+}
+
+/// A real dockerd was asked of such a container.
+#[test]
+fn a_running_container_has_dockers_fields() {
+    let Some(host) = Host::with_busybox() else { return };
+    let flags = ["--label", "a=b", "--volume", "gv:/data", "--expose", "80", "--stop-signal", "QUIT", "-e", "X=1"];
+    let id = host.detached(&flags, &["sleep", "1000"]);
+    let shape: Value = serde_json::from_str(include_str!("../golden/container.json")).expect("JSON");
+    let found = compare::differences(&shape, &host.inspect(&id, ""));
+    assert!(found.is_empty(), "{found:#?}");
+    for (pointer, expected) in [
+        ("/Path", Value::from("sleep")),
+        ("/Driver", "overlay2".into()),
+        ("/Platform", "linux".into()),
+        ("/State/Status", "running".into()),
+        ("/State/FinishedAt", "0001-01-01T00:00:00Z".into()),
+        ("/HostConfig/NetworkMode", "none".into()),
+        ("/HostConfig/Binds/0", "gv:/data".into()),
+        ("/Mounts/0/Mode", "z".into()),
+        ("/Config/Hostname", id[..12].into()),
+        ("/Config/StopSignal", "QUIT".into()),
+    ] {
+        assert_eq!(host.inspect(&id, pointer), expected, "{pointer}");
+    }
+    let merged = host.inspect(&id, "/GraphDriver/Data/MergedDir");
+    let merged = merged.as_str().map(std::path::Path::new).expect("a path");
+    assert!(merged.join("bin/busybox").symlink_metadata().is_ok(), "the host sees it there: {}", merged.display());
 }
 
 #[test]
