@@ -488,7 +488,7 @@ fn bytes(response: Response) -> Result<Vec<u8>> {
             producer(&mut bytes).context("reading the engine's answer")?;
             Ok(bytes)
         }
-        Reply::Upgraded(_) => bail!("the engine answered with a connection where text was asked for"),
+        Reply::Upgraded { .. } => bail!("the engine answered with a connection where text was asked for"),
     }
 }
 
@@ -506,7 +506,7 @@ fn produce(producer: Producer, sink: &mut dyn Write) -> Result<()> {
 
 fn upgraded(response: Response) -> Result<OwnedFd> {
     match response.body {
-        Reply::Upgraded(connection) => Ok(connection),
+        Reply::Upgraded { join, .. } => join(),
         _ => bail!("the engine answered with text where a connection was asked for"),
     }
 }

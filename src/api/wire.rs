@@ -81,11 +81,18 @@ pub enum Reply {
     /// Streamed by the producer; its sink flushes at every write. A `flush` of the sink is an error once the caller has
     /// gone, so that a producer with nothing to write can ask; one that waits long polls [`Caller::watch`].
     Stream(Producer),
-    /// The connection now belongs to this descriptor: attach and exec. Multiplexed frames
+    /// The connection now belongs to a descriptor: attach and exec. `framed`: multiplexed frames
     /// (`[stream 0 0 0][length, 4 bytes big endian]`) unless the container has a terminal; the other way raw stdin bytes,
     /// where a half-close ends stdin.
-    Upgraded(OwnedFd),
+    Upgraded {
+        framed: bool,
+        join: Joining,
+    },
 }
+
+/// Gives the connection to a container's streams, after the head of the answer has gone out: some clients lose what
+/// comes in one piece with it, so what runs is started only then. An error is told in the stream.
+pub type Joining = Box<dyn FnOnce() -> anyhow::Result<OwnedFd> + Send>;
 
 impl Request {
     /// A request of the newest API from this process, without query, headers and body.

@@ -106,13 +106,8 @@ pub fn container_of(store: &Store, id: &str) -> Result<String> {
 
 /// Starts an exec; attached to `streams` unless detached.
 pub fn start(store: &Store, id: &str, streams: Option<(i32, Vec<u8>)>) -> Result<Option<OwnedFd>> {
-    let container = container_of(store, id)?;
-    let exec = Exec::load(store, &container, id)?;
-    let now = containers::now(store, &container)?;
-    must_run(&now)?;
-    if exec.started {
-        bail!(Refusal::Conflict(format!("Error: Exec command {id} has already run")));
-    }
+    let (exec, now) = startable(store, id)?;
+    let container = now.record.id.clone();
     let whose = Whose::exec(&container, id);
     let mut control = shim::connect_or_start(store, &whose)?;
     let attached = match streams {
@@ -137,6 +132,18 @@ pub fn start(store: &Store, id: &str, streams: Option<(i32, Vec<u8>)>) -> Result
         }
     }
     Ok(attached)
+}
+
+/// An exec that may be started, and its container.
+pub fn startable(store: &Store, id: &str) -> Result<(Exec, containers::Now)> {
+    let container = container_of(store, id)?;
+    let exec = Exec::load(store, &container, id)?;
+    let now = containers::now(store, &container)?;
+    must_run(&now)?;
+    if exec.started {
+        bail!(Refusal::Conflict(format!("Error: Exec command {id} has already run")));
+    }
+    Ok((exec, now))
 }
 
 pub fn inspect(store: &Store, id: &str) -> Result<ExecInspect> {

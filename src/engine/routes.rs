@@ -314,7 +314,8 @@ fn container_attach(engine: &Engine, id: &str, request: &Request) -> Result<Resp
         follow: request.flag("stream"),
     };
     let stream = containers::attach(&engine.store, id, &what)?;
-    Ok(answer(101, Reply::Upgraded(stream)).with("Content-Type", stream_kind(request, record.config.tty)))
+    let body = Reply::Upgraded { framed: !record.config.tty, join: Box::new(|| Ok(stream)) };
+    Ok(answer(101, body).with("Content-Type", stream_kind(request, record.config.tty)))
 }
 
 /// Keys that detach, as bytes: `ctrl-p,ctrl-q` where nothing is said.
@@ -403,7 +404,7 @@ fn container_stats(engine: &Arc<Engine>, id: &str, request: &Request) -> Result<
     Ok(answer(200, Reply::Stream(Box::new(producer))).with("Content-Type", "application/json"))
 }
 
-fn exec_start(engine: &Engine, id: &str, request: &mut Request) -> Result<Response> {
+fn exec_start(engine: &Arc<Engine>, id: &str, request: &mut Request) -> Result<Response> {
     let asked = body::<ExecStart>(request)?;
     let inspect = exec::inspect(&engine.store, id)?;
     if asked.detach {
@@ -417,8 +418,12 @@ fn exec_start(engine: &Engine, id: &str, request: &mut Request) -> Result<Respon
     let streams =
         pick(inspect.open_stdin, STDIN) | pick(inspect.open_stdout, STDOUT) | pick(inspect.open_stderr, STDERR);
     let keys = detach_keys(&inspect.detach_keys)?;
-    let stream = exec::start(&engine.store, id, Some((streams, keys)))?.context("an exec without a stream")?;
-    Ok(answer(101, Reply::Upgraded(stream)).with("Content-Type", stream_kind(request, inspect.process_config.tty)))
+    // What can be refused with a status is; what only its start finds out is told in the stream.
+    exec::startable(&engine.store, id)?;
+    let (engine, id) = (Arc::clone(engine), id.to_owned());
+    let join = move || exec::start(&engine.store, &id, Some((streams, keys)))?.context("an exec without a stream");
+    let body = Reply::Upgraded { framed: !inspect.process_config.tty, join: Box::new(join) };
+    Ok(answer(101, body).with("Content-Type", stream_kind(request, inspect.process_config.tty)))
 }
 
 /// A pull, or an import with `fromSrc`.

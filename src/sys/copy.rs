@@ -214,6 +214,8 @@ mod tests {
             // SAFETY: as long as both are.
             let compare = |b: &[u8]| unsafe { super::memcmp(a.as_ptr(), b.as_ptr(), length) };
             assert_eq!(compare(&a), 0);
+            // SAFETY: as long as both are.
+            assert_eq!(unsafe { super::bcmp(a.as_ptr(), bytes(length).as_ptr(), length) }, 0);
             for at in 0..length {
                 for other in [0, 0x7f, 0x80, 0xff] {
                     let mut b = a.clone();

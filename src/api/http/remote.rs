@@ -161,7 +161,10 @@ impl Remote {
         let taken = head.status == 101 || (head.status == 200 && head.framing("POST") == Ok(Framing::Rest));
         if taken {
             let headers = known(&head.headers);
-            return Ok(Response { status: head.status, headers, body: Reply::Upgraded(socket.into_fd()?) });
+            let connection = socket.into_fd()?;
+            // Whoever asked knows whether there are frames.
+            let body = Reply::Upgraded { framed: false, join: Box::new(|| Ok(connection)) };
+            return Ok(Response { status: head.status, headers, body });
         }
         let input = Input::new(socket.clone(), None);
         self.response(socket, input, head, "POST", true)

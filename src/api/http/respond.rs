@@ -46,7 +46,7 @@ pub fn respond(
     asked.keep &= !lock(input).stop_asking();
     let Response { status, headers, body } = response;
     match body {
-        Reply::Upgraded(stream) => {
+        Reply::Upgraded { framed, join } => {
             let rest = {
                 let mut input = lock(input);
                 input.drain(UNWANTED, UNWANTED_WAIT);
@@ -54,7 +54,10 @@ pub fn respond(
             };
             let block = upgraded(&asked, &headers);
             socket.write_all(block.as_bytes())?;
-            splice(socket.as_fd(), rest, stream.as_fd())?;
+            match join() {
+                Ok(stream) => splice(socket.as_fd(), rest, stream.as_fd())?,
+                Err(error) => socket.write_all(&told(&format!("{error:#}"), framed))?,
+            }
             return Ok(false);
         }
         Reply::Stream(producer) => {
@@ -89,6 +92,18 @@ pub fn respond(
         }
     }
     Ok(asked.keep && lock(input).drain(UNWANTED, UNWANTED_WAIT))
+}
+
+/// An error in a stream that has begun, on its stdout as dockerd tells it: in a frame, unless it has none.
+fn told(error: &str, framed: bool) -> Vec<u8> {
+    let text = format!("{error}\r\n");
+    let mut bytes = Vec::with_capacity(8 + text.len());
+    if framed {
+        bytes.extend([1, 0, 0, 0]);
+        bytes.extend((text.len() as u32).to_be_bytes());
+    }
+    bytes.extend(text.as_bytes());
+    bytes
 }
 
 /// The head of an ordinary answer.
