@@ -128,7 +128,7 @@ struct Refused {
     code: i32,
     text: String,
     /// How it had ended before, if it had.
-    before: Option<Ended>,
+    before: Option<Box<Ended>>,
 }
 
 impl From<anyhow::Error> for Refused {
@@ -188,7 +188,7 @@ fn launch_container(base: &Base, idle: &Idle, again: bool) -> Result<Started, Re
     let (store, id) = (&base.store, base.whose.container.as_str());
     let record = Record::load(store, id)?.ok_or_else(|| containers::no_such(id))?;
     let before = record.ended.clone();
-    clone_container(base, idle, again, record).map_err(|refused| Refused { before: Some(before), ..refused })
+    clone_container(base, idle, again, record).map_err(|refused| Refused { before: Some(Box::new(before)), ..refused })
 }
 
 fn clone_container(base: &Base, idle: &Idle, again: bool, record: Record) -> Result<Started, Refused> {
