@@ -91,12 +91,11 @@ fn both_ways(client: TcpStream, server: TcpStream, cut_after: usize, bytes: &Arc
     });
 }
 
-/// A proxy that takes whatever name it is asked for to the one registry. Gives its URL and what it was asked for.
-fn proxy(registry: &Registry) -> (String, Arc<AtomicUsize>) {
+/// A proxy that takes whatever name it is asked for to the one registry. Gives its URL.
+fn proxy(registry: &Registry) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
-    let asked = Arc::new(AtomicUsize::new(0));
-    let (count, target) = (Arc::clone(&asked), registry.host());
+    let target = registry.host();
     thread::spawn(move || {
         for mut client in listener.incoming().flatten() {
             let mut reader = BufReader::new(client.try_clone().expect("clone"));
@@ -107,13 +106,12 @@ fn proxy(registry: &Registry) -> (String, Arc<AtomicUsize>) {
                 continue;
             }
             while reader.read_line(&mut line).is_ok_and(|n| n > 2) {}
-            count.fetch_add(1, Ordering::Relaxed);
             let server = TcpStream::connect(&target).expect("reach the registry");
             let _ = client.write_all(b"HTTP/1.1 200 Connected\r\n\r\n");
             both_ways(client, server, usize::MAX, &Arc::default());
         }
     });
-    (url, asked)
+    url
 }
 
 #[test]
@@ -264,21 +262,37 @@ fn a_killed_pull_leaves_nothing_that_stays() {
 fn proxies_come_from_the_environment() {
     let (Some(host), Some(registry)) = (Host::new(), Registry::shared()) else { return };
     registry.upload(&Image::new(small("by proxy")), "reach/proxy", "v1");
-    let (url, asked) = proxy(&registry);
+    // As proxies are: CONNECT is for TLS, what is in the clear is asked for by its whole address.
+    let front = Front::start(&registry, |asked, _| asked.line.starts_with("CONNECT").then(|| Say::new(403, "no")));
     let insecure = host.file("daemon.json", json!({ "insecure-registries": ["registry.test:80"] }).to_string());
-    let pull = || {
+    let pull = |url: &str, names: [&str; 2]| {
         let config = insecure.to_str().expect("UTF-8");
-        host.dhow(["--config", config, "pull", "-q", "registry.test:80/reach/proxy:v1"])
+        let pull = host.dhow(["--config", config, "pull", "-q", "registry.test:80/reach/proxy:v1"]);
+        pull.env(names[0], url).env(names[1], url).ok();
+        host.ok(["rmi", "registry.test:80/reach/proxy:v1"]);
     };
-    pull().env("HTTP_PROXY", &url).env("HTTPS_PROXY", &url).ok();
-    assert!(asked.swap(0, Ordering::Relaxed) > 0);
-    host.ok(["rmi", "registry.test:80/reach/proxy:v1"]);
-    pull().env("http_proxy", &url).env("https_proxy", &url).ok();
-    assert!(asked.swap(0, Ordering::Relaxed) > 0);
+    pull(&format!("http://{}", front.address), ["HTTP_PROXY", "HTTPS_PROXY"]);
+    assert!(front.count("GET http://registry.test:80/v2/reach/proxy/blobs/") >= 2, "config and layer");
+    assert!(front.count("CONNECT registry.test:80") > 0, "TLS is tried first");
+    let before = front.seen().len();
+    pull(&format!("http://me:se%20cret@{}", front.address), ["http_proxy", "https_proxy"]);
+    let seen = front.seen();
+    assert!(seen.len() > before);
+    let who = seen.iter().skip(before).filter(|asked| asked.line.starts_with("GET"));
+    for asked in who {
+        assert!(
+            asked.header("proxy-authorization").is_some_and(|value| value.starts_with("Basic bWU6")),
+            "{}",
+            asked.line
+        );
+        assert_eq!(asked.header("host"), Some("registry.test"), "80 goes without saying");
+    }
     // This machine itself is never reached through one.
     let near = registry.name("reach/proxy:v1");
+    let url = format!("http://{}", front.address);
+    let before = front.seen().len();
     host.dhow(["pull", "-q", &near]).env("HTTP_PROXY", &url).env("HTTPS_PROXY", &url).ok();
-    assert_eq!(asked.load(Ordering::Relaxed), 0);
+    assert_eq!(front.seen().len(), before);
 }
 
 #[test]
@@ -289,7 +303,7 @@ fn certificates_are_checked_against_the_authorities_that_are_configured() {
     layout.add(&Image::new(small("over TLS")), "it");
     registry.push(&layout, "it", "sealed:it");
     // Addresses of the loopback are insecure by default: so by a name, which the proxy knows.
-    let (url, _) = proxy(&registry);
+    let url = proxy(&registry);
     let name = "registry.test:443/sealed:it";
     let pull = |flags: &[&str]| {
         let args: Vec<&str> = flags.iter().chain(&["pull", "-q", name]).copied().collect();
@@ -327,7 +341,7 @@ fn certificates_are_checked_against_the_authorities_that_are_configured() {
 #[test]
 fn who_must_show_a_certificate_shows_it() {
     let (Some(host), Some(registry)) = (Host::new(), Registry::start_mutual()) else { return };
-    let (url, _) = proxy(&registry);
+    let url = proxy(&registry);
     let name = "registry.test:443/none/such:v1";
     let ca = registry.ca();
     let [cert, key] = registry.client();

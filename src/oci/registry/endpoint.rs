@@ -1,7 +1,7 @@
 //! One server that speaks the registry API: how it is reached, who we are to it, and what is tried again.
 
 use super::challenge::{self, Challenge};
-use super::{Refused, Settings, proxy, tls};
+use super::{Refused, Settings, absolute, proxy, tls};
 use crate::oci::auth::Credentials;
 use anyhow::{Context, Result, anyhow, bail};
 use serde::Deserialize;
@@ -61,8 +61,8 @@ pub struct Endpoint {
 #[derive(Default)]
 struct State {
     scheme: Option<&'static str>,
-    /// By the proxy that they go through.
-    agents: HashMap<Option<String>, Agent>,
+    /// By the proxy that they go through, and whether it sees what is asked.
+    agents: HashMap<(Option<String>, bool), Agent>,
     /// `Authorization` by scope, and when it runs out.
     authorizations: HashMap<String, (String, Instant)>,
     basic: bool,
@@ -438,10 +438,13 @@ impl Endpoint {
         let https = uri.scheme_str() == Some("https");
         let port = uri.port_u16().unwrap_or(if https { 443 } else { 80 });
         let proxy = proxy::from_environment(https, uri.host().unwrap_or(""), port);
+        let open = !https && proxy.as_deref().is_some_and(|proxy| proxy.starts_with("http://"));
+        let key = (proxy, open);
         let mut state = self.lock();
-        if let Some(agent) = state.agents.get(&proxy) {
+        if let Some(agent) = state.agents.get(&key) {
             return agent.clone();
         }
+        let proxy = &key.0;
         let through = proxy.as_deref().and_then(|proxy| match ureq::Proxy::new(proxy) {
             Ok(proxy) => Some(proxy),
             Err(error) => {
@@ -449,13 +452,14 @@ impl Endpoint {
                 None
             }
         });
-        let agent = Agent::config_builder()
+        let in_the_open = through.as_ref().filter(|_| open).cloned();
+        let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
             .user_agent(concat!("dhow/", env!("CARGO_PKG_VERSION")))
             // Digests are of the bytes as stored: nothing may be compressed on the way.
             .accept_encoding("identity")
-            .proxy(through)
+            .proxy(through.filter(|_| in_the_open.is_none()))
             .tls_config(self.tls.clone())
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .timeout_recv_response(Some(HEAD_TIMEOUT))
@@ -463,9 +467,12 @@ impl Endpoint {
             .timeout_per_write(Some(READ_TIMEOUT))
             .max_idle_connections_per_host(self.connections)
             .max_idle_connections(2 * self.connections)
-            .build()
-            .new_agent();
-        state.agents.insert(proxy, agent.clone());
+            .build();
+        let agent = match in_the_open {
+            Some(proxy) => absolute::agent(config, &proxy),
+            None => config.new_agent(),
+        };
+        state.agents.insert(key, agent.clone());
         agent
     }
 

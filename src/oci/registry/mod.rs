@@ -2,6 +2,7 @@
 //!
 //! Specification: opencontainers/distribution-spec 1.1; tokens: distribution's token authentication.
 
+mod absolute;
 mod blob;
 mod challenge;
 mod endpoint;
