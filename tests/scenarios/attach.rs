@@ -186,3 +186,57 @@ fn detaching_and_resizing_are_events() {
     terminal.end();
     assert!(events(&host).iter().any(|event| event == "attach"));
 }
+
+/// An attach over HTTP: the head of the answer, and the connection behind it.
+fn over_http(socket: &std::path::Path, id: &str, query: &str) -> (String, UnixStream) {
+    let mut stream = UnixStream::connect(socket).expect("connect");
+    let request = format!(
+        "POST /v1.51/containers/{id}/attach?{query} HTTP/1.1\r\nHost: dhow\r\nConnection: Upgrade\r\n\
+         Upgrade: tcp\r\nContent-Length: 0\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).expect("ask");
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).expect("an answer");
+        head.extend(byte);
+    }
+    (String::from_utf8_lossy(&head).into_owned(), stream)
+}
+
+#[test]
+fn the_api_replays_and_follows() {
+    let Some(host) = Host::with_busybox() else { return };
+    let socket = host.dir().join("api.sock");
+    let _daemon = host.dhow(["daemon", "-H", &format!("unix://{}", socket.display())]).spawn();
+    eventually("the daemon listens", || UnixStream::connect(&socket).is_ok());
+    let id = host.detached(&[], &["sh", "-c", "echo said; printf end >&2"]);
+    host.ok(["wait", &id]);
+    let said = b"\x01\0\0\0\0\0\0\x05said\n\x02\0\0\0\0\0\0\x03end";
+    // What it said, before it is started again; then what it says.
+    let (head, mut stream) = over_http(&socket, &id, "logs=1&stream=1&stdout=1&stderr=1");
+    assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+    let mut bytes = vec![0; said.len()];
+    stream.read_exact(&mut bytes).expect("the log");
+    assert_eq!(bytes, said);
+    host.ok(["start", &id]);
+    bytes.clear();
+    stream.read_to_end(&mut bytes).expect("what comes");
+    bytes.sort_unstable();
+    let mut sorted = said.to_vec();
+    sorted.sort_unstable();
+    assert_eq!(bytes, sorted, "one run more, in whatever order of its streams");
+    // The log and no more.
+    host.ok(["wait", &id]);
+    let (_, mut stream) = over_http(&socket, &id, "logs=1&stdout=1");
+    bytes.clear();
+    stream.read_to_end(&mut bytes).expect("the log");
+    assert_eq!(bytes, b"\x01\0\0\0\0\0\0\x05said\n".repeat(2));
+    let id = host.detached(&["--log-driver", "none"], &["sleep", "1000"]);
+    let (head, _) = over_http(&socket, &id, "logs=1&stream=1&stdout=1");
+    assert!(head.starts_with("HTTP/1.1 501"), "{head}");
+    host.ok(["pause", &id]);
+    let (head, _) = over_http(&socket, &id, "stream=1&stdout=1");
+    assert!(head.starts_with("HTTP/1.1 409"), "{head}");
+    host.ok(["unpause", &id]);
+}
