@@ -4,6 +4,7 @@
 use super::Base;
 use super::clients::{self, Client};
 use crate::engine::logs::encode::{LINE, room, whole};
+use crate::engine::logs::scan;
 use crate::engine::protocol::{STDERR, STDOUT};
 use crate::engine::{Record, containers, logs};
 use anyhow::Result;
@@ -145,7 +146,7 @@ pub fn serve(
     let Some(length) = files.read(&at, buffer)? else { return Ok(Served::Overtaken) };
     let mut batch = Vec::new();
     let mut start = 0;
-    while let Some(newline) = buffer[start..length].iter().position(|byte| *byte == b'\n') {
+    while let Some(newline) = scan::newline(&buffer[start..length]) {
         reader.entry(&buffer[start..start + newline], &mut at.skip, &mut batch);
         start += newline + 1;
         at.offset += newline as u64 + 1;

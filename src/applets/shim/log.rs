@@ -4,6 +4,7 @@
 use super::behind::{self, Behind, Files, Position, Reader, Served};
 use crate::api::time::{TEXT, Time};
 use crate::engine::logs::encode::{LINE, Stream, encode, room, whole};
+use crate::engine::logs::scan::newline;
 use crate::sys::memory::Pages;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -86,7 +87,7 @@ impl Log {
         while !bytes.is_empty() {
             let held = self.lines[stream].1;
             let room = LINE - held;
-            let newline = bytes.iter().take(room).position(|byte| *byte == b'\n');
+            let newline = newline(&bytes[..room.min(bytes.len())]);
             let mut taken = newline.map_or(room.min(bytes.len()), |at| at + 1);
             let full = newline.is_none() && taken == room;
             if held == 0 && (newline.is_some() || full) {

@@ -1,6 +1,8 @@
 //! One line of a container's output as an entry of its log, into a buffer that the caller owns: no heap, no serde,
 //! because the shim that calls this lives as long as its container.
 
+use super::scan::special;
+
 /// Which of the two outputs a line came from. The numbers are those of the frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {
@@ -10,9 +12,6 @@ pub enum Stream {
 
 /// A longer line becomes several entries, of which only the last one ends in a newline.
 pub const LINE: usize = 16 * 1024;
-
-/// How many bytes are looked at together: a copy of one such block is a few vector instructions.
-const BLOCK: usize = 32;
 
 /// How much room an entry of a line of that length takes at most, with attributes of that length.
 pub const fn room(line: usize, attributes: usize) -> usize {
@@ -80,12 +79,6 @@ struct Out<'b> {
     length: usize,
 }
 
-/// Whether the byte cannot stand in a JSON string as it is, by the rules of Go's encoder. 0xe2 begins the two line
-/// separators that Go escapes too.
-fn is_special(byte: u8) -> bool {
-    (byte < 0x20) | (byte & 0xfb == b'"') | (byte & 0xfd == b'<') | (byte == b'\\') | (byte == 0xe2)
-}
-
 impl Out<'_> {
     fn put(&mut self, bytes: &[u8]) -> Option<()> {
         let end = self.length + bytes.len();
@@ -97,15 +90,7 @@ impl Out<'_> {
     /// Writes valid UTF-8 with what JSON and HTML mind escaped.
     fn escape(&mut self, mut text: &[u8]) -> Option<()> {
         while !text.is_empty() {
-            while let Some((block, rest)) = text.split_first_chunk::<BLOCK>() {
-                // No early exit, so that the compiler makes vector instructions of it.
-                if block.iter().fold(false, |found, byte| found | is_special(*byte)) {
-                    break;
-                }
-                self.put(block)?;
-                text = rest;
-            }
-            let plain = text.iter().position(|byte| is_special(*byte)).unwrap_or(text.len());
+            let plain = special(text).unwrap_or(text.len());
             let (before, rest) = text.split_at(plain);
             self.put(before)?;
             text = match rest {

@@ -1,6 +1,7 @@
 //! One entry of a log, read back: the reverse of [`super::encode`].
 
 use super::encode::Stream;
+use super::scan::quote;
 
 /// What an entry says beside its text.
 #[derive(Debug, PartialEq)]
@@ -13,7 +14,6 @@ pub struct Entry<'l> {
 }
 
 const START: &[u8] = b"{\"log\":\"";
-const BLOCK: usize = 32;
 
 /// Reads the entry in `line`, which has no newline, and appends its text to `text`. Nothing, and nothing appended,
 /// where the line is torn: that is the last line of a container whose shim was killed while it wrote.
@@ -66,17 +66,8 @@ fn is_flat(attributes: &[u8]) -> bool {
 
 /// Appends a JSON string to `text`, up to its closing quote; gives what follows the quote.
 fn unescape<'l>(mut bytes: &'l [u8], text: &mut Vec<u8>) -> Option<&'l [u8]> {
-    let is_special = |byte: &u8| (*byte == b'"') | (*byte == b'\\');
     loop {
-        while let Some((block, rest)) = bytes.split_first_chunk::<BLOCK>() {
-            // No early exit, so that the compiler makes vector instructions of it.
-            if block.iter().fold(false, |found, byte| found | is_special(byte)) {
-                break;
-            }
-            text.extend_from_slice(block);
-            bytes = rest;
-        }
-        let plain = bytes.iter().position(is_special)?;
+        let plain = quote(bytes)?;
         text.extend_from_slice(&bytes[..plain]);
         if bytes[plain] == b'"' {
             return Some(&bytes[plain + 1..]);

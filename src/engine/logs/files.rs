@@ -2,6 +2,7 @@
 
 use super::Options;
 use super::print::Printer;
+use super::scan;
 use anyhow::{Context, Result};
 use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind};
@@ -222,7 +223,7 @@ impl Reader {
             let filled = self.held + length;
             let mut start = 0;
             let mut from = self.held;
-            while let Some(newline) = newline(&self.buffer[from..filled]) {
+            while let Some(newline) = scan::newline(&self.buffer[from..filled]) {
                 let end = from + newline;
                 if !std::mem::take(&mut self.skipping) && !printer.line(&self.buffer[start..end])? {
                     return Ok(false);
@@ -241,13 +242,4 @@ impl Reader {
         }
         Ok(true)
     }
-}
-
-/// Where the first newline is. Blocks without an early exit become vector instructions.
-fn newline(bytes: &[u8]) -> Option<usize> {
-    const BLOCK: usize = 64;
-    let blocks = bytes.chunks_exact(BLOCK);
-    let has = |block: &[u8]| block.iter().fold(false, |found, byte| found | (*byte == b'\n'));
-    let from = blocks.clone().position(has).map_or(bytes.len() - blocks.remainder().len(), |block| block * BLOCK);
-    bytes[from..].iter().position(|byte| *byte == b'\n').map(|at| from + at)
 }

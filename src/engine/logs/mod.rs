@@ -6,6 +6,7 @@ pub mod encode;
 mod entry;
 mod files;
 mod print;
+pub mod scan;
 
 pub use driver::{check, options};
 pub use entry::decode;
