@@ -242,6 +242,9 @@ pub struct Run {
     /// no health check, whatever the image says
     #[argh(switch)]
     pub no_healthcheck: bool,
+    /// what to do when it is unhealthy: restart, stop, none (default none)
+    #[argh(option)]
+    pub on_unhealthy: Option<String>,
     /// do not kill on memory shortage
     #[argh(switch)]
     pub oom_kill_disable: bool,

@@ -9,7 +9,7 @@ use super::store::{self, Store};
 use super::{events, logs, networks, signals, volumes};
 use crate::api::Refusal;
 use crate::api::time::Time;
-use crate::api::types::{State, Top};
+use crate::api::types::{ContainerConfig, Health, State, Top};
 use crate::api::wire::Caller;
 use crate::cgroup;
 use anyhow::{Context, Result, bail};
@@ -55,6 +55,8 @@ pub struct Now {
     pub record: Record,
     pub doing: Doing,
     pub live: Live,
+    /// Where there is a health check, and it was started.
+    pub health: Option<Health>,
 }
 
 pub fn no_such(name: &str) -> anyhow::Error {
@@ -173,7 +175,7 @@ pub fn now(store: &Store, id: &str) -> Result<Now> {
                 Err(error) if store::is_full(&error) => {
                     let mut record = record;
                     end_unseen(&mut record, &store::boot_id()?);
-                    return Ok(Now { doing: Doing::Exited, record, live: Live::default() });
+                    return Ok(Now { doing: Doing::Exited, record, live: Live::default(), health: None });
                 }
                 mended => mended?,
             }
@@ -182,7 +184,8 @@ pub fn now(store: &Store, id: &str) -> Result<Now> {
             // Nobody's, or its shim waits for a start.
             settled(&record)
         };
-        return Ok(Now { record, doing, live });
+        let health = super::health::shown(store, &record, doing)?;
+        return Ok(Now { record, doing, live, health });
     }
     bail!("the state of container {id} does not settle")
 }
@@ -356,7 +359,7 @@ pub fn state(now: &Now) -> State {
         error: ended.error.clone(),
         started_at: ended.started_at.clone(),
         finished_at: ended.finished_at.clone(),
-        health: None,
+        health: now.health.clone(),
     }
 }
 
@@ -435,10 +438,7 @@ pub fn stop(store: &Store, id: &str, signal: Option<&str>, seconds: Option<i64>)
             super::restart::forget(store, id, true)?;
             bail!(Refusal::NotModified);
         }
-        let config = &now.record.config;
-        let signal = signal.filter(|name| !name.is_empty()).unwrap_or(&config.stop_signal);
-        let signal = if signal.is_empty() { libc::SIGTERM } else { signals::parse(signal)? };
-        let seconds = seconds.or(config.stop_timeout).unwrap_or(10).clamp(-1, i32::MAX.into()) as i32;
+        let (signal, seconds) = stopping(&now.record.config, signal, seconds)?;
         let Some(mut stream) = shim::connect(store, &Whose::container(id))? else {
             std::thread::sleep(std::time::Duration::from_millis(2));
             continue;
@@ -460,6 +460,13 @@ pub fn stop(store: &Store, id: &str, signal: Option<&str>, seconds: Option<i64>)
         }
     }
     bail!("container {id} does not stop")
+}
+
+/// How a container is stopped, and after how many seconds it is killed (-1: never), as asked or as it says itself.
+pub fn stopping(config: &ContainerConfig, signal: Option<&str>, seconds: Option<i64>) -> Result<(i32, i32)> {
+    let signal = signal.filter(|name| !name.is_empty()).unwrap_or(&config.stop_signal);
+    let signal = if signal.is_empty() { libc::SIGTERM } else { signals::parse(signal)? };
+    Ok((signal, seconds.or(config.stop_timeout).unwrap_or(10).clamp(-1, i32::MAX.into()) as i32))
 }
 
 /// Puts on record, before it ends, that somebody wanted the end: that holds whatever is killed meanwhile.

@@ -4,7 +4,7 @@ use super::images::{self, Image};
 use super::record::{self, Record};
 use super::settings::Settings;
 use super::store::{self, Store};
-use super::{containers, events, locks, logs, mounts, names, restart, spec, volumes};
+use super::{containers, events, health, locks, logs, mounts, names, restart, spec, volumes};
 use crate::api::Refusal;
 use crate::api::time::Time;
 use crate::api::types::{ContainerConfig, ContainerCreate, ContainerCreated, EndpointSettings, HostConfig};
@@ -54,10 +54,11 @@ pub fn create(
     if platform.is_none() {
         warnings.extend(images::foreign(&image));
     }
-    // Before the image adds its own: what it asks for and this release does not do, such as health checks, is kept.
-    check(&config, &host_config)?;
+    check(&host_config)?;
     apply_image(&mut config, &image)?;
     apply_settings(&mut host_config, settings)?;
+    restart::check(&host_config.restart_policy, host_config.auto_remove)?;
+    health::check(&config, &mut host_config)?;
     logs::check(&host_config.log_config)?;
     spec::check(&config, &host_config, &mut warnings)?;
 
@@ -234,9 +235,7 @@ fn apply_image(config: &mut ContainerConfig, image: &Image) -> Result<()> {
             asked.entry(path).or_insert(nothing);
         }
     }
-    if config.healthcheck.is_none() {
-        config.healthcheck = of_image.healthcheck;
-    }
+    health::merge(&mut config.healthcheck, of_image.healthcheck);
     if config.labels.is_none() {
         config.labels = Some(BTreeMap::new());
     }
@@ -315,15 +314,10 @@ fn apply_settings(host: &mut HostConfig, settings: &Settings) -> Result<()> {
 }
 
 /// What this release does not do is said here, in one place, and never accepted and ignored.
-fn check(config: &ContainerConfig, host: &HostConfig) -> Result<()> {
+fn check(host: &HostConfig) -> Result<()> {
     let later = |what: &str| -> Result<()> {
         bail!(Refusal::NotImplemented(format!("{what} come with a later release of dhow")))
     };
-    restart::check(&host.restart_policy, host.auto_remove)?;
-    let health = config.healthcheck.as_ref().and_then(|check| check.test.as_ref()?.first());
-    if health.is_some_and(|kind| kind != "NONE") {
-        return later("health checks");
-    }
     if host.port_bindings.as_ref().is_some_and(|ports| !ports.is_empty()) || host.publish_all_ports {
         return later("published ports");
     }

@@ -215,6 +215,11 @@ pub struct Ready {
 
 pub fn ready(store: &Store, container: &str, id: &str) -> Result<Ready> {
     let exec = Exec::load(store, container, id)?;
+    prepare(store, container, &exec.asked)
+}
+
+/// The same for what is executed without being kept, as the probe of a health check is.
+pub fn prepare(store: &Store, container: &str, asked: &ExecCreate) -> Result<Ready> {
     let now = containers::now(store, container)?;
     must_run(&now)?;
     let path = store.live(container).join("config.json");
@@ -226,19 +231,19 @@ pub fn ready(store: &Store, container: &str, id: &str) -> Result<Ready> {
         bail!(Refusal::Conflict(format!("container {container} is not running")));
     }
     let root = File::open(format!("/proc/{}/root", now.live.pid)).context("open the container's root")?;
-    let named = exec_user(&exec.asked, &now.record.config.user);
+    let named = exec_user(asked, &now.record.config.user);
     let user = users::resolve(root.as_fd(), named, &now.record.host_config.group_add)?;
-    let process = spec::exec_process(&now.record, &spec, &exec.asked, &user)?;
-    let filter = spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref()).filter(|_| !exec.asked.privileged);
+    let process = spec::exec_process(&now.record, &spec, asked, &user)?;
+    let filter = spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref()).filter(|_| !asked.privileged);
     // Its children are born in the container's pid namespace.
     nix::sched::setns(&pidfd, nix::sched::CloneFlags::CLONE_NEWPID).context("join the container's pid namespace")?;
     let namespaces = spec.linux.as_ref().map(|linux| linux.namespaces.as_slice()).unwrap_or_default();
     let plan = ns::plan_exec(&process, filter, pidfd, namespaces)?;
     let prepared = ns::prepare(&plan, None, None)?;
-    let size = exec.asked.console_size.map(|[rows, columns]| (rows as u16, columns as u16));
+    let size = asked.console_size.map(|[rows, columns]| (rows as u16, columns as u16));
     let cgroup = (!now.live.cgroup.is_empty()).then(|| PathBuf::from(&now.live.cgroup));
     let devpts = if process.terminal { devpts(root.as_fd()) } else { None };
-    Ok(Ready { plan, prepared, process, open_stdin: exec.asked.attach_stdin, size, cgroup, devpts })
+    Ok(Ready { plan, prepared, process, open_stdin: asked.attach_stdin, size, cgroup, devpts })
 }
 
 /// The container's own devpts, so that a terminal has a name inside. Without one, or with something else in its

@@ -13,6 +13,7 @@ pub mod exec;
 pub mod filters;
 #[cfg(test)]
 mod golden;
+pub mod health;
 pub mod images;
 pub mod layers;
 pub mod locks;

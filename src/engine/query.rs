@@ -145,7 +145,7 @@ impl Filter<'_> {
                 record.mounts.iter().any(|mounted| mounted.point.name == value || mounted.point.destination == value)
             })
             && any("network", &|value| record.networks.contains_key(value))
-            && filters.is("health", "none")
+            && filters.is("health", now.health.as_ref().map_or("none", |health| health.status.as_str()))
             && any("is-task", &|value| matches!(value, "false" | "0"))
             && any("isolation", &|value| value == "default" || value.is_empty())
             && (self.exposed.is_empty() || self.exposed.iter().any(|ports| exposes(record, ports)))
@@ -224,7 +224,11 @@ fn status(now: &Now) -> String {
     };
     match now.doing {
         Doing::Created => "Created".to_owned(),
-        Doing::Running => format!("Up {}", since(&ended.started_at)),
+        Doing::Running => match now.health.as_ref().map(|health| health.status.as_str()) {
+            None => format!("Up {}", since(&ended.started_at)),
+            Some("starting") => format!("Up {} (health: starting)", since(&ended.started_at)),
+            Some(status) => format!("Up {} ({status})", since(&ended.started_at)),
+        },
         Doing::Paused => format!("Up {} (Paused)", since(&ended.started_at)),
         Doing::Restarting => format!("Restarting ({}) {} ago", ended.exit_code, since(&ended.finished_at)),
         Doing::Exited => format!("Exited ({}) {} ago", ended.exit_code, since(&ended.finished_at)),
@@ -276,7 +280,7 @@ pub fn inspect(store: &Store, id: &str, size: bool) -> Result<ContainerInspect> 
         hosts_path: etc("hosts"),
         log_path: if logged { record.log_path(store).display().to_string() } else { String::new() },
         name: format!("/{}", record.name),
-        restart_count: record.ended.restart_count,
+        restart_count: record.ended.restart_count + record.ended.unhealthy_count,
         driver: "overlay2".to_owned(),
         platform: "linux".to_owned(),
         exec_ids: (!running.is_empty()).then_some(running),

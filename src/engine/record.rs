@@ -77,6 +77,8 @@ pub struct Ended {
     pub error: String,
     pub oom_killed: bool,
     pub restart_count: i64,
+    /// Restarts that bad health brought, which count for themselves.
+    pub unhealthy_count: i64,
     /// By stop or kill: a restart policy leaves it alone.
     pub stopped_by_hand: bool,
     /// It is to be started again: its shim waits for the moment. Without a shim, whoever looks after the store does it.
@@ -93,6 +95,7 @@ impl Default for Ended {
             error: String::new(),
             oom_killed: false,
             restart_count: 0,
+            unhealthy_count: 0,
             stopped_by_hand: false,
             due: false,
         }

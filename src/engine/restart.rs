@@ -22,9 +22,9 @@ pub fn pause(before: Duration, uptime: Duration) -> Duration {
     if before.is_zero() || uptime >= SETTLED { FIRST } else { (before * 2).min(LONGEST) }
 }
 
-/// Whether there is a policy.
+/// Whether there is a policy, or bad health is one.
 pub fn has_policy(host: &HostConfig) -> bool {
-    !matches!(host.restart_policy.name.as_str(), "" | "no")
+    !matches!(host.restart_policy.name.as_str(), "" | "no") || host.on_unhealthy == "restart"
 }
 
 /// Whether the policy asks to start again what ended like this.

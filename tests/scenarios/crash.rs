@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// What is done until the point is reached, by the part of the point's name before the dot.
-const VERBS: [(&str, fn(&Host, &str)); 15] = [
+const VERBS: [(&str, fn(&Host, &str)); 16] = [
     ("create", at_create),
     ("start", at_start),
     ("launch", at_start),
@@ -18,6 +18,7 @@ const VERBS: [(&str, fn(&Host, &str)); 15] = [
     ("reap", at_end),
     ("stop", at_end),
     ("restart", at_restart),
+    ("probe", at_probe),
     ("exec", at_exec),
     ("rm", at_rm),
     ("rename", at_rename),
@@ -194,6 +195,16 @@ fn at_restart(host: &Host, point: &str) {
     assert_eq!(host.inspect("it", "/State/Running"), !stopped);
 }
 
+/// A probe that is killed says nothing, and the next one does.
+fn at_probe(host: &Host, point: &str) {
+    let check = ["--health-interval", "50ms", "--health-cmd", "sleep 0.01"];
+    let words = ["run", "--detach"].iter().chain(&check).chain(&STAY).copied();
+    host.dhow(words).fail(point, &mark(host)).ok();
+    eventually("the point is reached", || mark(host).exists());
+    eventually("it is asked all the same", || host.inspect("it", "/State/Health/Status") == "healthy");
+    assert_eq!(host.inspect("it", "/State/Running"), true);
+}
+
 fn at_exec(host: &Host, point: &str) {
     host.ok(["run", "--detach"].iter().chain(&STAY).copied());
     let output = host.dhow(["exec", "it", "echo", "x"]).fail(point, &mark(host)).run();
@@ -273,6 +284,11 @@ fn while_it_ends() {
 #[test]
 fn while_it_waits_for_its_restart() {
     each(&["restart"]);
+}
+
+#[test]
+fn while_its_health_is_asked_for() {
+    each(&["probe"]);
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod exec;
 mod fixture;
 mod formats;
 mod harness;
+mod health;
 mod images;
 mod isolation;
 mod life;

@@ -300,7 +300,6 @@ fn what_belongs_to_later_is_refused_clearly() {
         vec!["--memory", "100m"],
         vec!["--cpus", "1"],
         vec!["--pids-limit", "10"],
-        vec!["--health-cmd", "true"],
         vec!["--network", "harbour"],
         vec!["--publish", "8080:80"],
     ] {

@@ -105,6 +105,9 @@ wire! {
         pub readonly_paths: Option<Vec<String>>,
         #[serde(skip_serializing_if = "Option::is_none")]
         pub init: Option<bool>,
+        /// restart, stop or none: what follows from bad health. Not Docker's; stock clients say it by an annotation.
+        #[serde(skip_serializing_if = "String::is_empty")]
+        pub on_unhealthy: String,
     }
 
     /// A log driver and its options.

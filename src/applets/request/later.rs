@@ -44,10 +44,9 @@ const LATER: &str = "come with a later release of dhow";
 const WINDOWS: &str = "only for containers of Windows";
 
 /// Each flag, whether it asks for something, and what that is.
-fn given(flags: &Run) -> [(&'static str, bool, &'static str); 43] {
+fn given(flags: &Run) -> [(&'static str, bool, &'static str); 37] {
     let limits = "resource limits";
     let networks = "networks";
-    let checks = "health checks";
     let number = |value: Option<i64>| value.is_some_and(|value| value != 0);
     let some = |value: &Option<String>| value.as_deref().is_some_and(|value| !value.is_empty());
     [
@@ -84,12 +83,6 @@ fn given(flags: &Run) -> [(&'static str, bool, &'static str); 43] {
         ("--storage-opt", !flags.storage_opt.is_empty(), "storage options"),
         ("--gpus", some(&flags.gpus), "GPUs"),
         ("--use-api-socket", flags.use_api_socket, "the daemon and its socket"),
-        ("--health-cmd", some(&flags.health_cmd), checks),
-        ("--health-interval", some(&flags.health_interval), checks),
-        ("--health-retries", number(flags.health_retries), checks),
-        ("--health-start-interval", some(&flags.health_start_interval), checks),
-        ("--health-start-period", some(&flags.health_start_period), checks),
-        ("--health-timeout", some(&flags.health_timeout), checks),
         ("--cpu-count", number(flags.cpu_count), WINDOWS),
         ("--cpu-percent", number(flags.cpu_percent), WINDOWS),
         ("--io-maxbandwidth", some(&flags.io_maxbandwidth), WINDOWS),
@@ -117,10 +110,6 @@ mod tests {
                 "--network bridge: networks other than none, host and container:NAME come with a later release of dhow",
             ),
             (Run { cpu_count: Some(1), ..Run::default() }, "--cpu-count: only for containers of Windows"),
-            (
-                Run { health_cmd: Some("true".into()), ..Run::default() },
-                "--health-cmd: health checks come with a later release of dhow",
-            ),
         ];
         for (flags, message) in refused {
             assert_eq!(refuse(&flags).unwrap_err().to_string(), message);

@@ -71,9 +71,7 @@ fn config(flags: &Run, here: &Here) -> Result<ContainerConfig> {
         stdin_once: flags.interactive && attach_stdin,
         env: Some(env::environment(&flags.env_file, &flags.env, here)?).filter(|env| !env.is_empty()),
         cmd: Some(flags.command.clone()).filter(|command| !command.is_empty()),
-        healthcheck: flags
-            .no_healthcheck
-            .then(|| Healthcheck { test: Some(vec!["NONE".to_owned()]), ..Default::default() }),
+        healthcheck: healthcheck(flags)?,
         image: flags.image.clone(),
         working_dir: text(&flags.workdir),
         // An empty entrypoint takes the image's away; it is sent as one empty word.
@@ -83,6 +81,36 @@ fn config(flags: &Run, here: &Here) -> Result<ContainerConfig> {
         stop_timeout: flags.stop_timeout,
         ..Default::default()
     })
+}
+
+/// The health check; nothing where nothing is said of it.
+fn healthcheck(flags: &Run) -> Result<Option<Healthcheck>> {
+    let time = |flag: &str, given: &Option<String>| -> Result<i64> {
+        let Some(text) = given.as_deref().filter(|text| !text.is_empty()) else { return Ok(0) };
+        match crate::api::time::parse_duration(text) {
+            None => wrong(flag, text, "it is no duration such as 30s or 1m30s"),
+            Some(nanos) if nanos < 0 => bail!("{flag} cannot be negative"),
+            Some(nanos) => Ok(nanos),
+        }
+    };
+    let command = flags.health_cmd.as_deref().filter(|command| !command.is_empty());
+    let check = Healthcheck {
+        test: command.map(|command| vec!["CMD-SHELL".to_owned(), command.to_owned()]),
+        interval: time("--health-interval", &flags.health_interval)?,
+        timeout: time("--health-timeout", &flags.health_timeout)?,
+        start_period: time("--health-start-period", &flags.health_start_period)?,
+        start_interval: time("--health-start-interval", &flags.health_start_interval)?,
+        retries: flags.health_retries.unwrap_or(0),
+    };
+    if check.retries < 0 {
+        bail!("--health-retries cannot be negative");
+    }
+    match (check == Healthcheck::default(), flags.no_healthcheck) {
+        (true, true) => Ok(Some(Healthcheck { test: Some(vec!["NONE".to_owned()]), ..Healthcheck::default() })),
+        (true, false) => Ok(None),
+        (false, true) => bail!("--no-healthcheck conflicts with --health-* options"),
+        (false, false) => Ok(Some(check)),
+    }
 }
 
 fn host_config(flags: &Run, here: &Here) -> Result<HostConfig> {
@@ -153,6 +181,7 @@ fn host_config(flags: &Run, here: &Here) -> Result<HostConfig> {
         masked_paths,
         readonly_paths,
         init: flags.init,
+        on_unhealthy: text(&flags.on_unhealthy),
         port_bindings: Some(PortMap::new()),
         blkio_weight_device: Some(vec![]),
         blkio_device_read_bps: Some(vec![]),
@@ -369,6 +398,10 @@ mod tests {
         assert_eq!(config.exposed_ports.unwrap().into_keys().collect::<Vec<_>>(), ["80/tcp", "81/tcp"]);
         assert_eq!((config.stop_signal.as_str(), config.stop_timeout), ("INT", Some(-1)));
         assert_eq!(config.healthcheck.unwrap().test, strings(&["NONE"]));
+        let check = body("--health-cmd true --health-interval 1m30s --health-retries 2 x").unwrap().config.healthcheck;
+        let check = check.unwrap();
+        assert_eq!((check.test, check.interval, check.retries), (strings(&["CMD-SHELL", "true"]), 90_000_000_000, 2));
+        assert_eq!(body("--on-unhealthy stop x").unwrap().host_config.on_unhealthy, "stop");
         assert_eq!(config.volumes.unwrap().into_keys().collect::<Vec<_>>(), ["/anon"]);
         assert_eq!(body("--entrypoint /bin/sh x").unwrap().config.entrypoint, strings(&["/bin/sh"]));
         assert_eq!(body("x").unwrap().config.entrypoint, None);
@@ -446,6 +479,13 @@ mod tests {
                 r#"invalid argument "type=bind,x=y" for "--mount" flag: unknown option 'x' in 'x=y'"#,
             ),
             ("--expose x y", "invalid range format for --expose: x"),
+            (
+                "--health-interval soon x",
+                r#"invalid argument "soon" for "--health-interval" flag: it is no duration such as 30s or 1m30s"#,
+            ),
+            ("--health-timeout=-1s x", "--health-timeout cannot be negative"),
+            ("--health-retries=-1 x", "--health-retries cannot be negative"),
+            ("--no-healthcheck --health-cmd true x", "--no-healthcheck conflicts with --health-* options"),
             ("--rm --restart always x", "conflicting options: cannot specify both --restart and --rm"),
             ("--restart :3 x", "invalid restart policy format: no policy provided before colon"),
             ("--restart on-failure:x y", "invalid restart policy format: maximum retry count must be an integer"),

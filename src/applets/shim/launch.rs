@@ -9,7 +9,7 @@ use crate::engine::locks::byte;
 use crate::engine::protocol::{Message, Op};
 use crate::engine::record::{Ended, Live};
 use crate::engine::shim::{LOCK_FD, cgroup_root};
-use crate::engine::{Record, containers, exec, restart, start, store};
+use crate::engine::{Record, containers, exec, health, restart, start, store};
 use crate::ns::{self, Plan, Prepared, Step};
 use crate::sys::{self, process};
 use anyhow::{Context, Result};
@@ -53,7 +53,7 @@ fn first(base: &Base, mut idle: Idle) -> Result<()> {
         Err(refused) => {
             let client = idle.clients.remove(starter);
             // What cannot be undone here is found by the next command that looks at this container.
-            let _ = undo(base, &refused);
+            let _ = undo(base, &refused, false);
             let _ = sys::lock::unlock(lock(), byte::INIT);
             let remove = || match Record::load(&base.store, &base.whose.container)? {
                 Some(record) if base.whose.exec.is_none() && record.host_config.auto_remove => {
@@ -101,7 +101,7 @@ fn again(base: &Base, mut idle: Idle, mut pause: Duration) -> Result<()> {
                 exec_face("watch", base, words)
             }
             Err(refused) => {
-                undo(base, &refused)?;
+                undo(base, &refused, true)?;
                 sys::lock::unlock(lock(), byte::INIT)?;
                 clients::tell(&mut idle.clients, clients::Kind::Waiting, refused.code);
                 pause = restart::pause(pause, Duration::ZERO);
@@ -124,9 +124,9 @@ fn stay(base: &Base, idle: Idle, by_hand: bool) -> Result<()> {
 }
 
 /// Why nothing was started: the exit code that Docker gives it, and the text.
-struct Refused {
+pub(super) struct Refused {
     code: i32,
-    text: String,
+    pub(super) text: String,
     /// How it had ended before, if it had.
     before: Option<Box<Ended>>,
 }
@@ -148,6 +148,8 @@ struct Started {
     stderr: Option<OwnedFd>,
     log: Option<(OwnedFd, PathBuf, u64, u64, String)>,
     cgroup: Option<PathBuf>,
+    /// Words on its health check, and on how it is stopped.
+    watched: Vec<String>,
 }
 
 impl Started {
@@ -173,6 +175,7 @@ impl Started {
             words.extend([format!("log={}", path.display()), format!("size={size}"), format!("files={files}")]);
             words.push(format!("attrs={attrs}"));
         }
+        words.extend_from_slice(&self.watched);
         if let Some(cgroup) = &self.cgroup {
             words.push(format!("cgroup={}", cgroup.display()));
         }
@@ -232,10 +235,11 @@ fn clone_container(base: &Base, idle: &Idle, again: bool, record: Record) -> Res
         (ended.exit_code, ended.oom_killed, ended.due) = (0, false, false);
         ended.error.clear();
         if !again {
-            (ended.stopped_by_hand, ended.restart_count) = (false, 0);
+            (ended.stopped_by_hand, ended.restart_count, ended.unhealthy_count) = (false, 0, 0);
         }
         Ok(())
     })?;
+    let watched = watched(store, &record)?;
     crate::failpoint::reach("launch.marked");
     set_limits(&plan, child.pid)?;
     child.go()?.map_err(|failed| refusal(&record.name, &plan, &failed))?;
@@ -250,7 +254,26 @@ fn clone_container(base: &Base, idle: &Idle, again: bool, record: Record) -> Res
         stderr: stdio.stderr.take(),
         log,
         cgroup: born_in.and(cgroup),
+        watched,
     })
+}
+
+/// What the watching face is told of the health check, which begins anew, and of how the container is stopped.
+fn watched(store: &store::Store, record: &Record) -> Result<Vec<String>> {
+    let Some(check) = health::begin(store, record)? else { return Ok(Vec::new()) };
+    let (signal, seconds) = containers::stopping(&record.config, None, None)?;
+    let timing = super::health::Timing {
+        interval: check.interval,
+        start_interval: check.start_interval,
+        start_period: check.start_period,
+        settled: false,
+        next: None,
+    };
+    Ok(vec![
+        format!("health={}", timing.hand_over()),
+        format!("signal={signal}"),
+        format!("grace={}", u64::try_from(seconds).map_or(u64::MAX, |seconds| seconds * 1000)),
+    ])
 }
 
 fn launch_exec(base: &Base, id: &str, idle: &Idle) -> Result<Started, Refused> {
@@ -277,6 +300,7 @@ fn launch_exec(base: &Base, id: &str, idle: &Idle) -> Result<Started, Refused> {
         stderr: stdio.stderr.take(),
         log: None,
         cgroup: None,
+        watched: Vec::new(),
     })
 }
 
@@ -323,7 +347,7 @@ impl Stdio {
     }
 }
 
-fn set_limits(plan: &Plan, pid: i32) -> Result<()> {
+pub(super) fn set_limits(plan: &Plan, pid: i32) -> Result<()> {
     for limit in &plan.limits {
         let number = start::rlimit(&limit.kind).with_context(|| format!("unknown limit {}", limit.kind))?;
         process::prlimit(pid, number, limit.soft, limit.hard)
@@ -346,7 +370,7 @@ fn open_log(store: &crate::engine::Store, record: &Record) -> Result<Option<(Own
 }
 
 /// What a step's failure is called, and the exit code it stands for.
-fn refusal(name: &str, plan: &Plan, failed: &ns::Failed) -> Refused {
+pub(super) fn refusal(name: &str, plan: &Plan, failed: &ns::Failed) -> Refused {
     let refused = |code: i32, text: String| Refused { code, text, before: None };
     let Some(step) = plan.steps.get(failed.step) else {
         return refused(128, format!("starting {name}: {}", failed.errno.desc()));
@@ -374,7 +398,7 @@ fn refusal(name: &str, plan: &Plan, failed: &ns::Failed) -> Refused {
 
 /// Nothing was started: takes back what was made, puts the reason on record. Of a restart that is an end, which the
 /// policy may leave at that or not.
-fn undo(base: &Base, refused: &Refused) -> Result<()> {
+fn undo(base: &Base, refused: &Refused, again: bool) -> Result<()> {
     let (store, id) = (&base.store, base.whose.container.as_str());
     if let Some(exec) = &base.whose.exec {
         return exec::ended(store, id, exec, refused.code);
@@ -393,7 +417,8 @@ fn undo(base: &Base, refused: &Refused) -> Result<()> {
         let Some(before) = &refused.before else { return Ok(()) };
         ended.started_at = before.started_at.clone();
         ended.finished_at = before.finished_at.clone();
-        if before.due {
+        ended.due = false;
+        if again {
             ended.finished_at = Time::now().to_string();
             ended.due = restart::wanted(policy, ended);
             ended.restart_count += ended.due as i64;

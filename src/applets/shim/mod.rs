@@ -1,12 +1,15 @@
 //! One pid, three faces, each entered by executing ourselves, so that the long-lived one carries nothing of the
 //! others: *launch* (spec → plan → clone → start), *watch* (stdio, log, clients, signals) and *reap* (the record of
-//! the end, what is to be released, `--rm`). Descriptors, children and locks pass through.
+//! the end, what is to be released, `--rm`). Descriptors, children and locks pass through. The probe of a health check
+//! is a child of the watching face.
 
 mod behind;
 mod clients;
+mod health;
 mod idle;
 mod launch;
 mod log;
+mod probe;
 mod reap;
 mod watch;
 
@@ -48,6 +51,10 @@ struct Handover {
     words: Vec<String>,
     /// How long its last restart was put off; for the reaping face.
     pause: Duration,
+    /// When its health is asked for, if it is.
+    timing: Option<health::Timing>,
+    /// What a stop without further words is: the signal, and how long it may take.
+    stop: (i32, Duration),
     /// How long it has run already, where this face is not its first.
     uptime: Duration,
 }
@@ -89,6 +96,7 @@ pub fn main(args: &[String]) -> u8 {
         },
         "reap" => reap::run(base, &pairs),
         "detached" => reap::detached(&base),
+        "probe" => return probe::run(&base, &pairs),
         _ => Err(anyhow::anyhow!("no such face: {face}")),
     };
     match ended {
@@ -126,6 +134,8 @@ fn handover(base: Base, pairs: &[(&str, &str)]) -> Option<Handover> {
         clients: clients::take_over(pairs),
         pause: millis(pairs, "pause").unwrap_or_default(),
         uptime: millis(pairs, "uptime").unwrap_or_default(),
+        timing: value("health").and_then(health::Timing::take_over),
+        stop: (number("signal").unwrap_or(libc::SIGTERM), millis(pairs, "grace").unwrap_or_default()),
         listener: process::adopt(LISTEN_FD).ok()?,
         words: pairs.iter().filter(|(key, _)| *key != "client").map(|(key, value)| format!("{key}={value}")).collect(),
         base,
@@ -153,21 +163,33 @@ fn grow_up() {
 /// Goes on with another face, in this process: by executing this program again, or, while it is young, by a call. It does
 /// not come back.
 fn exec_face(face: &str, base: &Base, pairs: Vec<String>) -> ! {
+    if is_young() {
+        process::exit_now(main(&words(face, base, pairs)).into())
+    }
+    let (args, env) = command(face, base, pairs);
+    process::fexecve_number(EXE_FD, &args, &env);
+    // Without its next face the container is not watched: it goes with us.
+    process::exit_now(125)
+}
+
+/// The arguments of a face, as [`main`] reads them.
+fn words(face: &str, base: &Base, pairs: Vec<String>) -> Vec<String> {
     let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
-    let mut words = vec!["dhow".to_owned(), "shim".to_owned(), face.to_owned()];
+    let mut words = vec![face.to_owned()];
     words.extend(["--root".to_owned(), text(&base.store.root), "--run".to_owned(), text(&base.store.run)]);
     words.push(base.whose.container.clone());
     words.extend(base.whose.exec.clone());
     words.extend(pairs);
-    if is_young() {
-        process::exit_now(main(&words[2..]).into())
-    }
+    words
+}
+
+/// The command line and the environment that execute a face.
+fn command(face: &str, base: &Base, pairs: Vec<String>) -> (Strings, Strings) {
     let env = std::env::vars().map(|(key, value)| format!("{key}={value}"));
     let cstrings =
         |words: Vec<String>| Strings::new(words.into_iter().filter_map(|word| CString::new(word).ok()).collect());
-    process::fexecve_number(EXE_FD, &cstrings(words), &cstrings(env.collect()));
-    // Without its next face the container is not watched: it goes with us.
-    process::exit_now(125)
+    let all = ["dhow".to_owned(), "shim".to_owned()].into_iter().chain(words(face, base, pairs));
+    (cstrings(all.collect()), cstrings(env.collect()))
 }
 
 /// Tells of a client that has left by its detach keys, in a process of its own, because the watching face has no

@@ -20,6 +20,7 @@ pub fn run(base: Base, pairs: &[(&str, &str)]) -> Result<()> {
         status: number("status").unwrap_or(255) as i32,
         stopped: number("stopped") == Some(1),
         lost: number("lost").unwrap_or(0),
+        unhealthy: number("unhealthy") == Some(1),
         uptime: super::millis(pairs, "uptime").unwrap_or_default(),
     };
     let again = match &base.whose.exec {
@@ -54,6 +55,8 @@ struct End {
     stopped: bool,
     /// Log entries that a full disk cost.
     lost: i64,
+    /// Its health was bad, and a restart is what shall follow from that.
+    unhealthy: bool,
     uptime: Duration,
 }
 
@@ -75,8 +78,14 @@ fn ended(base: &Base, end: &End) -> Result<bool> {
         if end.lost > 0 {
             ended.error = format!("{} log entries could not be written", end.lost);
         }
-        ended.due = restart::wanted(policy, ended);
-        ended.restart_count += ended.due as i64;
+        // Bad health is a failure under a count of its own, whatever the policy makes of the exit code.
+        let unhealthy = end.unhealthy && !ended.stopped_by_hand;
+        ended.due = unhealthy || restart::wanted(policy, ended);
+        if unhealthy {
+            ended.unhealthy_count += 1;
+        } else {
+            ended.restart_count += ended.due as i64;
+        }
         Ok(())
     })?;
     crate::failpoint::reach("reap.ended");

@@ -5,7 +5,9 @@ mod deliver;
 
 use super::behind::{Behind, Position};
 use super::clients::{self, Client, Kind, MOST};
+use super::health::{self, Probe, Timing};
 use super::log::Log;
+use super::probe::{Action, Verdict};
 use super::{Handover, exec_face};
 use crate::engine::protocol::{Message, Op, STDERR, STDIN, STDOUT};
 use crate::sys::memory::Pages;
@@ -54,6 +56,10 @@ struct Watch {
     status: Option<i32>,
     /// When to become a process of this face alone, if it was entered by a call.
     settle: Option<Instant>,
+    /// When its health is asked for; the probe that asks; that bad health ends it, to be started again.
+    timing: Option<Timing>,
+    probe: Option<Probe>,
+    unhealthy: bool,
     /// On the monotonic clock, which no change of the time moves.
     started: Instant,
 }
@@ -78,6 +84,9 @@ pub fn run(mut handover: Handover) -> Result<()> {
         stopped: false,
         status: None,
         settle: super::is_young().then(|| Instant::now() + YOUTH),
+        timing: handover.timing.take(),
+        probe: None,
+        unhealthy: false,
         started: Instant::now().checked_sub(handover.uptime).unwrap_or_else(Instant::now),
     };
     for client in std::mem::take(&mut handover.clients) {
@@ -97,6 +106,7 @@ enum Polled {
     Stdin,
     Stream(usize),
     Client(usize),
+    Probe,
 }
 
 impl Watch {
@@ -121,8 +131,50 @@ impl Watch {
                 self.deadline = None;
                 let _ = process::pidfd_send_signal(handover.pidfd.as_fd(), libc::SIGKILL);
             }
+            if self.next_probe().is_some_and(|due| self.started.elapsed() >= due) {
+                self.ask(handover);
+            }
             self.bury_orphans();
         }
+    }
+
+    /// The uptime at which its health is to be asked for: not while it is asked, and not of one that is to end.
+    fn next_probe(&self) -> Option<Duration> {
+        let timing = self.timing.filter(|_| self.probe.is_none() && !self.is_ending())?;
+        Some(timing.next.unwrap_or_else(|| timing.after(Duration::ZERO)))
+    }
+
+    fn is_ending(&self) -> bool {
+        self.status.is_some() || self.deadline.is_some() || self.unhealthy
+    }
+
+    /// Starts a probe. One that cannot be started, or of a paused container, is put off.
+    fn ask(&mut self, handover: &Handover) {
+        let uptime = self.started.elapsed();
+        if !health::is_paused(handover.cgroup.as_deref()) {
+            self.probe = Probe::start(&handover.base, uptime).ok();
+        }
+        if let Some(timing) = self.timing.as_mut().filter(|_| self.probe.is_none()) {
+            timing.next = Some(timing.after(uptime));
+        }
+    }
+
+    /// A probe has ended: the next one is due an interval later.
+    fn answered(&mut self, verdict: Option<Verdict>, handover: &Handover) {
+        self.probe = None;
+        let uptime = self.started.elapsed();
+        let Some(timing) = &mut self.timing else { return };
+        let verdict = verdict.unwrap_or(Verdict { settled: timing.settled, action: Action::Nothing });
+        timing.settled = verdict.settled;
+        timing.next = Some(timing.after(uptime));
+        if verdict.action == Action::Nothing || self.is_ending() {
+            return;
+        }
+        self.stopped = verdict.action == Action::Stop;
+        self.unhealthy = verdict.action == Action::Restart;
+        let (signal, grace) = handover.stop;
+        let _ = process::pidfd_send_signal(handover.pidfd.as_fd(), signal);
+        self.deadline = Instant::now().checked_add(grace);
     }
 
     /// Polls once; the descriptors with something to do, and what.
@@ -154,6 +206,9 @@ impl Watch {
                 add(source.as_fd(), POLLIN, Polled::Stream(number));
             }
         }
+        if let Some(probe) = &self.probe {
+            add(probe.pidfd.as_fd(), POLLIN, Polled::Probe);
+        }
         let room = self.typed_from == self.typed_to;
         for (number, client) in self.clients.iter().enumerate() {
             let Some(client) = client else { continue };
@@ -162,7 +217,8 @@ impl Watch {
             let flags = if reads { POLLIN } else { 0 } | if writes { POLLOUT } else { 0 };
             add(client.fd.as_fd(), flags, Polled::Client(number));
         }
-        let timeout = match (self.deadline.into_iter().chain(self.settle).min(), ended) {
+        let probe = self.next_probe().and_then(|due| self.started.checked_add(due));
+        let timeout = match (self.deadline.into_iter().chain(self.settle).chain(probe).min(), ended) {
             (Some(deadline), _) => {
                 deadline.saturating_duration_since(Instant::now()).as_millis().min(60_000) as i32 + 1
             }
@@ -192,8 +248,17 @@ impl Watch {
                     self.status = Some(status);
                     self.stdin = None;
                     *ended = Some(Instant::now());
+                    // Its process went with the container.
+                    if let Some(probe) = &self.probe {
+                        let _ = process::pidfd_send_signal(probe.pidfd.as_fd(), libc::SIGKILL);
+                    }
                     self.last_words(handover);
                     self.let_go();
+                }
+            }
+            Polled::Probe => {
+                if let Some(verdict) = self.probe.as_ref().and_then(Probe::ended) {
+                    self.answered(verdict, handover);
                 }
             }
             Polled::Stdin => self.feed(),
@@ -396,11 +461,12 @@ impl Watch {
     /// With a shared pid namespace, what the container leaves behind comes to us.
     fn bury_orphans(&mut self) {
         use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+        let own = |pid: i32| pid == self.pid || self.probe.as_ref().is_some_and(|probe| pid == probe.pid);
         loop {
             let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
             let Ok(status) = waitid(Id::All, flags) else { return };
             match status {
-                WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, _, _) if pid.as_raw() != self.pid => {
+                WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, _, _) if !own(pid.as_raw()) => {
                     let _ = nix::sys::wait::waitpid(pid, Some(WaitPidFlag::WNOHANG));
                 }
                 _ => return,
@@ -410,7 +476,8 @@ impl Watch {
 
     /// Whether nothing is under way that another process image could not go on with.
     fn is_quiet(&self) -> bool {
-        self.status.is_none()
+        self.probe.is_none()
+            && !self.is_ending()
             && !self.stopped
             && self.typed_from == self.typed_to
             && self.streams.iter().all(|stream| stream.length == 0)
@@ -445,6 +512,8 @@ impl Watch {
                 let _ = process::set_inherit(process::unbound(number), true);
             }
         }
+        words.retain(|word| !word.starts_with("health="));
+        words.extend(self.timing.map(|timing| format!("health={}", timing.hand_over())));
         words.push(format!("uptime={}", self.started.elapsed().as_millis()));
         let _ = clients::hand_over(self.clients.iter().flatten(), &mut words);
         super::grow_up();
@@ -458,6 +527,7 @@ impl Watch {
             format!("status={}", self.status.unwrap_or(255)),
             format!("stopped={}", self.stopped as u8),
             format!("uptime={}", self.started.elapsed().as_millis()),
+            format!("unhealthy={}", self.unhealthy as u8),
             format!("pause={}", handover.pause.as_millis()),
         ];
         if let Some(log) = &self.log
