@@ -4,12 +4,17 @@
 //! to `dhow boot` and to a daemon, so that no command that only looks starts anything.
 
 use super::containers::{self, Doing, Now};
-use super::store::Store;
+use super::record;
+use super::store::{self, Store};
 use crate::api::Refusal;
 use anyhow::Result;
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::thread;
+use std::time::Duration;
+
+/// How long a daemon waits between two looks for what killed shims took along.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// A container that was to be started, by name, and what came of it.
 pub struct Started {
@@ -20,14 +25,45 @@ pub struct Started {
 /// Starts what should run after the machine has come up. What runs is left alone, so that any number of these may work
 /// at once, and one after the other.
 pub fn boot(store: &Store) -> Result<Vec<Started>> {
-    start_all(store, |now| super::restart::wanted_at_boot(&now.record))
+    let wanted = |now: &Now| now.doing == Doing::Exited && super::restart::wanted_at_boot(&now.record);
+    // The oldest first.
+    Ok(start_all(store, containers::all(store)?.into_iter().rev().filter(wanted).collect()))
 }
 
-fn start_all(store: &Store, wanted: impl Fn(&Now) -> bool) -> Result<Vec<Started>> {
-    let stopped = |now: &Now| now.doing == Doing::Exited && wanted(now);
-    let mut left: Vec<Now> = containers::all(store)?.into_iter().filter(stopped).collect();
-    // The oldest first, and nobody before those whose namespaces it joins.
-    left.reverse();
+/// What a daemon does as long as it lives: a boot, and then, now and again, what killed shims took along.
+pub fn attend(store: &Store) -> ! {
+    let tell = |started: Result<Vec<Started>>| match started {
+        Ok(all) => all.iter().for_each(|Started { name, done }| match done {
+            Ok(()) => log::info!("started {name}"),
+            Err(error) => log::warn!("{name} does not start: {error:#}"),
+        }),
+        Err(error) => log::warn!("looking for containers that should run: {error:#}"),
+    };
+    tell(boot(store));
+    loop {
+        thread::sleep(AGAIN);
+        tell(revive(store));
+    }
+}
+
+/// Starts what was to be started again when its shim was killed. One that was stopped by hand is not among them.
+fn revive(store: &Store) -> Result<Vec<Started>> {
+    let mut due = Vec::new();
+    for id in store::read_dir(&store.run.join("containers"))? {
+        if record::held(store, &id)?.shim {
+            continue;
+        }
+        match containers::now(store, &id) {
+            Ok(now) if now.doing == Doing::Exited && now.record.ended.due => due.push(now),
+            Err(error) if !containers::is_not_found(&error) => log::debug!("{error:#}"),
+            _ => {}
+        }
+    }
+    Ok(start_all(store, due))
+}
+
+/// Nobody starts before those whose namespaces it joins.
+fn start_all(store: &Store, mut left: Vec<Now>) -> Vec<Started> {
     let mut started = Vec::new();
     while !left.is_empty() {
         let waiting: BTreeSet<String> = left.iter().map(|now| now.record.id.clone()).collect();
@@ -39,7 +75,7 @@ fn start_all(store: &Store, wanted: impl Fn(&Now) -> bool) -> Result<Vec<Started
         started.extend(start_some(store, now));
         left = later;
     }
-    Ok(started)
+    started
 }
 
 /// The containers whose namespaces a container joins, as it was told.

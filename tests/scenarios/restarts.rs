@@ -207,3 +207,84 @@ fn twenty_at_once() {
     }
     host.assert_tidy();
 }
+
+/// As if the machine had gone and come back: nothing runs, and the run directory is another boot's.
+fn reboot(host: &Host) {
+    for id in host.ok(["ps", "-q", "--no-trunc"]).lines() {
+        let record = host.root().join("containers").join(id).join("record.json");
+        let text = fs::read(&record).expect("read");
+        end_shim(host, id);
+        eventually("it is gone with its shim", || nobody_knows(id));
+        let mut text: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+        text["ended"]["boot"] = "another".into();
+        fs::write(&record, text.to_string()).expect("write");
+    }
+    fs::write(host.run_dir().join("boot"), "another\n").expect("write");
+}
+
+fn end_shim(host: &Host, name: &str) {
+    let init = host.inspect(name, "/State/Pid").as_i64().expect("a pid");
+    let text = fs::read_to_string(format!("/proc/{init}/status")).expect("init runs");
+    let parent = text.lines().find_map(|line| line.strip_prefix("PPid:")).expect("a parent");
+    let parent = nix::unistd::Pid::from_raw(parent.trim().parse().expect("a pid"));
+    nix::sys::signal::kill(parent, nix::sys::signal::Signal::SIGKILL).expect("kill the shim");
+}
+
+#[test]
+fn a_boot_starts_what_should_run() {
+    let Some(host) = Host::with_busybox() else { return };
+    let up = |name: &str, policy: &str, more: &[&str]| {
+        let flags: Vec<&str> = ["--name", name, "--restart", policy].iter().chain(more).copied().collect();
+        host.detached(&flags, &["sleep", "1000"])
+    };
+    up("always", "always", &[]);
+    // Made before the one whose network it joins is started, but not started before it.
+    up("joins", "always", &["--pid", "container:always"]);
+    up("stopped-always", "always", &[]);
+    up("unless", "unless-stopped", &[]);
+    up("stopped", "unless-stopped", &[]);
+    up("failure", "on-failure", &[]);
+    up("no", "no", &[]);
+    host.ok(["stop", "--time", "0", "stopped-always", "stopped"]);
+    host.detached(&["--name", "well", "--restart", "on-failure"], &["true"]);
+    host.ok(["wait", "well"]);
+    host.ok(["create", "--network", "none", "--name", "made", "--restart", "always", "busybox", "sleep", "1000"]);
+    reboot(&host);
+    assert_eq!(host.ok(["ps", "-q"]), "", "a command that looks starts nothing");
+    assert_eq!(host.inspect("always", "/State/ExitCode"), 255);
+    // Any number of them at once.
+    let boots: Vec<_> = (0..4).map(|_| host.dhow(["boot"]).spawn()).collect();
+    let texts: Vec<String> = boots.into_iter().map(|boot| boot.wait().ok()).collect();
+    let mut started: Vec<&str> = texts.iter().flat_map(|text| text.lines()).collect();
+    started.sort_unstable();
+    assert_eq!(started, ["always", "failure", "joins", "stopped-always", "unless"]);
+    for name in started {
+        assert_eq!((status(&host, name).as_str(), restarts(&host, name)), ("running", 0), "{name}");
+    }
+    assert_eq!(host.ok(["boot"]), "");
+    for (name, as_before) in [("stopped", "exited"), ("no", "exited"), ("well", "exited"), ("made", "created")] {
+        assert_eq!(status(&host, name), as_before, "{name}");
+    }
+}
+
+#[test]
+fn a_daemon_starts_again_what_a_killed_shim_took_along() {
+    let Some(host) = Host::with_busybox() else { return };
+    let before = host.detached(&["--restart", "always"], &["sleep", "1000"]);
+    let stopped = host.detached(&["--restart", "unless-stopped"], &["sleep", "1000"]);
+    host.ok(["stop", "--time", "0", &stopped]);
+    end_shim(&host, &before);
+    eventually("it is gone", || nobody_knows(&before));
+    assert_eq!((status(&host, &before).as_str(), host.inspect(&before, "/State/ExitCode")), ("exited", 137.into()));
+    let socket = format!("unix://{}", host.dir().join("sock").display());
+    let daemon = host.dhow(["daemon", "-H", &socket, "-G", "root"]).spawn();
+    eventually("the daemon's start starts it", || status(&host, &before) == "running");
+    end_shim(&host, &before);
+    eventually("it is gone", || nobody_knows(&before));
+    eventually("the daemon starts it", || status(&host, &before) == "running");
+    assert_eq!(status(&host, &stopped), "exited");
+    daemon.signal(nix::sys::signal::Signal::SIGTERM);
+    let output = daemon.wait();
+    assert_eq!(output.code(), Some(0), "{output}");
+    assert_eq!(status(&host, &before), "running", "it goes on without the daemon");
+}

@@ -6,7 +6,7 @@ mod listen;
 
 use super::{Command, Context, coded, output, terminal, version};
 use crate::api::http::Connections;
-use crate::engine::{Engine, locks, routes};
+use crate::engine::{Engine, boot, locks, routes};
 use anyhow::{Context as _, Result, bail};
 use argh::{ArgsInfo, FromArgs};
 use asked::Asked;
@@ -107,6 +107,7 @@ fn serve(flags: Daemon, context: &Context) -> Result<()> {
     let listeners = listen::all(&asked)?;
     let _pid = asked.pidfile.as_deref().map(PidFile::write).transpose()?;
 
+    let store = engine.store.clone();
     let current = Arc::new(RwLock::new(engine));
     let answering = Arc::clone(&current);
     let answer = move |request| {
@@ -118,6 +119,7 @@ fn serve(flags: Daemon, context: &Context) -> Result<()> {
         log::info!("listening on {}", listener.address);
     }
     listen::tell_starter("READY=1");
+    std::thread::spawn(move || boot::attend(&store));
 
     loop {
         let mut fds: Vec<PollFd> = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
