@@ -62,7 +62,7 @@ fn it_comes_and_goes() {
 }
 
 #[test]
-fn from_the_image_and_not_at_all() {
+fn not_at_all_and_what_makes_no_sense() {
     let Some(host) = Host::with_busybox() else { return };
     let id = host.detached(&["--no-healthcheck"], &["sleep", "1000"]);
     assert_eq!(host.inspect(&id, "/State").get("Health"), None);
