@@ -38,6 +38,7 @@ pub fn create(
             return Err(containers::name_in_use(name, &owner));
         }
     }
+    config.working_dir = working_dir(&config.working_dir)?;
     // Held until the record names the image's layers, so that nobody removes them in between.
     let lease = store.lease()?;
     let image = {
@@ -380,6 +381,16 @@ fn check(host: &HostConfig) -> Result<()> {
     Ok(())
 }
 
+/// A directory to work in, in its shortest form; empty where none was asked for.
+pub fn working_dir(asked: &str) -> Result<String> {
+    if !(asked.is_empty() || asked.starts_with('/')) {
+        bail!(Refusal::BadParameter(format!(
+            "the working directory '{asked}' is invalid, it needs to be an absolute path"
+        )));
+    }
+    Ok(if asked.is_empty() { String::new() } else { mounts::clean(asked) })
+}
+
 /// Entrypoint and command joined: the executable and its arguments.
 fn command(config: &ContainerConfig) -> Result<(String, Vec<String>)> {
     let words = config.entrypoint.iter().flatten().chain(config.cmd.iter().flatten());
@@ -415,6 +426,21 @@ fn endpoints(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_working_directory_is_absolute() {
+        for (asked, expected) in
+            [("", Some("")), ("/", Some("/")), ("/a/../b//", Some("/b")), ("b", None), ("./", None)]
+        {
+            let given = working_dir(asked);
+            assert_eq!(given.as_deref().ok(), expected, "{asked}");
+            if let Err(error) = given {
+                let words = format!("the working directory '{asked}' is invalid, it needs to be an absolute path");
+                assert_eq!(error.to_string(), words);
+                assert_eq!(error.downcast_ref::<Refusal>().map(Refusal::status), Some(400));
+            }
+        }
+    }
 
     #[test]
     fn the_request_wins_over_the_image() {

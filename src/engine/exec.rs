@@ -66,13 +66,14 @@ impl Exec {
 }
 
 /// Keeps what shall be executed; the new exec's id.
-pub fn create(store: &Store, container: &str, asked: ExecCreate) -> Result<String> {
+pub fn create(store: &Store, container: &str, mut asked: ExecCreate) -> Result<String> {
     let id = containers::find(store, container)?;
     let now = containers::now(store, &id)?;
     must_run(&now)?;
     if asked.cmd.is_empty() {
         bail!(Refusal::BadParameter("No exec command specified".to_owned()));
     }
+    asked.working_dir = super::create::working_dir(&asked.working_dir)?;
     let exec = Exec { id: names::id()?, container: id.clone(), asked, ..Exec::default() };
     // Made aside and renamed, so that an exec is there whole or not at all.
     let place = dir(store, &id, &exec.id);

@@ -209,3 +209,19 @@ fn a_person_who_gives_up() {
     host.run(["pull", "-q", "127.0.0.1:1/x"]);
     host.assert_tidy();
 }
+
+#[test]
+fn a_working_directory_that_is_relative() {
+    let Some(host) = Host::with_busybox() else { return };
+    let words = "the working directory 'tmp' is invalid, it needs to be an absolute path";
+    let text = host.refused(1, ["create", "-w", "tmp", "busybox"]);
+    assert!(text.contains(words), "{text}");
+    let text = host.busybox(&["-w", "tmp"], &["true"]).refused(125);
+    assert!(text.contains(words), "{text}");
+    assert_eq!(host.ok(["ps", "-aq"]), "");
+    let id = host.detached(&["-w", "/tmp/../etc"], &["sleep", "1000"]);
+    assert_eq!(host.inspect(&id, "/Config/WorkingDir"), "/etc");
+    let text = host.refused(1, ["exec", "-w", "tmp", &id, "true"]);
+    assert!(text.contains(words), "{text}");
+    host.assert_tidy();
+}
