@@ -11,6 +11,11 @@ const AT_ONCE: usize = 50;
 /// Does `work` for each name and prints the names where it went well, in the order given. Errors come together at
 /// the end.
 pub fn each(names: &[String], work: impl Fn(&str) -> Result<()> + Sync) -> Result<u8> {
+    one_by_one(names.iter().zip(side_by_side(names, work)))
+}
+
+/// Does `work` for each name; the results in the order given.
+pub fn side_by_side(names: &[String], work: impl Fn(&str) -> Result<()> + Sync) -> Vec<Result<()>> {
     let results: Vec<Mutex<Option<Result<()>>>> = names.iter().map(|_| Mutex::new(None)).collect();
     let next = AtomicUsize::new(0);
     let turn = || {
@@ -28,10 +33,9 @@ pub fn each(names: &[String], work: impl Fn(&str) -> Result<()> + Sync) -> Resul
             }
         }),
     }
-    let results = results
-        .into_iter()
-        .map(|result| result.into_inner().ok().flatten().unwrap_or_else(|| Err(anyhow!("interrupted"))));
-    one_by_one(names.iter().zip(results))
+    let result =
+        |done: Mutex<Option<_>>| done.into_inner().ok().flatten().unwrap_or_else(|| Err(anyhow!("interrupted")));
+    results.into_iter().map(result).collect()
 }
 
 /// Prints the names where it went well, as the results come.

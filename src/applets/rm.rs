@@ -1,6 +1,6 @@
 //! `dhow rm`.
 
-use super::{Command, Context, each};
+use super::{Command, Context, each, output};
 use crate::api::client::Failure;
 use anyhow::Result;
 use argh::{ArgsInfo, FromArgs};
@@ -25,10 +25,16 @@ pub struct Rm {
 impl Command for Rm {
     fn run(self, context: &Context) -> Result<u8> {
         let client = context.client()?;
+        let work = |container: &str| client.remove(container, self.force, self.volumes, self.link);
+        let results = self.containers.iter().zip(each::side_by_side(&self.containers, work));
+        // With --force one that is not there is told, and no failure.
         let gone = |error: &anyhow::Error| error.downcast_ref::<Failure>().is_some_and(|failure| failure.status == 404);
-        each::each(&self.containers, |container| match client.remove(container, self.force, self.volumes, self.link) {
-            Err(error) if self.force && gone(&error) => Ok(()),
-            other => other,
-        })
+        each::one_by_one(results.filter(|(_, result)| match result {
+            Err(error) if self.force && gone(error) => {
+                output::complain(&format!("dhow: {error:#}"));
+                false
+            }
+            _ => true,
+        }))
     }
 }

@@ -176,6 +176,9 @@ fn several_at_once_and_the_rest_goes_on() {
     assert!(output.stderr().contains("No such container: no-such"), "{output}");
     let output = host.run(["rm", "--force", &ids[0], "no-such", &ids[1]]);
     assert_eq!(output.code(), Some(0), "what is not there need not be removed: {output}");
+    assert_eq!(output.stdout(), format!("{}\n{}", ids[0], ids[1]));
+    assert!(output.stderr().contains("No such container: no-such"), "but it is told: {output}");
+    assert_eq!(host.refused(1, ["rm", "no-such"]), "dhow: No such container: no-such");
     assert_eq!(host.ok(["ps", "-q", "--no-trunc"]), ids[2]);
 }
 
