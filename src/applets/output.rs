@@ -2,7 +2,6 @@
 
 use super::terminal;
 use anyhow::{Context, Result};
-use nix::sys::signal::Signal;
 use std::io::{ErrorKind, Write};
 
 /// Prints on stdout.
@@ -14,7 +13,7 @@ pub fn say(text: &str) -> Result<()> {
 pub fn write(bytes: &[u8]) -> Result<()> {
     let mut out = std::io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => terminal::die(Signal::SIGPIPE),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => terminal::die(libc::SIGPIPE),
         other => other.context("writing to stdout"),
     }
 }

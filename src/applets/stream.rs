@@ -12,7 +12,6 @@ use demux::{Demux, Piece};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::Signal;
 use nix::sys::socket::{MsgFlags, Shutdown, send, shutdown};
 use nix::unistd::read;
 use sink::Sink;
@@ -109,7 +108,7 @@ pub fn run(streams: Streams, mut signals: Signals, target: &Target) -> Result<En
 }
 
 fn receive(
-    signal: Signal,
+    signal: i32,
     signals: &Signals,
     target: &Target,
     raw: Option<&Raw>,
@@ -117,8 +116,8 @@ fn receive(
     interrupts: &mut u32,
 ) -> Result<()> {
     match signal {
-        Signal::SIGCONT | Signal::SIGWINCH => {
-            if let Some(raw) = raw.filter(|_| signal == Signal::SIGCONT) {
+        libc::SIGCONT | libc::SIGWINCH => {
+            if let Some(raw) = raw.filter(|_| signal == libc::SIGCONT) {
                 raw.apply()?;
             }
             if tty {
@@ -126,13 +125,13 @@ fn receive(
             }
             return Ok(());
         }
-        Signal::SIGINT | Signal::SIGTERM => *interrupts += 1,
+        libc::SIGINT | libc::SIGTERM => *interrupts += 1,
         _ => {}
     }
     match &target.kill {
         Some(_) if *interrupts >= PATIENCE => bail!("got {PATIENCE} SIGTERM/SIGINTs, forcefully exiting"),
         Some(kill) if signals.forward => {
-            if let Err(error) = kill(signal.as_str()) {
+            if let Err(error) = kill(&terminal::signal_name(signal)) {
                 log::debug!("{error:#}");
             }
             Ok(())
@@ -306,7 +305,7 @@ impl<'a> Joint<'a> {
                     return Ok(false);
                 }
                 Err(Errno::EINTR) => {}
-                Err(Errno::EPIPE) => terminal::die(Signal::SIGPIPE),
+                Err(Errno::EPIPE) => terminal::die(libc::SIGPIPE),
                 Err(error) => {
                     return Err(error).context(if stream == Stream::Out {
                         "writing to stdout"

@@ -4,11 +4,10 @@ use crate::sys;
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, raise, sigprocmask};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signal::Signal;
 use nix::sys::termios::{LocalFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use std::io::{IsTerminal, Stdin};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Mutex, Once};
 
 /// Rows and columns, if it is a terminal that knows them.
@@ -126,58 +125,65 @@ fn restore() {
 }
 
 /// Ends the process by a signal, as if we had not been watching for it.
-pub fn die(signal: Signal) -> ! {
+pub fn die(signal: i32) -> ! {
     restore();
-    let _ = sys::process::default_signal(signal as i32);
-    let mut only = SigSet::empty();
-    only.add(signal);
-    let _ = only.thread_unblock();
-    let _ = raise(signal);
+    let _ = sys::process::default_signal(signal);
+    let _ = sys::signals::set_blocked(sys::signals::Signals::default());
+    let _ = sys::signals::send(std::process::id() as i32, signal);
     // One whose default is not to end the process.
-    std::process::exit(128 + signal as i32)
+    std::process::exit(128 + signal)
 }
 
 /// The signals that reach us, as a descriptor to poll; they are blocked for as long as this lives.
 pub struct Signals {
-    fd: SignalFd,
-    before: SigSet,
+    fd: OwnedFd,
+    before: sys::signals::Signals,
     /// Whether they are for the container.
     pub forward: bool,
 }
 
 /// What Docker does not pass on: WINCH becomes a resize, CONT a return to raw mode.
-const ENDING: [Signal; 4] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM];
-const FORWARDED: [Signal; 8] = [
-    Signal::SIGUSR1,
-    Signal::SIGUSR2,
-    Signal::SIGALRM,
-    Signal::SIGTSTP,
-    Signal::SIGIO,
-    Signal::SIGPWR,
-    Signal::SIGPROF,
-    Signal::SIGVTALRM,
+const ENDING: [i32; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
+const FORWARDED: [i32; 8] = [
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGALRM,
+    libc::SIGTSTP,
+    libc::SIGIO,
+    libc::SIGPWR,
+    libc::SIGPROF,
+    libc::SIGVTALRM,
 ];
+/// The real-time signals that a program may use, as Docker and the other C library number them.
+const REAL_TIME: std::ops::RangeInclusive<i32> = 34..=64;
 
 /// Watches for signals from now on.
 pub fn signals(forward: bool) -> Result<Signals> {
-    let mut set = SigSet::empty();
-    for signal in ENDING.into_iter().chain([Signal::SIGWINCH, Signal::SIGCONT]) {
-        set.add(signal);
-    }
-    if forward {
-        FORWARDED.into_iter().for_each(|signal| set.add(signal));
-    }
-    let mut before = SigSet::empty();
-    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), Some(&mut before)).context("blocking signals")?;
-    let fd = SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC).context("watching signals")?;
+    let ours = ENDING.into_iter().chain([libc::SIGWINCH, libc::SIGCONT]);
+    let theirs = FORWARDED.into_iter().chain(REAL_TIME).filter(|_| forward);
+    let set = sys::signals::Signals::of(ours.chain(theirs));
+    let before = sys::signals::block(set).context("blocking signals")?;
+    let fd = sys::signals::descriptor(set).context("watching signals")?;
     Ok(Signals { fd, before, forward })
+}
+
+/// A signal as Docker's client names it.
+pub fn signal_name(signal: i32) -> String {
+    let (first, last) = (*REAL_TIME.start(), *REAL_TIME.end());
+    match signal {
+        first_one if first_one == first => "SIGRTMIN".to_owned(),
+        last_one if last_one == last => "SIGRTMAX".to_owned(),
+        // Halfway the names begin to count down.
+        low if (first..=first + 15).contains(&low) => format!("SIGRTMIN+{}", low - first),
+        high if REAL_TIME.contains(&high) => format!("SIGRTMAX-{}", last - high),
+        other => Signal::try_from(other).map_or_else(|_| other.to_string(), |signal| signal.as_str().to_owned()),
+    }
 }
 
 impl Signals {
     /// The next one that came, if any.
-    pub fn next(&mut self) -> Option<Signal> {
-        let info = self.fd.read_signal().ok()??;
-        Signal::try_from(i32::try_from(info.ssi_signo).ok()?).ok()
+    pub fn next(&mut self) -> Option<i32> {
+        sys::signals::read(self.fd.as_fd()).ok()?
     }
 }
 
@@ -189,6 +195,27 @@ impl AsFd for Signals {
 
 impl Drop for Signals {
     fn drop(&mut self) {
-        let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&self.before), None);
+        let _ = sys::signals::set_blocked(self.before);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_signals() {
+        for (signal, name) in [
+            (libc::SIGUSR1, "SIGUSR1"),
+            (libc::SIGIO, "SIGIO"),
+            (34, "SIGRTMIN"),
+            (37, "SIGRTMIN+3"),
+            (49, "SIGRTMIN+15"),
+            (50, "SIGRTMAX-14"),
+            (63, "SIGRTMAX-1"),
+            (64, "SIGRTMAX"),
+        ] {
+            assert_eq!(signal_name(signal), name, "{signal}");
+        }
     }
 }

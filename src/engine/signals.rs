@@ -22,9 +22,14 @@ pub fn parse(text: &str) -> Result<i32> {
     }
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
-    if name == "POLL" {
-        return Ok(libc::SIGIO);
-    }
+    // Other names of the same.
+    let name = match name {
+        "POLL" => "IO",
+        "CLD" => "CHLD",
+        "IOT" => "ABRT",
+        "UNUSED" => "SYS",
+        name => name,
+    };
     // The kernel's first real-time signals that a program may use; the C library keeps those below for itself.
     let (first, last) = (34, 64);
     let number = match name.split_at_checked(5) {
@@ -61,9 +66,17 @@ mod tests {
 
     #[test]
     fn names_and_numbers() {
-        for (text, number) in
-            [("TERM", 15), ("sigkill", 9), ("9", 9), ("SIGRTMIN", 34), ("RTMIN+3", 37), ("SIGRTMAX-1", 63), ("HUP", 1)]
-        {
+        for (text, number) in [
+            ("TERM", 15),
+            ("sigkill", 9),
+            ("POLL", 29),
+            ("SIGIOT", 6),
+            ("9", 9),
+            ("SIGRTMIN", 34),
+            ("RTMIN+3", 37),
+            ("SIGRTMAX-1", 63),
+            ("HUP", 1),
+        ] {
             assert_eq!(parse(text).unwrap(), number, "{text}");
         }
         for text in ["", "0", "65", "FOO", "RTMIN+99", "SIGSIGTERM", "-9"] {

@@ -2,29 +2,28 @@
 
 use super::Prepared;
 use crate::sys::process;
+use crate::sys::signals::{self, Signals};
 use nix::errno::Errno;
-use nix::sys::signal::{SigSet, SigmaskHow, Signal};
-use nix::sys::wait::{WaitPidFlag, WaitStatus};
 use nix::unistd::Pid;
 
 /// Forks. The child returns and goes on to execute the command, in a foreground process group of its own; this
 /// process stays as PID 1 and does not return.
 pub fn stand_by(prepared: &Prepared) -> Result<(), Errno> {
-    let mut before = SigSet::empty();
-    nix::sys::signal::sigprocmask(SigmaskHow::SIG_BLOCK, Some(&SigSet::all()), Some(&mut before))?;
+    let errno = |error: std::io::Error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EAGAIN));
+    let before = signals::block(Signals::ALL).map_err(errno)?;
     // Not by clone3, which the default filter does not know how to allow.
-    match process::fork().map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EAGAIN)))? {
+    match process::fork().map_err(errno)? {
         0 => {
             nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0))?;
             // Without a terminal there is no foreground to take.
             let _ = nix::unistd::tcsetpgrp(std::io::stdin(), nix::unistd::getpid());
-            nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None)
+            signals::set_blocked(before).map_err(errno)
         }
-        child => watch_over(Pid::from_raw(child), prepared),
+        child => watch_over(child, prepared),
     }
 }
 
-fn watch_over(child: Pid, prepared: &Prepared) -> ! {
+fn watch_over(child: i32, prepared: &Prepared) -> ! {
     // Executing would have taken these away: the pipe whose end says "executed", and capabilities that only
     // loading the filter needed. To signal a child that changed its user takes CAP_KILL.
     use std::os::fd::AsRawFd;
@@ -35,24 +34,19 @@ fn watch_over(child: Pid, prepared: &Prepared) -> ! {
     if process::capset(kill, kill, 0).is_err() {
         process::exit_now(super::walk::REPORTED);
     }
-    let signals = SigSet::all();
     loop {
-        match signals.wait() {
-            Ok(Signal::SIGCHLD) => reap(child),
-            Ok(signal) => drop(nix::sys::signal::kill(child, signal)),
-            Err(_) => reap(child),
+        match signals::wait(Signals::ALL) {
+            Ok(libc::SIGCHLD) | Err(_) => reap(child),
+            Ok(signal) => drop(signals::send(child, signal)),
         }
     }
 }
 
 /// Takes every child that has ended; with the one that matters, ends.
-fn reap(child: Pid) {
-    loop {
-        match nix::sys::wait::waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::Exited(pid, code)) if pid == child => process::exit_now(code),
-            Ok(WaitStatus::Signaled(pid, signal, _)) if pid == child => process::exit_now(128 + signal as i32),
-            Ok(WaitStatus::StillAlive) | Err(_) => return,
-            Ok(_) => {}
+fn reap(child: i32) {
+    while let Ok(Some((pid, code))) = process::ended(None, false) {
+        if pid == child {
+            process::exit_now(code);
         }
     }
 }

@@ -11,6 +11,7 @@ pub mod memory;
 pub mod mount;
 pub mod net;
 pub mod process;
+pub mod signals;
 pub mod time;
 pub mod tty;
 pub mod xattr;

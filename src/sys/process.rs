@@ -54,6 +54,21 @@ pub fn pidfd_send_signal(pidfd: BorrowedFd, signal: i32) -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, none, 0) }).map(drop)
 }
 
+/// A child that has ended, or any (waitid(2)): its pid, and its exit code or 128 and the signal, real-time ones
+/// included. `None` where none has ended. With `keep` it stays to be asked for again.
+pub fn ended(child: Option<i32>, keep: bool) -> io::Result<Option<(i32, i32)>> {
+    let (kind, id) = child.map_or((libc::P_ALL, 0), |pid| (libc::P_PID, pid as libc::id_t));
+    let flags = libc::WEXITED | libc::WNOHANG | if keep { libc::WNOWAIT } else { 0 };
+    // SAFETY: siginfo_t is plain integers and pointers; zeroed, its pid says that there is none.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel stores one siginfo_t.
+    check(unsafe { libc::waitid(kind, id, &mut info, flags) } as _)?;
+    // SAFETY: what waitid stores has these fields.
+    let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+    let code = if info.si_code == libc::CLD_EXITED { status } else { 128 + status };
+    Ok((pid != 0).then_some((pid, code)))
+}
+
 /// Arguments or environment as execve(2) wants them, allocated before any fork.
 pub struct Strings {
     _owned: Vec<CString>,

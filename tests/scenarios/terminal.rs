@@ -1,6 +1,6 @@
 //! A person at a terminal: raw mode and back, keys, sizes, detaching.
 
-use crate::fixture::{Host, Terminal, eventually};
+use crate::fixture::{Host, Terminal, eventually, tool};
 
 fn shell(host: &Host, flags: &[&str]) -> Terminal {
     let fixed = ["run", "-it", "--network", "none"];
@@ -116,4 +116,42 @@ fn signals_are_passed_on() {
     running.signal(nix::sys::signal::Signal::SIGTERM);
     let output = running.wait();
     assert_eq!((output.code(), output.stdout().as_str()), (Some(12), "up\ngot TERM"), "{output}");
+}
+
+#[test]
+fn real_time_signals_are_passed_on() {
+    let Some(host) = Host::with_busybox() else { return };
+    let line = |number: i32| {
+        format!("trap 'echo got {number}; exit {number}' {number}; echo up; while :; do sleep 0.02; done")
+    };
+    for (number, flags) in
+        [(34, &["--name", "first"][..]), (64, &["--name", "last"]), (37, &["--name", "init", "--init"])]
+    {
+        let fixed = ["run", "--network", "none"];
+        let line = line(number);
+        let running = host.dhow(fixed.iter().chain(flags).chain(&["busybox", "sh", "-c", &line]).copied()).spawn();
+        eventually("it is up", || host.run(["logs", flags[1]]).stdout() == "up");
+        tool("sh", ["-c", &format!("kill -{number} {}", running.pid())]);
+        let output = running.wait();
+        assert_eq!((output.code(), output.stdout()), (Some(number), format!("up\ngot {number}")), "{output}");
+    }
+    for (name, number) in [("RTMIN", 34), ("SIGRTMIN+3", 37), ("rtmax-1", 63), ("64", 64)] {
+        let id = host.detached(&[], &["sh", "-c", &line(number)]);
+        eventually("it is up", || host.ok(["logs", &id]) == "up");
+        host.ok(["kill", "-s", name, &id]);
+        assert_eq!(host.ok(["wait", &id]), number.to_string(), "{name}");
+    }
+    let id = host.detached(&["--stop-signal", "RTMIN+3"], &["sh", "-c", &line(37)]);
+    eventually("it is up", || host.ok(["logs", &id]) == "up");
+    host.ok(["stop", "-t", "60", &id]);
+    assert_eq!(host.ok(["wait", &id]), "37");
+}
+
+#[test]
+fn a_process_may_end_by_a_real_time_signal() {
+    let Some(host) = Host::with_busybox() else { return };
+    assert_eq!(host.busybox(&["--init"], &["sh", "-c", "kill -40 $$"]).run().code(), Some(168));
+    let id = host.detached(&[], &["sleep", "1000"]);
+    assert_eq!(host.run(["exec", &id, "sh", "-c", "kill -34 $$"]).code(), Some(162));
+    assert_eq!(host.inspect(&id, "/State/Running"), true);
 }

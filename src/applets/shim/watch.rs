@@ -460,17 +460,12 @@ impl Watch {
 
     /// With a shared pid namespace, what the container leaves behind comes to us.
     fn bury_orphans(&mut self) {
-        use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
         let own = |pid: i32| pid == self.pid || self.probe.as_ref().is_some_and(|probe| pid == probe.pid);
-        loop {
-            let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-            let Ok(status) = waitid(Id::All, flags) else { return };
-            match status {
-                WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, _, _) if !own(pid.as_raw()) => {
-                    let _ = nix::sys::wait::waitpid(pid, Some(WaitPidFlag::WNOHANG));
-                }
-                _ => return,
+        while let Ok(Some((pid, _))) = process::ended(None, true) {
+            if own(pid) {
+                return;
             }
+            let _ = process::ended(Some(pid), false);
         }
     }
 
@@ -543,11 +538,9 @@ impl Watch {
 
 /// Takes init's exit status: its code, or 128 and the signal.
 fn take_exit(pid: i32) -> Option<i32> {
-    use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-    match waitpid(nix::unistd::Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG)) {
-        Ok(WaitStatus::Exited(_, code)) => Some(code),
-        Ok(WaitStatus::Signaled(_, signal, _)) => Some(128 + signal as i32),
-        Err(Errno::ECHILD) => Some(255),
-        _ => None,
+    match process::ended(Some(pid), false) {
+        Ok(ended) => ended.map(|(_, code)| code),
+        Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Some(255),
+        Err(_) => None,
     }
 }
