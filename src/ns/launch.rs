@@ -4,6 +4,7 @@ use super::step::Step;
 use super::walk;
 use crate::oci::runtime::Rlimit;
 use crate::sys::mount::{self, MountAttr};
+use crate::sys::mountinfo;
 use crate::sys::process::{self, Clone};
 use anyhow::{Context, Result};
 use nix::errno::Errno;
@@ -56,6 +57,8 @@ pub struct Prepared {
     /// Covers of masked paths: the host's /dev/null, and an empty read-only tmpfs.
     pub null: Option<OwnedFd>,
     pub empty: Option<OwnedFd>,
+    /// What is mounted on a root that cannot be left, relative to it.
+    pub below: Vec<CString>,
     /// Become 0, 1 and 2. A terminal is here three times.
     pub stdio: Vec<OwnedFd>,
     /// The shim's lock, to be closed first of all.
@@ -98,6 +101,7 @@ pub fn prepare(plan: &Plan, root: Option<OwnedFd>, lock: Option<RawFd>) -> Resul
         pid_namespace,
         null,
         empty,
+        below: if root_is_ramfs() { mounts_below_root()? } else { Vec::new() },
         stdio: Vec::new(),
         lock,
         go,
@@ -105,6 +109,23 @@ pub fn prepare(plan: &Plan, root: Option<OwnedFd>, lock: Option<RawFd>) -> Resul
         go_from: File::from(go_from),
         report_to: File::from(report_to),
     })
+}
+
+fn root_is_ramfs() -> bool {
+    const RAMFS: i64 = 0x8584_58f6;
+    // An initramfs is a tmpfs where the kernel has that. Other roots of these kinds can be left; then this is not used.
+    nix::sys::statfs::statfs("/")
+        .is_ok_and(|stat| [RAMFS, libc::TMPFS_MAGIC as i64].contains(&(stat.filesystem_type().0 as i64)))
+}
+
+fn mounts_below_root() -> Result<Vec<CString>> {
+    let text = std::fs::read_to_string("/proc/self/mountinfo").context("read /proc/self/mountinfo")?;
+    let points =
+        mountinfo::parse(&text).map(|mount| mount.point.strip_prefix("/").map(Path::to_owned).unwrap_or_default());
+    let named = points.filter(|point| !point.as_os_str().is_empty());
+    named
+        .map(|point| CString::new(point.into_os_string().into_encoded_bytes()).context("a path with a NUL in it"))
+        .collect()
 }
 
 fn pipe() -> Result<(OwnedFd, OwnedFd)> {

@@ -6,7 +6,8 @@ use super::{Prepared, init};
 use crate::sys::mount::{self, MOUNT_ATTR_RDONLY, MountAttr, OPEN_TREE_CLONE};
 use crate::sys::{self, file, process};
 use nix::errno::Errno;
-use std::ffi::CStr;
+use nix::mount::MntFlags;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 type Done = Result<(), Errno>;
@@ -70,10 +71,7 @@ fn take(step: &Step, prepared: &Prepared, made: &mut Made) -> Done {
             let _ = process::join_session_keyring();
             nix::unistd::setsid().map(drop)
         }
-        Step::PrivateMounts => {
-            let flags = nix::mount::MsFlags::MS_REC | nix::mount::MsFlags::MS_PRIVATE;
-            Ok(nix::mount::mount(None::<&CStr>, c"/", None::<&CStr>, flags, None::<&CStr>)?)
-        }
+        Step::PrivateMounts => private_mounts(),
         Step::AttachRoot { at } => {
             let root = root()?;
             mount::move_mount(root, cwd(), at).map_err(errno)?;
@@ -129,7 +127,7 @@ fn take(step: &Step, prepared: &Prepared, made: &mut Made) -> Done {
             let attr = MountAttr { attr_set: MOUNT_ATTR_RDONLY, ..MountAttr::default() };
             mount::mount_setattr(root()?, false, &attr).map_err(errno)
         }
-        Step::Pivot => pivot(root()?),
+        Step::Pivot => pivot(root()?, &prepared.below),
         Step::Loopback => crate::sys::net::loopback_up().map_err(errno),
         Step::Hostname(name) => set_name(name, libc::SYS_sethostname),
         Step::Domainname(name) => set_name(name, libc::SYS_setdomainname),
@@ -205,11 +203,7 @@ fn cwd() -> BorrowedFd<'static> {
     nix::fcntl::AT_FDCWD
 }
 
-fn new_mount(
-    kind: &CStr,
-    config: &[(std::ffi::CString, Option<std::ffi::CString>)],
-    attributes: u64,
-) -> Result<OwnedFd, Errno> {
+fn new_mount(kind: &CStr, config: &[(CString, Option<CString>)], attributes: u64) -> Result<OwnedFd, Errno> {
     let context = mount::fsopen(kind).map_err(errno)?;
     for (key, value) in config {
         match value {
@@ -387,18 +381,63 @@ fn mask(root: BorrowedFd, path: &CStr, prepared: &Prepared, made: &mut Made) -> 
     mount::move_mount(cover, place.as_fd(), c"").map_err(errno)
 }
 
-fn pivot(root: BorrowedFd) -> Done {
-    nix::unistd::fchdir(root)?;
-    match mount::pivot_root(c".", c".").map_err(errno) {
-        Ok(()) => nix::mount::umount2(c".", nix::mount::MntFlags::MNT_DETACH)?,
-        // On a ramfs root (an initramfs) there is nothing to pivot away from: the new root moves over the old one.
+/// All mounts of this namespace.
+fn private_mounts() -> Done {
+    let flags = nix::mount::MsFlags::MS_REC | nix::mount::MsFlags::MS_PRIVATE;
+    let private = || nix::mount::mount(None::<&CStr>, c"/", None::<&CStr>, flags, None::<&CStr>);
+    match private() {
+        // Whoever started us was in a chroot: / is no mount. We go out for a moment, for what lies outside is in this
+        // namespace too.
         Err(Errno::EINVAL) => {
-            nix::mount::mount(Some(c"."), c"/", None::<&CStr>, nix::mount::MsFlags::MS_MOVE, None::<&CStr>)?;
-            nix::unistd::chroot(c".")?;
+            let inside = file::openat2(cwd(), c"/", libc::O_PATH, 0, 0).map_err(errno)?;
+            leave_chroot()?;
+            private()?;
+            nix::unistd::fchdir(&inside)?;
+            nix::unistd::chroot(c".")
         }
+        other => other,
+    }
+}
+
+/// To enter its own mount namespace leads a process to the root of it.
+fn leave_chroot() -> Done {
+    let ourselves = process::pidfd_open(nix::unistd::getpid().as_raw()).map_err(errno)?;
+    nix::sched::setns(&ourselves, nix::sched::CloneFlags::CLONE_NEWNS)
+}
+
+/// Makes the container's root the root of its mount namespace. `below` are the host's mounts on a ramfs root.
+fn pivot(root: BorrowedFd, below: &[CString]) -> Done {
+    let pivot = || {
+        nix::unistd::fchdir(root)?;
+        mount::pivot_root(c".", c".").map_err(errno)
+    };
+    let pivoted = match pivot() {
+        // In a chroot / is no mount. To move the container's root over it would hide the chroot alone: who can call
+        // chroot(2) climbs from there to what lies around it.
+        Err(Errno::EINVAL) => leave_chroot().and_then(|()| pivot()),
+        other => other,
+    };
+    match pivoted {
+        Ok(()) => nix::mount::umount2(c".", MntFlags::MNT_DETACH)?,
+        Err(Errno::EINVAL) => cover(root, below)?,
         Err(errno) => return Err(errno),
     }
     nix::unistd::chdir(c"/")
+}
+
+/// A ramfs root (an initramfs) is the one mount that cannot be left. The container's root is moved over it: above it
+/// there is nothing to climb to. What the host has mounted there is let go.
+fn cover(root: BorrowedFd, below: &[CString]) -> Done {
+    let old = file::openat2(cwd(), c"/", libc::O_PATH, 0, 0).map_err(errno)?;
+    nix::unistd::fchdir(root)?;
+    nix::mount::mount(Some(c"."), c"/", None::<&CStr>, nix::mount::MsFlags::MS_MOVE, None::<&CStr>)?;
+    nix::unistd::chroot(c".")?;
+    nix::unistd::fchdir(&old)?;
+    for path in below {
+        // One that went along with its parent is no mount any more.
+        let _ = nix::mount::umount2(path.as_c_str(), MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW);
+    }
+    nix::unistd::fchdir(root)
 }
 
 fn set_name(name: &CStr, call: libc::c_long) -> Done {
