@@ -27,6 +27,7 @@ pub fn create(
     name: Option<&str>,
     platform: Option<&Platform>,
 ) -> Result<ContainerCreated> {
+    super::shim::check_kernel()?;
     let ContainerCreate { mut config, mut host_config, networking_config } = asked;
     if config.image.is_empty() {
         bail!(Refusal::BadParameter("invalid reference format".to_owned()));
@@ -78,7 +79,11 @@ pub fn create(
         Ok(Record::load(store, &other)?.map(|record| record.mounts).unwrap_or_default())
     };
     let exists = |path: &str| Path::new(path).exists();
-    let asked = mounts::plan(&host_config, config.volumes.as_ref(), &mounts::Around { from: &from, exists: &exists })?;
+    let asked = mounts::plan(
+        &host_config,
+        config.volumes.as_ref(),
+        &mounts::Around { from: &from, exists: &exists, root: &store.root },
+    )?;
     if host_config.masked_paths.is_none() {
         host_config.masked_paths = Some(spec::masked_paths(host_config.privileged));
     }

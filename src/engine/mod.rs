@@ -23,6 +23,7 @@ pub mod names;
 pub mod networks;
 pub mod older;
 pub mod pattern;
+mod propagation;
 pub mod protocol;
 pub mod pull;
 pub mod query;

@@ -1,6 +1,7 @@
 //! What create was asked to mount: `--volume`, `--mount`, `--volumes-from` and an image's volumes, by Docker's rules.
 //! [`plan`] is pure; [`settle`] makes the volumes and the missing sources.
 
+use super::propagation;
 use super::record::Mounted;
 use super::store::{self, Lease, Store};
 use super::volumes::{self, Made};
@@ -16,6 +17,8 @@ pub struct Around<'a> {
     pub from: &'a dyn Fn(&str) -> Result<Vec<Mounted>>,
     /// Whether a path is there on the host.
     pub exists: &'a dyn Fn(&str) -> bool,
+    /// Where the store is.
+    pub root: &'a Path,
 }
 
 /// A mount as it is to be recorded, but for what its volume adds.
@@ -74,7 +77,9 @@ pub fn plan(
     }
     let mut taken: BTreeMap<String, ()> = tmpfs.keys().map(|target| (clean(target), ())).collect();
     for spec in host.binds.iter().flatten() {
-        let asked = bind(spec, &host.volume_driver).map_err(bad)?;
+        let mut asked = bind(spec, &host.volume_driver).map_err(bad)?;
+        let said = asked.mounted.point.mode.split(',').any(|word| PROPAGATIONS.contains(&word));
+        follow(&mut asked, said, around.root)?;
         let target = asked.mounted.point.destination.clone();
         if taken.insert(target.clone(), ()).is_some() {
             return Err(bad(format!("Duplicate mount point: {target}")));
@@ -84,7 +89,9 @@ pub fn plan(
     for asked in host.mounts.iter().flatten() {
         let invalid = |why: String| format!("invalid mount config for type \"{}\": {why}", asked.r#type);
         let target = asked.target.clone();
-        let asked = mount(asked, around.exists).map_err(|why| bad(invalid(why)))?;
+        let said = asked.bind_options.as_ref().is_some_and(|options| !options.propagation.is_empty());
+        let mut asked = mount(asked, around.exists).map_err(|why| bad(invalid(why)))?;
+        follow(&mut asked, said, around.root)?;
         let cleaned = asked.mounted.point.destination.clone();
         if taken.insert(cleaned.clone(), ()).is_some() {
             return Err(bad(format!("Duplicate mount point: {target}")));
@@ -111,6 +118,18 @@ pub fn plan(
         }
     }
     Ok(asked)
+}
+
+/// Lets a bind of what holds the store, or lies in it, hear of the host's mounts; another propagation is refused if
+/// it was `said`.
+fn follow(asked: &mut Asked, said: bool, root: &Path) -> Result<()> {
+    let point = &mut asked.mounted.point;
+    let propagation = said.then_some(point.propagation.as_str());
+    if point.r#type == "bind" && propagation::implied(&point.source, propagation, root)? {
+        point.propagation = "rslave".into();
+        asked.mounted.propagation_implied = true;
+    }
+    Ok(())
 }
 
 /// Makes the volumes that are missing and leases all of them, makes the missing sources of binds, and gives the
@@ -488,7 +507,11 @@ mod tests {
                 })
                 .collect())
         };
-        plan(&host(value), Some(&volumes), &Around { from: &from, exists: &|path| path == "/there" })
+        plan(
+            &host(value),
+            Some(&volumes),
+            &Around { from: &from, exists: &|path| path == "/there", root: Path::new("/var/lib/dhow") },
+        )
     }
 
     /// Each mount as `type name|source destination mode rw propagation`, with what else is set.

@@ -49,6 +49,9 @@ pub struct Record {
 #[serde(default)]
 pub struct Mounted {
     pub point: MountPoint,
+    /// Of a bind: nobody asked for its propagation, it comes of what lies in the source.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub propagation_implied: bool,
     /// Of a volume: the part of it that is mounted.
     pub subpath: String,
     /// Of a bind: what is mounted below the source stays outside.

@@ -4,6 +4,7 @@ use super::locks::{self, byte};
 use super::protocol::{self, Message, Op};
 use super::store::{self, Store};
 use crate::cgroup;
+use crate::sys::kernel;
 use crate::sys::mount::{self, MountAttr};
 use crate::sys::process::{self, Clone, Strings};
 use anyhow::{Context, Result, bail};
@@ -73,14 +74,27 @@ pub fn leave_cgroups(store: &Store) {
     }
 }
 
+/// Refuses a kernel that lacks a call which no container starts without, before anything is made.
+pub fn check_kernel() -> Result<()> {
+    let name = nix::sys::utsname::uname().context("ask for the kernel's version")?;
+    match kernel::lacking(&name.release().to_string_lossy(), kernel::has) {
+        Some(why) => bail!(why),
+        None => Ok(()),
+    }
+}
+
 /// A connection to the shim; starts one where none lives. The one that a container had may be ending: then this
 /// waits for it, and the new one waits for a start.
 pub fn connect_or_start(store: &Store, whose: &Whose) -> Result<UnixStream> {
     let dir = whose.dir(store);
     let path = dir.join("lock");
+    let mut checked = false;
     loop {
         if let Some(stream) = connect(store, whose)? {
             return Ok(stream);
+        }
+        if !std::mem::replace(&mut checked, true) {
+            check_kernel()?;
         }
         store::make_dirs(&dir, 0o711)?;
         let lock = locks::open(&path)?;

@@ -3,7 +3,7 @@
 use super::record::Record;
 use super::shim::cgroup_root;
 use super::store::{self, Store};
-use super::{base, containers, devices, etc, spec, users, volumes};
+use super::{base, containers, devices, etc, propagation, spec, users, volumes};
 use crate::api::Refusal;
 use crate::fs::overlay::{self, Upper};
 use crate::fs::{flatten, path};
@@ -28,6 +28,7 @@ pub struct Ready {
 
 /// `cgroup` is the one that the container will live in, where there is one.
 pub fn ready(store: &Store, record: &Record, cgroup: Option<&OwnedFd>) -> Result<Ready> {
+    let record = &*propagation::checked(record).with_context(|| format!("starting {}", record.name))?;
     let confined = cgroup;
     let dir = store.container(&record.id);
     // The root is mounted here for a moment, in the container's own mount namespace: any directory will do.
