@@ -102,7 +102,7 @@ fn node(path: &Path, target: &Path) -> std::io::Result<Option<Device>> {
 
 /// What the devices controller lets through, the last match deciding: nothing, but everybody's harmless devices
 /// (a terminal included), making any node, and what was granted.
-pub fn rules(privileged: bool, granted: &[Granted]) -> Vec<DeviceRule> {
+pub fn rules(privileged: bool, granted: &[Granted], more: &[DeviceRule]) -> Vec<DeviceRule> {
     let rule = |allow, kind: &str, major, minor, access: &str| DeviceRule {
         allow,
         kind: kind.to_owned(),
@@ -131,7 +131,28 @@ pub fn rules(privileged: bool, granted: &[Granted]) -> Vec<DeviceRule> {
     rules.extend(
         granted.iter().map(|Granted { device, access }| rule(true, &device.kind, device.major, device.minor, access)),
     );
+    rules.extend_from_slice(more);
     rules
+}
+
+/// Reads a `--device-cgroup-rule`, `b 8:* rw`: what it allows.
+pub fn rule(text: &str) -> Result<DeviceRule> {
+    let invalid = || Refusal::BadParameter(format!("invalid device cgroup rule format: '{text}'"));
+    let number = |part: &str| match part {
+        "*" => Some(None),
+        digits if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.parse::<i64>().ok().map(Some),
+        _ => None,
+    };
+    let read = || {
+        let (kind, rest) = text.split_once(' ')?;
+        let (numbers, access) = rest.split_once(' ')?;
+        let (major, minor) = numbers.split_once(':')?;
+        let known = matches!(kind, "a" | "b" | "c") && (1..=3).contains(&access.len());
+        let access = access.bytes().all(|letter| b"rwm".contains(&letter)).then(|| access.to_owned())?;
+        known.then_some(())?;
+        Some(DeviceRule { allow: true, kind: kind.to_owned(), major: number(major)?, minor: number(minor)?, access })
+    };
+    read().ok_or_else(|| invalid().into())
 }
 
 #[cfg(test)]
@@ -187,10 +208,35 @@ mod tests {
     #[test]
     fn rules_end_with_what_was_granted() {
         let null = given(vec![mapping("/dev/full", "/dev/full", "r")]).unwrap();
-        let rules_of = rules(false, &null);
+        let rules_of = rules(false, &null, &[]);
         assert!(!rules_of[0].allow);
         let last = rules_of.last().unwrap();
         assert_eq!((last.major, last.minor, last.access.as_str()), (Some(1), Some(7), "r"));
-        assert_eq!(rules(true, &null).len(), 1);
+        assert_eq!(rules(true, &null, &[]).len(), 1);
+        let more = [rule("b 8:* rw").unwrap()];
+        assert_eq!(rules(false, &null, &more).last(), Some(&more[0]));
+    }
+
+    #[test]
+    fn rules_are_read_as_docker_reads_them() {
+        for (text, expected) in [
+            ("c 1:3 mr", Some(("c", Some(1), Some(3), "mr"))),
+            ("b 8:* rwm", Some(("b", Some(8), None, "rwm"))),
+            ("a *:* rwm", Some(("a", None, None, "rwm"))),
+            ("c 1:3", None),
+            ("c 1:3 ", None),
+            ("c 1:3 rwmr", None),
+            ("c 1:3 x", None),
+            ("c  1:3 r", None),
+            ("d 1:3 r", None),
+            ("c 1 r", None),
+            ("c :3 r", None),
+            ("c -1:3 r", None),
+            ("", None),
+        ] {
+            let read = rule(text).ok();
+            let shown = read.as_ref().map(|rule| (rule.kind.as_str(), rule.major, rule.minor, rule.access.as_str()));
+            assert_eq!(shown, expected, "{text}");
+        }
     }
 }

@@ -44,7 +44,7 @@ const LATER: &str = "come with a later release of dhow";
 const WINDOWS: &str = "only for containers of Windows";
 
 /// Each flag, whether it asks for something, and what that is.
-fn given(flags: &Run) -> [(&'static str, bool, &'static str); 37] {
+fn given(flags: &Run) -> [(&'static str, bool, &'static str); 36] {
     let limits = "resource limits";
     let networks = "networks";
     let number = |value: Option<i64>| value.is_some_and(|value| value != 0);
@@ -78,7 +78,6 @@ fn given(flags: &Run) -> [(&'static str, bool, &'static str); 37] {
         ("--device-read-iops", !flags.device_read_iops.is_empty(), limits),
         ("--device-write-bps", !flags.device_write_bps.is_empty(), limits),
         ("--device-write-iops", !flags.device_write_iops.is_empty(), limits),
-        ("--device-cgroup-rule", !flags.device_cgroup_rule.is_empty(), "device rules"),
         ("--cgroup-parent", some(&flags.cgroup_parent), "cgroup parents"),
         ("--storage-opt", !flags.storage_opt.is_empty(), "storage options"),
         ("--gpus", some(&flags.gpus), "GPUs"),

@@ -177,6 +177,7 @@ fn host_config(flags: &Run, here: &Here) -> Result<HostConfig> {
         runtime: text(&flags.runtime),
         isolation: text(&flags.isolation),
         devices: Some(devices),
+        device_cgroup_rules: list(&flags.device_cgroup_rule),
         ulimits: Some(ulimits.into_values().cloned().collect()),
         masked_paths,
         readonly_paths,

@@ -142,6 +142,8 @@ pub fn spec(inputs: &Inputs) -> Result<Spec> {
         None if hides => default.iter().map(|&path| path.to_owned()).collect(),
         None => Vec::new(),
     };
+    let more_rules =
+        wants.device_cgroup_rules.iter().flatten().map(|text| devices::rule(text)).collect::<Result<Vec<_>>>()?;
     let mut masked = paths(&wants.masked_paths, &MASKED);
     if !masked.is_empty() {
         masked.extend(host.throttles.iter().filter(|path| !masked.contains(path)).cloned().collect::<Vec<_>>());
@@ -149,7 +151,7 @@ pub fn spec(inputs: &Inputs) -> Result<Spec> {
     spec.linux = Some(Linux {
         sysctl: sysctls::sysctls(wants, &namespaces, &host.sysctls)?,
         resources: Some(Resources {
-            devices: devices::rules(wants.privileged, inputs.devices),
+            devices: devices::rules(wants.privileged, inputs.devices, &more_rules),
             ..Resources::default()
         }),
         cgroups_path: inputs.cgroup.to_owned(),
@@ -214,6 +216,9 @@ fn check_on(config: &ContainerConfig, wants: &HostConfig, host: &Host) -> Result
     }
     for mapping in wants.devices.iter().flatten() {
         devices::check_access(&mapping.cgroup_permissions)?;
+    }
+    for text in wants.device_cgroup_rules.iter().flatten() {
+        devices::rule(text)?;
     }
     for (path, options) in wants.tmpfs.iter().flatten() {
         mounts::check_tmpfs(path, options).map_err(bad)?;
