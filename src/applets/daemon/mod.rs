@@ -12,7 +12,6 @@ use argh::{ArgsInfo, FromArgs};
 use asked::Asked;
 use listen::Listener;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::Signal;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
@@ -137,12 +136,12 @@ fn serve(flags: Daemon, context: &Context) -> Result<()> {
         }
         while let Some(signal) = signals.next() {
             match signal {
-                Signal::SIGTERM | Signal::SIGINT | Signal::SIGQUIT => {
+                libc::SIGTERM | libc::SIGINT | libc::SIGQUIT => {
                     log::info!("{signal}: ending; the containers go on");
                     listen::tell_starter("STOPPING=1");
                     return Ok(());
                 }
-                Signal::SIGHUP => match open() {
+                libc::SIGHUP => match open() {
                     Ok(engine) => {
                         log::info!("the configuration was read again; where to listen is not changed by it");
                         *current.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = engine;
