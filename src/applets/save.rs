@@ -3,7 +3,6 @@
 use super::{Command, Context, output, terminal};
 use anyhow::{Context as _, Result, bail};
 use argh::{ArgsInfo, FromArgs};
-use nix::sys::signal::Signal;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -38,7 +37,7 @@ impl Command for Save {
                 error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
             };
             return match saved {
-                Err(error) if gone(&error) => terminal::die(Signal::SIGPIPE),
+                Err(error) if gone(&error) => terminal::die(libc::SIGPIPE),
                 saved => saved.map(|()| 0),
             };
         };

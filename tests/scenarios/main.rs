@@ -6,6 +6,7 @@ mod attach;
 mod bad_input;
 mod command_line;
 mod crash;
+mod escapes;
 mod events;
 mod exec;
 mod fixture;
