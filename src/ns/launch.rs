@@ -43,7 +43,7 @@ pub enum Source {
     /// another container's.
     BindOpen { file: OwnedFd, attr: MountAttr },
     /// A new file system that belongs to no namespace of the child: tmpfs, devpts.
-    Mount { kind: CString, config: Vec<(CString, Option<CString>)>, attributes: u64 },
+    Mount { kind: CString, config: Vec<(CString, Option<CString>)>, attributes: u64, propagation: u64 },
     /// The init of the container that is entered.
     Process(OwnedFd),
 }
@@ -111,11 +111,12 @@ pub fn prepare(plan: &Plan, root: Option<OwnedFd>, lock: Option<RawFd>) -> Resul
     })
 }
 
+/// An initramfs is one of these, by what the kernel has. Another root of these kinds can be left; then it is no matter.
 fn root_is_ramfs() -> bool {
     const RAMFS: i64 = 0x8584_58f6;
-    // An initramfs is a tmpfs where the kernel has that. Other roots of these kinds can be left; then this is not used.
-    nix::sys::statfs::statfs("/")
-        .is_ok_and(|stat| [RAMFS, libc::TMPFS_MAGIC as i64].contains(&(stat.filesystem_type().0 as i64)))
+    const TMPFS: i64 = 0x0102_1994;
+    let kind = nix::sys::statfs::statfs("/").map(|stat| stat.filesystem_type().0 as i64);
+    matches!(kind, Ok(RAMFS | TMPFS))
 }
 
 fn mounts_below_root() -> Result<Vec<CString>> {
@@ -158,8 +159,12 @@ fn open(source: &Source) -> Result<OwnedFd> {
             set(&tree, true, attr).context("bind what is open")?;
             Ok(tree)
         }
-        Source::Mount { kind, config, attributes } => {
-            new_mount(kind, config, *attributes).with_context(|| format!("mount {}", kind.to_string_lossy()))
+        Source::Mount { kind, config, attributes, propagation } => {
+            let made = new_mount(kind, config, *attributes).and_then(|tree| {
+                set(&tree, false, &MountAttr { propagation: *propagation, ..MountAttr::default() })?;
+                Ok(tree)
+            });
+            made.with_context(|| format!("mount {}", kind.to_string_lossy()))
         }
         Source::Process(pidfd) => pidfd.try_clone().context("copy a pidfd"),
     }

@@ -235,7 +235,8 @@ fn add_mount(plan: &mut Plan, mount: &Mount, open: Option<OwnedFd>) -> Result<()
             plan.steps.push(Step::NewMount { kind: text(kind)?, config, attributes: options.set, target });
         }
         "tmpfs" | "devpts" => {
-            let slot = plan.slot(Source::Mount { kind: text(kind)?, config, attributes: options.set });
+            let (attributes, propagation) = (options.set, options.propagation);
+            let slot = plan.slot(Source::Mount { kind: text(kind)?, config, attributes, propagation });
             if kind == "devpts" && inside(&mount.destination) == "dev/pts" {
                 plan.devpts = Some(slot);
             }

@@ -107,7 +107,9 @@ fn take(step: &Step, prepared: &Prepared, made: &mut Made) -> Done {
             }
         }),
         Step::Console { slot, target } => {
-            let place = place(root()?, target, Kind::File, 0)?;
+            // In a /dev that is a volume it could be a link to a file of proc (CVE-2025-52565).
+            let place = place(root()?, target, Kind::File, libc::RESOLVE_NO_SYMLINKS)?;
+            not_in_proc(&place, target)?;
             let tty = mount::open_tree(prepared.slot(*slot)?, c"0", OPEN_TREE_CLONE).map_err(errno)?;
             mount::move_mount(tty.as_fd(), place.as_fd(), c"").map_err(errno)
         }
@@ -132,7 +134,11 @@ fn take(step: &Step, prepared: &Prepared, made: &mut Made) -> Done {
         Step::Hostname(name) => set_name(name, libc::SYS_sethostname),
         Step::Domainname(name) => set_name(name, libc::SYS_setdomainname),
         Step::Sysctl { path, value } => {
-            let proc = made.proc.as_ref().ok_or(Errno::ENOENT)?;
+            // Where /proc is a bind of the user's, what is written to is mounted nowhere.
+            let proc = match &made.proc {
+                Some(proc) => proc,
+                None => made.proc.insert(new_mount(c"proc", &[], 0)?),
+            };
             let resolve = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_XDEV | libc::RESOLVE_NO_SYMLINKS;
             let file = file::openat2(proc.as_fd(), path, libc::O_WRONLY, 0, resolve).map_err(errno)?;
             nix::unistd::write(&file, value.to_bytes()).map(drop)
