@@ -145,6 +145,39 @@ fn mount_points_through_dangling_links_are_made_inside() {
     assert!(!Path::new("/dhow-no-such").exists());
 }
 
+#[test]
+fn a_console_is_not_mounted_over_proc() {
+    let Some(host) = Host::with_busybox() else { return };
+    for target in ["/proc/sysrq-trigger", "../proc/version"] {
+        host.sh(&["-v", "devices:/v"], &format!("rm -f /v/console; ln -s {target} /v/console; mkdir -p /v/pts"));
+        let line = format!("cd /dev; [ -e {target} ] && ! [ -c {target} ] && echo safe");
+        let output = host.busybox(&["-t", "-v", "devices:/dev"], &["sh", "-c", &line]).run();
+        assert_eq!((output.code(), output.stdout().trim()), (Some(0), "safe"), "{target}: {output}");
+    }
+}
+
+#[test]
+fn the_hosts_proc_may_be_bound_and_sysctls_are_still_the_containers() {
+    let Some(host) = Host::with_busybox() else { return };
+    let read = || fs::read_to_string("/proc/sys/kernel/shmmni").expect("read");
+    let before = read();
+    let line = "cat /proc/sys/kernel/shmmni; (echo 1 >/proc/sys/kernel/shmmni) 2>&1 || true";
+    let seen = host.sh(&["-v", "/proc:/proc", "--sysctl", "kernel.shmmni=77"], line);
+    assert!(seen.starts_with("77\n") && seen.contains("Read-only file system"), "{seen}");
+    assert_eq!(read(), before);
+}
+
+#[test]
+fn a_tmpfs_is_shared_where_that_was_said() {
+    let Some(host) = Host::with_busybox() else { return };
+    let optional = |options: &str| {
+        let line = "grep ' /t rw' /proc/self/mountinfo | grep -c shared: || true";
+        host.sh(&["--tmpfs", &format!("/t:{options}")], line)
+    };
+    assert_eq!(optional("size=1m"), "0");
+    assert_eq!(optional("size=1m,rshared"), "1");
+}
+
 /// A disk of this host that can be opened: its name and its numbers.
 fn disk() -> Option<(String, String)> {
     let disks = fs::read_dir("/sys/class/block").ok()?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
