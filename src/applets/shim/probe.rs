@@ -235,12 +235,7 @@ impl Running {
     }
 
     fn take_exit(&mut self) -> Option<i32> {
-        use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-        let code = match waitpid(nix::unistd::Pid::from_raw(self.pid), Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::Exited(_, code)) => code,
-            Ok(WaitStatus::Signaled(_, signal, _)) => 128 + signal as i32,
-            _ => return None,
-        };
+        let (_, code) = process::ended(Some(self.pid), false).ok()??;
         self.ended = true;
         Some(code)
     }
