@@ -71,6 +71,7 @@ fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
         }
         ("POST", ["containers", name, "resize"]) => container_resize(store, &container(name)?, &request),
         ("POST", ["containers", name, "wait"]) => container_wait(engine, &container(name)?, &request),
+        ("GET", ["containers", name, "attach", "ws"]) => container_websocket(engine, &container(name)?, &request),
         ("POST", ["containers", name, "attach"]) => container_attach(engine, &container(name)?, &request),
         ("GET", ["containers", name, "logs"]) => container_logs(engine, &container(name)?, &request),
         ("GET", ["containers", name, "stats"]) => container_stats(engine, &container(name)?, &request),
@@ -316,6 +317,14 @@ fn container_attach(engine: &Engine, id: &str, request: &Request) -> Result<Resp
     let stream = containers::attach(&engine.store, id, &what)?;
     let body = Reply::Upgraded { framed: !record.config.tty, join: Box::new(|| Ok(stream)) };
     Ok(answer(101, body).with("Content-Type", stream_kind(request, record.config.tty)))
+}
+
+/// The same in a WebSocket: how that goes is the transport's.
+fn container_websocket(engine: &Engine, id: &str, request: &Request) -> Result<Response> {
+    if request.header("Sec-WebSocket-Key").is_none() {
+        bail!(Refusal::BadParameter("not a WebSocket: there is no Sec-WebSocket-Key".to_owned()));
+    }
+    container_attach(engine, id, request)
 }
 
 /// Keys that detach, as bytes: `ctrl-p,ctrl-q` where nothing is said.

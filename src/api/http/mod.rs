@@ -18,6 +18,7 @@ mod splice;
 mod ssh;
 mod target;
 pub mod tls;
+mod websocket;
 
 pub use connections::Connections;
 pub use remote::Remote;

@@ -5,6 +5,7 @@ use super::head::Bad;
 use super::input::{Input, lock};
 use super::socket::Socket;
 use super::splice::splice;
+use super::websocket;
 use crate::api::time::Time;
 use crate::api::types::ErrorAnswer;
 use crate::api::version;
@@ -32,6 +33,8 @@ pub struct Asked {
     pub upgrade: bool,
     /// Docker answers the start of an exec with its usual headers also where it upgrades; attach without.
     pub exec: bool,
+    /// It asked for a WebSocket, with this key.
+    pub key: Option<String>,
 }
 
 /// Sends an answer; whether the connection goes on.
@@ -52,6 +55,14 @@ pub fn respond(
                 input.drain(UNWANTED, UNWANTED_WAIT);
                 input.take_rest()
             };
+            if let Some(key) = &asked.key {
+                socket.write_all(websocket::head(key).as_bytes())?;
+                match join() {
+                    Ok(stream) => websocket::join(socket, rest, &Socket::new(stream), framed)?,
+                    Err(error) => websocket::fail(socket, &format!("{error:#}"))?,
+                }
+                return Ok(false);
+            }
             let block = upgraded(&asked, &headers);
             socket.write_all(block.as_bytes())?;
             match join() {
@@ -183,7 +194,7 @@ pub fn close(mut socket: Socket) {
 
 /// A whole answer that says why there is no other one.
 pub fn standing(status: u16, message: &str) -> Vec<u8> {
-    let asked = Asked { head: false, minor: 1, keep: false, upgrade: false, exec: false };
+    let asked = Asked { head: false, minor: 1, keep: false, upgrade: false, exec: false, key: None };
     let body = serde_json::to_vec(&ErrorAnswer { message: message.to_owned() }).unwrap_or_default();
     let length = format!("Content-Length: {}\r\n", body.len());
     [head(&asked, status, &[], Some("application/json"), &length).into_bytes(), body].concat()
@@ -273,7 +284,7 @@ mod tests {
 
     #[test]
     fn an_answer_cannot_be_split_by_what_it_says() {
-        let asked = Asked { head: false, minor: 1, keep: true, upgrade: false, exec: false };
+        let asked = Asked { head: false, minor: 1, keep: true, upgrade: false, exec: false, key: None };
         let headers = [("Content-Type", "a\r\nX: y".to_owned())];
         let text = head(&asked, 200, &headers, None, "");
         assert!(text.contains("Content-Type: a  X: y\r\n") && text.ends_with("GMT\r\n\r\n"), "{text}");
@@ -282,7 +293,7 @@ mod tests {
     #[test]
     fn the_block_before_a_stream_is_dockers() {
         let kind = [("Content-Type", "application/vnd.docker.multiplexed-stream".to_owned())];
-        let asked = |upgrade, exec| Asked { head: false, minor: 1, keep: true, upgrade, exec };
+        let asked = |upgrade, exec| Asked { head: false, minor: 1, keep: true, upgrade, exec, key: None };
         assert_eq!(
             upgraded(&asked(true, false), &kind),
             "HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.multiplexed-stream\r\n\

@@ -70,6 +70,10 @@ fn exchange(socket: &Socket, input: &Arc<Mutex<Input>>, engine: &dyn Fn(Request)
         keep: head::keeps_alive(head.minor, &head.headers),
         upgrade: head::find(&head.headers, "Upgrade").is_some(),
         exec: target.path.starts_with("/exec/"),
+        key: match head::says(&head.headers, "Upgrade", "websocket") && target.path.ends_with("/attach/ws") {
+            true => head::find(&head.headers, "Sec-WebSocket-Key").map(str::to_owned),
+            false => None,
+        },
     };
     let caller = Caller::at(socket.shared());
     let response = match refused(&target) {
