@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The engine is deep where it reads JSON and shallow elsewhere.
 const STACK: usize = 512 << 10;
@@ -67,8 +67,13 @@ impl Connections {
     fn admit(&self, socket: Socket) -> Option<u64> {
         let mut open = self.lock();
         if open.sockets.len() >= self.most {
-            let idle = open.sockets.iter().filter_map(|(number, (_, since))| Some((since.as_ref()?, *number)));
-            let (_, number) = idle.min()?;
+            let idle =
+                open.sockets.iter().filter_map(|(number, (socket, since))| Some((since.as_ref()?, *number, socket)));
+            let mut idle: Vec<_> = idle.collect();
+            idle.sort_by_key(|(since, ..)| **since);
+            // One whose request has come is not idle any more, even if its thread does not know yet.
+            let silent = |socket: &Socket| matches!(socket.wait(Some(Duration::ZERO)), Ok(false));
+            let number = idle.into_iter().find(|(.., socket)| silent(socket)).map(|(_, number, _)| number)?;
             // Its thread wakes up and ends; its place is free from now on.
             if let Some((socket, _)) = open.sockets.remove(&number) {
                 socket.shutdown(Shutdown::Both);
@@ -76,7 +81,7 @@ impl Connections {
         }
         open.next += 1;
         let number = open.next;
-        open.sockets.insert(number, (socket, None));
+        open.sockets.insert(number, (socket, Some(Instant::now())));
         Some(number)
     }
 
@@ -108,7 +113,7 @@ fn turn_away(mut socket: Socket, most: usize) {
     let _ = socket.write(&bytes);
     // What has come of the request is taken, for otherwise TCP would throw our answer away.
     let mut sink = [0; 4096];
-    if matches!(socket.wait(Some(std::time::Duration::ZERO)), Ok(true)) {
+    if matches!(socket.wait(Some(Duration::ZERO)), Ok(true)) {
         let _ = io::Read::read(&mut socket, &mut sink);
     }
     socket.shutdown(Shutdown::Write);

@@ -92,8 +92,9 @@ fn unix(path: &Path, group: Option<&str>) -> Result<Listener> {
                 .with_context(|| format!("give {} to group {}", path.display(), group.name))?;
         }
         (Err(error), _) => return Err(error).context("look up a group"),
-        (Ok(None), Some(name)) => log::warn!("there is no group {name}: only root may use {}", path.display()),
-        (Ok(None), None) => log::debug!("there is no group {GROUP}: only root may use {}", path.display()),
+        (Ok(None), name) => {
+            log::warn!("there is no group {}: only root may use {}", name.unwrap_or(GROUP), path.display());
+        }
     }
     Listener::new(listener.into(), address, Some(made))
 }
