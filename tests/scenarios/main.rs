@@ -1,11 +1,17 @@
 //! What a user would notice, one module a subject. Each scenario has a store, a run directory and cgroups of its own,
 //! and fails when it leaves anything behind. Those that start containers need root; `CI=true` lets none be skipped.
 
+// The scenarios of clients are modules of `over_http` too.
+#![allow(clippy::duplicate_mod)]
+
 mod archives;
 mod attach;
 mod bad_input;
 mod command_line;
 mod crash;
+mod daemon;
+mod daemon_docker;
+mod daemon_wire;
 mod escapes;
 mod events;
 mod exec;
@@ -20,6 +26,7 @@ mod listings;
 mod logins;
 mod logs;
 mod mounts;
+mod over_http;
 mod pull;
 mod registries;
 mod restarts;

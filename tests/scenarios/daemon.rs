@@ -1,0 +1,279 @@
+//! The daemon as whoever runs the machine sees it: its sockets, its start and its end.
+
+use crate::fixture::{Command, Daemon, Host, PATIENCE, eventually, need};
+use std::fs;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::time::Instant;
+
+#[test]
+fn its_socket_is_for_root_and_the_group_only() {
+    let Some(host) = Host::new() else { return };
+    let daemon = Daemon::start_with(&host, &["--group", "daemon"]);
+    let found = fs::metadata(daemon.socket()).expect("the socket");
+    let gid = nix::unistd::Group::from_name("daemon").expect("ask").map_or(0, |group| group.gid.as_raw());
+    assert!(found.file_type().is_socket());
+    assert_eq!((found.permissions().mode() & 0o777, found.uid(), found.gid()), (0o660, 0, gid));
+    let socket = daemon.socket().to_owned();
+    let output = daemon.stop();
+    assert!(output.status.success(), "{output}");
+    assert!(!socket.exists(), "the socket went with the daemon");
+}
+
+#[test]
+fn a_dead_daemons_socket_is_replaced_and_a_living_ones_is_not() {
+    let Some(host) = Host::new() else { return };
+    let daemon = Daemon::start(&host);
+    let text = host.local(["daemon", "--host", &daemon.address()]).refused(1);
+    assert!(text.contains("another daemon serves the store"), "{text}");
+    // Another store, the same socket.
+    let other = host.dir().join("other");
+    let other = other.to_str().expect("UTF-8");
+    let text = host
+        .local(["daemon", "--data-root", other, "--exec-root", &format!("{other}-run"), "--host", &daemon.address()])
+        .refused(1);
+    assert!(text.contains("another daemon listens there"), "{text}");
+    daemon.kill();
+    assert!(Daemon::path(&host).exists(), "a killed daemon leaves its socket");
+    let daemon = Daemon::start(&host);
+    assert_eq!(daemon.ask("GET /_ping").1, "OK");
+    drop(daemon);
+    let file = host.file("no.sock", "");
+    let text = host.local(["daemon", "--host", &format!("unix://{}", file.display())]).refused(1);
+    assert!(text.contains("is no socket") && file.exists(), "{text}");
+}
+
+#[test]
+fn containers_outlive_their_daemon() {
+    let Some(host) = Host::with_busybox() else { return };
+    let daemon = Daemon::start(&host);
+    let address = daemon.address();
+    let over = |args: &[&str]| host.local(args.iter().copied()).env("DOCKER_HOST", &address);
+    over(&["run", "--detach", "--name", "hull", "--network", "none", "busybox", "sh", "-c", "read x; sleep 1000"]).ok();
+    over(&[
+        "run",
+        "--detach",
+        "--name",
+        "mast",
+        "--network",
+        "none",
+        "--interactive",
+        "busybox",
+        "sh",
+        "-c",
+        "sleep 1; exit 9",
+    ])
+    .ok();
+    daemon.kill();
+    assert_eq!(host.inspect("hull", "/State/Running"), true);
+    host.detached(&["--name", "keel"], &["sleep", "1000"]);
+    let daemon = Daemon::start(&host);
+    let names = over(&["ps", "--format", "{{.Names}}"]).ok();
+    assert!(names.contains("hull") && names.contains("keel"), "{names}");
+    assert_eq!(over(&["wait", "mast"]).ok(), "9");
+    let output = daemon.stop();
+    assert!(output.stderr().contains("the containers go on"), "{output}");
+    assert_eq!(host.inspect("keel", "/State/Running"), true);
+}
+
+#[test]
+fn sockets_may_be_handed_over() {
+    let (Some(host), Some(())) = (Host::new(), need("python3")) else { return };
+    let path = host.dir().join("handed.sock");
+    let listener = UnixListener::bind(&path).expect("listen");
+    let script = "import os,sys; os.dup2(int(sys.argv[1]), 3); os.environ['LISTEN_PID'] = str(os.getpid()); \
+                  os.environ['LISTEN_FDS'] = '1'; os.execv(sys.argv[2], sys.argv[2:])";
+    let number = nix::fcntl::fcntl(&listener, nix::fcntl::FcntlArg::F_DUPFD(10)).expect("copy it");
+    let number = number.to_string();
+    let mut running =
+        Command::new("python3", ["-c", script, &number, env!("CARGO_BIN_EXE_dhow"), "daemon", "-H", "fd://"])
+            .env("DHOW_ROOT", host.root().to_str().expect("UTF-8"))
+            .env("DHOW_RUN", host.run_dir().to_str().expect("UTF-8"))
+            .spawn();
+    let _ = nix::unistd::close(number.parse::<i32>().expect("a number"));
+    assert!(listener.as_raw_fd() > 2);
+    drop(listener);
+    let version = host.local(["-H", &format!("unix://{}", path.display()), "version", "--format", "{{.Server.Os}}"]);
+    assert_eq!(version.ok(), "linux");
+    assert!(!running.has_ended());
+    running.signal(nix::sys::signal::Signal::SIGTERM);
+    assert!(running.wait().status.success());
+    let text = host.local(["daemon", "-H", "fd://"]).refused(1);
+    assert!(text.contains("no socket was handed over"), "{text}");
+}
+
+#[test]
+fn tcp_is_for_this_machine_or_for_those_with_a_certificate() {
+    let (Some(host), Some(())) = (Host::with_busybox(), need("openssl")) else { return };
+    let text = host.local(["daemon", "-H", "tcp://0.0.0.0:0"]).refused(1);
+    assert!(text.contains("--allow-insecure-tcp"), "{text}");
+    let certs = certificates(&host);
+    let file = |name: &str| certs.join(name).to_str().expect("UTF-8").to_owned();
+    let log = host.dir().join("daemon.log");
+    let mut command = host.local([
+        "daemon",
+        "-H",
+        "tcp://127.0.0.1:0",
+        "--tlsverify",
+        "--tlscacert",
+        &file("ca.pem"),
+        "--tlscert",
+        &file("cert.pem"),
+        "--tlskey",
+        &file("key.pem"),
+        "--group",
+        "nobody-of-this-name",
+    ]);
+    command.inner().stderr(fs::File::create(&log).expect("make a log"));
+    let mut child = command.inner().stdin(std::process::Stdio::null()).spawn().expect("start the daemon");
+    let mut port = String::new();
+    eventually("it says where it listens", || {
+        let text = fs::read_to_string(&log).unwrap_or_default();
+        let said = text.split_once("listening on tcp://127.0.0.1:").and_then(|(_, rest)| rest.split_once('\n'));
+        port = said.map(|(port, _)| port.to_owned()).unwrap_or_default();
+        !port.is_empty()
+    });
+    let address = format!("tcp://localhost:{port}");
+    let client = |args: &[&str]| {
+        host.local(args.iter().copied())
+            .env("DOCKER_HOST", &address)
+            .env("DOCKER_TLS_VERIFY", "1")
+            .env("DOCKER_CERT_PATH", certs.to_str().expect("UTF-8"))
+    };
+    // Streams, half-closes and a body of many records.
+    let bytes: Vec<u8> = (0..1_000_000u32).map(|at| (at % 251) as u8).collect();
+    let output = client(&["run", "--rm", "-i", "--network", "none", "busybox", "cat"]).input(bytes.clone()).run();
+    assert!(output.status.success() && output.out == bytes, "{} bytes, {}", output.out.len(), output.stderr());
+    assert_eq!(client(&["run", "--rm", "--network", "none", "busybox", "sh", "-c", "exit 4"]).run().code(), Some(4));
+    if need("docker").is_some() {
+        let docker = |args: &[&str]| {
+            Command::new("docker", args.iter().copied())
+                .env("HOME", host.dir().to_str().expect("UTF-8"))
+                .env("DOCKER_HOST", &address)
+                .env("DOCKER_TLS_VERIFY", "1")
+                .env("DOCKER_CERT_PATH", certs.to_str().expect("UTF-8"))
+        };
+        let output = docker(&["run", "--rm", "-i", "--network", "none", "busybox", "cat"]).input(bytes.clone()).run();
+        assert!(output.status.success() && output.out == bytes, "{} bytes, {}", output.out.len(), output.stderr());
+    }
+    // Without a certificate of the CA nobody comes in; without its CA nobody trusts the daemon.
+    let stranger = host.local(["--tls", "ps"]).env("DOCKER_HOST", &address).refused(1);
+    assert!(stranger.contains("certificate") || stranger.contains("TLS"), "{stranger}");
+    let wrong =
+        host.local(["--tlsverify", "--tlscacert", &file("other.pem"), "ps"]).env("DOCKER_HOST", &address).refused(1);
+    assert!(wrong.contains("certificate"), "{wrong}");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), nix::sys::signal::Signal::SIGTERM)
+        .expect("end");
+    let start = Instant::now();
+    while child.try_wait().expect("wait").is_none() {
+        assert!(start.elapsed() < PATIENCE, "it does not end");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
+/// A CA, and a certificate for localhost that serves both sides; and a CA that has signed nothing.
+fn certificates(host: &Host) -> std::path::PathBuf {
+    let dir = host.dir().join("certs");
+    fs::create_dir(&dir).expect("make a directory");
+    let run = |line: &str| {
+        Command::new("sh", ["-c", &format!("cd {} && {line}", dir.display())]).ok();
+    };
+    let new = "openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
+    run(&format!("{new} -x509 -days 2 -subj /CN=ca -keyout ca.key -out ca.pem"));
+    run(&format!("{new} -x509 -days 2 -subj /CN=other -keyout other.key -out other.pem"));
+    run(&format!("{new} -subj /CN=localhost -keyout key.pem -out cert.csr"));
+    run("printf 'subjectAltName=DNS:localhost,IP:127.0.0.1\\n' > ext && \
+         openssl x509 -req -in cert.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile ext -out cert.pem");
+    dir
+}
+
+#[test]
+fn a_setting_given_twice_is_an_error() {
+    let Some(host) = Host::new() else { return };
+    let config = host.file("daemon.json", r#"{"hosts": ["unix:///nowhere/x.sock"], "group": "daemon"}"#);
+    let config = config.to_str().expect("UTF-8");
+    let text = host.local(["daemon", "--config", config, "-H", "unix:///nowhere/y.sock"]).refused(1);
+    assert!(text.contains("specified both as a flag and in the configuration file: hosts"), "{text}");
+    let socket = format!("unix://{}", host.dir().join("z.sock").display());
+    for (flags, why) in [
+        (vec!["-H", "npipe://x"], "invalid host"),
+        (vec!["-H", "ssh://x"], "cannot listen"),
+        (vec!["-H", &socket, "--log-level", "loud"], "invalid log level"),
+        (vec!["-H", &socket, "--tlsverify"], "TLS needs a certificate"),
+    ] {
+        let text = host.local([&["daemon"], &flags[..]].concat()).refused(1);
+        assert!(text.contains(why), "{flags:?}: {text}");
+    }
+}
+
+#[test]
+fn a_client_finds_its_daemon_by_context_and_through_a_pipe() {
+    let Some(host) = Host::new() else { return };
+    let daemon = Daemon::start(&host);
+    // As `docker context create` writes it.
+    let id = crate::fixture::digest(b"harbour");
+    let meta = format!("home/.docker/contexts/meta/{}/meta.json", id.trim_start_matches("sha256:"));
+    let host_of = |address: &str| format!(r#"{{"Name":"harbour","Endpoints":{{"docker":{{"Host":"{address}"}}}}}}"#);
+    host.file(&meta, host_of(&daemon.address()));
+    let names = ["--context", "harbour", "version", "--format", "{{.Server.ApiVersion}}"];
+    assert_eq!(host.local(names).ok(), "1.51");
+    assert_eq!(host.local(&names[2..]).env("DOCKER_CONTEXT", "harbour").ok(), "1.51");
+    host.file("home/.docker/config.json", r#"{"currentContext":"harbour"}"#);
+    host.ok(["version"]);
+    let text = host.local(["--context", "nowhere", "ps"]).refused(1);
+    assert!(text.contains("context not found"), "{text}");
+    let text = host.local(["--context", "harbour", "--host", "tcp://x", "ps"]).refused(1);
+    assert!(text.contains("cannot specify both"), "{text}");
+    // What ssh runs at the other end, and an ssh that only runs it.
+    let output = host
+        .local(["-H", &daemon.address(), "system", "dial-stdio"])
+        .input("GET /_ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        .run();
+    assert!(output.stdout().ends_with("OK"), "{output}");
+    let bin = host.dir().join("bin");
+    let ssh = host.file("bin/ssh", "#!/bin/sh\nwhile [ \"$1\" != -- ]; do shift; done; shift 2\nexec sh -c \"$*\"\n");
+    fs::set_permissions(&ssh, fs::Permissions::from_mode(0o755)).expect("chmod");
+    symlink(env!("CARGO_BIN_EXE_dhow"), bin.join("docker")).expect("link");
+    let path = format!("{}:/usr/bin:/bin", bin.display());
+    let address = format!("ssh://sailor@far{}", daemon.socket().display());
+    assert_eq!(host.local(["-H", &address, "version", "--format", "{{.Server.Os}}"]).env("PATH", &path).ok(), "linux");
+    drop(daemon);
+    let text = host.local(["--context", "harbour", "ps"]).refused(1);
+    assert!(text.contains("annot connect to the Docker daemon at unix://"), "{text}");
+}
+
+#[test]
+fn called_docker_it_is_docker_with_its_plugins() {
+    let Some(host) = Host::with_busybox() else { return };
+    let daemon = Daemon::start(&host);
+    let docker = host.dir().join("docker");
+    symlink(env!("CARGO_BIN_EXE_dhow"), &docker).expect("link");
+    let docker = |args: &[&str]| {
+        Command::new(docker.to_str().expect("UTF-8"), args.iter().copied())
+            .env("HOME", host.dir().join("home").to_str().expect("UTF-8"))
+            .env("DOCKER_HOST", &daemon.address())
+    };
+    assert_eq!(docker(&["run", "--rm", "--network", "none", "busybox", "echo", "ahoy"]).ok(), "ahoy");
+    let script = "#!/bin/sh\nif [ \"$1\" = docker-cli-plugin-metadata ]; then\n\
+                  echo '{\"SchemaVersion\":\"0.1.0\",\"Vendor\":\"the yard\"}'; exit; fi\necho \"plugin: $*\"\n";
+    plugin(&host.dir().join("home/.docker/cli-plugins"), "docker-rig", script);
+    assert_eq!(docker(&["rig", "up", "-d"]).ok(), "plugin: rig up -d");
+    assert_eq!(docker(&["--log-level", "warn", "rig"]).ok(), "plugin: --log-level warn rig");
+    // Another directory of the user's.
+    let elsewhere = host.dir().join("elsewhere");
+    plugin(&elsewhere.join("cli-plugins"), "docker-sail", script);
+    assert_eq!(docker(&["--config", elsewhere.to_str().expect("UTF-8"), "sail"]).ok(), "plugin: sail");
+    plugin(&host.dir().join("home/.docker/cli-plugins"), "docker-wreck", "#!/bin/sh\necho no\n");
+    let text = docker(&["wreck"]).refused(1);
+    assert!(text.contains("docker-wreck"), "{text}");
+    let text = docker(&["nothing-like-it"]).refused(1);
+    assert!(text.contains("unknown command"), "{text}");
+}
+
+fn plugin(dir: &Path, name: &str, script: &str) {
+    fs::create_dir_all(dir).expect("make a directory");
+    fs::write(dir.join(name), script).expect("write a plugin");
+    fs::set_permissions(dir.join(name), fs::Permissions::from_mode(0o755)).expect("chmod");
+}

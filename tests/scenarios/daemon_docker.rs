@@ -1,0 +1,167 @@
+//! The docker command line against our daemon.
+
+use crate::fixture::{Command, Daemon, Host, Terminal, eventually, need};
+
+struct Docker {
+    daemon: Daemon,
+    host: Host,
+}
+
+impl Docker {
+    fn new() -> Option<Docker> {
+        need("docker")?;
+        let host = Host::with_busybox()?;
+        Some(Docker { daemon: Daemon::start(&host), host })
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        Command::new("docker", args.iter().copied())
+            .env("HOME", self.host.dir().join("home").to_str().expect("UTF-8"))
+            .env("DOCKER_HOST", &self.daemon.address())
+    }
+
+    fn ok(&self, args: &[&str]) -> String {
+        self.command(args).ok()
+    }
+}
+
+#[test]
+fn run_and_its_exit_code() {
+    let Some(docker) = Docker::new() else { return };
+    let run = ["run", "--rm", "--network", "none"];
+    let with = |rest: &[&str]| docker.command(&[&run, rest].concat());
+    assert_eq!(with(&["busybox", "echo", "ahoy"]).ok(), "ahoy");
+    let output = with(&["busybox", "sh", "-c", "echo out; echo err >&2; exit 7"]).run();
+    assert_eq!(
+        (output.stdout().as_str(), output.stderr().as_str(), output.code()),
+        ("out", "err", Some(7)),
+        "{output}"
+    );
+    let bytes: Vec<u8> = (0..3_000_000u32).map(|at| (at / 3) as u8).collect();
+    let output = with(&["-i", "busybox", "cat"]).input(bytes.clone()).run();
+    assert!(output.status.success() && output.out == bytes, "{} bytes, {}", output.out.len(), output.stderr());
+    assert_eq!(with(&["busybox", "no-such-program"]).run().code(), Some(127));
+    assert_eq!(with(&["busybox", "/etc"]).run().code(), Some(126));
+    assert_eq!(with(&["-e", "A=b", "-w", "/tmp", "busybox", "sh", "-c", "echo $A $PWD"]).ok(), "b /tmp");
+    assert_eq!(docker.ok(&["ps", "--all", "--quiet"]), "", "--rm leaves nothing");
+}
+
+#[test]
+fn the_life_of_a_container() {
+    let Some(docker) = Docker::new() else { return };
+    let id = docker.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "hull",
+        "--network",
+        "none",
+        "busybox",
+        "sh",
+        "-c",
+        "trap 'exit 5' TERM; while :; do sleep 0.1; done",
+    ]);
+    assert_eq!(
+        docker.ok(&["ps", "--no-trunc", "--format", "{{.ID}} {{.Names}} {{.Image}} {{.State}}"]),
+        format!("{id} hull busybox running")
+    );
+    assert_eq!(docker.ok(&["inspect", "--format", "{{.State.Running}} {{.Config.Image}}", "hull"]), "true busybox");
+    assert!(docker.ok(&["top", "hull"]).contains("sleep"));
+    docker.ok(&["pause", "hull"]);
+    assert!(docker.ok(&["ps"]).contains("(Paused)"));
+    docker.ok(&["unpause", "hull"]);
+    docker.ok(&["rename", "hull", "keel"]);
+    let waiting = docker.command(&["wait", "keel"]).spawn();
+    docker.ok(&["stop", "keel"]);
+    assert_eq!(waiting.wait().stdout(), "5");
+    docker.ok(&["stop", "keel"]);
+    docker.ok(&["start", "keel"]);
+    docker.ok(&["restart", "-t", "1", "keel"]);
+    docker.ok(&["kill", "keel"]);
+    let text = docker.command(&["kill", "keel"]).refused(1);
+    assert!(text.contains("is not running"), "{text}");
+    docker.ok(&["rm", "keel"]);
+    let text = docker.command(&["start", "keel"]).run();
+    assert!(text.stderr().contains("No such container: keel"), "{text}");
+}
+
+#[test]
+fn exec_with_and_without_a_terminal() {
+    let Some(docker) = Docker::new() else { return };
+    docker.ok(&["run", "-d", "--name", "hull", "--network", "none", "busybox", "sleep", "1000"]);
+    assert_eq!(docker.ok(&["exec", "-e", "A=b", "hull", "sh", "-c", "echo $A"]), "b");
+    assert_eq!(docker.command(&["exec", "hull", "sh", "-c", "exit 6"]).run().code(), Some(6));
+    assert_eq!(docker.command(&["exec", "hull", "no-such-program"]).run().code(), Some(127));
+    let bytes = vec![b'x'; 500_000];
+    let output = docker.command(&["exec", "-i", "hull", "cat"]).input(bytes.clone()).run();
+    assert!(output.out == bytes, "{} bytes, {}", output.out.len(), output.stderr());
+    docker.ok(&["exec", "-d", "hull", "touch", "/tmp/done"]);
+    eventually("it was done", || docker.command(&["exec", "hull", "test", "-e", "/tmp/done"]).run().status.success());
+    let mut terminal = Terminal::start(docker.command(&["exec", "-it", "hull", "sh"]));
+    terminal.send("tty; stty size\n");
+    terminal.expect("/dev/pts/");
+    terminal.expect("24 80");
+    terminal.send("exit 3\n");
+    assert_eq!(terminal.end().code(), Some(3));
+}
+
+#[test]
+fn logs_are_followed_to_the_end() {
+    let Some(docker) = Docker::new() else { return };
+    docker.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "log",
+        "--network",
+        "none",
+        "busybox",
+        "sh",
+        "-c",
+        "for i in 1 2 3; do echo line $i; sleep 0.3; done; echo bad >&2",
+    ]);
+    let output = docker.command(&["logs", "--follow", "log"]).run();
+    assert_eq!((output.stdout().as_str(), output.stderr().as_str()), ("line 1\nline 2\nline 3", "bad"));
+    assert_eq!(docker.command(&["logs", "--tail", "2", "log"]).run().stdout(), "line 3");
+    assert!(docker.command(&["logs", "-t", "--tail", "1", "log"]).run().stderr().ends_with("Z bad"));
+}
+
+#[test]
+fn attach_start_and_detach() {
+    let Some(docker) = Docker::new() else { return };
+    docker.ok(&["create", "--name", "cat", "--interactive", "--network", "none", "busybox", "cat"]);
+    assert_eq!(docker.command(&["start", "--attach", "--interactive", "cat"]).input("ahoy\n").ok(), "ahoy");
+    docker.ok(&["create", "--name", "shell", "-it", "--network", "none", "busybox", "sh"]);
+    docker.ok(&["start", "shell"]);
+    let mut terminal = Terminal::start(docker.command(&["attach", "shell"]));
+    terminal.send("echo a$((40 + 2))b\n");
+    terminal.expect("a42b");
+    terminal.send("\x10\x11");
+    terminal.end();
+    assert_eq!(docker.host.inspect("shell", "/State/Running"), true);
+    let mut terminal = Terminal::start(docker.command(&["run", "--rm", "-it", "--network", "none", "busybox", "sh"]));
+    terminal.send("exit 4\n");
+    assert_eq!(terminal.end().code(), Some(4));
+}
+
+#[test]
+fn images_and_volumes() {
+    let Some(docker) = Docker::new() else { return };
+    docker.ok(&["tag", "busybox", "ship/busybox:two"]);
+    let images = docker.ok(&["images", "--format", "{{.Repository}}:{{.Tag}}"]);
+    assert!(images.contains("ship/busybox:two") && images.contains("busybox:latest"), "{images}");
+    assert!(docker.ok(&["history", "busybox"]).contains("IMAGE"));
+    assert!(docker.ok(&["rmi", "ship/busybox:two"]).contains("Untagged: ship/busybox:two"));
+    let tar = crate::fixture::busybox_tar().expect("made before");
+    let id = docker.ok(&["import", tar.to_str().expect("UTF-8"), "brought:in"]);
+    assert!(id.starts_with("sha256:"), "{id}");
+    let bytes = std::fs::read(&tar).expect("read");
+    let id = docker.command(&["import", "-", "brought:again"]).input(bytes).ok();
+    assert!(id.starts_with("sha256:"), "{id}");
+    assert_eq!(docker.ok(&["volume", "create", "hold"]), "hold");
+    assert_eq!(docker.ok(&["volume", "ls", "--quiet"]), "hold");
+    docker.ok(&["run", "--rm", "--network", "none", "-v", "hold:/v", "busybox", "touch", "/v/file"]);
+    assert_eq!(docker.ok(&["run", "--rm", "--network", "none", "-v", "hold:/v", "busybox", "ls", "/v"]), "file");
+    docker.ok(&["volume", "rm", "hold"]);
+    assert!(docker.ok(&["info"]).contains("Server Version"));
+}

@@ -1,0 +1,309 @@
+//! What a client of the API meets on the wire.
+
+use crate::fixture::{Daemon, Host, head};
+use serde_json::Value;
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+fn host() -> Option<(Host, Daemon)> {
+    let host = Host::with_busybox()?;
+    let daemon = Daemon::start(&host);
+    Some((host, daemon))
+}
+
+fn rest(stream: &mut UnixStream) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).expect("read to the end");
+    bytes
+}
+
+#[test]
+fn a_ping_says_what_is_spoken() {
+    let Some((_host, daemon)) = host() else { return };
+    for (method, expected) in [("GET", "OK"), ("HEAD", "")] {
+        for path in ["/_ping", "/v1.24/_ping", "/v1.99/_ping", "/v1.10/_ping"] {
+            let (head, body) = daemon.ask(&format!("{method} {path}"));
+            assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{path}: {head}");
+            assert_eq!(body, expected, "{method} {path}");
+            for header in [
+                "Api-Version: 1.51",
+                "Docker-Experimental: false",
+                "Ostype: linux",
+                "Swarm: inactive",
+                "Cache-Control: no-cache, no-store, must-revalidate",
+                "Pragma: no-cache",
+                "Content-Type: text/plain; charset=utf-8",
+            ] {
+                assert!(head.split("\r\n").any(|line| line == header), "{header} is not in {head}");
+            }
+            assert!(head.contains("\r\nServer: Docker/") && head.contains(" (linux)\r\n"), "{head}");
+            assert!(head.contains("\r\nBuilder-Version: "), "{head}");
+        }
+    }
+}
+
+#[test]
+fn errors_are_as_clients_expect_them() {
+    let Some((_host, daemon)) = host() else { return };
+    let table = [
+        ("GET /nope", "404 Not Found", r#"{"message":"page not found"}"#),
+        ("POST /version", "404 Not Found", r#"{"message":"page not found"}"#),
+        ("BREW /version", "404 Not Found", r#"{"message":"page not found"}"#),
+        ("GET /v1.51/containers/nope/json", "404 Not Found", r#"{"message":"No such container: nope"}"#),
+        (
+            "GET /v1.99/info",
+            "400 Bad Request",
+            r#"{"message":"client version 1.99 is too new. Maximum supported API version is 1.51"}"#,
+        ),
+    ];
+    for (line, status, message) in table {
+        let (head, body) = daemon.ask(line);
+        assert!(head.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{line}: {head}");
+        assert!(head.contains("\r\nContent-Type: application/json\r\n"), "{line}: {head}");
+        assert_eq!(body, format!("{message}\n"), "{line}");
+    }
+    let (head, body) = daemon.ask("GET /v1.20/info");
+    assert!(head.starts_with("HTTP/1.1 400 ") && head.contains("\r\nContent-Type: text/plain"), "{head}");
+    assert!(body.starts_with("client version 1.20 is too old. Minimum supported API version is 1.24"), "{body}");
+    // The oldest that is spoken, and none: the same answer.
+    let ids = |line: &str| serde_json::from_str::<Value>(&daemon.ask(line).1).expect("JSON")[0]["Id"].clone();
+    assert_eq!(ids("GET /v1.24/images/json"), ids("GET /images/json"));
+    let (head, body) = daemon.ask_with("POST /containers/create", "Content-Type: application/json\r\n", "{");
+    assert!(head.starts_with("HTTP/1.1 400 ") && body.contains("message"), "{head} {body}");
+}
+
+#[test]
+fn requests_may_come_in_pieces_and_in_heaps() {
+    let Some((_host, daemon)) = host() else { return };
+    // Byte by byte, the body in chunks, and more requests behind it.
+    let body = r#"{"Name":"cargo"}"#;
+    let mut text = String::from("POST /volumes/create HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n");
+    text += "Transfer-Encoding: chunked\r\n\r\n";
+    for byte in body.chars() {
+        text += &format!("1\r\n{byte}\r\n");
+    }
+    text += "0\r\n\r\nHEAD /_ping HTTP/1.1\r\nHost: x\r\n\r\nGET /_ping HTTP/1.1\r\nHost: x\r\n\r\n";
+    text += "GET /volumes/cargo HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let mut stream = daemon.connect();
+    for byte in text.bytes() {
+        stream.write_all(&[byte]).expect("write a byte");
+    }
+    let answers = String::from_utf8(rest(&mut stream)).expect("UTF-8");
+    assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 3, "{answers}");
+    assert_eq!(answers.matches("HTTP/1.1 201 Created").count(), 1, "{answers}");
+    assert!(answers.ends_with("}\n") && answers.contains("\r\n\r\nOKHTTP/1.1 200"), "{answers}");
+
+    // A client of HTTP/1.0 gets what it understands.
+    let old = daemon.say("GET /volumes HTTP/1.0\r\n\r\n");
+    assert!(old.contains("\r\nConnection: close\r\n") && old.contains("cargo"), "{old}");
+
+    // One that asks before it sends its body is answered, and only then sends it.
+    let mut stream = daemon.connect();
+    let head_text = "POST /volumes/create HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 16\r\n\r\n";
+    stream.write_all(head_text.as_bytes()).expect("write");
+    assert_eq!(head(&mut stream), "HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(body.as_bytes()).expect("write");
+    assert!(head(&mut stream).starts_with("HTTP/1.1 201 "));
+}
+
+#[test]
+fn what_is_no_request_is_refused_and_harms_nobody() {
+    let Some((_host, daemon)) = host() else { return };
+    let create = "POST /volumes/create HTTP/1.1\r\nHost: x\r\n";
+    let table = [
+        ("no words\r\n\r\n".to_owned(), 400),
+        ("GET / HTTP/1.1\r\n\r\n".to_owned(), 400),
+        ("GET /%zz HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), 400),
+        (format!("GET / HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "x".repeat(500_000)), 431),
+        (format!("GET / HTTP/1.1\r\nHost: x\r\n{}\r\n", "X: y\r\n".repeat(1000)), 431),
+        // Two lengths for one body: what one reader takes for its rest is a request to another.
+        (format!("{create}Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), 400),
+        (format!("{create}Content-Length: 4\r\nContent-Length: 5\r\n\r\n{{}}"), 400),
+        (format!("{create}Transfer-Encoding: gzip\r\n\r\n"), 501),
+        (format!("{create}Transfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n{{}}"), 400),
+        (format!("{create}Transfer-Encoding: chunked\r\n\r\nzz\r\n"), 400),
+    ];
+    for (text, status) in table {
+        let answer = daemon.say(&text);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{text:.60?}: {answer}");
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "one answer: {answer}");
+    }
+    assert_eq!(daemon.ask("GET /_ping").1, "OK");
+    assert!(!daemon.ask("GET /volumes").1.contains("\"Name\""), "nothing was made");
+}
+
+#[test]
+fn a_wait_is_answered_before_it_is_over() {
+    let Some((host, daemon)) = host() else { return };
+    let id = host.detached(&[], &["sleep", "1000"]);
+    host.ok(["rename", &id, "anchor"]);
+    let mut stream = daemon.connect();
+    stream.write_all(b"POST /containers/anchor/wait HTTP/1.1\r\nHost: x\r\n\r\n").expect("write");
+    assert!(head(&mut stream).starts_with("HTTP/1.1 200 OK\r\n"), "before its end");
+    host.ok(["kill", "anchor"]);
+    let mut body = String::new();
+    while !body.ends_with("0\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).expect("read");
+        body.push(char::from(byte[0]));
+    }
+    assert!(body.contains(r#"{"StatusCode":137}"#), "{body}");
+    // The connection goes on after the stream.
+    stream.write_all(b"POST /containers/anchor/stop HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("write");
+    let stopped = String::from_utf8(rest(&mut stream)).expect("UTF-8");
+    assert!(stopped.starts_with("HTTP/1.1 304 Not Modified\r\n") && stopped.ends_with("\r\n\r\n"), "{stopped}");
+    assert!(!stopped.contains("Content-Length") && !stopped.contains("Content-Type"), "{stopped}");
+}
+
+#[test]
+fn a_stream_is_taken_over_byte_for_byte() {
+    let Some((host, daemon)) = host() else { return };
+    let create = |name: &str| {
+        host.ok([
+            "create",
+            "--name",
+            name,
+            "--interactive",
+            "--network",
+            "none",
+            "busybox",
+            "sh",
+            "-c",
+            "cat; echo end",
+        ])
+    };
+    let upgrade = "Connection: Upgrade\r\nUpgrade: tcp\r\n";
+    let table = [
+        (
+            "v1.51",
+            upgrade,
+            "HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.multiplexed-stream\r\n\
+             Connection: Upgrade\r\nUpgrade: tcp\r\n\r\n",
+        ),
+        (
+            "v1.41",
+            upgrade,
+            "HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.raw-stream\r\n\
+             Connection: Upgrade\r\nUpgrade: tcp\r\n\r\n",
+        ),
+        ("v1.51", "", "HTTP/1.1 200 OK\r\nContent-Type: application/vnd.docker.raw-stream\r\n\r\n"),
+    ];
+    for (at, (version, headers, expected)) in table.into_iter().enumerate() {
+        let name = format!("stream-{at}");
+        create(&name);
+        let mut stream = daemon.connect();
+        // Before the start; and what follows the head is the container's input already.
+        let query = "stream=1&stdin=1&stdout=1&stderr=1";
+        let request =
+            format!("POST /{version}/containers/{name}/attach?{query} HTTP/1.1\r\nHost: x\r\n{headers}\r\nearly ");
+        stream.write_all(request.as_bytes()).expect("write");
+        assert_eq!(head(&mut stream), expected);
+        assert!(daemon.ask(&format!("POST /containers/{name}/start")).0.starts_with("HTTP/1.1 204 "));
+        stream.write_all(b"late\n").expect("write");
+        stream.shutdown(Shutdown::Write).expect("half-close");
+        let bytes = rest(&mut stream);
+        let mut text = Vec::new();
+        let mut left = &bytes[..];
+        while let Some((header, behind)) = left.split_first_chunk::<8>() {
+            let length = u32::from_be_bytes(header[4..].try_into().expect("four bytes")) as usize;
+            assert_eq!(header[..4], [1, 0, 0, 0], "{bytes:?}");
+            text.extend_from_slice(&behind[..length]);
+            left = &behind[length..];
+        }
+        assert_eq!(String::from_utf8_lossy(&text), "early late\nend\n");
+    }
+}
+
+#[test]
+fn a_websocket_carries_the_streams() {
+    let Some((host, daemon)) = host() else { return };
+    let flags = ["--name", "ws", "--interactive", "--network", "none", "busybox", "sh", "-c", "cat >&2; read x"];
+    host.ok([&["create"], &flags[..]].concat());
+    let path = "/containers/ws/attach/ws?stream=1&stdin=1&stdout=1&stderr=1";
+    let (head_without, _) = daemon.ask(&format!("GET {path}"));
+    assert!(head_without.starts_with("HTTP/1.1 400 "), "{head_without}");
+    let mut stream = daemon.connect();
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    .expect("write");
+    let accepted = head(&mut stream);
+    assert!(accepted.starts_with("HTTP/1.1 101 ") && accepted.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{accepted}");
+    host.ok(["start", "ws"]);
+    // "ahoy\n", masked with zeros.
+    stream.write_all(b"\x81\x85\0\0\0\0ahoy\n").expect("write");
+    let mut message = [0; 7];
+    stream.read_exact(&mut message).expect("read");
+    assert_eq!(&message, b"\x82\x05ahoy\n");
+    host.ok(["kill", "ws"]);
+    assert_eq!(rest(&mut stream), b"\x88\x02\x03\xe8");
+}
+
+#[test]
+fn who_leaves_is_not_worked_for_any_more() {
+    let Some((host, daemon)) = host() else { return };
+    host.ok(["run", "--detach", "--name", "quiet", "--network", "none", "busybox", "sleep", "1000"]);
+    let threads = || std::fs::read_dir(format!("/proc/{}/task", daemon.pid())).expect("its threads").count();
+    let before = threads();
+    let lines = [
+        "POST /containers/quiet/wait",
+        "GET /containers/quiet/logs?follow=1&stdout=1",
+        "GET /events",
+        "POST /containers/quiet/attach?stream=1&stdout=1",
+    ];
+    let streams: Vec<UnixStream> = lines
+        .iter()
+        .map(|line| {
+            let mut stream = daemon.connect();
+            write!(stream, "{line} HTTP/1.1\r\nHost: x\r\n\r\n").expect("write");
+            assert!(head(&mut stream).starts_with("HTTP/1.1 200 OK\r\n"), "{line}");
+            stream
+        })
+        .collect();
+    assert_eq!(threads(), before + lines.len());
+    drop(streams);
+    let start = Instant::now();
+    while threads() > before {
+        assert!(start.elapsed() < Duration::from_secs(20), "{} threads are left", threads());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn too_many_connections_are_turned_away_and_idle_ones_make_room() {
+    let Some(host) = Host::with_busybox() else { return };
+    // A hundred descriptors are nine connections.
+    let command = Daemon::command(&host, &[]);
+    let line = format!("ulimit -n 100; exec {} \"$@\"", env!("CARGO_BIN_EXE_dhow"));
+    let mut command = command;
+    let args: Vec<_> = command.inner().get_args().map(|arg| arg.to_str().expect("UTF-8").to_owned()).collect();
+    let mut words = vec!["-c".to_owned(), line, "sh".to_owned()];
+    words.extend(args);
+    let command = crate::fixture::Command::new("sh", words)
+        .env("DHOW_ROOT", host.root().to_str().expect("UTF-8"))
+        .env("DHOW_RUN", host.run_dir().to_str().expect("UTF-8"));
+    let daemon = Daemon::spawn(&host, command);
+    let idle: Vec<UnixStream> = (0..50).map(|_| daemon.connect()).collect();
+    assert_eq!(daemon.ask("GET /_ping").1, "OK", "idle ones make room");
+    let mut busy = Vec::new();
+    let refusal = loop {
+        let mut stream = daemon.connect();
+        // Who is turned away may hear it before it has asked.
+        let _ = stream.write_all(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n");
+        let head = head(&mut stream);
+        if !head.starts_with("HTTP/1.1 200 ") {
+            break head + &String::from_utf8_lossy(&rest(&mut stream));
+        }
+        busy.push(stream);
+        assert!(busy.len() < 60, "there is a bound");
+    };
+    assert!(refusal.starts_with("HTTP/1.1 503 ") && refusal.contains("connections are open"), "{refusal}");
+    drop((busy, idle));
+    crate::fixture::eventually("there is room again", || {
+        daemon.say("GET /_ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").starts_with("HTTP/1.1 200 ")
+    });
+}
