@@ -2,12 +2,9 @@
 //! or a set-gid bit would be inherited. They wait in a file, because there may be millions.
 
 use super::header::{Entry, Time};
-use super::unpack::times;
-use super::{path, xattr};
+use super::{objects, path};
 use anyhow::{Context, Result};
 use nix::fcntl::OFlag;
-use nix::sys::stat::{Mode, fchmod, futimens};
-use nix::unistd::{Gid, Uid, fchown};
 use std::collections::HashSet;
 use std::ffi::CString;
 use std::fs::File;
@@ -61,7 +58,7 @@ impl Directories {
             let setting = || format!("unpack {}", path::show(&entry.path));
             let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
             match path::open(root.as_fd(), &entry.path, flags, 0, path::NO_LINKS) {
-                Ok(dir) => set(&dir, &entry).with_context(setting)?,
+                Ok(dir) => objects::directory_attributes(&dir, &entry).with_context(setting)?,
                 // A later entry replaced it.
                 Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP)) => {}
                 Err(error) => return Err(error).with_context(setting),
@@ -72,16 +69,6 @@ impl Directories {
         implied.sort_unstable_by(|a, b| a.split(|&byte| byte == b'/').cmp(b.split(|&byte| byte == b'/')));
         Ok(implied)
     }
-}
-
-fn set(dir: &OwnedFd, entry: &Entry) -> Result<()> {
-    fchown(dir, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid))).context("chown it")?;
-    fchmod(dir, Mode::from_bits_truncate(entry.mode)).context("chmod it")?;
-    for (name, value) in &entry.xattrs {
-        xattr::set(dir.as_fd(), name, value)?;
-    }
-    let (atime, mtime) = times(entry);
-    futimens(dir, &atime, &mtime).context("set its times")
 }
 
 fn put(out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {

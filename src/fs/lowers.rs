@@ -2,11 +2,13 @@
 //! links are not followed. Neighbouring paths share what was opened on the way to them.
 
 use super::stat::{is_dir, is_whiteout};
-use super::{path, xattr};
+use super::{path, remove, xattr};
 use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, fstat};
+use std::collections::BTreeSet;
+use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
@@ -66,6 +68,20 @@ impl Lowers {
     /// The root of one of them.
     pub fn root(&self, at: usize) -> BorrowedFd<'_> {
         self.lowers[at].root.fd.as_fd()
+    }
+
+    /// The names that any of them has in a directory, those too that others hide.
+    pub fn names(&self, path: &[u8]) -> Result<BTreeSet<CString>> {
+        let mut names = BTreeSet::new();
+        for lower in &self.lowers {
+            let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
+            match path::open(lower.root.fd.as_fd(), path, flags, 0, path::NO_LINKS) {
+                Ok(dir) => names.extend(remove::names(dir)?),
+                Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP)) => {}
+                Err(error) => return Err(error).context("look at the layers below"),
+            }
+        }
+        Ok(names)
     }
 
     /// What the layers show at a path: an O_PATH descriptor (the root's own is for reading), and what it is.

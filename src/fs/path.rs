@@ -113,7 +113,10 @@ pub fn below(root: BorrowedFd, fd: BorrowedFd) -> Result<Option<Vec<u8>>> {
         let path: OsString = nix::fcntl::readlink(link.as_c_str()).with_context(|| format!("read {link:?}"))?;
         Ok(path.into_vec())
     };
-    let (root, path) = (of(root)?, of(fd)?);
+    let (mut root, path) = (of(root)?, of(fd)?);
+    if root == b"/" {
+        root.clear();
+    }
     Ok(match path.strip_prefix(&root[..]) {
         Some([]) => Some(Vec::new()),
         Some([b'/', rest @ ..]) => Some(rest.to_vec()),

@@ -15,7 +15,8 @@ const MAX_EXTRA: u64 = 1 << 20;
 /// and [`Stream::consume`], or dropped with [`Stream::skip`], and then [`Stream::pad`] called.
 pub struct Stream<'a> {
     source: &'a mut dyn Read,
-    recipe: recipe::Writer,
+    /// None where nobody will ask for the tar again.
+    recipe: Option<recipe::Writer>,
     buffer: Box<[u8]>,
     start: usize,
     end: usize,
@@ -26,7 +27,7 @@ pub struct Stream<'a> {
 }
 
 impl<'a> Stream<'a> {
-    pub fn new(source: &'a mut dyn Read, recipe: recipe::Writer) -> Stream<'a> {
+    pub fn new(source: &'a mut dyn Read, recipe: Option<recipe::Writer>) -> Stream<'a> {
         Stream {
             source,
             recipe,
@@ -41,8 +42,8 @@ impl<'a> Stream<'a> {
     }
 
     /// The recipe that is being written.
-    pub fn recipe(&mut self) -> &mut recipe::Writer {
-        &mut self.recipe
+    pub fn recipe(&mut self) -> Option<&mut recipe::Writer> {
+        self.recipe.as_mut()
     }
 
     /// The position in the tar, for messages.
@@ -62,13 +63,15 @@ impl<'a> Stream<'a> {
             match self.source.read(&mut self.buffer[self.end..]) {
                 Ok(0) => return Ok(false),
                 Ok(n) => {
-                    self.hasher.update(&self.buffer[self.end..self.end + n]);
+                    if self.recipe.is_some() {
+                        self.hasher.update(&self.buffer[self.end..self.end + n]);
+                    }
                     self.end += n;
                     self.length += n as u64;
                     return Ok(true);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error).context("read the layer"),
+                Err(error) => return Err(error).context("read the archive"),
             }
         }
     }
@@ -80,20 +83,22 @@ impl<'a> Stream<'a> {
                 if self.start == self.end {
                     return Ok(None);
                 }
-                bail!("the layer is cut short at byte {}", self.length);
+                bail!("the archive is cut short at byte {}", self.length);
             }
         }
         let mut block = [0; BLOCK];
         block.copy_from_slice(&self.buffer[self.start..self.start + BLOCK]);
         self.start += BLOCK;
-        self.recipe.bytes(&block)?;
+        if let Some(recipe) = &mut self.recipe {
+            recipe.bytes(&block)?;
+        }
         Ok(Some(block))
     }
 
     /// Some of the next `max` bytes, at least one.
     pub fn data(&mut self, max: u64) -> Result<&[u8]> {
         if self.start == self.end && !self.fill()? {
-            bail!("the layer is cut short at byte {}", self.length);
+            bail!("the archive is cut short at byte {}", self.length);
         }
         let n = max.min((self.end - self.start) as u64) as usize;
         Ok(&self.buffer[self.start..self.start + n])
@@ -109,7 +114,9 @@ impl<'a> Stream<'a> {
         while left > 0 {
             self.data(left)?;
             let n = left.min((self.end - self.start) as u64) as usize;
-            self.recipe.bytes(&self.buffer[self.start..self.start + n])?;
+            if let Some(recipe) = &mut self.recipe {
+                recipe.bytes(&self.buffer[self.start..self.start + n])?;
+            }
             self.start += n;
             left -= n as u64;
         }
@@ -130,11 +137,11 @@ impl<'a> Stream<'a> {
             };
             if block == [0; BLOCK] {
                 return match self.block()? {
-                    Some(block) if block != [0; BLOCK] => bail!("a lone zero block at byte {at} of the layer"),
+                    Some(block) if block != [0; BLOCK] => bail!("a lone zero block at byte {at} of the archive"),
                     _ => Ok(false),
                 };
             }
-            let doing = || format!("the entry at byte {at} of the layer");
+            let doing = || format!("the entry at byte {at} of the archive");
             header::check(&block).with_context(doing)?;
             match header::flag(&block) {
                 kind @ (b'x' | b'L' | b'K') => self.extra(kind, &block).with_context(doing)?,
@@ -185,7 +192,7 @@ impl<'a> Stream<'a> {
     fn sparse_map(&mut self, entry: &mut Entry) -> Result<()> {
         let Some(sparse) = &mut entry.sparse else { return Ok(()) };
         while sparse.extended {
-            let block = self.block()?.context("the layer is cut short in a sparse map")?;
+            let block = self.block()?.context("the archive is cut short in a sparse map")?;
             sparse.extended = block[504] != 0;
             for field in block[..504].chunks_exact(24) {
                 if !sparse.push_old_gnu(field)? {
@@ -207,7 +214,7 @@ impl<'a> Stream<'a> {
             if size < BLOCK as u64 {
                 bail!("its sparse map is longer than its data");
             }
-            let block = self.block()?.context("the layer is cut short in a sparse map")?;
+            let block = self.block()?.context("the archive is cut short in a sparse map")?;
             size -= BLOCK as u64;
             for byte in block {
                 if byte.is_ascii_digit() {
@@ -238,15 +245,18 @@ impl<'a> Stream<'a> {
     /// Reads what stands behind the end of the archive, ends the recipe, and gives the digest of all.
     pub fn finish(mut self) -> Result<Digest> {
         loop {
-            let rest = &self.buffer[self.start..self.end];
-            self.recipe.bytes(rest)?;
+            if let Some(recipe) = &mut self.recipe {
+                recipe.bytes(&self.buffer[self.start..self.end])?;
+            }
             self.start = self.end;
             if !self.fill()? {
                 break;
             }
         }
         let digest = self.hasher.finish();
-        self.recipe.finish(&digest, self.length)?;
+        if let Some(recipe) = self.recipe {
+            recipe.finish(&digest, self.length)?;
+        }
         Ok(digest)
     }
 }

@@ -5,8 +5,9 @@
 //! at. What needs the layers below is listed in [`Unpacked`] and done by [`super::settle`].
 
 use super::directories::Directories;
-use super::header::{Entry, Kind, Time};
+use super::header::{Entry, Kind};
 use super::kept::Kept;
+use super::objects::{self, Maker};
 use super::stat::{is_dir, is_file, is_whiteout};
 use super::stream::Stream;
 use super::{path, recipe, xattr};
@@ -15,14 +16,8 @@ use crate::sys::file;
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
-use nix::sys::stat::{
-    FchmodatFlags, FileStat, Mode, SFlag, UtimensatFlags, fchmod, fchmodat, fstatat, futimens, mkdirat, mknodat,
-    utimensat,
-};
-use nix::sys::time::TimeSpec;
-use nix::unistd::{
-    Gid, Uid, UnlinkatFlags, fchown, fchownat, ftruncate, getegid, geteuid, linkat, symlinkat, unlinkat,
-};
+use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstatat, mkdirat, mknodat};
+use nix::unistd::{UnlinkatFlags, ftruncate, linkat, symlinkat, unlinkat};
 use std::collections::HashSet;
 use std::ffi::CString;
 use std::fs::File;
@@ -67,7 +62,7 @@ pub struct Unpacked {
 pub fn unpack(tar: &mut dyn Read, staging: &Path) -> Result<Unpacked> {
     let making = || format!("make {}", staging.join("fs").display());
     std::fs::create_dir(staging.join("fs")).with_context(making)?;
-    let stream = Stream::new(tar, recipe::Writer::create(&staging.join("recipe"))?);
+    let stream = Stream::new(tar, Some(recipe::Writer::create(&staging.join("recipe"))?));
     let root = path::open_root(&staging.join("fs"))?;
     fchmod(&root, Mode::from_bits_truncate(0o755)).with_context(making)?;
     let mut layer = Layer {
@@ -81,9 +76,7 @@ pub fn unpack(tar: &mut dyn Read, staging: &Path) -> Result<Unpacked> {
         root,
         stream,
         directories: Directories::create(staging)?,
-        umask: file::umask(),
-        uid: geteuid().as_raw(),
-        gid: getegid().as_raw(),
+        maker: Maker::this_process(),
         size: 0,
         kept: Kept::new(path::open_root(staging)?),
         whiteouts: HashSet::new(),
@@ -119,9 +112,7 @@ struct Layer<'a> {
     root: OwnedFd,
     parent: Parent,
     directories: Directories,
-    umask: u32,
-    uid: u32,
-    gid: u32,
+    maker: Maker,
     size: u64,
     kept: Kept,
     whiteouts: HashSet<Vec<u8>>,
@@ -253,7 +244,9 @@ impl Layer<'_> {
             other => other,
         };
         let file = File::from(file.context("create it")?);
-        self.stream.recipe().file(&self.parent.path, name)?;
+        if let Some(recipe) = self.stream.recipe() {
+            recipe.file(&self.parent.path, name)?;
+        }
         let whole = [(0, entry.size)];
         let (parts, size) = match &entry.sparse {
             Some(sparse) => (&sparse.parts[..], sparse.size),
@@ -261,7 +254,9 @@ impl Layer<'_> {
         };
         for &(offset, length) in parts {
             if length > 0 {
-                self.stream.recipe().part(offset, length)?;
+                if let Some(recipe) = self.stream.recipe() {
+                    recipe.part(offset, length)?;
+                }
                 self.content(&file, offset, length)?;
             }
         }
@@ -271,18 +266,7 @@ impl Layer<'_> {
         self.stream.pad(entry.size)?;
         self.size = self.size.saturating_add(size);
 
-        if entry.uid != self.uid || entry.gid != self.gid {
-            fchown(&file, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid))).context("chown it")?;
-        }
-        if entry.mode & (self.umask | 0o7000) != 0 {
-            fchmod(&file, Mode::from_bits_truncate(entry.mode)).context("chmod it")?;
-        }
-        // Attributes after chown and the last write: both take file capabilities away.
-        for (attribute, value) in &entry.xattrs {
-            xattr::set(file.as_fd(), attribute, value)?;
-        }
-        let (atime, mtime) = times(entry);
-        futimens(&file, &atime, &mtime).context("set its times")?;
+        objects::file_attributes(&file, entry, &self.maker)?;
         if size >= WRITEBACK {
             // Only a head start: what matters is the sync before the commit.
             let _ = file::start_writeback(file.as_fd(), 0, 0);
@@ -329,20 +313,7 @@ impl Layer<'_> {
     }
 
     fn node(&mut self, name: &[u8], entry: &Entry) -> Result<()> {
-        let kind = match entry.kind {
-            Kind::Char => SFlag::S_IFCHR,
-            Kind::Block => SFlag::S_IFBLK,
-            _ => SFlag::S_IFIFO,
-        };
-        let (major, minor) = entry.device;
-        if entry.kind != Kind::Fifo && (major, minor) == (0, 0) {
-            bail!("it is the device 0:0, which overlay takes for a whiteout");
-        }
-        // What the kernel's own numbers can hold (12 and 20 bits).
-        if major > 0xfff || minor > 0xfffff {
-            bail!("its device number {major}:{minor} is too large");
-        }
-        let device = libc::makedev(major as u32, minor as u32);
+        let (kind, device) = objects::device(entry)?;
         let mode = Mode::from_bits_truncate(entry.mode & 0o777);
         self.retry(name, |parent| mknodat(parent, name, kind, mode, device)).context("make it")?;
         self.attributes(name, entry)
@@ -376,8 +347,10 @@ impl Layer<'_> {
         }
         self.retry(name, |parent| linkat(&from, leaf, parent, name, AtFlags::empty()))
             .with_context(|| format!("link it to {}", path::show(&entry.link)))?;
-        if is_file(&target) {
-            self.stream.recipe().link(&self.parent.path, name)?;
+        if is_file(&target)
+            && let Some(recipe) = self.stream.recipe()
+        {
+            recipe.link(&self.parent.path, name)?;
         }
         Ok(())
     }
@@ -413,26 +386,8 @@ impl Layer<'_> {
         }
     }
 
-    /// Owner, mode, attributes and times of what is neither file nor directory; it was just made here.
     fn attributes(&mut self, name: &[u8], entry: &Entry) -> Result<()> {
-        let parent = &self.parent.fd;
-        if entry.uid != self.uid || entry.gid != self.gid {
-            let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
-            fchownat(parent, name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW).context("chown it")?;
-        }
-        if entry.kind != Kind::Symlink && entry.mode & (self.umask | 0o7000) != 0 {
-            let mode = Mode::from_bits_truncate(entry.mode);
-            fchmodat(parent, name, mode, FchmodatFlags::FollowSymlink).context("chmod it")?;
-        }
-        if !entry.xattrs.is_empty() {
-            let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-            let fd = openat(parent, name, flags, Mode::empty()).context("open it")?;
-            for (attribute, value) in &entry.xattrs {
-                xattr::set(fd.as_fd(), attribute, value)?;
-            }
-        }
-        let (atime, mtime) = times(entry);
-        utimensat(parent, name, &atime, &mtime, UtimensatFlags::NoFollowSymlink).context("set its times")
+        objects::attributes(self.parent.fd.as_fd(), name, entry, &self.maker)
     }
 
     /// `.wh.x`: hides `x` of the layers below. What this tar itself has of that name stays, whatever the order.
@@ -537,7 +492,7 @@ impl Layer<'_> {
 }
 
 /// Whether a path has more `..` than names before them: Docker refuses such, where the kernel would stop at the root.
-fn climbs_out(path: &[u8]) -> bool {
+pub(super) fn climbs_out(path: &[u8]) -> bool {
     let mut depth = 0usize;
     for part in path.split(|&byte| byte == b'/') {
         match part {
@@ -548,12 +503,6 @@ fn climbs_out(path: &[u8]) -> bool {
         }
     }
     false
-}
-
-/// Access and modification time; where the tar has no access time, both are the same.
-pub(super) fn times(entry: &Entry) -> (TimeSpec, TimeSpec) {
-    let spec = |time: Time| TimeSpec::new(time.seconds, i64::from(time.nanos));
-    (spec(entry.atime.unwrap_or(entry.mtime)), spec(entry.mtime))
 }
 
 #[cfg(test)]

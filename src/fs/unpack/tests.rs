@@ -112,7 +112,7 @@ impl Drop for Scratch {
 pub fn able() -> bool {
     let scratch = Scratch::new();
     let dir = path::open_root(&scratch.0).unwrap();
-    let able = geteuid().is_root()
+    let able = nix::unistd::geteuid().is_root()
         && mknodat(&dir, "w", SFlag::S_IFCHR, Mode::empty(), 0).is_ok()
         && crate::sys::xattr::fsetxattr(dir.as_fd(), xattr::OPAQUE, b"y").is_ok()
         && crate::sys::xattr::fsetxattr(dir.as_fd(), c"user.x", b"y").is_ok();
