@@ -1,5 +1,6 @@
 //! The typed client: every command asks the engine through it, whatever carries the question.
 
+use crate::api::base64;
 use crate::api::http::Remote;
 use crate::api::types::*;
 use crate::api::wire::{Body, Producer, Reply, Request, Response};
@@ -231,6 +232,41 @@ impl Client {
         stream(self.call(request("GET", container(id, "/logs")?, query, Body::Empty))?, sink)
     }
 
+    /// What lies at a path of it; a link at the end is not followed.
+    pub fn stat_path(&self, id: &str, path: &str) -> Result<PathStat> {
+        path_stat(&self.call(request("HEAD", container(id, "/archive")?, at(path), Body::Empty))?)
+    }
+
+    /// The same, and all that is below it: the tar comes from the second.
+    pub fn get_archive(&self, id: &str, path: &str) -> Result<(PathStat, Tar)> {
+        let response = self.call(request("GET", container(id, "/archive")?, at(path), Body::Empty))?;
+        Ok((path_stat(&response)?, Tar(response)))
+    }
+
+    /// Unpacks a tar into a directory of it. Neither is a directory replaced by something else nor the other way
+    /// round; with `copy_ids` all becomes the container's user's.
+    pub fn put_archive(&self, id: &str, path: &str, copy_ids: bool, tar: Box<dyn Read + Send>) -> Result<()> {
+        let mut query = at(path);
+        push_flag(&mut query, "noOverwriteDirNonDir", true);
+        push_flag(&mut query, "copyUIDGID", copy_ids);
+        self.call(request("PUT", container(id, "/archive")?, query, Body::Reader(tar))).map(drop)
+    }
+
+    /// What it changed in its image.
+    pub fn changes(&self, id: &str) -> Result<Vec<Change>> {
+        Ok(self.get::<Option<Vec<Change>>>(container(id, "/changes")?, vec![])?.unwrap_or_default())
+    }
+
+    /// Its root as a tar, without what is mounted in it.
+    pub fn export(&self, id: &str) -> Result<Tar> {
+        Ok(Tar(self.call(request("GET", container(id, "/export")?, vec![], Body::Empty))?))
+    }
+
+    /// Makes an image of it; the query is that of `POST /commit`.
+    pub fn commit(&self, query: Vec<(String, String)>) -> Result<Committed> {
+        json(self.post("/commit".into(), query)?)
+    }
+
     pub fn prune_containers(&self, filters: &Filters) -> Result<ContainersPruned> {
         json(self.post("/containers/prune".into(), filtered(filters))?)
     }
@@ -410,6 +446,27 @@ impl Waiting {
     pub fn finish(self) -> Result<WaitAnswer> {
         json(self.0)
     }
+}
+
+/// A tar that the engine is ready to write.
+pub struct Tar(Response);
+
+impl Tar {
+    /// Writes it; errors are the engine's and the sink's.
+    pub fn write_to(self, sink: &mut dyn Write) -> Result<()> {
+        stream(self.0, sink)
+    }
+}
+
+fn at(path: &str) -> Query {
+    vec![("path".to_owned(), path.to_owned())]
+}
+
+fn path_stat(response: &Response) -> Result<PathStat> {
+    let is_stat = |(name, _): &&(&str, String)| name.eq_ignore_ascii_case("X-Docker-Container-Path-Stat");
+    let text = response.headers.iter().find(is_stat).map(|(_, value)| value.as_str()).unwrap_or_default();
+    let json = base64::decode(text).context("the engine answered with a wrong header")?;
+    serde_json::from_slice(&json).context("reading the engine's answer")
 }
 
 fn request(method: &'static str, path: String, query: Query, body: Body) -> Request {

@@ -1,5 +1,6 @@
 //! What the wire says: types, refusals, framing, and the typed client. A leaf: imports nothing of ours.
 
+pub mod base64;
 pub mod client;
 pub mod http;
 pub mod refusal;

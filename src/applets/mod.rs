@@ -2,14 +2,18 @@
 
 mod attach;
 mod boot;
+mod commit;
 mod completion;
 mod contexts;
+mod cp;
 mod create;
 mod daemon;
 mod dial_stdio;
+mod diff;
 mod each;
 mod events;
 mod exec;
+mod export;
 mod filter;
 mod format;
 mod help;
@@ -29,6 +33,7 @@ mod network;
 mod output;
 mod parse;
 mod pause;
+mod piped;
 mod plugin;
 mod progress;
 mod prune;
@@ -78,6 +83,10 @@ pub static TABLE: &[Entry] = &[
     entry::<logs::Logs>(&["logs", "container logs"]),
     entry::<exec::Exec>(&["exec", "container exec"]),
     entry::<attach::Attach>(&["attach", "container attach"]),
+    entry::<cp::Cp>(&["cp", "container cp"]),
+    entry::<diff::Diff>(&["diff", "container diff"]),
+    entry::<export::Export>(&["export", "container export"]),
+    entry::<commit::Commit>(&["commit", "container commit"]),
     entry::<top::Top>(&["top", "container top"]),
     entry::<stats::Show>(&["stats", "container stats"]),
     entry::<rename::Rename>(&["rename", "container rename"]),

@@ -18,6 +18,20 @@ pub fn write(bytes: &[u8]) -> Result<()> {
     }
 }
 
+/// Stdout for what is written piece by piece, with the same end.
+pub struct Stdout;
+
+impl Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        write(bytes).map_err(|error| std::io::Error::other(format!("{error:#}")))?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Prints a line on stderr. Where even that cannot be written there is nobody left to tell.
 pub fn complain(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");

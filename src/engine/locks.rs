@@ -19,6 +19,9 @@ pub mod byte {
     pub const RESTARTING: i64 = 2;
     /// The record is being read, changed and written.
     pub const RECORD: i64 = 3;
+    /// Somebody has mounted the container's root for writing, or looks whether it may: a start until its init is
+    /// inside, and a copy into a container that does not run.
+    pub const ROOT: i64 = 4;
 }
 
 /// A lock that is held until this value is dropped.

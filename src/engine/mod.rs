@@ -10,6 +10,7 @@ pub mod distribution;
 pub mod etc;
 pub mod events;
 pub mod exec;
+pub mod files;
 pub mod filters;
 #[cfg(test)]
 mod golden;

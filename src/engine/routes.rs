@@ -5,12 +5,13 @@ use super::filters::Filters;
 use super::protocol::{STDERR, STDIN, STDOUT};
 use super::shim::Whose;
 use super::{
-    Engine, Record, Store, absent, create, distribution, events, exec, images, logs, networks, older, pull, query,
-    stats, system, volumes,
+    Engine, Record, Store, absent, create, distribution, events, exec, files, images, logs, networks, older, pull,
+    query, stats, system, volumes,
 };
+use crate::api::base64;
 use crate::api::types::{
-    AuthConfig, ContainerCreate, ErrorAnswer, ExecCreate, ExecCreated, ExecStart, NetworkCreate, ProgressLine,
-    VolumeCreate, WaitAnswer,
+    AuthConfig, Committed, ContainerConfig, ContainerCreate, ErrorAnswer, ExecCreate, ExecCreated, ExecStart,
+    NetworkCreate, PathStat, ProgressLine, VolumeCreate, WaitAnswer,
 };
 use crate::api::version::ApiVersion;
 use crate::api::{Body, Refusal, Reply, Request, Response};
@@ -22,6 +23,8 @@ use serde::de::DeserializeOwned;
 use std::io::Read;
 use std::sync::Arc;
 
+/// The header that says what lies at a path.
+const PATH_STAT: &str = "X-Docker-Container-Path-Stat";
 /// The largest JSON body that is read.
 const BODY: u64 = 16 * 1024 * 1024;
 
@@ -79,6 +82,34 @@ fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
             let args: Vec<String> = request.query("ps_args").map(str::to_owned).into_iter().collect();
             json(200, &containers::top(store, &container(name)?, &args)?)
         }
+        ("HEAD", ["containers", name, "archive"]) => {
+            let stat = files::stat(store, name, request.query("path").unwrap_or_default())?;
+            Ok(with_stat(answer(200, Reply::Empty), &stat)?)
+        }
+        ("GET", ["containers", name, "archive"]) => {
+            let (stat, tar) = files::read(store, name, request.query("path").unwrap_or_default())?;
+            Ok(with_stat(answer(200, Reply::Stream(tar)), &stat)?.with("Content-Type", "application/x-tar"))
+        }
+        ("PUT", ["containers", name, "archive"]) => {
+            let tar = reader(&mut request);
+            let put = files::Put {
+                path: request.query("path").unwrap_or_default(),
+                no_overwrite: request.flag("noOverwriteDirNonDir"),
+                copy_ids: request.flag("copyUIDGID"),
+            };
+            files::put(store, name, &put, tar)?;
+            Ok(answer(200, Reply::Empty))
+        }
+        ("GET", ["containers", name, "changes"]) => {
+            let id = container(name)?;
+            let record = Record::load(store, &id)?.ok_or_else(|| containers::no_such(name))?;
+            json(200, &files::changes(store, &record)?)
+        }
+        ("GET", ["containers", name, "export"]) => {
+            let tar = Reply::Stream(files::export(store, name)?);
+            Ok(answer(200, tar).with("Content-Type", "application/octet-stream"))
+        }
+        ("POST", ["commit"]) => commit(engine, &mut request),
         ("DELETE", ["containers", name]) => {
             empty(containers::remove(store, &container(name)?, request.flag("force"), request.flag("v")))
         }
@@ -223,6 +254,20 @@ fn body<T: DeserializeOwned + Default>(request: &mut Request) -> Result<T> {
     Ok(serde_json::from_slice(&bytes).map_err(|error| Refusal::BadParameter(format!("invalid JSON: {error}")))?)
 }
 
+/// The body as it comes.
+fn reader(request: &mut Request) -> Box<dyn Read + Send> {
+    match std::mem::replace(&mut request.body, Body::Empty) {
+        Body::Empty => Box::new(std::io::empty()),
+        Body::Bytes(bytes) => Box::new(std::io::Cursor::new(bytes)),
+        Body::Reader(reader) => reader,
+    }
+}
+
+fn with_stat(response: Response, stat: &PathStat) -> Result<Response> {
+    let json = serde_json::to_vec(stat).context("encode the answer")?;
+    Ok(response.with(PATH_STAT, base64::encode(&json)))
+}
+
 fn filters(request: &Request) -> Result<Filters> {
     Filters::parse(request.query("filters"))
 }
@@ -284,6 +329,18 @@ fn container_create(engine: &Engine, request: &mut Request) -> Result<Response> 
     older::create(request.version, &mut asked)?;
     let platform = platform(request)?;
     json(201, &create::create(&engine.store, &engine.settings, asked, request.query("name"), platform.as_ref())?)
+}
+
+fn commit(engine: &Engine, request: &mut Request) -> Result<Response> {
+    let config = body::<Option<ContainerConfig>>(request)?.unwrap_or_default();
+    let text = |key: &str| request.query(key).unwrap_or_default();
+    // Paused unless it is said otherwise.
+    let pause = request.query("pause").is_none() || request.flag("pause");
+    let changes = request.query.iter().filter(|(key, _)| key == "changes").map(|(_, value)| value.clone()).collect();
+    let names = ((text("repo"), text("tag")), (text("comment"), text("author")));
+    let asked = images::Commit::asked(names.0, names.1, pause, changes, config)?;
+    let id = images::commit(&engine.store, text("container"), asked)?;
+    json(201, &Committed { id: id.to_string() })
 }
 
 fn container_wait(engine: &Arc<Engine>, id: &str, request: &Request) -> Result<Response> {

@@ -33,7 +33,8 @@ pub fn ready(store: &Store, record: &Record, cgroup: Option<&OwnedFd>) -> Result
     let dir = store.container(&record.id);
     // The root is mounted here for a moment, in the container's own mount namespace: any directory will do.
     let at = dir.join("work");
-    let root = root(store, record, &at).with_context(|| format!("starting {}", record.name))?;
+    let root = root(store, record, &at, record.host_config.auto_remove)
+        .with_context(|| format!("starting {}", record.name))?;
     let host = &record.host_config;
     let user = users::resolve(root.as_fd(), &record.config.user, &host.group_add)?;
     let cgroup = cgroup_root(store).map(|root| root.join(&record.id).display().to_string()).unwrap_or_default();
@@ -104,9 +105,10 @@ fn confine_devices(spec: &mut Spec, cgroup: Option<&OwnedFd>, privileged: bool) 
 
 /// Mounts the container's root, detached. Where the store's file system cannot hold the upper of an overlay (another
 /// overlay, a ramfs), the layers are copied once, and the copy is the root from then on.
-fn root(store: &Store, record: &Record, at: &Path) -> Result<OwnedFd> {
+/// A `volatile` one is not synced, and cannot be mounted again.
+pub(super) fn root(store: &Store, record: &Record, at: &Path, volatile: bool) -> Result<OwnedFd> {
     let dir = store.container(&record.id);
-    let upper = Upper { upper: dir.join("upper"), work: dir.join("work"), volatile: record.host_config.auto_remove };
+    let upper = Upper { upper: dir.join("upper"), work: dir.join("work"), volatile };
     if record.copied {
         return overlay::bind(&upper.upper, false);
     }
@@ -193,7 +195,7 @@ fn shm_of(init: &Path) -> Result<OwnedFd> {
 }
 
 /// Parts of volumes, opened inside their volume: a link in it leads nowhere else.
-fn subpaths(record: &Record) -> Result<BTreeMap<String, OwnedFd>> {
+pub(super) fn subpaths(record: &Record) -> Result<BTreeMap<String, OwnedFd>> {
     let mut open = BTreeMap::new();
     for mounted in record.mounts.iter().filter(|mounted| !mounted.subpath.is_empty()) {
         let volume = File::open(&mounted.point.source).with_context(|| format!("open {}", mounted.point.source))?;

@@ -33,9 +33,8 @@ pub struct Difference {
 }
 
 /// What differs, in the order of paths, each directory before what is in it. `lowers` are the layers' `fs` directories,
-/// top first; with `copied` the upper directory is no overlay's but has all files in it. `ours` are mount points that
-/// whoever starts the container makes: those that are as they were made are left out.
-pub fn differences(upper: &Path, lowers: &[PathBuf], copied: bool, ours: &[&[u8]]) -> Result<Vec<Difference>> {
+/// top first; with `copied` the upper directory is no overlay's but has all files in it.
+pub fn differences(upper: &Path, lowers: &[PathBuf], copied: bool) -> Result<Vec<Difference>> {
     let root = path::open_root(upper)?;
     let mut lowers = Lowers::open(lowers)?;
     let mut found = Vec::new();
@@ -55,10 +54,7 @@ pub fn differences(upper: &Path, lowers: &[PathBuf], copied: bool, ours: &[&[u8]
             return Ok(false);
         }
         let Some((lower, below)) = lowers.find(path)? else {
-            let made = ours.contains(&path) && (dir || is_file(stat) && stat.st_size == 0);
-            if dir || !made {
-                found.push(Difference { counts: !made, ..difference(Is::Added) });
-            }
+            found.push(difference(Is::Added));
             return Ok(true);
         };
         let changed = differ(fd, stat, lower, &below)?;
@@ -181,8 +177,7 @@ mod tests {
             .file("again/stays", "1")
             .file("becomes-dir", "1")
             .file("becomes-file/x", "1")
-            .symlink("link", "a")
-            .dir("etc");
+            .symlink("link", "a");
         let unpacked = unpack(&mut &tar.end()[..], &layer).unwrap();
         settle(&unpacked, &layer, &[]).unwrap();
         let (upper, work, at) = (scratch.layer("upper"), scratch.layer("work"), scratch.layer("at"));
@@ -209,15 +204,10 @@ mod tests {
         fs::write(root.join("becomes-file"), "").unwrap();
         fs::remove_file(root.join("link")).unwrap();
         symlink("b", root.join("link")).unwrap();
-        fs::write(root.join("etc/hosts"), "").unwrap();
-        fs::create_dir(root.join("proc")).unwrap();
-        fs::create_dir_all(root.join("sys/mine")).unwrap();
         fs::write(root.join("coming"), "").unwrap();
         fs::remove_file(root.join("coming")).unwrap();
-
-        let ours: [&[u8]; 4] = [b"etc", b"etc/hosts", b"proc", b"sys"];
         let lowers = [layer.join("fs")];
-        let found = differences(&upper, &lowers, false, &ours).unwrap();
+        let found = differences(&upper, &lowers, false).unwrap();
         let told: Vec<String> = changes(found.clone())
             .into_iter()
             .map(|(path, is)| format!("{} {}", &format!("{is:?}")[..1], path::show(&path)))
@@ -237,8 +227,6 @@ mod tests {
             "D emptied/a",
             "D gone",
             "M link",
-            "A sys",
-            "A sys/mine",
         ];
         assert_eq!(told, expected);
 
@@ -254,9 +242,7 @@ mod tests {
             let mut seen = Vec::new();
             let dir = path::open_root(root).unwrap();
             tree::walk(dir.as_fd(), &mut |path, _, stat| {
-                if !ours[1..3].contains(&path) {
-                    seen.push((path::show(path), stat.st_mode, if is_dir(stat) { 0 } else { stat.st_size }));
-                }
+                seen.push((path::show(path), stat.st_mode, if is_dir(stat) { 0 } else { stat.st_size }));
                 Ok(true)
             })
             .unwrap();

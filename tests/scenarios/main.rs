@@ -7,7 +7,9 @@
 mod archives;
 mod attach;
 mod bad_input;
+mod changes;
 mod command_line;
+mod copy;
 mod crash;
 mod daemon;
 mod daemon_docker;

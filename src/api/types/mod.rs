@@ -6,6 +6,7 @@
 mod container;
 mod event;
 mod exec;
+mod files;
 mod host;
 mod image;
 mod network;
@@ -18,6 +19,7 @@ mod volume;
 pub use container::*;
 pub use event::*;
 pub use exec::*;
+pub use files::*;
 pub use host::*;
 pub use image::*;
 pub use network::*;

@@ -5,7 +5,7 @@ use super::clients::{self, Client};
 use super::idle::{Idle, Next};
 use super::{Base, exec_face, lock};
 use crate::api::time::Time;
-use crate::engine::locks::byte;
+use crate::engine::locks::{self, Lock, byte};
 use crate::engine::protocol::{Message, Op};
 use crate::engine::record::{Ended, Live};
 use crate::engine::shim::{LOCK_FD, cgroup_root};
@@ -150,6 +150,8 @@ struct Started {
     cgroup: Option<PathBuf>,
     /// Words on its health check, and on how it is stopped.
     watched: Vec<String>,
+    /// Of a container's root.
+    _files: Option<Lock>,
 }
 
 impl Started {
@@ -198,6 +200,8 @@ fn clone_container(base: &Base, idle: &Idle, again: bool, record: Record) -> Res
     let (store, id) = (&base.store, base.whose.container.as_str());
     let cgroup = cgroup_root(store).map(|root| root.join(id));
     let born_in = cgroup.as_deref().and_then(|path| crate::cgroup::create(path).ok());
+    // Kept until this face ends: whoever has it looks at the container's root from outside.
+    let files = locks::exclusive(&store.live(id).join("lock"), byte::ROOT)?;
     let start::Ready { plan, prepared: mut root, spec } = start::ready(store, &record, born_in.as_ref())?;
     root.lock = Some(LOCK_FD);
     let process_spec = spec.process.as_ref().context("the spec has no process")?;
@@ -255,6 +259,7 @@ fn clone_container(base: &Base, idle: &Idle, again: bool, record: Record) -> Res
         log,
         cgroup: born_in.and(cgroup),
         watched,
+        _files: Some(files),
     })
 }
 
@@ -301,6 +306,7 @@ fn launch_exec(base: &Base, id: &str, idle: &Idle) -> Result<Started, Refused> {
         log: None,
         cgroup: None,
         watched: Vec::new(),
+        _files: None,
     })
 }
 

@@ -2,6 +2,7 @@
 //! made of it needs; its config and manifests as they came, in blobs/; and names in refs/.
 
 mod changes;
+mod commit;
 mod glob;
 mod import;
 mod inventory;
@@ -12,6 +13,7 @@ mod remove;
 mod save;
 mod tag;
 
+pub use commit::{Commit, commit};
 pub use import::{Import, Source, import};
 pub use list::{history, inspect, list};
 pub use load::{Load, load as load_archive};
