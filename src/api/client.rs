@@ -267,6 +267,11 @@ impl Client {
         json(self.post("/commit".into(), query)?)
     }
 
+    /// Changes its restart policy, and the limits that are not zero.
+    pub fn update(&self, id: &str, asked: &HostConfig) -> Result<Updated> {
+        self.send(&container(id, "/update")?, vec![], asked)
+    }
+
     pub fn prune_containers(&self, filters: &Filters) -> Result<ContainersPruned> {
         json(self.post("/containers/prune".into(), filtered(filters))?)
     }
@@ -389,6 +394,14 @@ impl Client {
         let mut query = Query::new();
         push_flag(&mut query, "force", force);
         self.call(request("DELETE", named("volume", name, "/volumes/", "")?, query, Body::Empty)).map(drop)
+    }
+
+    pub fn disk_usage(&self) -> Result<DiskUsage> {
+        self.get("/system/df".into(), vec![])
+    }
+
+    pub fn prune_networks(&self, filters: &Filters) -> Result<NetworksPruned> {
+        json(self.post("/networks/prune".into(), filtered(filters))?)
     }
 
     pub fn prune_volumes(&self, filters: &Filters) -> Result<VolumesPruned> {

@@ -55,7 +55,7 @@ const HEADERS: &[(&str, &str)] = &[
     ("UniqueSize", "UNIQUE SIZE"),
 ];
 
-const PLAIN: List = List {
+pub const PLAIN: List = List {
     go_type: "*formatter.imageContext",
     headers: HEADERS,
     table: "table {{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{if .CreatedSince }}{{.CreatedSince}}{{else}}N/A{{end}}\t{{.Size}}",
@@ -142,6 +142,11 @@ fn names(image: &ImageSummary, digest: bool, each_digest: bool) -> Vec<Name> {
         names.push(name(NONE, NONE, NONE));
     }
     names
+}
+
+/// A row for each name of an image.
+pub fn rows(image: &ImageSummary, short: bool) -> Vec<Value> {
+    names(image, false, false).into_iter().map(|name| row(image, name, short)).collect()
 }
 
 fn row(image: &ImageSummary, name: Name, short: bool) -> Value {

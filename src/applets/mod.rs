@@ -35,6 +35,7 @@ mod parse;
 mod pause;
 mod piped;
 mod plugin;
+mod port;
 mod progress;
 mod prune;
 mod ps;
@@ -52,10 +53,12 @@ mod start;
 mod stats;
 mod stop;
 mod stream;
+mod system;
 mod tag;
 mod terminal;
 mod top;
 mod unpause;
+mod update;
 mod version;
 mod volume;
 mod wait;
@@ -86,6 +89,8 @@ pub static TABLE: &[Entry] = &[
     entry::<cp::Cp>(&["cp", "container cp"]),
     entry::<diff::Diff>(&["diff", "container diff"]),
     entry::<export::Export>(&["export", "container export"]),
+    entry::<port::Port>(&["port", "container port"]),
+    entry::<update::Update>(&["update", "container update"]),
     entry::<commit::Commit>(&["commit", "container commit"]),
     entry::<top::Top>(&["top", "container top"]),
     entry::<stats::Show>(&["stats", "container stats"]),
@@ -116,6 +121,8 @@ pub static TABLE: &[Entry] = &[
     entry::<boot::Boot>(&["boot"]),
     entry::<version::Version>(&["version"]),
     entry::<info::Info>(&["info", "system info"]),
+    entry::<system::Df>(&["system df"]),
+    entry::<system::Prune>(&["system prune"]),
     entry::<events::Events>(&["events", "system events"]),
     entry::<daemon::Daemon>(&["daemon"]),
     hidden::<dial_stdio::DialStdio>(&["system dial-stdio"]),

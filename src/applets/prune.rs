@@ -3,6 +3,7 @@
 use super::format::units;
 use super::{Command, Context, filter, output};
 use crate::api::client::Filters;
+use crate::api::types::{ContainersPruned, ImageDeleted, ImagesPruned, NetworksPruned, VolumesPruned};
 use anyhow::{Context as _, Result, bail};
 use argh::{ArgsInfo, FromArgs};
 use std::fmt::Write;
@@ -53,8 +54,7 @@ impl Command for PruneContainers {
     fn run(self, context: &Context) -> Result<u8> {
         confirm(self.force, "container", "all stopped containers")?;
         let pruned = context.client()?.prune_containers(&filter::gather(self.filter))?;
-        let deleted = pruned.containers_deleted.unwrap_or_default();
-        report("Deleted Containers:", &deleted, pruned.space_reclaimed)
+        Pruned::of(Section::containers(pruned)).print()
     }
 }
 
@@ -69,12 +69,7 @@ impl Command for PruneImages {
         filters.entry("dangling".to_owned()).or_default().push((!self.all).to_string());
         confirm(self.force, "image", which)?;
         let pruned = context.client()?.prune_images(&filters)?;
-        let step = |step: crate::api::types::ImageDeleted| match step.untagged.as_str() {
-            "" => format!("deleted: {}", step.deleted),
-            untagged => format!("untagged: {untagged}"),
-        };
-        let deleted: Vec<String> = pruned.images_deleted.unwrap_or_default().into_iter().map(step).collect();
-        report("Deleted Images:", &deleted, pruned.space_reclaimed)
+        Pruned::of(Section::images(pruned)).print()
     }
 }
 
@@ -84,8 +79,7 @@ impl Command for PruneVolumes {
         let which = if self.all { "all" } else { "anonymous" };
         confirm(self.force, "volume", &format!("{which} local volumes not used by at least one container"))?;
         let pruned = context.client()?.prune_volumes(&filters)?;
-        let deleted = pruned.volumes_deleted.unwrap_or_default();
-        report("Deleted Volumes:", &deleted, pruned.space_reclaimed)
+        Pruned::of(Section::volumes(pruned)).print()
     }
 }
 
@@ -101,10 +95,15 @@ fn volume_filters(mut filters: Filters, all: bool) -> Result<Filters> {
 
 /// Asks on stdout and reads a line of stdin: anything but yes is no.
 fn confirm(force: bool, kind: &str, what: &str) -> Result<()> {
+    confirm_all(force, kind, &format!("WARNING! This will remove {what}."))
+}
+
+/// The same with a warning of several lines.
+pub fn confirm_all(force: bool, kind: &str, warning: &str) -> Result<()> {
     if force {
         return Ok(());
     }
-    output::say(&format!("WARNING! This will remove {what}.\nAre you sure you want to continue? [y/N] "))?;
+    output::say(&format!("{warning}\nAre you sure you want to continue? [y/N] "))?;
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer).context("reading the answer")?;
     if !answer.trim().eq_ignore_ascii_case("y") {
@@ -113,13 +112,64 @@ fn confirm(force: bool, kind: &str, what: &str) -> Result<()> {
     Ok(())
 }
 
-fn report(title: &str, deleted: &[String], reclaimed: u64) -> Result<u8> {
-    let mut text = String::new();
-    if !deleted.is_empty() {
-        let _ = write!(text, "{title}\n{}\n\n", deleted.join("\n"));
+/// What went of one kind.
+pub struct Section {
+    title: &'static str,
+    gone: Vec<String>,
+    reclaimed: u64,
+}
+
+impl Section {
+    pub fn containers(pruned: ContainersPruned) -> Section {
+        let gone = pruned.containers_deleted.unwrap_or_default();
+        Section { title: "Deleted Containers:", gone, reclaimed: pruned.space_reclaimed }
     }
-    let reclaimed = i64::try_from(reclaimed).unwrap_or(i64::MAX);
-    let _ = writeln!(text, "Total reclaimed space: {}", units::decimal(reclaimed, 4));
-    output::say(&text)?;
-    Ok(0)
+
+    pub fn networks(pruned: NetworksPruned) -> Section {
+        let gone = pruned.networks_deleted.unwrap_or_default();
+        Section { title: "Deleted Networks:", gone, reclaimed: 0 }
+    }
+
+    pub fn volumes(pruned: VolumesPruned) -> Section {
+        let gone = pruned.volumes_deleted.unwrap_or_default();
+        Section { title: "Deleted Volumes:", gone, reclaimed: pruned.space_reclaimed }
+    }
+
+    pub fn images(pruned: ImagesPruned) -> Section {
+        let step = |step: ImageDeleted| match step.untagged.as_str() {
+            "" => format!("deleted: {}", step.deleted),
+            untagged => format!("untagged: {untagged}"),
+        };
+        let gone = pruned.images_deleted.unwrap_or_default().into_iter().map(step).collect();
+        Section { title: "Deleted Images:", gone, reclaimed: pruned.space_reclaimed }
+    }
+}
+
+/// What went, and how many bytes that gave back.
+#[derive(Default)]
+pub struct Pruned {
+    text: String,
+    reclaimed: u64,
+}
+
+impl Pruned {
+    fn of(section: Section) -> Pruned {
+        let mut pruned = Pruned::default();
+        pruned.add(section);
+        pruned
+    }
+
+    pub fn add(&mut self, section: Section) {
+        if !section.gone.is_empty() {
+            let _ = write!(self.text, "{}\n{}\n\n", section.title, section.gone.join("\n"));
+        }
+        self.reclaimed += section.reclaimed;
+    }
+
+    pub fn print(mut self) -> Result<u8> {
+        let reclaimed = i64::try_from(self.reclaimed).unwrap_or(i64::MAX);
+        let _ = writeln!(self.text, "Total reclaimed space: {}", units::decimal(reclaimed, 4));
+        output::say(&self.text)?;
+        Ok(0)
+    }
 }

@@ -60,7 +60,7 @@ const HEADERS: &[(&str, &str)] = &[
     ("HealthStatus", "HEALTH STATUS"),
 ];
 
-const NARROW: List = List {
+pub const NARROW: List = List {
     go_type: "*formatter.ContainerContext",
     headers: HEADERS,
     table: "table {{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}",
@@ -96,7 +96,7 @@ impl Command for Ps {
     }
 }
 
-fn row(container: &ContainerSummary, short: bool) -> Value {
+pub fn row(container: &ContainerSummary, short: bool) -> Value {
     let created = Time { seconds: container.created, nanos: 0 };
     let labels: Vec<String> = container.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let networks: Vec<&str> = container.network_settings.networks.keys().map(String::as_str).collect();

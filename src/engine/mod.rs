@@ -40,6 +40,8 @@ pub mod stats;
 pub mod store;
 pub mod system;
 pub mod top;
+pub mod update;
+pub mod usage;
 pub mod users;
 pub mod volumes;
 

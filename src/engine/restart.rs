@@ -70,7 +70,6 @@ pub fn check(policy: &RestartPolicy, auto_remove: bool) -> Result<()> {
 }
 
 /// Gives a container another policy. Its shim, if it has one, reads it at the next end, or when the pause is over.
-#[expect(dead_code, reason = "the command `update` is not there yet")]
 pub fn update(store: &Store, id: &str, policy: &RestartPolicy) -> Result<()> {
     check(policy, false)?;
     if policy.name.is_empty() {

@@ -6,12 +6,12 @@ use super::protocol::{STDERR, STDIN, STDOUT};
 use super::shim::Whose;
 use super::{
     Engine, Record, Store, absent, create, distribution, events, exec, files, images, logs, networks, older, pull,
-    query, stats, system, volumes,
+    query, stats, system, update, usage, volumes,
 };
 use crate::api::base64;
 use crate::api::types::{
     AuthConfig, Committed, ContainerConfig, ContainerCreate, ErrorAnswer, ExecCreate, ExecCreated, ExecStart,
-    NetworkCreate, PathStat, ProgressLine, VolumeCreate, WaitAnswer,
+    HostConfig, NetworkCreate, PathStat, ProgressLine, VolumeCreate, WaitAnswer,
 };
 use crate::api::version::ApiVersion;
 use crate::api::{Body, Refusal, Reply, Request, Response};
@@ -108,6 +108,14 @@ fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
         ("GET", ["containers", name, "export"]) => {
             let tar = Reply::Stream(files::export(store, name)?);
             Ok(answer(200, tar).with("Content-Type", "application/octet-stream"))
+        }
+        ("POST", ["containers", name, "update"]) => {
+            let id = container(name)?;
+            json(200, &update::update(store, &id, body::<HostConfig>(&mut request)?)?)
+        }
+        ("GET", ["system", "df"]) => {
+            let kinds = request.query.iter().filter(|(key, _)| key == "type").map(|(_, kind)| kind.as_str());
+            json(200, &usage::usage(store, &kinds.collect::<Vec<_>>())?)
         }
         ("POST", ["commit"]) => commit(engine, &mut request),
         ("DELETE", ["containers", name]) => {

@@ -37,4 +37,5 @@ mod stats;
 mod streams;
 mod terminal;
 mod together;
+mod usage;
 mod volumes;

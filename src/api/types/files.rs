@@ -53,6 +53,11 @@ impl PathStat {
 }
 
 wire! {
+    /// The answer of `POST /containers/{id}/update`.
+    pub struct Updated {
+        pub warnings: Option<Vec<String>>,
+    }
+
     /// The answer of `POST /commit`.
     pub struct Committed {
         pub id: String,

@@ -1,9 +1,30 @@
 //! What the engine says of itself.
 
-use super::{is_zero, wire};
+use super::{ContainerSummary, ImageSummary, Volume, is_zero, wire};
 use std::collections::BTreeMap;
 
 wire! {
+    /// The answer of `GET /system/df`; a kind that was not asked for is null.
+    pub struct DiskUsage {
+        /// Bytes of all layers of images, each once.
+        pub layers_size: i64,
+        pub images: Option<Vec<ImageSummary>>,
+        pub containers: Option<Vec<ContainerSummary>>,
+        pub volumes: Option<Vec<Volume>>,
+        pub build_cache: Option<Vec<BuildCache>>,
+    }
+
+    /// A record of a build's cache.
+    pub struct BuildCache {
+        #[serde(rename = "ID")]
+        pub id: String,
+        pub r#type: String,
+        pub in_use: bool,
+        pub shared: bool,
+        /// Bytes.
+        pub size: i64,
+    }
+
     /// The answer of `GET /version`.
     pub struct Version {
         pub platform: VersionPlatform,

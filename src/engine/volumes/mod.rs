@@ -17,7 +17,7 @@ use super::record::{self, Record};
 use super::store::{self, Lease, Store};
 use crate::api::Refusal;
 use crate::api::time::Time;
-use crate::api::types::{Volume, VolumeCreate, VolumeList, VolumesPruned};
+use crate::api::types::{Volume, VolumeCreate, VolumeList, VolumeUsage, VolumesPruned};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -246,6 +246,23 @@ pub fn list(store: &Store, filters: &Filters) -> Result<VolumeList> {
             && filters.labels(volume.labels.as_ref().unwrap_or(&BTreeMap::new()))
     });
     Ok(VolumeList { volumes, warnings: None })
+}
+
+/// All volumes with the bytes in them and how many containers name them.
+pub fn usage(store: &Store) -> Result<Vec<Volume>> {
+    let users = references(store)?;
+    let mut volumes = all(store)?;
+    for volume in &mut volumes {
+        // What is mounted there is elsewhere.
+        let size = if volume.options.as_ref().is_some_and(|options| options.contains_key("device")) {
+            -1
+        } else {
+            content::size(&data(store, &volume.name)) as i64
+        };
+        let ref_count = users.get(&volume.name).map_or(0, Vec::len) as i64;
+        volume.usage_data = Some(VolumeUsage { ref_count, size });
+    }
+    Ok(volumes)
 }
 
 /// Removes a volume. 409 where it is in use; 404 where there is none, unless `force`.
