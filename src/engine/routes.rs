@@ -262,15 +262,6 @@ fn body<T: DeserializeOwned + Default>(request: &mut Request) -> Result<T> {
     Ok(serde_json::from_slice(&bytes).map_err(|error| Refusal::BadParameter(format!("invalid JSON: {error}")))?)
 }
 
-/// The body as it comes.
-fn reader(request: &mut Request) -> Box<dyn Read + Send> {
-    match std::mem::replace(&mut request.body, Body::Empty) {
-        Body::Empty => Box::new(std::io::empty()),
-        Body::Bytes(bytes) => Box::new(std::io::Cursor::new(bytes)),
-        Body::Reader(reader) => reader,
-    }
-}
-
 fn with_stat(response: Response, stat: &PathStat) -> Result<Response> {
     let json = serde_json::to_vec(stat).context("encode the answer")?;
     Ok(response.with(PATH_STAT, base64::encode(&json)))
