@@ -53,9 +53,7 @@ pub struct Update {
     #[argh(option)]
     restart: Option<String>,
     #[argh(positional, arg_name = "CONTAINER")]
-    first: String,
-    #[argh(positional, arg_name = "CONTAINER")]
-    more: Vec<String>,
+    containers: Vec<String>,
 }
 
 impl Command for Update {
@@ -88,7 +86,7 @@ impl Command for Update {
         }
         let client = context.client()?;
         let mut failed = false;
-        for container in std::iter::once(self.first).chain(self.more) {
+        for container in self.containers {
             match client.update(&container, &asked) {
                 Ok(updated) => {
                     for warning in updated.warnings.unwrap_or_default() {
