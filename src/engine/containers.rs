@@ -768,8 +768,13 @@ pub fn remove(store: &Store, id: &str, force: bool, volumes: bool) -> Result<()>
     if force && Record::load(store, id).is_err() {
         return discard(store, id);
     }
+    // Once it was killed, its own shim may remove it, with --rm: then it is gone as was asked.
+    let mut killed = false;
     for _ in 0..100 {
-        let now = now(store, id)?;
+        let now = match now(store, id) {
+            Err(error) if killed && is_not_found(&error) => return Ok(()),
+            other => other?,
+        };
         if now.doing.goes_on() {
             if !force {
                 let (word, hint) = match now.doing {
@@ -782,10 +787,10 @@ pub fn remove(store: &Store, id: &str, force: bool, volumes: bool) -> Result<()>
                 )));
             }
             match kill_and_wait(store, id) {
-                // With --rm its own shim has removed it.
                 Err(error) if is_not_found(&error) => return Ok(()),
                 other => other?,
             }
+            killed = true;
             continue;
         }
         // With its shim's lock in hand nobody can start it.
@@ -797,7 +802,7 @@ pub fn remove(store: &Store, id: &str, force: bool, volumes: bool) -> Result<()>
         // Whoever held the lock before may have removed it.
         let Some(record) = Record::load(store, id)? else {
             store::remove(&store.live(id))?;
-            return Err(no_such(id));
+            return if killed { Ok(()) } else { Err(no_such(id)) };
         };
         remove_stopped(store, &record, volumes)?;
         shim::leave_cgroups(store);
