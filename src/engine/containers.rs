@@ -163,7 +163,8 @@ pub fn now(store: &Store, id: &str) -> Result<Now> {
             }
             let paused = !live.cgroup.is_empty() && cgroup::is_frozen(Path::new(&live.cgroup));
             if paused { Doing::Paused } else { Doing::Running }
-        } else if held.restarting {
+        } else if held.restarting && record.ended.due {
+            // The lock is held over every end, before it is known whether a restart follows; the record tells.
             Doing::Restarting
         } else if held.shim && (held.init || open) || record::held(store, id)? != held {
             // Between two writes of its shim, or somebody mends what a killed one left: look again.
