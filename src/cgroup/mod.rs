@@ -47,6 +47,18 @@ pub fn create(path: &Path) -> Result<OwnedFd> {
     Ok(made.with_context(|| format!("make cgroup {}", path.display()))?.into())
 }
 
+/// Makes a cgroup in which nothing has been before: what is left there ends.
+///
+/// Linux kills at birth whatever is born (`CLONE_INTO_CGROUP`) from one cgroup into another that was once killed: it
+/// compares how often the two were (`kill_seq`, since 6.14). So a cgroup that was killed is never used again.
+pub fn create_new(path: &Path) -> Result<OwnedFd> {
+    if path.exists() {
+        kill(path)?;
+        remove(path)?;
+    }
+    create(path)
+}
+
 /// Removes a cgroup where nothing is in it; one whose last process is just ending is waited for, for a moment.
 pub fn remove_empty(path: &Path) {
     for _ in 0..50 {

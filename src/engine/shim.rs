@@ -8,12 +8,14 @@ use crate::sys::kernel;
 use crate::sys::mount::{self, MountAttr};
 use crate::sys::process::{self, Clone, Strings};
 use anyhow::{Context, Result, bail};
+use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 /// Descriptors that every face of a shim finds open.
 pub const LOCK_FD: RawFd = 3;
@@ -167,19 +169,36 @@ fn start(store: &Store, whose: &Whose, lock: File) -> Result<UnixStream> {
     let owned = numbers.map(process::adopt);
     let [lock_fd, listen_fd, exe_fd] = owned;
     let (lock_fd, listen_fd, exe_fd) = (lock_fd?, listen_fd?, exe_fd?);
-    let child = loop {
-        match process::clone3(0, cgroup.as_ref().map(|fd| fd.as_fd())) {
+    // Until it executes itself we stand still: there is nothing to do without it. Then it has given a sign of life, or
+    // it never lived.
+    let flags = libc::CLONE_VFORK as u64;
+    let sign = nix::fcntl::OFlag::O_CLOEXEC | nix::fcntl::OFlag::O_NONBLOCK;
+    let (lives, alive) = nix::unistd::pipe2(sign).context("make a pipe")?;
+    let mut moves: Option<File> = None;
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let born_in = cgroup.as_ref().filter(|_| moves.is_none());
+        let child = match process::clone3(flags, born_in.map(|fd| fd.as_fd())) {
             // Removed since it was opened: the store's last container went just now.
-            Err(error) if cgroup.is_some() && error.raw_os_error() == Some(libc::ENODEV) => cgroup = home(),
+            Err(error) if born_in.is_some() && error.raw_os_error() == Some(libc::ENODEV) && tries < 100 => {
+                cgroup = home();
+                continue;
+            }
             // The cgroup may be one that the kernel lets nobody enter (a container's own view of its cgroups).
-            Err(_) if cgroup.is_some() => break process::clone3(0, None),
-            other => break other,
-        }
-    };
-    match child.context("clone the shim")? {
-        Clone::Child => {
+            Err(_) if born_in.is_some() => {
+                cgroup = None;
+                continue;
+            }
+            other => other.context("clone the shim")?,
+        };
+        let Clone::Parent { pid, .. } = child else {
             // Only system calls from here: the caller may have threads.
             let placed = || -> std::io::Result<()> {
+                nix::unistd::write(&alive, &[1])?;
+                if let Some(moves) = &moves {
+                    nix::unistd::write(moves, b"0")?;
+                }
                 nix::unistd::setsid()?;
                 // The caller blocks what it passes on to the container.
                 process::default_signals()?;
@@ -196,8 +215,34 @@ fn start(store: &Store, whose: &Whose, lock: File) -> Result<UnixStream> {
                 process::fexecve_number(EXE_FD, &args, &env);
             }
             process::exit_now(125)
+        };
+        STARTED.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(pid);
+        if nix::unistd::read(&lives, &mut [0]).is_ok() {
+            return Ok(stream);
         }
-        Clone::Parent { .. } => Ok(stream),
+        // Killed at birth, because the cgroup that we are in was killed once (see `cgroup::create_new`). To move costs
+        // more than to be born there.
+        if moves.is_some() || cgroup.is_none() {
+            bail!("the shim of {} was killed at its start", whose.container);
+        }
+        let path = cgroup_root(store).context("there is no cgroup any more")?.join(SHIMS).join("cgroup.procs");
+        let procs = File::options().write(true).open(&path);
+        moves = Some(procs.with_context(|| format!("open {}", path.display()))?);
+    }
+}
+
+/// The shims that this process has started and not buried.
+static STARTED: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
+
+/// Takes note of the ends of shims that this process has started: for one that lives longer than they do.
+pub fn bury() {
+    let mut started = STARTED.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    // Other children are awaited by who started them.
+    while let Ok(Some((pid, _))) = process::ended(None, true) {
+        if !started.remove(&pid) {
+            return;
+        }
+        let _ = process::ended(Some(pid), false);
     }
 }
 

@@ -79,6 +79,24 @@ fn containers_outlive_their_daemon() {
 }
 
 #[test]
+fn ended_shims_are_buried() {
+    let Some(host) = Host::with_busybox() else { return };
+    let daemon = Daemon::start(&host);
+    for _ in 0..3 {
+        let run = ["run", "--rm", "--network", "none", "busybox", "true"];
+        host.local(run).env("DOCKER_HOST", &daemon.address()).ok();
+    }
+    let parent = format!("PPid:\t{}\n", daemon.pid());
+    let children = || {
+        let processes = fs::read_dir("/proc").expect("list").flatten();
+        let states = processes.filter_map(|process| fs::read_to_string(process.path().join("status")).ok());
+        states.filter(|status| status.contains(&parent)).count()
+    };
+    eventually("no child of it is left", || children() == 0);
+    daemon.stop();
+}
+
+#[test]
 fn sockets_may_be_handed_over() {
     let (Some(host), Some(())) = (Host::new(), need("python3")) else { return };
     let path = host.dir().join("handed.sock");

@@ -6,7 +6,8 @@ mod listen;
 
 use super::{Command, Context, coded, output, terminal, version};
 use crate::api::http::Connections;
-use crate::engine::{Engine, boot, locks, routes};
+use crate::engine::{Engine, boot, locks, routes, shim};
+use crate::sys;
 use anyhow::{Context as _, Result, bail};
 use argh::{ArgsInfo, FromArgs};
 use asked::Asked;
@@ -103,6 +104,9 @@ fn serve(flags: Daemon, context: &Context) -> Result<()> {
         bail!("another daemon serves the store {}: it holds {}", engine.store.root.display(), path.display());
     };
     let mut signals = terminal::signals(false)?;
+    let children = sys::signals::Signals::of([libc::SIGCHLD]);
+    sys::signals::block(children).context("block SIGCHLD")?;
+    let children = sys::signals::descriptor(children).context("watch for SIGCHLD")?;
     let listeners = listen::all(&asked)?;
     let _pid = asked.pidfile.as_deref().map(PidFile::write).transpose()?;
 
@@ -121,15 +125,20 @@ fn serve(flags: Daemon, context: &Context) -> Result<()> {
     std::thread::spawn(move || boot::attend(&store));
 
     loop {
-        let mut fds: Vec<PollFd> = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+        let watched = [signals.as_fd(), children.as_fd()];
+        let mut fds = watched.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).to_vec();
         fds.extend(listeners.iter().map(|listener| PollFd::new(listener.as_fd(), PollFlags::POLLIN)));
         match poll(&mut fds, PollTimeout::NONE) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(error) => return Err(error).context("waiting for connections"),
         }
         let ready: Vec<bool> = fds.iter().map(|fd| fd.any() == Some(true)).collect();
-        for (listener, _) in listeners.iter().zip(&ready[1..]).filter(|(_, ready)| **ready) {
+        for (listener, _) in listeners.iter().zip(&ready[watched.len()..]).filter(|(_, ready)| **ready) {
             accept(listener, &connections);
+        }
+        if ready[1] {
+            while let Ok(Some(_)) = sys::signals::read(children.as_fd()) {}
+            shim::bury();
         }
         if !ready[0] {
             continue;

@@ -199,7 +199,7 @@ fn launch_container(base: &Base, idle: &Idle, again: bool) -> Result<Started, Re
 fn clone_container(base: &Base, idle: &Idle, again: bool, record: Record) -> Result<Started, Refused> {
     let (store, id) = (&base.store, base.whose.container.as_str());
     let cgroup = cgroup_root(store).map(|root| root.join(id));
-    let born_in = cgroup.as_deref().and_then(|path| crate::cgroup::create(path).ok());
+    let born_in = cgroup.as_deref().and_then(|path| crate::cgroup::create_new(path).ok());
     // Kept until this face ends: whoever has it looks at the container's root from outside.
     let files = locks::exclusive(&store.live(id).join("lock"), byte::ROOT)?;
     let start::Ready { plan, prepared: mut root, spec } = start::ready(store, &record, born_in.as_ref())?;

@@ -175,10 +175,7 @@ fn started(base: &Base, check: &Check) -> Result<Running> {
 /// A cgroup for the probe alone, so that all of its processes can be ended. A killed probe's may be there still.
 fn own_cgroup(container: &Path) -> Option<PathBuf> {
     let path = container.join("dhow.probe");
-    if path.exists() {
-        cgroup::kill(&path).and_then(|()| cgroup::remove(&path)).ok()?;
-    }
-    cgroup::create(&path).ok().map(|_| path)
+    cgroup::create_new(&path).ok().map(|_| path)
 }
 
 impl Running {
