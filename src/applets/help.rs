@@ -20,6 +20,7 @@ pub const GLOBAL: &[(&str, &str)] = &[
 /// Management words: each is a group of commands.
 pub const GROUPS: &[(&str, &str)] = &[
     ("container", "manage containers"),
+    ("context", "manage contexts: daemons that have a name"),
     ("image", "manage images"),
     ("network", "manage networks"),
     ("system", "manage the engine"),

@@ -37,14 +37,8 @@ pub fn choose(wish: &Wish, place: &Place) -> Result<Option<Remote>> {
         ),
         None => None,
     };
-    let context = match (&wish.host, &wish.context) {
-        (Some(_), Some(_)) => bail!("conflicting options: cannot specify both --host and --context"),
-        (Some(_), None) => None,
-        (None, Some(context)) => Some(context.clone()),
-        (None, None) if said("DOCKER_HOST").is_some() => None,
-        (None, None) => said("DOCKER_CONTEXT").map_or_else(contexts::current, |name| Ok(Some(name)))?,
-    };
-    if let Some(name) = context.filter(|name| name != contexts::DEFAULT) {
+    let name = context_name(wish)?;
+    if name != contexts::DEFAULT {
         let endpoint = contexts::find(&name)?;
         let secret = endpoint.skip_verify || endpoint.files != Files::default();
         let tls = secret.then(|| tls::Client::new(&endpoint.files, !endpoint.skip_verify)).transpose();
@@ -64,6 +58,38 @@ pub fn choose(wish: &Wish, place: &Place) -> Result<Option<Remote>> {
     Ok(socket.map(remote))
 }
 
+/// The name of the context that is meant; `default` where a host is named otherwise, or none at all.
+pub fn context_name(wish: &Wish) -> Result<String> {
+    let said = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
+    let default = || contexts::DEFAULT.to_owned();
+    Ok(match (&wish.host, &wish.context) {
+        (Some(_), Some(_)) => bail!("conflicting options: cannot specify both --host and --context"),
+        (Some(_), None) => default(),
+        (None, Some(context)) => context.clone(),
+        (None, None) if said("DOCKER_HOST").is_some() => default(),
+        (None, None) => match said("DOCKER_CONTEXT") {
+            Some(name) => name,
+            None => contexts::current()?.unwrap_or_else(default),
+        },
+    })
+}
+
+/// The default context as others would have it, who cannot be the engine themselves: an address, whether the daemon's
+/// certificate is taken as it is, and the files of TLS.
+pub fn default_endpoint(wish: &Wish, place: &Place) -> contexts::Endpoint {
+    let said = std::env::var("DOCKER_HOST").ok().filter(|text| !text.is_empty());
+    let usual = || match sockets(place).into_iter().find(|path| is_socket(path)) {
+        Some(path) if path != Path::new(DOCKERS) => format!("unix://{}", path.display()),
+        // In the words of docker, whose place /run/docker.sock is too.
+        _ => "unix:///var/run/docker.sock".to_owned(),
+    };
+    let host = wish.host.clone().or(said).unwrap_or_else(usual);
+    match tls_files(wish) {
+        Some((verify, files)) => contexts::Endpoint { host, skip_verify: !verify, files },
+        None => contexts::Endpoint { host, skip_verify: false, files: Files::default() },
+    }
+}
+
 fn daemon(host: &str, tls: Option<tls::Client>, version: Option<ApiVersion>) -> Result<Remote> {
     let address = Address::parse(host, tls.is_some())?;
     match address {
@@ -74,12 +100,16 @@ fn daemon(host: &str, tls: Option<tls::Client>, version: Option<ApiVersion>) -> 
     }
 }
 
-/// TLS as flags, DOCKER_TLS, DOCKER_TLS_VERIFY and DOCKER_CERT_PATH say.
 fn tls_of(wish: &Wish) -> Result<Option<tls::Client>> {
+    tls_files(wish).map(|(verify, files)| tls::Client::new(&files, verify)).transpose()
+}
+
+/// TLS as flags, DOCKER_TLS, DOCKER_TLS_VERIFY and DOCKER_CERT_PATH say; whether the daemon is to show who it is.
+fn tls_files(wish: &Wish) -> Option<(bool, Files)> {
     let said = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
     let verify = wish.verify.unwrap_or_else(|| said("DOCKER_TLS_VERIFY").is_some());
     if !verify && !wish.tls && said("DOCKER_TLS").is_none() {
-        return Ok(None);
+        return None;
     }
     let dir = said("DOCKER_CERT_PATH").map(PathBuf::from).or_else(contexts::config_dir);
     let file = |flag: &Option<PathBuf>, name: &str| {
@@ -90,7 +120,7 @@ fn tls_of(wish: &Wish) -> Result<Option<tls::Client>> {
         cert: file(&wish.files.cert, "cert.pem"),
         key: file(&wish.files.key, "key.pem"),
     };
-    tls::Client::new(&files, verify).map(Some)
+    Some((verify, files))
 }
 
 /// The sockets of daemons on this machine; that of the place first.

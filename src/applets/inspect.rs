@@ -159,7 +159,7 @@ fn another_kind(error: &anyhow::Error) -> bool {
 }
 
 /// Prints what `get` finds for each name. What is not found is told after what is.
-fn print(names: &[String], format: Option<String>, get: impl Fn(&str) -> Result<Vec<u8>>) -> Result<u8> {
+pub fn print(names: &[String], format: Option<String>, get: impl Fn(&str) -> Result<Vec<u8>>) -> Result<u8> {
     let format = format.unwrap_or_default();
     let template = match format.as_str() {
         "" | "json" => None,

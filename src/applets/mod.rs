@@ -4,6 +4,7 @@ mod attach;
 mod boot;
 mod commit;
 mod completion;
+mod context;
 mod contexts;
 mod cp;
 mod create;
@@ -118,6 +119,15 @@ pub static TABLE: &[Entry] = &[
     entry::<prune::PruneVolumes>(&["volume prune"]),
     entry::<network::Ls>(&["network ls", "network list"]),
     entry::<inspect::InspectNetwork>(&["network inspect"]),
+    entry::<context::Create>(&["context create"]),
+    entry::<context::Ls>(&["context ls", "context list"]),
+    entry::<context::Use>(&["context use"]),
+    entry::<context::Inspect>(&["context inspect"]),
+    entry::<context::Update>(&["context update"]),
+    entry::<context::Rm>(&["context rm", "context remove"]),
+    entry::<context::Export>(&["context export"]),
+    entry::<context::Import>(&["context import"]),
+    entry::<context::Show>(&["context show"]),
     entry::<boot::Boot>(&["boot"]),
     entry::<version::Version>(&["version"]),
     entry::<info::Info>(&["info", "system info"]),

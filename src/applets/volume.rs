@@ -178,7 +178,7 @@ fn row(volume: &Volume) -> Value {
 }
 
 /// The order in which people count: `v2` before `v10`.
-fn natural(name: &str) -> Vec<(u128, String)> {
+pub fn natural(name: &str) -> Vec<(u128, String)> {
     let mut parts = vec![(0, String::new())];
     let mut rest = name;
     while let Some(at) = rest.find(|c: char| c.is_ascii_digit()) {

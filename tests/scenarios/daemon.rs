@@ -1,12 +1,11 @@
 //! The daemon as whoever runs the machine sees it: its sockets, its start and its end.
 
-use crate::fixture::{Command, Daemon, Host, PATIENCE, eventually, need};
+use crate::fixture::{Command, Daemon, Host, TcpDaemon, certificates, eventually, need};
 use std::fs;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::time::Instant;
 
 #[test]
 fn its_socket_is_for_root_and_the_group_only() {
@@ -129,31 +128,11 @@ fn tcp_is_for_this_machine_or_for_those_with_a_certificate() {
     assert!(text.contains("--allow-insecure-tcp"), "{text}");
     let certs = certificates(&host);
     let file = |name: &str| certs.join(name).to_str().expect("UTF-8").to_owned();
-    let log = host.dir().join("daemon.log");
-    let mut command = host.local([
-        "daemon",
-        "-H",
-        "tcp://127.0.0.1:0",
-        "--tlsverify",
-        "--tlscacert",
-        &file("ca.pem"),
-        "--tlscert",
-        &file("cert.pem"),
-        "--tlskey",
-        &file("key.pem"),
-        "--group",
-        "nobody-of-this-name",
-    ]);
-    command.inner().stderr(fs::File::create(&log).expect("make a log"));
-    let mut child = command.inner().stdin(std::process::Stdio::null()).spawn().expect("start the daemon");
-    let mut port = String::new();
-    eventually("it says where it listens", || {
-        let text = fs::read_to_string(&log).unwrap_or_default();
-        let said = text.split_once("listening on tcp://127.0.0.1:").and_then(|(_, rest)| rest.split_once('\n'));
-        port = said.map(|(port, _)| port.to_owned()).unwrap_or_default();
-        !port.is_empty()
-    });
-    let address = format!("tcp://localhost:{port}");
+    let daemon = TcpDaemon::start(
+        &host,
+        &["--tlsverify", "--tlscacert", &file("ca.pem"), "--tlscert", &file("cert.pem"), "--tlskey", &file("key.pem")],
+    );
+    let address = daemon.address();
     let client = |args: &[&str]| {
         host.local(args.iter().copied())
             .env("DOCKER_HOST", &address)
@@ -182,29 +161,7 @@ fn tcp_is_for_this_machine_or_for_those_with_a_certificate() {
     let wrong =
         host.local(["--tlsverify", "--tlscacert", &file("other.pem"), "ps"]).env("DOCKER_HOST", &address).refused(1);
     assert!(wrong.contains("certificate"), "{wrong}");
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), nix::sys::signal::Signal::SIGTERM)
-        .expect("end");
-    let start = Instant::now();
-    while child.try_wait().expect("wait").is_none() {
-        assert!(start.elapsed() < PATIENCE, "it does not end");
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
-}
-
-/// A CA, and a certificate for localhost that serves both sides; and a CA that has signed nothing.
-fn certificates(host: &Host) -> std::path::PathBuf {
-    let dir = host.dir().join("certs");
-    fs::create_dir(&dir).expect("make a directory");
-    let run = |line: &str| {
-        Command::new("sh", ["-c", &format!("cd {} && {line}", dir.display())]).ok();
-    };
-    let new = "openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
-    run(&format!("{new} -x509 -days 2 -subj /CN=ca -keyout ca.key -out ca.pem"));
-    run(&format!("{new} -x509 -days 2 -subj /CN=other -keyout other.key -out other.pem"));
-    run(&format!("{new} -subj /CN=localhost -keyout key.pem -out cert.csr"));
-    run("printf 'subjectAltName=DNS:localhost,IP:127.0.0.1\\n' > ext && \
-         openssl x509 -req -in cert.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile ext -out cert.pem");
-    dir
+    daemon.stop();
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod attach;
 mod bad_input;
 mod changes;
 mod command_line;
+mod contexts;
 mod copy;
 mod crash;
 mod daemon;

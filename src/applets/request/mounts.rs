@@ -62,7 +62,7 @@ pub fn mount(spec: &str, cwd: &Path) -> Result<Mount, String> {
     if spec.is_empty() {
         return Err("value is empty".to_owned());
     }
-    for field in csv(spec)? {
+    for field in values::csv(spec)? {
         let (key, value) = match field.split_once('=') {
             Some((key, value)) => (key, Some(value)),
             None => (field.as_str(), None),
@@ -190,43 +190,6 @@ fn agree(mount: &Mount) -> Result<(), String> {
         return needs("readonly", "bind-propagation=rprivate");
     }
     Ok(())
-}
-
-/// One record of CSV: fields may stand in quotes, in which a doubled quote is one.
-fn csv(line: &str) -> Result<Vec<String>, String> {
-    let mut fields = Vec::new();
-    let mut rest = line;
-    loop {
-        if let Some(quoted) = rest.strip_prefix('"') {
-            let mut field = String::new();
-            let mut chars = quoted.char_indices().peekable();
-            let end = loop {
-                match chars.next() {
-                    Some((_, '"')) if chars.peek().is_some_and(|next| next.1 == '"') => {
-                        chars.next();
-                        field.push('"');
-                    }
-                    Some((at, '"')) => break at + 1,
-                    Some((_, other)) => field.push(other),
-                    None => return Err(format!("a quote is not closed in {line:?}")),
-                }
-            };
-            fields.push(field);
-            rest = &quoted[end..];
-        } else {
-            let end = rest.find(',').unwrap_or(rest.len());
-            if rest[..end].contains('"') {
-                return Err(format!("a bare quote in {line:?}"));
-            }
-            fields.push(rest[..end].to_owned());
-            rest = &rest[end..];
-        }
-        match rest.strip_prefix(',') {
-            Some(next) => rest = next,
-            None if rest.is_empty() => return Ok(fields),
-            None => return Err(format!("text after a closed quote in {line:?}")),
-        }
-    }
 }
 
 /// Reads one `--device`: `path[:path inside][:rwm]`.

@@ -58,7 +58,7 @@ pub fn erase(key: &str) -> Result<()> {
 }
 
 /// Where the configuration is, and all that is in it, what is not ours too.
-fn read() -> Result<(PathBuf, Map<String, Value>)> {
+pub fn read() -> Result<(PathBuf, Map<String, Value>)> {
     let path = config_path().context("there is no home directory to keep credentials in: set HOME or DOCKER_CONFIG")?;
     let config = match fs::read(&path) {
         Ok(text) if text.trim_ascii().is_empty() => Map::new(),
@@ -75,7 +75,7 @@ fn helper(config: &Map<String, Value>, key: &str) -> String {
     if own.is_empty() { of(config.get("credsStore")) } else { own }
 }
 
-fn auths(config: &mut Map<String, Value>) -> Result<&mut Map<String, Value>> {
+pub fn auths(config: &mut Map<String, Value>) -> Result<&mut Map<String, Value>> {
     let auths = config.entry("auths").or_insert_with(|| json!({}));
     if auths.is_null() {
         *auths = json!({});
@@ -87,7 +87,7 @@ fn auths(config: &mut Map<String, Value>) -> Result<&mut Map<String, Value>> {
 }
 
 /// Whole or not at all, readable for its owner alone; where it is a link, what it leads to.
-fn write(path: &Path, config: &Map<String, Value>) -> Result<()> {
+pub fn write(path: &Path, config: &Map<String, Value>) -> Result<()> {
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let doing = || format!("write {}", path.display());
     let dir = path.parent().with_context(doing)?;
