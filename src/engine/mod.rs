@@ -66,7 +66,11 @@ pub struct Engine {
 impl Engine {
     /// Opens the engine of a place: what is given wins over the settings, and those over the defaults.
     pub fn open(root: Option<&Path>, run: Option<&Path>, config: Option<&Path>) -> Result<Engine> {
-        let settings = Settings::load(config)?;
+        Engine::with(root, run, Settings::load(config)?)
+    }
+
+    /// The same with settings that were read already.
+    pub fn with(root: Option<&Path>, run: Option<&Path>, settings: Settings) -> Result<Engine> {
         let pick = |given: Option<&Path>, set: &Option<PathBuf>, default: &str| {
             given.map(Path::to_owned).or_else(|| set.clone()).unwrap_or_else(|| PathBuf::from(default))
         };

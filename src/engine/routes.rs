@@ -43,7 +43,7 @@ fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
     }
     let container = |name: &str| containers::find(store, name);
     match (request.method, parts.as_slice()) {
-        ("GET" | "HEAD", ["_ping"]) => Ok(ping()),
+        (method @ ("GET" | "HEAD"), ["_ping"]) => Ok(ping(method)),
         ("GET", ["version"]) => json(200, &system::version()),
         ("GET", ["info"]) => json(200, &system::info(engine)?),
         ("GET", ["events"]) => events(store, &request),
@@ -207,7 +207,7 @@ fn json<T: Serialize>(status: u16, value: &T) -> Result<Response> {
 }
 
 /// What a client asks first: whether we live, and what we speak.
-fn ping() -> Response {
+fn ping(method: &str) -> Response {
     let headers = [
         // Builds go through POST /build, not through a BuildKit session.
         ("Builder-Version", "1"),
@@ -216,7 +216,9 @@ fn ping() -> Response {
         ("Pragma", "no-cache"),
         ("Swarm", "inactive"),
     ];
-    headers.into_iter().fold(answer(200, Reply::Json(b"OK".to_vec())), |answer, (name, value)| answer.with(name, value))
+    // As dockerd: without the body it says that there is none, not how long it would be.
+    let body = if method == "HEAD" { Vec::new() } else { b"OK".to_vec() };
+    headers.into_iter().fold(answer(200, Reply::Json(body)), |answer, (name, value)| answer.with(name, value))
 }
 
 /// The kind of a stream: with frames or without. Clients older than 1.42 know one name for both.

@@ -104,7 +104,7 @@ pub fn info(engine: &Engine) -> Result<Info> {
         http_proxy: proxy("HTTP_PROXY"),
         https_proxy: proxy("HTTPS_PROXY"),
         no_proxy: proxy("NO_PROXY"),
-        name: text("/proc/sys/kernel/hostname"),
+        name: host_name(),
         server_version: env!("CARGO_PKG_VERSION").to_owned(),
         runtimes: super::create::RUNTIMES.map(|name| (name.to_owned(), RuntimePath { path: "dhow".to_owned() })).into(),
         default_runtime: super::create::RUNTIMES[0].to_owned(),
@@ -121,7 +121,7 @@ pub fn info(engine: &Engine) -> Result<Info> {
 }
 
 /// The same for as long as this store stands on this machine, and no other's: in the form that Docker gives its own.
-fn id(store: &Store) -> String {
+pub fn id(store: &Store) -> String {
     let mut hash = Sha256::new();
     hash.update(text("/etc/machine-id"));
     hash.update(store.root.as_os_str().as_bytes());
@@ -135,6 +135,10 @@ fn id(store: &Store) -> String {
 
 fn text(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default().trim().to_owned()
+}
+
+pub fn host_name() -> String {
+    text("/proc/sys/kernel/hostname")
 }
 
 fn number(path: &str) -> i64 {

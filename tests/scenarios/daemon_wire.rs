@@ -40,6 +40,8 @@ fn a_ping_says_what_is_spoken() {
             }
             assert!(head.contains("\r\nServer: Docker/") && head.contains(" (linux)\r\n"), "{head}");
             assert!(head.contains("\r\nBuilder-Version: "), "{head}");
+            // As dockerd: HEAD says that there is no body, not how long that of GET is.
+            assert!(head.contains(&format!("\r\nContent-Length: {}\r\n", expected.len())), "{head}");
         }
     }
 }
@@ -306,4 +308,61 @@ fn too_many_connections_are_turned_away_and_idle_ones_make_room() {
     crate::fixture::eventually("there is room again", || {
         daemon.say("GET /_ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").starts_with("HTTP/1.1 200 ")
     });
+}
+
+/// Ten thousand clients, more than are taken at once: those who only wait make room, and beyond the bound those who
+/// come are told so; with little memory, and for everybody else the daemon is there.
+#[test]
+fn ten_thousand_connections() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    const ALL: usize = 10_000;
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("ask for the limit");
+    if hard < ALL as u64 + 1000 {
+        return crate::fixture::skip("the limit of open files is too low").unwrap_or_default();
+    }
+    setrlimit(Resource::RLIMIT_NOFILE, soft.max(ALL as u64 + 1000), hard).expect("raise the limit");
+    let Some((_host, daemon)) = host() else { return };
+    let mut clients: Vec<UnixStream> = Vec::new();
+    for number in 0..ALL {
+        clients.push(daemon.connect());
+        if number % 1000 == 999 {
+            assert_eq!(daemon.ask("GET /_ping").1, "OK", "after {number}");
+        }
+    }
+    let waiting = memory(daemon.pid());
+    // The oldest were closed, the newest are still there.
+    let mut byte = [0];
+    assert_eq!(clients[0].read(&mut byte).expect("read"), 0, "the first one was closed");
+    let last = clients.last_mut().expect("one");
+    last.write_all(b"GET /_ping HTTP/1.1\r\nHost: x\r\n\r\n").expect("write");
+    assert!(head(last).starts_with("HTTP/1.1 200 "));
+    drop(clients);
+
+    // Busy ones stay, and everybody beyond the bound hears it at once.
+    let (mut busy, mut refused) = (Vec::new(), 0);
+    for _ in 0..ALL {
+        let mut stream = daemon.connect();
+        let _ = stream.write_all(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n");
+        let head = head(&mut stream);
+        match &head[..13] {
+            "HTTP/1.1 200 " => busy.push(stream),
+            "HTTP/1.1 503 " => refused += 1,
+            _ => panic!("{} are busy: {head}{}", busy.len(), String::from_utf8_lossy(&rest(&mut stream))),
+        }
+    }
+    assert!(busy.len() >= 900 && busy.len() + refused == ALL, "{} are busy, {refused} refused", busy.len());
+    let following = memory(daemon.pid());
+    // A thousand at a time, each with a thread: 20 and 90 MiB without optimisation.
+    assert!(waiting < 80 << 10 && following < 240 << 10, "{waiting} and {following} KiB");
+    drop(busy);
+    crate::fixture::eventually("there is room again", || {
+        daemon.say("GET /_ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").starts_with("HTTP/1.1 200 ")
+    });
+}
+
+/// What a process has of memory, in KiB; what it shares, by its part.
+fn memory(pid: i32) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).expect("its memory");
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).expect("Pss");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
 }

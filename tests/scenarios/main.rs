@@ -34,6 +34,7 @@ mod pull;
 mod registries;
 mod restarts;
 mod run;
+mod service;
 mod stats;
 mod streams;
 mod terminal;

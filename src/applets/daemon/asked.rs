@@ -7,6 +7,7 @@ use crate::applets::contexts;
 use crate::engine::Settings;
 use anyhow::{Result, bail};
 use log::LevelFilter;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 /// The daemon's own settings, from wherever they came.
@@ -17,7 +18,9 @@ pub struct Asked {
     pub group: Option<String>,
     /// For what comes by TCP.
     pub tls: Option<tls::Server>,
-    /// Plain TCP may be reached from elsewhere.
+    /// Clients of TCP show who they are.
+    pub verify: bool,
+    /// Those who do not may come from elsewhere.
     pub insecure: bool,
     pub pidfile: Option<PathBuf>,
     pub level: LevelFilter,
@@ -27,8 +30,7 @@ pub struct Asked {
 const DOCKERS: &str = "/run/docker.sock";
 
 impl Asked {
-    pub fn of(flags: &Daemon, settings: &Settings, run: &Path, debug: bool) -> Result<Asked> {
-        refuse_both(flags, settings)?;
+    pub fn of(flags: &Daemon, settings: &Settings, run: &Path) -> Result<Asked> {
         let texts = if flags.host.is_empty() { &settings.hosts } else { &flags.host };
         let tls = tls_of(flags, settings)?;
         let mut hosts = Vec::new();
@@ -43,33 +45,44 @@ impl Asked {
         if hosts.is_empty() {
             hosts.push(Address::Unix(run.join("dhow.sock")));
         }
-        let level = match flags.log_level.as_deref().or(settings.log_level.as_deref()) {
-            _ if flags.debug || debug || settings.debug => LevelFilter::Debug,
-            None | Some("info") => LevelFilter::Info,
-            Some("debug") => LevelFilter::Debug,
-            Some("warn" | "warning") => LevelFilter::Warn,
-            Some("error" | "fatal") => LevelFilter::Error,
-            Some(other) => bail!("invalid log level {other:?}: it is none of debug, info, warn, error, fatal"),
-        };
+        let level = level(flags, settings)?;
         let group = flags.group.clone().or_else(|| settings.group.clone());
         let pidfile = flags.pidfile.clone().or_else(|| settings.pidfile.clone());
-        Ok(Asked { hosts, beside, group, tls, insecure: flags.allow_insecure_tcp, pidfile, level })
+        let verify = verifies(flags, settings);
+        Ok(Asked { hosts, beside, group, tls, verify, insecure: flags.allow_insecure_tcp, pidfile, level })
     }
 
     /// Refuses to give this machine to whoever reaches a port.
-    pub fn check_tcp(&self, address: std::net::IpAddr) -> Result<()> {
-        if self.tls.is_none() && !self.insecure && !address.is_loopback() {
-            bail!(
-                "plain TCP on {address} would give this machine to everybody who reaches that port: use --tlsverify, \
-                 or say --allow-insecure-tcp"
-            );
+    pub fn check_tcp(&self, address: IpAddr) -> Result<()> {
+        if self.verify || self.insecure || address.is_loopback() {
+            return Ok(());
         }
-        Ok(())
+        let how = if self.tls.is_some() { "TLS without --tlsverify" } else { "plain TCP" };
+        bail!(
+            "{how} on {address} would give this machine to everybody who reaches that port: use --tlsverify, or say \
+             --allow-insecure-tcp"
+        )
     }
 }
 
+/// How much is to be said.
+pub fn level(flags: &Daemon, settings: &Settings) -> Result<LevelFilter> {
+    Ok(match flags.log_level.as_deref().or(settings.log_level.as_deref()) {
+        _ if settings.debug => LevelFilter::Debug,
+        None | Some("info") => LevelFilter::Info,
+        Some("debug") => LevelFilter::Debug,
+        Some("warn" | "warning") => LevelFilter::Warn,
+        Some("error" | "fatal") => LevelFilter::Error,
+        Some(other) => bail!("invalid log level {other:?}: it is none of debug, info, warn, error, fatal"),
+    })
+}
+
+fn verifies(flags: &Daemon, settings: &Settings) -> bool {
+    flags.tlsverify || settings.tlsverify == Some(true)
+}
+
 /// As dockerd: what stands in both places is an error, so that nobody has to guess which one holds.
-fn refuse_both(flags: &Daemon, settings: &Settings) -> Result<()> {
+pub fn refuse_both(flags: &Daemon, settings: &Settings) -> Result<()> {
     let both = [
         ("hosts", !flags.host.is_empty() && !settings.hosts.is_empty()),
         ("group", flags.group.is_some() && settings.group.is_some()),
@@ -95,7 +108,7 @@ fn refuse_both(flags: &Daemon, settings: &Settings) -> Result<()> {
 }
 
 fn tls_of(flags: &Daemon, settings: &Settings) -> Result<Option<tls::Server>> {
-    let verify = flags.tlsverify || settings.tlsverify == Some(true);
+    let verify = verifies(flags, settings);
     // As dockerd: the key alone, whatever it says, turns TLS on.
     if !verify && !flags.tls && settings.tls != Some(true) && settings.tlsverify.is_none() {
         return Ok(None);

@@ -14,7 +14,7 @@ use std::io::{self, ErrorKind};
 use std::net::{IpAddr, TcpListener, ToSocketAddrs};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 /// The first descriptor that a service manager hands over (sd_listen_fds(3)).
@@ -192,16 +192,5 @@ impl Drop for Made {
         if fs::metadata(&self.path).is_ok_and(|now| now.ino() == self.inode) {
             let _ = fs::remove_file(&self.path);
         }
-    }
-}
-
-/// Tells the service manager how we are (sd_notify(3)), where there is one.
-pub fn tell_starter(what: &str) {
-    let Some(path) = std::env::var_os("NOTIFY_SOCKET").filter(|path| path.as_encoded_bytes().starts_with(b"/")) else {
-        return;
-    };
-    let sent = UnixDatagram::unbound().and_then(|socket| socket.send_to(what.as_bytes(), &path));
-    if let Err(error) = sent {
-        log::warn!("tell the service manager {what}: {error}");
     }
 }

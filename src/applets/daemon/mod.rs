@@ -3,6 +3,8 @@
 
 mod asked;
 mod listen;
+mod notify;
+mod reload;
 
 use super::{Command, Context, coded, output, terminal, version};
 use crate::api::http::Connections;
@@ -29,7 +31,7 @@ pub struct Daemon {
     /// the group that may use the unix sockets (default docker)
     #[argh(option, short = 'G')]
     pub group: Option<String>,
-    /// listen on TCP beyond this machine without TLS: whoever reaches the port owns this machine
+    /// listen on TCP beyond this machine without TLS, or without --tlsverify: whoever reaches the port owns this machine
     #[argh(switch)]
     pub allow_insecure_tcp: bool,
     /// speak TLS on TCP
@@ -94,9 +96,10 @@ fn serve(flags: Daemon, context: &Context) -> Result<()> {
     let config = pick(&flags.config.clone().or_else(|| flags.config_file.clone()), &place.config);
     let root = pick(&flags.data_root, &place.root);
     let run = pick(&flags.exec_root, &place.run);
-    let open = || Engine::open(root.as_deref(), run.as_deref(), config.as_deref()).map(Arc::new);
-    let engine = open()?;
-    let asked = Asked::of(&flags, &engine.settings, &engine.store.run, place.debug)?;
+    let flags = Daemon { debug: flags.debug || place.debug, ..flags };
+    let settings = reload::settings(&flags, config.as_deref())?;
+    let engine = Arc::new(Engine::with(root.as_deref(), run.as_deref(), settings)?);
+    let asked = Asked::of(&flags, &engine.settings, &engine.store.run)?;
     output::tell(asked.level);
 
     let path = engine.store.run.join("daemon.lock");
@@ -121,7 +124,7 @@ fn serve(flags: Daemon, context: &Context) -> Result<()> {
     for listener in &listeners {
         log::info!("listening on {}", listener.address);
     }
-    listen::tell_starter("READY=1");
+    notify::ready();
     std::thread::spawn(move || boot::attend(&store));
 
     loop {
@@ -147,16 +150,21 @@ fn serve(flags: Daemon, context: &Context) -> Result<()> {
             match signal {
                 libc::SIGTERM | libc::SIGINT | libc::SIGQUIT => {
                     log::info!("{signal}: ending; the containers go on");
-                    listen::tell_starter("STOPPING=1");
+                    notify::stopping();
                     return Ok(());
                 }
-                libc::SIGHUP => match open() {
-                    Ok(engine) => {
-                        log::info!("the configuration was read again; where to listen is not changed by it");
-                        *current.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = engine;
+                libc::SIGHUP => {
+                    notify::reloading();
+                    let before = Arc::clone(&current.read().unwrap_or_else(|poisoned| poisoned.into_inner()));
+                    match reload::engine(&flags, config.as_deref(), &before) {
+                        Ok(engine) => {
+                            log::info!("the configuration was read again");
+                            *current.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = Arc::new(engine);
+                        }
+                        Err(error) => log::error!("the configuration is kept as it was: {error:#}"),
                     }
-                    Err(error) => log::error!("the configuration is kept as it was: {error:#}"),
-                },
+                    notify::ready();
+                }
                 _ => {}
             }
         }

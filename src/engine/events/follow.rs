@@ -24,6 +24,10 @@ const REPLAY: usize = 256;
 /// How often the log is looked at, and the client, where nothing happens.
 const GLANCE: i128 = 1_000_000_000;
 
+/// How often the log is looked at where the kernel does not tell of changes. A user has 128 watchers by default
+/// (fs.inotify.max_user_instances, inotify(7)), and a daemon may have more clients than that.
+const LOOK: i128 = 100_000_000;
+
 /// How many follow in this process.
 static FOLLOWERS: AtomicI64 = AtomicI64::new(0);
 
@@ -68,7 +72,8 @@ impl Query {
 pub struct Follower {
     store: Store,
     query: Query,
-    inotify: OwnedFd,
+    /// `None` where the kernel gives no more of them: then the log is looked at again and again.
+    inotify: Option<OwnedFd>,
     /// The segment that is written, and before it the one before, in which a line may yet appear: a writer may have
     /// opened it before the rotation.
     segments: Vec<Segment>,
@@ -85,10 +90,13 @@ struct Segment {
 
 impl Follower {
     pub fn open(store: &Store, query: Query) -> Result<Follower> {
-        let inotify = inotify::init().context("watch for events")?;
-        let dir = CString::new(store.run.as_os_str().as_bytes()).context("a NUL in a path")?;
-        let mask = libc::IN_MODIFY | libc::IN_CREATE | libc::IN_MOVED_TO;
-        inotify::watch(inotify.as_fd(), &dir, mask).with_context(|| format!("watch {}", store.run.display()))?;
+        let inotify = match watch(store) {
+            Ok(inotify) => Some(inotify),
+            Err(error) => {
+                log::debug!("events are looked for, not waited for: {error:#}");
+                None
+            }
+        };
         FOLLOWERS.fetch_add(1, Ordering::Relaxed);
         let mut follower = Follower { store: store.clone(), query, inotify, segments: Vec::new(), past: Vec::new() };
         follower.segments = both(store).context("open the log of events")?;
@@ -130,13 +138,16 @@ impl Follower {
 
     /// Waits until something is written, for a second at most.
     fn wait(&self) {
-        let left = self.query.until.map_or(GLANCE, |until| until.unix_nanos() - Time::now().unix_nanos());
-        let milliseconds = left.clamp(0, GLANCE) / 1_000_000 + 1;
+        let most = if self.inotify.is_some() { GLANCE } else { LOOK };
+        let left = self.query.until.map_or(most, |until| until.unix_nanos() - Time::now().unix_nanos());
+        let milliseconds = left.clamp(0, most) / 1_000_000 + 1;
         let timeout = PollTimeout::try_from(milliseconds as i32).unwrap_or(PollTimeout::ZERO);
-        let mut poll = [PollFd::new(self.inotify.as_fd(), PollFlags::POLLIN)];
-        let _ = nix::poll::poll(&mut poll, timeout);
+        let watched = self.inotify.iter().map(|inotify| PollFd::new(inotify.as_fd(), PollFlags::POLLIN));
+        let _ = nix::poll::poll(&mut watched.collect::<Vec<_>>(), timeout);
         // What it says does not matter: all that is there is read.
-        while nix::unistd::read(&self.inotify, &mut [0; 4096]).is_ok_and(|length| length > 0) {}
+        if let Some(inotify) = &self.inotify {
+            while nix::unistd::read(inotify, &mut [0; 4096]).is_ok_and(|length| length > 0) {}
+        }
     }
 
     /// What has been written since the last time.
@@ -161,6 +172,15 @@ impl Follower {
             self.segments.drain(..gone);
         }
     }
+}
+
+/// Asks the kernel to tell of changes to the log.
+fn watch(store: &Store) -> Result<OwnedFd> {
+    let inotify = inotify::init().context("watch for events")?;
+    let dir = CString::new(store.run.as_os_str().as_bytes()).context("a NUL in a path")?;
+    let mask = libc::IN_MODIFY | libc::IN_CREATE | libc::IN_MOVED_TO;
+    inotify::watch(inotify.as_fd(), &dir, mask).with_context(|| format!("watch {}", store.run.display()))?;
+    Ok(inotify)
 }
 
 impl Drop for Follower {
