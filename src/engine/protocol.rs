@@ -15,6 +15,7 @@
 //! A stop, and a signal that is meant to end it, call off what a restart policy would do.
 //! A connection that ends without an answer means that the shim has ended: look at the record.
 
+use std::fmt;
 use std::io::{self, Read, Write};
 
 pub const VERSION: u8 = 1;
@@ -69,11 +70,17 @@ impl Message {
         bytes
     }
 
-    /// `None` for what is no message of a version that we know.
-    pub fn decode(bytes: &[u8; HEADER]) -> Option<Message> {
-        if bytes[..3] != [b'D', b'H', VERSION] {
-            return None;
+    /// Reads a header of this version or an older one.
+    pub fn decode(bytes: &[u8; HEADER]) -> Result<Message, Unknown> {
+        match bytes[..3] {
+            [b'D', b'H', version] if version > VERSION => return Err(Unknown::Newer(version)),
+            [b'D', b'H', version] if version > 0 => {}
+            _ => return Err(Unknown::Rubbish),
         }
+        Message::parse(bytes).ok_or(Unknown::Rubbish)
+    }
+
+    fn parse(bytes: &[u8; HEADER]) -> Option<Message> {
         let op = match bytes[3] {
             1 => Op::Attach,
             2 => Op::Wait,
@@ -97,6 +104,32 @@ impl Message {
     }
 }
 
+/// Why a header is not taken.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Unknown {
+    Newer(u8),
+    Rubbish,
+}
+
+impl fmt::Display for Unknown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unknown::Newer(version) => write!(
+                f,
+                "version {version} of the protocol between shims and commands is newer than version {VERSION}, which \
+                 this dhow knows"
+            ),
+            Unknown::Rubbish => f.write_str("that is no message of the protocol between shims and commands"),
+        }
+    }
+}
+
+impl From<Unknown> for io::Error {
+    fn from(unknown: Unknown) -> io::Error {
+        io::Error::new(io::ErrorKind::InvalidData, unknown.to_string())
+    }
+}
+
 /// Sends a message in one write. What is longer than [`PAYLOAD`] is cut.
 pub fn send(to: &mut impl Write, mut message: Message, payload: &[u8]) -> io::Result<()> {
     let payload = &payload[..payload.len().min(PAYLOAD)];
@@ -111,8 +144,7 @@ pub fn send(to: &mut impl Write, mut message: Message, payload: &[u8]) -> io::Re
 pub fn receive(from: &mut impl Read) -> io::Result<(Message, Vec<u8>)> {
     let mut header = [0; HEADER];
     from.read_exact(&mut header)?;
-    let message = Message::decode(&header)
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the shim speaks another version"))?;
+    let message = Message::decode(&header)?;
     let mut payload = vec![0; message.length as usize];
     from.read_exact(&mut payload)?;
     Ok((message, payload))
@@ -132,9 +164,13 @@ mod tests {
     }
 
     #[test]
-    fn rubbish_is_no_message() {
-        for bytes in [*b"GET / HTTP/1.1\r\n", *b"DH\x02\x01............", *b"DH\x01\x01........\xff\xff\xff\xff"] {
-            assert_eq!(Message::decode(&bytes), None);
+    fn rubbish_is_no_message_and_a_newer_version_is_named() {
+        for bytes in [*b"GET / HTTP/1.1\r\n", *b"DH\x00\x01............", *b"DH\x01\x01........\xff\xff\xff\xff"] {
+            assert_eq!(Message::decode(&bytes), Err(Unknown::Rubbish));
         }
+        let newer = *b"DH\x02\x01............";
+        assert_eq!(Message::decode(&newer), Err(Unknown::Newer(2)));
+        let error = receive(&mut newer.as_slice()).unwrap_err().to_string();
+        assert!(error.starts_with("version 2 of the protocol") && error.contains("newer than version 1"), "{error}");
     }
 }

@@ -23,6 +23,7 @@ mod formats;
 mod harness;
 mod health;
 mod images;
+mod independence;
 mod isolation;
 mod life;
 mod listings;

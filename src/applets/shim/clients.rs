@@ -80,7 +80,16 @@ impl Client {
         }
         let mut header = [0; HEADER];
         header.copy_from_slice(&bytes[..HEADER]);
-        let message = Message::decode(&header).ok_or(io::ErrorKind::InvalidData)?;
+        let message = match Message::decode(&header) {
+            Ok(message) => message,
+            // One of a later build: it is told, for otherwise it would take us for ended.
+            Err(unknown) => {
+                // Unread, what it said would cut off what it is told.
+                let _ = receive(self.fd.as_fd(), &mut bytes, libc::MSG_DONTWAIT);
+                self.answer(Message::new(Op::Failed, 0, 0), unknown.to_string().as_bytes());
+                return Err(unknown.into());
+            }
+        };
         let whole = HEADER + message.length as usize;
         if receive(self.fd.as_fd(), &mut bytes[..whole], libc::MSG_PEEK | libc::MSG_DONTWAIT)? < whole {
             return Ok(None);
