@@ -20,6 +20,7 @@ mod events;
 mod exec;
 mod fixture;
 mod formats;
+mod guest;
 mod harness;
 mod health;
 mod images;

@@ -1,0 +1,201 @@
+//! In a guest of qemu: a kernel with nothing but version 2 of cgroups, this executable as the only engine and busybox
+//! as the only userland. The checks are shell functions in `tests/vm/checks`; each kernel boots once for all of them
+//! (and once more after its power was cut), and each check is a test here, by its name.
+
+mod machine;
+
+use crate::fixture::{Image, Packing, Registry, Tar, need, probe_tar, skip};
+use machine::{Boot, File, Kernel, Report};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+/// Declares the tests of one kernel.
+macro_rules! checks {
+    ($($check:ident)*) => {
+        /// Linux 6.12, of Debian 13.
+        mod linux_6_12 {
+            $(#[test] fn $check() { super::passed(0, stringify!($check)); })*
+        }
+        /// Linux 6.1, of Debian 12, for what an older kernel does otherwise.
+        mod linux_6_1 {
+            $(#[test] fn $check() { super::passed(1, stringify!($check)); })*
+        }
+        const CHECKS: &[&str] = &[$(stringify!($check)),*];
+    };
+}
+
+checks! {
+    the_root_is_a_ramfs
+    a_container_lives_on_a_ramfs_root
+    nobody_climbs_out_on_a_ramfs_root
+    a_container_on_a_ramfs_root_sees_no_mount_of_the_host
+    mounts_and_terminals_on_a_ramfs_root
+    nothing_is_left_on_a_ramfs_root
+
+    the_root_is_no_ramfs
+    images_come_from_tars_and_archives
+    the_root_of_a_container_is_an_overlay
+    a_registry_on_the_loopback_is_pulled_from
+    exit_codes_streams_and_environment
+    one_in_the_background_is_looked_at_from_all_sides
+    volumes_binds_and_tmpfs
+    restart_policies
+    health
+    a_daemon_serves_the_same_store
+
+    devices_are_confined
+    what_is_paused_stands_still
+    what_is_killed_takes_all_along
+
+    containers_outlive_a_killed_daemon_and_init_starts_another
+    a_shim_that_is_killed_is_started_again_by_the_daemon
+    the_power_is_cut
+
+    what_should_run_is_started_by_init
+    what_ended_with_the_power_says_so
+    what_was_acknowledged_is_there
+    what_was_not_is_cleared
+}
+
+const KERNELS: [Kernel; 2] = [
+    Kernel { name: "linux_6_12", suite: "trixie", release: "6.12.", root: "ramfs" },
+    Kernel { name: "linux_6_1", suite: "bookworm", release: "6.1.", root: "tmpfs" },
+];
+
+/// What a kernel's boots reported. The first who asks starts both kernels, side by side: the others only wait.
+fn report(number: usize) -> Option<&'static Report> {
+    static REPORTS: [OnceLock<Report>; KERNELS.len()] = [const { OnceLock::new() }; KERNELS.len()];
+    static CAN: OnceLock<bool> = OnceLock::new();
+    if !*CAN.get_or_init(|| can().is_some()) {
+        return skip("no guest can be started here");
+    }
+    // Where only some scenarios are asked for by name, only their kernel is started.
+    if !std::env::args().any(|word| word.contains("guest")) {
+        for (report, kernel) in REPORTS.iter().zip(&KERNELS) {
+            std::thread::spawn(|| report.get_or_init(|| boot(kernel)));
+        }
+    }
+    Some(REPORTS[number].get_or_init(|| boot(&KERNELS[number])))
+}
+
+fn can() -> Option<()> {
+    if !nix::unistd::geteuid().is_root() {
+        return skip("not root");
+    }
+    if std::env::consts::ARCH != "x86_64" {
+        return skip("guests are of x86-64 so far");
+    }
+    for program in ["qemu-system-x86_64", "busybox", "cpio", "depmod", "xz", "python3", "apt-get", "mkfs.ext4"] {
+        need(program)?;
+    }
+    need("docker-registry")?;
+    probe_tar().map(drop)
+}
+
+/// Boots a kernel for all checks up to the power cut, and then for those that come after it.
+fn boot(kernel: &Kernel) -> Report {
+    let dir = crate::fixture::scratch("guest");
+    let files = files(&dir);
+    let machine = machine::Machine::make(kernel, &dir, &files);
+    let mut report = machine.run(&Boot { append: "", last: "@cut" });
+    report.add(machine.run(&Boot { append: "after-power-cut", last: "" }));
+    let _ = fs::remove_dir_all(&dir);
+    report
+}
+
+/// What the guest finds beside its busybox: the executable, the checks, images, and a registry.
+fn files(dir: &Path) -> Vec<File> {
+    let source = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+    let mut files = vec![
+        File::program("usr/local/bin/dhow", executable(dir)),
+        File::program("init", source("tests/vm/init")),
+        File::data("vm/inittab", source("contrib/busybox/inittab")),
+        File::data("vm/probe.tar", probe_tar().expect("an image")),
+        File::data("vm/layers.tar", layers(dir)),
+    ];
+    files.extend(
+        ["run", "settle"].map(|name| File::program(&format!("vm/{name}"), source(&format!("tests/vm/{name}")))),
+    );
+    for name in
+        ["lib.sh", "checks/ramfs.sh", "checks/main.sh", "checks/limits.sh", "checks/service.sh", "checks/after.sh"]
+    {
+        files.push(File::data(&format!("vm/{name}"), source(&format!("tests/vm/{name}"))));
+    }
+    files.extend(registry(dir));
+    files
+}
+
+/// Without what only a debugger reads, which is most of it.
+fn executable(dir: &Path) -> PathBuf {
+    let stripped = dir.join("dhow");
+    crate::fixture::tool("strip", ["-o", stripped.to_str().expect("UTF-8"), env!("CARGO_BIN_EXE_dhow")]);
+    stripped
+}
+
+fn layered() -> Image {
+    let busybox = fs::read(probe_tar().expect("an image")).expect("read an image");
+    let below =
+        Tar::new().file("kept", 0o644, "kept\n").file("gone", 0o644, "gone\n").file("opaque/old", 0o644, "").end();
+    let above =
+        Tar::new().file("zstd", 0o644, "of zstd\n").file(".wh.gone", 0o644, "").file("opaque/.wh..wh..opq", 0o644, "");
+    let above = above.file("opaque/new", 0o644, "").end();
+    let config = serde_json::json!({ "Cmd": ["/bin/sh"] });
+    Image::new(busybox).layer(below, Packing::Plain).layer(above, Packing::Zstd).config(config)
+}
+
+/// An OCI archive of three layers, packed in three ways.
+fn layers(dir: &Path) -> PathBuf {
+    let layout = dir.join("layout");
+    crate::fixture::Layout::new(layout.clone()).add(&layered(), "layers:latest");
+    let (layout, tar) = (layout.to_str().expect("UTF-8").to_owned(), dir.join("layers.tar"));
+    crate::fixture::tool("tar", ["-C", &layout, "-cf", tar.to_str().expect("UTF-8"), "."]);
+    tar
+}
+
+/// The distribution's registry with the same image in it, its libraries, and its configuration.
+fn registry(dir: &Path) -> Vec<File> {
+    let of_host = Registry::start(false, None).expect("a registry");
+    of_host.upload(&layered(), "layers", "latest");
+    let data = dir.join("data");
+    let (from, to) = (of_host.data(), data.to_str().expect("UTF-8").to_owned());
+    crate::fixture::tool("cp", ["-r", from.to_str().expect("UTF-8"), &to]);
+    let config = "version: 0.1\nlog: {level: error}\nhttp: {addr: '127.0.0.1:5000'}\n\
+                  storage: {filesystem: {rootdirectory: /registry/data}}\n";
+    fs::write(dir.join("config.yml"), config).expect("write");
+    let mut files = vec![
+        File::program("registry/docker-registry", PathBuf::from("/usr/bin/docker-registry")),
+        File::data("registry/config.yml", dir.join("config.yml")),
+    ];
+    let listed = crate::fixture::tool("ldd", ["/usr/bin/docker-registry"]);
+    for library in listed.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from) {
+        let mut name = library.file_name().and_then(|name| name.to_str()).expect("a library's name").to_owned();
+        if name.starts_with("ld-linux") {
+            name = "ld.so".to_owned();
+        }
+        files.push(File::program(&format!("registry/lib/{name}"), library));
+    }
+    files.extend(File::tree("registry/data/docker/registry/v2", &data));
+    files
+}
+
+fn passed(kernel: usize, check: &str) {
+    let Some(report) = report(kernel) else { return };
+    report.assert_passed(check);
+}
+
+/// A function that is forgotten in the list above would run and be seen by nobody.
+#[test]
+fn every_check_has_a_name_here() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vm/checks");
+    let mut found: Vec<String> = Vec::new();
+    for entry in fs::read_dir(dir).expect("list the checks").flatten() {
+        let text = fs::read_to_string(entry.path()).expect("read checks");
+        let names = text.lines().filter_map(|line| line.strip_suffix("() {")).filter(|name| !name.starts_with('_'));
+        found.extend(names.map(str::to_owned));
+    }
+    found.sort();
+    let mut named: Vec<String> = CHECKS.iter().map(|name| (*name).to_owned()).collect();
+    named.sort();
+    assert_eq!(found, named);
+}

@@ -1,0 +1,37 @@
+# After the power cut, on the same disk. init runs the line of contrib/busybox that starts what should run.
+
+# Each check sees what the one before it saw.
+keep=1
+
+what_should_run_is_started_by_init() {
+	eventually status_is always running
+	eventually status_is unless running
+	is "$(dhow ps --format '{{.Names}}' | sort | tr '\n' ' ')" "always unless "
+	is "$(dhow exec always cat /data/file)" durable
+}
+
+what_ended_with_the_power_says_so() {
+	is "$(inspect plain '{{.State.Status}} {{.State.ExitCode}}')" "exited 255"
+	is "$(inspect stopped '{{.State.Status}} {{.State.ExitCode}}')" "exited 137"
+	is "$(inspect ended '{{.State.Status}} {{.State.ExitCode}}')" "exited 3"
+	is "$(inspect fresh '{{.State.Status}}')" created
+}
+
+what_was_acknowledged_is_there() {
+	is "$(dhow images --quiet --no-trunc named:later)" "$(dhow images --quiet --no-trunc busybox)"
+	is "$(dhow volume ls --quiet)" kept
+	is "$(dhow ps --all --format '{{.Names}}' | sort | tr '\n' ' ')" "always ended fresh plain stopped unless "
+	is "$(run --rm busybox echo hello)" hello
+	dhow start plain
+	is "$(inspect plain '{{.State.Status}}')" running
+}
+
+what_was_not_is_cleared() {
+	is "$(ls /var/lib/dhow/tmp)" ""
+	is "$(dhow images --quiet layers | wc -l)" "$(dhow images --quiet --filter reference=layers | wc -l)"
+	dhow load --input /vm/layers.tar
+	is "$(run --rm layers cat /zstd)" "of zstd"
+	dhow ps --all --quiet | while read -r id; do dhow rm --force --volumes "$id"; done
+	dhow rmi layers named:later busybox
+	is "$(ls /var/lib/dhow/layers)" ""
+}

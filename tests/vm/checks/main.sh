@@ -1,0 +1,135 @@
+# What a user does with one engine and nothing else, on a root that can be pivoted from and a store on ext4.
+
+the_root_is_no_ramfs() {
+	grep -q '^/dev/vda /var/lib ext4' /proc/mounts
+	mount -t tmpfs new /mnt
+	mkdir /mnt/old
+	unshare --mount sh -c 'mount --make-rprivate /; pivot_root /mnt /mnt/old'
+	umount /mnt
+}
+
+images_come_from_tars_and_archives() {
+	dhow import --change 'CMD ["/bin/sh"]' /vm/probe.tar busybox
+	dhow load --input /vm/layers.tar
+	is "$(run --rm layers:latest sh -c 'cat /kept /zstd; ls /gone 2>/dev/null; ls /opaque')" "kept
+of zstd
+new"
+	id=$(dhow images --quiet --no-trunc layers)
+	dhow save --output /tmp/saved.tar layers
+	dhow rmi layers
+	dhow load --input /tmp/saved.tar
+	is "$(dhow images --quiet --no-trunc layers)" "$id"
+	dhow rmi layers
+	rm /tmp/saved.tar
+}
+
+the_root_of_a_container_is_an_overlay() {
+	has "$(run --rm busybox cat /proc/mounts)" "overlay / overlay rw"
+	dhow load --input /vm/layers.tar
+	has "$(run --rm layers cat /proc/mounts)" "overlay / overlay rw"
+	dhow rmi layers
+}
+
+a_registry_on_the_loopback_is_pulled_from() {
+	/registry/lib/ld.so --library-path /registry/lib /registry/docker-registry serve \
+		/registry/config.yml >/tmp/registry.log 2>&1 &
+	registry=$!
+	eventually wget -q -O /dev/null http://127.0.0.1:5000/v2/
+	dhow pull 127.0.0.1:5000/layers:latest
+	is "$(run --rm 127.0.0.1:5000/layers cat /zstd)" "of zstd"
+	has "$(dhow inspect --format '{{json .RepoDigests}}' 127.0.0.1:5000/layers)" 127.0.0.1:5000/layers@sha256:
+	dhow rmi 127.0.0.1:5000/layers
+	has "$(code 1 dhow pull 127.0.0.1:5000/nothing)" nothing
+	kill "$registry"
+	wait "$registry" || true
+}
+
+exit_codes_streams_and_environment() {
+	code 7 run --rm busybox sh -c 'exit 7'
+	code 127 run --rm busybox nothing-of-that-name
+	code 126 run --rm busybox /etc
+	code 137 run --rm busybox sh -c 'sh -c "kill -9 \$\$"; exit $?'
+	is "$(echo given | run --rm --interactive busybox cat)" given
+	is "$(run --rm --env COLOUR=red --hostname box --user user --workdir /tmp busybox \
+		sh -c 'echo $COLOUR; hostname; id -u; pwd')" "red
+box
+1000
+/tmp"
+	is "$(run --rm --tty busybox tty | tr -d '\r')" /dev/pts/0
+	head -c 3000000 /dev/urandom >/tmp/data
+	is "$(run --rm --interactive busybox md5sum </tmp/data)" "$(md5sum </tmp/data)"
+	rm /tmp/data
+}
+
+one_in_the_background_is_looked_at_from_all_sides() {
+	id=$(run --detach --name web --label colour=red busybox sh -c 'trap "echo bye; exit 3" TERM; echo up; while :; do sleep 0.1; done')
+	eventually sh -c 'dhow logs web | grep -q up'
+	is "$(dhow ps --no-trunc --format '{{.ID}} {{.Image}} {{.State}}' --filter label=colour=red)" "$id busybox running"
+	is "$(dhow exec --env A=b web sh -c 'echo $A')" b
+	code 5 dhow exec web sh -c 'exit 5'
+	has "$(dhow top web)" sleep
+	echo content >/tmp/file
+	dhow cp /tmp/file web:/root/copied
+	is "$(dhow exec web cat /root/copied)" content
+	has "$(dhow diff web)" "A /root/copied"
+	is "$(dhow cp web:/root/copied - | tar -xO)" content
+	dhow rename web site
+	dhow stop site
+	is "$(inspect site '{{.State.Status}} {{.State.ExitCode}}')" "exited 3"
+	is "$(dhow logs site)" "up
+bye"
+	dhow start site
+	dhow kill site
+	is "$(dhow wait site)" 137
+	dhow commit site snapshot
+	is "$(run --rm snapshot cat /root/copied)" content
+	dhow rm site
+	dhow rmi snapshot
+	rm /tmp/file
+}
+
+volumes_binds_and_tmpfs() {
+	run --rm --volume data:/data busybox sh -c 'echo kept >/data/file'
+	is "$(run --rm --volume data:/data:ro busybox sh -c 'cat /data/file; touch /data/x 2>/dev/null || echo read-only')" "kept
+read-only"
+	is "$(run --rm --volume new:/etc busybox sh -c 'grep -c ^root /etc/passwd')" 1
+	mkdir -p /tmp/host/below
+	mount -t tmpfs below /tmp/host/below
+	echo deep >/tmp/host/below/file
+	is "$(run --rm --volume /tmp/host:/host busybox cat /host/below/file)" deep
+	umount /tmp/host/below
+	is "$(run --rm --tmpfs /scratch:size=1m busybox sh -c \
+		'head -c 2000000 /dev/zero >/scratch/x 2>/dev/null || echo full')" full
+	rm -r /tmp/host
+}
+
+restart_policies() {
+	run --detach --name twice --restart on-failure:2 busybox sh -c 'exit 3'
+	eventually status_is twice exited
+	is "$(inspect twice '{{.RestartCount}} {{.State.ExitCode}}')" "2 3"
+	run --detach --name always --restart always busybox true
+	eventually sh -c '[ "$(dhow inspect --format "{{.RestartCount}}" always)" -ge 2 ]'
+	dhow stop --time 0 always
+	is "$(inspect always '{{.State.Status}}')" exited
+}
+
+health() {
+	run --detach --name sick --health-cmd 'test -e /well' --health-interval 100ms --health-retries 1 busybox sleep 1000
+	eventually sh -c '[ "$(dhow inspect --format "{{.State.Health.Status}}" sick)" = unhealthy ]'
+	dhow exec sick touch /well
+	eventually sh -c '[ "$(dhow inspect --format "{{.State.Health.Status}}" sick)" = healthy ]'
+}
+
+a_daemon_serves_the_same_store() {
+	eventually test -S /run/dhow/dhow.sock
+	eventually dhow -H unix:///run/dhow/dhow.sock version
+	# Its own client, always over the socket, and the words of the wire.
+	has "$(printf 'GET /_ping HTTP/1.0\r\n\r\n' | dhow -H unix:///run/dhow/dhow.sock system dial-stdio)" "Api-Version: 1.51"
+	export DOCKER_HOST=unix:///run/dhow/dhow.sock
+	is "$(run --rm busybox echo over)" over
+	run --detach --name served busybox sleep 1000
+	is "$(dhow exec served echo in)" in
+	unset DOCKER_HOST
+	is "$(dhow ps --format '{{.Names}}')" served
+	is "$(dhow client ps --format '{{.Names}}')" served
+}
