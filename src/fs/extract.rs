@@ -183,7 +183,7 @@ impl Extract<'_> {
         let at = self.at(dir);
         let fd = match path::open_dir(self.target.root, &at, path::IN_ROOT) {
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
-                path::make_dirs(self.target.root, &at, |_| Ok(()))?
+                path::make_dirs(self.target.root, &at, path::IN_ROOT, |_, _| Ok(()))?
             }
             other => other.with_context(|| format!("open {}", path::show(&at)))?,
         };

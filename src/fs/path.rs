@@ -63,23 +63,40 @@ pub fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
     if dir.is_empty() { name.to_vec() } else { [dir, b"/", name].concat() }
 }
 
-/// Opens a directory below `root`, as [`IN_ROOT`] resolves it, and makes what is missing of it with mode 0755.
-/// `made` is given each directory that was made.
-pub fn make_dirs(root: BorrowedFd, path: &[u8], mut made: impl FnMut(&OwnedFd) -> Result<()>) -> Result<OwnedFd> {
-    let mut parent = open_dir(root, b"", IN_ROOT).context("open the root")?;
-    let mut end = 0;
-    while end < path.len() {
-        let start = end + path[end..].iter().take_while(|&&byte| byte == b'/').count();
-        end = start + path[start..].iter().take_while(|&&byte| byte != b'/').count();
-        let (so_far, name) = (&path[..end], &path[start..end]);
-        if name.is_empty() {
-            break;
+/// Opens a directory below `root`, and makes what is missing of it with mode 0755; `resolve` is one of the constants
+/// above. `made` is given each directory that was made, and how much of the path leads to it.
+pub fn make_dirs(
+    root: BorrowedFd,
+    path: &[u8],
+    resolve: u64,
+    mut made: impl FnMut(&[u8], &OwnedFd) -> Result<()>,
+) -> Result<OwnedFd> {
+    let is_end = |&end: &usize| path[end - 1] != b'/' && path.get(end).is_none_or(|&byte| byte == b'/');
+    let ends: Vec<usize> = std::iter::once(0).chain((1..=path.len()).filter(is_end)).collect();
+    // Mostly all of it is there but the last, so the search begins there; what does not lead on is known to be missing.
+    let mut there = ends.len() - 1;
+    let mut missing: Option<io::Error> = None;
+    let mut parent = loop {
+        match open_dir(root, &path[..ends[there]], resolve) {
+            Ok(dir) => break dir,
+            Err(error) if there > 0 => (missing, there) = (Some(error), there - 1),
+            Err(error) => return Err(error).context("open the root"),
         }
-        parent = match open_dir(root, so_far, IN_ROOT) {
+    };
+    for step in ends[there..].windows(2) {
+        let so_far = &path[..step[1]];
+        let name = trim_slashes(&path[step[0]..step[1]]);
+        let opened = match missing.take() {
+            Some(error) => Err(error),
+            None if matches!(name, b"." | b"..") => open_dir(root, so_far, resolve),
+            // In one that was made just now.
+            None => Err(io::Error::from_raw_os_error(libc::ENOENT)),
+        };
+        parent = match opened {
             Ok(dir) => dir,
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
                 let dir = make_dir(parent.as_fd(), name).with_context(|| format!("make {}", show(so_far)))?;
-                made(&dir)?;
+                made(so_far, &dir)?;
                 dir
             }
             Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
@@ -158,17 +175,27 @@ mod tests {
         std::os::unix::fs::symlink("/nowhere", root.join("in/dangling")).unwrap();
         let dir = open_root(&root.join("in")).unwrap();
         let mut made = Vec::new();
-        let note = |fd: &OwnedFd| {
+        let note = |_: &[u8], fd: &OwnedFd| {
             made.push(show(&below(dir.as_fd(), fd.as_fd())?.unwrap()));
             Ok(())
         };
-        make_dirs(dir.as_fd(), b"/lib/a/../b/c", note).unwrap();
+        make_dirs(dir.as_fd(), b"/lib/a/../b/c", IN_ROOT, note).unwrap();
         assert_eq!(made, ["usr/a", "usr/b", "usr/b/c"]);
         assert!(root.join("in/usr/b/c").is_dir());
-        let inside = make_dirs(dir.as_fd(), b"up/up/x", |_| Ok(())).unwrap();
+        let inside = make_dirs(dir.as_fd(), b"up/up/x", IN_ROOT, |_, _| Ok(())).unwrap();
         assert_eq!(below(dir.as_fd(), inside.as_fd()).unwrap().unwrap(), b"x");
-        let error = make_dirs(dir.as_fd(), b"dangling/x", |_| Ok(())).unwrap_err();
+        let error = make_dirs(dir.as_fd(), b"dangling/x", IN_ROOT, |_, _| Ok(())).unwrap_err();
         assert_eq!(format!("{error:#}"), "make dangling: it is a symbolic link to nothing");
+        let mut made = Vec::new();
+        let note = |so_far: &[u8], _: &OwnedFd| {
+            made.push(show(so_far));
+            Ok(())
+        };
+        make_dirs(dir.as_fd(), b"usr//x/./y/", NO_LINKS, note).unwrap();
+        assert_eq!(made, ["usr//x", "usr//x/./y"]);
+        assert!(root.join("in/usr/x/y").is_dir());
+        let error = make_dirs(dir.as_fd(), b"lib/z", NO_LINKS, |_, _| Ok(())).unwrap_err();
+        assert_eq!(format!("{error:#}"), "lib leads into a loop of symbolic links");
         assert_eq!(open_dir(dir.as_fd(), b"up", BENEATH).unwrap_err().raw_os_error(), Some(libc::EXDEV));
         assert_eq!(open_dir(dir.as_fd(), b"lib", NO_LINKS).unwrap_err().raw_os_error(), Some(libc::ELOOP));
         std::fs::remove_dir_all(&root).unwrap();

@@ -93,7 +93,7 @@ fn hard_link(root: &OwnedFd, lowers: &mut Lowers, (path, target): &(Vec<u8>, Vec
             // The same tar hides the name but not the file.
             return with_time_kept(&dir, || copy::object(from.as_fd(), &stat, dir.as_fd(), name));
         }
-        let up = path::make_dirs(root.as_fd(), target_dir, |made| {
+        let up = path::make_dirs(root.as_fd(), target_dir, path::IN_ROOT, |_, made| {
             if let Some(path) = path::below(root.as_fd(), made.as_fd())? {
                 inherit(root, lowers, &path)?;
             }

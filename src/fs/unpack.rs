@@ -193,34 +193,46 @@ impl Layer<'_> {
         }
         self.parent.valid = false;
         let relative = path::trim_slashes(raw);
-        let (fd, plain) = match path::open_dir(self.root.as_fd(), relative, path::NO_LINKS) {
-            Ok(fd) => (fd, true),
-            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ELOOP)) => {
-                let mut made = Vec::new();
-                let root = &self.root;
-                let fd = path::make_dirs(root.as_fd(), relative, |dir| {
-                    made.extend(path::below(root.as_fd(), dir.as_fd())?);
+        // Its names alone, as long as no link takes part: one that is missing has none.
+        let mut names = Vec::with_capacity(relative.len());
+        let mut dotted = false;
+        for part in relative.split(|&byte| byte == b'/').filter(|part| !matches!(*part, b"" | b".")) {
+            dotted |= part == b"..";
+            if !names.is_empty() {
+                names.push(b'/');
+            }
+            names.extend_from_slice(part);
+        }
+        let root = self.root.as_fd();
+        let mut made: Vec<Vec<u8>> = Vec::new();
+        let (fd, plain) = match path::open_dir(root, &names, path::NO_LINKS) {
+            Ok(fd) => (fd, !dotted),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) && !dotted => {
+                let fd = path::make_dirs(root, &names, path::NO_LINKS, |so_far, _| {
+                    made.push(so_far.to_vec());
                     Ok(())
                 })?;
-                self.list(made.iter().map(|path: &Vec<u8>| path.len() + LISTED).sum())?;
-                self.implied.append(&mut made);
+                (fd, true)
+            }
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ELOOP)) => {
+                let fd = path::make_dirs(root, relative, path::IN_ROOT, |_, dir| {
+                    made.extend(path::below(root, dir.as_fd())?);
+                    Ok(())
+                })?;
                 (fd, false)
             }
             Err(error) => return Err(error).context("open its directory"),
         };
-        self.parent.path.clear();
-        self.parent.plain = plain && !relative.split(|&byte| byte == b'/').any(|part| part == b"..");
-        if self.parent.plain {
-            for part in relative.split(|&byte| byte == b'/').filter(|part| !matches!(*part, b"" | b".")) {
-                if !self.parent.path.is_empty() {
-                    self.parent.path.push(b'/');
-                }
-                self.parent.path.extend_from_slice(part);
+        self.list(made.iter().map(|path| path.len() + LISTED).sum())?;
+        self.implied.append(&mut made);
+        self.parent.plain = plain;
+        self.parent.path = match plain {
+            true => names,
+            false => {
+                let real = path::below(self.root.as_fd(), fd.as_fd())?;
+                real.context("its directory was moved out of the layer")?
             }
-        } else {
-            let real = path::below(self.root.as_fd(), fd.as_fd())?;
-            self.parent.path = real.context("its directory was moved out of the layer")?;
-        }
+        };
         self.parent.fd = fd;
         self.parent.raw.clear();
         self.parent.raw.extend_from_slice(raw);

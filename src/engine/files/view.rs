@@ -296,10 +296,10 @@ fn attach(root: BorrowedFd, part: &Part, may_make: bool) -> Result<()> {
 fn make(root: BorrowedFd, part: &Part) -> Result<OwnedFd> {
     let at = part.at.as_bytes();
     if part.is_dir {
-        return path::make_dirs(root, at, |_| Ok(()));
+        return path::make_dirs(root, at, path::IN_ROOT, |_, _| Ok(()));
     }
     let (dir, name) = path::split(at);
-    let dir = path::make_dirs(root, dir, |_| Ok(()))?;
+    let dir = path::make_dirs(root, dir, path::IN_ROOT, |_, _| Ok(()))?;
     let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     nix::fcntl::openat(&dir, name, flags, Mode::from_bits_truncate(0o755))?;
     Ok(nix::fcntl::openat(&dir, name, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?)
