@@ -4,12 +4,12 @@
 //! As in version 1, the last rule that matches decides, for each of read, write and mknod by itself.
 //! Source: linux/bpf.h (`struct bpf_cgroup_dev_ctx`, `struct bpf_insn`).
 
-use std::os::fd::{AsFd, BorrowedFd};
-
-use anyhow::{Context, Result, bail};
-
 use crate::oci::runtime::DeviceRule;
 use crate::sys::bpf;
+use anyhow::{Context, Result, bail};
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 const MKNOD: i32 = 1;
 const READ: i32 = 2;
@@ -17,13 +17,43 @@ const WRITE: i32 = 4;
 const BLOCK: i32 = 1;
 const CHARACTER: i32 = 2;
 
+/// The beginning of the names of cgroups that only keep a program, for [`attach`].
+pub const KEEPER: &str = "devices-";
+
 /// Lets the processes of a cgroup use those devices only. `cgroup` is its directory in the version 2 tree.
-pub fn attach(cgroup: BorrowedFd, rules: &[DeviceRule]) -> Result<()> {
+///
+/// To load a program costs the kernel the proof that it is harmless, a good part of a container's start. One that many
+/// containers share is kept by a cgroup without processes in the directory `keep`, and taken from there.
+pub fn attach(cgroup: BorrowedFd, rules: &[DeviceRule], keep: Option<&Path>) -> Result<()> {
     if allows_everything(rules) {
         return Ok(());
     }
-    let program = bpf::load_device_program(&compile(rules)?).context("load the program that decides on devices")?;
-    bpf::attach_device_program(cgroup, program.as_fd()).context("attach the program that decides on devices")
+    let code = compile(rules)?;
+    let keeper = keep.map(|dir| dir.join(format!("{KEEPER}{:016x}", digest(&code))));
+    let attach = |program: &OwnedFd| {
+        bpf::attach_device_program(cgroup, program.as_fd(), false).context("attach the program that decides on devices")
+    };
+    if let Some(path) = &keeper
+        && let Ok(directory) = File::open(path)
+        && let Ok(program) = bpf::attached_device_program(directory.as_fd())
+    {
+        return attach(&program);
+    }
+    let program = bpf::load_device_program(&code).context("load the program that decides on devices")?;
+    attach(&program)?;
+    if let Some(path) = &keeper
+        && let Ok(directory) = super::create(path)
+    {
+        // Where it cannot be kept, the next one is loaded as this one was.
+        let _ = bpf::attach_device_program(directory.as_fd(), program.as_fd(), true);
+    }
+    Ok(())
+}
+
+/// What tells one program from another (FNV-1a).
+fn digest(code: &[u64]) -> u64 {
+    let bytes = code.iter().flat_map(|instruction| instruction.to_ne_bytes());
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
 }
 
 /// What is as if there were no rules.

@@ -93,21 +93,29 @@ pub fn find(store: &Store, name: &str) -> Result<String> {
     }
 }
 
+/// Where a name may stand: with `--rm` it need not outlive the boot.
+fn name_path(store: &Store, name: &str, durable: bool) -> PathBuf {
+    if durable { store.root.join("names").join(name) } else { store.run.join("names").join(name) }
+}
+
 /// The id that a name stands for. A name whose record is missing or disagrees stands for nothing.
 pub fn named(store: &Store, name: &str) -> Result<Option<String>> {
-    let link = match std::fs::read_link(store.root.join("names").join(name)) {
-        Ok(link) => link,
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidInput) => return Ok(None),
-        Err(error) => return Err(error).with_context(|| format!("look up the name {name}")),
-    };
-    let id = link.to_string_lossy().into_owned();
-    let agrees = Record::load(store, &id)?.is_some_and(|record| record.name == name);
-    Ok(agrees.then_some(id))
+    for durable in [true, false] {
+        let link = match std::fs::read_link(name_path(store, name, durable)) {
+            Ok(link) => link,
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidInput) => continue,
+            Err(error) => return Err(error).with_context(|| format!("look up the name {name}")),
+        };
+        let id = link.to_string_lossy().into_owned();
+        if Record::load(store, &id)?.is_some_and(|record| record.name == name) {
+            return Ok(Some(id));
+        }
+    }
+    Ok(None)
 }
 
 /// Takes a name for a container, exclusively.
 pub fn take_name(store: &Store, name: &str, id: &str, durable: bool) -> Result<()> {
-    let names = store.root.join("names");
     let _lock = locks::exclusive(&store.run.join("names.lock"), 0)?;
     if let Some(owner) = named(store, name)? {
         if owner == id {
@@ -115,12 +123,12 @@ pub fn take_name(store: &Store, name: &str, id: &str, durable: bool) -> Result<(
         }
         return Err(name_in_use(name, &owner));
     }
-    let link = names.join(name);
+    let link = name_path(store, name, durable);
     // Void: its owner was removed by half, or had another boot's run directory.
     store::remove(&link)?;
     std::os::unix::fs::symlink(id, &link).with_context(|| format!("take the name {name}"))?;
     if durable {
-        sync_dir(&names)?;
+        sync_dir(&store.root.join("names"))?;
     }
     Ok(())
 }
@@ -136,9 +144,10 @@ pub fn name_in_use(name: &str, owner: &str) -> anyhow::Error {
 /// Gives a name back, if it is still this container's.
 fn release_name(store: &Store, name: &str, id: &str) -> Result<()> {
     let _lock = locks::exclusive(&store.run.join("names.lock"), 0)?;
-    let link = store.root.join("names").join(name);
-    if std::fs::read_link(&link).is_ok_and(|owner| owner == Path::new(id)) {
-        store::remove(&link)?;
+    for link in [true, false].map(|durable| name_path(store, name, durable)) {
+        if std::fs::read_link(&link).is_ok_and(|owner| owner == Path::new(id)) {
+            store::remove(&link)?;
+        }
     }
     Ok(())
 }

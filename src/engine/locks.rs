@@ -67,6 +67,23 @@ pub fn try_exclusive(path: &Path, byte: i64) -> Result<Option<Lock>> {
     }
 }
 
+/// What came of taking the lock of a file that may not be there.
+pub enum Existing {
+    Missing,
+    Held,
+    Taken(Lock),
+}
+
+/// Takes the exclusive lock of one byte, and makes no file.
+pub fn existing(path: &Path, byte: i64) -> Result<Existing> {
+    let Some(file) = open_existing(path)? else { return Ok(Existing::Missing) };
+    match lock::try_lock(&file, byte) {
+        Ok(()) => Ok(Existing::Taken(Lock(file))),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => Ok(Existing::Held),
+        Err(error) => Err(error).with_context(|| format!("lock {}", path.display())),
+    }
+}
+
 impl Lock {
     /// The locked file.
     pub fn file(&self) -> &File {

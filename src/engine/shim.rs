@@ -3,7 +3,7 @@
 use super::locks::{self, byte};
 use super::protocol::{self, Message, Op};
 use super::store::{self, Store};
-use crate::cgroup;
+use crate::cgroup::{self, devices::KEEPER};
 use crate::sys::kernel;
 use crate::sys::mount::{self, MountAttr};
 use crate::sys::process::{self, Clone, Strings};
@@ -72,6 +72,9 @@ pub fn leave_cgroups(store: &Store) {
         && std::fs::read_dir(store.containers()).is_ok_and(|mut entries| entries.next().is_none())
     {
         cgroup::remove_empty(&root.join(SHIMS));
+        for keeper in store::read_dir(&root).into_iter().flatten().filter(|name| name.starts_with(KEEPER)) {
+            let _ = std::fs::remove_dir(root.join(keeper));
+        }
         let _ = std::fs::remove_dir(&root);
     }
 }

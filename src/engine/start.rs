@@ -60,7 +60,10 @@ pub fn ready(store: &Store, record: &Record, cgroup: Option<&OwnedFd>) -> Result
         shm: shared.shm.as_deref(),
         join: shared.join,
     })?;
-    confine_devices(&mut spec, confined, host.privileged);
+    let usual =
+        host.devices.iter().flatten().next().is_none() && host.device_cgroup_rules.iter().flatten().next().is_none();
+    let keep = cgroup_root(store).filter(|_| usual);
+    confine_devices(&mut spec, confined, host.privileged, keep.as_deref());
     let bytes = serde_json::to_vec(&spec).context("encode the runtime spec")?;
     store::write_file(&store.live(&record.id).join("config.json"), &bytes, false)?;
     let mut open = subpaths(record)?;
@@ -87,10 +90,10 @@ pub fn ready(store: &Store, record: &Record, cgroup: Option<&OwnedFd>) -> Result
 
 /// Root in a container may make device nodes; a program on its cgroup decides which of them open. Where there can be
 /// none, nodes are not made either: the host's disks would be a mknod away.
-fn confine_devices(spec: &mut Spec, cgroup: Option<&OwnedFd>, privileged: bool) {
+fn confine_devices(spec: &mut Spec, cgroup: Option<&OwnedFd>, privileged: bool, keep: Option<&Path>) {
     let rules =
         spec.linux.as_ref().and_then(|linux| Some(linux.resources.as_ref()?.devices.clone())).unwrap_or_default();
-    let confined = cgroup.is_some_and(|cgroup| crate::cgroup::devices::attach(cgroup.as_fd(), &rules).is_ok());
+    let confined = cgroup.is_some_and(|cgroup| crate::cgroup::devices::attach(cgroup.as_fd(), &rules, keep).is_ok());
     if confined || privileged {
         return;
     }

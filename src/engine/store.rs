@@ -9,7 +9,7 @@
 //! A write is: temporary file, fsync, rename, fsync of the directory. What was acknowledged survives a power cut;
 //! what was not leaves garbage in tmp/ only, which the next command clears.
 
-use super::locks::{self, Lock};
+use super::locks::{self, Existing, Lock};
 use crate::api::Refusal;
 pub use crate::fs::remove::tree as remove;
 use crate::sys;
@@ -30,14 +30,16 @@ pub struct Store {
     pub run: PathBuf,
 }
 
-/// What a verb uses while it works: a locked file in leases/, and a directory in tmp/ of the same name.
-/// Both go when it is dropped; when its process is killed the lock is free, and the next command clears them.
+/// What a verb uses while it works: a locked file in leases/, and a directory in tmp/ of the same name, which goes when
+/// this is dropped. When its process is killed the lock is free, and the next command clears the directory.
 pub struct Lease {
     name: String,
     store: Store,
-    file: File,
-    _lock: Lock,
+    lock: Lock,
 }
+
+/// So many files of leases that are over are kept for the next: to make and remove one costs more than all the rest.
+const SPARE: usize = 2;
 
 impl Store {
     /// Opens the store, makes it where there is none, and clears what killed commands left.
@@ -152,15 +154,17 @@ impl Store {
 
     /// Opens a lease. Call [`Lease::uses`] for each thing that must not be collected meanwhile.
     pub fn lease(&self) -> Result<Lease> {
-        self.sweep()?;
+        if let Some(lease) = self.sweep().map_err(|error| self.writable(error))? {
+            lease.lock.file().set_len(0).with_context(|| format!("clear lease {}", lease.name))?;
+            return Ok(lease);
+        }
         loop {
             let name = random_name()?;
-            let path = self.root.join("leases").join(&name);
-            let lock = locks::exclusive(&path, 0).map_err(|error| self.writable(error))?;
+            let lock =
+                locks::exclusive(&self.root.join("leases").join(&name), 0).map_err(|error| self.writable(error))?;
             // A sweep between the making and the locking took the file away: then the lock protects nothing.
-            let Ok(file) = OpenOptions::new().append(true).open(&path) else { continue };
-            if same_file(&file, lock.file())? {
-                return Ok(Lease { name, store: self.clone(), file, _lock: lock });
+            if is_linked(lock.file())? {
+                return Ok(Lease { name, store: self.clone(), lock });
             }
         }
     }
@@ -178,25 +182,35 @@ impl Store {
         Ok(used)
     }
 
-    /// Clears what killed commands left: tmp/ entries and leases whose lock is free. Costs two directory reads
-    /// where there is nothing to do.
-    pub fn sweep(&self) -> Result<()> {
+    /// Clears what killed commands left: tmp/ entries and leases whose lock is free; gives one of those, taken. Costs two
+    /// directory reads where there is nothing to do.
+    fn sweep(&self) -> Result<Option<Lease>> {
         let leases = self.root.join("leases");
         for name in read_dir(&self.root.join("tmp"))? {
-            // The lease is locked before its tmp/ entry is made, so an entry without a held lease is garbage.
-            if !locks::Held::of(&leases.join(&name))?.shim {
+            // The lease is locked before its tmp/ entry is made, and stays so as long as the entry is used.
+            let lock = locks::existing(&leases.join(&name), 0)?;
+            if !matches!(lock, Existing::Held) {
                 remove(&self.root.join("tmp").join(&name))?;
             }
         }
+        let (mut spare, mut count) = (None, 0);
         for name in read_dir(&leases)? {
             let path = leases.join(&name);
             // Taken, not asked: its owner has made the file but may not have locked it yet.
-            if let Some(lock) = locks::try_exclusive(&path, 0)? {
+            let Existing::Taken(lock) = locks::existing(&path, 0)? else { continue };
+            if !is_linked(lock.file())? {
+                continue;
+            }
+            count += 1;
+            if count > SPARE {
                 let _ = fs::remove_file(&path);
-                drop(lock);
+            } else if spare.is_none() {
+                // Its last owner may have been killed since we looked there.
+                remove(&self.root.join("tmp").join(&name))?;
+                spare = Some(Lease { name, store: self.clone(), lock });
             }
         }
-        Ok(())
+        Ok(spare)
     }
 
     /// Names the usual reason where the store cannot be written.
@@ -217,7 +231,7 @@ impl Lease {
     /// Names something in use, `layer:<id>`, `image:<hex>` or `blob:<hex>`. Call it with gc held shared, and look
     /// after that whether the thing still exists.
     pub fn uses(&self, what: &str) -> Result<()> {
-        let mut file = &self.file;
+        let mut file = self.lock.file();
         file.write_all(format!("{what}\n").as_bytes()).with_context(|| format!("write lease {}", self.name))
     }
 
@@ -243,14 +257,13 @@ impl Drop for Lease {
     fn drop(&mut self) {
         // What cannot be removed now is cleared by the next sweep.
         let _ = remove(&self.store.root.join("tmp").join(&self.name));
-        let _ = fs::remove_file(self.store.root.join("leases").join(&self.name));
     }
 }
 
-fn same_file(a: &File, b: &File) -> Result<bool> {
+/// Whether an open file still has a name.
+fn is_linked(file: &File) -> Result<bool> {
     use std::os::unix::fs::MetadataExt;
-    let (a, b) = (a.metadata().context("look at a lease")?, b.metadata().context("look at a lease")?);
-    Ok(a.ino() == b.ino() && a.nlink() > 0)
+    Ok(file.metadata().context("look at a lease")?.nlink() > 0)
 }
 
 /// Writes a file whole or not at all: temporary, rename, and (`durable`) fsync of the file before and of the

@@ -5,6 +5,7 @@
 pub mod bpf;
 mod copy;
 pub mod file;
+pub mod heap;
 pub mod inotify;
 pub mod kernel;
 pub mod lock;

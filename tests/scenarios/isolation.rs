@@ -326,6 +326,16 @@ fn a_device_that_was_not_granted_does_not_open() {
     let id = host.detached(&[], &["sleep", "1000"]);
     let seen = host.ok(["exec", &id, "sh", "-c", line]);
     assert!(seen.contains("not permitted") || seen.contains("denied"), "{seen}");
+    // What decides is one program for all who were granted nothing; who was granted something has one of its own.
+    host.detached(&["--device", "/dev/null:/dev/more"], &["sleep", "1000"]);
+    let pid = host.inspect(&id, "/State/Pid");
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("it runs");
+    let own = text.lines().find_map(|line| line.strip_prefix("0::")).expect("a cgroup of version 2");
+    let is_v2 = |path: &&&str| Path::new(path).join("cgroup.controllers").exists();
+    let mount = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].iter().find(is_v2).expect("version 2 is mounted");
+    let root = Path::new(&format!("{mount}{own}")).parent().expect("a parent").to_owned();
+    let kept = fs::read_dir(root).expect("list").flatten().map(|entry| entry.file_name());
+    assert_eq!(kept.filter(|name| name.to_string_lossy().starts_with("devices-")).count(), 1);
 }
 
 #[test]

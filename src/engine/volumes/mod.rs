@@ -403,7 +403,7 @@ mod tests {
             assert_eq!(refused(remove(store, name, false)).0, 404, "{name}");
         }
         assert!(store::read_dir(&store.root.join("tmp")).unwrap().is_empty());
-        assert!(store::read_dir(&store.root.join("leases")).unwrap().is_empty());
+        assert!(store.leased().unwrap().is_empty());
     }
 
     #[test]
