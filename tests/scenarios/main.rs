@@ -37,6 +37,7 @@ mod registries;
 mod restarts;
 mod run;
 mod service;
+mod slow;
 mod stats;
 mod streams;
 mod terminal;

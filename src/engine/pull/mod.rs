@@ -27,10 +27,11 @@ use crate::oci::auth::Credentials;
 use crate::oci::image::{Descriptor, chain_ids};
 use crate::oci::registry::{Client, Settings};
 use crate::oci::{Digest, Platform, Reference};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use find::Found;
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
@@ -40,6 +41,9 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// How often a layer that another pull fetches is asked for.
 const TURN: Duration = Duration::from_millis(20);
+
+/// How often a client to which there is nothing to say is looked at.
+const GLANCE: Duration = Duration::from_secs(1);
 
 /// What to pull.
 #[derive(Debug)]
@@ -61,7 +65,7 @@ pub struct Pull {
     settings: Settings,
     client: Client,
     tags: Vec<Reference>,
-    first: Option<Found>,
+    first: Mutex<Option<Found>>,
 }
 
 impl Pull {
@@ -82,14 +86,15 @@ impl Pull {
             Some(reference) => Some(find::find(store, &client, reference, request.platform.as_ref())?),
             None => None,
         };
-        Ok(Pull { request, settings: settings.clone(), client, tags, first })
+        Ok(Pull { request, settings: settings.clone(), client, tags, first: Mutex::new(first) })
     }
 
     /// Brings it into the store.
-    pub fn run(mut self, store: &Store, sink: Sink) -> Result<()> {
+    pub fn run(&self, store: &Store, sink: Sink) -> Result<()> {
         let mut changed = false;
+        let mut first = self.first.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
         for (at, reference) in self.tags.iter().enumerate() {
-            let found = match self.first.take().filter(|_| at == 0) {
+            let found = match first.take().filter(|_| at == 0) {
                 Some(found) => found,
                 None => find::find(store, &self.client, reference, self.request.platform.as_ref())?,
             };
@@ -416,14 +421,60 @@ pub fn stream(store: &Store, request: Request, settings: &Settings) -> Result<Pr
     let pull = Pull::find(store, request, settings)?;
     let store = store.clone();
     Ok(Box::new(move |out: &mut dyn Write| {
-        let mut write = |line: &ProgressLine| -> io::Result<()> {
-            let mut bytes = serde_json::to_vec(line)?;
-            bytes.extend_from_slice(b"\r\n");
-            out.write_all(&bytes)
-        };
-        match pull.run(&store, &mut |line| write(&line)) {
-            Ok(()) => Ok(()),
-            Err(error) => write(&ProgressLine::failed(format!("{error:#}"))),
+        let (tell, told) = channel();
+        let waiting = AtomicUsize::new(0);
+        let (gone, pulled) = std::thread::scope(|scope| {
+            let (pull, store, waiting) = (&pull, &store, &waiting);
+            let pulling = scope.spawn(move || pull.run(store, &mut |line| hand_on(line, waiting, &tell)));
+            let gone = pass_on(&told, waiting, out).err();
+            if gone.is_some() {
+                pull.client.cancel();
+            }
+            // Nobody listens any more: that calls the pull off.
+            drop(told);
+            (gone, pulling.join().unwrap_or_else(|_| Err(anyhow!("the pull panicked"))))
+        });
+        match (gone, pulled) {
+            (Some(error), _) => Err(error),
+            (None, Ok(())) => Ok(()),
+            (None, Err(error)) => write(out, &ProgressLine::failed(format!("{error:#}"))),
         }
     }))
+}
+
+/// Of lines that tell how far a layer is, only so many wait for a client that does not read.
+const MOVING: usize = 64;
+/// And so many of all.
+const WAITING: usize = 4096;
+
+/// Gives a line to who writes it. A client that is slow misses some, but holds up neither this pull nor those that wait
+/// for layers of it.
+fn hand_on(line: ProgressLine, waiting: &AtomicUsize, tell: &Sender<ProgressLine>) -> io::Result<()> {
+    let most = if line.progress.is_empty() { WAITING } else { MOVING };
+    if waiting.load(Ordering::Relaxed) >= most {
+        return Ok(());
+    }
+    waiting.fetch_add(1, Ordering::Relaxed);
+    tell.send(line).map_err(|_| io::ErrorKind::BrokenPipe.into())
+}
+
+/// Writes lines as they come, until there are no more or nobody takes them.
+fn pass_on(told: &Receiver<ProgressLine>, waiting: &AtomicUsize, out: &mut dyn Write) -> io::Result<()> {
+    loop {
+        match told.recv_timeout(GLANCE) {
+            Ok(line) => {
+                waiting.fetch_sub(1, Ordering::Relaxed);
+                write(out, &line)?;
+            }
+            // Says whether the client has gone.
+            Err(RecvTimeoutError::Timeout) => out.flush()?,
+            Err(RecvTimeoutError::Disconnected) => return Ok(()),
+        }
+    }
+}
+
+fn write(out: &mut dyn Write, line: &ProgressLine) -> io::Result<()> {
+    let mut bytes = serde_json::to_vec(line)?;
+    bytes.extend_from_slice(b"\r\n");
+    out.write_all(&bytes)
 }
