@@ -1,6 +1,7 @@
 //! What a container said, kept and read back.
 
 use crate::fixture::{Host, eventually};
+use std::fs;
 
 #[test]
 fn they_are_read_as_they_were_written() {
@@ -91,4 +92,24 @@ fn heavy_output_is_complete() {
     let id = host.detached(&[], &["sh", "-c", "seq 1 200000"]);
     host.ok(["wait", &id]);
     assert_eq!(host.ok(["logs", &id]).lines().count(), 200_000);
+}
+
+/// A shim sheds what its start left in memory, also where a prompt stands there without the end of its line.
+#[test]
+fn a_prompt_is_kept_by_a_shim_that_sheds_its_memory() {
+    let Some(host) = Host::with_busybox() else { return };
+    host.detached(
+        &["--name", "asks"],
+        &["sh", "-c", "printf 'who? '; while [ ! -e /end ]; do sleep 0.02; done; echo me"],
+    );
+    let init = host.inspect("asks", "/State/Pid");
+    let text = fs::read_to_string(format!("/proc/{init}/status")).expect("it runs");
+    let shim = text.lines().find_map(|line| line.strip_prefix("PPid:")).expect("a parent").trim().to_owned();
+    let words = || fs::read_to_string(format!("/proc/{shim}/cmdline")).expect("its shim lives");
+    assert!(words().contains("\0launch\0"), "{}", words());
+    eventually("its shim has shed its memory", || words().contains("\0watch\0"));
+    assert!(!words().contains("who?"), "what a container says is for nobody else: {}", words());
+    host.ok(["exec", "asks", "touch", "/end"]);
+    assert_eq!(host.ok(["wait", "asks"]), "0");
+    assert_eq!(host.ok(["logs", "asks"]), "who? me");
 }

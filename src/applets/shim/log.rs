@@ -6,7 +6,8 @@ use crate::api::time::{TEXT, Time};
 use crate::engine::logs::encode::{LINE, Stream, encode, room, whole};
 use crate::engine::logs::scan::newline;
 use crate::sys::memory::Pages;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// The two streams by number.
@@ -53,9 +54,35 @@ impl Log {
         self.lost
     }
 
-    /// Whether everything that was said is in the file.
-    pub fn is_settled(&self) -> bool {
-        self.used == 0 && self.lost == 0 && self.lines.iter().all(|(_, held)| *held == 0)
+    /// Lines without an end, for [`Log::take_over`] in another process: a shell's prompt may stand there for ever.
+    pub fn hand_over(&self) -> io::Result<Option<OwnedFd>> {
+        if self.lines.iter().all(|(_, held)| *held == 0) {
+            return Ok(None);
+        }
+        // In memory and not among the arguments, which everybody may read.
+        let fd = nix::sys::memfd::memfd_create(c"lines", nix::sys::memfd::MFdFlags::MFD_CLOEXEC)?;
+        let mut file = File::from(fd);
+        for (line, held) in &self.lines {
+            file.write_all(&(*held as u32).to_ne_bytes())?;
+            file.write_all(&line[..*held])?;
+        }
+        file.rewind()?;
+        Ok(Some(file.into()))
+    }
+
+    /// Goes on with the lines, and the count of lost entries, of the process before.
+    pub fn take_over(&mut self, lines: Option<OwnedFd>, lost: u64) -> io::Result<()> {
+        self.lost = lost;
+        let Some(mut file) = lines.map(File::from) else { return Ok(()) };
+        for (line, held) in &mut self.lines {
+            let mut length = [0; 4];
+            file.read_exact(&mut length)?;
+            let length = u32::from_ne_bytes(length) as usize;
+            let room = line.get_mut(..length).ok_or(io::ErrorKind::InvalidData)?;
+            file.read_exact(room)?;
+            *held = length;
+        }
+        Ok(())
     }
 
     /// Behind all that was said.

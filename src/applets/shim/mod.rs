@@ -60,7 +60,7 @@ struct Handover {
 }
 
 /// Which words of a handover name descriptors.
-const DESCRIPTORS: [&str; 5] = ["pidfd", "in", "out", "err", "logfd"];
+const DESCRIPTORS: [&str; 6] = ["pidfd", "in", "out", "err", "logfd", "lines"];
 
 /// The hidden applet: `dhow shim FACE --root ROOT --run RUN CONTAINER [EXEC] [KEY=VALUE…]`.
 pub fn main(args: &[String]) -> u8 {
@@ -119,7 +119,10 @@ fn handover(base: Base, pairs: &[(&str, &str)]) -> Option<Handover> {
     let log = value("log").and_then(|path| {
         let number = |name: &str| value(name)?.parse::<u64>().ok();
         let (size, files) = (number("size").unwrap_or(0), number("files").unwrap_or(1));
-        log::Log::new(fd("logfd")?, path.to_owned(), size, files, value("attrs").unwrap_or("")).ok()
+        let attrs = value("attrs").unwrap_or("");
+        let mut log = log::Log::new(fd("logfd")?, path.to_owned(), size, files, attrs).ok()?;
+        log.take_over(fd("lines"), number("unwritten").unwrap_or(0)).ok()?;
+        Some(log)
     });
     Some(Handover {
         pid: number("pid")?,

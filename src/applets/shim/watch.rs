@@ -124,8 +124,11 @@ impl Watch {
             for (polled, flags) in &events[..count] {
                 self.handle(*polled, *flags, handover, &mut ended);
             }
-            if self.settle.is_some_and(|settle| Instant::now() >= settle) && self.is_quiet() {
-                self.settle(handover);
+            if self.settle.is_some_and(|settle| Instant::now() >= settle) {
+                if self.is_quiet() {
+                    self.settle(handover);
+                }
+                self.settle = Instant::now().checked_add(YOUTH);
             }
             if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 self.deadline = None;
@@ -476,7 +479,6 @@ impl Watch {
             && !self.stopped
             && self.typed_from == self.typed_to
             && self.streams.iter().all(|stream| stream.length == 0)
-            && self.log.as_ref().is_none_or(Log::is_settled)
             && self
                 .clients
                 .iter()
@@ -485,7 +487,10 @@ impl Watch {
     }
 
     /// The container lives on: what the launching face left in memory is shed by executing ourselves again.
-    fn settle(&mut self, handover: &Handover) -> ! {
+    /// Where that cannot be done now, it goes on as it is.
+    fn settle(&mut self, handover: &Handover) {
+        let Ok(lines) = self.log.as_ref().map(Log::hand_over).transpose() else { return };
+        let lines = lines.flatten();
         let open = |name: &str| match name {
             "in" => self.stdin.is_some(),
             "out" => self.streams[0].source.is_some(),
@@ -498,6 +503,8 @@ impl Watch {
         if let Some(log) = &self.log {
             words.retain(|word| !word.starts_with("logfd="));
             words.push(format!("logfd={}", log.file().as_raw_fd()));
+            words.extend(lines.as_ref().map(|lines| format!("lines={}", lines.as_raw_fd())));
+            words.push(format!("unwritten={}", log.lost()));
         }
         for word in &words {
             if let Some((name, number)) = word.split_once('=')
