@@ -1,9 +1,9 @@
 //! `dhow update`.
 
-use super::request::values;
+use super::request::{nano_cpus, values};
 use super::{Command, Context, output};
 use crate::api::types::{HostConfig, RestartPolicy};
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
 use argh::{ArgsInfo, FromArgs};
 
 /// Change what containers were given when they were made
@@ -101,32 +101,5 @@ impl Command for Update {
             }
         }
         Ok(failed.into())
-    }
-}
-
-/// `1.5`, exactly.
-fn nano_cpus(text: &str) -> Result<i64> {
-    let invalid = || format!("invalid value {text:?} for --cpus");
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    if !digits(whole) || !digits(fraction) || fraction.len() > 9 || whole.len() + fraction.len() == 0 {
-        bail!("{}", invalid());
-    }
-    let nanos = format!("{whole}{fraction:0<9}");
-    nanos.parse().with_context(invalid)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parts_of_cpus() {
-        for (text, nanos) in [("1.5", Some(1_500_000_000)), ("2", Some(2_000_000_000)), (".25", Some(250_000_000))] {
-            assert_eq!(nano_cpus(text).ok(), nanos);
-        }
-        for bad in ["", "x", "1.0000000001", "-1", "99999999999999999999"] {
-            assert!(nano_cpus(bad).is_err(), "{bad}");
-        }
     }
 }

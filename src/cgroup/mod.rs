@@ -2,6 +2,7 @@
 //! service stop or logout takes either along. Killing and freezing work where no controller does (hybrid hosts).
 
 pub mod devices;
+pub mod limits;
 pub mod stats;
 
 use anyhow::{Context, Result};

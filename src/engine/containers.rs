@@ -4,7 +4,7 @@
 use super::locks::{self, byte};
 use super::protocol::{self, Message, Op, STDERR, STDIN, STDOUT};
 use super::record::{self, Live, Record};
-use super::shim::{self, Whose, cgroup_root};
+use super::shim::{self, Whose};
 use super::store::{self, Store};
 use super::{events, logs, networks, signals, volumes};
 use crate::api::Refusal;
@@ -218,7 +218,8 @@ pub fn mend_held(store: &Store, id: &str) -> Result<()> {
     if !Record::is_open(store, id)? {
         return Ok(());
     }
-    if let Some(cgroup) = cgroup_root(store).map(|root| root.join(id)) {
+    let parent = Record::load(store, id)?.map(|record| record.host_config.cgroup_parent).unwrap_or_default();
+    if let Some(cgroup) = shim::cgroup_of(store, id, &parent) {
         cgroup::kill(&cgroup)?;
         cgroup::remove(&cgroup)?;
     }
@@ -245,9 +246,6 @@ pub fn tell_end(store: &Store, record: &Record) {
     for volume in record.mounts.iter().filter(|mounted| mounted.point.r#type == "volume") {
         let attributes = [("container", record.id.as_str()), ("driver", "local")];
         told.push(events::of_other("volume", "unmount", &volume.point.name, &attributes));
-    }
-    if ended.oom_killed {
-        told.push(events::of_container(record, "oom", &[]));
     }
     let more = [("execDuration", duration.to_string()), ("exitCode", ended.exit_code.to_string())];
     told.push(events::of_container(record, "die", &more.each_ref().map(|(key, value)| (*key, value.as_str()))));
@@ -823,7 +821,9 @@ pub fn remove(store: &Store, id: &str, force: bool, volumes: bool) -> Result<()>
 
 /// Removes a container whose record cannot be read. What it says of volumes and of the name is lost: the name is void.
 fn discard(store: &Store, id: &str) -> Result<()> {
-    if let Some(cgroup) = cgroup_root(store).map(|root| root.join(id)) {
+    let known = Live::load(store, id).map(|live| live.cgroup).unwrap_or_default();
+    let known = Some(PathBuf::from(known)).filter(|path| !path.as_os_str().is_empty());
+    if let Some(cgroup) = known.or_else(|| shim::cgroup_of(store, id, "")) {
         cgroup::kill(&cgroup)?;
         cgroup::remove(&cgroup)?;
     }
@@ -886,7 +886,7 @@ pub fn remove_stopped(store: &Store, record: &Record, volumes: bool) -> Result<(
             let _ = volumes::remove(store, &mounted.point.name, false);
         }
     }
-    if let Some(cgroup) = cgroup_root(store).map(|root| root.join(id)) {
+    if let Some(cgroup) = shim::cgroup_of(store, id, &record.host_config.cgroup_parent) {
         cgroup::remove(&cgroup)?;
     }
     store::remove(&store.live(id))?;

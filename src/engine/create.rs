@@ -4,7 +4,7 @@ use super::images::{self, Image};
 use super::record::{self, Record};
 use super::settings::Settings;
 use super::store::{self, Store};
-use super::{containers, events, health, locks, logs, mounts, names, restart, spec, volumes};
+use super::{containers, events, health, limits, locks, logs, mounts, names, restart, spec, volumes};
 use crate::api::Refusal;
 use crate::api::time::Time;
 use crate::api::types::{ContainerConfig, ContainerCreate, ContainerCreated, EndpointSettings, HostConfig};
@@ -63,6 +63,9 @@ pub fn create(
     health::check(&config, &mut host_config)?;
     logs::check(&host_config.log_config)?;
     spec::check(&config, &host_config, &mut warnings)?;
+    warnings.extend(limits::check(&mut host_config, &limits::Supports::read(), false)?);
+    // Devices that are not there are refused now, and not by the start.
+    limits::resources(&host_config, &limits::number).map_err(|error| Refusal::BadParameter(format!("{error:#}")))?;
 
     for mode in [&host_config.network_mode, &host_config.pid_mode, &host_config.ipc_mode] {
         if let Some(other) = mode.strip_prefix("container:") {
@@ -339,41 +342,10 @@ fn check(host: &HostConfig) -> Result<()> {
     if !matches!(host.userns_mode.as_str(), "" | "host") {
         return later("user namespaces");
     }
-    let limits = [
-        host.memory,
-        host.memory_swap,
-        host.memory_reservation,
-        host.nano_cpus,
-        host.cpu_shares,
-        host.cpu_period,
-        host.cpu_quota,
-        host.cpu_realtime_period,
-        host.cpu_realtime_runtime,
-        host.kernel_memory,
-        host.kernel_memory_tcp,
-        i64::from(host.blkio_weight),
-        host.memory_swappiness.filter(|value| *value != -1).map_or(0, |_| 1),
-        host.pids_limit.filter(|limit| *limit > 0).unwrap_or(0),
-        i64::from(host.oom_kill_disable.unwrap_or(false)),
-    ];
-    let devices = [
-        &host.blkio_device_read_bps,
-        &host.blkio_device_write_bps,
-        &host.blkio_device_read_iops,
-        &host.blkio_device_write_iops,
-    ];
-    if limits.iter().any(|limit| *limit != 0)
-        || !host.cpuset_cpus.is_empty()
-        || !host.cpuset_mems.is_empty()
-        || devices.iter().any(|list| list.as_ref().is_some_and(|list| !list.is_empty()))
-        || host.blkio_weight_device.as_ref().is_some_and(|list| !list.is_empty())
-        || host.storage_opt.as_ref().is_some_and(|options| !options.is_empty())
-    {
-        return later("resource limits");
+    if host.storage_opt.as_ref().is_some_and(|options| !options.is_empty()) {
+        return later("storage options");
     }
-    if !host.cgroup_parent.is_empty() {
-        return later("cgroup parents");
-    }
+    check_parent(&host.cgroup_parent)?;
     if host.device_requests.as_ref().is_some_and(|list| !list.is_empty()) {
         return later("device requests");
     }
@@ -382,6 +354,17 @@ fn check(host: &HostConfig) -> Result<()> {
     }
     if !matches!(host.isolation.as_str(), "" | "default") {
         bail!(Refusal::BadParameter(format!("Invalid isolation: {:?} is not supported on linux", host.isolation)));
+    }
+    Ok(())
+}
+
+/// A cgroup below the mount, by a path that goes down only.
+fn check_parent(parent: &str) -> Result<()> {
+    let down = |part: std::path::Component| {
+        matches!(part, std::path::Component::RootDir | std::path::Component::Normal(_) | std::path::Component::CurDir)
+    };
+    if !Path::new(parent).components().all(down) || parent.contains('\0') {
+        bail!(Refusal::BadParameter(format!("invalid cgroup parent: {parent}")));
     }
     Ok(())
 }

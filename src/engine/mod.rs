@@ -17,6 +17,7 @@ mod golden;
 pub mod health;
 pub mod images;
 pub mod layers;
+pub mod limits;
 pub mod locks;
 pub mod logs;
 pub mod mounts;

@@ -59,6 +59,14 @@ pub fn cgroup_root(store: &Store) -> Option<PathBuf> {
     Some(mount.join(name))
 }
 
+/// The cgroup of a container: below the store's, or below the parent that was asked for, a path from the mount.
+pub fn cgroup_of(store: &Store, id: &str, parent: &str) -> Option<PathBuf> {
+    match parent.trim_matches('/') {
+        "" => Some(cgroup_root(store)?.join(id)),
+        parent => Some(cgroup::mount()?.join(parent).join(id)),
+    }
+}
+
 /// The cgroup of all shims, below the store's.
 const SHIMS: &str = "shims";
 

@@ -1,9 +1,9 @@
 //! From a record to everything that a start needs: the root, the spec, the plan, and what the plan opens.
 
 use super::record::Record;
-use super::shim::cgroup_root;
+use super::shim::cgroup_of;
 use super::store::{self, Store};
-use super::{base, containers, devices, etc, propagation, spec, users, volumes};
+use super::{base, containers, devices, etc, limits, propagation, spec, users, volumes};
 use crate::api::Refusal;
 use crate::fs::overlay::{self, Upper};
 use crate::fs::{flatten, path};
@@ -37,7 +37,8 @@ pub fn ready(store: &Store, record: &Record, cgroup: Option<&OwnedFd>) -> Result
         .with_context(|| format!("starting {}", record.name))?;
     let host = &record.host_config;
     let user = users::resolve(root.as_fd(), &record.config.user, &host.group_add)?;
-    let cgroup = cgroup_root(store).map(|root| root.join(&record.id).display().to_string()).unwrap_or_default();
+    let cgroup = cgroup_of(store, &record.id, &host.cgroup_parent);
+    let cgroup = cgroup.map(|path| path.display().to_string()).unwrap_or_default();
     let etc_dir = record.etc_dir(store);
     etc::write(&etc_dir, record)?;
     let shared = Shared::find(store, record)?;
@@ -52,6 +53,7 @@ pub fn ready(store: &Store, record: &Record, cgroup: Option<&OwnedFd>) -> Result
         user: &user,
         host: &spec::Host::read(),
         devices: &devices::granted(host)?,
+        limits: limits::resources(host, &limits::number)?,
         root: &dir.join("rootfs"),
         cgroup: &cgroup,
         hosts: hosts.as_deref(),

@@ -2,6 +2,7 @@
 
 use super::containers::{self, Doing};
 use super::events;
+use super::limits::Supports;
 use super::store::Store;
 use super::{Engine, Settings, images, shim};
 use crate::api;
@@ -67,7 +68,15 @@ pub fn info(engine: &Engine) -> Result<Info> {
     let list = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     let release = Release::read();
     let has_cgroups = crate::cgroup::mount().is_some();
+    let supports = Supports::read();
     let mut info = Info {
+        memory_limit: supports.memory,
+        swap_limit: supports.swap,
+        cpu_cfs_period: supports.cpu,
+        cpu_cfs_quota: supports.cpu,
+        cpu_shares: supports.cpu,
+        cpu_set: supports.cpuset,
+        pids_limit: supports.pids,
         id: id(store),
         containers: all.len() as i64,
         containers_running: running,
@@ -277,11 +286,10 @@ fn warnings(store: &Store, info: &Info) -> Vec<String> {
     let controllers = root.as_deref().and_then(Path::parent).map(|mount| mount.join("cgroup.controllers"));
     let controllers = controllers.and_then(|path| fs::read_to_string(path).ok()).unwrap_or_default();
     for (controller, limits) in LIMITS {
-        let there = controllers.split_whitespace().any(|name| name == controller);
-        let why = match there {
-            true => "limits come with a later release of dhow".to_owned(),
-            false => format!("the {controller} controller is not in cgroup v2 on this host"),
-        };
+        if controllers.split_whitespace().any(|name| name == controller) {
+            continue;
+        }
+        let why = format!("the {controller} controller is not in cgroup v2 on this host");
         warnings.extend(limits.iter().map(|limit| format!("WARNING: No {limit} support: {why}")));
     }
     if root.is_none() {

@@ -1,24 +1,81 @@
 //! `POST /containers/{id}/update`: what may be changed of a container that was made.
 
+use super::limits::{self, Supports};
 use super::store::Store;
-use super::{Record, events, restart};
+use super::{Record, events, restart, shim};
 use crate::api::Refusal;
 use crate::api::types::{HostConfig, RestartPolicy, Updated};
+use crate::cgroup;
 use anyhow::{Result, bail};
 
-/// Changes what the body names; it has the names of a host config.
-pub fn update(store: &Store, id: &str, asked: HostConfig) -> Result<Updated> {
+/// Changes what the body names; it has the names of a host config. Limits of a running container hold at once.
+pub fn update(store: &Store, id: &str, mut asked: HostConfig) -> Result<Updated> {
     let policy = asked.restart_policy.clone();
-    if has_limits(asked) {
-        bail!(Refusal::NotImplemented("resource limits come with a later release of dhow".to_owned()));
+    let mut warnings = Vec::new();
+    let limited = has_limits(asked.clone());
+    if limited {
+        check(&asked)?;
+        warnings = limits::check(&mut asked, &Supports::read(), true)?;
+        limit(store, id, &asked)?;
     }
     if policy != RestartPolicy::default() {
         restart::update(store, id, &policy)?;
-        if let Some(record) = Record::load(store, id)? {
-            events::container(store, &record, "update", &[]);
-        }
     }
-    Ok(Updated::default())
+    if (limited || policy != RestartPolicy::default())
+        && let Some(record) = Record::load(store, id)?
+    {
+        events::container(store, &record, "update", &[]);
+    }
+    Ok(Updated { warnings: Some(warnings).filter(|warnings| !warnings.is_empty()) })
+}
+
+/// What Docker's update does not change is refused, and not taken and forgotten.
+fn check(asked: &HostConfig) -> Result<()> {
+    let some = |given: bool, what: &str| given.then(|| what.to_owned());
+    let listed = [
+        some(asked.blkio_weight_device.as_ref().is_some_and(|list| !list.is_empty()), "BlkioWeightDevice"),
+        some(!asked.cgroup_parent.is_empty(), "CgroupParent"),
+        some(asked.devices.as_ref().is_some_and(|list| !list.is_empty()), "Devices"),
+        some(asked.device_cgroup_rules.as_ref().is_some_and(|list| !list.is_empty()), "DeviceCgroupRules"),
+        some(asked.device_requests.as_ref().is_some_and(|list| !list.is_empty()), "DeviceRequests"),
+        some(asked.ulimits.as_ref().is_some_and(|list| !list.is_empty()), "Ulimits"),
+    ];
+    let rates = [
+        &asked.blkio_device_read_bps,
+        &asked.blkio_device_write_bps,
+        &asked.blkio_device_read_iops,
+        &asked.blkio_device_write_iops,
+    ];
+    let rates = some(rates.iter().any(|list| list.as_ref().is_some_and(|list| !list.is_empty())), "rates of devices");
+    match listed.into_iter().flatten().chain(rates).next() {
+        Some(what) => bail!(Refusal::NotImplemented(format!("{what} of a container cannot be updated"))),
+        None => Ok(()),
+    }
+}
+
+/// Puts new limits on record and, where the container runs, into its cgroup. What cannot hold leaves all as it was.
+fn limit(store: &Store, id: &str, asked: &HostConfig) -> Result<()> {
+    let mut before = HostConfig::default();
+    let record = Record::update(store, id, |record| {
+        before = record.host_config.clone();
+        limits::merge(&mut record.host_config, asked)
+    })?;
+    let Some(cgroup) = shim::cgroup_of(store, id, &record.host_config.cgroup_parent).filter(|path| path.exists())
+    else {
+        return Ok(());
+    };
+    let apply = |host: &HostConfig| cgroup::limits::apply(&cgroup, &limits::resources(host, &limits::number)?);
+    let Err(error) = apply(&record.host_config) else { return Ok(()) };
+    // One that has ended meanwhile has no limits to change.
+    if !cgroup.exists() {
+        return Ok(());
+    }
+    Record::update(store, id, |record| {
+        record.host_config = HostConfig { restart_policy: record.host_config.restart_policy.clone(), ..before.clone() };
+        Ok(())
+    })?;
+    let _ = apply(&before);
+    Err(error.context(format!("Cannot update container {id}")))
 }
 
 /// Whether anything but the restart policy is named. Clients also send what they do not ask for, as zeros.

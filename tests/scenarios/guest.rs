@@ -47,6 +47,16 @@ checks! {
     devices_are_confined
     what_is_paused_stands_still
     what_is_killed_takes_all_along
+    every_controller_is_used
+    each_limit_is_in_its_file
+    limits_that_cannot_be_are_refused
+    memory_is_limited
+    processes_are_limited
+    processors_are_limited
+    rates_of_devices_are_limited
+    limits_are_updated
+    cgroup_parents_and_namespaces
+    stats_are_the_kernels_own
 
     containers_outlive_a_killed_daemon_and_init_starts_another
     a_shim_that_is_killed_is_started_again_by_the_daemon

@@ -27,6 +27,7 @@ mod images;
 mod independence;
 mod isolation;
 mod life;
+mod limits;
 mod listings;
 mod logins;
 mod logs;

@@ -297,9 +297,8 @@ fn what_is_missing_is_pulled_or_not() {
 fn what_belongs_to_later_is_refused_clearly() {
     let Some(host) = Host::with_busybox() else { return };
     for flags in [
-        vec!["--memory", "100m"],
-        vec!["--cpus", "1"],
-        vec!["--pids-limit", "10"],
+        vec!["--storage-opt", "size=1g"],
+        vec!["--gpus", "all"],
         vec!["--network", "harbour"],
         vec!["--publish", "8080:80"],
     ] {

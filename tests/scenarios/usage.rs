@@ -117,8 +117,8 @@ fn update_changes_what_it_can_and_refuses_the_rest() {
     assert_eq!(host.inspect("it", "/HostConfig/RestartPolicy/MaximumRetryCount"), 3);
     assert_eq!(host.ok(["update", "--restart", "no", "it"]), "it");
     for (line, expected) in [
-        (vec!["update", "--memory", "1g", "it"], "resource limits"),
-        (vec!["update", "--cpus", "1.5", "it"], "resource limits"),
+        (vec!["update", "--memory", "1m", "it"], "Minimum memory limit allowed is 6MB"),
+        (vec!["update", "--cpus", "5000", "it"], "CPU"),
         (vec!["update", "--restart", "sometimes", "it"], "sometimes"),
         (vec!["update", "--restart", "always:3", "it"], "maximum retry count"),
         (vec!["update", "it"], "you must provide one or more flags"),

@@ -29,9 +29,9 @@ code() {
 # eventually COMMAND...: waits until it succeeds. A bound on a hang, no statement about speed.
 eventually() {
 	local count=0
-	until "$@" >/tmp/said 2>&1; do
+	until "$@" >/tmp/tried 2>&1; do
 		count=$((count + 1))
-		[ "$count" -lt 600 ] || fail "did not happen: $*: $(cat /tmp/said)"
+		[ "$count" -lt 600 ] || fail "did not happen: $*: $(cat /tmp/tried)"
 		sleep 0.2
 	done
 }

@@ -44,8 +44,7 @@ const LATER: &str = "come with a later release of dhow";
 const WINDOWS: &str = "only for containers of Windows";
 
 /// Each flag, whether it asks for something, and what that is.
-fn given(flags: &Run) -> [(&'static str, bool, &'static str); 36] {
-    let limits = "resource limits";
+fn given(flags: &Run) -> [(&'static str, bool, &'static str); 15] {
     let networks = "networks";
     let number = |value: Option<i64>| value.is_some_and(|value| value != 0);
     let some = |value: &Option<String>| value.as_deref().is_some_and(|value| !value.is_empty());
@@ -58,27 +57,6 @@ fn given(flags: &Run) -> [(&'static str, bool, &'static str); 36] {
         ("--link-local-ip", !flags.link_local_ip.is_empty(), networks),
         ("--mac-address", some(&flags.mac_address), networks),
         ("--network-alias", !flags.network_alias.is_empty() || !flags.net_alias.is_empty(), networks),
-        ("--memory", number(flags.memory), limits),
-        ("--memory-reservation", number(flags.memory_reservation), limits),
-        ("--memory-swap", number(flags.memory_swap), limits),
-        ("--memory-swappiness", flags.memory_swappiness.is_some_and(|value| value != -1), limits),
-        ("--oom-kill-disable", flags.oom_kill_disable, limits),
-        ("--pids-limit", flags.pids_limit.is_some_and(|value| value > 0), limits),
-        ("--cpus", some(&flags.cpus), limits),
-        ("--cpu-shares", number(flags.cpu_shares), limits),
-        ("--cpu-period", number(flags.cpu_period), limits),
-        ("--cpu-quota", number(flags.cpu_quota), limits),
-        ("--cpu-rt-period", number(flags.cpu_rt_period), limits),
-        ("--cpu-rt-runtime", number(flags.cpu_rt_runtime), limits),
-        ("--cpuset-cpus", some(&flags.cpuset_cpus), limits),
-        ("--cpuset-mems", some(&flags.cpuset_mems), limits),
-        ("--blkio-weight", flags.blkio_weight.is_some_and(|value| value != 0), limits),
-        ("--blkio-weight-device", !flags.blkio_weight_device.is_empty(), limits),
-        ("--device-read-bps", !flags.device_read_bps.is_empty(), limits),
-        ("--device-read-iops", !flags.device_read_iops.is_empty(), limits),
-        ("--device-write-bps", !flags.device_write_bps.is_empty(), limits),
-        ("--device-write-iops", !flags.device_write_iops.is_empty(), limits),
-        ("--cgroup-parent", some(&flags.cgroup_parent), "cgroup parents"),
         ("--storage-opt", !flags.storage_opt.is_empty(), "storage options"),
         ("--gpus", some(&flags.gpus), "GPUs"),
         ("--use-api-socket", flags.use_api_socket, "the daemon and its socket"),
@@ -97,10 +75,6 @@ mod tests {
     fn what_comes_later_is_named_and_what_asks_for_nothing_passes() {
         let refused = [
             (
-                Run { memory: Some(1 << 30), ..Run::default() },
-                "--memory: resource limits come with a later release of dhow",
-            ),
-            (
                 Run { publish: vec!["80".into()], ..Run::default() },
                 "--publish: published ports come with a later release of dhow",
             ),
@@ -114,9 +88,6 @@ mod tests {
             assert_eq!(refuse(&flags).unwrap_err().to_string(), message);
         }
         let passed = Run {
-            memory: Some(0),
-            memory_swappiness: Some(-1),
-            pids_limit: Some(-1),
             isolation: Some("default".into()),
             network: vec!["container:web".into()],
             userns: Some("host".into()),

@@ -2,10 +2,12 @@
 
 mod env;
 mod later;
+mod limits;
 mod mounts;
 pub mod values;
 
 pub use env::environment;
+pub use limits::nano_cpus;
 
 use super::run::Run;
 use crate::api::types::*;
@@ -184,13 +186,7 @@ fn host_config(flags: &Run, here: &Here) -> Result<HostConfig> {
         init: flags.init,
         on_unhealthy: text(&flags.on_unhealthy),
         port_bindings: Some(PortMap::new()),
-        blkio_weight_device: Some(vec![]),
-        blkio_device_read_bps: Some(vec![]),
-        blkio_device_write_bps: Some(vec![]),
-        blkio_device_read_iops: Some(vec![]),
-        blkio_device_write_iops: Some(vec![]),
-        oom_kill_disable: Some(false),
-        ..Default::default()
+        ..limits::limits(flags)?
     })
 }
 

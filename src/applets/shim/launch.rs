@@ -8,8 +8,8 @@ use crate::api::time::Time;
 use crate::engine::locks::{self, Lock, byte};
 use crate::engine::protocol::{Message, Op};
 use crate::engine::record::{Ended, Live};
-use crate::engine::shim::{LOCK_FD, cgroup_root};
-use crate::engine::{Record, containers, exec, health, restart, start, store};
+use crate::engine::shim::{LOCK_FD, cgroup_of};
+use crate::engine::{Record, containers, exec, health, limits, restart, start, store};
 use crate::ns::{self, Plan, Prepared, Step};
 use crate::sys::{self, process};
 use anyhow::{Context, Result};
@@ -198,12 +198,17 @@ fn launch_container(base: &Base, idle: &Idle, again: bool) -> Result<Started, Re
 
 fn clone_container(base: &Base, idle: &Idle, again: bool, record: Record) -> Result<Started, Refused> {
     let (store, id) = (&base.store, base.whose.container.as_str());
-    let cgroup = cgroup_root(store).map(|root| root.join(id));
+    let cgroup = cgroup_of(store, id, &record.host_config.cgroup_parent);
     let born_in = cgroup.as_deref().and_then(|path| crate::cgroup::create_new(path).ok());
+    // An update that came before the cgroup is in the record, one that comes after it finds the cgroup.
+    let record = Record::load(store, id)?.ok_or_else(|| containers::no_such(id))?;
     // Kept until this face ends: whoever has it looks at the container's root from outside.
     let files = locks::exclusive(&store.live(id).join("lock"), byte::ROOT)?;
     let start::Ready { plan, prepared: mut root, spec } = start::ready(store, &record, born_in.as_ref())?;
     root.lock = Some(LOCK_FD);
+    if let (Some(path), Some(_)) = (&cgroup, &born_in) {
+        limits::hold(path, &spec).with_context(|| format!("starting {}", record.name))?;
+    }
     let process_spec = spec.process.as_ref().context("the spec has no process")?;
     let stdin = record.config.open_stdin;
     let devpts = plan.devpts.and_then(|slot| root.slots.get(slot)).map(|fd| fd.try_clone()).transpose();
@@ -409,7 +414,8 @@ fn undo(base: &Base, refused: &Refused, again: bool) -> Result<()> {
     if let Some(exec) = &base.whose.exec {
         return exec::ended(store, id, exec, refused.code);
     }
-    if let Some(cgroup) = cgroup_root(store).map(|root| root.join(id)) {
+    let parent = Record::load(store, id)?.map(|record| record.host_config.cgroup_parent).unwrap_or_default();
+    if let Some(cgroup) = cgroup_of(store, id, &parent) {
         crate::cgroup::kill(&cgroup)?;
         crate::cgroup::remove(&cgroup)?;
     }

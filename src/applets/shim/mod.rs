@@ -9,6 +9,7 @@ mod health;
 mod idle;
 mod launch;
 mod log;
+mod oom;
 mod probe;
 mod reap;
 mod watch;
@@ -57,6 +58,8 @@ struct Handover {
     stop: (i32, Duration),
     /// How long it has run already, where this face is not its first.
     uptime: Duration,
+    /// How many of its processes the kernel has killed for memory that were told of.
+    oom: u64,
 }
 
 /// Which words of a handover name descriptors.
@@ -96,6 +99,7 @@ pub fn main(args: &[String]) -> u8 {
         },
         "reap" => reap::run(base, &pairs),
         "detached" => reap::detached(&base),
+        "oom" => reap::oom(&base),
         "probe" => return probe::run(&base, &pairs),
         _ => Err(anyhow::anyhow!("no such face: {face}")),
     };
@@ -137,6 +141,7 @@ fn handover(base: Base, pairs: &[(&str, &str)]) -> Option<Handover> {
         clients: clients::take_over(pairs),
         pause: millis(pairs, "pause").unwrap_or_default(),
         uptime: millis(pairs, "uptime").unwrap_or_default(),
+        oom: value("oom").and_then(|count| count.parse().ok()).unwrap_or(0),
         timing: value("health").and_then(health::Timing::take_over),
         stop: (number("signal").unwrap_or(libc::SIGTERM), millis(pairs, "grace").unwrap_or_default()),
         listener: process::adopt(LISTEN_FD).ok()?,
@@ -195,14 +200,14 @@ fn command(face: &str, base: &Base, pairs: Vec<String>) -> (Strings, Strings) {
     (cstrings(all.collect()), cstrings(env.collect()))
 }
 
-/// Tells of a client that has left by its detach keys, in a process of its own, because the watching face has no
-/// engine. Waited for: it is over in a moment, and nobody is left to bury.
-fn tell_detached(base: &Base) {
+/// Tells of a client that has left by its detach keys, or of what else a face is named for, in a process of its own,
+/// because the watching face has no engine. Waited for: it is over in a moment, and nobody is left to bury.
+fn tell(what: &str, base: &Base) {
     match process::fork() {
         Ok(0) => {
             // Whether a shim lives is asked of the lock.
             let _ = process::close_range(LOCK_FD, LISTEN_FD);
-            exec_face("detached", base, Vec::new())
+            exec_face(what, base, Vec::new())
         }
         Ok(pid) => drop(nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None)),
         Err(_) => {}

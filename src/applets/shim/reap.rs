@@ -5,7 +5,7 @@ use super::clients::{self, Kind};
 use super::{Base, launch, lock};
 use crate::api::time::Time;
 use crate::engine::locks::byte;
-use crate::engine::shim::cgroup_root;
+use crate::engine::shim::cgroup_of;
 use crate::engine::{Record, containers, events, exec, restart, store, volumes};
 use crate::sys;
 use anyhow::{Context, Result};
@@ -50,6 +50,14 @@ pub fn detached(base: &Base) -> Result<()> {
     Ok(())
 }
 
+/// The kernel has killed a process of the container for memory.
+pub fn oom(base: &Base) -> Result<()> {
+    if let Some(record) = Record::load(&base.store, &base.whose.container)? {
+        events::container(&base.store, &record, "oom", &[]);
+    }
+    Ok(())
+}
+
 struct End {
     status: i32,
     stopped: bool,
@@ -63,7 +71,8 @@ struct End {
 /// Puts the end on record; whether it is to be started again.
 fn ended(base: &Base, end: &End) -> Result<bool> {
     let (store, id) = (&base.store, &base.whose.container);
-    let cgroup = cgroup_root(store).map(|root| root.join(id));
+    let parent = Record::load(store, id)?.map(|record| record.host_config.cgroup_parent).unwrap_or_default();
+    let cgroup = cgroup_of(store, id, &parent);
     let oom = cgroup.as_deref().map_or(0, crate::cgroup::oom_kills) > 0;
     // Before the end can be read: nobody shall take a container that will be back for one that has ended.
     sys::lock::try_lock(lock(), byte::RESTARTING).context("lock the container as restarting")?;

@@ -7,13 +7,14 @@ use super::behind::{Behind, Position};
 use super::clients::{self, Client, Kind, MOST};
 use super::health::{self, Probe, Timing};
 use super::log::Log;
+use super::oom::Oom;
 use super::probe::{Action, Verdict};
 use super::{Handover, exec_face};
 use crate::engine::protocol::{Message, Op, STDERR, STDIN, STDOUT};
 use crate::sys::memory::Pages;
 use crate::sys::process;
 use anyhow::Result;
-use libc::{POLLERR, POLLHUP, POLLIN, POLLOUT};
+use libc::{POLLERR, POLLHUP, POLLIN, POLLOUT, POLLPRI};
 use nix::errno::Errno;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -60,6 +61,7 @@ struct Watch {
     timing: Option<Timing>,
     probe: Option<Probe>,
     unhealthy: bool,
+    oom: Option<Oom>,
     /// On the monotonic clock, which no change of the time moves.
     started: Instant,
 }
@@ -87,6 +89,7 @@ pub fn run(mut handover: Handover) -> Result<()> {
         timing: handover.timing.take(),
         probe: None,
         unhealthy: false,
+        oom: Oom::watch(handover.cgroup.as_deref(), handover.oom),
         started: Instant::now().checked_sub(handover.uptime).unwrap_or_else(Instant::now),
     };
     for client in std::mem::take(&mut handover.clients) {
@@ -107,6 +110,7 @@ enum Polled {
     Stream(usize),
     Client(usize),
     Probe,
+    Oom,
 }
 
 impl Watch {
@@ -119,7 +123,7 @@ impl Watch {
                     self.leave(handover);
                 }
             }
-            let mut events = [(Polled::Listener, 0i16); MOST + 6];
+            let mut events = [(Polled::Listener, 0i16); MOST + 7];
             let count = self.round(handover, &mut events, ended);
             for (polled, flags) in &events[..count] {
                 self.handle(*polled, *flags, handover, &mut ended);
@@ -182,8 +186,8 @@ impl Watch {
 
     /// Polls once; the descriptors with something to do, and what.
     fn round(&self, handover: &Handover, events: &mut [(Polled, i16)], ended: Option<Instant>) -> usize {
-        let mut fds = [libc::pollfd { fd: -1, events: 0, revents: 0 }; MOST + 6];
-        let mut what = [Polled::Listener; MOST + 6];
+        let mut fds = [libc::pollfd { fd: -1, events: 0, revents: 0 }; MOST + 7];
+        let mut what = [Polled::Listener; MOST + 7];
         let mut used = 0;
         let mut add = |fd: BorrowedFd, events: i16, polled| {
             fds[used] = libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 };
@@ -211,6 +215,9 @@ impl Watch {
         }
         if let Some(probe) = &self.probe {
             add(probe.pidfd.as_fd(), POLLIN, Polled::Probe);
+        }
+        if let Some(oom) = &self.oom {
+            add(oom.as_fd(), POLLPRI, Polled::Oom);
         }
         let room = self.typed_from == self.typed_to;
         for (number, client) in self.clients.iter().enumerate() {
@@ -264,6 +271,7 @@ impl Watch {
                     self.answered(verdict, handover);
                 }
             }
+            Polled::Oom => self.tell_of_oom(handover),
             Polled::Stdin => self.feed(),
             Polled::Stream(number) => self.read(number),
             Polled::Client(number) => {
@@ -275,6 +283,14 @@ impl Watch {
                     self.listen(number, flags, handover);
                 }
             }
+        }
+    }
+
+    fn tell_of_oom(&mut self, handover: &Handover) {
+        match self.oom.as_mut().map(Oom::more) {
+            Some(Some(true)) => super::tell("oom", &handover.base),
+            Some(None) => self.oom = None,
+            _ => {}
         }
     }
 
@@ -414,7 +430,7 @@ impl Watch {
                         Some(kept) => kept,
                         None => {
                             self.clients[place] = None;
-                            super::tell_detached(&handover.base);
+                            super::tell("detached", &handover.base);
                             return self.release();
                         }
                     }
@@ -514,7 +530,8 @@ impl Watch {
                 let _ = process::set_inherit(process::unbound(number), true);
             }
         }
-        words.retain(|word| !word.starts_with("health="));
+        words.retain(|word| !word.starts_with("health=") && !word.starts_with("oom="));
+        words.extend(self.oom.as_ref().map(|oom| format!("oom={}", oom.told())));
         words.extend(self.timing.map(|timing| format!("health={}", timing.hand_over())));
         words.push(format!("uptime={}", self.started.elapsed().as_millis()));
         let _ = clients::hand_over(self.clients.iter().flatten(), &mut words);
@@ -524,6 +541,7 @@ impl Watch {
 
     /// Becomes the reaping face: the clients that wait go along.
     fn leave(&mut self, handover: &Handover) -> ! {
+        self.tell_of_oom(handover);
         self.leave_behind();
         let mut words = vec![
             format!("status={}", self.status.unwrap_or(255)),

@@ -59,6 +59,8 @@ pub struct Host {
     pub sysctls: Vec<&'static str>,
     /// One directory a processor, which tells of the host's temperature.
     pub throttles: Vec<String>,
+    /// Where version 2 of cgroups is mounted; empty where it is not.
+    pub cgroups: String,
 }
 
 impl Host {
@@ -78,6 +80,7 @@ impl Host {
             time_namespaces: exists("/proc/self/ns/time"),
             sysctls: sysctls.filter(|key| exists(&format!("/proc/sys/{}", key.replace('.', "/")))).collect(),
             throttles: throttles(),
+            cgroups: crate::cgroup::mount().map(|path| path.display().to_string()).unwrap_or_default(),
         }
     }
 }
@@ -103,6 +106,8 @@ pub struct Inputs<'a> {
     pub host: &'a Host,
     /// Of [`devices::granted`].
     pub devices: &'a [Granted],
+    /// Of [`super::limits::resources`].
+    pub limits: Resources,
     /// The root file system, as a path for those who read the spec.
     pub root: &'a Path,
     pub cgroup: &'a str,
@@ -117,7 +122,7 @@ pub struct Inputs<'a> {
 
 /// The spec of a container. Errors: what was asked for cannot be had.
 pub fn spec(inputs: &Inputs) -> Result<Spec> {
-    let Inputs { record, host, .. } = *inputs;
+    let Inputs { record, host, .. } = inputs;
     let (config, wants) = (&record.config, &record.host_config);
     let security = Security::parse(wants.security_opt.as_deref().unwrap_or_default())?;
     let set = capabilities(wants, host)?;
@@ -152,7 +157,7 @@ pub fn spec(inputs: &Inputs) -> Result<Spec> {
         sysctl: sysctls::sysctls(wants, &namespaces, &host.sysctls)?,
         resources: Some(Resources {
             devices: devices::rules(wants.privileged, inputs.devices, &more_rules),
-            ..Resources::default()
+            ..inputs.limits.clone()
         }),
         cgroups_path: inputs.cgroup.to_owned(),
         namespaces,

@@ -47,7 +47,7 @@ pub fn mounts(inputs: &Inputs, security: &Security) -> Result<(Vec<Mount>, Strin
     users.sort_by_key(|mount| mount.destination.split('/').filter(|part| !part.is_empty()).count());
 
     let has = |target: &str| users.iter().any(|mount| mount.destination == target);
-    let mut mounts = defaults(wants, security);
+    let mut mounts = defaults(wants, security, &inputs.host.cgroups);
     mounts.retain(|mount| {
         let below = has("/dev") && mount.destination.starts_with("/dev/");
         let unshared = mount.destination == "/dev/shm" && wants.ipc_mode == "none";
@@ -57,7 +57,7 @@ pub fn mounts(inputs: &Inputs, security: &Security) -> Result<(Vec<Mount>, Strin
     Ok((mounts, propagation.to_owned()))
 }
 
-fn defaults(wants: &HostConfig, security: &Security) -> Vec<Mount> {
+fn defaults(wants: &HostConfig, security: &Security, cgroups: &str) -> Vec<Mount> {
     let mount = |target: &str, kind: &str, source: &str, options: &str| Mount {
         destination: target.to_owned(),
         kind: kind.to_owned(),
@@ -70,13 +70,18 @@ fn defaults(wants: &HostConfig, security: &Security) -> Vec<Mount> {
         true => "nosuid,noexec,nodev",
         false => "ro,nosuid,noexec,nodev",
     };
+    // In the host's cgroup namespace a new mount would change the options of the host's own (nsdelegate and the like).
+    let cgroup = match wants.cgroupns_mode == "host" && !cgroups.is_empty() {
+        true => mount("/sys/fs/cgroup", "bind", cgroups, &format!("bind,rprivate,{cgroup}")),
+        false => mount("/sys/fs/cgroup", "cgroup", "cgroup", cgroup),
+    };
     let shm_size = if wants.shm_size > 0 { wants.shm_size } else { DEFAULT_SHM_SIZE };
     vec![
         mount("/proc", "proc", "proc", "nosuid,noexec,nodev"),
         mount("/dev", "tmpfs", "tmpfs", "nosuid,strictatime,mode=755,size=65536k"),
         mount("/dev/pts", "devpts", "devpts", "nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,gid=5"),
         mount("/sys", "sysfs", "sysfs", sys),
-        mount("/sys/fs/cgroup", "cgroup", "cgroup", cgroup),
+        cgroup,
         mount("/dev/mqueue", "mqueue", "mqueue", "nosuid,noexec,nodev"),
         mount("/dev/shm", "tmpfs", "shm", &format!("nosuid,noexec,nodev,mode=1777,size={shm_size}")),
     ]

@@ -33,12 +33,20 @@ fn made_with(record: &Record, change: impl FnOnce(&mut Inputs)) -> Result<Spec> 
 }
 
 fn made_of(record: &Record, devices: &[Granted], change: impl FnOnce(&mut Inputs)) -> Result<Spec> {
-    let (user, host) = (user(), host());
-    let mut inputs = Inputs {
+    let user = user();
+    let mut inputs = inputs(record, &user, devices);
+    change(&mut inputs);
+    spec(&inputs)
+}
+
+fn inputs<'a>(record: &'a Record, user: &'a User, devices: &'a [Granted]) -> Inputs<'a> {
+    static HOST: std::sync::OnceLock<Host> = std::sync::OnceLock::new();
+    Inputs {
         record,
-        user: &user,
-        host: &host,
+        user,
+        host: HOST.get_or_init(host),
         devices,
+        limits: Resources::default(),
         root: Path::new("/root/fs"),
         cgroup: "/dhow/x",
         hosts: Some(Path::new("/c/hosts")),
@@ -46,9 +54,7 @@ fn made_of(record: &Record, devices: &[Granted], change: impl FnOnce(&mut Inputs
         resolv_conf: Some(Path::new("/c/resolv.conf")),
         shm: None,
         join: Join::default(),
-    };
-    change(&mut inputs);
-    spec(&inputs)
+    }
 }
 
 fn made(change: impl FnOnce(&mut Record)) -> Spec {
@@ -70,6 +76,29 @@ fn mount<'a>(spec: &'a Spec, target: &str) -> Option<&'a Mount> {
 
 fn options(spec: &Spec, target: &str) -> String {
     mount(spec, target).map(|mount| mount.options.join(",")).unwrap_or_default()
+}
+
+#[test]
+fn the_hosts_cgroups_are_bound_and_not_mounted_anew() {
+    let shared = record(|record| record.host_config.cgroupns_mode = "host".to_owned());
+    let on = Host { cgroups: "/sys/fs/cgroup".to_owned(), ..host() };
+    let of = |record: &Record| {
+        let (user, on) = (user(), &on);
+        let spec = spec(&Inputs { host: on, ..inputs(record, &user, &[]) }).unwrap();
+        let mount = mount(&spec, "/sys/fs/cgroup").unwrap();
+        format!("{} {} {}", mount.kind, mount.source, mount.options.join(","))
+    };
+    assert_eq!(of(&shared), "bind /sys/fs/cgroup bind,rprivate,ro,nosuid,noexec,nodev");
+    assert_eq!(of(&record(|_| {})), "cgroup cgroup ro,nosuid,noexec,nodev");
+}
+
+#[test]
+fn limits_are_in_the_specification() {
+    let pids = Some(runtime::Pids { limit: 7 });
+    let with = |inputs: &mut Inputs| inputs.limits = Resources { pids, ..Resources::default() };
+    let spec = made_with(&record(|_| {}), with).unwrap();
+    let resources = spec.linux.unwrap().resources.unwrap();
+    assert!(resources.pids == pids && !resources.devices.is_empty());
 }
 
 #[test]

@@ -1,0 +1,520 @@
+//! Limits of a container: what may be asked for on this host, what that is in the runtime specification, and what an
+//! update makes of it. A limit that cannot hold here is dropped with a warning, in Docker's words.
+
+use crate::api::Refusal;
+use crate::api::types::{HostConfig, ThrottleDevice};
+use crate::cgroup;
+use crate::oci::runtime::{self, BlockIo, Cpu, Memory, Pids, Resources, Spec};
+use anyhow::{Context, Result, bail};
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+/// The least memory that Docker lets one have, bytes.
+const LEAST_MEMORY: i64 = 6 << 20;
+
+/// The period of `--cpus`, microseconds.
+const PERIOD: u64 = 100_000;
+
+/// Which limits hold on this host: those whose controllers are in version 2.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Supports {
+    pub memory: bool,
+    pub swap: bool,
+    pub cpu: bool,
+    pub cpuset: bool,
+    pub io: bool,
+    pub pids: bool,
+    /// Lists as `0-3,7`.
+    pub cpus: String,
+    pub mems: String,
+    pub processors: i64,
+}
+
+impl Supports {
+    pub fn read() -> Supports {
+        let processors = std::thread::available_parallelism().map_or(1, |count| count.get() as i64);
+        let Some(mount) = cgroup::mount() else { return Supports { processors, ..Supports::default() } };
+        let text = |file: &str| fs::read_to_string(mount.join(file)).unwrap_or_default().trim().to_owned();
+        let controllers = text("cgroup.controllers");
+        let has = |name: &str| controllers.split(' ').any(|controller| controller == name);
+        Supports {
+            memory: has("memory"),
+            // Version 2 counts swap wherever the kernel has any.
+            swap: has("memory") && Path::new("/proc/swaps").exists(),
+            cpu: has("cpu"),
+            cpuset: has("cpuset"),
+            io: has("io"),
+            pids: has("pids"),
+            cpus: text("cpuset.cpus.effective"),
+            mems: text("cpuset.mems.effective"),
+            processors,
+        }
+    }
+}
+
+/// Checks the limits of a request and drops those that do not hold here. The warnings; errors are Docker's refusals.
+pub fn check(host: &mut HostConfig, supports: &Supports, update: bool) -> Result<Vec<String>> {
+    let mut warnings = Vec::new();
+    memory(host, supports, update, &mut warnings)?;
+    processors(host, supports, &mut warnings)?;
+    devices(host, supports, &mut warnings)?;
+    if host.pids_limit.is_some() && !supports.pids {
+        if host.pids_limit.is_some_and(|limit| limit > 0) {
+            warnings.push(lacks("PIDs limit capabilities or the cgroup is not mounted. PIDs limit discarded."));
+        }
+        host.pids_limit = None;
+    }
+    Ok(warnings)
+}
+
+fn lacks(what: &str) -> String {
+    format!("Your kernel does not support {what}")
+}
+
+fn refuse<T>(text: impl Into<String>) -> Result<T> {
+    bail!(Refusal::BadParameter(text.into()))
+}
+
+fn memory(host: &mut HostConfig, supports: &Supports, update: bool, warnings: &mut Vec<String>) -> Result<()> {
+    let mut discard =
+        |what: &str| warnings.push(lacks(&format!("{what} or the cgroup is not mounted. Limitation discarded.")));
+    if host.memory != 0 && host.memory < LEAST_MEMORY {
+        return refuse("Minimum memory limit allowed is 6MB");
+    }
+    if host.memory > 0 && host.memory_swap == 0 && !update {
+        host.memory_swap = host.memory.saturating_mul(2);
+    }
+    if host.memory > 0 && !supports.memory {
+        discard("memory limit capabilities");
+        (host.memory, host.memory_swap) = (0, -1);
+    }
+    if host.memory_reservation > 0 && !supports.memory {
+        discard("memory soft limit capabilities");
+        host.memory_reservation = 0;
+    }
+    if host.kernel_memory > 0 {
+        discard("kernel memory limit capabilities");
+        host.kernel_memory = 0;
+    }
+    if host.kernel_memory_tcp > 0 {
+        discard("kernel memory TCP limit capabilities");
+        host.kernel_memory_tcp = 0;
+    }
+    if host.memory > 0 && host.memory_swap != -1 && !supports.swap {
+        warnings.push(lacks("swap limit capabilities or the cgroup is not mounted. Memory limited without swap."));
+        host.memory_swap = -1;
+    }
+    if host.memory > 0 && host.memory_swap > 0 && host.memory_swap < host.memory {
+        return refuse("Minimum memoryswap limit should be larger than memory limit, see usage");
+    }
+    if host.memory == 0 && host.memory_swap > 0 && !update {
+        return refuse("You should always set the Memory limit when using Memoryswap limit, see usage");
+    }
+    if host.memory_reservation > 0 && host.memory_reservation < LEAST_MEMORY {
+        return refuse("Minimum memory reservation allowed is 6MB");
+    }
+    if host.memory > 0 && host.memory_reservation > 0 && host.memory < host.memory_reservation {
+        return refuse("Minimum memory limit can not be less than memory reservation limit, see usage");
+    }
+    if let Some(swappiness) = host.memory_swappiness.filter(|swappiness| *swappiness != -1) {
+        return match (0..=100).contains(&swappiness) {
+            true => refuse("memory swappiness is not supported: version 2 of cgroups has none"),
+            false => refuse(format!("Invalid value: {swappiness}, valid memory swappiness range is 0-100")),
+        };
+    }
+    if host.oom_kill_disable == Some(true) {
+        return refuse("the OOM killer cannot be disabled: version 2 of cgroups has no such setting");
+    }
+    Ok(())
+}
+
+fn processors(host: &mut HostConfig, supports: &Supports, warnings: &mut Vec<String>) -> Result<()> {
+    if host.nano_cpus > 0 && host.cpu_period > 0 {
+        return refuse("Conflicting options: Nano CPUs and CPU Period cannot both be set");
+    }
+    if host.nano_cpus > 0 && host.cpu_quota > 0 {
+        return refuse("Conflicting options: Nano CPUs and CPU Quota cannot both be set");
+    }
+    if host.nano_cpus > 0 && !supports.cpu {
+        return refuse(
+            "NanoCPUs can not be set, as your kernel does not support CPU CFS scheduler or the cgroup is not mounted",
+        );
+    }
+    let most = supports.processors;
+    if host.nano_cpus < 0 || host.nano_cpus > most.saturating_mul(1_000_000_000) {
+        return refuse(format!("Range of CPUs is from 0.01 to {most}.00, as there are only {most} CPUs available"));
+    }
+    if host.cpu_shares < 0 {
+        return refuse(format!("invalid CPU shares ({}): value must be a positive integer", host.cpu_shares));
+    }
+    if host.cpu_shares > 0 && !supports.cpu {
+        warnings.push(lacks("CPU shares or the cgroup is not mounted. Shares discarded."));
+        host.cpu_shares = 0;
+    }
+    if (host.cpu_period != 0 || host.cpu_quota != 0) && !supports.cpu {
+        warnings.push(lacks("CPU CFS scheduler. CPU period/quota discarded."));
+        (host.cpu_period, host.cpu_quota) = (0, 0);
+    }
+    if host.cpu_period != 0 && !(1000..=1_000_000).contains(&host.cpu_period) {
+        return refuse("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)");
+    }
+    if host.cpu_quota > 0 && host.cpu_quota < 1000 {
+        return refuse("CPU cfs quota can not be less than 1ms (i.e. 1000)");
+    }
+    if host.cpu_realtime_period != 0 || host.cpu_realtime_runtime != 0 {
+        return refuse(lacks("CPU real-time scheduler"));
+    }
+    if host.cpu_percent > 0 {
+        warnings.push("linux does not support CPU percent. Percent discarded.".to_owned());
+        host.cpu_percent = 0;
+    }
+    let cpusets = !host.cpuset_cpus.is_empty() || !host.cpuset_mems.is_empty();
+    if cpusets && !supports.cpuset {
+        warnings.push(lacks("cpuset or the cgroup is not mounted. Cpuset discarded."));
+        host.cpuset_cpus.clear();
+        host.cpuset_mems.clear();
+    }
+    for (asked, there, what, name) in [
+        (&host.cpuset_cpus, &supports.cpus, "CPUs", "cpus"),
+        (&host.cpuset_mems, &supports.mems, "memory nodes", "mems"),
+    ] {
+        let Some(wanted) = numbers(asked) else { return refuse(format!("Invalid value {asked} for cpuset {name}")) };
+        if !wanted.is_subset(&numbers(there).unwrap_or_default()) {
+            return refuse(format!("Requested {what} are not available - requested {asked}, available: {there}"));
+        }
+    }
+    Ok(())
+}
+
+/// `0-2,7` as the numbers that it names; none where it is no such list.
+fn numbers(list: &str) -> Option<BTreeSet<u32>> {
+    let mut found = BTreeSet::new();
+    for part in list.split(',').filter(|_| !list.is_empty()) {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last): (u32, u32) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+        // More than any kernel has is no list of processors.
+        if last < first || last > 8192 {
+            return None;
+        }
+        found.extend(first..=last);
+    }
+    Some(found)
+}
+
+fn devices(host: &mut HostConfig, supports: &Supports, warnings: &mut Vec<String>) -> Result<()> {
+    if host.blkio_weight > 0 && !supports.io {
+        warnings.push(lacks("Block I/O weight or the cgroup is not mounted. Weight discarded."));
+        host.blkio_weight = 0;
+    }
+    if host.blkio_weight > 0 && !(10..=1000).contains(&host.blkio_weight) {
+        return refuse("Range of blkio weight is from 10 to 1000");
+    }
+    if host.io_maximum_bandwidth != 0 || host.io_maximum_iops != 0 {
+        return refuse("Invalid QoS settings: linux does not support Maximum IO Bandwidth or Maximum IO IOps");
+    }
+    if supports.io {
+        return Ok(());
+    }
+    if host.blkio_weight_device.as_ref().is_some_and(|list| !list.is_empty()) {
+        warnings.push(lacks("Block I/O weight_device or the cgroup is not mounted. Weight-device discarded."));
+        host.blkio_weight_device = Some(Vec::new());
+    }
+    for (list, what) in [
+        (&mut host.blkio_device_read_bps, "BPS Block I/O read limit or the cgroup is not mounted. Block I/O BPS read"),
+        (
+            &mut host.blkio_device_write_bps,
+            "BPS Block I/O write limit or the cgroup is not mounted. Block I/O BPS write",
+        ),
+        (&mut host.blkio_device_read_iops, "IOPS Block read limit or the cgroup is not mounted. Block I/O IOPS read"),
+        (
+            &mut host.blkio_device_write_iops,
+            "IOPS Block write limit or the cgroup is not mounted. Block I/O IOPS write",
+        ),
+    ] {
+        if list.as_ref().is_some_and(|list| !list.is_empty()) {
+            warnings.push(lacks(&format!("{what} limit discarded.")));
+            *list = Some(Vec::new());
+        }
+    }
+    Ok(())
+}
+
+/// The limits in the specification's terms. `number` says which device a path is.
+pub fn resources(host: &HostConfig, number: &dyn Fn(&str) -> Result<(i64, i64)>) -> Result<Resources> {
+    let some = |value: i64| Some(value).filter(|value| *value != 0);
+    let unsigned = |value: i64| some(value).and_then(|value| u64::try_from(value).ok());
+    let memory = Memory {
+        limit: some(host.memory),
+        // Without a limit of memory, Docker's -1 means that nothing was asked for.
+        swap: some(host.memory_swap).filter(|_| host.memory != 0),
+        reservation: some(host.memory_reservation),
+        ..Memory::default()
+    };
+    let of_cpus = (host.nano_cpus > 0).then(|| (PERIOD, host.nano_cpus.saturating_mul(PERIOD as i64) / 1_000_000_000));
+    let cpu = Cpu {
+        shares: unsigned(host.cpu_shares),
+        quota: some(host.cpu_quota).or(of_cpus.map(|(_, quota)| quota)),
+        period: unsigned(host.cpu_period).or(of_cpus.map(|(period, _)| period)),
+        cpus: host.cpuset_cpus.clone(),
+        mems: host.cpuset_mems.clone(),
+        ..Cpu::default()
+    };
+    let throttles = |list: &Option<Vec<ThrottleDevice>>| -> Result<Vec<runtime::ThrottleDevice>> {
+        let one = |device: &ThrottleDevice| {
+            let (major, minor) = number(&device.path)?;
+            Ok(runtime::ThrottleDevice { major, minor, rate: device.rate })
+        };
+        list.iter().flatten().map(one).collect()
+    };
+    let mut weights = Vec::new();
+    for device in host.blkio_weight_device.iter().flatten() {
+        let (major, minor) = number(&device.path)?;
+        weights.push(runtime::WeightDevice { major, minor, weight: Some(device.weight), leaf_weight: None });
+    }
+    let block_io = BlockIo {
+        weight: Some(host.blkio_weight).filter(|weight| *weight != 0),
+        weight_device: weights,
+        throttle_read_bps_device: throttles(&host.blkio_device_read_bps)?,
+        throttle_write_bps_device: throttles(&host.blkio_device_write_bps)?,
+        throttle_read_iops_device: throttles(&host.blkio_device_read_iops)?,
+        throttle_write_iops_device: throttles(&host.blkio_device_write_iops)?,
+        ..BlockIo::default()
+    };
+    Ok(Resources {
+        memory: Some(memory).filter(|memory| *memory != Memory::default()),
+        cpu: Some(cpu).filter(|cpu| *cpu != Cpu::default()),
+        block_io: Some(block_io).filter(|io| *io != BlockIo::default()),
+        pids: host.pids_limit.map(|limit| Pids { limit: if limit <= 0 { -1 } else { limit } }),
+        ..Resources::default()
+    })
+}
+
+/// Makes the limits of a specification hold for a cgroup that has just been made.
+pub fn hold(cgroup: &Path, spec: &Spec) -> Result<()> {
+    if let (Some(mount), Some(parent)) = (cgroup::mount(), cgroup.parent()) {
+        cgroup::limits::enable(mount, parent);
+    }
+    match spec.linux.as_ref().and_then(|linux| linux.resources.as_ref()) {
+        Some(resources) => cgroup::limits::apply(cgroup, resources),
+        None => Ok(()),
+    }
+}
+
+/// Major and minor number of a block device of this host.
+pub fn number(path: &str) -> Result<(i64, i64)> {
+    let stat = nix::sys::stat::stat(path).with_context(|| format!("look at the device {path}"))?;
+    if stat.st_mode & libc::S_IFMT != libc::S_IFBLK {
+        bail!("{path} is not a block device");
+    }
+    Ok((libc::major(stat.st_rdev).into(), libc::minor(stat.st_rdev).into()))
+}
+
+/// Takes over what an update names. Errors: it conflicts with what is set.
+pub fn merge(host: &mut HostConfig, asked: &HostConfig) -> Result<()> {
+    let conflict = |text: &str| -> Result<()> { bail!(Refusal::Conflict(format!("Conflicting options: {text}"))) };
+    for (clash, text) in [
+        (asked.nano_cpus > 0 && host.cpu_period > 0, "Nano CPUs cannot be updated as CPU Period has already been set"),
+        (asked.nano_cpus > 0 && host.cpu_quota > 0, "Nano CPUs cannot be updated as CPU Quota has already been set"),
+        (asked.cpu_period > 0 && host.nano_cpus > 0, "CPU Period cannot be updated as NanoCPUs has already been set"),
+        (asked.cpu_quota > 0 && host.nano_cpus > 0, "CPU Quota cannot be updated as NanoCPUs has already been set"),
+    ] {
+        if clash {
+            return conflict(text);
+        }
+    }
+    if asked.memory > 0 && asked.memory_swap == 0 && host.memory_swap > 0 && asked.memory > host.memory_swap {
+        bail!(Refusal::Conflict(
+            "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time"
+                .to_owned()
+        ));
+    }
+    let both = |memory: i64, swap: i64| memory > 0 && swap > 0 && swap < memory;
+    let pick = |asked: i64, set: i64| if asked != 0 { asked } else { set };
+    if both(pick(asked.memory, host.memory), asked.memory_swap) {
+        return refuse("Minimum memoryswap limit should be larger than memory limit, see usage");
+    }
+    if asked.memory_swap > 0 && pick(asked.memory, host.memory) == 0 {
+        return refuse("You should always set the Memory limit when using Memoryswap limit, see usage");
+    }
+    for (set, asked) in [
+        (&mut host.memory, asked.memory),
+        (&mut host.memory_swap, asked.memory_swap),
+        (&mut host.memory_reservation, asked.memory_reservation),
+        (&mut host.nano_cpus, asked.nano_cpus),
+        (&mut host.cpu_shares, asked.cpu_shares),
+        (&mut host.cpu_period, asked.cpu_period),
+        (&mut host.cpu_quota, asked.cpu_quota),
+    ] {
+        *set = pick(asked, *set);
+    }
+    if asked.blkio_weight != 0 {
+        host.blkio_weight = asked.blkio_weight;
+    }
+    for (set, asked) in [(&mut host.cpuset_cpus, &asked.cpuset_cpus), (&mut host.cpuset_mems, &asked.cpuset_mems)] {
+        if !asked.is_empty() {
+            set.clone_from(asked);
+        }
+    }
+    // Zero was taken for nothing said when the request was read; -1 takes the limit away.
+    if asked.pids_limit.is_some() {
+        host.pids_limit = asked.pids_limit;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::types::WeightDevice;
+
+    fn everything() -> Supports {
+        Supports {
+            memory: true,
+            swap: true,
+            cpu: true,
+            cpuset: true,
+            io: true,
+            pids: true,
+            cpus: "0-1".into(),
+            mems: "0".into(),
+            processors: 2,
+        }
+    }
+
+    fn host(json: &str) -> HostConfig {
+        serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn what_holds_is_kept() {
+        let supports = everything();
+        for (body, expected) in [
+            (r#"{"Memory":8388608}"#, r#"{"Memory":8388608,"MemorySwap":16777216}"#),
+            (r#"{"Memory":8388608,"MemorySwap":-1}"#, r#"{"Memory":8388608,"MemorySwap":-1}"#),
+            (r#"{"NanoCpus":1500000000,"CpusetCpus":"0,1"}"#, r#"{"NanoCpus":1500000000,"CpusetCpus":"0,1"}"#),
+            (r#"{"PidsLimit":-1,"CpuShares":2}"#, r#"{"PidsLimit":-1,"CpuShares":2}"#),
+        ] {
+            let mut asked = host(body);
+            assert_eq!(check(&mut asked, &supports, false).unwrap(), Vec::<String>::new(), "{body}");
+            assert_eq!(asked, host(expected), "{body}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_hold_is_dropped_with_a_warning() {
+        let none = Supports { processors: 2, ..Supports::default() };
+        let mut asked = host(
+            r#"{"Memory":8388608,"MemoryReservation":7340032,"KernelMemory":9,"CpuShares":5,"CpuQuota":5000,
+                "CpusetCpus":"0","BlkioWeight":20,"BlkioDeviceReadBps":[{"Path":"/dev/x","Rate":1}],"PidsLimit":7}"#,
+        );
+        let warnings = check(&mut asked, &none, false).unwrap();
+        let expected = [
+            "memory limit capabilities or the cgroup is not mounted. Limitation discarded.",
+            "memory soft limit capabilities or the cgroup is not mounted. Limitation discarded.",
+            "kernel memory limit capabilities or the cgroup is not mounted. Limitation discarded.",
+            "CPU shares or the cgroup is not mounted. Shares discarded.",
+            "CPU CFS scheduler. CPU period/quota discarded.",
+            "cpuset or the cgroup is not mounted. Cpuset discarded.",
+            "Block I/O weight or the cgroup is not mounted. Weight discarded.",
+            "BPS Block I/O read limit or the cgroup is not mounted. Block I/O BPS read limit discarded.",
+            "PIDs limit capabilities or the cgroup is not mounted. PIDs limit discarded.",
+        ];
+        assert_eq!(warnings, expected.map(|what| format!("Your kernel does not support {what}")));
+        assert_eq!(asked, host(r#"{"MemorySwap":-1,"BlkioDeviceReadBps":[]}"#));
+        let mut without_swap = host(r#"{"Memory":8388608}"#);
+        let warnings = check(&mut without_swap, &Supports { swap: false, ..everything() }, false).unwrap();
+        assert!(warnings[0].ends_with("Memory limited without swap.") && without_swap.memory_swap == -1);
+    }
+
+    #[test]
+    fn what_is_refused() {
+        for (body, words) in [
+            (r#"{"Memory":1000}"#, "Minimum memory limit allowed is 6MB"),
+            (r#"{"Memory":-5}"#, "Minimum memory limit allowed is 6MB"),
+            (r#"{"Memory":8388608,"MemorySwap":7000000}"#, "Minimum memoryswap limit should be larger"),
+            (r#"{"MemorySwap":7000000}"#, "You should always set the Memory limit"),
+            (r#"{"MemoryReservation":5}"#, "Minimum memory reservation allowed is 6MB"),
+            (r#"{"Memory":8388608,"MemoryReservation":9000000}"#, "can not be less than memory reservation"),
+            (r#"{"MemorySwappiness":50}"#, "memory swappiness is not supported"),
+            (r#"{"MemorySwappiness":101}"#, "valid memory swappiness range is 0-100"),
+            (r#"{"OomKillDisable":true}"#, "the OOM killer cannot be disabled"),
+            (r#"{"NanoCpus":1,"CpuQuota":5000}"#, "Nano CPUs and CPU Quota cannot both be set"),
+            (r#"{"NanoCpus":3000000000}"#, "Range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available"),
+            (r#"{"CpuShares":-1}"#, "invalid CPU shares (-1)"),
+            (r#"{"CpuPeriod":5}"#, "CPU cfs period can not be less than 1ms"),
+            (r#"{"CpuQuota":5}"#, "CPU cfs quota can not be less than 1ms"),
+            (r#"{"CpuRealtimeRuntime":5}"#, "does not support CPU real-time scheduler"),
+            (r#"{"CpusetCpus":"0-7"}"#, "Requested CPUs are not available - requested 0-7, available: 0-1"),
+            (r#"{"CpusetCpus":"1-0"}"#, "Invalid value 1-0 for cpuset cpus"),
+            (r#"{"CpusetMems":"1"}"#, "Requested memory nodes are not available - requested 1, available: 0"),
+            (r#"{"BlkioWeight":5}"#, "Range of blkio weight is from 10 to 1000"),
+            (r#"{"IOMaximumIOps":5}"#, "Invalid QoS settings"),
+        ] {
+            let error = check(&mut host(body), &everything(), false).unwrap_err();
+            assert!(error.to_string().contains(words), "{body}: {error}");
+            assert_eq!(error.downcast_ref::<Refusal>().map(Refusal::status), Some(400));
+        }
+        let error = check(&mut host(r#"{"NanoCpus":1}"#), &Supports::default(), false).unwrap_err();
+        assert!(error.to_string().starts_with("NanoCPUs can not be set"), "{error}");
+    }
+
+    #[test]
+    fn limits_in_the_specification() {
+        let number = |path: &str| if path == "/dev/a" { Ok((8, 16)) } else { bail!("no {path}") };
+        let made = |body: &str| resources(&host(body), &number).unwrap();
+        assert_eq!(made("{}"), Resources::default());
+        assert_eq!(made(r#"{"MemorySwap":-1}"#), Resources::default());
+        let cpu = |cpu| Resources { cpu: Some(cpu), ..Resources::default() };
+        let period = Some(PERIOD);
+        assert_eq!(made(r#"{"NanoCpus":1500000000}"#), cpu(Cpu { quota: Some(150_000), period, ..Cpu::default() }));
+        assert_eq!(made(r#"{"NanoCpus":10000000}"#), cpu(Cpu { quota: Some(1000), period, ..Cpu::default() }));
+        let memory = Memory { limit: Some(9), swap: Some(-1), reservation: Some(5), ..Memory::default() };
+        assert_eq!(
+            made(r#"{"Memory":9,"MemorySwap":-1,"MemoryReservation":5}"#),
+            Resources { memory: Some(memory), ..Resources::default() }
+        );
+        assert_eq!(made(r#"{"PidsLimit":-7}"#).pids, Some(Pids { limit: -1 }));
+        let io = made(r#"{"BlkioDeviceWriteIOps":[{"Path":"/dev/a","Rate":7}]}"#).block_io.unwrap();
+        assert_eq!(io.throttle_write_iops_device, [runtime::ThrottleDevice { major: 8, minor: 16, rate: 7 }]);
+        let weight = WeightDevice { path: "/dev/b".into(), weight: 5 };
+        let other = HostConfig { blkio_weight_device: Some(vec![weight]), ..HostConfig::default() };
+        assert!(resources(&other, &number).is_err());
+    }
+
+    #[test]
+    fn updates() {
+        let merged = |set: &str, asked: &str| {
+            let mut set = host(set);
+            merge(&mut set, &host(asked)).map(|()| set)
+        };
+        for (set, asked, expected) in [
+            (r#"{"Memory":9,"MemorySwap":18}"#, r#"{"Memory":12}"#, r#"{"Memory":12,"MemorySwap":18}"#),
+            (r#"{"Memory":9,"MemorySwap":-1}"#, r#"{"Memory":12}"#, r#"{"Memory":12,"MemorySwap":-1}"#),
+            (r#"{"Memory":9,"MemorySwap":18}"#, r#"{"MemorySwap":-1}"#, r#"{"Memory":9,"MemorySwap":-1}"#),
+            (r#"{"PidsLimit":9}"#, r#"{"PidsLimit":-1,"CpuShares":7}"#, r#"{"PidsLimit":-1,"CpuShares":7}"#),
+            (r#"{"PidsLimit":9}"#, r#"{"CpusetCpus":"1"}"#, r#"{"PidsLimit":9,"CpusetCpus":"1"}"#),
+        ] {
+            assert_eq!(merged(set, asked).unwrap(), host(expected), "{set} {asked}");
+        }
+        for (set, asked, words) in [
+            (r#"{"Memory":9,"MemorySwap":18}"#, r#"{"Memory":20}"#, "update the memoryswap at the same time"),
+            (r#"{"Memory":9,"MemorySwap":18}"#, r#"{"MemorySwap":5}"#, "Minimum memoryswap limit"),
+            ("{}", r#"{"MemorySwap":5}"#, "You should always set the Memory limit"),
+            (r#"{"NanoCpus":9}"#, r#"{"CpuQuota":5000}"#, "CPU Quota cannot be updated as NanoCPUs"),
+            (r#"{"CpuPeriod":9}"#, r#"{"NanoCpus":5}"#, "Nano CPUs cannot be updated as CPU Period"),
+        ] {
+            let error = merged(set, asked).unwrap_err();
+            assert!(error.to_string().contains(words), "{error}");
+        }
+    }
+
+    #[test]
+    fn lists_of_numbers() {
+        assert_eq!(numbers("0-2,7"), Some([0, 1, 2, 7].into()));
+        assert_eq!(numbers(""), Some(BTreeSet::new()));
+        for bad in ["x", "1-", "2-1", "0-99999999", ",", "-1"] {
+            assert_eq!(numbers(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Limits where a host's controllers are in version 1, or nowhere: what cannot hold is said, and the container runs. The
+//! module `guest` shows that they hold where they can.
+
+use crate::fixture::{Daemon, Host};
+use std::fs;
+use std::path::Path;
+
+/// Whether a controller is in version 2 here.
+fn has(controller: &str) -> bool {
+    let read = |path| fs::read_to_string(Path::new(path).join("cgroup.controllers")).ok();
+    let text = read("/sys/fs/cgroup").or_else(|| read("/sys/fs/cgroup/unified")).unwrap_or_default();
+    text.split_whitespace().any(|name| name == controller)
+}
+
+/// Each: its flags, its controller, and Docker's warning.
+const LIMITS: [(&[&str], &str, &str); 6] = [
+    (&["--memory", "64m"], "memory", "memory limit capabilities or the cgroup is not mounted. Limitation discarded."),
+    (
+        &["--memory-reservation", "64m"],
+        "memory",
+        "memory soft limit capabilities or the cgroup is not mounted. Limitation discarded.",
+    ),
+    (&["--pids-limit", "100"], "pids", "PIDs limit capabilities or the cgroup is not mounted. PIDs limit discarded."),
+    (&["--cpu-shares", "512"], "cpu", "CPU shares or the cgroup is not mounted. Shares discarded."),
+    (&["--cpu-quota", "50000"], "cpu", "CPU CFS scheduler. CPU period/quota discarded."),
+    (&["--blkio-weight", "300"], "io", "Block I/O weight or the cgroup is not mounted. Weight discarded."),
+];
+
+#[test]
+fn what_cannot_hold_is_said_and_the_container_runs() {
+    let Some(host) = Host::with_busybox() else { return };
+    for (flags, controller, words) in LIMITS {
+        let output = host.busybox(flags, &["echo", "ran"]).run();
+        assert_eq!(output.stdout(), "ran", "{output}");
+        let warning = format!("WARNING: Your kernel does not support {words}");
+        assert_eq!(output.stderr().lines().any(|line| line == warning), !has(controller), "{output}");
+    }
+    let info = host.dhow(["info"]).run();
+    let told = format!("{}{}", info.stdout(), info.stderr());
+    for (controller, what) in [("memory", "memory limit"), ("cpu", "cpu shares"), ("pids", "pids limit")] {
+        let line = format!("WARNING: No {what} support: the {controller} controller is not in cgroup v2 on this host");
+        assert_eq!(told.contains(&line), !has(controller), "{told}");
+    }
+}
+
+#[test]
+fn the_answer_of_create_and_of_update_says_it_too() {
+    let Some(host) = Host::with_busybox() else { return };
+    let daemon = Daemon::start(&host);
+    let body = r#"{"Image":"busybox","HostConfig":{"NetworkMode":"none","PidsLimit":100}}"#;
+    let json = "Content-Type: application/json\r\n";
+    let (head, answer) = daemon.ask_with("POST /containers/create?name=it", json, body);
+    assert!(head.starts_with("HTTP/1.1 201"), "{head}");
+    let words = "Your kernel does not support PIDs limit capabilities or the cgroup is not mounted";
+    assert_eq!(answer.contains(words), !has("pids"), "{answer}");
+    let limit = host.inspect("it", "/HostConfig/PidsLimit");
+    assert_eq!(limit.is_null(), !has("pids"), "{limit}");
+    let (head, answer) = daemon.ask_with("POST /containers/it/update", json, r#"{"PidsLimit":200}"#);
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}\n{answer}");
+    assert_eq!(answer.contains(words), !has("pids"), "{answer}");
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    let Some(host) = Host::with_busybox() else { return };
+    for (flags, words) in [
+        (["--memory", "1m"], "Minimum memory limit allowed is 6MB"),
+        (["--memory-swappiness", "101"], "Valid memory swappiness range is 0-100"),
+        (["--memory-swappiness", "50"], "memory swappiness is not supported"),
+        (["--cpus", "lots"], "invalid value \"lots\" for --cpus"),
+        (["--cpu-period", "5"], "CPU"),
+        (["--cgroup-parent", "../outside"], "invalid cgroup parent: ../outside"),
+        (["--device-read-bps", "sda:1mb"], "bad format for device path: sda:1mb"),
+        (["--device-read-bps", "/dev/absent:1mb"], "/dev/absent"),
+        (["--blkio-weight-device", "/dev/sda:5"], "invalid weight for device: /dev/sda:5"),
+    ] {
+        let output = host.busybox(&flags, &["true"]).run();
+        let controllers = flags[0] == "--cpu-period" && !has("cpu") || flags[0].starts_with("--device") && !has("io");
+        if controllers && words.starts_with(['C', '/']) {
+            // It is not looked at where it cannot hold.
+            assert_eq!(output.code(), Some(0), "{output}");
+            continue;
+        }
+        assert_eq!(output.code(), Some(125), "{output}");
+        assert!(output.stderr().contains(words), "{output}");
+    }
+    assert_eq!(host.ok(["ps", "-aq"]), "");
+}
+
+#[test]
+fn a_cgroup_parent_holds_the_container() {
+    let Some(host) = Host::with_busybox() else { return };
+    let Some(mount) = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"]
+        .map(Path::new)
+        .into_iter()
+        .find(|path| path.join("cgroup.procs").exists() && path.join("cgroup.subtree_control").exists())
+    else {
+        return;
+    };
+    let name = format!("dhow-parent-{}", std::process::id());
+    let id = host.detached(&["--cgroup-parent", &name], &["sleep", "1000"]);
+    let parent = mount.join(&name);
+    assert!(parent.join(&id).join("cgroup.procs").exists());
+    host.ok(["pause", &id]);
+    host.ok(["unpause", &id]);
+    host.ok(["rm", "--force", &id]);
+    assert!(!parent.join(&id).exists());
+    fs::remove_dir(parent).expect("nothing is left in it");
+}
