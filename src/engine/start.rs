@@ -1,7 +1,7 @@
 //! From a record to everything that a start needs: the root, the spec, the plan, and what the plan opens.
 
 use super::record::Record;
-use super::shim::cgroup_of;
+use super::shim::{cgroup_of, cgroup_root};
 use super::store::{self, Store};
 use super::{base, containers, devices, etc, limits, propagation, spec, users, volumes};
 use crate::api::Refusal;

@@ -58,7 +58,7 @@ cgroup_of() {
 _stand() {
 	cut -d' ' -f5- /proc/self/mountinfo | sort
 	find /sys/fs/cgroup -type d | grep -v -e '^/sys/fs/cgroup/dhow$' -e '/dhow/shims$' | sort
-	for dir in /var/lib/dhow/containers /var/lib/dhow/names /var/lib/dhow/tmp /var/lib/dhow/leases /run/dhow/containers; do
+	for dir in /var/lib/dhow/containers /var/lib/dhow/names /var/lib/dhow/tmp /run/dhow/containers; do
 		[ ! -d "$dir" ] || find "$dir" -mindepth 1 -maxdepth 1
 	done
 	for process in /proc/[0-9]*; do
