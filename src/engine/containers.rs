@@ -512,12 +512,7 @@ pub fn kill(store: &Store, id: &str, signal: Option<&str>) -> Result<()> {
         None => libc::SIGKILL,
     };
     let now = now(store, id)?;
-    let not_running = || {
-        Refusal::Conflict(format!(
-            "cannot kill container: {}: container {} is not running",
-            now.record.name, now.record.id
-        ))
-    };
+    let not_running = || Refusal::Conflict(format!("container {} is not running", now.record.id));
     if !now.doing.goes_on() {
         super::restart::forget(store, id, true)?;
         bail!(not_running());
@@ -558,7 +553,8 @@ pub fn pause(store: &Store, id: &str, paused: bool) -> Result<()> {
     match (now.doing, paused) {
         (Doing::Running, true) | (Doing::Paused, false) => {}
         (Doing::Paused, true) => bail!(Refusal::Conflict(format!("Container {id} is already paused"))),
-        (Doing::Running, false) => bail!(Refusal::Conflict(format!("Container {id} is not paused"))),
+        // A plain 500, as Docker's, whatever it does instead.
+        (_, false) => bail!("Container {id} is not paused"),
         (Doing::Restarting, true) => bail!(is_restarting(id)),
         _ => bail!(Refusal::Conflict(format!("Container {id} is not running"))),
     }
@@ -740,11 +736,10 @@ pub fn resize(store: &Store, whose: &Whose, rows: u16, columns: u16) -> Result<(
 }
 
 pub fn rename(store: &Store, id: &str, new: &str) -> Result<()> {
-    let new = new.trim_start_matches('/');
     if new.is_empty() {
         bail!(Refusal::BadParameter("Neither old nor new names may be empty".to_owned()));
     }
-    super::names::check(new)?;
+    let new = super::names::check(new)?;
     let now = now(store, id)?;
     let old = now.record.name.clone();
     if old == new {

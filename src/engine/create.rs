@@ -32,12 +32,11 @@ pub fn create(
     if config.image.is_empty() {
         bail!(Refusal::BadParameter("invalid reference format".to_owned()));
     }
-    let name = name.map(|name| name.trim_start_matches('/')).filter(|name| !name.is_empty());
-    if let Some(name) = name {
-        names::check(name)?;
-        if let Some(owner) = containers::named(store, name)? {
-            return Err(containers::name_in_use(name, &owner));
-        }
+    let name = name.filter(|name| !name.is_empty()).map(names::check).transpose()?;
+    if let Some(name) = name
+        && let Some(owner) = containers::named(store, name)?
+    {
+        return Err(containers::name_in_use(name, &owner));
     }
     config.working_dir = working_dir(&config.working_dir)?;
     // Held until the record names the image's layers, so that nobody removes them in between.

@@ -156,7 +156,7 @@ fn refusals_in_dockers_words() {
          that container to be able to reuse that name."
     );
     let not_running = format!("cannot kill container: gold: container {id} is not running");
-    let not_paused = format!("Container {id} is not running");
+    let not_paused = format!("Container {id} is not paused");
     for (method, path, body, status, words) in [
         ("GET", "/containers/nope/json", None, 404, "No such container: nope"),
         ("POST", "/containers/nope/start", None, 404, "No such container: nope"),
@@ -173,8 +173,16 @@ fn refusals_in_dockers_words() {
             400,
             "Invalid container name (-bad), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed",
         ),
+        (
+            "POST",
+            "/containers/create?name=/",
+            image("nginx:alpine"),
+            400,
+            "Invalid container name (/), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed",
+        ),
         ("POST", "/containers/gold/kill", None, 409, &not_running),
-        ("POST", "/containers/gold/unpause", None, 409, &not_paused),
+        ("POST", "/containers/nope/kill", None, 404, "cannot kill container: nope: No such container: nope"),
+        ("POST", "/containers/gold/unpause", None, 500, &not_paused),
         ("GET", "/volumes/nope", None, 404, "get nope: no such volume"),
         ("GET", "/networks/nope", None, 404, "network nope not found"),
         ("GET", "/exec/nope/json", None, 404, "No such exec instance: nope"),

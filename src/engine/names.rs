@@ -4,14 +4,16 @@ use super::store;
 use crate::api::Refusal;
 use anyhow::{Result, bail};
 
-/// Refuses a name that breaks Docker's rule `[a-zA-Z0-9][a-zA-Z0-9_.-]+` with 400 and Docker's words.
-pub fn check(name: &str) -> Result<()> {
+/// A container's name as it was asked for, without the slash that it may begin with. One that breaks Docker's rule
+/// `[a-zA-Z0-9][a-zA-Z0-9_.-]+` is refused with 400 and Docker's words.
+pub fn check(asked: &str) -> Result<&str> {
+    let name = asked.strip_prefix('/').unwrap_or(asked);
     if !is_valid(name) {
         bail!(Refusal::BadParameter(format!(
-            "Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
+            "Invalid container name ({asked}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
         )));
     }
-    Ok(())
+    Ok(name)
 }
 
 /// Whether a container or volume may have this name. A file name of more than 255 bytes cannot be made.
@@ -317,7 +319,8 @@ mod tests {
         ];
         for (name, valid) in cases {
             assert_eq!(is_valid(name), valid, "{name}");
-            assert_eq!(check(name).is_ok(), valid);
+            // One slash in front is the API's.
+            assert_eq!(check(&format!("/{name}")).ok(), valid.then_some(name));
         }
         let refusal = check("a b").unwrap_err();
         assert_eq!(refusal.downcast_ref::<Refusal>().map(Refusal::status), Some(400));

@@ -320,7 +320,7 @@ pub fn prune(store: &Store, filters: &Filters) -> Result<ContainersPruned> {
         }
     }
     events::other(store, "container", "prune", "", &[("reclaimed", &reclaimed.to_string())]);
-    Ok(ContainersPruned { containers_deleted: Some(deleted), space_reclaimed: reclaimed })
+    Ok(ContainersPruned { containers_deleted: (!deleted.is_empty()).then_some(deleted), space_reclaimed: reclaimed })
 }
 
 /// The filters that all prunes share.

@@ -65,7 +65,8 @@ fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
             empty(containers::restart(store, &container(name)?, request.query("signal"), seconds(&request)?))
         }
         ("POST", ["containers", name, "kill"]) => {
-            empty(containers::kill(store, &container(name)?, request.query("signal")))
+            let killed = container(name).and_then(|id| containers::kill(store, &id, request.query("signal")));
+            empty(killed.with_context(|| format!("cannot kill container: {name}")))
         }
         ("POST", ["containers", name, "pause"]) => empty(containers::pause(store, &container(name)?, true)),
         ("POST", ["containers", name, "unpause"]) => empty(containers::pause(store, &container(name)?, false)),
