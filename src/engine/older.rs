@@ -3,7 +3,7 @@
 
 use super::filters::Filters;
 use crate::api::Refusal;
-use crate::api::types::{ContainerCreate, ImageInspect, ImageSummary};
+use crate::api::types::{ContainerCreate, ImageInspect, ImageSummary, NEVER, OfContainer};
 use crate::api::version::ApiVersion;
 use anyhow::{Result, bail};
 
@@ -56,9 +56,21 @@ pub fn images(version: ApiVersion, images: &mut [ImageSummary]) {
     }
 }
 
+/// An image, which once said in its configuration what only containers have, and what container it had been.
 pub fn image(version: ApiVersion, image: &mut ImageInspect) {
     if version < v1(44) {
         image.virtual_size = Some(image.size);
+        if image.created.is_empty() {
+            image.created = NEVER.to_owned();
+        }
+    }
+    image.container_config = match version < v1(45) {
+        // Never null: docker-compose 1.29 looks for volumes in it.
+        true => Some(image.container_config.take().unwrap_or_default()),
+        false => None,
+    };
+    if version < v1(50) {
+        image.config.of_container = Some(OfContainer::default());
     }
 }
 
@@ -67,6 +79,7 @@ mod tests {
     use super::*;
     use crate::api::types::EndpointSettings;
     use crate::api::version::NEWEST;
+    use serde_json::json;
 
     #[test]
     fn what_create_meant() {
@@ -100,6 +113,23 @@ mod tests {
         assert_eq!(one[0], ImageSummary { size: 7, ..ImageSummary::default() });
         images(v1(42), &mut one);
         assert_eq!((one[0].virtual_size, one[0].repo_tags[0].as_str()), (Some(7), "<none>:<none>"));
+        let answer = |version| {
+            let mut one = ImageInspect { size: 7, ..ImageInspect::default() };
+            image(version, &mut one);
+            serde_json::to_value(one).unwrap()
+        };
+        for (version, pointer, value) in [
+            (NEWEST, "/Config/Tty", None),
+            (v1(49), "/Config/Tty", Some(json!(false))),
+            (v1(49), "/Config/Cmd", Some(json!(null))),
+            (v1(45), "/ContainerConfig", None),
+            (v1(44), "/ContainerConfig/Volumes", Some(json!(null))),
+            (v1(44), "/VirtualSize", None),
+            (v1(43), "/VirtualSize", Some(json!(7))),
+            (v1(43), "/Created", Some(json!(NEVER))),
+        ] {
+            assert_eq!(answer(version).pointer(pointer), value.as_ref(), "{version} {pointer}");
+        }
         let mut filters = Filters::default();
         volume_prune(v1(42), &mut filters);
         assert!(!filters.has("all"));

@@ -169,6 +169,9 @@ pub struct ImageConfig {
     pub comment: String,
     #[serde(default, deserialize_with = "null_is_default")]
     pub config: RunConfig,
+    /// Docker's own, of its old builder: the container that became the top layer. Kept as it is for those who ask.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container_config: Option<serde_json::Value>,
     pub rootfs: RootFs,
     #[serde(default, deserialize_with = "null_is_default")]
     pub history: Vec<History>,

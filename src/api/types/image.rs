@@ -1,6 +1,6 @@
 //! Images.
 
-use super::{GraphDriver, Healthcheck, Nothing, is_zero, wire};
+use super::{ContainerConfig, GraphDriver, Healthcheck, Nothing, is_zero, wire};
 use std::collections::BTreeMap;
 
 wire! {
@@ -33,6 +33,9 @@ wire! {
         /// RFC 3339.
         #[serde(skip_serializing_if = "String::is_empty")]
         pub created: String,
+        /// What the container was that became the image, for clients of API versions before 1.45.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub container_config: Option<ContainerConfig>,
         pub docker_version: String,
         pub author: String,
         pub architecture: String,
@@ -83,6 +86,22 @@ wire! {
         pub user: String,
         pub volumes: Option<BTreeMap<String, Nothing>>,
         pub working_dir: String,
+        /// What says nothing in an image, for clients of API versions before 1.50. Written, never read.
+        #[serde(flatten, skip_deserializing)]
+        pub of_container: Option<OfContainer>,
+    }
+
+    /// What a container's configuration has and an image's has not.
+    pub struct OfContainer {
+        pub hostname: String,
+        pub domainname: String,
+        pub attach_stdin: bool,
+        pub attach_stdout: bool,
+        pub attach_stderr: bool,
+        pub tty: bool,
+        pub open_stdin: bool,
+        pub stdin_once: bool,
+        pub image: String,
     }
 
     /// One step of an image's history, newest first.

@@ -172,6 +172,7 @@ fn config(
         author: asked.author.clone(),
         comment: asked.comment.clone(),
         config: run,
+        container_config: None,
         history,
         ..parent.config.clone()
     };

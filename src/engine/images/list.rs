@@ -163,6 +163,8 @@ pub fn inspect(store: &Store, name: &str) -> Result<ImageInspect> {
         parent: image.parent.as_ref().map(Digest::to_string).unwrap_or_default(),
         comment: image.config.comment.clone(),
         created: created(&image).map(|time| time.to_string()).unwrap_or_default(),
+        // A config that is none says nothing.
+        container_config: image.config.container_config.clone().and_then(|it| serde_json::from_value(it).ok()),
         docker_version: String::new(),
         author: image.config.author.clone(),
         architecture: image.config.architecture.clone(),
@@ -191,6 +193,7 @@ pub fn inspect(store: &Store, name: &str) -> Result<ImageInspect> {
             user: config.user,
             volumes: config.volumes.map(nothing),
             working_dir: config.working_dir,
+            of_container: None,
         },
     })
 }
