@@ -1,6 +1,6 @@
 //! The docker command line against our daemon.
 
-use crate::fixture::{Command, Daemon, Host, Terminal, eventually, need};
+use crate::fixture::{Command, Daemon, Host, Registry, Terminal, eventually, need};
 
 struct Docker {
     daemon: Daemon,
@@ -164,4 +164,97 @@ fn images_and_volumes() {
     assert_eq!(docker.ok(&["run", "--rm", "--network", "none", "-v", "hold:/v", "busybox", "ls", "/v"]), "file");
     docker.ok(&["volume", "rm", "hold"]);
     assert!(docker.ok(&["info"]).contains("Server Version"));
+}
+
+#[test]
+fn pull_and_its_progress() {
+    let Some((docker, registry)) = Docker::new().zip(Registry::shared()) else { return };
+    let Some(name) = registry.busybox() else { return };
+    let text = docker.ok(&["pull", &name]);
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[0], "Using default tag: latest");
+    assert_eq!(lines[1], "latest: Pulling from busybox");
+    let layer = lines[2].split(':').next().expect("a layer");
+    assert!(layer.len() == 12 && layer.bytes().all(|byte| byte.is_ascii_hexdigit()), "{text}");
+    assert!(text.contains(&format!("\n{layer}: Pull complete\n")) || text.contains(": Already exists\n"), "{text}");
+    assert!(text.contains("\nDigest: sha256:"), "{text}");
+    let end = format!("Status: Downloaded newer image for {name}:latest\n{name}:latest");
+    assert!(text.ends_with(&end), "{text}");
+    assert!(docker.ok(&["pull", &name]).contains(&format!("Status: Image is up to date for {name}:latest")));
+    assert_eq!(docker.ok(&["pull", "--quiet", &name]), format!("{name}:latest"));
+    // run pulls what is missing, and says so beside the output.
+    docker.ok(&["rmi", &name]);
+    let output = docker.command(&["run", "--rm", "--network", "none", &name, "echo", "ahoy"]).run();
+    assert_eq!(output.ok(), "ahoy");
+    assert!(output.stderr().starts_with(&format!("Unable to find image '{name}:latest' locally\n")), "{output}");
+    let output = docker.command(&["pull", &registry.name("no/such")]).run();
+    assert_eq!(output.code(), Some(1));
+    assert!(output.stderr().contains("Error response from daemon: "), "{output}");
+    assert!(output.stderr().contains("not found"), "{output}");
+}
+
+#[test]
+fn files_images_and_prunes() {
+    let Some(docker) = Docker::new() else { return };
+    let at = |name: &str| docker.host.dir().join(name).to_str().expect("UTF-8").to_owned();
+    docker.ok(&["run", "-d", "--name", "hull", "--network", "none", "-v", "hold:/hold", "busybox", "sleep", "1000"]);
+    docker.host.file("cargo", "tea\n");
+    docker.ok(&["cp", &at("cargo"), "hull:/hold/"]);
+    docker.ok(&["cp", "hull:/hold/cargo", &at("back")]);
+    assert_eq!(std::fs::read_to_string(at("back")).expect("it is back"), "tea\n");
+    let output = docker.command(&["cp", "hull:/nowhere", &at("back")]).run();
+    assert!(output.stderr().contains("Could not find the file /nowhere in container hull"), "{output}");
+    docker.ok(&["exec", "hull", "sh", "-c", "echo coffee > /cargo"]);
+    assert_eq!(docker.ok(&["diff", "hull"]), "A /cargo\nA /hold");
+    let form = "{{.Name}} {{.ID}} {{.PIDs}} {{.NetIO}}";
+    let id = docker.ok(&["inspect", "--format", "{{.Id}}", "hull"]);
+    assert_eq!(docker.ok(&["stats", "--no-stream", "--format", form, "hull"]), format!("hull {} 1 0B / 0B", &id[..12]));
+
+    let made = docker.ok(&["commit", "-m", "laden", "-c", "CMD [\"cat\", \"/cargo\"]", "hull", "ship/laden:one"]);
+    assert!(made.starts_with("sha256:") && made.len() == 71, "{made}");
+    assert_eq!(docker.ok(&["run", "--rm", "--network", "none", "ship/laden:one"]), "coffee");
+    assert!(docker.ok(&["history", "ship/laden:one"]).contains("laden"));
+    docker.ok(&["save", "-o", &at("saved.tar"), "ship/laden:one"]);
+    let text = docker.ok(&["rmi", "ship/laden:one"]);
+    assert!(text.starts_with("Untagged: ship/laden:one\nDeleted: sha256:"), "{text}");
+    assert_eq!(docker.ok(&["load", "-i", &at("saved.tar")]), "Loaded image: ship/laden:one");
+    assert_eq!(docker.ok(&["inspect", "--format", "{{.Id}}", "ship/laden:one"]), made);
+
+    docker.ok(&["rm", "--force", "hull"]);
+    let left = docker.ok(&["create", "--name", "left", "--network", "none", "ship/laden:one"]);
+    let text = docker.ok(&["container", "prune", "--force"]);
+    assert_eq!(text, format!("Deleted Containers:\n{left}\n\nTotal reclaimed space: 0B"));
+    assert_eq!(docker.ok(&["container", "prune", "--force"]), "Total reclaimed space: 0B");
+    // Volumes with a name stay unless all are meant.
+    assert_eq!(docker.ok(&["volume", "prune", "--force"]), "Total reclaimed space: 0B");
+    let text = docker.ok(&["volume", "prune", "--all", "--force"]);
+    assert_eq!(text, "Deleted Volumes:\nhold\n\nTotal reclaimed space: 4B");
+    let text = docker.ok(&["image", "prune", "--all", "--force", "--filter", "until=1h"]);
+    assert_eq!(text, "Total reclaimed space: 0B");
+    let text = docker.ok(&["system", "prune", "--all", "--force"]);
+    assert!(text.contains("Deleted Images:\n") && text.contains("untagged: ship/laden:one\n"), "{text}");
+    assert!(docker.ok(&["system", "df"]).lines().nth(1).is_some_and(|line| line.starts_with("Images          0 ")));
+}
+
+#[test]
+fn events_are_told_as_they_happen() {
+    let Some(docker) = Docker::new() else { return };
+    let form = "{{.Type}} {{.Action}} {{index .Actor.Attributes \"name\"}} {{index .Actor.Attributes \"exitCode\"}}";
+    let listen = ["events", "--filter", "container=hull", "--format", form];
+    // From the beginning, for who listens may come late.
+    let mut listening = Terminal::start(docker.command(&[&listen[..], &["--since", "1"]].concat()));
+    let output = docker.command(&["run", "--name", "hull", "--network", "none", "busybox", "false"]).run();
+    assert_eq!(output.code(), Some(1), "{output}");
+    docker.ok(&["rm", "hull"]);
+    let life = ["create hull", "attach hull", "start hull", "die hull 1", "destroy hull"];
+    for event in life {
+        listening.expect(&format!("container {event}"));
+    }
+    listening.send("\x03");
+    listening.end();
+    // docker counts in whole seconds here.
+    let past = || docker.ok(&[&listen[..], &["--since", "1", "--until", "0s"]].concat());
+    eventually("all of it is in the past", || past().contains("destroy"));
+    let told: Vec<String> = past().lines().map(|line| line.trim_end().to_owned()).collect();
+    assert_eq!(told, life.map(|event| format!("container {event}")));
 }
