@@ -18,8 +18,8 @@ KEY := $(shell echo $(TARGET) | tr a-z- A-Z_)
 # `=` and not `?=`: a build is the same whatever the environment says.
 RELEASE := CARGO_TARGET_$(KEY)_RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static \
 	-C link-arg=-Wl,-T,contrib/plain.ld -C link-arg=-Wl,--no-eh-frame-hdr"
-# Of zstd the strategies above level 4 stay out: nothing that is written here is worth their time.
-CFLAGS_ZSTD := $(patsubst %,-DZSTD_EXCLUDE_%_BLOCK_COMPRESSOR,GREEDY LAZY LAZY2 BTLAZY2 BTOPT BTULTRA)
+# Of zstd only the fastest strategy is there to write with: what is written are recipes of layers.
+CFLAGS_ZSTD := $(patsubst %,-DZSTD_EXCLUDE_%_BLOCK_COMPRESSOR,DFAST GREEDY LAZY LAZY2 BTLAZY2 BTOPT BTULTRA)
 export CFLAGS_$(shell echo $(TARGET) | tr - _) = $(CFLAGS_ZSTD)
 ifneq (,$(findstring musl,$(TARGET)))
 export CC_$(shell echo $(TARGET) | tr - _) = musl-gcc

@@ -301,7 +301,7 @@ impl Command for Ls {
             let error = load(context, &current).err().map(|error| format!("{error:#}")).unwrap_or_default();
             rows.push((current.clone(), row(&current, "", "", &error)));
         }
-        rows.sort_by_key(|(name, _)| natural(name));
+        rows.sort_unstable_by_key(|(name, _)| natural(name));
         let rows: Vec<Value> = rows.into_iter().map(|(_, row)| row).collect();
         output::say(&LIST.print(&self.format.unwrap_or_default(), self.quiet, &rows)?)?;
         if overridden() {

@@ -60,7 +60,7 @@ pub fn group(name: &str) -> String {
             rows.push((word, sentence(entry)));
         }
     }
-    rows.sort();
+    rows.sort_unstable();
     for (word, about) in rows {
         let _ = writeln!(text, "  {word:<12}{about}");
     }
@@ -77,7 +77,7 @@ pub fn command(entry: &Entry, spelt: &str) -> String {
         let _ = write!(text, "\nAliases:\n  {}\n", names.join(", "));
     }
     let mut flags: Vec<&FlagInfo> = info.flags.iter().filter(|flag| !flag.hidden && flag.long != "--help").collect();
-    flags.sort_by_key(|flag| flag.long);
+    flags.sort_unstable_by_key(|flag| flag.long);
     if !flags.is_empty() {
         text.push_str("\nOptions:\n");
         let rows: Vec<(String, &str)> = flags.iter().map(|flag| (spelling(flag), flag.description)).collect();

@@ -50,7 +50,7 @@ const LIST: List = List {
 impl Command for Ls {
     fn run(self, context: &Context) -> Result<u8> {
         let mut networks = context.client()?.networks(&filter::gather(self.filter))?;
-        networks.sort_by(|a, b| a.name.cmp(&b.name));
+        networks.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         let rows: Vec<Value> = networks.iter().map(|network| row(network, !self.no_trunc)).collect();
         output::say(&LIST.print(&self.format.unwrap_or_default(), self.quiet, &rows)?)?;
         Ok(0)

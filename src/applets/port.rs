@@ -38,8 +38,9 @@ fn lines(container: &str, ports: &PortMap, wanted: Option<&str>) -> Result<Strin
         return Ok(bindings.iter().map(|it| address(&it.host_ip, &it.host_port) + "\n").collect());
     }
     let mut sorted: Vec<_> = ports.iter().collect();
-    sorted
-        .sort_by_key(|(key, _)| (key.split('/').next().and_then(|number| number.parse::<u16>().ok()), (*key).clone()));
+    sorted.sort_unstable_by_key(|(key, _)| {
+        (key.split('/').next().and_then(|number| number.parse::<u16>().ok()), (*key).clone())
+    });
     let rows = sorted.into_iter().flat_map(|(key, bindings)| {
         bindings.iter().flatten().map(move |it| format!("{key} -> {}\n", address(&it.host_ip, &it.host_port)))
     });

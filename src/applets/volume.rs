@@ -152,7 +152,7 @@ impl Command for Ls {
             bail!("--cluster: volumes of a cluster come with a later release of dhow");
         }
         let mut volumes = context.client()?.volumes(&filter::gather(self.filter))?.volumes;
-        volumes.sort_by_key(|volume| natural(&volume.name));
+        volumes.sort_unstable_by_key(|volume| natural(&volume.name));
         let rows: Vec<Value> = volumes.iter().map(row).collect();
         output::say(&LIST.print(&self.format.unwrap_or_default(), self.quiet, &rows)?)?;
         Ok(0)
@@ -209,7 +209,7 @@ mod tests {
     #[test]
     fn names_in_the_order_in_which_people_count() {
         let mut names = ["v10", "v2", "a", "v2b", "10", "9", "v"];
-        names.sort_by_key(|name| natural(name));
+        names.sort_unstable_by_key(|name| natural(name));
         assert_eq!(names, ["9", "10", "a", "v", "v2", "v2b", "v10"]);
     }
 }

@@ -298,7 +298,7 @@ pub fn all(store: &Store) -> Result<Vec<Now>> {
     if found.is_empty() {
         shim::leave_cgroups(store);
     }
-    found.sort_by(|a, b| b.record.created.cmp(&a.record.created));
+    found.sort_unstable_by(|a, b| b.record.created.cmp(&a.record.created));
     Ok(found)
 }
 

@@ -26,7 +26,7 @@ impl Filters {
         if text.is_empty() {
             return Ok(Filters::default());
         }
-        let sets: BTreeMap<String, Values> = serde_json::from_str::<Option<_>>(text)
+        let sets: BTreeMap<String, Values> = serde_json::from_slice::<Option<_>>(text.as_bytes())
             .map_err(|error| Refusal::BadParameter(format!("invalid filter: {error}")))?
             .unwrap_or_default();
         let values = |values| match values {

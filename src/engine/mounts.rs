@@ -111,7 +111,8 @@ pub fn plan(
         points.insert(target, Asked { mounted, volume: Some(volume), make_source: false });
     }
     let mut asked: Vec<Asked> = points.into_values().collect();
-    asked.sort_by_key(|asked| depth(&asked.mounted.point.destination));
+    let place = |asked: &Asked| asked.mounted.point.destination.clone();
+    asked.sort_unstable_by_key(|asked| (depth(&asked.mounted.point.destination), place(asked)));
     for asked in &mut asked {
         if let Some(volume) = &mut asked.volume {
             volume.durable = !(host.auto_remove && volume.name.is_empty());

@@ -302,7 +302,7 @@ fn platform(request: &Request) -> Result<Option<Platform>> {
 fn of_platform(engine: &Engine, name: &str, request: &Request) -> Result<()> {
     for (_, value) in request.query.iter().filter(|(key, value)| key.starts_with("platform") && !value.is_empty()) {
         // JSON, as the API has it: {"os":"linux","architecture":"arm64"}; or as people write it.
-        let asked = match serde_json::from_str::<Platform>(value) {
+        let asked = match serde_json::from_slice::<Platform>(value.as_bytes()) {
             Ok(platform) => platform,
             Err(_) => Platform::parse(value).map_err(|error| Refusal::BadParameter(format!("{error:#}")))?,
         };
@@ -548,7 +548,7 @@ fn one_platform(request: &Request) -> Result<Option<Platform>> {
     if all.next().is_some() {
         bail!(Refusal::BadParameter("multiple platform parameters not supported".to_owned()));
     }
-    match serde_json::from_str(text) {
+    match serde_json::from_slice(text.as_bytes()) {
         Ok(platform) => Ok(Some(platform)),
         Err(_) => Platform::parse(text).map(Some).map_err(|e| Refusal::BadParameter(format!("{e:#}")).into()),
     }

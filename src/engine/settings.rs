@@ -113,7 +113,7 @@ impl Settings {
             return Ok(Settings::default());
         }
         // By way of an object: a list would be taken for the fields in order.
-        let object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(text)?;
+        let object: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(text.as_bytes())?;
         let settings = Settings::deserialize(serde_json::Value::Object(object))?;
         if !matches!(settings.log_driver.as_str(), "json-file" | "none") {
             bail!("log-driver {:?} is not supported; json-file and none are", settings.log_driver);

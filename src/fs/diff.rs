@@ -73,7 +73,7 @@ pub fn differences(upper: &Path, lowers: &[PathBuf], copied: bool) -> Result<Vec
         Ok(true)
     })
     .with_context(|| format!("compare {} with the layers below", upper.display()))?;
-    found.sort_by(|a, b| a.path.split(|&byte| byte == b'/').cmp(b.path.split(|&byte| byte == b'/')));
+    found.sort_unstable_by(|a, b| a.path.split(|&byte| byte == b'/').cmp(b.path.split(|&byte| byte == b'/')));
     // Of directories that are as they were, only those that something lies in.
     let parents: HashSet<Vec<u8>> = found.iter().filter(|it| it.counts).flat_map(above).collect();
     found.retain(|it| it.counts || parents.contains(&it.path));

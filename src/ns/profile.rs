@@ -200,7 +200,7 @@ struct Condition {
 
 /// Reads a profile that a user gave, as JSON; `None` where it says nothing, which switches the filter off.
 pub fn load(text: &str, host: Host) -> Result<Option<Seccomp>> {
-    let profile: Profile = serde_json::from_str(text).context("decoding seccomp profile failed")?;
+    let profile: Profile = serde_json::from_slice(text.as_bytes()).context("decoding seccomp profile failed")?;
     let rules = profile.syscalls.unwrap_or_default();
     let Some(default_action) = profile.default_action else {
         if rules.is_empty() {

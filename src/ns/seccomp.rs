@@ -238,7 +238,7 @@ fn compile_for(profile: &Seccomp, native: Arch) -> Result<(Vec<sock_filter>, u64
         }
     }
     for (_, ranges) in sections.iter_mut().filter(|(audit, _)| *audit == Arch::X86_64.audit()) {
-        ranges.sort_by_key(|range| range.start);
+        ranges.sort_unstable_by_key(|range| range.start);
         close_x32(ranges);
     }
     let mut program = emit(&sections, outcomes);

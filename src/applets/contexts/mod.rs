@@ -165,7 +165,7 @@ fn names(dir: &Path) -> Result<Vec<String>> {
         let entry = entry.with_context(|| format!("list {}", dir.display()))?;
         names.extend(entry.file_name().into_string());
     }
-    names.sort();
+    names.sort_unstable();
     Ok(names)
 }
 

@@ -129,7 +129,7 @@ fn join(list: &Node, separator: &str) -> Result<String, String> {
         Node::List(items) => Ok(items.iter().map(shown).collect::<Vec<_>>().join(separator)),
         Node::Object(entries, Shape::Map | Shape::Struct) => {
             let mut values: Vec<String> = entries.iter().map(|(_, value)| shown(value)).collect();
-            values.sort();
+            values.sort_unstable();
             Ok(values.join(separator))
         }
         Node::NoValue | Node::Nil(_) => Ok(String::new()),

@@ -240,7 +240,7 @@ impl Node {
     pub fn sorted(&self) -> Vec<(&str, &Node)> {
         let Node::Object(entries, _) = self else { return Vec::new() };
         let mut entries: Vec<_> = entries.iter().map(|(key, node)| (key.as_str(), node)).collect();
-        entries.sort_by_key(|(key, _)| *key);
+        entries.sort_unstable_by_key(|(key, _)| *key);
         entries
     }
 

@@ -219,7 +219,7 @@ fn mounts(store: &Store, record: &Record) -> Result<Vec<Part>> {
             parts.push(Part { at, tree: overlay::bind(&source, record.host_config.readonly_rootfs)?, is_dir: false });
         }
     }
-    parts.sort_by_key(|part| part.at.split('/').filter(|part| !part.is_empty()).count());
+    parts.sort_unstable_by_key(|part| part.at.split('/').filter(|part| !part.is_empty()).count());
     Ok(parts)
 }
 

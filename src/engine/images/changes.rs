@@ -128,7 +128,7 @@ fn command(rest: &str) -> Vec<String> {
 }
 
 fn json_words(text: &str) -> Option<Vec<String>> {
-    serde_json::from_str(text).ok().filter(|_| text.starts_with('['))
+    serde_json::from_slice(text.as_bytes()).ok().filter(|_| text.starts_with('['))
 }
 
 /// Words as they stand, with their quotes: white space inside quotes or after a backslash does not part them.

@@ -59,7 +59,7 @@ pub fn list(store: &Store, intermediate: bool, shared_size: bool, filters: &Filt
             virtual_size: None,
         });
     }
-    list.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.id.cmp(&b.id)));
+    list.sort_unstable_by(|a, b| b.created.cmp(&a.created).then_with(|| a.id.cmp(&b.id)));
     Ok(list)
 }
 

@@ -83,7 +83,7 @@ pub fn all(store: &Store) -> Result<Vec<(Reference, Digest)>> {
     for domain in store::read_dir(&store.refs())? {
         walk(store, &domain, "", &mut found)?;
     }
-    found.sort();
+    found.sort_unstable();
     Ok(found)
 }
 

@@ -38,6 +38,9 @@ use std::time::{Duration, Instant};
 
 /// Layers that move are shown no more often than this, as Docker does.
 const TICK: Duration = Duration::from_millis(100);
+/// How long finished layers may wait for others to be committed with them, by one sync. Those that are committed need
+/// not be fetched again when the pull is cut off.
+const COMMIT: Duration = Duration::from_secs(1);
 
 /// How often a layer that another pull fetches is asked for.
 const TURN: Duration = Duration::from_millis(20);
@@ -277,6 +280,8 @@ enum State {
     Staged {
         dir: PathBuf,
         unpacked: Unpacked,
+        /// On the layers below it.
+        settled: bool,
         _lock: Lock,
     },
 }
@@ -285,6 +290,7 @@ impl Ready<'_> {
     /// Takes what the workers tell until all layers are in the store, and shows it.
     fn gather(&mut self, work: &[Work], told: &Receiver<Told>, sink: Sink) -> Result<()> {
         let mut shown = Shown::new(work);
+        let mut committed = Instant::now();
         while self.layers.iter().any(|layer| !matches!(layer, State::InStore)) {
             let mut news = match told.recv_timeout(TICK) {
                 Ok(news) => Some(news),
@@ -301,13 +307,19 @@ impl Ready<'_> {
                     }
                     Told::Unpacked(number, dir, unpacked, lock) => {
                         shown.extracted(number, sink)?;
-                        self.layers[work[number].at] = State::Staged { dir, unpacked, _lock: lock };
+                        self.layers[work[number].at] = State::Staged { dir, unpacked, settled: false, _lock: lock };
                     }
                     Told::Failed(error) => return Err(error),
                 }
                 news = told.try_recv().ok();
             }
             shown.tick(sink)?;
+            self.settle()?;
+            let more = self.layers.iter().any(|layer| matches!(layer, State::Missing));
+            if more && committed.elapsed() < COMMIT {
+                continue;
+            }
+            committed = Instant::now();
             for at in self.commit()? {
                 if let Some(number) = work.iter().position(|work| work.at == at) {
                     shown.last(number, "Pull complete", sink)?;
@@ -317,25 +329,46 @@ impl Ready<'_> {
         Ok(())
     }
 
-    /// Commits every staged layer below which nothing is missing; gives their places.
-    fn commit(&mut self) -> Result<Vec<usize>> {
-        let end = self.layers.iter().position(|layer| matches!(layer, State::Missing)).unwrap_or(self.layers.len());
-        let mut lowers: Vec<PathBuf> = Vec::new();
-        let mut staged = Vec::new();
-        for (id, layer) in self.ids.iter().zip(&self.layers[..end]) {
-            let (tree, one) = match layer {
-                State::Staged { dir, unpacked, .. } => {
-                    settle(unpacked, dir, &lowers).context("complete a layer")?;
-                    (
-                        dir.join("fs"),
-                        Some(layers::Staged { dir: dir.clone(), size: unpacked.size, opaque: unpacked.opaque }),
-                    )
-                }
-                _ => (self.store.layer(id).join("fs"), None),
-            };
-            lowers.insert(0, tree);
-            staged.push(one);
+    /// How many layers, from the lowest, have arrived without a gap.
+    fn arrived(&self) -> usize {
+        self.layers.iter().position(|layer| matches!(layer, State::Missing)).unwrap_or(self.layers.len())
+    }
+
+    /// Where the tree of a layer that has arrived is.
+    fn tree(&self, at: usize) -> PathBuf {
+        match &self.layers[at] {
+            State::Staged { dir, .. } => dir.join("fs"),
+            _ => self.store.layer(&self.ids[at]).join("fs"),
         }
+    }
+
+    /// Completes every staged layer below which nothing is missing.
+    fn settle(&mut self) -> Result<()> {
+        for at in 0..self.arrived() {
+            if !matches!(self.layers[at], State::Staged { settled: false, .. }) {
+                continue;
+            }
+            let lowers: Vec<PathBuf> = (0..at).rev().map(|below| self.tree(below)).collect();
+            if let State::Staged { dir, unpacked, settled, .. } = &mut self.layers[at] {
+                settle(unpacked, dir, &lowers).context("complete a layer")?;
+                *settled = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// Commits every layer that is complete; gives their places.
+    fn commit(&mut self) -> Result<Vec<usize>> {
+        let end = self.arrived();
+        let staged: Vec<_> = self.layers[..end]
+            .iter()
+            .map(|layer| match layer {
+                State::Staged { dir, unpacked, .. } => {
+                    Some(layers::Staged { dir: dir.clone(), size: unpacked.size, opaque: unpacked.opaque })
+                }
+                _ => None,
+            })
+            .collect();
         let done: Vec<usize> = (0..end).filter(|at| staged[*at].is_some()).collect();
         if !done.is_empty() {
             layers::commit(self.store, self.lease, &self.diff_ids[..end], &staged)?;

@@ -228,7 +228,7 @@ fn all(store: &Store) -> Result<Vec<Volume>> {
             volumes.push(shown(store, &name, description));
         }
     }
-    volumes.sort_by(|a, b| a.name.cmp(&b.name));
+    volumes.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     Ok(volumes)
 }
 

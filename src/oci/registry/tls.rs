@@ -25,7 +25,7 @@ pub fn config(host: &str, certs_dirs: &[PathBuf], insecure: bool) -> Result<TlsC
         let dir = dir.join(host);
         let Ok(entries) = std::fs::read_dir(&dir) else { continue };
         let mut names: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
-        names.sort();
+        names.sort_unstable();
         for path in names {
             match path.extension().and_then(|e| e.to_str()) {
                 Some("crt") => extra.extend(certificates(&path)?),
