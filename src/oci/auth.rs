@@ -168,7 +168,7 @@ fn ask_helper(name: &str, key: &str) -> Result<Option<Credentials>> {
         secret: String,
     }
     let Some(said) = run_helper(name, "get", key.as_bytes(), key)? else { return Ok(None) };
-    let answer: Answer = serde_json::from_slice(&said.as_bytes())
+    let answer: Answer = serde_json::from_slice(said.as_bytes())
         .with_context(|| format!("get credentials for {key}: read what docker-credential-{name} said"))?;
     let found = Credentials::from_pair(answer.username, answer.secret);
     Ok((!found.is_anonymous()).then_some(found))
