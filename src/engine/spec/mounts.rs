@@ -44,8 +44,7 @@ pub fn mounts(inputs: &Inputs, security: &Security) -> Result<(Vec<Mount>, Strin
     {
         users.push(bind(shm, "/dev/shm", &["rbind", "rprivate"])?);
     }
-    let depth = |mount: &Mount| mount.destination.split('/').filter(|part| !part.is_empty()).count();
-    users.sort_unstable_by_key(|mount| (depth(mount), mount.destination.clone()));
+    users.sort_by_key(|mount| mount.destination.split('/').filter(|part| !part.is_empty()).count());
 
     let has = |target: &str| users.iter().any(|mount| mount.destination == target);
     let mut mounts = defaults(wants, security, &inputs.host.cgroups);
