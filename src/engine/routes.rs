@@ -451,11 +451,6 @@ fn container_logs(engine: &Arc<Engine>, id: &str, request: &Request) -> Result<R
 fn container_resize(store: &Store, id: &str, request: &Request) -> Result<Response> {
     let (rows, columns) = size(request)?;
     containers::resize(store, &Whose::container(id), rows, columns)?;
-    if let Some(record) = Record::load(store, id)? {
-        let more = [("height", rows.to_string()), ("width", columns.to_string())];
-        let more = more.each_ref().map(|(key, value)| (*key, value.as_str()));
-        events::container(store, &record, "resize", &more);
-    }
     Ok(answer(200, Reply::Empty))
 }
 

@@ -21,9 +21,8 @@ pub fn update(store: &Store, id: &str, mut asked: HostConfig) -> Result<Updated>
     if policy != RestartPolicy::default() {
         restart::update(store, id, &policy)?;
     }
-    if (limited || policy != RestartPolicy::default())
-        && let Some(record) = Record::load(store, id)?
-    {
+    // As dockerd, also where nothing was asked for.
+    if let Some(record) = Record::load(store, id)? {
         events::container(store, &record, "update", &[]);
     }
     Ok(Updated { warnings: Some(warnings).filter(|warnings| !warnings.is_empty()) })

@@ -92,6 +92,82 @@ fn a_life_in_its_order() {
     assert!(line.ends_with(&format!("Z container stop {id} (a=b, image=busybox, name=net)")), "{line}");
 }
 
+/// Each in the words of dockerd, and once.
+#[test]
+fn every_verb_has_its_word() {
+    let Some(host) = Host::with_busybox() else { return };
+    let file = host.file("cargo", "rice");
+    let tar = host.dir().join("saved.tar");
+    let (file, tar) = (file.to_str().expect("UTF-8"), tar.to_str().expect("UTF-8"));
+    let health = ["--health-cmd", "true", "--health-interval", "100ms", "--health-retries", "1"];
+    let id = host.detached(&[&["--name", "web", "--tty"], &health[..]].concat(), &["sleep", "1000"]);
+    eventually("it is healthy", || host.inspect("web", "/State/Health/Status") == "healthy");
+    let mut seen = past(&host, &[]).len();
+    let mut news = || {
+        let probes = |event: &Value| event["Action"].as_str().is_some_and(|action| action.starts_with("exec_"));
+        let all = past(&host, &[]);
+        let new: Vec<Value> = all[seen..].iter().filter(|event| !probes(event)).cloned().collect();
+        seen = all.len();
+        new
+    };
+    news();
+    let table: &[(&[&str], &[&str])] = &[
+        (&["pause", "web"], &["container pause"]),
+        (&["unpause", "web"], &["container unpause"]),
+        (&["top", "web"], &["container top"]),
+        (&["update", "--restart", "on-failure", "web"], &["container update"]),
+        (&["cp", file, "web:/tmp/cargo"], &["container extract-to-dir"]),
+        (&["cp", "web:/tmp/cargo", "-"], &["container archive-path"]),
+        (&["export", "web"], &["container export"]),
+        (&["commit", "web", "fleet/web"], &["image create", "image tag", "container commit"]),
+        (&["save", "-o", tar, "fleet/web"], &["image save"]),
+        (&["load", "-i", tar], &["image load"]),
+        (&["rmi", "fleet/web"], &["image untag", "image delete"]),
+        (&["kill", "--signal", "USR1", "web"], &["container kill"]),
+        (
+            &["restart", "--time", "0", "web"],
+            &[
+                "container kill",
+                "network disconnect",
+                "container die",
+                "container stop",
+                "network connect",
+                "container start",
+                "container restart",
+            ],
+        ),
+        (&["rm", "--force", "web"], &["container kill", "network disconnect", "container die", "container destroy"]),
+        (&["volume", "create", "hold"], &["volume create"]),
+        (&["volume", "prune", "--force", "--all"], &["volume destroy", "volume prune"]),
+        (&["container", "prune", "--force"], &["container prune"]),
+        (&["image", "prune", "--force"], &["image prune"]),
+    ];
+    let mut all = Vec::new();
+    for (line, expected) in table {
+        host.ok(line.iter().copied());
+        let new = news();
+        let words = |events: &[Value]| -> Vec<String> {
+            actions(events).into_iter().filter(|word| !word.starts_with("container health_status")).collect()
+        };
+        assert_eq!(words(&new), *expected, "{line:?}");
+        all.extend(new);
+    }
+    for event in all.iter().filter(|event| event["Type"] == "container" && event["Action"] != "prune") {
+        assert_eq!((event["Actor"]["ID"].as_str(), event["id"].as_str()), (Some(id.as_str()), Some(id.as_str())));
+        assert_eq!(event["Actor"]["Attributes"]["name"], "web");
+    }
+    let of = |action: &str| all.iter().find(|event| event["Action"] == action).expect(action);
+    assert_eq!(of("commit")["Actor"]["Attributes"]["imageRef"], "fleet/web:latest");
+    assert_eq!(of("commit")["Actor"]["Attributes"]["imageID"], of("create")["Actor"]["ID"]);
+    assert_eq!(of("kill")["Actor"]["Attributes"]["signal"], "10");
+    for prune in all.iter().filter(|event| event["Action"] == "prune") {
+        assert_eq!(prune["Actor"]["ID"], "");
+        assert!(prune["Actor"]["Attributes"]["reclaimed"].is_string(), "{prune}");
+    }
+    let health = past(&host, &["event=health_status"]);
+    assert!(actions(&health).contains(&"container health_status: healthy".to_owned()), "{health:?}");
+}
+
 #[test]
 fn images_come_and_go() {
     let Some(host) = Host::with_busybox() else { return };

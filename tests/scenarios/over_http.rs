@@ -1,15 +1,27 @@
 //! What a user of the command line notices, once more with a daemon between: `over_http::exec::…` is `exec::…`, and its
 //! host starts a daemon and has its commands ask that (see `fixture`).
 
+#[path = "changes.rs"]
+mod changes;
+#[path = "copy.rs"]
+mod copy;
+#[path = "events.rs"]
+mod events;
 #[path = "exec.rs"]
 mod exec;
 #[path = "life.rs"]
 mod life;
+#[path = "listings.rs"]
+mod listings;
 #[path = "logs.rs"]
 mod logs;
 #[path = "run.rs"]
 mod run;
+#[path = "stats.rs"]
+mod stats;
 #[path = "streams.rs"]
 mod streams;
+#[path = "usage.rs"]
+mod usage;
 #[path = "volumes.rs"]
 mod volumes;

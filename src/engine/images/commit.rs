@@ -83,6 +83,7 @@ pub fn commit(store: &Store, container: &str, asked: Commit) -> Result<Digest> {
     let config = serde_json::to_vec(&config).context("encode an image's config")?;
     let image = register(store, &lease, None, &config, Some(&parent.id))?;
     let id = image.id.to_string();
+    events::image(store, image.config.config.labels.as_ref(), "create", &id, &id);
     let mut reference = String::new();
     if let Some(name) = &asked.name {
         tag::give(store, &id, name)?;
