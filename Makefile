@@ -39,7 +39,7 @@ test:
 	$(MAKE) test-run
 
 test-run:
-	$(CARGO) test --locked --target $(TARGET) --features failpoints
+	DHOW_FUZZ_SECONDS=$${DHOW_FUZZ_SECONDS:-4} $(CARGO) test --locked --target $(TARGET) --features failpoints
 
 demo:
 	contrib/needs demo

@@ -8,6 +8,8 @@ mod cgroup;
 mod engine;
 mod failpoint;
 mod fs;
+#[cfg(test)]
+mod fuzz;
 mod ns;
 mod oci;
 mod sys;

@@ -17,6 +17,8 @@ mod exec;
 mod export;
 mod filter;
 mod format;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod help;
 mod history;
 mod host;

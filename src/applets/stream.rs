@@ -1,7 +1,7 @@
 //! A container's streams and ours: one loop, fixed buffers, no byte lost or reordered, no byte of one stream waiting
 //! for another.
 
-mod demux;
+pub mod demux;
 mod sink;
 
 use super::output;

@@ -118,6 +118,25 @@ pub fn create(
     }
 }
 
+/// As much of create as needs neither a store nor an image, for the fuzzers.
+#[cfg(any(test, fuzzing))]
+pub fn examine(asked: ContainerCreate) -> Result<()> {
+    let ContainerCreate { mut config, mut host_config, .. } = asked;
+    config.working_dir = working_dir(&config.working_dir)?;
+    check(&host_config)?;
+    apply_settings(&mut host_config, &Settings::default())?;
+    restart::check(&host_config.restart_policy, host_config.auto_remove)?;
+    health::check(&config, &mut host_config)?;
+    logs::check(&host_config.log_config)?;
+    spec::check(&config, &host_config, &mut Vec::new())?;
+    limits::check(&mut host_config, &limits::Supports::read(), false)?;
+    limits::resources(&host_config, &limits::number)?;
+    let (from, exists) = (|_: &str| Ok(Vec::new()), |_: &str| true);
+    let around = mounts::Around { from: &from, exists: &exists, root: Path::new("/var/lib/dhow") };
+    mounts::plan(&host_config, config.volumes.as_ref(), &around)?;
+    command(&config).map(drop)
+}
+
 /// Makes the directory, the volumes, the record and the name, in this order; what was made is undone on failure.
 fn place(store: &Store, lease: &store::Lease, record: &mut Record, asked: Vec<mounts::Asked>) -> Result<()> {
     let tmp = lease.tmp()?;

@@ -108,7 +108,8 @@ impl Settings {
         Settings::parse(&text).with_context(|| format!("read settings {}", file.display()))
     }
 
-    fn parse(text: &str) -> Result<Settings> {
+    /// Reads the text of such a file.
+    pub fn parse(text: &str) -> Result<Settings> {
         if text.trim().is_empty() {
             return Ok(Settings::default());
         }

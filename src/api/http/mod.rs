@@ -8,6 +8,8 @@
 pub mod address;
 mod chunks;
 mod connections;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod head;
 mod input;
 mod remote;

@@ -105,7 +105,7 @@ fn message(out: &Mutex<Socket>, kind: u8, payload: &[u8]) -> io::Result<()> {
 }
 
 /// Client to container, up to the client's goodbye.
-fn receive(mut from: impl Read, mut stdin: impl Write, pongs: &Mutex<Socket>) -> io::Result<()> {
+pub fn receive(mut from: impl Read, mut stdin: impl Write, pongs: &Mutex<Socket>) -> io::Result<()> {
     let mut buffer = vec![0; ROOM];
     loop {
         let mut head = [0; 2];

@@ -9,6 +9,14 @@ mod endpoint;
 mod proxy;
 mod tls;
 
+/// A way in for the fuzzers: what a server says in `WWW-Authenticate`.
+#[cfg(any(test, fuzzing))]
+pub fn fuzz(header: &str) {
+    for challenge in challenge::parse(header) {
+        let _ = (challenge.get("realm"), challenge.get("scope"));
+    }
+}
+
 #[cfg(test)]
 mod tests;
 

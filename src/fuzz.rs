@@ -1,0 +1,261 @@
+//! What comes from outside, and must never do more than be refused: the targets of the fuzzers. `cargo test` runs each
+//! for a moment, with inputs that are made from those in tests/corpus by a generator which is the same every time.
+//!
+//! An input that once did harm stays in tests/corpus.
+
+use crate::api::http::fuzz as http;
+use crate::api::types::{
+    AuthConfig, ContainerCreate, ExecCreate, ExecStart, HostConfig, NetworkCreate, ProgressLine, VolumeCreate,
+};
+use crate::api::version::ApiVersion;
+use crate::api::{base64, time, units};
+use crate::applets::fuzz as applets;
+use crate::engine::filters::Filters;
+use crate::engine::protocol::Message;
+use crate::engine::{Record, Settings, create, devices, logs, older, query};
+use crate::fs::unpack;
+use crate::oci::auth::Credentials;
+use crate::oci::image::{Document, ImageConfig, chain_ids};
+use crate::oci::registry;
+use crate::oci::{Digest, Platform, Reference, archive};
+use std::path::Path;
+
+/// One way in.
+pub type Target = fn(&[u8]);
+
+/// All of them; the names are those of the folders in tests/corpus.
+pub const TARGETS: &[(&str, Target)] = &[
+    ("http", http::requests),
+    ("answers", http::answers),
+    ("frames", frames),
+    ("json", json),
+    ("filters", filters),
+    ("reference", reference),
+    ("manifest", manifest),
+    ("layer", layer),
+    ("log", log),
+    ("template", applets::template),
+];
+
+/// The streams of a container, as frames, as messages of a WebSocket, and as a shim's protocol.
+pub fn frames(bytes: &[u8]) {
+    applets::frames(bytes);
+    http::websocket(bytes);
+    if let Some(header) = bytes.first_chunk() {
+        let _ = Message::decode(header);
+    }
+}
+
+/// Bodies of requests, and files that people and other builds write.
+pub fn json(bytes: &[u8]) {
+    if let Ok(mut asked) = serde_json::from_slice::<ContainerCreate>(bytes)
+        && older::create(ApiVersion::new(1, 24), &mut asked).is_ok()
+    {
+        let _ = create::examine(asked);
+    }
+    let _ = serde_json::from_slice::<HostConfig>(bytes);
+    let _ = serde_json::from_slice::<ExecCreate>(bytes);
+    let _ = serde_json::from_slice::<ExecStart>(bytes);
+    let _ = serde_json::from_slice::<VolumeCreate>(bytes);
+    let _ = serde_json::from_slice::<NetworkCreate>(bytes);
+    let _ = serde_json::from_slice::<AuthConfig>(bytes);
+    let _ = serde_json::from_slice::<ProgressLine>(bytes);
+    if let Ok(record) = serde_json::from_slice::<Record>(bytes) {
+        let again = serde_json::to_vec(&record).expect("a record is JSON");
+        assert_eq!(serde_json::from_slice::<Record>(&again).expect("and is read again"), record);
+    }
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        let _ = Settings::parse(text);
+    }
+    applets::context(bytes);
+}
+
+/// Filters, and the small languages of values: times, sizes, device rules.
+pub fn filters(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Ok(filters) = Filters::parse(Some(text)) {
+        let _ = (filters.accept(&["label"]), filters.flag("dangling"), query::Prune::new(&filters).is_ok());
+        let _ = (filters.labels(&Default::default()), filters.matches("name", "web"), filters.is("id", "0"));
+    }
+    let _ = query::point(text);
+    let _ = (time::Time::parse(text), time::Time::parse_local(text), time::parse_duration(text));
+    let _ = (units::parse_binary(text), units::parse_decimal(text), devices::rule(text));
+    if let Some(plain) = base64::decode(text) {
+        assert_eq!(base64::decode(&base64::encode(&plain)), Some(plain));
+    }
+    let _ = Credentials::from_header(text);
+}
+
+/// Names of images, digests and platforms: what is taken is written as it was read.
+pub fn reference(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Ok(reference) = Reference::parse(text) {
+        let spelt = reference.to_string();
+        assert_eq!(Reference::parse(&spelt).expect("its own name"), reference, "{text:?} as {spelt:?}");
+        assert!(!reference.path.contains("..") && !reference.path.starts_with('/'), "{text:?}");
+        // Not read again: without its domain a name of Docker Hub's may look like one of another's, as in Docker.
+        let _ = (reference.familiar(), reference.familiar_name(), reference.manifest_name(), reference.or_latest());
+    }
+    if let Ok(digest) = Digest::parse(text) {
+        assert_eq!(digest.to_string(), text);
+        assert!(digest.hex().bytes().all(|byte| byte.is_ascii_hexdigit()));
+    }
+    if let Ok(platform) = Platform::parse(text) {
+        let _ = (platform.to_string(), platform.normalised());
+    }
+}
+
+/// What registries and archives say of images.
+pub fn manifest(bytes: &[u8]) {
+    for hint in ["", "application/vnd.oci.image.index.v1+json", "application/vnd.oci.image.manifest.v1+json"] {
+        let _ = Document::parse(bytes, hint);
+    }
+    if let Ok(config) = ImageConfig::parse(bytes)
+        && config.check_layers().is_ok()
+    {
+        let _ = (config.platform(), chain_ids(&config.rootfs.diff_ids));
+    }
+    let _ = serde_json::from_slice::<Vec<archive::Item>>(bytes);
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        registry::fuzz(text);
+    }
+}
+
+/// The tar of a layer: whatever it says, nothing is written beside the place that it was given.
+pub fn layer(bytes: &[u8]) {
+    let base = if Path::new("/dev/shm").is_dir() { Path::new("/dev/shm").to_owned() } else { std::env::temp_dir() };
+    let home = base.join(format!("dhow-fuzz-{}-{:?}", std::process::id(), std::thread::current().id()));
+    let staging = home.join("staging");
+    std::fs::create_dir_all(&staging).expect("make a directory");
+    let _ = unpack::unpack(&mut &bytes[..bytes.len().min(1 << 20)], &staging);
+    let beside = std::fs::read_dir(&home).expect("list").count();
+    crate::fs::remove::tree(&home).expect("remove what was unpacked");
+    assert_eq!(beside, 1, "something lies beside the layer");
+}
+
+/// Lines of a log, which a full disk or another program may have broken.
+pub fn log(bytes: &[u8]) {
+    let mut text = Vec::new();
+    for line in bytes.split(|byte| *byte == b'\n') {
+        let before = text.len();
+        if logs::decode(line, &mut text).is_none() {
+            text.truncate(before);
+        }
+    }
+    assert!(text.len() <= bytes.len() * 3, "{} bytes of {}", text.len(), bytes.len());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::time::{Duration, Instant};
+
+    /// Marsaglia's xorshift: the same numbers every time.
+    struct Numbers(u64);
+
+    impl Numbers {
+        fn next(&mut self, below: usize) -> usize {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            (self.0 % below.max(1) as u64) as usize
+        }
+    }
+
+    /// Bytes that have broken programs before.
+    const WORDS: [&[u8]; 22] = [
+        b"\0",
+        b"\xff\xff\xff\xff",
+        b"\x7f\xff\xff\xff",
+        b"\r\n",
+        b"\n\n",
+        b"-1",
+        b"0",
+        b"99999999999999999999",
+        b"9223372036854775807",
+        b"1e400",
+        b"null",
+        b"[]",
+        b"{}",
+        b"\"\"",
+        b"\\u0000",
+        b"\\ud800",
+        b"../",
+        b"//",
+        b"%00",
+        b"\xc3\x28",
+        b":",
+        b",",
+    ];
+
+    fn mutate(numbers: &mut Numbers, corpus: &[Vec<u8>]) -> Vec<u8> {
+        let mut bytes = corpus[numbers.next(corpus.len())].clone();
+        for _ in 0..=numbers.next(6) {
+            let (at, length) = (numbers.next(bytes.len() + 1), numbers.next(40));
+            let end = (at + length).min(bytes.len());
+            match numbers.next(8) {
+                0 if at < bytes.len() => bytes[at] ^= 1 << numbers.next(8),
+                1 if at < bytes.len() => bytes[at] = numbers.next(256) as u8,
+                2 => drop(bytes.drain(at..end)),
+                3 => {
+                    let piece = bytes[at..end].to_vec();
+                    let to = numbers.next(bytes.len() + 1);
+                    bytes.splice(to..to, piece);
+                }
+                4 => drop(bytes.splice(at..at, WORDS[numbers.next(WORDS.len())].iter().copied())),
+                5 => drop(bytes.splice(at..end, WORDS[numbers.next(WORDS.len())].iter().copied())),
+                6 => {
+                    let other = &corpus[numbers.next(corpus.len())];
+                    let from = numbers.next(other.len() + 1);
+                    bytes.splice(at.., other[from..].iter().copied());
+                }
+                _ => bytes.truncate(at.max(1)),
+            }
+            bytes.truncate(64 << 10);
+        }
+        bytes
+    }
+
+    /// How long each target is tried: `DHOW_FUZZ_SECONDS`, or one second.
+    fn patience() -> Duration {
+        let said = std::env::var("DHOW_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok());
+        Duration::from_secs(said.unwrap_or(1))
+    }
+
+    fn run(name: &str) {
+        let target = TARGETS.iter().find(|(known, _)| *known == name).expect("a target").1;
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(name);
+        let mut paths: Vec<_> =
+            std::fs::read_dir(&dir).expect("its corpus").map(|entry| entry.unwrap().path()).collect();
+        paths.sort();
+        let corpus: Vec<Vec<u8>> = paths.iter().map(|path| std::fs::read(path).unwrap()).collect();
+        assert!(!corpus.is_empty());
+        let try_one = |bytes: &[u8]| {
+            if catch_unwind(AssertUnwindSafe(|| target(bytes))).is_err() {
+                panic!("{name}: keep this input in {}: \"{}\"", dir.display(), bytes.escape_ascii());
+            }
+        };
+        corpus.iter().for_each(|bytes| try_one(bytes));
+        let (start, mut numbers) = (Instant::now(), Numbers(0x9e37_79b9_7f4a_7c15));
+        while start.elapsed() < patience() {
+            for _ in 0..16 {
+                try_one(&mutate(&mut numbers, &corpus));
+            }
+        }
+    }
+
+    macro_rules! targets {
+        ($($name:ident)*) => {
+            $(#[test] fn $name() { run(stringify!($name)); })*
+
+            #[test]
+            fn none_is_left_out() {
+                let named: Vec<&str> = TARGETS.iter().map(|(name, _)| *name).collect();
+                assert_eq!(named, [$(stringify!($name)),*]);
+            }
+        };
+    }
+
+    targets! { http answers frames json filters reference manifest layer log template }
+}
