@@ -30,10 +30,15 @@ impl Setting {
     }
 }
 
-/// Hands the controllers that there are down from the mount to the children of `parent`. What cannot be handed down
-/// (a controller that version 1 has, a cgroup that has processes of its own) is left out.
-pub fn enable(mount: &Path, parent: &Path) {
-    let Ok(below) = parent.strip_prefix(mount) else { return };
+/// Hands the controllers that there are down from the mount to a cgroup. What cannot be handed down (a controller that
+/// version 1 has, a cgroup above it that has processes of its own) is left out.
+pub fn enable(mount: &Path, cgroup: &Path) {
+    let Some(below) = cgroup.parent().and_then(|parent| parent.strip_prefix(mount).ok()) else { return };
+    let words = |level: &Path| fs::read_to_string(level.join("cgroup.controllers")).unwrap_or_default();
+    // As it is for every start but the first.
+    if missing(&words(mount), &words(cgroup)).is_empty() {
+        return;
+    }
     let mut level = mount.to_owned();
     hand_down(&level);
     for name in below.components() {

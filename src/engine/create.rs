@@ -62,9 +62,12 @@ pub fn create(
     health::check(&config, &mut host_config)?;
     logs::check(&host_config.log_config)?;
     spec::check(&config, &host_config, &mut warnings)?;
-    warnings.extend(limits::check(&mut host_config, &limits::Supports::read(), false)?);
-    // Devices that are not there are refused now, and not by the start.
-    limits::resources(&host_config, &limits::number).map_err(|error| Refusal::BadParameter(format!("{error:#}")))?;
+    if limits::any(&host_config) {
+        warnings.extend(limits::check(&mut host_config, &limits::Supports::read(), false)?);
+        // Devices that are not there are refused now, and not by the start.
+        limits::resources(&host_config, &limits::number)
+            .map_err(|error| Refusal::BadParameter(format!("{error:#}")))?;
+    }
 
     for mode in [&host_config.network_mode, &host_config.pid_mode, &host_config.ipc_mode] {
         if let Some(other) = mode.strip_prefix("container:") {

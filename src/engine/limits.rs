@@ -53,6 +53,41 @@ impl Supports {
     }
 }
 
+/// Whether a request names any limit: without one, nothing need be asked of the host.
+pub fn any(host: &HostConfig) -> bool {
+    let numbers = [
+        host.memory,
+        host.memory_swap,
+        host.memory_reservation,
+        host.memory_swappiness.filter(|value| *value != -1).map_or(0, |_| 1),
+        host.kernel_memory,
+        host.kernel_memory_tcp,
+        host.oom_kill_disable.unwrap_or(false).into(),
+        host.pids_limit.unwrap_or(0),
+        host.nano_cpus,
+        host.cpu_shares,
+        host.cpu_period,
+        host.cpu_quota,
+        host.cpu_realtime_period,
+        host.cpu_realtime_runtime,
+        host.cpu_percent,
+        host.blkio_weight.into(),
+        (host.io_maximum_bandwidth | host.io_maximum_iops).min(1) as i64,
+    ];
+    let rates = [
+        &host.blkio_device_read_bps,
+        &host.blkio_device_write_bps,
+        &host.blkio_device_read_iops,
+        &host.blkio_device_write_iops,
+    ];
+    let given = |list: &Option<Vec<ThrottleDevice>>| list.as_ref().is_some_and(|list| !list.is_empty());
+    numbers.iter().any(|number| *number != 0)
+        || !host.cpuset_cpus.is_empty()
+        || !host.cpuset_mems.is_empty()
+        || host.blkio_weight_device.as_ref().is_some_and(|list| !list.is_empty())
+        || rates.into_iter().any(given)
+}
+
 /// Checks the limits of a request and drops those that do not hold here. The warnings; errors are Docker's refusals.
 pub fn check(host: &mut HostConfig, supports: &Supports, update: bool) -> Result<Vec<String>> {
     let mut warnings = Vec::new();
@@ -292,8 +327,8 @@ pub fn resources(host: &HostConfig, number: &dyn Fn(&str) -> Result<(i64, i64)>)
 
 /// Makes the limits of a specification hold for a cgroup that has just been made.
 pub fn hold(cgroup: &Path, spec: &Spec) -> Result<()> {
-    if let (Some(mount), Some(parent)) = (cgroup::mount(), cgroup.parent()) {
-        cgroup::limits::enable(mount, parent);
+    if let Some(mount) = cgroup::mount() {
+        cgroup::limits::enable(mount, cgroup);
     }
     match spec.linux.as_ref().and_then(|linux| linux.resources.as_ref()) {
         Some(resources) => cgroup::limits::apply(cgroup, resources),
@@ -398,6 +433,25 @@ mod tests {
             let mut asked = host(body);
             assert_eq!(check(&mut asked, &supports, false).unwrap(), Vec::<String>::new(), "{body}");
             assert_eq!(asked, host(expected), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_request_without_limits() {
+        let nothing = r#"{"Memory":0,"PidsLimit":0,"MemorySwappiness":-1,"OomKillDisable":false,"BlkioDeviceReadBps":[],
+            "CpusetCpus":"","BlkioWeightDevice":null}"#;
+        assert!(!any(&host(nothing)) && !any(&HostConfig::default()));
+        for body in [
+            r#"{"Memory":-1}"#,
+            r#"{"PidsLimit":-1}"#,
+            r#"{"MemorySwappiness":0}"#,
+            r#"{"OomKillDisable":true}"#,
+            r#"{"CpusetMems":"0"}"#,
+            r#"{"BlkioDeviceReadBps":[{"Path":"/dev/x","Rate":1}]}"#,
+            r#"{"BlkioWeightDevice":[{"Path":"/dev/x","Weight":10}]}"#,
+            r#"{"IOMaximumBandwidth":2}"#,
+        ] {
+            assert!(any(&host(body)), "{body}");
         }
     }
 

@@ -96,11 +96,19 @@ fn can() -> Option<()> {
     if std::env::consts::ARCH != "x86_64" {
         return skip("guests are of x86-64 so far");
     }
-    for program in ["qemu-system-x86_64", "busybox", "cpio", "depmod", "xz", "python3", "apt-get", "mkfs.ext4"] {
+    for program in
+        ["qemu-system-x86_64", "busybox", "cpio", "depmod", "xz", "zstd", "python3", "apt-get", "mkfs.ext4", "strip"]
+    {
         need(program)?;
     }
     need("docker-registry")?;
-    probe_tar().map(drop)
+    probe_tar()?;
+    for kernel in &KERNELS {
+        if let Err(why) = machine::built(kernel) {
+            return skip(&why);
+        }
+    }
+    Some(())
 }
 
 /// Boots a kernel for all checks up to the power cut, and then for those that come after it.

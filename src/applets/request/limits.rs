@@ -22,7 +22,6 @@ pub fn limits(flags: &Run) -> Result<HostConfig> {
         memory_swap: flags.memory_swap.unwrap_or(0),
         memory_reservation: flags.memory_reservation.unwrap_or(0),
         memory_swappiness: swappiness,
-        kernel_memory: flags.kernel_memory.unwrap_or(0),
         oom_kill_disable: Some(flags.oom_kill_disable),
         pids_limit: flags.pids_limit.filter(|limit| *limit != 0),
         nano_cpus: cpus.map(nano_cpus).transpose()?.unwrap_or(0),

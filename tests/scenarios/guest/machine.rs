@@ -9,6 +9,7 @@ use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// How long a boot with all its checks may take. A bound on a hang: some thirty seconds are usual.
@@ -78,7 +79,7 @@ pub struct Report {
 
 impl Machine {
     pub fn make(kernel: &Kernel, dir: &Path, files: &[File]) -> Machine {
-        let built = built(kernel);
+        let built = built(kernel).expect("it was built before");
         let mut initrd = fs::read(built.join("base.cpio")).expect("read the base");
         initrd.extend(cpio(files));
         fs::write(dir.join("initrd"), initrd).expect("write the initramfs");
@@ -214,22 +215,26 @@ impl Report {
     }
 }
 
-/// The kernel and the base of its initramfs, built from the distribution's packages where they are not there yet.
-fn built(kernel: &Kernel) -> PathBuf {
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let script = manifest.join("tests/vm/build");
-    // Named for the script, so that what an older one made is not taken for it.
-    let source = fs::read(&script).expect("read the script that builds guests");
-    let name = format!("guest-{}-{}", kernel.suite, &crate::fixture::digest(&source)[7..19]);
+/// The kernel and the base of its initramfs, built from the distribution's packages where they are not there yet. Why
+/// they cannot be: without a network, or without such packages.
+pub fn built(kernel: &Kernel) -> Result<PathBuf, String> {
+    static BUILDING: Mutex<()> = Mutex::new(());
+    let _one = BUILDING.lock().unwrap_or_else(|broken| broken.into_inner());
+    let source = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vm").join(name);
+    // Named for the scripts, so that what older ones made is not taken for it.
+    let scripts = ["build", "vmlinux.py"].map(|name| fs::read(source(name)).expect("read how guests are built"));
+    let name = format!("guest-{}-{}", kernel.suite, &crate::fixture::digest(&scripts.concat())[7..19]);
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     if !dir.join("release").exists() {
         let args = [kernel.suite, dir.to_str().expect("UTF-8")];
-        let output = Command::new(script.to_str().expect("UTF-8"), args).run();
-        assert!(output.status.success(), "{output}");
+        let output = Command::new(source("build").to_str().expect("UTF-8"), args).run();
+        if !output.status.success() {
+            return Err(format!("no kernel of {}: {}", kernel.suite, output.stderr()));
+        }
     }
     let release = fs::read_to_string(dir.join("release")).expect("read which kernel it is");
     assert!(release.starts_with(kernel.release), "{} is {release}", kernel.name);
-    dir
+    Ok(dir)
 }
 
 /// An archive as the kernel unpacks it (Documentation/driver-api/early-userspace/buffer-format.rst, "newc").

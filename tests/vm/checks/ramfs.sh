@@ -68,5 +68,5 @@ nothing_is_left_on_a_ramfs_root() {
 	is "$(dhow images --quiet)" ""
 	is "$(ls /var/lib/dhow/layers)" ""
 	rm -rf /var/lib/dhow /run/dhow
-	rmdir /sys/fs/cgroup/dhow/shims /sys/fs/cgroup/dhow
+	rmdir /sys/fs/cgroup/dhow/*/ /sys/fs/cgroup/dhow
 }
