@@ -10,6 +10,7 @@ mod failpoint;
 mod fs;
 #[cfg(test)]
 mod fuzz;
+mod net;
 mod ns;
 mod oci;
 mod sys;

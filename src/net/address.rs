@@ -1,0 +1,96 @@
+//! Addresses and routes (rtnetlink(7)).
+
+use super::Subnet;
+use super::netlink::{CREATE, EXCLUSIVE, Message, REPLACE, Socket, u32_of};
+use std::io;
+use std::net::IpAddr;
+
+const NEW_ADDRESS: u16 = 20;
+const NEW_ROUTE: u16 = 24;
+const GET_ROUTE: u16 = 26;
+
+const IFA_ADDRESS: u16 = 1;
+const IFA_LOCAL: u16 = 2;
+const IFA_BROADCAST: u16 = 4;
+/// No duplicate address detection: the engine gives no address twice, and nobody waits for a second.
+const IFA_F_NODAD: u8 = 2;
+
+/// `struct rtmsg`.
+const ROUTE_HEAD: usize = 12;
+const RTA_DST: u16 = 1;
+const RTA_OIF: u16 = 4;
+const RTA_GATEWAY: u16 = 5;
+const RTA_TABLE: u16 = 15;
+const TABLE_MAIN: u8 = 254;
+const TABLE_LOCAL: u32 = 255;
+const PROTOCOL_BOOT: u8 = 3;
+const TYPE_UNICAST: u8 = 1;
+
+pub fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
+}
+
+fn family(address: IpAddr) -> u8 {
+    (if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 }) as u8
+}
+
+/// Gives a link an address; its subnet is on the link from then on. One that it has already is no error.
+pub fn add(socket: &Socket, link: u32, address: IpAddr, subnet: Subnet) -> io::Result<()> {
+    let mut head = [family(address), subnet.prefix, IFA_F_NODAD, 0, 0, 0, 0, 0];
+    head[4..8].copy_from_slice(&link.to_ne_bytes());
+    let bytes = octets(address);
+    let mut message = Message::new(NEW_ADDRESS, CREATE | EXCLUSIVE, &head);
+    message = message.bytes(IFA_LOCAL, &bytes).bytes(IFA_ADDRESS, &bytes);
+    if address.is_ipv4() && subnet.prefix < 31 {
+        message = message.bytes(IFA_BROADCAST, &octets(subnet.last()));
+    }
+    existing(socket.ask(message))
+}
+
+/// All that is not on a link goes to this gateway from now on.
+pub fn set_default_route(socket: &Socket, link: u32, gateway: IpAddr) -> io::Result<()> {
+    let head = [family(gateway), 0, 0, 0, TABLE_MAIN, PROTOCOL_BOOT, 0, TYPE_UNICAST, 0, 0, 0, 0];
+    let message = Message::new(NEW_ROUTE, CREATE | REPLACE, &head);
+    socket.ask(message.bytes(RTA_GATEWAY, &octets(gateway)).u32(RTA_OIF, link))
+}
+
+fn existing(done: io::Result<()>) -> io::Result<()> {
+    match done {
+        Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
+        done => done,
+    }
+}
+
+/// What this host's routes lead to, default routes and its own addresses left out, each with the index of its link.
+pub fn routes(socket: &Socket) -> io::Result<Vec<(Subnet, u32)>> {
+    let mut head = [0; ROUTE_HEAD];
+    let mut found = Vec::new();
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        head[0] = family as u8;
+        let replies = match socket.list(GET_ROUTE, &head) {
+            // A kernel without IPv6.
+            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => continue,
+            replies => replies?,
+        };
+        for reply in replies {
+            let table = reply.get(ROUTE_HEAD, RTA_TABLE).and_then(u32_of);
+            let link = reply.get(ROUTE_HEAD, RTA_OIF).and_then(u32_of).unwrap_or(0);
+            if let (Some(bytes), Some(&prefix)) = (reply.get(ROUTE_HEAD, RTA_DST), reply.body.get(1))
+                && table != Some(TABLE_LOCAL)
+                && let Some(address) = address(bytes)
+                && let Some(subnet) = Subnet::new(address, prefix)
+            {
+                found.push((subnet, link));
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    let four = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    four.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
+}

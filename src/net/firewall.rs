@@ -1,0 +1,256 @@
+//! Our one table. What it holds follows from the networks and the published ports, so that it can be made anew as a
+//! whole; a port that comes or goes changes an element of a map.
+//!
+//! ```text
+//! raw          what comes from elsewhere to 127/8 or to a container's own address is dropped
+//! prerouting   published ports: from outside and from containers      ┐ any, at (and any6, at6):
+//! output       the same, from this host                               ┘ [address .] protocol . port → address . port
+//! postrouting  containers go out under this host's address; and to each other, where a published port leads back
+//! forward      networks are apart; if forwarding is on for us alone, nobody else is forwarded
+//! ```
+//!
+//! A rule of another table may still drop what ours lets through.
+
+use super::address::octets;
+use super::nftables::{ACCEPT, Batch, DROP, Field, Hook, IPV4, IPV6, Map, Name, Rule};
+use super::{Subnet, nftables};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+/// A bridge, as far as packets are concerned.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Bridge {
+    pub link: String,
+    pub subnets: Vec<Subnet>,
+    /// Containers leave under the host's address. Otherwise others can answer to their own.
+    pub masquerade: bool,
+    /// Nothing leaves or enters.
+    pub internal: bool,
+}
+
+/// A published port.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Mapping {
+    /// `IPPROTO_*`.
+    pub protocol: u8,
+    /// Address and port of the host; an unspecified address stands for all of that family.
+    pub host: SocketAddr,
+    pub container: SocketAddr,
+}
+
+/// All that the table follows from.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct State {
+    pub bridges: Vec<Bridge>,
+    pub mappings: Vec<Mapping>,
+    /// We turned forwarding on: what is not ours is not forwarded, as before.
+    pub forwards_for_us: bool,
+    /// Tells this state's bridges from another's; kept with the table, see [`loaded`].
+    pub fingerprint: String,
+}
+
+const ANY: Map = Map { name: "any", key: &[Field::Protocol, Field::Port], data: &[Field::Ipv4, Field::Port] };
+const AT: Map =
+    Map { name: "at", key: &[Field::Ipv4, Field::Protocol, Field::Port], data: &[Field::Ipv4, Field::Port] };
+const ANY6: Map = Map { name: "any6", key: &[Field::Protocol, Field::Port], data: &[Field::Ipv6, Field::Port] };
+const AT6: Map =
+    Map { name: "at6", key: &[Field::Ipv6, Field::Protocol, Field::Port], data: &[Field::Ipv6, Field::Port] };
+const MAPS: [Map; 4] = [ANY, AT, ANY6, AT6];
+
+/// Links of other engines' and other stores' networks begin so: to keep them apart is not our business.
+const OTHERS: [&str; 3] = ["dhow", "br-", "docker"];
+
+/// Priorities (nft(8)).
+const RAW: i32 = -300;
+const DESTINATION_NAT: i32 = -100;
+const FILTER: i32 = 0;
+const SOURCE_NAT: i32 = 100;
+
+/// The fingerprint of the state that is loaded; `None` where there is no table.
+pub fn loaded(table: &str) -> io::Result<Option<String>> {
+    nftables::comment(table)
+}
+
+/// Makes the table anew, in one step.
+pub fn replace(table: &str, state: &State) -> io::Result<()> {
+    batch(table, state).commit()
+}
+
+/// Adds published ports to a table that is there. Fails where it is not, or where a port is in it already.
+pub fn add(table: &str, mappings: &[Mapping]) -> io::Result<()> {
+    change(table, mappings, Batch::add)
+}
+
+/// The opposite of [`add`].
+pub fn remove(table: &str, mappings: &[Mapping]) -> io::Result<()> {
+    change(table, mappings, Batch::remove)
+}
+
+/// Takes the table away; one that is not there is gone.
+pub fn clear(table: &str) -> io::Result<()> {
+    let mut batch = Batch::new(table);
+    batch.delete_table();
+    match batch.commit() {
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        done => done,
+    }
+}
+
+fn change(table: &str, mappings: &[Mapping], how: fn(&mut Batch, &str, &[(Vec<u8>, Vec<u8>)])) -> io::Result<()> {
+    let mut batch = Batch::new(table);
+    for map in MAPS {
+        let elements: Vec<_> = mappings.iter().filter(|it| map_of(it) == map).map(element).collect();
+        if !elements.is_empty() {
+            how(&mut batch, map.name, &elements);
+        }
+    }
+    batch.commit()
+}
+
+fn map_of(mapping: &Mapping) -> Map {
+    match (mapping.host.is_ipv4(), mapping.host.ip().is_unspecified()) {
+        (true, true) => ANY,
+        (true, false) => AT,
+        (false, true) => ANY6,
+        (false, false) => AT6,
+    }
+}
+
+/// Key and data.
+fn element(mapping: &Mapping) -> (Vec<u8>, Vec<u8>) {
+    let port = |port: u16| [port.to_be_bytes(), [0; 2]].concat();
+    let mut key = Vec::new();
+    if !mapping.host.ip().is_unspecified() {
+        key.extend(octets(mapping.host.ip()));
+    }
+    key.extend([mapping.protocol, 0, 0, 0]);
+    key.extend(port(mapping.host.port()));
+    (key, [octets(mapping.container.ip()), port(mapping.container.port())].concat())
+}
+
+fn batch(table: &str, state: &State) -> Batch {
+    let mut batch = Batch::new(table);
+    // What is deleted must be there.
+    batch.table("");
+    batch.delete_table();
+    batch.table(&state.fingerprint);
+    for (map, id) in MAPS.iter().zip(1..) {
+        batch.map(map, id);
+        let elements: Vec<_> = state.mappings.iter().filter(|it| map_of(it) == *map).map(element).collect();
+        if !elements.is_empty() {
+            batch.add(map.name, &elements);
+        }
+    }
+    batch.chain("raw", "filter", Hook::Prerouting, RAW);
+    batch.chain("prerouting", "nat", Hook::Prerouting, DESTINATION_NAT);
+    batch.chain("output", "nat", Hook::Output, DESTINATION_NAT);
+    batch.chain("postrouting", "nat", Hook::Postrouting, SOURCE_NAT);
+    batch.chain("forward", "filter", Hook::Forward, FILTER);
+    for (chain, rule) in rules(state) {
+        batch.rule(chain, rule);
+    }
+    batch
+}
+
+fn rules(state: &State) -> Vec<(&'static str, Rule)> {
+    let mut rules = Vec::new();
+    let loopback = Subnet { first: IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), prefix: 8 };
+    // Bridges route for 127/8, for the sake of answers to this host; nobody else may come that way.
+    rules.push(("raw", Rule::new().comes_by(Name::IsNot("lo")).to(loopback).decide(DROP)));
+    for chain in ["prerouting", "output"] {
+        for (family, any, at) in [(IPV4, 0, 1), (IPV6, 2, 3)] {
+            rules.push((chain, Rule::new().redirect(family, &MAPS[at], at as u32 + 1)));
+            rules.push((chain, Rule::new().for_this_host().redirect(family, &MAPS[any], any as u32 + 1)));
+        }
+    }
+    for bridge in &state.bridges {
+        let name = bridge.link.as_str();
+        for subnet in &bridge.subnets {
+            if bridge.masquerade || bridge.internal {
+                rules.push(("raw", Rule::new().comes_by(Name::IsNot(name)).to(*subnet).decide(DROP)));
+            }
+            // By the host's address back to their own network: the answer must come back this way, too.
+            rules.push(("postrouting", Rule::new().from(*subnet).leaves_by(Name::Is(name)).redirected().masquerade()));
+            if bridge.masquerade && !bridge.internal {
+                rules.push(("postrouting", Rule::new().from(*subnet).leaves_by(Name::IsNot(name)).masquerade()));
+            }
+        }
+        // From this host's loopback, to a published port.
+        rules.push(("postrouting", Rule::new().from(loopback).leaves_by(Name::Is(name)).masquerade()));
+    }
+    let is_bridge = |rule: Rule, from: &str, to: &str| rule.comes_by(Name::IsNot(from)).leaves_by(Name::Is(to));
+    for Bridge { link, .. } in state.bridges.iter().filter(|bridge| bridge.internal) {
+        rules.push(("forward", is_bridge(Rule::new(), link, link).decide(DROP)));
+        let leaves = Rule::new().comes_by(Name::Is(link)).leaves_by(Name::IsNot(link));
+        rules.push(("forward", leaves.decide(DROP)));
+    }
+    rules.push(("forward", Rule::new().established().decide(ACCEPT)));
+    for Bridge { link, .. } in state.bridges.iter().filter(|bridge| !bridge.internal) {
+        rules.push(("forward", is_bridge(Rule::new(), link, link).redirected().decide(ACCEPT)));
+        rules.push(("forward", is_bridge(Rule::new(), link, link).decide(DROP)));
+    }
+    if state.forwards_for_us {
+        for Bridge { link, .. } in &state.bridges {
+            rules.push(("forward", Rule::new().comes_by(Name::Is(link)).decide(ACCEPT)));
+        }
+        for name in OTHERS {
+            rules.push(("forward", Rule::new().comes_by(Name::Begins(name)).decide(ACCEPT)));
+            rules.push(("forward", Rule::new().leaves_by(Name::Begins(name)).decide(ACCEPT)));
+        }
+        rules.push(("forward", Rule::new().decide(DROP)));
+    }
+    rules
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn elements_are_keyed_by_what_was_published() {
+        for (host, container, map, key, data) in [
+            (
+                "0.0.0.0:8080",
+                "172.17.0.2:80",
+                "any",
+                vec![6, 0, 0, 0, 0x1f, 0x90, 0, 0],
+                vec![172, 17, 0, 2, 0, 80, 0, 0],
+            ),
+            (
+                "127.0.0.1:53",
+                "172.17.0.2:53",
+                "at",
+                vec![127, 0, 0, 1, 6, 0, 0, 0, 0, 53, 0, 0],
+                vec![172, 17, 0, 2, 0, 53, 0, 0],
+            ),
+        ] {
+            let (host, container) = (host.parse().unwrap(), container.parse().unwrap());
+            let mapping = Mapping { protocol: 6, host, container };
+            assert_eq!(map_of(&mapping).name, map);
+            assert_eq!(element(&mapping), (key, data));
+        }
+        let six = Mapping { protocol: 17, host: "[::]:9".parse().unwrap(), container: "[fd00::2]:9".parse().unwrap() };
+        assert_eq!((map_of(&six).name, element(&six).0.len(), element(&six).1.len()), ("any6", 8, 20));
+    }
+
+    #[test]
+    fn what_is_ours_alone_is_closed_to_others() {
+        let bridge = Bridge {
+            link: "dhow0".into(),
+            subnets: vec!["172.17.0.0/16".parse().unwrap()],
+            masquerade: true,
+            internal: false,
+        };
+        let mut state = State { bridges: vec![bridge.clone()], ..State::default() };
+        let count = |state: &State, chain: &str| rules(state).iter().filter(|(of, _)| *of == chain).count();
+        assert_eq!((count(&state, "raw"), count(&state, "postrouting"), count(&state, "forward")), (2, 3, 3));
+        state.forwards_for_us = true;
+        let last = rules(&state).pop().unwrap();
+        assert_eq!(last, ("forward", Rule::new().decide(DROP)));
+        // Answers to those who go out under their own address come to it.
+        state.bridges = vec![Bridge { masquerade: false, ..bridge.clone() }];
+        assert_eq!((count(&state, "raw"), count(&state, "postrouting")), (1, 2));
+        state.bridges = vec![Bridge { internal: true, ..bridge }];
+        assert_eq!((count(&state, "raw"), count(&state, "postrouting")), (2, 2));
+    }
+}

@@ -1,0 +1,166 @@
+//! Links (rtnetlink(7)): bridges, and pairs of virtual Ethernet devices with one end in another namespace.
+
+use super::netlink::{CREATE, EXCLUSIVE, Message, Reply, Socket, attributes, text_of, u32_of};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// A hardware address.
+pub type Mac = [u8; 6];
+
+const NEW: u16 = 16;
+const DELETE: u16 = 17;
+const GET: u16 = 18;
+/// `struct ifinfomsg`.
+const HEAD: usize = 16;
+const UP: u32 = libc::IFF_UP as u32;
+
+const IFLA_ADDRESS: u16 = 1;
+const IFLA_IFNAME: u16 = 3;
+const IFLA_MTU: u16 = 4;
+const IFLA_MASTER: u16 = 10;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_NET_NS_FD: u16 = 28;
+const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_DATA: u16 = 2;
+const IFLA_INFO_SLAVE_KIND: u16 = 4;
+const IFLA_INFO_SLAVE_DATA: u16 = 5;
+const VETH_INFO_PEER: u16 = 1;
+const IFLA_BRPORT_MODE: u16 = 4;
+const IFLA_BRPORT_ISOLATED: u16 = 33;
+
+/// A link as the kernel tells it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Link {
+    pub index: u32,
+    pub up: bool,
+    /// `bridge`, `veth`; empty for a real device.
+    pub kind: String,
+}
+
+/// `struct ifinfomsg`.
+fn head(index: u32, flags: u32) -> [u8; HEAD] {
+    let mut head = [0; HEAD];
+    head[4..8].copy_from_slice(&index.to_ne_bytes());
+    head[8..12].copy_from_slice(&flags.to_ne_bytes());
+    // Which of the flags are to be changed.
+    head[12..16].copy_from_slice(&flags.to_ne_bytes());
+    head
+}
+
+/// A link by its name; `None` where there is none.
+pub fn find(socket: &Socket, name: &str) -> io::Result<Option<Link>> {
+    match socket.get(Message::new(GET, 0, &head(0, 0)).text(IFLA_IFNAME, name)) {
+        Ok(reply) => Ok(link(&reply)),
+        Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn link(reply: &Reply) -> Option<Link> {
+    let flags = u32_of(reply.body.get(8..12)?)?;
+    let info = reply.get(HEAD, IFLA_LINKINFO).unwrap_or_default();
+    let kind = attributes(info).find(|(kind, _)| *kind == IFLA_INFO_KIND);
+    Some(Link {
+        index: u32_of(reply.body.get(4..8)?)?,
+        up: flags & UP != 0,
+        kind: kind.map_or(String::new(), |(_, kind)| text_of(kind)),
+    })
+}
+
+/// Makes a bridge that is down yet. Its address is given, or it would change with its ports.
+pub fn make_bridge(socket: &Socket, name: &str, mac: Mac, mtu: u32) -> io::Result<()> {
+    let message = Message::new(NEW, CREATE | EXCLUSIVE, &head(0, 0));
+    let message = message.text(IFLA_IFNAME, name).bytes(IFLA_ADDRESS, &mac).u32(IFLA_MTU, mtu);
+    socket.ask(message.nest(IFLA_LINKINFO, |info| info.text(IFLA_INFO_KIND, "bridge")))
+}
+
+/// A pair: one end a port of a bridge here, the other one inside.
+pub struct Veth<'a> {
+    pub name: &'a str,
+    /// The index of the bridge.
+    pub bridge: u32,
+    pub mtu: u32,
+    pub peer: &'a str,
+    pub peer_mac: Mac,
+    /// The peer is born in this network namespace.
+    pub namespace: BorrowedFd<'a>,
+}
+
+/// Makes a pair by one message: nothing has to be moved, and the end here is up. The kernel has no peer come up with it.
+pub fn make_veth(socket: &Socket, veth: &Veth) -> io::Result<()> {
+    let Veth { name, bridge, mtu, peer, peer_mac, namespace } = *veth;
+    let message = Message::new(NEW, CREATE | EXCLUSIVE, &head(0, UP));
+    let message = message.text(IFLA_IFNAME, name).u32(IFLA_MTU, mtu).u32(IFLA_MASTER, bridge);
+    let inside = |data: Message| {
+        // The peer's attributes follow an ifinfomsg of its own, which is written as the attribute's first bytes.
+        data.nest(VETH_INFO_PEER, |peer_info| {
+            peer_info
+                .raw(&head(0, 0))
+                .text(IFLA_IFNAME, peer)
+                .bytes(IFLA_ADDRESS, &peer_mac)
+                .u32(IFLA_MTU, mtu)
+                .u32(IFLA_NET_NS_FD, namespace.as_raw_fd() as u32)
+        })
+    };
+    socket.ask(message.nest(IFLA_LINKINFO, |info| info.text(IFLA_INFO_KIND, "veth").nest(IFLA_INFO_DATA, inside)))
+}
+
+/// How frames leave a port of a bridge.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Port {
+    /// Also to where they came from: a container that reaches itself by its published port, where br_netfilter has
+    /// the firewall see bridged frames.
+    pub hairpin: bool,
+    /// Not to other ports that are isolated.
+    pub isolated: bool,
+}
+
+pub fn set_port(socket: &Socket, name: &str, port: Port) -> io::Result<()> {
+    let message = Message::new(NEW, 0, &head(0, 0)).text(IFLA_IFNAME, name);
+    socket.ask(message.nest(IFLA_LINKINFO, |info| {
+        info.text(IFLA_INFO_SLAVE_KIND, "bridge").nest(IFLA_INFO_SLAVE_DATA, |data| {
+            data.bytes(IFLA_BRPORT_MODE, &[port.hairpin.into()]).bytes(IFLA_BRPORT_ISOLATED, &[port.isolated.into()])
+        })
+    }))
+}
+
+pub fn set_up(socket: &Socket, index: u32) -> io::Result<()> {
+    socket.ask(Message::new(NEW, 0, &head(index, UP)))
+}
+
+/// Deletes a link; one that is not there is gone. Costs the kernel some 20 ms: never on the way of a start or an end.
+pub fn delete(socket: &Socket, name: &str) -> io::Result<()> {
+    match socket.ask(Message::new(DELETE, 0, &head(0, 0)).text(IFLA_IFNAME, name)) {
+        Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(()),
+        done => done,
+    }
+}
+
+pub fn mac_text(mac: Mac) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
+/// `02:42:ac:11:00:02`, with colons or hyphens.
+pub fn parse_mac(text: &str) -> Option<Mac> {
+    let bytes = text.split([':', '-']).map(|part| u8::from_str_radix(part, 16).ok().filter(|_| part.len() == 2));
+    bytes.collect::<Option<Vec<_>>>()?.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hardware_addresses() {
+        for (text, expected) in [
+            ("02:42:ac:11:00:02", Some([2, 0x42, 0xac, 0x11, 0, 2])),
+            ("02-42-AC-11-00-02", Some([2, 0x42, 0xac, 0x11, 0, 2])),
+            ("2:42:ac:11:00:02", None),
+            ("02:42:ac:11:00", None),
+            ("", None),
+        ] {
+            assert_eq!(parse_mac(text), expected, "{text}");
+        }
+        assert_eq!(mac_text([2, 0x42, 0xac, 0x11, 0, 2]), "02:42:ac:11:00:02");
+    }
+}

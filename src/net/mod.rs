@@ -1,0 +1,14 @@
+//! What the kernel does for networks, by netlink and nf_tables messages of our own: no `ip`, `iptables` or `nft`.
+//!
+//! [`netlink`] writes messages and reads answers; [`link`], [`address`] and [`nftables`] say what the kernel can be
+//! asked for; [`firewall`] is our one table, and [`port`] holds ports of the host. None of them knows a container.
+
+pub mod address;
+pub mod firewall;
+pub mod link;
+pub mod netlink;
+pub mod nftables;
+pub mod port;
+pub mod subnet;
+
+pub use subnet::Subnet;
