@@ -425,6 +425,27 @@ impl Client {
         stream(self.call(request("GET", "/events".into(), query, Body::Empty))?, sink)
     }
 
+    pub fn create_network(&self, create: &NetworkCreate) -> Result<NetworkCreated> {
+        self.send("/networks/create", vec![], create)
+    }
+
+    pub fn remove_network(&self, name: &str) -> Result<()> {
+        self.call(request("DELETE", named("network", name, "/networks/", "")?, vec![], Body::Empty)).map(drop)
+    }
+
+    pub fn connect_network(&self, name: &str, asked: &NetworkConnect) -> Result<()> {
+        self.change_network(name, "/connect", asked)
+    }
+
+    pub fn disconnect_network(&self, name: &str, asked: &NetworkDisconnect) -> Result<()> {
+        self.change_network(name, "/disconnect", asked)
+    }
+
+    fn change_network(&self, name: &str, verb: &str, asked: &impl Serialize) -> Result<()> {
+        let body = Body::Bytes(serde_json::to_vec(asked).context("writing a request")?);
+        self.call(request("POST", named("network", name, "/networks/", verb)?, vec![], body)).map(drop)
+    }
+
     pub fn networks(&self, filters: &Filters) -> Result<Vec<Network>> {
         self.get("/networks".into(), filtered(filters))
     }

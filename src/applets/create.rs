@@ -54,8 +54,6 @@ pub struct Wanted {
     pull: Pull,
     quiet: bool,
     cidfile: Option<PathBuf>,
-    /// Whether a network was named.
-    network: bool,
 }
 
 #[derive(PartialEq)]
@@ -93,13 +91,12 @@ pub fn wanted(flags: Run) -> Result<Wanted> {
         pull: when,
         quiet: flags.quiet,
         cidfile: flags.cidfile.as_ref().filter(|path| !path.is_empty()).map(PathBuf::from),
-        network: request::network(&flags).is_some(),
     })
 }
 
 /// Makes the container, pulling its image where it is missing and may be.
 pub fn create(client: &Client, wanted: Wanted) -> Result<Made> {
-    let Wanted { mut create, name, platform, pull, quiet, cidfile, network, .. } = wanted;
+    let Wanted { mut create, name, platform, pull, quiet, cidfile, .. } = wanted;
     let mut id_file = cidfile.map(IdFile::open).transpose()?;
     let image = create.config.image.clone();
     if pull == Pull::Always {
@@ -120,9 +117,6 @@ pub fn create(client: &Client, wanted: Wanted) -> Result<Made> {
     };
     for warning in &created.warnings {
         output::complain(&format!("WARNING: {warning}"));
-    }
-    if !network {
-        output::complain("dhow: the bridge comes with a later release: this container has a loopback only");
     }
     if let Some(file) = &mut id_file {
         file.write(&created.id)?;

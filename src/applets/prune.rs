@@ -1,4 +1,4 @@
-//! `dhow container prune`, `image prune` and `volume prune`.
+//! `dhow container prune`, `image prune`, `network prune` and `volume prune`.
 
 use super::format::units;
 use super::{Command, Context, filter, output};
@@ -27,6 +27,18 @@ pub struct PruneImages {
     /// all that no container uses, and not only those without a name
     #[argh(switch, short = 'a')]
     all: bool,
+    /// only those that fit: until=24h, label=a=b
+    #[argh(option, from_str_fn(filter::pair))]
+    filter: Vec<(String, String)>,
+    /// do not ask
+    #[argh(switch, short = 'f')]
+    force: bool,
+}
+
+/// Remove all unused networks
+#[derive(FromArgs, ArgsInfo)]
+#[argh(help_triggers("--help"))]
+pub struct PruneNetworks {
     /// only those that fit: until=24h, label=a=b
     #[argh(option, from_str_fn(filter::pair))]
     filter: Vec<(String, String)>,
@@ -70,6 +82,15 @@ impl Command for PruneImages {
         confirm(self.force, "image", which)?;
         let pruned = context.client()?.prune_images(&filters)?;
         Pruned::of(Section::images(pruned)).print()
+    }
+}
+
+impl Command for PruneNetworks {
+    fn run(self, context: &Context) -> Result<u8> {
+        confirm(self.force, "network", "all custom networks not used by at least one container")?;
+        let pruned = context.client()?.prune_networks(&filter::gather(self.filter))?;
+        output::say(&Section::networks(pruned).text())?;
+        Ok(0)
     }
 }
 
@@ -135,6 +156,14 @@ impl Section {
         Section { title: "Deleted Volumes:", gone, reclaimed: pruned.space_reclaimed }
     }
 
+    /// Nothing where nothing went.
+    fn text(&self) -> String {
+        match self.gone.is_empty() {
+            true => String::new(),
+            false => format!("{}\n{}\n\n", self.title, self.gone.join("\n")),
+        }
+    }
+
     pub fn images(pruned: ImagesPruned) -> Section {
         let step = |step: ImageDeleted| match step.untagged.as_str() {
             "" => format!("deleted: {}", step.deleted),
@@ -160,9 +189,7 @@ impl Pruned {
     }
 
     pub fn add(&mut self, section: Section) {
-        if !section.gone.is_empty() {
-            let _ = write!(self.text, "{}\n{}\n\n", section.title, section.gone.join("\n"));
-        }
+        self.text.push_str(&section.text());
         self.reclaimed += section.reclaimed;
     }
 

@@ -227,7 +227,7 @@ pub struct Run {
     /// the container's name
     #[argh(option)]
     pub name: Option<String>,
-    /// the network: none, host, container:NAME
+    /// a network: its name, none, host, container:NAME; or name=x,alias=y,ip=z
     #[argh(option)]
     pub network: Vec<String>,
     /// an older name of --network

@@ -228,6 +228,7 @@ pub fn mend_held(store: &Store, id: &str) -> Result<()> {
         end_unseen(record, &boot);
         Ok(())
     })?;
+    networks::leave(store, id)?;
     store::remove(&store.live(id).join("live.json"))?;
     store::remove(&store.live(id).join("sock"))?;
     tell_end(store, &record);
@@ -295,6 +296,7 @@ pub fn all(store: &Store) -> Result<Vec<Now>> {
     for id in store::read_dir(&store.run.join("containers"))? {
         sweep_live(store, &id)?;
     }
+    networks::sweep(store)?;
     if found.is_empty() {
         shim::leave_cgroups(store);
     }
@@ -319,6 +321,7 @@ fn sweep_live(store: &Store, id: &str) -> Result<()> {
     };
     let mine = |byte| crate::sys::lock::try_lock(&lock, byte).is_ok();
     if mine(byte::SHIM) && mine(byte::RECORD) && !store.container(id).exists() {
+        networks::leave(store, id)?;
         store::remove(&live)?;
     }
     Ok(())
@@ -335,6 +338,7 @@ fn sweep(store: &Store, id: &str) -> Result<()> {
     }
     bury(store, &store.container(id))?;
     if !record::held(store, id)?.shim {
+        networks::leave(store, id)?;
         store::remove(&store.live(id))?;
     }
     Ok(())
@@ -407,6 +411,9 @@ fn ended_early(store: &Store, id: &str, before: &Now, error: anyhow::Error) -> R
 
 /// Docker's client takes the exit code from these words.
 fn start_failed(why: &str) -> anyhow::Error {
+    if why.starts_with("failed to set up container networking") {
+        return anyhow::anyhow!("{why}");
+    }
     let text = format!("failed to create task for container: {why}");
     if why.contains("not found in $PATH") || why.contains("no such file") || why.contains("permission denied") {
         return Refusal::BadParameter(text).into();
@@ -809,6 +816,7 @@ pub fn remove(store: &Store, id: &str, force: bool, volumes: bool) -> Result<()>
         };
         remove_stopped(store, &record, volumes)?;
         shim::leave_cgroups(store);
+        networks::rest(store);
         return Ok(());
     }
     bail!("container {id} does not come to rest")
@@ -823,6 +831,7 @@ fn discard(store: &Store, id: &str) -> Result<()> {
         cgroup::remove(&cgroup)?;
     }
     bury(store, &store.container(id))?;
+    networks::leave(store, id)?;
     store::remove(&store.live(id))
 }
 
@@ -884,6 +893,7 @@ pub fn remove_stopped(store: &Store, record: &Record, volumes: bool) -> Result<(
     if let Some(cgroup) = shim::cgroup_of(store, id, &record.host_config.cgroup_parent) {
         cgroup::remove(&cgroup)?;
     }
+    networks::leave(store, id)?;
     store::remove(&store.live(id))?;
     events::container(store, record, "destroy", &[]);
     crate::fs::remove::tree(&grave)

@@ -4,10 +4,10 @@ use super::images::{self, Image};
 use super::record::{self, Record};
 use super::settings::Settings;
 use super::store::{self, Store};
-use super::{containers, events, health, limits, locks, logs, mounts, names, restart, spec, volumes};
+use super::{containers, events, health, limits, locks, logs, mounts, names, networks, restart, spec, volumes};
 use crate::api::Refusal;
 use crate::api::time::Time;
-use crate::api::types::{ContainerConfig, ContainerCreate, ContainerCreated, EndpointSettings, HostConfig};
+use crate::api::types::{ContainerConfig, ContainerCreate, ContainerCreated, EndpointSettings, Endpoints, HostConfig};
 use crate::fs::overlay;
 use crate::oci::platform::Platform;
 use anyhow::{Context, Result, bail};
@@ -55,9 +55,9 @@ pub fn create(
     if platform.is_none() {
         warnings.extend(images::foreign(&image));
     }
-    check(&host_config)?;
     apply_image(&mut config, &image)?;
     apply_settings(&mut host_config, settings)?;
+    check(&host_config)?;
     restart::check(&host_config.restart_policy, host_config.auto_remove)?;
     health::check(&config, &mut host_config)?;
     logs::check(&host_config.log_config)?;
@@ -106,7 +106,7 @@ pub fn create(
         platform: image.platform.to_string(),
         layers: image.layer_ids(),
         copied: false,
-        networks: endpoints(&host_config, networking_config.endpoints_config)?,
+        networks: endpoints(store, &host_config, &config.mac_address, networking_config.endpoints_config)?,
         config,
         host_config,
         mounts: Vec::new(),
@@ -295,8 +295,8 @@ fn apply_settings(host: &mut HostConfig, settings: &Settings) -> Result<()> {
     if host.shm_size == 0 {
         host.shm_size = settings.shm_size()?;
     }
-    if host.network_mode.is_empty() {
-        host.network_mode = "default".to_owned();
+    if matches!(host.network_mode.as_str(), "" | "default") {
+        host.network_mode = "bridge".to_owned();
     }
     if host.restart_policy.name.is_empty() {
         host.restart_policy.name = "no".to_owned();
@@ -348,17 +348,15 @@ fn check(host: &HostConfig) -> Result<()> {
     let later = |what: &str| -> Result<()> {
         bail!(Refusal::NotImplemented(format!("{what} come with a later release of dhow")))
     };
-    if host.port_bindings.as_ref().is_some_and(|ports| !ports.is_empty()) || host.publish_all_ports {
-        return later("published ports");
-    }
     if host.links.as_ref().is_some_and(|links| !links.is_empty()) {
         return later("links");
     }
-    match host.network_mode.as_str() {
-        "" | "none" | "host" | "default" => {}
-        mode if mode.starts_with("container:") => {}
-        "bridge" => return later("bridge networks"),
-        _ => return later("user networks"),
+    networks::check_ports(host)?;
+    let publishes = host.publish_all_ports || host.port_bindings.as_ref().is_some_and(|ports| !ports.is_empty());
+    if publishes && host.network_mode.starts_with("container:") {
+        bail!(Refusal::BadParameter(
+            "conflicting options: port publishing and the container type network mode".to_owned()
+        ));
     }
     if !matches!(host.userns_mode.as_str(), "" | "host") {
         return later("user namespaces");
@@ -414,22 +412,31 @@ fn hostname_is_ours(host: &HostConfig) -> bool {
     host.uts_mode != "host" && host.network_mode != "host" && !host.network_mode.starts_with("container:")
 }
 
-fn endpoints(
-    host: &HostConfig,
-    asked: Option<crate::api::types::Endpoints>,
-) -> Result<BTreeMap<String, EndpointSettings>> {
+/// The networks by their names, with what was asked of each.
+fn endpoints(store: &Store, host: &HostConfig, mac: &str, asked: Option<Endpoints>) -> Result<Endpoints> {
     let mode = host.network_mode.as_str();
-    for name in asked.iter().flatten().map(|(name, _)| name) {
-        if name != mode && !(mode == "default" && matches!(name.as_str(), "none" | "host")) {
-            bail!(Refusal::NotImplemented(format!("networks come with a later release of dhow: {name}")));
-        }
+    if mode.starts_with("container:") {
+        return Ok(Endpoints::new());
     }
-    // A private namespace with loopback is what docker calls none.
-    let name = if mode == "default" { "none" } else { mode };
-    if name.starts_with("container:") {
-        return Ok(BTreeMap::new());
+    let first = networks::find(store, mode)?.name;
+    let mut all = Endpoints::from([(first.clone(), EndpointSettings::default())]);
+    for (name, settings) in asked.into_iter().flatten() {
+        let network = networks::find(store, &name)?;
+        networks::check_settings(&network, &settings)?;
+        all.insert(network.name, settings);
     }
-    Ok(BTreeMap::from([(name.to_owned(), EndpointSettings::default())]))
+    let apart = all.keys().find(|name| matches!(name.as_str(), "host" | "none"));
+    if let Some(name) = apart.filter(|_| all.len() > 1) {
+        bail!(Refusal::BadParameter(format!(
+            "conflicting options: cannot attach both user-defined and non-user-defined network-modes: {name}"
+        )));
+    }
+    // Older clients say it of the container.
+    if let Some(settings) = all.get_mut(&first).filter(|settings| settings.mac_address.is_empty()) {
+        mac.clone_into(&mut settings.mac_address);
+        networks::check_settings(&networks::find(store, &first)?, settings)?;
+    }
+    Ok(all)
 }
 
 #[cfg(test)]

@@ -7,8 +7,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
+use super::networks::{self, Held};
 use super::record::Record;
-use super::store;
+use super::store::{self, Store};
 use crate::api::Refusal;
 use crate::api::types::HostConfig;
 
@@ -23,13 +24,13 @@ ff02::2\tip6-allrouters
 
 /// Writes `hosts`, `hostname` and `resolv.conf` into a container's directory. Reads the host's. A container in the
 /// network of another one uses that one's files, and gets none.
-pub fn write(dir: &Path, record: &Record) -> Result<()> {
+pub fn write(store: &Store, dir: &Path, record: &Record, held: &Held) -> Result<()> {
     let wants = &record.host_config;
     if wants.network_mode.starts_with("container:") {
         return Ok(());
     }
     let texts = [
-        ("hosts", hosts(wants, &read("/etc/hosts")?)?),
+        ("hosts", hosts_of(store, record, held)?),
         ("hostname", format!("{}\n", record.config.hostname)),
         ("resolv.conf", resolv_conf(wants, &host_resolv_conf()?)),
     ];
@@ -40,6 +41,12 @@ pub fn write(dir: &Path, record: &Record) -> Result<()> {
         fs::set_permissions(dir.join(name), mode).with_context(|| format!("chmod {}", dir.join(name).display()))?;
     }
     Ok(())
+}
+
+/// The whole of /etc/hosts.
+pub fn hosts_of(store: &Store, record: &Record, held: &Held) -> Result<String> {
+    let gateway = || networks::host_gateway(store);
+    Ok(hosts(&record.host_config, &read("/etc/hosts")?, &gateway)? + &own_names(record, held))
 }
 
 /// A file of the host; a missing one is empty.
@@ -65,7 +72,7 @@ fn host_resolv_conf() -> Result<String> {
 }
 
 /// /etc/hosts. In the host's network it is the host's, unless names were added.
-pub fn hosts(wants: &HostConfig, of_host: &str) -> Result<String> {
+pub fn hosts(wants: &HostConfig, of_host: &str, gateway: &dyn Fn() -> Result<IpAddr>) -> Result<String> {
     let extra = wants.extra_hosts.as_deref().unwrap_or_default();
     if wants.network_mode == "host" && extra.is_empty() {
         return Ok(of_host.to_owned());
@@ -73,13 +80,26 @@ pub fn hosts(wants: &HostConfig, of_host: &str) -> Result<String> {
     let mut text = LOOPBACK.to_owned();
     for entry in extra {
         let (name, address) = extra_host(entry)?;
+        let address = address.map_or_else(gateway, Ok)?;
         text += &format!("{address}\t{name}\n");
     }
     Ok(text)
 }
 
-/// Name and address of one `--add-host`. The words of the errors are Docker's.
-pub fn extra_host(entry: &str) -> Result<(&str, IpAddr)> {
+/// A container's own names, at each of its addresses.
+pub fn own_names(record: &Record, held: &Held) -> String {
+    let config = &record.config;
+    let names = match config.domainname.as_str() {
+        "" => config.hostname.clone(),
+        domain => format!("{0}.{domain} {0}", config.hostname),
+    };
+    let given = held.places.iter().flat_map(|place| place.given());
+    given.map(|given| format!("{}\t{names}\n", given.address)).collect()
+}
+
+/// Name and address of one `--add-host`; no address is that of the host, as containers see it. The words of the errors
+/// are Docker's.
+pub fn extra_host(entry: &str) -> Result<(&str, Option<IpAddr>)> {
     let refuse = |text: String| bail!(Refusal::BadParameter(text));
     let Some((name, address)) = entry.split_once(':').filter(|(name, _)| !name.is_empty()) else {
         return refuse(format!("bad format for add-host: {entry:?}"));
@@ -88,14 +108,17 @@ pub fn extra_host(entry: &str) -> Result<(&str, IpAddr)> {
         return refuse(format!("bad format for add-host: {entry:?}"));
     }
     if address == "host-gateway" {
-        return refuse("unable to derive the IP value for host-gateway".to_owned());
+        return Ok((name, None));
     }
     let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address);
     match bare.parse() {
-        Ok(address) => Ok((name, address)),
+        Ok(address) => Ok((name, Some(address))),
         Err(_) => refuse(format!("invalid IP address in add-host: {address:?}")),
     }
 }
+
+/// Whom a container on a network asks where its host's servers answer nobody else: Docker's choice.
+const PUBLIC: [&str; 2] = ["8.8.8.8", "8.8.4.4"];
 
 /// /etc/resolv.conf: the host's, where nothing else was asked for. Outside the host's network its loopback answers
 /// nobody.
@@ -108,7 +131,9 @@ pub fn resolv_conf(wants: &HostConfig, of_host: &str) -> String {
     }
     let servers = dns.unwrap_or_else(|| {
         let servers = values(of_host, "nameserver").filter(|server| in_hosts_network || !is_loopback(server));
-        servers.map(str::to_owned).collect()
+        let servers: Vec<&str> = servers.collect();
+        let none = servers.is_empty() && networks::has_networks(&wants.network_mode);
+        (if none { PUBLIC.to_vec() } else { servers }).into_iter().map(str::to_owned).collect()
     });
     let words = |key: &str| values(of_host, key).last().unwrap_or_default().to_owned();
     let mut text = String::new();
@@ -153,17 +178,19 @@ mod tests {
     #[test]
     fn hosts_are_loopback_and_what_was_added() {
         let host = "127.0.0.1 localhost\n10.0.0.1 box\n";
+        let hosts = |wants: &HostConfig, of_host: &str| hosts(wants, of_host, &|| Ok("172.17.0.1".parse()?));
         assert_eq!(hosts(&wants("none", &[]), host).unwrap(), LOOPBACK);
         assert_eq!(hosts(&wants("host", &[]), host).unwrap(), host);
         let added = hosts(&wants("none", &["db:10.1.2.3", "six:2001:db8::1", "br:[::2]"]), host).unwrap();
         assert_eq!(added, format!("{LOOPBACK}10.1.2.3\tdb\n2001:db8::1\tsix\n::2\tbr\n"));
         assert!(!hosts(&wants("host", &["db:10.1.2.3"]), host).unwrap().contains("box"));
+        let gateway = hosts(&wants("none", &["host.docker.internal:host-gateway"]), host).unwrap();
+        assert_eq!(gateway, format!("{LOOPBACK}172.17.0.1\thost.docker.internal\n"));
         for (entry, words) in [
             ("db", r#"bad format for add-host: "db""#),
             (":1.2.3.4", r#"bad format for add-host: ":1.2.3.4""#),
             ("a b:1.2.3.4", r#"bad format for add-host: "a b:1.2.3.4""#),
             ("db:1.2.3", r#"invalid IP address in add-host: "1.2.3""#),
-            ("db:host-gateway", "unable to derive the IP value for host-gateway"),
         ] {
             assert_eq!(extra_host(entry).unwrap_err().to_string(), words);
         }
@@ -185,6 +212,7 @@ mod tests {
         for (network, dns, search, options, expected) in [
             ("host", &[][..], &[][..], &[][..], host),
             ("none", &[], &[], &[], "nameserver 10.0.0.2\nsearch a b\noptions ndots:2\n"),
+            ("bridge", &[], &[], &[], "nameserver 10.0.0.2\nsearch a b\noptions ndots:2\n"),
             ("none", &["127.0.0.9"], &[], &[], "nameserver 127.0.0.9\nsearch a b\noptions ndots:2\n"),
             (
                 "none",
@@ -202,6 +230,9 @@ mod tests {
             ),
         ] {
             assert_eq!(ask(network, dns, search, options), expected, "{network} {dns:?} {search:?} {options:?}");
+        }
+        for (network, expected) in [("bridge", "nameserver 8.8.8.8\nnameserver 8.8.4.4\n"), ("none", "")] {
+            assert_eq!(resolv_conf(&wants(network, &[]), "nameserver 127.0.0.53\n"), expected, "{network}");
         }
     }
 }

@@ -8,8 +8,7 @@ use super::{events, exec, images, networks};
 use crate::api::Refusal;
 use crate::api::time::{self, Time};
 use crate::api::types::{
-    ContainerInspect, ContainerSummary, ContainersPruned, GraphDriver, NetworkSettings, SummaryHostConfig,
-    SummaryNetworks,
+    ContainerInspect, ContainerSummary, ContainersPruned, GraphDriver, SummaryHostConfig, SummaryNetworks,
 };
 use anyhow::{Context, Result, bail};
 use std::collections::{BTreeMap, HashMap};
@@ -179,6 +178,7 @@ fn summary(store: &Store, now: &Now, size: bool) -> Result<ContainerSummary> {
     let record = &now.record;
     let created = Time::parse(&record.created).map_or(0, |time| time.seconds);
     let (rw, root) = if size { sizes(store, record)? } else { (0, 0) };
+    let (held, alive) = (networks::held(store, &record.id)?, now.doing.is_alive());
     Ok(ContainerSummary {
         id: record.id.clone(),
         names: vec![format!("/{}", record.name)],
@@ -186,7 +186,7 @@ fn summary(store: &Store, now: &Now, size: bool) -> Result<ContainerSummary> {
         image_id: record.image.clone(),
         command: command(record),
         created,
-        ports: Vec::new(),
+        ports: if alive { networks::port_summary(record, &held) } else { Vec::new() },
         size_rw: rw,
         size_root_fs: root,
         labels: record.config.labels.clone().unwrap_or_default(),
@@ -196,7 +196,7 @@ fn summary(store: &Store, now: &Now, size: bool) -> Result<ContainerSummary> {
             network_mode: record.host_config.network_mode.clone(),
             annotations: record.host_config.annotations.clone(),
         },
-        network_settings: SummaryNetworks { networks: networks::endpoints(store, record, now.doing.is_alive()) },
+        network_settings: SummaryNetworks { networks: networks::endpoints(store, record, &held, alive) },
         mounts: record.mounts.iter().map(|mounted| mounted.point.clone()).collect(),
     })
 }
@@ -290,11 +290,7 @@ pub fn inspect(store: &Store, id: &str, size: bool) -> Result<ContainerInspect> 
         size_root_fs,
         mounts: record.mounts.iter().map(|mounted| mounted.point.clone()).collect(),
         config: record.config.clone(),
-        network_settings: NetworkSettings {
-            sandbox_key: if alive { format!("/proc/{}/ns/net", now.live.pid) } else { String::new() },
-            networks: networks::endpoints(store, record, alive),
-            ..NetworkSettings::default()
-        },
+        network_settings: networks::settings(store, record, alive.then_some(now.live.pid))?,
         ..ContainerInspect::default()
     })
 }

@@ -11,7 +11,7 @@ use super::{
 use crate::api::base64;
 use crate::api::types::{
     AuthConfig, Committed, ContainerConfig, ContainerCreate, ErrorAnswer, ExecCreate, ExecCreated, ExecStart,
-    HostConfig, NetworkCreate, PathStat, ProgressLine, VolumeCreate, WaitAnswer,
+    HostConfig, NetworkConnect, NetworkCreate, NetworkDisconnect, PathStat, ProgressLine, VolumeCreate, WaitAnswer,
 };
 use crate::api::version::ApiVersion;
 use crate::api::{Body, Refusal, Reply, Request, Response};
@@ -186,10 +186,17 @@ fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
         ("DELETE", ["volumes", name]) => empty(volumes::remove(store, name, request.flag("force"))),
 
         ("GET", ["networks"]) => json(200, &networks::list(store, &filters(&request)?)?),
-        ("POST", ["networks", "create"]) => empty(networks::create(&body::<NetworkCreate>(&mut request)?.name)),
-        ("POST", ["networks", "prune"]) => json(200, &networks::prune(&filters(&request)?)?),
+        ("POST", ["networks", "create"]) => json(201, &networks::create(store, body::<NetworkCreate>(&mut request)?)?),
+        ("POST", ["networks", "prune"]) => json(200, &networks::prune(store, &filters(&request)?)?),
         ("GET", ["networks", name]) => json(200, &networks::inspect(store, name)?),
-        ("POST", ["networks", name, "connect" | "disconnect"]) => empty(networks::change(store, name)),
+        ("POST", ["networks", name, "connect"]) => {
+            networks::join_network(store, name, body::<NetworkConnect>(&mut request)?)?;
+            Ok(answer(200, Reply::Empty))
+        }
+        ("POST", ["networks", name, "disconnect"]) => {
+            networks::disconnect(store, name, &body::<NetworkDisconnect>(&mut request)?)?;
+            Ok(answer(200, Reply::Empty))
+        }
         ("DELETE", ["networks", name]) => empty(networks::remove(store, name)),
 
         (method, parts) => match absent::answer(method, parts) {

@@ -3,11 +3,11 @@
 use super::record::Record;
 use super::shim::{cgroup_of, cgroup_root};
 use super::store::{self, Store};
-use super::{base, containers, devices, etc, limits, propagation, spec, users, volumes};
+use super::{base, containers, devices, etc, limits, networks, propagation, spec, users, volumes};
 use crate::api::Refusal;
 use crate::fs::overlay::{self, Upper};
 use crate::fs::{flatten, path};
-use crate::ns::{self, Given, Plan, Prepared};
+use crate::ns::{self, Plan, Prepared};
 use crate::oci::runtime::Spec;
 use crate::sys::mount;
 use anyhow::{Context, Result, bail};
@@ -15,7 +15,7 @@ use nix::fcntl::OFlag;
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -26,10 +26,18 @@ pub struct Ready {
     pub spec: Spec,
 }
 
-/// `cgroup` is the one that the container will live in, where there is one.
-pub fn ready(store: &Store, record: &Record, cgroup: Option<&OwnedFd>) -> Result<Ready> {
+/// What a start has of the container already.
+pub struct Given<'a> {
+    /// The one that it will live in, where there is one.
+    pub cgroup: Option<&'a OwnedFd>,
+    pub network: &'a networks::Held,
+    /// The network namespace of its last run, where that is kept.
+    pub namespace: Option<&'a OwnedFd>,
+}
+
+pub fn ready(store: &Store, record: &Record, given: &Given) -> Result<Ready> {
     let record = &*propagation::checked(record).with_context(|| format!("starting {}", record.name))?;
-    let confined = cgroup;
+    let confined = given.cgroup;
     let dir = store.container(&record.id);
     // The root is mounted here for a moment, in the container's own mount namespace: any directory will do.
     let at = dir.join("work");
@@ -40,8 +48,11 @@ pub fn ready(store: &Store, record: &Record, cgroup: Option<&OwnedFd>) -> Result
     let cgroup = cgroup_of(store, &record.id, &host.cgroup_parent);
     let cgroup = cgroup.map(|path| path.display().to_string()).unwrap_or_default();
     let etc_dir = record.etc_dir(store);
-    etc::write(&etc_dir, record)?;
-    let shared = Shared::find(store, record)?;
+    etc::write(store, &etc_dir, record, given.network)?;
+    let mut shared = Shared::find(store, record)?;
+    if let Some(namespace) = given.namespace {
+        shared.join.net = Some(PathBuf::from(format!("/proc/self/fd/{}", namespace.as_raw_fd())));
+    }
     let files = shared.files.as_deref().unwrap_or(&etc_dir);
     let file = |name: &str| Some(files.join(name)).filter(|path| path.exists());
     let (hosts, hostname, resolv_conf) = (file("hosts"), file("hostname"), file("resolv.conf"));
@@ -73,7 +84,7 @@ pub fn ready(store: &Store, record: &Record, cgroup: Option<&OwnedFd>) -> Result
         let tree = shm_of(init).with_context(|| format!("open {}", shm.display()))?;
         open.insert("/dev/shm".to_owned(), tree);
     }
-    let given = Given {
+    let given = ns::Given {
         root_at: CString::new(at.as_os_str().as_bytes()).context("a NUL in a path")?,
         open,
         // In a pid namespace of somebody else's, PID 1 has its duties already.

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! root/  version  blobs/sha256/<hex>  images/  refs/  layers/<id>/  containers/<id>/  names/  volumes/<name>/
-//!        leases/  tmp/          (one file system: what is made in tmp/ is renamed into place)
-//! run/   boot  gc  containers/<id>/{lock, sock, config.json}  events
+//!        networks/<id>.json  leases/  tmp/   (one file system: what is made in tmp/ is renamed into place)
+//! run/   boot  gc  containers/<id>/{lock, sock, config.json, network.json}  networks/<id>/<address>  events
 //! ```
 //!
 //! A write is: temporary file, fsync, rename, fsync of the directory. What was acknowledged survives a power cut;

@@ -87,7 +87,7 @@ pub fn info(engine: &Engine) -> Result<Info> {
         driver_status: driver_status(store),
         plugins: Plugins {
             volume: list(&["local"]),
-            network: list(&["host", "null"]),
+            network: list(&["bridge", "host", "null"]),
             authorization: None,
             log: list(&["json-file"]),
         },

@@ -120,16 +120,62 @@ wire! {
         pub labels: BTreeMap<String, String>,
     }
 
-    /// A body of `POST /networks/create`, as far as it is read.
+    /// A body of `POST /networks/create`.
     pub struct NetworkCreate {
         pub name: String,
+        pub driver: String,
+        pub scope: String,
+        /// Yes where nothing is said.
+        #[serde(rename = "EnableIPv4", skip_serializing_if = "Option::is_none")]
+        pub enable_ipv4: Option<bool>,
+        #[serde(rename = "EnableIPv6", skip_serializing_if = "Option::is_none")]
+        pub enable_ipv6: Option<bool>,
+        #[serde(rename = "IPAM")]
+        pub ipam: Option<Ipam>,
+        pub internal: bool,
+        pub attachable: bool,
+        pub ingress: bool,
+        pub config_only: bool,
+        pub config_from: Option<ConfigReference>,
+        pub options: Option<BTreeMap<String, String>>,
+        pub labels: Option<BTreeMap<String, String>>,
+    }
+
+    /// The answer of `POST /networks/create`.
+    pub struct NetworkCreated {
+        pub id: String,
+        pub warning: String,
+    }
+
+    /// A body of `POST /networks/{id}/connect`.
+    pub struct NetworkConnect {
+        pub container: String,
+        pub endpoint_config: Option<EndpointSettings>,
+    }
+
+    /// A body of `POST /networks/{id}/disconnect`.
+    pub struct NetworkDisconnect {
+        pub container: String,
+        pub force: bool,
     }
 
     /// How a network gives addresses.
     pub struct Ipam {
         pub driver: String,
         pub options: Option<BTreeMap<String, String>>,
-        pub config: Option<Vec<BTreeMap<String, String>>>,
+        pub config: Option<Vec<IpamConfig>>,
+    }
+
+    /// A subnet of a network: CIDRs and addresses as they were asked for.
+    pub struct IpamConfig {
+        #[serde(skip_serializing_if = "String::is_empty")]
+        pub subnet: String,
+        #[serde(rename = "IPRange", skip_serializing_if = "String::is_empty")]
+        pub ip_range: String,
+        #[serde(skip_serializing_if = "String::is_empty")]
+        pub gateway: String,
+        #[serde(rename = "AuxiliaryAddresses", skip_serializing_if = "BTreeMap::is_empty")]
+        pub aux_address: BTreeMap<String, String>,
     }
 
     pub struct ConfigReference {

@@ -5,16 +5,6 @@ use anyhow::{Result, bail};
 
 /// Refuses what this release cannot do.
 pub fn refuse(flags: &Run) -> Result<()> {
-    for network in flags.network.iter().chain(&flags.net) {
-        match network.as_str() {
-            "none" | "host" => {}
-            name if name.strip_prefix("container:").is_some_and(|name| !name.is_empty()) => {}
-            name => bail!("--network {name}: networks other than none, host and container:NAME {LATER}"),
-        }
-    }
-    if flags.network.len() + flags.net.len() > 1 {
-        bail!("--network: more than one network {LATER}");
-    }
     if let Some(runtime) = flags.runtime.as_deref().filter(|runtime| !matches!(*runtime, "" | "runc")) {
         bail!("--runtime {runtime}: other runtimes {LATER}");
     }
@@ -44,19 +34,12 @@ const LATER: &str = "come with a later release of dhow";
 const WINDOWS: &str = "only for containers of Windows";
 
 /// Each flag, whether it asks for something, and what that is.
-fn given(flags: &Run) -> [(&'static str, bool, &'static str); 15] {
-    let networks = "networks";
+fn given(flags: &Run) -> [(&'static str, bool, &'static str); 9] {
     let number = |value: Option<i64>| value.is_some_and(|value| value != 0);
     let some = |value: &Option<String>| value.as_deref().is_some_and(|value| !value.is_empty());
     [
-        ("--publish", !flags.publish.is_empty(), "published ports"),
-        ("--publish-all", flags.publish_all, "published ports"),
-        ("--ip", some(&flags.ip), networks),
-        ("--ip6", some(&flags.ip6), networks),
-        ("--link", !flags.link.is_empty(), networks),
-        ("--link-local-ip", !flags.link_local_ip.is_empty(), networks),
-        ("--mac-address", some(&flags.mac_address), networks),
-        ("--network-alias", !flags.network_alias.is_empty() || !flags.net_alias.is_empty(), networks),
+        ("--link", !flags.link.is_empty(), "links"),
+        ("--link-local-ip", !flags.link_local_ip.is_empty(), "link-local addresses"),
         ("--storage-opt", !flags.storage_opt.is_empty(), "storage options"),
         ("--gpus", some(&flags.gpus), "GPUs"),
         ("--use-api-socket", flags.use_api_socket, "the daemon and its socket"),
@@ -74,14 +57,7 @@ mod tests {
     #[test]
     fn what_comes_later_is_named_and_what_asks_for_nothing_passes() {
         let refused = [
-            (
-                Run { publish: vec!["80".into()], ..Run::default() },
-                "--publish: published ports come with a later release of dhow",
-            ),
-            (
-                Run { net: vec!["bridge".into()], ..Run::default() },
-                "--network bridge: networks other than none, host and container:NAME come with a later release of dhow",
-            ),
+            (Run { link: vec!["db".into()], ..Run::default() }, "--link: links come with a later release of dhow"),
             (Run { cpu_count: Some(1), ..Run::default() }, "--cpu-count: only for containers of Windows"),
         ];
         for (flags, message) in refused {

@@ -4,6 +4,8 @@ mod env;
 mod later;
 mod limits;
 mod mounts;
+pub mod networks;
+mod ports;
 pub mod values;
 
 pub use env::environment;
@@ -36,23 +38,28 @@ impl Here<'static> {
 /// The body of create.
 pub fn request(flags: &Run, here: &Here) -> Result<ContainerCreate> {
     later::refuse(flags)?;
+    let (mode, endpoints_config) = networks::networks(flags)?;
+    let mut published = PortMap::new();
+    for text in &flags.publish {
+        ports::publish(text, &mut published).map_err(|why| anyhow!(why))?;
+    }
     let mut create = ContainerCreate {
-        config: config(flags, here)?,
-        host_config: host_config(flags, here)?,
-        networking_config: NetworkingConfig::default(),
+        config: config(flags, here, published.keys())?,
+        host_config: HostConfig { network_mode: mode, port_bindings: Some(published), ..host_config(flags, here)? },
+        networking_config: NetworkingConfig { endpoints_config },
     };
     volumes(flags, here, &mut create)?;
     Ok(create)
 }
 
-fn config(flags: &Run, here: &Here) -> Result<ContainerConfig> {
+fn config<'a>(flags: &Run, here: &Here, published: impl Iterator<Item = &'a String>) -> Result<ContainerConfig> {
     let streams: Vec<String> = flags.attach.iter().map(|stream| stream.to_ascii_lowercase()).collect();
     if let Some(at) = streams.iter().position(|stream| !matches!(stream.as_str(), "stdin" | "stdout" | "stderr")) {
         return wrong("-a, --attach", &flags.attach[at], "valid streams are STDIN, STDOUT and STDERR");
     }
     let attached = |stream: &str| streams.iter().any(|given| given == stream);
     let attach_stdin = attached("stdin") || flags.interactive;
-    let mut ports = BTreeMap::new();
+    let mut ports: BTreeMap<String, Option<Nothing>> = published.map(|port| (port.clone(), Some(Nothing {}))).collect();
     for range in &flags.expose {
         for port in values::exposed(range).map_err(|why| anyhow!(why))? {
             ports.insert(port, Some(Nothing {}));
@@ -150,7 +157,6 @@ fn host_config(flags: &Run, here: &Here) -> Result<HostConfig> {
     Ok(HostConfig {
         container_id_file: text(&flags.cidfile),
         log_config: LogConfig { r#type: log_driver, config: Some(values::pairs(&flags.log_opt)) },
-        network_mode: network(flags).unwrap_or("default").to_owned(),
         restart_policy,
         auto_remove: flags.rm,
         volume_driver: text(&flags.volume_driver),
@@ -185,7 +191,7 @@ fn host_config(flags: &Run, here: &Here) -> Result<HostConfig> {
         readonly_paths,
         init: flags.init,
         on_unhealthy: text(&flags.on_unhealthy),
-        port_bindings: Some(PortMap::new()),
+        publish_all_ports: flags.publish_all,
         ..limits::limits(flags)?
     })
 }
@@ -237,11 +243,6 @@ fn profile(file: &str, here: &Here) -> Result<String> {
     let value: serde_json::Value =
         serde_json::from_slice(&text).with_context(|| format!("reading seccomp profile {file}"))?;
     Ok(value.to_string())
-}
-
-/// The network asked for: none, host or another container's.
-pub fn network(flags: &Run) -> Option<&str> {
-    flags.network.iter().chain(&flags.net).map(String::as_str).next()
 }
 
 fn check_mode(flag: &str, value: &str, known: &[&str], why: &str) -> Result<()> {

@@ -3,13 +3,14 @@
 
 use super::clients::{self, Client};
 use super::idle::{Idle, Next};
+use super::kept::Kept;
 use super::{Base, exec_face, lock};
 use crate::api::time::Time;
 use crate::engine::locks::{self, Lock, byte};
 use crate::engine::protocol::{Message, Op};
 use crate::engine::record::{Ended, Live};
 use crate::engine::shim::{LOCK_FD, cgroup_of};
-use crate::engine::{Record, containers, exec, health, limits, restart, start, store};
+use crate::engine::{Record, containers, exec, health, limits, networks, restart, start, store};
 use crate::ns::{self, Plan, Prepared, Step};
 use crate::sys::{self, process};
 use anyhow::{Context, Result};
@@ -29,7 +30,7 @@ pub fn run(base: Base, pairs: &[(&str, &str)]) -> Result<()> {
     let idle = Idle::new(&base, clients::take_over(pairs));
     match super::millis(pairs, "pause") {
         None => first(&base, idle),
-        Some(pause) => again(&base, idle, pause),
+        Some(pause) => again(&base, idle, pause, Kept::take_over(pairs)),
     }
 }
 
@@ -39,7 +40,7 @@ fn first(base: &Base, mut idle: Idle) -> Result<()> {
     };
     crate::failpoint::reach("launch.start");
     let started = match &base.whose.exec {
-        None => launch_container(base, &idle, false),
+        None => launch_container(base, &idle, None),
         Some(id) => launch_exec(base, id, &idle),
     };
     match started {
@@ -69,9 +70,9 @@ fn first(base: &Base, mut idle: Idle) -> Result<()> {
 }
 
 /// Becomes this face again, to start the container anew after a pause. The caller holds the lock that says so.
-pub fn put_off(base: &Base, pause: Duration, clients: &[Client]) -> ! {
+pub fn put_off(base: &Base, pause: Duration, clients: &[Client], kept: &Kept) -> ! {
     let mut words = vec![format!("pause={}", pause.as_millis())];
-    if clients::hand_over(clients, &mut words).is_err() {
+    if clients::hand_over(clients, &mut words).and_then(|()| kept.hand_over(&mut words)).is_err() {
         process::exit_now(125)
     }
     // One that entered its faces by calls would carry them all, one in another.
@@ -80,7 +81,7 @@ pub fn put_off(base: &Base, pause: Duration, clients: &[Client]) -> ! {
 }
 
 /// Waits for the moment of the restart, and starts it. What does not start is put off anew, as an end would be.
-fn again(base: &Base, mut idle: Idle, mut pause: Duration) -> Result<()> {
+fn again(base: &Base, mut idle: Idle, mut pause: Duration, mut kept: Kept) -> Result<()> {
     loop {
         crate::failpoint::reach("restart.waiting");
         let next = idle.serve(Some(Instant::now() + pause))?;
@@ -92,7 +93,7 @@ fn again(base: &Base, mut idle: Idle, mut pause: Duration) -> Result<()> {
             return stay(base, idle, matches!(next, Next::Stop));
         }
         crate::failpoint::reach("restart.due");
-        match launch_container(base, &idle, true) {
+        match launch_container(base, &idle, Some(&mut kept)) {
             Ok(started) => {
                 sys::lock::unlock(lock(), byte::RESTARTING)?;
                 crate::failpoint::reach("restart.started");
@@ -119,6 +120,7 @@ fn stay(base: &Base, idle: Idle, by_hand: bool) -> Result<()> {
     });
     crate::failpoint::reach("restart.off");
     let code = updated.as_ref().map_or(255, |record| record.ended.exit_code);
+    networks::leave(&base.store, &base.whose.container)?;
     sys::lock::unlock(lock(), byte::RESTARTING)?;
     clients::part(base, idle.clients, code, || updated.map(|_| ()))
 }
@@ -150,6 +152,7 @@ struct Started {
     cgroup: Option<PathBuf>,
     /// Words on its health check, and on how it is stopped.
     watched: Vec<String>,
+    kept: Kept,
     /// Of a container's root.
     _files: Option<Lock>,
 }
@@ -182,21 +185,23 @@ impl Started {
             words.push(format!("cgroup={}", cgroup.display()));
         }
         clients::hand_over(clients, &mut words)?;
+        self.kept.hand_over(&mut words)?;
         // These numbers are all that is left of the descriptors in this face.
         std::mem::forget(self);
         Ok(words)
     }
 }
 
-/// Starts the container; `again` for a restart, which goes on counting, and which a stop may be about to call off.
-fn launch_container(base: &Base, idle: &Idle, again: bool) -> Result<Started, Refused> {
+/// Starts the container; with what was kept for a restart, which goes on counting, and which a stop may be about to call
+/// off.
+fn launch_container(base: &Base, idle: &Idle, kept: Option<&mut Kept>) -> Result<Started, Refused> {
     let (store, id) = (&base.store, base.whose.container.as_str());
     let record = Record::load(store, id)?.ok_or_else(|| containers::no_such(id))?;
     let before = record.ended.clone();
-    clone_container(base, idle, again, record).map_err(|refused| Refused { before: Some(Box::new(before)), ..refused })
+    clone_container(base, idle, kept, record).map_err(|refused| Refused { before: Some(Box::new(before)), ..refused })
 }
 
-fn clone_container(base: &Base, idle: &Idle, again: bool, record: Record) -> Result<Started, Refused> {
+fn clone_container(base: &Base, idle: &Idle, kept: Option<&mut Kept>, record: Record) -> Result<Started, Refused> {
     let (store, id) = (&base.store, base.whose.container.as_str());
     let cgroup = cgroup_of(store, id, &record.host_config.cgroup_parent);
     let born_in = cgroup.as_deref().and_then(|path| crate::cgroup::create_new(path).ok());
@@ -204,7 +209,15 @@ fn clone_container(base: &Base, idle: &Idle, again: bool, record: Record) -> Res
     let record = Record::load(store, id)?.ok_or_else(|| containers::no_such(id))?;
     // Kept until this face ends: whoever has it looks at the container's root from outside.
     let files = locks::exclusive(&store.live(id).join("lock"), byte::ROOT)?;
-    let start::Ready { plan, prepared: mut root, spec } = start::ready(store, &record, born_in.as_ref())?;
+    let again = kept.is_some();
+    let namespace = kept.as_ref().and_then(|kept| kept.namespace.as_ref());
+    // Addresses and ports before anything else is made: what is not to be had is said first. A restart has them still.
+    let entry = match namespace {
+        Some(_) => networks::Entry { held: networks::held(store, id)?, sockets: Vec::new() },
+        None => networks::enter(store, &record).context("failed to set up container networking")?,
+    };
+    let given = start::Given { cgroup: born_in.as_ref(), network: &entry.held, namespace };
+    let start::Ready { plan, prepared: mut root, spec } = start::ready(store, &record, &given)?;
     root.lock = Some(LOCK_FD);
     if let (Some(path), Some(_)) = (&cgroup, &born_in) {
         limits::hold(path, &spec).with_context(|| format!("starting {}", record.name))?;
@@ -236,6 +249,11 @@ fn clone_container(base: &Base, idle: &Idle, again: bool, record: Record) -> Res
     };
     live.save(store, id)?;
     crate::failpoint::reach("launch.cloned");
+    // While the child mounts its root.
+    let made = match namespace {
+        Some(_) => None,
+        None => networks::connect(store, &entry.held, child.pid).context("failed to set up container networking")?,
+    };
     Record::update(store, id, |record| {
         let ended = &mut record.ended;
         ended.started_at = Time::now().to_string();
@@ -253,6 +271,10 @@ fn clone_container(base: &Base, idle: &Idle, again: bool, record: Record) -> Res
     set_limits(&plan, child.pid)?;
     child.go()?.map_err(|failed| refusal(&record.name, &plan, &failed))?;
     containers::tell_start(store, &record);
+    let kept = match kept {
+        Some(kept) if kept.namespace.is_some() => std::mem::take(kept),
+        _ => Kept { namespace: made, ports: entry.sockets },
+    };
     Ok(Started {
         pid: child.pid,
         pidfd: child.pidfd,
@@ -264,6 +286,7 @@ fn clone_container(base: &Base, idle: &Idle, again: bool, record: Record) -> Res
         log,
         cgroup: born_in.and(cgroup),
         watched,
+        kept,
         _files: Some(files),
     })
 }
@@ -311,6 +334,7 @@ fn launch_exec(base: &Base, id: &str, idle: &Idle) -> Result<Started, Refused> {
         log: None,
         cgroup: None,
         watched: Vec::new(),
+        kept: Kept::default(),
         _files: None,
     })
 }
@@ -436,6 +460,6 @@ fn undo(base: &Base, refused: &Refused, again: bool) -> Result<()> {
             ended.restart_count += ended.due as i64;
         }
         Ok(())
-    })?;
-    Ok(())
+    })
+    .and_then(|record| if again && record.ended.due { Ok(()) } else { networks::leave(store, id) })
 }

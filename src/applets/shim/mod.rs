@@ -7,6 +7,7 @@ mod behind;
 mod clients;
 mod health;
 mod idle;
+mod kept;
 mod launch;
 mod log;
 mod oom;
@@ -18,6 +19,7 @@ use crate::engine::Store;
 use crate::engine::shim::{EXE_FD, LISTEN_FD, LOCK_FD, Whose};
 use crate::sys::process::{self, Strings};
 use clients::Client;
+use kept::Kept;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -47,6 +49,8 @@ struct Handover {
     /// The container's cgroup; none for an exec, which shares it.
     cgroup: Option<PathBuf>,
     clients: Vec<Client>,
+    /// Its network.
+    kept: Kept,
     listener: OwnedFd,
     /// All of this as it was handed over, but for the clients.
     words: Vec<String>,
@@ -63,7 +67,7 @@ struct Handover {
 }
 
 /// Which words of a handover name descriptors.
-const DESCRIPTORS: [&str; 6] = ["pidfd", "in", "out", "err", "logfd", "lines"];
+const DESCRIPTORS: [&str; 8] = ["pidfd", "in", "out", "err", "logfd", "lines", kept::NAMESPACE, kept::PORT];
 
 /// The hidden applet: `dhow shim FACE --root ROOT --run RUN CONTAINER [EXEC] [KEY=VALUE…]`.
 pub fn main(args: &[String]) -> u8 {
@@ -139,6 +143,7 @@ fn handover(base: Base, pairs: &[(&str, &str)]) -> Option<Handover> {
         log,
         cgroup: value("cgroup").map(PathBuf::from),
         clients: clients::take_over(pairs),
+        kept: Kept::take_over(pairs),
         pause: millis(pairs, "pause").unwrap_or_default(),
         uptime: millis(pairs, "uptime").unwrap_or_default(),
         oom: value("oom").and_then(|count| count.parse().ok()).unwrap_or(0),

@@ -2,11 +2,12 @@
 //! removes it. Where the container is to be started again, it becomes the launching face.
 
 use super::clients::{self, Kind};
+use super::kept::Kept;
 use super::{Base, launch, lock};
 use crate::api::time::Time;
 use crate::engine::locks::byte;
 use crate::engine::shim::cgroup_of;
-use crate::engine::{Record, containers, events, exec, restart, store, volumes};
+use crate::engine::{Record, containers, events, exec, networks, restart, store, volumes};
 use crate::sys;
 use anyhow::{Context, Result};
 use std::time::Duration;
@@ -16,6 +17,7 @@ pub fn run(base: Base, pairs: &[(&str, &str)]) -> Result<()> {
     let number =
         |name: &str| pairs.iter().find(|(key, _)| *key == name).and_then(|(_, value)| value.parse::<i64>().ok());
     let mut clients = clients::take_over(pairs);
+    let kept = Kept::take_over(pairs);
     let end = End {
         status: number("status").unwrap_or(255) as i32,
         stopped: number("stopped") == Some(1),
@@ -33,7 +35,7 @@ pub fn run(base: Base, pairs: &[(&str, &str)]) -> Result<()> {
     if again {
         clients::tell(&mut clients, Kind::Waiting, end.status);
         let before = super::millis(pairs, "pause").unwrap_or_default();
-        launch::put_off(&base, restart::pause(before, end.uptime), &clients)
+        launch::put_off(&base, restart::pause(before, end.uptime), &clients, &kept)
     }
     sys::lock::unlock(lock(), byte::RESTARTING)?;
     clients::part(&base, clients, end.status, || remove(&base))
@@ -105,6 +107,9 @@ fn ended(base: &Base, end: &End) -> Result<bool> {
     store::remove(&store.live(id).join("live.json"))?;
     for mounted in record.mounts.iter().filter(|mounted| mounted.point.r#type == "volume") {
         volumes::leave(store, &mounted.point.name, id)?;
+    }
+    if !record.ended.due {
+        networks::leave(store, id)?;
     }
     containers::tell_end(store, &record);
     Ok(record.ended.due)

@@ -557,6 +557,7 @@ impl Watch {
         }
         // Attached ones too: their stream ends when the end is on record, so that whoever asks then is told it.
         let _ = clients::hand_over(self.clients.iter().flatten(), &mut words);
+        let _ = handover.kept.hand_over(&mut words);
         exec_face("reap", &handover.base, words)
     }
 }

@@ -1,0 +1,86 @@
+//! The bridge of a network in the kernel: made when the network is, and again by whoever needs it after a reboot.
+
+use super::super::store::Store;
+use super::{lease, stored};
+use crate::api::Refusal;
+use crate::api::types::Network;
+use crate::net::netlink::Socket;
+use crate::net::{Subnet, address, link};
+use anyhow::{Context, Result, bail};
+
+/// Makes a network's bridge where it is missing or not yet up. The caller holds the lock of networks. Gives the network
+/// as it is then: a default bridge whose subnet somebody else uses by now gets another one.
+pub fn ensure(store: &Store, network: Network) -> Result<Network> {
+    let socket = Socket::route().context("open a netlink socket")?;
+    let name = stored::link_name(&network);
+    match link::find(&socket, &name).with_context(|| format!("look for link {name}"))? {
+        Some(link) if link.up => return Ok(network),
+        // What a killed command began.
+        Some(link) if link.kind == "bridge" => return set_up(&socket, &network, link.index).map(|()| network),
+        Some(_) => bail!(Refusal::Conflict(format!("{name} is a link of this host's, and no bridge"))),
+        None => {}
+    }
+    let network = settle(store, network)?;
+    link::make_bridge(&socket, &name, mac(&network)?, stored::mtu(&network))
+        .with_context(|| format!("make the bridge {name}"))?;
+    crate::failpoint::reach("bridge.made");
+    let made = link::find(&socket, &name)?.context("the bridge that was made is gone")?;
+    set_up(&socket, &network, made.index)?;
+    Ok(network)
+}
+
+/// A bridge's subnets must not be those of other links.
+fn settle(store: &Store, network: Network) -> Result<Network> {
+    let routes = stored::host_routes()?;
+    let taken = |subnet: Subnet| routes.iter().any(|(route, _)| route.overlaps(&subnet));
+    let Some(pool) = stored::pools(&network).find(|pool| taken(pool.subnet)) else { return Ok(network) };
+    if network.name != stored::BRIDGE || lease::any(store)? {
+        // Somebody asked for it, and a route of the host's that is wider may well be meant.
+        let exact = |subnet: Subnet| routes.iter().any(|(route, _)| *route == subnet || subnet.contains(route.first));
+        if exact(pool.subnet) {
+            bail!(Refusal::Forbidden(format!("Pool overlaps with other one on this address space: {}", pool.subnet)));
+        }
+        return Ok(network);
+    }
+    let network = stored::new_default(store)?;
+    stored::save(store, &network)?;
+    Ok(network)
+}
+
+/// The bridge's address is the network's, so that a bridge that is made anew is the same to its neighbours.
+fn mac(network: &Network) -> Result<link::Mac> {
+    let byte = |at: usize| u8::from_str_radix(&network.id[at..at + 2], 16).context("a network's id");
+    Ok([0x02, 0x42, byte(0)?, byte(2)?, byte(4)?, byte(6)?])
+}
+
+fn set_up(socket: &Socket, network: &Network, index: u32) -> Result<()> {
+    let name = stored::link_name(network);
+    let set = |family: &str, key: &str, value: &str| {
+        let path = format!("/proc/sys/net/{family}/conf/{name}/{key}");
+        std::fs::write(&path, value).with_context(|| format!("write {path}"))
+    };
+    // Answers to connections from this host's loopback come in here; others that are sent to 127/8 are dropped.
+    set("ipv4", "route_localnet", "1")?;
+    if !network.enable_ipv6 {
+        // A kernel without IPv6 has no such file.
+        let _ = set("ipv6", "disable_ipv6", "1");
+    } else {
+        set("ipv6", "disable_ipv6", "0")?;
+        // Its gateway is this host, and no router speaks here.
+        set("ipv6", "accept_ra", "0")?;
+    }
+    for pool in stored::pools(network) {
+        if let Some(gateway) = pool.gateway {
+            address::add(socket, index, gateway, pool.subnet)
+                .with_context(|| format!("give {name} the address {gateway}"))?;
+        }
+    }
+    link::set_up(socket, index).with_context(|| format!("set {name} up"))
+}
+
+/// Takes a network's bridge away.
+pub fn remove(network: &Network) -> Result<()> {
+    let name = stored::link_name(network);
+    let delete = || link::delete(&Socket::route()?, &name);
+    delete().with_context(|| format!("delete the bridge {name}"))
+}

@@ -1,0 +1,176 @@
+//! The firewall's table of this store: what stands on disk and in the run directory, told to the kernel.
+
+use super::super::locks::{self, Lock};
+use super::super::store::{self, Store};
+use super::join::{self, Published};
+use super::{lease, stored};
+use crate::net::firewall::{self, Bridge, Mapping, State};
+use anyhow::{Context, Result};
+use std::path::PathBuf;
+
+const FORWARD4: &str = "/proc/sys/net/ipv4/ip_forward";
+const FORWARD6: &str = "/proc/sys/net/ipv6/conf/all/forwarding";
+
+/// The table's name.
+pub fn table(store: &Store) -> String {
+    match super::is_default(store) {
+        true => "dhow".to_owned(),
+        false => format!("dhow-{}", super::super::tag(store)),
+    }
+}
+
+/// Held by who changes the table, or the facts that it follows from.
+pub fn lock(store: &Store) -> Result<Lock> {
+    locks::exclusive(&store.run.join("firewall.lock"), 0)
+}
+
+/// It is there when this store turned forwarding on in this boot.
+fn mark(store: &Store) -> PathBuf {
+    store.run.join("forwarding")
+}
+
+/// Which state the table should be of: the networks' files tell it, by when they were written.
+fn fingerprint(store: &Store) -> Result<String> {
+    let mut parts = vec![vec![mark(store).exists().into()]];
+    for id in stored::ids(store)? {
+        parts.push([id.as_bytes(), &stored::written(store, &id)?.to_ne_bytes()].concat());
+    }
+    let hash = super::hex(&parts.iter().map(Vec::as_slice).collect::<Vec<_>>());
+    Ok(format!("dhow {}", &hash[..16]))
+}
+
+/// Makes the table anew where it is not what it should be. The caller has an address leased, so it stays.
+pub fn ensure(store: &Store) -> Result<()> {
+    let _lock = lock(store)?;
+    forward(store)?;
+    let table = table(store);
+    let loaded = firewall::loaded(&table).context("ask nf_tables for our table")?;
+    if loaded != Some(fingerprint(store)?) {
+        replace(store)?;
+    }
+    Ok(())
+}
+
+/// The same after the networks have changed, if there is a table.
+pub fn refresh(store: &Store) -> Result<()> {
+    let _lock = lock(store)?;
+    match firewall::loaded(&table(store)).context("ask nf_tables for our table")? {
+        Some(loaded) if loaded != fingerprint(store)? => replace(store),
+        _ => Ok(()),
+    }
+}
+
+/// Lets this host pass packets on. If it did not before, then for ours only: the mark comes first, and with it the
+/// rule that drops the others'.
+fn forward(store: &Store) -> Result<()> {
+    let is_off = |path: &str| std::fs::read_to_string(path).is_ok_and(|text| text.trim() == "0");
+    let mut off: Vec<&str> = Vec::new();
+    if is_off(FORWARD4) {
+        off.push(FORWARD4);
+    }
+    if is_off(FORWARD6) && stored::with_files(store)?.iter().any(|network| network.enable_ipv6) {
+        off.push(FORWARD6);
+    }
+    if off.is_empty() {
+        return Ok(());
+    }
+    if !mark(store).exists() {
+        store::write_file(&mark(store), b"", false)?;
+        replace(store)?;
+    }
+    if off.contains(&FORWARD6) {
+        keep_learning()?;
+    }
+    for path in off {
+        std::fs::write(path, "1").with_context(|| format!("write {path}"))?;
+    }
+    Ok(())
+}
+
+/// A host that forwards IPv6 does not listen to routers any more, unless it is told to: it would lose its way out.
+fn keep_learning() -> Result<()> {
+    let links = "/proc/sys/net/ipv6/conf";
+    for link in store::read_dir(std::path::Path::new(links))? {
+        let path = format!("{links}/{link}/accept_ra");
+        if std::fs::read_to_string(&path).is_ok_and(|text| text.trim() == "1") {
+            std::fs::write(&path, "2").with_context(|| format!("write {path}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn bridges(store: &Store) -> Result<Vec<Bridge>> {
+    let networks = stored::with_files(store)?;
+    let ours = networks.iter().filter(|network| network.driver == stored::BRIDGE);
+    Ok(ours
+        .map(|network| Bridge {
+            link: stored::link_name(network),
+            subnets: stored::pools(network).map(|pool| pool.subnet).collect(),
+            masquerade: stored::is_on(&network.options, stored::MASQUERADE, true),
+            internal: network.internal,
+        })
+        .collect())
+}
+
+/// Loads the whole state. The caller holds the lock.
+fn replace(store: &Store) -> Result<()> {
+    let mappings = join::all_held(store)?;
+    let state = State {
+        bridges: bridges(store)?,
+        mappings: mappings.iter().flat_map(|(_, held)| &held.ports).map(Mapping::from).collect(),
+        forwards_for_us: mark(store).exists(),
+        fingerprint: fingerprint(store)?,
+    };
+    firewall::replace(&table(store), &state).context("load our table into nf_tables")
+}
+
+/// Opens published ports, which stand among what is held already.
+pub fn open(store: &Store, ports: &[Published]) -> Result<()> {
+    if ports.is_empty() {
+        return Ok(());
+    }
+    let _lock = lock(store)?;
+    let mappings: Vec<Mapping> = ports.iter().map(Mapping::from).collect();
+    // The table is gone, or a killed shim left one of the ports in it: what is on disk decides.
+    if firewall::add(&table(store), &mappings).is_err() {
+        replace(store)?;
+    }
+    Ok(())
+}
+
+/// Closes them. The caller holds the lock.
+pub fn close(store: &Store, ports: &[Published]) -> Result<()> {
+    if ports.is_empty() {
+        return Ok(());
+    }
+    let mappings: Vec<Mapping> = ports.iter().map(Mapping::from).collect();
+    match firewall::remove(&table(store), &mappings) {
+        // Not there, or not all of it.
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
+            let mut left = Vec::new();
+            for mapping in mappings {
+                if let Err(error) = firewall::remove(&table(store), &[mapping]) {
+                    left.push(error);
+                }
+            }
+            match left.into_iter().find(|error| error.raw_os_error() != Some(libc::ENOENT)) {
+                Some(error) => Err(error).context("close published ports"),
+                None => Ok(()),
+            }
+        }
+        done => done.context("close published ports"),
+    }
+}
+
+/// Takes the table away where nobody is on a network. Only where forwarding is on for us alone it stays, and keeps
+/// others out.
+pub fn rest(store: &Store) -> Result<()> {
+    if !store.run.join("networks").exists() {
+        return Ok(());
+    }
+    let _lock = lock(store)?;
+    if mark(store).exists() || lease::any(store)? {
+        return Ok(());
+    }
+    firewall::clear(&table(store)).context("take our table from nf_tables")
+}

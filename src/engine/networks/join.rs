@@ -1,0 +1,322 @@
+//! A container on its networks: what it holds while it runs, and how it comes by it.
+//!
+//! [`enter`] gives addresses and binds ports, before anything of the container is made; [`connect`] makes its links,
+//! once it has a namespace and before its program runs; [`leave`] gives everything back. What is held stands in
+//! `network.json` of the container's run directory, so that whoever finds a killed shim can give it back.
+
+use super::super::record::{self, Record};
+use super::super::store::{self, Store};
+use super::stored::{self, Pool};
+use super::{firewall, lease, publish};
+use crate::api::Refusal;
+use crate::api::types::{EndpointSettings, Network};
+use crate::net::firewall::Mapping;
+use crate::net::link::{self, Mac, Port, Veth};
+use crate::net::netlink::{self, Socket};
+use crate::net::{Subnet, address};
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+/// What a container that runs holds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Held {
+    /// In the order of its links: eth0, eth1 and so on.
+    pub places: Vec<Place>,
+    pub ports: Vec<Published>,
+}
+
+/// Its place on one network.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Place {
+    /// The network's name, under which the record has it.
+    pub name: String,
+    pub network: String,
+    pub endpoint: String,
+    /// The end of its link that is a port of the bridge, and the one inside.
+    pub link: String,
+    pub inside: String,
+    pub mac: Mac,
+    pub ipv4: Option<Given>,
+    pub ipv6: Option<Given>,
+    /// Its default routes lead here.
+    pub gateway: bool,
+}
+
+/// An address, and what it lies in.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Given {
+    pub address: IpAddr,
+    pub prefix: u8,
+    pub gateway: Option<IpAddr>,
+}
+
+/// A published port.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Published {
+    /// `IPPROTO_*`.
+    pub protocol: u8,
+    pub host: SocketAddr,
+    pub container: SocketAddr,
+}
+
+impl From<&Published> for Mapping {
+    fn from(port: &Published) -> Mapping {
+        Mapping { protocol: port.protocol, host: port.host, container: port.container }
+    }
+}
+
+impl Place {
+    pub fn given(&self) -> impl Iterator<Item = Given> {
+        [self.ipv4, self.ipv6].into_iter().flatten()
+    }
+}
+
+/// What a container has been given for a start.
+#[derive(Default)]
+pub struct Entry {
+    pub held: Held,
+    /// They keep its ports on the host, for as long as they are open.
+    pub sockets: Vec<OwnedFd>,
+}
+
+fn path(store: &Store, container: &str) -> PathBuf {
+    store.live(container).join("network.json")
+}
+
+/// What a container holds; nothing where it does not run, or is on no network of ours.
+pub fn held(store: &Store, container: &str) -> Result<Held> {
+    let path = path(store, container);
+    match std::fs::read(&path) {
+        Ok(text) => serde_json::from_slice(&text).with_context(|| format!("read {}", path.display())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Held::default()),
+        Err(error) => Err(error).with_context(|| format!("read {}", path.display())),
+    }
+}
+
+pub fn save(store: &Store, container: &str, held: &Held) -> Result<()> {
+    let bytes = serde_json::to_vec(held).context("encode what a container holds of networks")?;
+    store::write_file(&path(store, container), &bytes, false)
+}
+
+/// Whether a mode names networks, and not another's namespace or none.
+pub fn has_networks(mode: &str) -> bool {
+    !matches!(mode, "none" | "host") && !mode.starts_with("container:")
+}
+
+/// Gives a container that is about to start its addresses and ports. What fails here is undone by [`leave`].
+pub fn enter(store: &Store, record: &Record) -> Result<Entry> {
+    if !has_networks(&record.host_config.network_mode) {
+        return Ok(Entry::default());
+    }
+    leave(store, &record.id)?;
+    let mut held = Held::default();
+    {
+        let _lock = stored::lock(store)?;
+        for (name, settings) in &record.networks {
+            let network = stored::find(store, name)?;
+            // Addresses before the bridge: with one in use, the default bridge keeps its subnet.
+            let network = super::bridge::ensure(store, network)?;
+            let place = place(store, record, name, &network, settings, held.places.len());
+            held.places.push(place?);
+            save(store, &record.id, &held)?;
+        }
+        firewall::ensure(store)?;
+    }
+    choose_gateway(record, &mut held);
+    let mut sockets = Vec::new();
+    held.ports = publish::reserve(store, record, &held, &mut sockets)?;
+    save(store, &record.id, &held)?;
+    crate::failpoint::reach("network.entered");
+    Ok(Entry { held, sockets })
+}
+
+/// Leases a place on a network. The caller holds the lock of networks.
+pub fn place(
+    store: &Store,
+    record: &Record,
+    name: &str,
+    network: &Network,
+    settings: &EndpointSettings,
+    number: usize,
+) -> Result<Place> {
+    let asked = settings.ipam_config.clone().unwrap_or_default();
+    let mut place = Place {
+        name: name.to_owned(),
+        network: network.id.clone(),
+        endpoint: super::endpoint_id(&record.id, &network.id),
+        link: format!("veth{}", &store::random_name()?[..10]),
+        inside: format!("eth{number}"),
+        ..Place::default()
+    };
+    let give = |four: bool, asked: &str| -> Result<Option<Given>> {
+        let wanted: Option<IpAddr> = match asked {
+            "" => None,
+            text => Some(text.parse().with_context(|| format!("invalid IP address: {text}"))?),
+        };
+        let fits = |pool: &Pool| pool.subnet.is_ipv4() == four && wanted.is_none_or(|it| pool.subnet.contains(it));
+        let Some(pool) = stored::pools(network).find(fits) else {
+            match wanted {
+                Some(address) => bail!(Refusal::BadParameter(format!(
+                    "invalid endpoint settings:\nno configured subnet contains IP address {address}"
+                ))),
+                None => return Ok(None),
+            }
+        };
+        let address = lease::take(store, &network.id, &pool, &record.id, wanted)?;
+        let gateway = pool.gateway.filter(|_| !network.internal);
+        Ok(Some(Given { address, prefix: pool.subnet.prefix, gateway }))
+    };
+    place.ipv4 = if network.enable_ipv4 { give(true, &asked.ipv4_address)? } else { None };
+    place.ipv6 = if network.enable_ipv6 { give(false, &asked.ipv6_address)? } else { None };
+    place.mac = match settings.mac_address.as_str() {
+        "" => mac(&place)?,
+        text => link::parse_mac(text).with_context(|| format!("invalid MAC address: {text}"))?,
+    };
+    Ok(place)
+}
+
+/// A hardware address that goes with the address, so that neighbours who remember one have the other right.
+fn mac(place: &Place) -> Result<Mac> {
+    match place.ipv4.map(|given| given.address) {
+        Some(IpAddr::V4(address)) => {
+            let [a, b, c, d] = address.octets();
+            Ok([0x02, 0x42, a, b, c, d])
+        }
+        _ => {
+            let [a, b, c, d] = store::random_bytes::<4>()?;
+            Ok([0x02, 0x42, a, b, c, d])
+        }
+    }
+}
+
+/// One network has the default routes: the one of the highest priority, of these the first by name.
+fn choose_gateway(record: &Record, held: &mut Held) {
+    let priority = |place: &Place| record.networks.get(&place.name).map_or(0, |settings| settings.gw_priority);
+    let leads_out = |place: &&mut Place| place.given().any(|given| given.gateway.is_some());
+    let best = held.places.iter_mut().filter(leads_out).min_by_key(|place| (-priority(place), place.name.clone()));
+    if let Some(place) = best {
+        place.gateway = true;
+    }
+}
+
+/// Makes the links of a container, whose namespaces are those of `pid`, and opens its published ports. The
+/// namespace, to be kept over restarts.
+pub fn connect(store: &Store, held: &Held, pid: i32) -> Result<Option<OwnedFd>> {
+    if held.places.is_empty() {
+        return Ok(None);
+    }
+    let path = format!("/proc/{pid}/ns/net");
+    let namespace: OwnedFd = File::open(&path).with_context(|| format!("open {path}"))?.into();
+    for place in &held.places {
+        connect_place(store, place, &namespace, !held.ports.is_empty())
+            .with_context(|| format!("connect to network {}", place.name))?;
+    }
+    crate::failpoint::reach("network.connected");
+    firewall::open(store, &held.ports)?;
+    Ok(Some(namespace))
+}
+
+/// Makes one link.
+pub fn connect_place(store: &Store, place: &Place, namespace: &OwnedFd, hairpin: bool) -> Result<()> {
+    let network = stored::load(store, &place.network)?.with_context(|| format!("network {} not found", place.name))?;
+    let outside = Socket::route()?;
+    let name = stored::link_name(&network);
+    let bridge = link::find(&outside, &name)?.with_context(|| format!("there is no link {name}"))?;
+    let inside = netlink::inside(namespace, || {
+        // New links get no address of IPv6 of the kernel's own making on networks that have none.
+        set_ipv6("default", place.ipv6.is_some());
+        Socket::route()
+    })??;
+    link::make_veth(
+        &outside,
+        &Veth {
+            name: &place.link,
+            bridge: bridge.index,
+            mtu: stored::mtu(&network),
+            peer: &place.inside,
+            peer_mac: place.mac,
+            namespace: namespace.as_fd(),
+        },
+    )
+    .context("make a pair of links")?;
+    let port = Port { hairpin, isolated: !stored::is_on(&network.options, stored::ICC, true) };
+    if port != Port::default() {
+        link::set_port(&outside, &place.link, port).context("set up the port of the bridge")?;
+    }
+    let peer = link::find(&inside, &place.inside)?.context("the link inside is not there")?;
+    link::set_up(&inside, peer.index).context("set the link inside up")?;
+    for given in place.given() {
+        let subnet = Subnet::new(given.address, given.prefix).context("a prefix")?;
+        address::add(&inside, peer.index, given.address, subnet).context("set its address")?;
+        if let Some(gateway) = given.gateway.filter(|_| place.gateway) {
+            address::set_default_route(&inside, peer.index, gateway).context("set its default route")?;
+        }
+    }
+    Ok(())
+}
+
+/// Chooses anew which network has the default routes of a container that runs, and sets them.
+pub fn route(record: &Record, held: &mut Held, namespace: &OwnedFd) -> Result<()> {
+    held.places.iter_mut().for_each(|place| place.gateway = false);
+    choose_gateway(record, held);
+    let Some(place) = held.places.iter().find(|place| place.gateway) else { return Ok(()) };
+    let inside = netlink::inside(namespace, Socket::route)??;
+    let link = link::find(&inside, &place.inside)?.context("the link inside is not there")?;
+    for gateway in place.given().filter_map(|given| given.gateway) {
+        address::set_default_route(&inside, link.index, gateway).context("set the default route")?;
+    }
+    Ok(())
+}
+
+/// Published ports of an address that is gone, led to where others of the container lead now.
+pub fn elsewhere(held: &Held, ports: &[Published]) -> Vec<Published> {
+    let Some(place) = publish::target(held) else { return Vec::new() };
+    let moved = |port: &Published| {
+        let inside = publish::inside(place, port.container.ip())?;
+        Some(Published { container: SocketAddr::new(inside, port.container.port()), ..*port })
+    };
+    ports.iter().filter_map(moved).collect()
+}
+
+/// In the namespace in which this is called. A kernel without IPv6 has no such file.
+fn set_ipv6(link: &str, on: bool) {
+    let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{link}/disable_ipv6"), if on { "0" } else { "1" });
+}
+
+/// Gives back what a container holds. The kernel takes its links with its namespace; nobody waits for that.
+pub fn leave(store: &Store, container: &str) -> Result<()> {
+    let path = path(store, container);
+    if !path.exists() {
+        return Ok(());
+    }
+    // One that was cut off says nothing: then only its addresses are left, which are free once it does not live.
+    let held = held(store, container).unwrap_or_default();
+    let _lock = firewall::lock(store)?;
+    firewall::close(store, &held.ports)?;
+    crate::failpoint::reach("network.closed");
+    for place in &held.places {
+        for given in place.given() {
+            lease::release(store, &place.network, given.address, container)?;
+        }
+    }
+    store::remove(&path)
+}
+
+/// What every container holds that lives.
+pub fn all_held(store: &Store) -> Result<Vec<(String, Held)>> {
+    let mut all = Vec::new();
+    for id in store::read_dir(&store.run.join("containers"))? {
+        let held = held(store, &id)?;
+        if held != Held::default() && record::held(store, &id)?.shim {
+            all.push((id, held));
+        }
+    }
+    Ok(all)
+}

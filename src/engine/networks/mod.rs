@@ -1,0 +1,287 @@
+//! Networks: `none`, a namespace with nothing but loopback; `host`, the host's own; and bridges, the default one and
+//! those of users. What exists is in `networks/`, what is held in the run directory and in the kernel.
+//!
+//! Lock order: networks → firewall; see [`super::locks`].
+
+mod bridge;
+mod firewall;
+mod join;
+mod lease;
+mod publish;
+mod stored;
+mod user;
+
+pub use join::{Entry, Held, connect, enter, has_networks, held, leave};
+pub use publish::{check as check_ports, summary as port_summary};
+pub use stored::find;
+pub use user::{check_settings, connect as join_network, create, disconnect, prune, remove};
+
+use super::containers;
+use super::events;
+use super::filters::Filters;
+use super::record::Record;
+use super::store::Store;
+use crate::api::Refusal;
+use crate::api::types::{EndpointSettings, Endpoints, Event, Network, NetworkContainer, NetworkSettings};
+use crate::net::link::mac_text;
+use anyhow::{Result, bail};
+use join::Place;
+use sha2::{Digest, Sha256};
+use std::net::IpAddr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// Whether this is the store of the host, whose links and rules bear no tag.
+fn is_default(store: &Store) -> bool {
+    store.root == Path::new(super::DEFAULT_ROOT)
+}
+
+/// The id of a network that every store has: the same for as long as the store stands in its place.
+pub fn id(store: &Store, name: &str) -> String {
+    hex(&[b"network", store.root.as_os_str().as_bytes(), name.as_bytes()])
+}
+
+fn endpoint_id(container: &str, network: &str) -> String {
+    hex(&[b"endpoint", container.as_bytes(), network.as_bytes()])
+}
+
+fn hex(parts: &[&[u8]]) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(part);
+        hash.update([0]);
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn is_predefined(name: &str) -> bool {
+    matches!(name, "bridge" | "host" | "none")
+}
+
+/// The address by which containers reach this host: the gateway of the default bridge.
+pub fn host_gateway(store: &Store) -> Result<IpAddr> {
+    let bridge = stored::default_bridge(store)?;
+    let gateway = stored::pools(&bridge).find_map(|pool| pool.gateway);
+    gateway.ok_or_else(|| anyhow::anyhow!("unable to derive the IP value for host-gateway"))
+}
+
+/// Frees what killed commands left.
+pub fn sweep(store: &Store) -> Result<()> {
+    lease::sweep(store)?;
+    rest(store);
+    Ok(())
+}
+
+/// Takes the firewall's table away where nobody is on a network any more. Done by who looks and who removes, and not by
+/// an end, after which the next start would have to make it again: that costs the kernel as much as ten starts.
+pub fn rest(store: &Store) {
+    if let Err(error) = firewall::rest(store) {
+        log::debug!("{error:#}");
+    }
+}
+
+/// The networks by the filters dangling, driver, id, label, name, scope and type.
+pub fn list(store: &Store, filters: &Filters) -> Result<Vec<Network>> {
+    filters.accept(&["dangling", "driver", "id", "label", "name", "scope", "type"])?;
+    let dangling = filters.flag("dangling")?;
+    if let Some(kind) = filters.get("type").iter().find(|kind| !matches!(kind.as_str(), "builtin" | "custom")) {
+        bail!(Refusal::BadParameter(format!("invalid filter: 'type'='{kind}'")));
+    }
+    let mut networks = stored::all(store)?;
+    let mut failed = None;
+    networks.retain(|network| {
+        let kind = if is_predefined(&network.name) { "builtin" } else { "custom" };
+        let mut unused = || match lease::holders(store, &network.id) {
+            // Built-in ones are never dangling.
+            Ok(holders) => kind == "custom" && holders.is_empty(),
+            Err(error) => {
+                failed = Some(error);
+                false
+            }
+        };
+        filters.is("driver", &network.driver)
+            && (!filters.has("id") || filters.get("id").iter().any(|id| network.id.starts_with(id)))
+            && filters.labels(&network.labels)
+            && filters.matches("name", &network.name)
+            && filters.is("scope", &network.scope)
+            && filters.is("type", kind)
+            && dangling.is_none_or(|dangling| dangling == unused())
+    });
+    failed.map_or(Ok(networks), Err)
+}
+
+/// One network, by its name, its id or an unambiguous beginning of that, with the containers that run on it.
+pub fn inspect(store: &Store, wanted: &str) -> Result<Network> {
+    let mut network = find(store, wanted)?;
+    for now in containers::all(store)?.into_iter().filter(|now| now.doing.goes_on()) {
+        if !now.record.networks.contains_key(&network.name) {
+            continue;
+        }
+        let mut container = NetworkContainer {
+            endpoint_id: endpoint_id(&now.record.id, &network.id),
+            name: now.record.name.clone(),
+            ..NetworkContainer::default()
+        };
+        if let Some(place) = held(store, &now.record.id)?.places.into_iter().find(|place| place.name == network.name) {
+            let text = |given: Option<join::Given>| given.map(|it| format!("{}/{}", it.address, it.prefix));
+            container.mac_address = mac_text(place.mac);
+            container.ipv4_address = text(place.ipv4).unwrap_or_default();
+            container.ipv6_address = text(place.ipv6).unwrap_or_default();
+        }
+        network.containers.insert(now.record.id, container);
+    }
+    Ok(network)
+}
+
+/// A container's place on its networks, as inspect and list tell it; of one that does not run, what was asked for.
+pub fn endpoints(store: &Store, record: &Record, held: &Held, alive: bool) -> Endpoints {
+    let mut endpoints = record.networks.clone();
+    if !alive {
+        return endpoints;
+    }
+    for (name, endpoint) in &mut endpoints {
+        match held.places.iter().find(|place| place.name == *name) {
+            Some(place) => tell(record, place, endpoint),
+            None => {
+                endpoint.network_id = id(store, name);
+                endpoint.endpoint_id = endpoint_id(&record.id, &endpoint.network_id);
+            }
+        }
+    }
+    endpoints
+}
+
+fn tell(record: &Record, place: &Place, endpoint: &mut EndpointSettings) {
+    let text = |address: Option<IpAddr>| address.map_or(String::new(), |address| address.to_string());
+    endpoint.network_id = place.network.clone();
+    endpoint.endpoint_id = place.endpoint.clone();
+    endpoint.mac_address = mac_text(place.mac);
+    if place.name != stored::BRIDGE {
+        let mut names = vec![record.name.clone()];
+        names.extend(endpoint.aliases.iter().flatten().cloned());
+        names.push(record.id[..12].to_owned());
+        let mut known = std::collections::BTreeSet::new();
+        names.retain(|name| known.insert(name.clone()));
+        endpoint.dns_names = Some(names);
+    }
+    if let Some(given) = place.ipv4 {
+        (endpoint.ip_address, endpoint.ip_prefix_len) = (given.address.to_string(), given.prefix.into());
+        endpoint.gateway = text(given.gateway);
+    }
+    if let Some(given) = place.ipv6 {
+        endpoint.global_ipv6_address = given.address.to_string();
+        endpoint.global_ipv6_prefix_len = given.prefix.into();
+        endpoint.ipv6_gateway = text(given.gateway);
+    }
+}
+
+/// The network part of inspect: of the default bridge once more where it stood before there were others.
+pub fn settings(store: &Store, record: &Record, pid: Option<i32>) -> Result<NetworkSettings> {
+    let held = held(store, &record.id)?;
+    let networks = endpoints(store, record, &held, pid.is_some());
+    let mut settings = NetworkSettings::default();
+    if let Some(pid) = pid {
+        settings.sandbox_id = hex(&[b"sandbox", record.id.as_bytes()]);
+        settings.sandbox_key = format!("/proc/{pid}/ns/net");
+        settings.ports = publish::map(record, &held);
+    }
+    if let Some(bridge) = networks.get(stored::BRIDGE) {
+        settings.endpoint_id = bridge.endpoint_id.clone();
+        settings.gateway = bridge.gateway.clone();
+        settings.ip_address = bridge.ip_address.clone();
+        settings.ip_prefix_len = bridge.ip_prefix_len;
+        settings.ipv6_gateway = bridge.ipv6_gateway.clone();
+        settings.global_ipv6_address = bridge.global_ipv6_address.clone();
+        settings.global_ipv6_prefix_len = bridge.global_ipv6_prefix_len;
+        settings.mac_address = bridge.mac_address.clone();
+    }
+    settings.networks = networks;
+    Ok(settings)
+}
+
+/// What there is to tell of a container that starts (`connect`) or ends (`disconnect`).
+pub fn events(store: &Store, record: &Record, action: &str) -> Vec<Event> {
+    let event = |name: &String| {
+        let network = find(store, name).ok()?;
+        let attributes = [("container", record.id.as_str()), ("name", name), ("type", &network.driver)];
+        Some(events::of_other("network", action, &network.id, &attributes))
+    };
+    record.networks.keys().filter_map(event).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::types::{Ipam, IpamConfig, NetworkCreate};
+
+    #[test]
+    fn what_is_there_and_what_is_not() {
+        let path = std::env::temp_dir().join(format!("dhow-networks-{}", std::process::id()));
+        let store = Store::open(&path.join("root"), &path.join("run")).unwrap();
+        let names = |filter: &str| {
+            let list = list(&store, &Filters::parse(Some(filter)).unwrap()).unwrap();
+            list.into_iter().map(|network| network.name).collect::<Vec<_>>().join(" ")
+        };
+        let none = id(&store, "none");
+        for (filter, expected) in [
+            ("{}".to_owned(), "bridge host none"),
+            (r#"{"name":["no"]}"#.to_owned(), "none"),
+            (r#"{"name":{"tr_default":true}}"#.to_owned(), ""),
+            (r#"{"driver":["null","bridge"]}"#.to_owned(), "bridge none"),
+            (format!(r#"{{"id":["{}"]}}"#, &none[..12]), "none"),
+            (r#"{"type":["custom"]}"#.to_owned(), ""),
+            (r#"{"dangling":["true"]}"#.to_owned(), ""),
+            (r#"{"label":["a"]}"#.to_owned(), ""),
+        ] {
+            assert_eq!(names(&filter), expected, "{filter}");
+        }
+        assert!(list(&store, &Filters::parse(Some(r#"{"type":["boat"]}"#)).unwrap()).is_err());
+        assert_eq!(inspect(&store, "host").unwrap().driver, "host");
+        assert_eq!(inspect(&store, &none[..10]).unwrap().name, "none");
+        let bridge = inspect(&store, "bridge").unwrap();
+        let subnet = &bridge.ipam.config.as_deref().unwrap()[0];
+        assert_eq!(inspect(&store, "bridge").unwrap().ipam.config.as_deref().unwrap()[0], *subnet, "it stays");
+        let make = |asked: NetworkCreate| create(&store, asked).map(drop);
+        let refusal = |result: Result<()>| {
+            let error = result.unwrap_err();
+            (error.downcast_ref::<Refusal>().map_or(500, Refusal::status), error.to_string())
+        };
+        let named = |name: &str| NetworkCreate { name: name.to_owned(), ..NetworkCreate::default() };
+        let ipam = |config: IpamConfig| Some(Ipam { config: Some(vec![config]), ..Ipam::default() });
+        let subnet = |subnet: &str| IpamConfig { subnet: subnet.to_owned(), ..IpamConfig::default() };
+        let bridges = subnet(&stored::pools(&bridge).next().unwrap().subnet.to_string());
+        let cases = [
+            (inspect(&store, "harbour").map(drop), 404, "network harbour not found"),
+            (remove(&store, "host"), 403, "host is a pre-defined network and cannot be removed"),
+            (remove(&store, "x"), 404, "network x not found"),
+            (make(named("host")), 403, "operation is not permitted on predefined host network"),
+            (make(named("a/b")), 400, "\"a/b\" is not a valid network name"),
+            (make(NetworkCreate { driver: "boat".into(), ..named("x") }), 404, "could not find plugin boat"),
+            (make(NetworkCreate { driver: "macvlan".into(), ..named("x") }), 501, "networks of the driver macvlan"),
+            (make(NetworkCreate { driver: "host".into(), ..named("x") }), 403, "only one instance of \"host\""),
+            (make(NetworkCreate { ipam: ipam(subnet("10.1")), ..named("x") }), 400, "invalid subnet 10.1"),
+            (make(NetworkCreate { ipam: ipam(bridges), ..named("x") }), 403, "invalid pool request: Pool overlaps"),
+            (
+                make(NetworkCreate {
+                    ipam: ipam(IpamConfig { gateway: "10.2.0.1".into(), ..subnet("10.1.0.0/16") }),
+                    ..named("x")
+                }),
+                400,
+                "invalid gateway 10.2.0.1: parent subnet 10.1.0.0/16 doesn't contain this address",
+            ),
+            (
+                make(NetworkCreate {
+                    ipam: ipam(IpamConfig { ip_range: "10.2.0.0/24".into(), ..subnet("10.1.0.0/16") }),
+                    ..named("x")
+                }),
+                400,
+                "invalid ip-range 10.2.0.0/24: parent subnet 10.1.0.0/16 doesn't contain ip-range",
+            ),
+        ];
+        for (result, status, words) in cases {
+            let (given, text) = refusal(result);
+            assert!(given == status && text.starts_with(words), "{given} {text}");
+        }
+        let _ = std::fs::remove_dir_all(path);
+    }
+}

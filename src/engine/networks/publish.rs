@@ -1,0 +1,280 @@
+//! Published ports of a container: what was asked for, bound on the host.
+
+use super::super::record::Record;
+use super::super::store::Store;
+use super::join::{self, Held, Place, Published};
+use super::stored;
+use crate::api::Refusal;
+use crate::api::types::{HostConfig, PortBinding, PortMap, PortSummary};
+use crate::net::port;
+use anyhow::{Context, Result, bail};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::os::fd::OwnedFd;
+
+/// How often a port of the kernel's choice is asked for anew, where it is free for one address and not for another.
+const TRIES: usize = 32;
+
+/// One line of what is asked for.
+#[derive(Clone, Debug, PartialEq)]
+struct Asked {
+    protocol: u8,
+    port: u16,
+    /// `None` is every address.
+    host: Option<IpAddr>,
+    /// `0..=0` leaves the choice to the kernel.
+    ports: RangeInclusive<u16>,
+}
+
+/// Reads `80/tcp`.
+pub fn key(text: &str) -> Result<(u16, u8)> {
+    let (number, name) = text.split_once('/').unwrap_or((text, "tcp"));
+    match (number.parse(), port::protocol(&name.to_ascii_lowercase())) {
+        (Ok(number), Some(protocol)) if number > 0 => Ok((number, protocol)),
+        _ => bail!(Refusal::BadParameter(format!("invalid port specification: {text:?}"))),
+    }
+}
+
+/// Refuses at create what could not be published.
+pub fn check(host: &HostConfig) -> Result<()> {
+    asked(host, &BTreeSet::new()).map(drop)
+}
+
+fn asked(host: &HostConfig, exposed: &BTreeSet<String>) -> Result<Vec<Asked>> {
+    let mut list = Vec::new();
+    for (text, bindings) in host.port_bindings.iter().flatten() {
+        let (port, protocol) = key(text)?;
+        for PortBinding { host_ip, host_port } in bindings.iter().flatten() {
+            let wrong = |what: &str| Refusal::BadParameter(format!("invalid {what}: {host_ip}:{host_port}"));
+            let host = match host_ip.as_str() {
+                "" => None,
+                text => Some(text.parse().map_err(|_| wrong("IP address of a published port"))?),
+            };
+            let (first, last) = host_port.split_once('-').unwrap_or((host_port, host_port));
+            let number = |text: &str| match text {
+                "" => Ok(0),
+                text => text.parse::<u16>().map_err(|_| wrong("host port")),
+            };
+            let ports = number(first)?..=number(last)?;
+            if ports.is_empty() {
+                bail!(wrong("range of host ports"));
+            }
+            list.push(Asked { protocol, port, host, ports });
+        }
+    }
+    if host.publish_all_ports {
+        for text in exposed {
+            let (port, protocol) = key(text)?;
+            if !list.iter().any(|asked| (asked.port, asked.protocol) == (port, protocol)) {
+                list.push(Asked { protocol, port, host: None, ports: 0..=0 });
+            }
+        }
+    }
+    list.sort_by_key(|asked| (asked.port, asked.protocol, *asked.ports.start()));
+    Ok(list)
+}
+
+/// Binds all ports of a container. They lead to its address on the network that has its default routes.
+pub fn reserve(store: &Store, record: &Record, held: &Held, sockets: &mut Vec<OwnedFd>) -> Result<Vec<Published>> {
+    let exposed = record.config.exposed_ports.iter().flatten().map(|(port, _)| port.clone()).collect();
+    let asked = asked(&record.host_config, &exposed)?;
+    let Some(place) = target(held) else { return Ok(Vec::new()) };
+    let mut all = Vec::new();
+    if asked.is_empty() {
+        return Ok(all);
+    }
+    let network = stored::load(store, &place.network)?.with_context(|| format!("network {} not found", place.name))?;
+    let binding = network.options.get(stored::HOST_BINDING).and_then(|text| text.parse().ok());
+    for asked in asked {
+        let hosts = hosts(&asked, place, binding.unwrap_or(Ipv4Addr::UNSPECIFIED));
+        let bound = bind(&asked, &hosts, place, sockets).map_err(|(address, error)| {
+            let what = conflict(store, record, place, &asked, address, &error);
+            let (name, id) = (&record.name, &place.endpoint);
+            anyhow::anyhow!("driver failed programming external connectivity on endpoint {name} ({id}): {what}")
+        });
+        all.extend(bound?);
+    }
+    Ok(all)
+}
+
+/// Where published ports lead.
+pub fn target(held: &Held) -> Option<&Place> {
+    held.places.iter().find(|place| place.gateway)
+}
+
+/// The host's addresses that stand for one line. One of a family that the container has no address of is left out.
+fn hosts(asked: &Asked, place: &Place, binding: Ipv4Addr) -> Vec<IpAddr> {
+    let all: Vec<IpAddr> = match asked.host {
+        Some(address) => vec![address],
+        None if binding.is_unspecified() => vec![binding.into(), Ipv6Addr::UNSPECIFIED.into()],
+        None => vec![binding.into()],
+    };
+    all.into_iter().filter(|address| inside(place, *address).is_some()).collect()
+}
+
+/// The container's address of the same family.
+pub fn inside(place: &Place, host: IpAddr) -> Option<IpAddr> {
+    let given = if host.is_ipv4() { place.ipv4 } else { place.ipv6 };
+    given.map(|given| given.address)
+}
+
+/// Binds the first port of the range that is free on all addresses.
+fn bind(
+    asked: &Asked,
+    hosts: &[IpAddr],
+    place: &Place,
+    sockets: &mut Vec<OwnedFd>,
+) -> Result<Vec<Published>, (SocketAddr, std::io::Error)> {
+    let tries: Vec<u16> = match *asked.ports.start() {
+        0 => vec![0; TRIES],
+        _ => asked.ports.clone().collect(),
+    };
+    let mut failed = None;
+    'tries: for port in tries {
+        let (mut some, mut bound, mut port) = (Vec::new(), Vec::new(), port);
+        for host in hosts {
+            let address = SocketAddr::new(*host, port);
+            match port::reserve(asked.protocol, address) {
+                Ok((socket, number)) => {
+                    port = number;
+                    some.push(socket);
+                    bound.extend(inside(place, *host).map(|inside| Published {
+                        protocol: asked.protocol,
+                        host: SocketAddr::new(*host, number),
+                        container: SocketAddr::new(inside, asked.port),
+                    }));
+                }
+                Err(error) => {
+                    failed = Some((address, error));
+                    continue 'tries;
+                }
+            }
+        }
+        sockets.extend(some);
+        return Ok(bound);
+    }
+    failed.map_or(Ok(Vec::new()), Err)
+}
+
+/// Docker's words for a port that cannot be had: another container's, or a program's of the host.
+fn conflict(
+    store: &Store,
+    record: &Record,
+    place: &Place,
+    asked: &Asked,
+    address: SocketAddr,
+    error: &std::io::Error,
+) -> String {
+    let same = |port: &Published| {
+        let (ours, theirs) = (address.ip(), port.host.ip());
+        port.protocol == asked.protocol
+            && port.host.port() == address.port()
+            && (ours == theirs || ours.is_unspecified() || theirs.is_unspecified())
+    };
+    let others = join::all_held(store).unwrap_or_default();
+    if others.iter().any(|(id, held)| *id != record.id && held.ports.iter().any(same)) {
+        return format!("Bind for {address} failed: port is already allocated");
+    }
+    let inside = inside(place, address.ip()).map_or(String::new(), |inside| inside.to_string());
+    let why = match error.raw_os_error() {
+        Some(libc::EADDRINUSE) => "address already in use".to_owned(),
+        Some(libc::EADDRNOTAVAIL) => "cannot assign requested address".to_owned(),
+        _ => error.to_string(),
+    };
+    format!("failed to bind host port for {address}:{inside}:{}/{}: {why}", asked.port, port::name(asked.protocol))
+}
+
+/// The ports of a container as inspect tells them: those that are exposed only are null.
+pub fn map(record: &Record, held: &Held) -> PortMap {
+    if held.places.is_empty() {
+        return PortMap::new();
+    }
+    let exposed = record.config.exposed_ports.iter().flatten();
+    let mut map: BTreeMap<String, Option<Vec<PortBinding>>> = exposed.map(|(port, _)| (port.clone(), None)).collect();
+    for port in &held.ports {
+        let key = format!("{}/{}", port.container.port(), port::name(port.protocol));
+        let binding = PortBinding { host_ip: port.host.ip().to_string(), host_port: port.host.port().to_string() };
+        map.entry(key).or_default().get_or_insert_default().push(binding);
+    }
+    map
+}
+
+/// The same as list tells them.
+pub fn summary(record: &Record, held: &Held) -> Vec<PortSummary> {
+    let mut list = Vec::new();
+    for (text, bindings) in map(record, held) {
+        let Ok((private_port, protocol)) = key(&text) else { continue };
+        let port = PortSummary { private_port, r#type: port::name(protocol).to_owned(), ..PortSummary::default() };
+        match bindings {
+            None => list.push(port),
+            Some(bindings) => list.extend(bindings.into_iter().map(|binding| PortSummary {
+                ip: binding.host_ip,
+                public_port: binding.host_port.parse().unwrap_or(0),
+                ..port.clone()
+            })),
+        }
+    }
+    list
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wants(bindings: &[(&str, &str, &str)]) -> HostConfig {
+        let mut map = PortMap::new();
+        for (key, ip, port) in bindings {
+            let binding = PortBinding { host_ip: (*ip).to_owned(), host_port: (*port).to_owned() };
+            map.entry((*key).to_owned()).or_default().get_or_insert_default().push(binding);
+        }
+        HostConfig { port_bindings: Some(map), ..HostConfig::default() }
+    }
+
+    #[test]
+    fn what_is_asked_for_is_read_and_sorted() {
+        let host = wants(&[("80/tcp", "", "8080"), ("80/tcp", "127.0.0.1", ""), ("53/udp", "::1", "53-60")]);
+        let line = |port, protocol, host: &str, ports| Asked { protocol, port, host: host.parse().ok(), ports };
+        assert_eq!(
+            asked(&host, &BTreeSet::new()).unwrap(),
+            [
+                line(53, port::UDP, "::1", 53..=60),
+                line(80, port::TCP, "127.0.0.1", 0..=0),
+                line(80, port::TCP, "", 8080..=8080),
+            ]
+        );
+        let all = HostConfig { publish_all_ports: true, ..wants(&[("80/tcp", "", "8080")]) };
+        let exposed = BTreeSet::from(["80/tcp".to_owned(), "9/sctp".to_owned()]);
+        assert_eq!(
+            asked(&all, &exposed).unwrap(),
+            [line(9, port::SCTP, "", 0..=0), line(80, port::TCP, "", 8080..=8080)]
+        );
+        for wrong in [
+            ("x/tcp", "", "1"),
+            ("0/tcp", "", "1"),
+            ("80/icmp", "", "1"),
+            ("80/tcp", "nowhere", "1"),
+            ("80/tcp", "", "x"),
+            ("80/tcp", "", "9-8"),
+            ("80/tcp", "", "70000"),
+        ] {
+            assert!(check(&wants(&[wrong])).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_family_that_the_container_lacks_is_left_out() {
+        let given = |address: &str| Some(join::Given { address: address.parse().unwrap(), prefix: 64, gateway: None });
+        let four = Place { ipv4: given("172.17.0.2"), ..Place::default() };
+        let both = Place { ipv6: given("fd00::2"), ..four.clone() };
+        let hosts = |host: &str, place: &Place| -> String {
+            let asked = Asked { protocol: 6, port: 80, host: host.parse().ok(), ports: 80..=80 };
+            let all = super::hosts(&asked, place, Ipv4Addr::UNSPECIFIED);
+            all.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(hosts("", &four), "0.0.0.0");
+        assert_eq!(hosts("", &both), "0.0.0.0 ::");
+        assert_eq!(hosts("::1", &four), "");
+        assert_eq!(hosts("127.0.0.1", &both), "127.0.0.1");
+    }
+}

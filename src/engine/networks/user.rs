@@ -1,0 +1,399 @@
+//! Networks of users: made, removed, and containers that come to them and leave them while they run.
+
+use super::super::containers::{self, Now};
+use super::super::events;
+use super::super::filters::Filters;
+use super::super::query::Prune;
+use super::super::record::Record;
+use super::super::store::{self, Store};
+use super::join::{self, Held, Place};
+use super::stored::{self, Pool};
+use super::{bridge, firewall, is_predefined, lease};
+use crate::api::Refusal;
+use crate::api::time::Time;
+use crate::api::types::{
+    EndpointSettings, Ipam, IpamConfig, Network, NetworkConnect, NetworkCreate, NetworkCreated, NetworkDisconnect,
+    NetworksPruned,
+};
+use crate::net::Subnet;
+use crate::net::link;
+use anyhow::{Context, Result, bail};
+use std::fs::File;
+use std::os::fd::OwnedFd;
+
+/// Makes a network, with its bridge. Either it is there whole when this returns, or nothing of it is.
+pub fn create(store: &Store, asked: NetworkCreate) -> Result<NetworkCreated> {
+    check(&asked)?;
+    let _lock = stored::lock(store)?;
+    let others = stored::all(store)?;
+    if others.iter().any(|other| other.name == asked.name) {
+        bail!(Refusal::Conflict(format!("network with name {} already exists", asked.name)));
+    }
+    let network = network(store, asked, &others)?;
+    stored::save(store, &network)?;
+    crate::failpoint::reach("netcreate.saved");
+    let made = bridge::ensure(store, network.clone()).and_then(|_| firewall::refresh(store));
+    if let Err(error) = made {
+        // What cannot be undone now is undone by its removal.
+        let _ = stored::remove(store, &network.id);
+        let _ = bridge::remove(&network);
+        return Err(error);
+    }
+    tell(store, &network, "create", None);
+    Ok(NetworkCreated { id: network.id, warning: String::new() })
+}
+
+fn tell(store: &Store, network: &Network, action: &str, container: Option<&str>) {
+    let mut attributes = vec![("name", network.name.as_str()), ("type", network.driver.as_str())];
+    attributes.extend(container.map(|container| ("container", container)));
+    events::other(store, "network", action, &network.id, &attributes);
+}
+
+fn bad(text: String) -> anyhow::Error {
+    Refusal::BadParameter(text).into()
+}
+
+/// What could be no network, and what this release does not do.
+fn check(asked: &NetworkCreate) -> Result<()> {
+    let later = |what: &str| Err(Refusal::NotImplemented(format!("{what} come with a later release of dhow")).into());
+    if asked.name.trim().is_empty() || asked.name.contains(['/', '\\']) || asked.name.chars().any(char::is_control) {
+        return Err(bad(format!("{:?} is not a valid network name", asked.name)));
+    }
+    if is_predefined(&asked.name) || matches!(asked.name.as_str(), "default") || asked.name.starts_with("container:") {
+        bail!(Refusal::Forbidden(format!("operation is not permitted on predefined {} network", asked.name)));
+    }
+    match asked.driver.as_str() {
+        "" | "bridge" => {}
+        "host" | "null" => {
+            bail!(Refusal::Forbidden(format!("only one instance of \"{}\" network is allowed", asked.driver)))
+        }
+        "macvlan" | "ipvlan" | "overlay" => return later(&format!("networks of the driver {}", asked.driver)),
+        other => bail!(Refusal::NotFound(format!(
+            "could not find plugin {other} in v1 plugin registry: plugin \"{other}\" not found"
+        ))),
+    }
+    let configured = asked.config_from.as_ref().is_some_and(|from| !from.network.is_empty());
+    if asked.config_only || configured {
+        return later("networks that are only a configuration");
+    }
+    if asked.ingress || !matches!(asked.scope.as_str(), "" | "local") {
+        return later("networks of a swarm");
+    }
+    if let Some(driver) =
+        asked.ipam.as_ref().map(|ipam| &ipam.driver).filter(|it| !matches!(it.as_str(), "" | "default"))
+    {
+        bail!(Refusal::NotFound(format!("could not find IPAM driver {driver:?}")));
+    }
+    let options = asked.options.clone().unwrap_or_default();
+    if let Some(name) = options.get(stored::BRIDGE_NAME).filter(|name| !name.is_empty() && !stored::is_link(name)) {
+        return Err(bad(format!("invalid name of a link: {name:?}")));
+    }
+    let number = |text: &String| text.parse::<u32>().is_ok_and(|mtu| (68..=65_535).contains(&mtu));
+    if let Some(text) = options.get(stored::MTU).filter(|text| !number(text)) {
+        return Err(bad(format!("invalid MTU: {text}")));
+    }
+    let binding = options.get(stored::HOST_BINDING).filter(|text| text.parse::<std::net::Ipv4Addr>().is_err());
+    if let Some(text) = binding {
+        return Err(bad(format!("invalid IPv4 address for {}: {text}", stored::HOST_BINDING)));
+    }
+    if asked.enable_ipv4 == Some(false) && asked.enable_ipv6 != Some(true) {
+        return Err(bad("IPv4 or IPv6 must be enabled".to_owned()));
+    }
+    Ok(())
+}
+
+/// The network that was asked for, with what it did not say.
+fn network(store: &Store, asked: NetworkCreate, others: &[Network]) -> Result<Network> {
+    let id = stored::new_id()?;
+    let ipam = asked.ipam.unwrap_or_default();
+    let (four, six) = (asked.enable_ipv4.unwrap_or(true), asked.enable_ipv6.unwrap_or(false));
+    let mut config = ipam.config.unwrap_or_default();
+    config.retain(|config| *config != IpamConfig::default());
+    let mut pools: Vec<Pool> = Vec::new();
+    for one in &mut config {
+        let pool = complete(one)?;
+        let wanted = if pool.subnet.is_ipv4() { four } else { six };
+        if !wanted {
+            let family = if pool.subnet.is_ipv4() { 4 } else { 6 };
+            return Err(bad(format!("invalid subnet {}: IPv{family} is not enabled for this network", pool.subnet)));
+        }
+        let overlaps = |other: &Pool| other.subnet.overlaps(&pool.subnet);
+        if pools.iter().any(overlaps) || others.iter().flat_map(stored::pools).any(|other| overlaps(&other)) {
+            bail!(Refusal::Forbidden(
+                "invalid pool request: Pool overlaps with other one on this address space".to_owned()
+            ));
+        }
+        pools.push(pool);
+    }
+    let mut add = |subnet: Subnet| -> Result<()> {
+        let mut one = IpamConfig { subnet: subnet.to_string(), ..IpamConfig::default() };
+        complete(&mut one)?;
+        config.push(one);
+        Ok(())
+    };
+    if four && !pools.iter().any(|pool| pool.subnet.is_ipv4()) {
+        add(stored::free_subnet(store, &id)?)?;
+    }
+    if six && !pools.iter().any(|pool| !pool.subnet.is_ipv4()) {
+        add(stored::free_subnet6()?)?;
+    }
+    let options = asked.options.unwrap_or_default();
+    let name = options.get(stored::BRIDGE_NAME).filter(|name| !name.is_empty());
+    if let Some(name) = name
+        && others.iter().any(|other| stored::link_name(other) == *name && other.driver == stored::BRIDGE)
+    {
+        bail!(Refusal::Forbidden(format!("bridge {name} is another network's")));
+    }
+    Ok(Network {
+        name: asked.name,
+        id,
+        created: Time::now().to_string(),
+        scope: "local".to_owned(),
+        driver: stored::BRIDGE.to_owned(),
+        enable_ipv4: four,
+        enable_ipv6: six,
+        ipam: Ipam {
+            driver: "default".to_owned(),
+            options: Some(ipam.options.unwrap_or_default()),
+            config: Some(config),
+        },
+        internal: asked.internal,
+        attachable: asked.attachable,
+        options,
+        labels: asked.labels.unwrap_or_default(),
+        ..Network::default()
+    })
+}
+
+/// Reads one subnet, and gives it a gateway where it has none: the first address.
+fn complete(config: &mut IpamConfig) -> Result<Pool> {
+    let mut pool = stored::pool(config)?;
+    if pool.subnet.host_bits() < 1 {
+        return Err(bad(format!("invalid subnet {}: there is no room for a gateway and a container", pool.subnet)));
+    }
+    config.subnet = pool.subnet.to_string();
+    if pool.gateway.is_none() {
+        let mut address = pool.range.first;
+        while !pool.subnet.is_host(address) || pool.reserved.contains(&address) {
+            let next = pool.range.next(address);
+            address = next.ok_or_else(|| bad(format!("no address of {} is left for a gateway", pool.range)))?;
+        }
+        pool.gateway = Some(address);
+        pool.reserved.push(address);
+        config.gateway = address.to_string();
+    }
+    Ok(pool)
+}
+
+/// Removes a network that no running container is on.
+pub fn remove(store: &Store, wanted: &str) -> Result<()> {
+    let network = stored::find(store, wanted)?;
+    if is_predefined(&network.name) {
+        bail!(Refusal::Forbidden(format!("{} is a pre-defined network and cannot be removed", network.name)));
+    }
+    lease::sweep(store)?;
+    let _lock = stored::lock(store)?;
+    if let Some((holder, _)) = lease::holders(store, &network.id)?.first() {
+        let name = Record::load(store, holder)?.map(|record| record.name).unwrap_or_default();
+        let id = super::endpoint_id(holder, &network.id);
+        bail!(Refusal::Forbidden(format!(
+            "error while removing network: network {} has active endpoints (name:\"{name}\" id:\"{}\")",
+            network.name,
+            &id[..12]
+        )));
+    }
+    // Its bridge first: one without a file would be nobody's.
+    bridge::remove(&network)?;
+    crate::failpoint::reach("netrm.unbridged");
+    stored::remove(store, &network.id)?;
+    store::remove(&stored::live(store, &network.id))?;
+    firewall::refresh(store)?;
+    tell(store, &network, "destroy", None);
+    Ok(())
+}
+
+/// Removes the networks of users that no running container is on. Filters: `until`, `label`, `label!`.
+pub fn prune(store: &Store, filters: &Filters) -> Result<NetworksPruned> {
+    let prune = Prune::new(filters)?;
+    let mut deleted = Vec::new();
+    for network in stored::with_files(store)?.into_iter().filter(|network| !is_predefined(&network.name)) {
+        let created = Time::parse(&network.created).unwrap_or_default();
+        if !prune.takes(created, Some(&network.labels)) {
+            continue;
+        }
+        match remove(store, &network.id) {
+            Ok(()) => deleted.push(network.name),
+            // In use, or removed by somebody else meanwhile.
+            Err(error) if error.downcast_ref::<Refusal>().is_some() => {}
+            Err(error) => return Err(error).context("prune networks"),
+        }
+    }
+    Ok(NetworksPruned { networks_deleted: (!deleted.is_empty()).then_some(deleted) })
+}
+
+/// Refuses what cannot hold on a network.
+pub fn check_settings(network: &Network, settings: &EndpointSettings) -> Result<()> {
+    let asked = settings.ipam_config.clone().unwrap_or_default();
+    let is_default = network.name == stored::BRIDGE;
+    if is_default && (!asked.ipv4_address.is_empty() || !asked.ipv6_address.is_empty()) {
+        return Err(bad("user specified IP address is supported on user defined networks only".to_owned()));
+    }
+    if is_default && settings.aliases.as_ref().is_some_and(|aliases| !aliases.is_empty()) {
+        return Err(bad("network-scoped alias is supported only for containers in user defined networks".to_owned()));
+    }
+    if asked.link_local_ips.as_ref().is_some_and(|list| !list.is_empty()) {
+        bail!(Refusal::NotImplemented("link-local addresses come with a later release of dhow".to_owned()));
+    }
+    if settings.links.as_ref().is_some_and(|links| !links.is_empty()) {
+        bail!(Refusal::NotImplemented("links come with a later release of dhow".to_owned()));
+    }
+    for text in [&asked.ipv4_address, &asked.ipv6_address].into_iter().filter(|text| !text.is_empty()) {
+        let address = text.parse().map_err(|_| bad(format!("invalid IP address: {text}")))?;
+        let pool = stored::pools(network).find(|pool| pool.subnet.contains(address));
+        let Some(pool) = pool else {
+            return Err(bad(format!("invalid endpoint settings:\nno configured subnet contains IP address {text}")));
+        };
+        if !pool.subnet.is_host(address) {
+            return Err(bad(format!(
+                "invalid endpoint settings:\n{text} is no address of a container in {}",
+                pool.subnet
+            )));
+        }
+    }
+    if !settings.mac_address.is_empty() && link::parse_mac(&settings.mac_address).is_none() {
+        return Err(bad(format!("invalid MAC address: {}", settings.mac_address)));
+    }
+    Ok(())
+}
+
+fn name_of_mode(record: &Record) -> Result<()> {
+    if join::has_networks(&record.host_config.network_mode) {
+        return Ok(());
+    }
+    let words = match record.host_config.network_mode.as_str() {
+        "none" => "container cannot be connected to multiple networks with one of the networks in private (none) mode",
+        "host" => "container cannot be connected to host network with other networks: its network is the host's",
+        _ => {
+            "container sharing network namespace with another container or host cannot be connected to any other network"
+        }
+    };
+    bail!(Refusal::Forbidden(words.to_owned()))
+}
+
+fn with_networks(store: &Store, container: &str) -> Result<Now> {
+    let now = containers::now(store, &containers::find(store, container)?)?;
+    name_of_mode(&now.record)?;
+    Ok(now)
+}
+
+fn namespace(now: &Now) -> Result<OwnedFd> {
+    let path = format!("/proc/{}/ns/net", now.live.pid);
+    Ok(File::open(&path).with_context(|| format!("open {path}"))?.into())
+}
+
+/// Brings a container to a network; one that runs at once, another one with its next start.
+pub fn connect(store: &Store, wanted: &str, asked: NetworkConnect) -> Result<()> {
+    let network = stored::find(store, wanted)?;
+    if matches!(network.name.as_str(), "host" | "none") {
+        bail!(Refusal::Forbidden(format!("container cannot be connected to the {} network", network.name)));
+    }
+    let now = with_networks(store, &asked.container)?;
+    let settings = asked.endpoint_config.unwrap_or_default();
+    check_settings(&network, &settings)?;
+    let id = &now.record.id;
+    let exists = || {
+        Refusal::Forbidden(format!("endpoint with name {} already exists in network {}", now.record.name, network.name))
+    };
+    if now.record.networks.contains_key(&network.name) {
+        bail!(exists());
+    }
+    if now.doing.is_alive() {
+        let namespace = namespace(&now)?;
+        let _lock = stored::lock(store)?;
+        let mut held = join::held(store, id)?;
+        if held.places.iter().any(|place| place.network == network.id) {
+            bail!(exists());
+        }
+        let network = bridge::ensure(store, network.clone())?;
+        let number = (0..).find(|number| !held.places.iter().any(|place| place.inside == format!("eth{number}")));
+        let place = join::place(store, &now.record, &network.name, &network, &settings, number.unwrap_or(0));
+        // What was leased of it before it failed is found free once the container has ended.
+        held.places.push(place?);
+        join::save(store, id, &held)?;
+        firewall::ensure(store)?;
+        let place = held.places.last().context("a place")?.clone();
+        if let Err(error) = join::connect_place(store, &place, &namespace, !held.ports.is_empty()) {
+            held.places.pop();
+            give_back(store, &now, &place, &held)?;
+            return Err(error.context(format!("connect to network {}", network.name)));
+        }
+        let mut with = now.record.clone();
+        with.networks.insert(network.name.clone(), settings.clone());
+        join::route(&with, &mut held, &namespace)?;
+        join::save(store, id, &held)?;
+        write_hosts(store, &with, &held)?;
+    }
+    Record::update(store, id, |record| {
+        record.networks.insert(network.name.clone(), settings);
+        Ok(())
+    })?;
+    if now.doing.is_alive() {
+        tell(store, &network, "connect", Some(id));
+    }
+    Ok(())
+}
+
+fn give_back(store: &Store, now: &Now, place: &Place, held: &Held) -> Result<()> {
+    for given in place.given() {
+        lease::release(store, &place.network, given.address, &now.record.id)?;
+    }
+    join::save(store, &now.record.id, held)
+}
+
+/// Takes a container away from a network.
+pub fn disconnect(store: &Store, wanted: &str, asked: &NetworkDisconnect) -> Result<()> {
+    let network = stored::find(store, wanted)?;
+    let now = with_networks(store, &asked.container)?;
+    let id = &now.record.id;
+    if !now.record.networks.contains_key(&network.name) {
+        bail!("container {id} is not connected to network {}", network.name);
+    }
+    if now.doing.is_alive() {
+        let namespace = namespace(&now)?;
+        let _lock = stored::lock(store)?;
+        let mut held = join::held(store, id)?;
+        if let Some(at) = held.places.iter().position(|place| place.network == network.id) {
+            let place = held.places.remove(at);
+            link::delete(&crate::net::netlink::Socket::route()?, &place.link).context("delete its link")?;
+            let gone = |port: &join::Published| place.given().any(|given| given.address == port.container.ip());
+            let closed: Vec<join::Published> = held.ports.iter().copied().filter(gone).collect();
+            {
+                let _firewall = firewall::lock(store)?;
+                firewall::close(store, &closed)?;
+            }
+            held.ports.retain(|port| !gone(port));
+            join::route(&now.record, &mut held, &namespace)?;
+            // They lead to another of its addresses from now on.
+            let moved = join::elsewhere(&held, &closed);
+            held.ports.extend(&moved);
+            give_back(store, &now, &place, &held)?;
+            firewall::open(store, &moved)?;
+            write_hosts(store, &now.record, &held)?;
+        }
+    }
+    Record::update(store, id, |record| {
+        record.networks.remove(&network.name);
+        Ok(())
+    })?;
+    if now.doing.is_alive() {
+        tell(store, &network, "disconnect", Some(id));
+    }
+    Ok(())
+}
+
+/// The file is mounted in the container as it is: its content changes, and it stays the same file.
+fn write_hosts(store: &Store, record: &Record, held: &Held) -> Result<()> {
+    let path = record.etc_dir(store).join("hosts");
+    let text = super::super::etc::hosts_of(store, record, held)?;
+    std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))
+}
