@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// What is done until the point is reached, by the part of the point's name before the dot.
-const VERBS: [(&str, fn(&Host, &str)); 16] = [
+const VERBS: [(&str, fn(&Host, &str)); 20] = [
     ("create", at_create),
     ("start", at_start),
     ("launch", at_start),
@@ -19,6 +19,10 @@ const VERBS: [(&str, fn(&Host, &str)); 16] = [
     ("stop", at_end),
     ("restart", at_restart),
     ("probe", at_probe),
+    ("network", at_network),
+    ("bridge", at_network),
+    ("netcreate", at_network_of_users),
+    ("netrm", at_network_of_users),
     ("exec", at_exec),
     ("rm", at_rm),
     ("rename", at_rename),
@@ -181,6 +185,32 @@ fn at_end(host: &Host, point: &str) {
     eventually("the point is reached", || mark(host).exists());
 }
 
+/// On a network, and with a published port: what was given is there for the next one.
+fn at_network(host: &Host, point: &str) {
+    host.ok(["create", "--name", "it", "-p", "8080:80", "busybox", "sleep", "1000"]);
+    host.dhow(["start", "it"]).fail(point, &mark(host)).run();
+    host.dhow(["stop", "--time", "0", "it"]).fail(point, &mark(host)).run();
+    eventually("the point is reached", || mark(host).exists());
+    host.ok(["rm", "--force", "it"]);
+    host.ok(["run", "--detach", "--name", "it", "-p", "8080:80", "busybox", "sleep", "1000"]);
+    let inside = host.inspect("it", "/NetworkSettings/IPAddress");
+    // Hosts that came before in this scenario have left their bridges: the subnet is another one each time.
+    assert!(inside.as_str().is_some_and(|address| address.starts_with("172.")), "{inside}");
+}
+
+fn at_network_of_users(host: &Host, point: &str) {
+    host.dhow(["network", "create", "web"]).fail(point, &mark(host)).run();
+    if host.ok(["network", "ls", "--quiet", "--filter", "name=web"]).is_empty() {
+        host.ok(["network", "create", "web"]);
+    }
+    host.ok(["run", "--rm", "--network", "web", "busybox", "ip", "address", "show", "dev", "eth0"]);
+    host.dhow(["network", "rm", "web"]).fail(point, &mark(host)).run();
+    if !host.ok(["network", "ls", "--quiet", "--filter", "name=web"]).is_empty() {
+        host.ok(["network", "rm", "web"]);
+    }
+    assert!(!crate::fixture::network::links().iter().any(|name| name.starts_with("br-")));
+}
+
 /// The shim is told of the point when it is launched. Nobody but `boot` starts what it leaves, and that only where
 /// nobody has stopped it.
 fn at_restart(host: &Host, point: &str) {
@@ -292,6 +322,11 @@ fn while_it_ends() {
 #[test]
 fn while_it_waits_for_its_restart() {
     each(&["restart"]);
+}
+
+#[test]
+fn while_its_network_comes_or_goes() {
+    each(&["network", "bridge", "netcreate", "netrm"]);
 }
 
 #[test]

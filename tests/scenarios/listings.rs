@@ -167,7 +167,7 @@ fn the_networks_that_there_are() {
     let Some(host) = Host::with_busybox() else { return };
     let table = host.ok(["network", "ls"]);
     assert!(table.starts_with("NETWORK ID     NAME      DRIVER    SCOPE\n"), "{table}");
-    assert_eq!(host.ok(["network", "ls", "--format", "{{.Name}} {{.Driver}}"]), "host host\nnone null");
+    assert_eq!(host.ok(["network", "ls", "--format", "{{.Name}} {{.Driver}}"]), "bridge bridge\nhost host\nnone null");
     let id = host.detached(&["--name", "web"], &["sleep", "1000"]);
     let members = host.ok(["network", "inspect", "-f", "{{range .Containers}}{{.Name}}{{end}}", "none"]);
     assert_eq!(members, "web");

@@ -296,20 +296,12 @@ fn what_is_missing_is_pulled_or_not() {
 #[test]
 fn what_belongs_to_later_is_refused_clearly() {
     let Some(host) = Host::with_busybox() else { return };
-    for flags in [
-        vec!["--storage-opt", "size=1g"],
-        vec!["--gpus", "all"],
-        vec!["--network", "harbour"],
-        vec!["--publish", "8080:80"],
-    ] {
+    for flags in [vec!["--storage-opt", "size=1g"], vec!["--gpus", "all"]] {
         let args = ["run", "--rm"].iter().chain(&flags).chain(&["busybox", "true"]).copied();
         let output = host.run(args);
         assert_eq!(output.code(), Some(125), "{output}");
         assert_eq!(output.stderr().lines().count(), 1, "{output}");
     }
-    let output = host.run(["run", "--rm", "busybox", "ip", "address", "show", "lo"]);
-    assert_eq!(output.code(), Some(0), "{output}");
-    assert!(output.stdout().contains("127.0.0.1") && output.stderr().contains("bridge"), "{output}");
 }
 
 #[test]

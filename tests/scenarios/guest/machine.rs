@@ -1,7 +1,7 @@
 //! A machine of qemu, emulated without hardware support, which a test's host may not have: its kernel, its files, and
 //! what its checks say.
 
-use crate::fixture::Command;
+use crate::fixture::{Command, network};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
@@ -227,7 +227,7 @@ pub fn built(kernel: &Kernel) -> Result<PathBuf, String> {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     if !dir.join("release").exists() {
         let args = [kernel.suite, dir.to_str().expect("UTF-8")];
-        let output = Command::new(source("build").to_str().expect("UTF-8"), args).run();
+        let output = network::outside(|| Command::new(source("build").to_str().expect("UTF-8"), args).run());
         if !output.status.success() {
             return Err(format!("no kernel of {}: {}", kernel.suite, output.stderr()));
         }
