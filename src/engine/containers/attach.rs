@@ -1,0 +1,92 @@
+//! A container's streams and its terminal, as a client gets them.
+
+use super::{Doing, Now, now};
+use crate::api::Refusal;
+use crate::engine::protocol::{Message, Op, STDERR, STDIN, STDOUT};
+use crate::engine::record::{self, Record};
+use crate::engine::shim::{self, Whose};
+use crate::engine::store::Store;
+use crate::engine::{events, logs};
+use anyhow::{Context, Result, bail};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+
+/// What a client attaches to.
+pub struct Attach {
+    /// `protocol::STDIN` and so on.
+    pub streams: i32,
+    pub keys: Vec<u8>,
+    /// With what is in the log, first.
+    pub logs: bool,
+    /// And then what comes.
+    pub follow: bool,
+}
+
+/// Attaches: a connection that carries the container's streams.
+pub fn attach(store: &Store, id: &str, what: &Attach) -> Result<OwnedFd> {
+    let Now { record, doing, .. } = now(store, id)?;
+    match doing {
+        Doing::Paused => {
+            bail!(Refusal::Conflict(format!("container {id} is paused, unpause the container before attach")))
+        }
+        Doing::Restarting => {
+            bail!(Refusal::Conflict(format!("container {id} is restarting, wait until the container is running")))
+        }
+        _ => {}
+    }
+    if what.logs {
+        logs::check_driver(&record.host_config.log_config.r#type)?;
+    }
+    let stream = match what.follow {
+        true => {
+            let mut stream = shim::connect_or_start(store, &Whose::container(id))?;
+            shim::tell(&mut stream, Message::new(Op::Attach, what.streams, what.logs as i32), &what.keys)?;
+            if what.streams & STDIN == 0 {
+                let _ = stream.shutdown(std::net::Shutdown::Write);
+            }
+            stream
+        }
+        false => said(store, &record, what)?,
+    };
+    events::container(store, &record, "attach", &[]);
+    Ok(stream.into())
+}
+
+/// A connection that brings what is in the log now, or nothing, and ends.
+fn said(store: &Store, record: &Record, what: &Attach) -> Result<UnixStream> {
+    let (ours, mut theirs) = UnixStream::pair().context("make a pair of sockets")?;
+    if what.logs {
+        let path = record.log_path(store);
+        let options = logs::Options {
+            stdout: what.streams & STDOUT != 0,
+            stderr: what.streams & STDERR != 0,
+            tty: record.config.tty,
+            ..logs::Options::default()
+        };
+        std::thread::spawn(move || {
+            if let Err(error) = logs::stream(&path, &options, &mut theirs, &|| false) {
+                log::debug!("{error:#}");
+            }
+        });
+    }
+    Ok(ours)
+}
+
+/// Sets the size of the container's terminal, also before there is one.
+pub fn resize(store: &Store, whose: &Whose, rows: u16, columns: u16) -> Result<()> {
+    let mut stream = match &whose.exec {
+        None => shim::connect_or_start(store, whose)?,
+        Some(exec) => {
+            shim::connect(store, whose)?.ok_or_else(|| Refusal::NotFound(format!("No such exec instance: {exec}")))?
+        }
+    };
+    shim::tell(&mut stream, Message::new(Op::Resize, rows.into(), columns.into()), &[])?;
+    if whose.exec.is_none()
+        && record::held(store, &whose.container)?.init
+        && let Some(record) = Record::load(store, &whose.container)?
+    {
+        let (height, width) = (rows.to_string(), columns.to_string());
+        events::container(store, &record, "resize", &[("height", &height), ("width", &width)]);
+    }
+    Ok(())
+}

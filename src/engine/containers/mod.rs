@@ -1,0 +1,236 @@
+//! The verbs on containers. What a container is doing is asked of its locks and the kernel at every moment; its record
+//! says what it is and how it last ended.
+
+mod attach;
+mod names;
+mod now;
+mod remove;
+mod wait;
+
+pub use attach::{Attach, attach, resize};
+pub use names::{find, name_in_use, named, no_such, rename, take_name};
+pub use now::{Doing, Now, all, is_not_found, mend_held, now, state, tell_end, tell_start};
+use remove::bury;
+pub use remove::{remove, remove_stopped};
+pub use wait::{Until, wait};
+
+use super::protocol::{self, Message, Op};
+use super::record::Record;
+use super::shim::{self, Whose};
+use super::store::Store;
+use super::{events, signals};
+use crate::api::Refusal;
+use crate::api::types::{ContainerConfig, Top};
+use crate::cgroup;
+use anyhow::{Context, Result, bail};
+use std::path::{Path, PathBuf};
+use wait::exited;
+
+pub fn sync_dir(path: &Path) -> Result<()> {
+    let dir = std::fs::File::open(path).with_context(|| format!("open {}", path.display()))?;
+    dir.sync_all().with_context(|| format!("sync {}", path.display()))
+}
+
+/// Starts a container that does not run.
+pub fn start(store: &Store, id: &str) -> Result<()> {
+    for _ in 0..100 {
+        let now = now(store, id)?;
+        match now.doing {
+            Doing::Running | Doing::Restarting => bail!(Refusal::NotModified),
+            Doing::Paused => {
+                bail!(Refusal::Conflict("cannot start a paused container, try unpause instead".to_owned()))
+            }
+            Doing::Created | Doing::Exited => {}
+        }
+        let mut stream = shim::connect_or_start(store, &Whose::container(id))?;
+        match shim::ask(&mut stream, Message::new(Op::Start, 0, 0), &[]) {
+            Ok((Message { op: Op::Ok, .. }, _)) => return Ok(()),
+            Ok((Message { a: 304, .. }, _)) => bail!(Refusal::NotModified),
+            Ok((_, why)) => return Err(start_failed(&String::from_utf8_lossy(&why))),
+            // The shim of the last run was about to end when we connected, or this one was killed.
+            Err(error) => ended_early(store, id, &now, error)?,
+        }
+    }
+    bail!("container {id} does not come to start")
+}
+
+/// A connection to a shim ended without an answer. Once more is in order, unless it was the start that failed.
+fn ended_early(store: &Store, id: &str, before: &Now, error: anyhow::Error) -> Result<()> {
+    let after = now(store, id)?;
+    if after.record.ended.started_at != before.record.ended.started_at {
+        return Err(error.context(format!("the shim of {} was killed", after.record.name)));
+    }
+    // A shim that is killed while it starts the container has not marked it as started; do not try for ever.
+    std::thread::sleep(std::time::Duration::from_millis(1));
+    Ok(())
+}
+
+/// Docker's client takes the exit code from these words.
+fn start_failed(why: &str) -> anyhow::Error {
+    if why.starts_with("failed to set up container networking") {
+        return anyhow::anyhow!("{why}");
+    }
+    let text = format!("failed to create task for container: {why}");
+    if why.contains("not found in $PATH") || why.contains("no such file") || why.contains("permission denied") {
+        return Refusal::BadParameter(text).into();
+    }
+    anyhow::anyhow!(text)
+}
+
+/// Stops a container; comes back when it has ended. `signal` and `seconds` are the container's own where not given.
+pub fn stop(store: &Store, id: &str, signal: Option<&str>, seconds: Option<i64>) -> Result<()> {
+    for _ in 0..100 {
+        let now = now(store, id)?;
+        if !now.doing.goes_on() {
+            super::restart::forget(store, id, true)?;
+            bail!(Refusal::NotModified);
+        }
+        let (signal, seconds) = stopping(&now.record.config, signal, seconds)?;
+        let Some(mut stream) = shim::connect(store, &Whose::container(id))? else {
+            std::thread::sleep(std::time::Duration::from_millis(2));
+            continue;
+        };
+        if now.doing == Doing::Paused {
+            // A frozen process takes no signal but SIGKILL.
+            cgroup::freeze(Path::new(&now.live.cgroup), false)?;
+        }
+        by_hand(store, &now.record)?;
+        if now.doing.is_alive() {
+            tell_kill(store, &now.record, signal);
+        }
+        if protocol::send(&mut stream, Message::new(Op::Stop, signal, seconds), &[]).is_err() {
+            continue;
+        }
+        if exited(&mut stream)?.is_some() {
+            events::container(store, &now.record, "stop", &[]);
+            return Ok(());
+        }
+    }
+    bail!("container {id} does not stop")
+}
+
+/// How a container is stopped, and after how many seconds it is killed (-1: never), as asked or as it says itself.
+pub fn stopping(config: &ContainerConfig, signal: Option<&str>, seconds: Option<i64>) -> Result<(i32, i32)> {
+    let signal = signal.filter(|name| !name.is_empty()).unwrap_or(&config.stop_signal);
+    let signal = if signal.is_empty() { libc::SIGTERM } else { signals::parse(signal)? };
+    Ok((signal, seconds.or(config.stop_timeout).unwrap_or(10).clamp(-1, i32::MAX.into()) as i32))
+}
+
+/// Puts on record, before it ends, that somebody wanted the end: that holds whatever is killed meanwhile.
+fn by_hand(store: &Store, record: &Record) -> Result<()> {
+    if !super::restart::has_policy(&record.host_config) || record.ended.stopped_by_hand {
+        return Ok(());
+    }
+    Record::update(store, &record.id, |record| {
+        record.ended.stopped_by_hand = true;
+        Ok(())
+    })
+    .map(drop)
+}
+
+pub fn restart(store: &Store, id: &str, signal: Option<&str>, seconds: Option<i64>) -> Result<()> {
+    match stop(store, id, signal, seconds) {
+        Err(error) if !matches!(error.downcast_ref(), Some(Refusal::NotModified)) => return Err(error),
+        _ => {}
+    }
+    match start(store, id) {
+        // Somebody else started it in between.
+        Err(error) if matches!(error.downcast_ref(), Some(Refusal::NotModified)) => Ok(()),
+        other => other,
+    }?;
+    if let Some(record) = Record::load(store, id)? {
+        events::container(store, &record, "restart", &[]);
+    }
+    Ok(())
+}
+
+/// Sends a signal to init.
+pub fn kill(store: &Store, id: &str, signal: Option<&str>) -> Result<()> {
+    let number = match signal.filter(|name| !name.is_empty()) {
+        Some(name) => signals::parse(name)?,
+        None => libc::SIGKILL,
+    };
+    let now = now(store, id)?;
+    let not_running = || Refusal::Conflict(format!("container {} is not running", now.record.id));
+    if !now.doing.goes_on() {
+        super::restart::forget(store, id, true)?;
+        bail!(not_running());
+    }
+    let ends = signals::ends(number, &now.record.config.stop_signal);
+    if ends {
+        by_hand(store, &now.record)?;
+    }
+    if let Some(mut stream) = shim::connect(store, &Whose::container(id))? {
+        // In the pause before a restart there is nothing to get it.
+        if now.doing.is_alive() {
+            tell_kill(store, &now.record, number);
+        }
+        match shim::ask(&mut stream, Message::new(Op::Signal, number, ends as i32), &[]) {
+            Ok((Message { op: Op::Ok, .. }, _)) => return Ok(()),
+            _ => bail!(not_running()),
+        }
+    }
+    // Its shim does not answer: what is meant to end it does so without.
+    if number == libc::SIGKILL && !now.live.cgroup.is_empty() {
+        return cgroup::kill(Path::new(&now.live.cgroup));
+    }
+    bail!(not_running())
+}
+
+/// Told before the signal is sent, so that it comes before the end that it may bring.
+fn tell_kill(store: &Store, record: &Record, signal: i32) {
+    events::container(store, record, "kill", &[("signal", &signal.to_string())]);
+}
+
+/// Docker's words for what needs a process.
+pub fn is_restarting(id: &str) -> Refusal {
+    Refusal::Conflict(format!("Container {id} is restarting, wait until the container is running"))
+}
+
+pub fn pause(store: &Store, id: &str, paused: bool) -> Result<()> {
+    let now = now(store, id)?;
+    match (now.doing, paused) {
+        (Doing::Running, true) | (Doing::Paused, false) => {}
+        (Doing::Paused, true) => bail!(Refusal::Conflict(format!("Container {id} is already paused"))),
+        // A plain 500, as Docker's, whatever it does instead.
+        (_, false) => bail!("Container {id} is not paused"),
+        (Doing::Restarting, true) => bail!(is_restarting(id)),
+        _ => bail!(Refusal::Conflict(format!("Container {id} is not running"))),
+    }
+    if now.live.cgroup.is_empty() {
+        bail!("cannot pause {}: there is no cgroup v2 on this host to freeze it with", now.record.name);
+    }
+    cgroup::freeze(Path::new(&now.live.cgroup), paused)?;
+    events::container(store, &now.record, if paused { "pause" } else { "unpause" }, &[]);
+    Ok(())
+}
+
+/// The processes of a container, as `ps` shows them on the host: the columns of `ps -ef`.
+pub fn top(store: &Store, id: &str, args: &[String]) -> Result<Top> {
+    let now = now(store, id)?;
+    match now.doing {
+        Doing::Restarting => bail!(is_restarting(id)),
+        doing if doing.is_alive() => {}
+        _ => bail!(Refusal::Conflict(format!("container {} is not running", now.record.id))),
+    }
+    let mut pids = match now.live.cgroup.is_empty() {
+        true => vec![now.live.pid],
+        false => cgroup::processes(Path::new(&now.live.cgroup))?,
+    };
+    pids.sort_unstable();
+    let listed = super::top::list(&pids, args)?;
+    events::container(store, &now.record, "top", &[]);
+    Ok(listed)
+}
+
+/// The namespaces of a running container, for `container:X` modes: `/proc/<pid>/ns/<kind>`.
+pub fn namespace(store: &Store, name: &str, kind: &str) -> Result<PathBuf> {
+    let id = find(store, name)?;
+    let now = now(store, &id)?;
+    if !now.doing.is_alive() {
+        bail!(Refusal::Conflict(format!(
+            "cannot join {kind} namespace of a non running container: container {name} is not running"
+        )));
+    }
+    Ok(PathBuf::from(format!("/proc/{}/ns/{kind}", now.live.pid)))
+}

@@ -1,0 +1,134 @@
+//! Names of containers: each stands for one, and is taken exclusively.
+
+use super::{now, sync_dir};
+use crate::api::Refusal;
+use crate::engine::record::{self, Record};
+use crate::engine::store::{self, Store};
+use crate::engine::{events, locks};
+use anyhow::{Context, Result, bail};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+pub fn no_such(name: &str) -> anyhow::Error {
+    Refusal::NotFound(format!("No such container: {name}")).into()
+}
+
+/// Finds a container by its name, id, or an unambiguous beginning of its id.
+pub fn find(store: &Store, name: &str) -> Result<String> {
+    let name = name.trim_start_matches('/');
+    if name.is_empty() || name.contains('/') {
+        return Err(no_such(name));
+    }
+    if name.len() == 64 && Record::exists(store, name) {
+        return Ok(name.to_owned());
+    }
+    if let Some(id) = named(store, name)? {
+        return Ok(id);
+    }
+    let hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if !hex(name) {
+        return Err(no_such(name));
+    }
+    let mut found = Vec::new();
+    for id in record::ids(store)? {
+        // One that cannot be read is there too, and can be removed.
+        if id.starts_with(name) && Record::exists(store, &id) {
+            found.push(id);
+        }
+    }
+    match found.as_slice() {
+        [id] => Ok(id.clone()),
+        [] => Err(no_such(name)),
+        _ => Err(Refusal::BadParameter(format!("multiple IDs found with provided prefix: {name}")).into()),
+    }
+}
+
+/// Where a name may stand: with `--rm` it need not outlive the boot.
+fn name_path(store: &Store, name: &str, durable: bool) -> PathBuf {
+    if durable { store.root.join("names").join(name) } else { store.run.join("names").join(name) }
+}
+
+/// The id that a name stands for. A name whose record is missing or disagrees stands for nothing.
+pub fn named(store: &Store, name: &str) -> Result<Option<String>> {
+    for durable in [true, false] {
+        let link = match std::fs::read_link(name_path(store, name, durable)) {
+            Ok(link) => link,
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidInput) => continue,
+            Err(error) => return Err(error).with_context(|| format!("look up the name {name}")),
+        };
+        let id = link.to_string_lossy().into_owned();
+        if Record::load(store, &id)?.is_some_and(|record| record.name == name) {
+            return Ok(Some(id));
+        }
+    }
+    Ok(None)
+}
+
+/// Takes a name for a container, exclusively.
+pub fn take_name(store: &Store, name: &str, id: &str, durable: bool) -> Result<()> {
+    let _lock = locks::exclusive(&store.run.join("names.lock"), 0)?;
+    if let Some(owner) = named(store, name)? {
+        if owner == id {
+            return Ok(());
+        }
+        return Err(name_in_use(name, &owner));
+    }
+    let link = name_path(store, name, durable);
+    // Void: its owner was removed by half, or had another boot's run directory.
+    store::remove(&link)?;
+    std::os::unix::fs::symlink(id, &link).with_context(|| format!("take the name {name}"))?;
+    if durable {
+        sync_dir(&store.root.join("names"))?;
+    }
+    Ok(())
+}
+
+pub fn name_in_use(name: &str, owner: &str) -> anyhow::Error {
+    Refusal::Conflict(format!(
+        "Conflict. The container name \"/{name}\" is already in use by container \"{owner}\". You have to remove \
+         (or rename) that container to be able to reuse that name."
+    ))
+    .into()
+}
+
+/// Gives a name back, if it is still this container's.
+pub(super) fn release_name(store: &Store, name: &str, id: &str) -> Result<()> {
+    let _lock = locks::exclusive(&store.run.join("names.lock"), 0)?;
+    for link in [true, false].map(|durable| name_path(store, name, durable)) {
+        if std::fs::read_link(&link).is_ok_and(|owner| owner == Path::new(id)) {
+            store::remove(&link)?;
+        }
+    }
+    Ok(())
+}
+
+pub fn rename(store: &Store, id: &str, new: &str) -> Result<()> {
+    if new.is_empty() {
+        bail!(Refusal::BadParameter("Neither old nor new names may be empty".to_owned()));
+    }
+    let new = crate::engine::names::check(new)?;
+    let now = now(store, id)?;
+    let old = now.record.name.clone();
+    if old == new {
+        bail!(Refusal::BadParameter("Renaming a container with the same name as its current name".to_owned()));
+    }
+    // The record decides: a name without its agreement is void, so the new one is taken only for it.
+    let _lock = locks::exclusive(&store.run.join("rename.lock"), 0)?;
+    if let Some(owner) = named(store, new)? {
+        return Err(name_in_use(new, &owner));
+    }
+    let record = Record::update(store, id, |record| {
+        record.name = new.to_owned();
+        Ok(())
+    })?;
+    if let Err(error) = take_name(store, new, id, !record.host_config.auto_remove) {
+        Record::update(store, id, |record| {
+            record.name = old.clone();
+            Ok(())
+        })?;
+        return Err(error);
+    }
+    release_name(store, &old, id)?;
+    events::container(store, &record, "rename", &[("oldName", &format!("/{old}"))]);
+    Ok(())
+}

@@ -1,0 +1,154 @@
+//! Removal: one rename takes a container away, the rest is cleared behind it.
+
+use super::names::release_name;
+use super::wait::exited;
+use super::{Doing, Until, is_not_found, kill, no_such, now, sync_dir, wait};
+use crate::api::Refusal;
+use crate::api::wire::Caller;
+use crate::cgroup;
+use crate::engine::locks::{self, byte};
+use crate::engine::protocol::{self, Message, Op};
+use crate::engine::record::{Live, Record};
+use crate::engine::shim::{self, Whose};
+use crate::engine::store::{self, Store};
+use crate::engine::{events, networks, volumes};
+use anyhow::{Context, Result, bail};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+/// Removes a container; a running one only with `force`.
+pub fn remove(store: &Store, id: &str, force: bool, volumes: bool) -> Result<()> {
+    if force && Record::load(store, id).is_err() {
+        return discard(store, id);
+    }
+    // Once it was killed, its own shim may remove it, with --rm: then it is gone as was asked.
+    let mut killed = false;
+    for _ in 0..100 {
+        let now = match now(store, id) {
+            Err(error) if killed && is_not_found(&error) => return Ok(()),
+            other => other?,
+        };
+        if now.doing.goes_on() {
+            if !force {
+                let (word, hint) = match now.doing {
+                    Doing::Paused => ("paused", "unpause and then stop the container before removal or force remove"),
+                    doing => (doing.word(), "stop the container before removing or force remove"),
+                };
+                bail!(Refusal::Conflict(format!(
+                    "cannot remove container \"{}\": container is {word}: {hint}",
+                    now.record.name
+                )));
+            }
+            match kill_and_wait(store, id) {
+                Err(error) if is_not_found(&error) => return Ok(()),
+                other => other?,
+            }
+            killed = true;
+            continue;
+        }
+        // With its shim's lock in hand nobody can start it.
+        store::make_dirs(&store.live(id), 0o711)?;
+        let Some(_lock) = locks::try_exclusive(&store.live(id).join("lock"), byte::SHIM)? else {
+            dismiss(store, id)?;
+            continue;
+        };
+        // Whoever held the lock before may have removed it.
+        let Some(record) = Record::load(store, id)? else {
+            store::remove(&store.live(id))?;
+            return if killed { Ok(()) } else { Err(no_such(id)) };
+        };
+        remove_stopped(store, &record, volumes)?;
+        shim::leave_cgroups(store);
+        networks::rest(store);
+        return Ok(());
+    }
+    bail!("container {id} does not come to rest")
+}
+
+/// Removes a container whose record cannot be read. What it says of volumes and of the name is lost: the name is void.
+fn discard(store: &Store, id: &str) -> Result<()> {
+    let known = Live::load(store, id).map(|live| live.cgroup).unwrap_or_default();
+    let known = Some(PathBuf::from(known)).filter(|path| !path.as_os_str().is_empty());
+    if let Some(cgroup) = known.or_else(|| shim::cgroup_of(store, id, "")) {
+        cgroup::kill(&cgroup)?;
+        cgroup::remove(&cgroup)?;
+    }
+    bury(store, &store.container(id))?;
+    networks::leave(store, id)?;
+    store::remove(&store.live(id))
+}
+
+/// A shim that only waits for a start is no reason to keep a container; one that reaps is waited for.
+fn dismiss(store: &Store, id: &str) -> Result<()> {
+    if let Some(mut stream) = shim::connect(store, &Whose::container(id))? {
+        let _ = protocol::send(&mut stream, Message::new(Op::Stop, libc::SIGKILL, 0), &[]);
+        let _ = exited(&mut stream);
+    }
+    std::thread::sleep(std::time::Duration::from_millis(2));
+    Ok(())
+}
+
+fn kill_and_wait(store: &Store, id: &str) -> Result<()> {
+    let wait = wait(store, id, Until::NotRunning)?;
+    match kill(store, id, None) {
+        Err(error) if !matches!(error.downcast_ref(), Some(Refusal::Conflict(_))) => return Err(error),
+        _ => {}
+    }
+    wait.finish(store, &Caller::default()).map(drop)
+}
+
+/// Removes a container that does not run, whose shim's lock the caller holds.
+pub fn remove_stopped(store: &Store, record: &Record, volumes: bool) -> Result<()> {
+    let id = &record.id;
+    crate::failpoint::reach("rm.start");
+    // The record goes with the directory, in one rename: before it, the container is there; after it, it is not.
+    let place = store.container(id);
+    // The lease keeps the grave ours until it is gone.
+    let (lease, grave) = match store.lease() {
+        Ok(lease) => {
+            let grave = lease.grave();
+            (Some(lease), grave)
+        }
+        // A full disk has no room for a grave: it goes where it stands, the record first.
+        Err(error) if store::is_full(&error) => (None, place.clone()),
+        Err(error) => return Err(error),
+    };
+    if record.host_config.auto_remove || lease.is_none() {
+        store::remove(&record.path(store))?;
+    }
+    crate::failpoint::reach("rm.unrecorded");
+    match std::fs::rename(&place, &grave) {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(error).with_context(|| format!("remove container {}", record.name)),
+    }
+    crate::failpoint::reach("rm.renamed");
+    if !record.host_config.auto_remove {
+        sync_dir(&store.containers())?;
+    }
+    release_name(store, &record.name, id)?;
+    if volumes {
+        for mounted in record.mounts.iter().filter(|mounted| mounted.anonymous) {
+            // One that another container uses by now stays.
+            let _ = volumes::remove(store, &mounted.point.name, false);
+        }
+    }
+    if let Some(cgroup) = shim::cgroup_of(store, id, &record.host_config.cgroup_parent) {
+        cgroup::remove(&cgroup)?;
+    }
+    networks::leave(store, id)?;
+    store::remove(&store.live(id))?;
+    events::container(store, record, "destroy", &[]);
+    crate::fs::remove::tree(&grave)
+}
+
+/// Moves a tree out of the way at once, and deletes it then.
+pub(super) fn bury(store: &Store, path: &Path) -> Result<()> {
+    let lease = store.lease()?;
+    let grave = lease.grave();
+    match std::fs::rename(path, &grave) {
+        Ok(()) => crate::fs::remove::tree(&grave),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("remove {}", path.display())),
+    }
+}
