@@ -151,6 +151,22 @@ mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::time::{Duration, Instant};
 
+    /// The crate for libFuzzer has modules and dependencies of its own, which are to be these.
+    #[test]
+    fn the_crate_for_libfuzzer_is_made_of_the_same() {
+        let modules = |text: &str| -> Vec<String> {
+            text.lines().filter(|line| line.starts_with("mod ")).map(str::to_owned).collect()
+        };
+        assert_eq!(modules(include_str!("main.rs")), modules(include_str!("../fuzz/src/lib.rs")));
+        let dependencies = |text: &str| -> Vec<String> {
+            let lines = text.lines().skip_while(|line| *line != "[dependencies]").skip(1);
+            lines.take_while(|line| !line.is_empty()).map(str::to_owned).collect()
+        };
+        let mut theirs = dependencies(include_str!("../fuzz/Cargo.toml"));
+        theirs.retain(|line| !line.starts_with("libfuzzer-sys "));
+        assert_eq!(dependencies(include_str!("../Cargo.toml")), theirs);
+    }
+
     /// Marsaglia's xorshift: the same numbers every time.
     struct Numbers(u64);
 

@@ -17,6 +17,8 @@ mod failpoint;
 mod fs;
 #[path = "../../src/fuzz.rs"]
 mod fuzz;
+#[path = "../../src/net/mod.rs"]
+mod net;
 #[path = "../../src/ns/mod.rs"]
 mod ns;
 #[path = "../../src/oci/mod.rs"]
