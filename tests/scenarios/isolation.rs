@@ -15,12 +15,12 @@ fn every_namespace_is_its_own() {
     let Some(host) = Host::with_busybox() else { return };
     for kind in ["mnt", "pid", "uts", "ipc", "net", "cgroup", "time"] {
         let inside = host.sh(&[], &format!("readlink /proc/self/ns/{kind}"));
-        let outside = fs::read_link(format!("/proc/self/ns/{kind}")).expect("ours");
+        let outside = fs::read_link(format!("/proc/thread-self/ns/{kind}")).expect("ours");
         assert_ne!(Path::new(&inside), outside, "{kind}");
     }
     for (flag, kind) in [("--pid", "pid"), ("--ipc", "ipc"), ("--uts", "uts")] {
         let inside = host.sh(&[flag, "host"], &format!("readlink /proc/self/ns/{kind}"));
-        assert_eq!(Path::new(&inside), fs::read_link(format!("/proc/self/ns/{kind}")).expect("ours"), "{kind}");
+        assert_eq!(Path::new(&inside), fs::read_link(format!("/proc/thread-self/ns/{kind}")).expect("ours"), "{kind}");
     }
     let id = host.detached(&[], &["sleep", "1000"]);
     for (flag, kind) in [("--pid", "pid"), ("--ipc", "ipc"), ("--network", "net")] {
@@ -38,7 +38,7 @@ fn every_namespace_is_its_own() {
     let theirs = host.ok(["exec", &shared, "sh", "-c", line]);
     assert_eq!(host.sh(&["--ipc", &format!("container:{shared}")], line), theirs);
     let inside = host.ok(["run", "--rm", "--network", "host", "busybox", "readlink", "/proc/self/ns/net"]);
-    assert_eq!(Path::new(&inside), fs::read_link("/proc/self/ns/net").expect("ours"));
+    assert_eq!(Path::new(&inside), fs::read_link("/proc/thread-self/ns/net").expect("ours"));
 }
 
 #[test]
