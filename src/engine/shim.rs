@@ -133,6 +133,26 @@ pub fn connect_or_start(store: &Store, whose: &Whose) -> Result<UnixStream> {
     }
 }
 
+/// A connection to the shim, one started where none lives, that has taken `message`. The one that a container had may be
+/// at its end and never hear it: then the next one is told, unless the container is `alive` and this was about that.
+pub fn begin(store: &Store, whose: &Whose, alive: bool, message: Message, payload: &[u8]) -> Result<UnixStream> {
+    for _ in 0..if alive { 1 } else { 100 } {
+        let mut stream = connect_or_start(store, whose)?;
+        match tell(&mut stream, message, payload) {
+            Ok(()) => return Ok(stream),
+            Err(error) if !alive && is_parted(&error) => std::thread::sleep(std::time::Duration::from_millis(1)),
+            Err(error) => return Err(error),
+        }
+    }
+    bail!("the shim of {} ended", whose.container)
+}
+
+/// Whether an error says that the other side has gone.
+fn is_parted(error: &anyhow::Error) -> bool {
+    let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+    matches!(kind, Some(ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe))
+}
+
 /// A connection to a living shim; `None` where none takes it.
 pub fn connect(store: &Store, whose: &Whose) -> Result<Option<UnixStream>> {
     let dir = match File::open(whose.dir(store)) {

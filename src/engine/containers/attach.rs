@@ -39,8 +39,8 @@ pub fn attach(store: &Store, id: &str, what: &Attach) -> Result<OwnedFd> {
     }
     let stream = match what.follow {
         true => {
-            let mut stream = shim::connect_or_start(store, &Whose::container(id))?;
-            shim::tell(&mut stream, Message::new(Op::Attach, what.streams, what.logs as i32), &what.keys)?;
+            let message = Message::new(Op::Attach, what.streams, what.logs as i32);
+            let stream = shim::begin(store, &Whose::container(id), doing.is_alive(), message, &what.keys)?;
             if what.streams & STDIN == 0 {
                 let _ = stream.shutdown(std::net::Shutdown::Write);
             }
@@ -74,13 +74,18 @@ fn said(store: &Store, record: &Record, what: &Attach) -> Result<UnixStream> {
 
 /// Sets the size of the container's terminal, also before there is one.
 pub fn resize(store: &Store, whose: &Whose, rows: u16, columns: u16) -> Result<()> {
-    let mut stream = match &whose.exec {
-        None => shim::connect_or_start(store, whose)?,
-        Some(exec) => {
-            shim::connect(store, whose)?.ok_or_else(|| Refusal::NotFound(format!("No such exec instance: {exec}")))?
+    let message = Message::new(Op::Resize, rows.into(), columns.into());
+    match &whose.exec {
+        None => {
+            let alive = record::held(store, &whose.container)?.init;
+            shim::begin(store, whose, alive, message, &[])?;
         }
-    };
-    shim::tell(&mut stream, Message::new(Op::Resize, rows.into(), columns.into()), &[])?;
+        Some(exec) => {
+            let missing = || Refusal::NotFound(format!("No such exec instance: {exec}"));
+            let mut stream = shim::connect(store, whose)?.ok_or_else(missing)?;
+            shim::tell(&mut stream, message, &[])?;
+        }
+    }
     if whose.exec.is_none()
         && record::held(store, &whose.container)?.init
         && let Some(record) = Record::load(store, &whose.container)?
