@@ -257,6 +257,8 @@ impl Drop for Lease {
     fn drop(&mut self) {
         // What cannot be removed now is cleared by the next sweep.
         let _ = remove(&self.store.root.join("tmp").join(&self.name));
+        // Whoever takes the file next has it locked a moment before it is empty: nothing is to look in use by that.
+        let _ = self.lock.file().set_len(0);
     }
 }
 
