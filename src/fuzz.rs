@@ -10,6 +10,7 @@ use crate::api::types::{
 use crate::api::version::ApiVersion;
 use crate::api::{base64, time, units};
 use crate::applets::fuzz as applets;
+use crate::build::fuzz as build;
 use crate::engine::filters::Filters;
 use crate::engine::protocol::Message;
 use crate::engine::{Record, Settings, create, devices, logs, older, query};
@@ -35,6 +36,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("layer", layer),
     ("log", log),
     ("template", applets::template),
+    ("dockerfile", build::dockerfile),
 ];
 
 /// The streams of a container, as frames, as messages of a WebSocket, and as a shim's protocol.
@@ -273,5 +275,5 @@ mod tests {
         };
     }
 
-    targets! { http answers frames json filters reference manifest layer log template }
+    targets! { http answers frames json filters reference manifest layer log template dockerfile }
 }

@@ -4,6 +4,7 @@
 
 mod api;
 mod applets;
+mod build;
 mod cgroup;
 mod engine;
 mod failpoint;

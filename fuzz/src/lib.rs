@@ -7,6 +7,8 @@
 mod api;
 #[path = "../../src/applets/mod.rs"]
 mod applets;
+#[path = "../../src/build/mod.rs"]
+mod build;
 #[path = "../../src/cgroup/mod.rs"]
 mod cgroup;
 #[path = "../../src/engine/mod.rs"]
