@@ -15,6 +15,7 @@ use crate::engine::filters::Filters;
 use crate::engine::protocol::Message;
 use crate::engine::{Record, Settings, create, devices, logs, older, query};
 use crate::fs::unpack;
+use crate::net::dns::message::fuzz as dns;
 use crate::oci::auth::Credentials;
 use crate::oci::image::{Document, ImageConfig, chain_ids};
 use crate::oci::registry;
@@ -37,6 +38,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("log", log),
     ("template", applets::template),
     ("dockerfile", build::dockerfile),
+    ("names", dns::messages),
 ];
 
 /// The streams of a container, as frames, as messages of a WebSocket, and as a shim's protocol.
@@ -275,5 +277,5 @@ mod tests {
         };
     }
 
-    targets! { http answers frames json filters reference manifest layer log template dockerfile }
+    targets! { http answers frames json filters reference manifest layer log template dockerfile names }
 }

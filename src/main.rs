@@ -21,8 +21,9 @@ use engine::Engine;
 use std::sync::Arc;
 
 fn main() -> std::process::ExitCode {
-    // The face that stays keeps its memory small.
-    if !std::env::args_os().skip(1).take(2).eq(["shim", "watch"]) {
+    // Those that stay keep their memory small.
+    let words = || std::env::args_os().skip(1).take(2);
+    if !words().eq(["shim", "watch"]) && !words().eq(["shim", "resolver"]) {
         sys::heap::warm();
     }
     applets::main(open)

@@ -12,6 +12,7 @@ use super::record::Record;
 use super::store::{self, Store};
 use crate::api::Refusal;
 use crate::api::types::HostConfig;
+use crate::net::dns;
 
 /// What loopback has in every container.
 const LOOPBACK: &str = "127.0.0.1\tlocalhost
@@ -32,7 +33,7 @@ pub fn write(store: &Store, dir: &Path, record: &Record, held: &Held) -> Result<
     let texts = [
         ("hosts", hosts_of(store, record, held)?),
         ("hostname", format!("{}\n", record.config.hostname)),
-        ("resolv.conf", resolv_conf(wants, &host_resolv_conf()?)),
+        ("resolv.conf", resolv_conf_of(record, held)?),
     ];
     for (name, text) in texts {
         // The container's own user reads them.
@@ -47,6 +48,32 @@ pub fn write(store: &Store, dir: &Path, record: &Record, held: &Held) -> Result<
 pub fn hosts_of(store: &Store, record: &Record, held: &Held) -> Result<String> {
     let gateway = || networks::host_gateway(store);
     Ok(hosts(&record.host_config, &read("/etc/hosts")?, &gateway)? + &own_names(record, held))
+}
+
+/// The whole of /etc/resolv.conf. On networks of users it names the resolver of ours.
+pub fn resolv_conf_of(record: &Record, held: &Held) -> Result<String> {
+    let of_host = host_resolv_conf()?;
+    Ok(resolv_conf(&record.host_config, &of_host, networks::names::are_resolved(held)))
+}
+
+/// Whether the resolver inside adds domains to names without a dot, and asks for such as they are at the end only.
+pub fn adds_domains(wants: &HostConfig) -> Result<bool> {
+    let text = resolv_conf(wants, &host_resolv_conf()?, true);
+    let options = values(&text, "options").last().unwrap_or_default();
+    let dots =
+        options.split_whitespace().filter_map(|option| option.strip_prefix("ndots:")?.parse::<u32>().ok()).next_back();
+    Ok(dots.is_some_and(|dots| dots > 0))
+}
+
+/// A container that runs has come to networks, or gone from some. What somebody wrote into the file since stays. It is
+/// mounted in the container as it is: its content changes, and it stays the same file.
+pub fn change_resolv_conf(store: &Store, record: &Record, before: &Held, now: &Held) -> Result<()> {
+    let path = record.etc_dir(store).join("resolv.conf");
+    let (old, new) = (resolv_conf_of(record, before)?, resolv_conf_of(record, now)?);
+    if old == new || fs::read(&path).is_ok_and(|text| text != old.as_bytes()) {
+        return Ok(());
+    }
+    fs::write(&path, new).with_context(|| format!("write {}", path.display()))
 }
 
 /// A file of the host; a missing one is empty.
@@ -122,14 +149,18 @@ const PUBLIC: [&str; 2] = ["8.8.8.8", "8.8.4.4"];
 
 /// /etc/resolv.conf: the host's, where nothing else was asked for. Outside the host's network its loopback answers
 /// nobody.
-pub fn resolv_conf(wants: &HostConfig, of_host: &str) -> String {
+/// `resolved`: ours is asked, which asks those that were given.
+pub fn resolv_conf(wants: &HostConfig, of_host: &str, resolved: bool) -> String {
     let given = |list: &Option<Vec<String>>| list.clone().filter(|list| !list.is_empty());
     let (dns, search, options) = (given(&wants.dns), given(&wants.dns_search), given(&wants.dns_options));
     let in_hosts_network = wants.network_mode == "host";
     if in_hosts_network && dns.is_none() && search.is_none() && options.is_none() {
         return of_host.to_owned();
     }
-    let servers = dns.unwrap_or_else(|| {
+    let servers = dns.filter(|_| !resolved).unwrap_or_else(|| {
+        if resolved {
+            return vec![dns::ADDRESS.to_string()];
+        }
         let servers = values(of_host, "nameserver").filter(|server| in_hosts_network || !is_loopback(server));
         let servers: Vec<&str> = servers.collect();
         let none = servers.is_empty() && networks::has_networks(&wants.network_mode);
@@ -145,8 +176,12 @@ pub fn resolv_conf(wants: &HostConfig, of_host: &str) -> String {
     if !search.is_empty() && search != "." {
         text += &format!("search {search}\n");
     }
-    let options =
+    let mut options =
         options.map_or_else(|| values(of_host, "options").collect::<Vec<_>>().join(" "), |list| list.join(" "));
+    // Names of containers have no dot.
+    if resolved && !options.split_whitespace().any(|option| option.starts_with("ndots:")) {
+        options = format!("{options} ndots:0").trim_start().to_owned();
+    }
     if !options.is_empty() {
         text += &format!("options {options}\n");
     }
@@ -207,7 +242,7 @@ mod tests {
                 dns_options: list(options),
                 ..wants(network, &[])
             };
-            resolv_conf(&wants, host)
+            resolv_conf(&wants, host, network == "sea")
         };
         for (network, dns, search, options, expected) in [
             ("host", &[][..], &[][..], &[][..], host),
@@ -221,6 +256,8 @@ mod tests {
                 &["rotate", "debug"],
                 "nameserver 1.1.1.1\nnameserver 2.2.2.2\noptions rotate debug\n",
             ),
+            ("sea", &["1.1.1.1"], &[], &[], "nameserver 127.0.0.11\nsearch a b\noptions ndots:2\n"),
+            ("sea", &[], &["."], &["rotate"], "nameserver 127.0.0.11\noptions rotate ndots:0\n"),
             (
                 "host",
                 &[],
@@ -232,7 +269,7 @@ mod tests {
             assert_eq!(ask(network, dns, search, options), expected, "{network} {dns:?} {search:?} {options:?}");
         }
         for (network, expected) in [("bridge", "nameserver 8.8.8.8\nnameserver 8.8.4.4\n"), ("none", "")] {
-            assert_eq!(resolv_conf(&wants(network, &[]), "nameserver 127.0.0.53\n"), expected, "{network}");
+            assert_eq!(resolv_conf(&wants(network, &[]), "nameserver 127.0.0.53\n", false), expected, "{network}");
         }
     }
 }

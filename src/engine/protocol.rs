@@ -9,6 +9,7 @@
 //! resize  a = rows, b = columns                            → ok
 //! signal  a = number, b = 1 if it is meant to end it       → ok | failed
 //! stop    a = signal, b = seconds (-1: for ever)           → exited
+//! names                                                    → ok, it has the resolver of its networks | failed
 //! start                                                    → ok, a = pid | failed, a = exit code, payload = why
 //! ```
 //!
@@ -30,6 +31,7 @@ pub enum Op {
     Signal = 4,
     Stop = 5,
     Start = 6,
+    Names = 7,
     Ok = 0x80,
     Failed = 0x81,
     Exited = 0x82,
@@ -88,6 +90,7 @@ impl Message {
             4 => Op::Signal,
             5 => Op::Stop,
             6 => Op::Start,
+            7 => Op::Names,
             0x80 => Op::Ok,
             0x81 => Op::Failed,
             0x82 => Op::Exited,

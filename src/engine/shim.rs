@@ -262,6 +262,28 @@ fn start(store: &Store, whose: &Whose, lock: File) -> Result<UnixStream> {
     }
 }
 
+/// Starts the resolver with the socket at which containers are handed to it. Called in a shim, in whose cgroup it is
+/// born, and whose executable it has; it depends on nothing else of it.
+pub fn start_resolver(store: &Store, socket: OwnedFd) -> Result<()> {
+    let words = ["dhow", "shim", "resolver", "--root", path(&store.root)?, "--run", path(&store.run)?];
+    let args = strings(words.into_iter().map(str::to_owned))?;
+    let env = strings(std::env::vars().map(|(key, value)| format!("{key}={value}")))?;
+    let Clone::Parent { .. } = process::clone3(libc::CLONE_VFORK as u64, None).context("clone the resolver")? else {
+        // What keeps the locks, the ports and the socket of this shim is not the resolver's.
+        let placed = || -> std::io::Result<()> {
+            nix::unistd::setsid()?;
+            process::dup_to(socket.as_fd(), LISTEN_FD)?;
+            process::close_range(LOCK_FD, LOCK_FD)?;
+            process::close_range(EXE_FD + 1, i32::MAX).or_else(|_| process::cloexec_from(EXE_FD + 1))
+        };
+        if placed().is_ok() {
+            process::fexecve_number(EXE_FD, &args, &env);
+        }
+        process::exit_now(125)
+    };
+    Ok(())
+}
+
 /// The shims that this process has started and not buried.
 static STARTED: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
 

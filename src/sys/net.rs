@@ -1,8 +1,8 @@
-//! Network interfaces.
+//! Network interfaces and sockets.
 
 use super::check;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 /// Sets `lo` of this network namespace up; its addresses come with that. Allocates nothing.
 pub fn loopback_up() -> io::Result<()> {
@@ -22,4 +22,13 @@ pub fn loopback_up() -> io::Result<()> {
     unsafe { request.ifr_ifru.ifru_flags |= libc::IFF_UP as libc::c_short };
     // SAFETY: the kernel reads one ifreq.
     check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &request) }.into()).map(drop)
+}
+
+/// Parts a socket from its peer (connect(2), AF_UNSPEC), and from a port that the kernel picked for it.
+pub fn disconnect(socket: impl AsFd) -> io::Result<()> {
+    // SAFETY: sockaddr is plain integers, for which all zeroes is a value: AF_UNSPEC.
+    let nobody: libc::sockaddr = unsafe { std::mem::zeroed() };
+    let length = size_of_val(&nobody) as libc::socklen_t;
+    // SAFETY: the kernel reads one sockaddr.
+    check(unsafe { libc::connect(socket.as_fd().as_raw_fd(), &nobody, length) }.into()).map(drop)
 }

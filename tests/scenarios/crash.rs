@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// What is done until the point is reached, by the part of the point's name before the dot.
-const VERBS: [(&str, fn(&Host, &str)); 20] = [
+const VERBS: [(&str, fn(&Host, &str)); 21] = [
     ("create", at_create),
     ("start", at_start),
     ("launch", at_start),
@@ -23,6 +23,7 @@ const VERBS: [(&str, fn(&Host, &str)); 20] = [
     ("bridge", at_network),
     ("netcreate", at_network_of_users),
     ("netrm", at_network_of_users),
+    ("resolver", at_resolver),
     ("exec", at_exec),
     ("rm", at_rm),
     ("rename", at_rename),
@@ -211,6 +212,17 @@ fn at_network_of_users(host: &Host, point: &str) {
     assert!(!crate::fixture::network::links().iter().any(|name| name.starts_with("br-")));
 }
 
+fn at_resolver(host: &Host, point: &str) {
+    host.ok(["network", "create", "web"]);
+    let words = ["run", "--detach", "--name", "it", "--network", "web", "busybox", "sleep", "1000"];
+    host.dhow(words).fail(point, &mark(host)).run();
+    host.run(["rm", "--force", "it"]);
+    host.ok(words);
+    host.ok(["exec", "it", "nslookup", "it."]);
+    host.ok(["rm", "--force", "it"]);
+    host.ok(["network", "rm", "web"]);
+}
+
 /// The shim is told of the point when it is launched. Nobody but `boot` starts what it leaves, and that only where
 /// nobody has stopped it.
 fn at_restart(host: &Host, point: &str) {
@@ -326,7 +338,7 @@ fn while_it_waits_for_its_restart() {
 
 #[test]
 fn while_its_network_comes_or_goes() {
-    each(&["network", "bridge", "netcreate", "netrm"]);
+    each(&["network", "bridge", "netcreate", "netrm", "resolver"]);
 }
 
 #[test]

@@ -36,6 +36,7 @@ mod listings;
 mod logins;
 mod logs;
 mod mounts;
+mod names;
 mod networks;
 mod over_http;
 mod pull;

@@ -210,6 +210,7 @@ fn clone_container(base: &Base, idle: &Idle, kept: Option<&mut Kept>, record: Re
     // Kept until this face ends: whoever has it looks at the container's root from outside.
     let files = locks::exclusive(&store.live(id).join("lock"), byte::ROOT)?;
     let again = kept.is_some();
+    let has_resolver = kept.as_ref().is_some_and(|kept| kept.resolver.is_some());
     let namespace = kept.as_ref().and_then(|kept| kept.namespace.as_ref());
     // Addresses and ports before anything else is made: what is not to be had is said first. A restart has them still.
     let entry = match namespace {
@@ -254,6 +255,16 @@ fn clone_container(base: &Base, idle: &Idle, kept: Option<&mut Kept>, record: Re
         Some(_) => None,
         None => networks::connect(store, &entry.held, child.pid).context("failed to set up container networking")?,
     };
+    let resolver = match made.as_ref().or(namespace) {
+        Some(namespace) if !has_resolver => {
+            networks::names::serve(store, id, namespace.as_fd(), &entry.held).context("set up its names")?
+        }
+        Some(_) => {
+            networks::names::refresh(store, id)?;
+            None
+        }
+        None => None,
+    };
     Record::update(store, id, |record| {
         let ended = &mut record.ended;
         ended.started_at = Time::now().to_string();
@@ -271,10 +282,11 @@ fn clone_container(base: &Base, idle: &Idle, kept: Option<&mut Kept>, record: Re
     set_limits(&plan, child.pid)?;
     child.go()?.map_err(|failed| refusal(&record.name, &plan, &failed))?;
     containers::tell_start(store, &record);
-    let kept = match kept {
+    let mut kept = match kept {
         Some(kept) if kept.namespace.is_some() => std::mem::take(kept),
-        _ => Kept { namespace: made, ports: entry.sockets },
+        _ => Kept { namespace: made, ports: entry.sockets, resolver: None },
     };
+    kept.resolver = kept.resolver.take().or(resolver);
     Ok(Started {
         pid: child.pid,
         pidfd: child.pidfd,

@@ -13,6 +13,7 @@ mod log;
 mod oom;
 mod probe;
 mod reap;
+mod resolver;
 mod watch;
 
 use crate::engine::Store;
@@ -67,7 +68,8 @@ struct Handover {
 }
 
 /// Which words of a handover name descriptors.
-const DESCRIPTORS: [&str; 8] = ["pidfd", "in", "out", "err", "logfd", "lines", kept::NAMESPACE, kept::PORT];
+const DESCRIPTORS: [&str; 9] =
+    ["pidfd", "in", "out", "err", "logfd", "lines", kept::NAMESPACE, kept::PORT, kept::RESOLVER];
 
 /// The hidden applet: `dhow shim FACE --root ROOT --run RUN CONTAINER [EXEC] [KEY=VALUE…]`.
 pub fn main(args: &[String]) -> u8 {
@@ -84,6 +86,10 @@ pub fn main(args: &[String]) -> u8 {
                 None => names.push(word),
             },
         }
+    }
+    if let ("resolver", Some(root), Some(run)) = (face.as_str(), root, run) {
+        let store = Store { root: PathBuf::from(root), run: PathBuf::from(run) };
+        return code(resolver::run(&store));
     }
     let (Some(root), Some(run), [container, exec @ ..]) = (root, run, names.as_slice()) else {
         eprintln!("dhow: shim is started by dhow itself");
@@ -104,9 +110,14 @@ pub fn main(args: &[String]) -> u8 {
         "reap" => reap::run(base, &pairs),
         "detached" => reap::detached(&base),
         "oom" => reap::oom(&base),
+        "names" => resolver::hand_over(&base, &pairs),
         "probe" => return probe::run(&base, &pairs),
         _ => Err(anyhow::anyhow!("no such face: {face}")),
     };
+    code(ended)
+}
+
+fn code(ended: anyhow::Result<()>) -> u8 {
     match ended {
         Ok(()) => 0,
         Err(error) => {
@@ -206,16 +217,20 @@ fn command(face: &str, base: &Base, pairs: Vec<String>) -> (Strings, Strings) {
 }
 
 /// Tells of a client that has left by its detach keys, or of what else a face is named for, in a process of its own,
-/// because the watching face has no engine. Waited for: it is over in a moment, and nobody is left to bury.
-fn tell(what: &str, base: &Base) {
+/// because the watching face has no engine. Waited for: it is over in a moment, and nobody is left to bury. Whether it
+/// was done.
+fn tell(what: &str, base: &Base, words: Vec<String>) -> bool {
     match process::fork() {
         Ok(0) => {
             // Whether a shim lives is asked of the lock.
             let _ = process::close_range(LOCK_FD, LISTEN_FD);
-            exec_face(what, base, Vec::new())
+            exec_face(what, base, words)
         }
-        Ok(pid) => drop(nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None)),
-        Err(_) => {}
+        Ok(pid) => {
+            let ended = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None);
+            matches!(ended, Ok(nix::sys::wait::WaitStatus::Exited(_, 0)))
+        }
+        Err(_) => false,
     }
 }
 

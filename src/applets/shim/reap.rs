@@ -108,7 +108,9 @@ fn ended(base: &Base, end: &End) -> Result<bool> {
     for mounted in record.mounts.iter().filter(|mounted| mounted.point.r#type == "volume") {
         volumes::leave(store, &mounted.point.name, id)?;
     }
-    if !record.ended.due {
+    if record.ended.due {
+        networks::names::remove(store, id)?;
+    } else {
         networks::leave(store, id)?;
     }
     containers::tell_end(store, &record);

@@ -9,13 +9,14 @@ use super::health::{self, Probe, Timing};
 use super::log::Log;
 use super::oom::Oom;
 use super::probe::{Action, Verdict};
-use super::{Handover, exec_face};
+use super::{Handover, exec_face, resolver};
 use crate::engine::protocol::{Message, Op, STDERR, STDIN, STDOUT};
 use crate::sys::memory::Pages;
 use crate::sys::process;
 use anyhow::Result;
 use libc::{POLLERR, POLLHUP, POLLIN, POLLOUT, POLLPRI};
 use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -28,6 +29,11 @@ const YOUTH: Duration = Duration::from_secs(1);
 /// How long the end of the output may be kept from us once init has ended: by a client that was attached before the
 /// start, where the kernel may not keep the rest for it, or by processes that hold the pipes and cannot be killed.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How many descriptors are polled besides those of clients, at the most.
+const FEW: usize = 8;
+/// How long a resolver that ended is left at that, if the one before it ended just now.
+const UNRESOLVED: Duration = Duration::from_secs(1);
 
 /// One output stream: what was read last, until everybody who must have it has it.
 struct Stream {
@@ -62,6 +68,8 @@ struct Watch {
     probe: Option<Probe>,
     unhealthy: bool,
     oom: Option<Oom>,
+    /// When its next resolver may be started, where the last one has ended.
+    unresolved: Option<Instant>,
     /// On the monotonic clock, which no change of the time moves.
     started: Instant,
 }
@@ -90,6 +98,7 @@ pub fn run(mut handover: Handover) -> Result<()> {
         probe: None,
         unhealthy: false,
         oom: Oom::watch(handover.cgroup.as_deref(), handover.oom),
+        unresolved: None,
         started: Instant::now().checked_sub(handover.uptime).unwrap_or_else(Instant::now),
     };
     for client in std::mem::take(&mut handover.clients) {
@@ -111,6 +120,7 @@ enum Polled {
     Client(usize),
     Probe,
     Oom,
+    Resolver,
 }
 
 impl Watch {
@@ -123,7 +133,7 @@ impl Watch {
                     self.leave(handover);
                 }
             }
-            let mut events = [(Polled::Listener, 0i16); MOST + 7];
+            let mut events = [(Polled::Listener, 0i16); MOST + FEW];
             let count = self.round(handover, &mut events, ended);
             for (polled, flags) in &events[..count] {
                 self.handle(*polled, *flags, handover, &mut ended);
@@ -137,6 +147,9 @@ impl Watch {
             if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 self.deadline = None;
                 let _ = process::pidfd_send_signal(handover.pidfd.as_fd(), libc::SIGKILL);
+            }
+            if self.unresolved.is_some_and(|due| Instant::now() >= due) && !self.is_ending() {
+                self.resolve(handover);
             }
             if self.next_probe().is_some_and(|due| self.started.elapsed() >= due) {
                 self.ask(handover);
@@ -186,8 +199,8 @@ impl Watch {
 
     /// Polls once; the descriptors with something to do, and what.
     fn round(&self, handover: &Handover, events: &mut [(Polled, i16)], ended: Option<Instant>) -> usize {
-        let mut fds = [libc::pollfd { fd: -1, events: 0, revents: 0 }; MOST + 7];
-        let mut what = [Polled::Listener; MOST + 7];
+        let mut fds = [libc::pollfd { fd: -1, events: 0, revents: 0 }; MOST + FEW];
+        let mut what = [Polled::Listener; MOST + FEW];
         let mut used = 0;
         let mut add = |fd: BorrowedFd, events: i16, polled| {
             fds[used] = libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 };
@@ -220,6 +233,9 @@ impl Watch {
             add(oom.as_fd(), POLLPRI, Polled::Oom);
         }
         let room = self.typed_from == self.typed_to;
+        if let Some(resolver) = &handover.kept.resolver {
+            add(resolver.as_fd(), 0, Polled::Resolver);
+        }
         for (number, client) in self.clients.iter().enumerate() {
             let Some(client) = client else { continue };
             let reads = client.kind != Kind::Attached || client.streams & STDIN != 0 && room;
@@ -228,7 +244,9 @@ impl Watch {
             add(client.fd.as_fd(), flags, Polled::Client(number));
         }
         let probe = self.next_probe().and_then(|due| self.started.checked_add(due));
-        let timeout = match (self.deadline.into_iter().chain(self.settle).chain(probe).min(), ended) {
+        let unresolved = self.unresolved.filter(|_| !self.is_ending());
+        let due = self.deadline.into_iter().chain(self.settle).chain(probe).chain(unresolved).min();
+        let timeout = match (due, ended) {
             (Some(deadline), _) => {
                 deadline.saturating_duration_since(Instant::now()).as_millis().min(60_000) as i32 + 1
             }
@@ -272,6 +290,10 @@ impl Watch {
                 }
             }
             Polled::Oom => self.tell_of_oom(handover),
+            Polled::Resolver => {
+                handover.kept.resolver = None;
+                self.unresolved.get_or_insert_with(Instant::now);
+            }
             Polled::Stdin => self.feed(),
             Polled::Stream(number) => self.read(number),
             Polled::Client(number) => {
@@ -288,10 +310,28 @@ impl Watch {
 
     fn tell_of_oom(&mut self, handover: &Handover) {
         match self.oom.as_mut().map(Oom::more) {
-            Some(Some(true)) => super::tell("oom", &handover.base),
+            Some(Some(true)) => drop(super::tell("oom", &handover.base, Vec::new())),
             Some(None) => self.oom = None,
             _ => {}
         }
+    }
+
+    /// Hands the container to a resolver; whether there is one now.
+    fn resolve(&mut self, handover: &mut Handover) -> bool {
+        self.unresolved = Instant::now().checked_add(UNRESOLVED);
+        let Some(namespace) = &handover.kept.namespace else { return false };
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let Ok((ours, theirs)) = socketpair(AddressFamily::Unix, SockType::Stream, None, flags) else { return false };
+        let words = [(resolver::NAMESPACE, namespace), (resolver::SHIM, &theirs)];
+        let inherit = |inherit| words.iter().all(|(_, fd)| process::set_inherit(fd.as_fd(), inherit).is_ok());
+        let text = words.iter().map(|(name, fd)| format!("{name}={}", fd.as_raw_fd())).collect();
+        let done = inherit(true) && super::tell("names", &handover.base, text);
+        inherit(false);
+        if done {
+            self.unresolved = None;
+            handover.kept.resolver = Some(ours);
+        }
+        done
     }
 
     fn admit(&mut self, client: Client) {
@@ -347,7 +387,7 @@ impl Watch {
     }
 
     /// Something to read from a client, or its end.
-    fn listen(&mut self, place: usize, flags: i16, handover: &Handover) {
+    fn listen(&mut self, place: usize, flags: i16, handover: &mut Handover) {
         let Some(client) = &mut self.clients[place] else { return };
         if client.kind == Kind::Attached {
             if client.streams & STDIN != 0 {
@@ -402,6 +442,14 @@ impl Watch {
                     self.deadline = Some(Instant::now() + Duration::from_secs(seconds));
                 }
             }
+            Op::Names => {
+                let has = handover.kept.resolver.is_some() || self.resolve(handover);
+                let Some(client) = &mut self.clients[place] else { return };
+                match has {
+                    true => client.ok(),
+                    false => client.answer(Message::new(Op::Failed, 125, 0), b"the resolver could not be started"),
+                }
+            }
             // 304: it runs already.
             Op::Start => client.answer(Message::new(Op::Failed, 304, 0), b"the container is running"),
             Op::Ok | Op::Failed | Op::Exited => self.lose(place),
@@ -430,7 +478,7 @@ impl Watch {
                         Some(kept) => kept,
                         None => {
                             self.clients[place] = None;
-                            super::tell("detached", &handover.base);
+                            super::tell("detached", &handover.base, Vec::new());
                             return self.release();
                         }
                     }
@@ -530,7 +578,11 @@ impl Watch {
                 let _ = process::set_inherit(process::unbound(number), true);
             }
         }
-        words.retain(|word| !word.starts_with("health=") && !word.starts_with("oom="));
+        words.retain(|word| !["health=", "oom=", "resolver="].iter().any(|name| word.starts_with(name)));
+        if let Some(resolver) = &handover.kept.resolver {
+            let _ = process::set_inherit(resolver.as_fd(), true);
+            words.push(format!("{}={}", super::kept::RESOLVER, resolver.as_raw_fd()));
+        }
         words.extend(self.oom.as_ref().map(|oom| format!("oom={}", oom.told())));
         words.extend(self.timing.map(|timing| format!("health={}", timing.hand_over())));
         words.push(format!("uptime={}", self.started.elapsed().as_millis()));

@@ -4,7 +4,7 @@ use super::{now, sync_dir};
 use crate::api::Refusal;
 use crate::engine::record::{self, Record};
 use crate::engine::store::{self, Store};
-use crate::engine::{events, locks};
+use crate::engine::{events, locks, networks};
 use anyhow::{Context, Result, bail};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -129,6 +129,7 @@ pub fn rename(store: &Store, id: &str, new: &str) -> Result<()> {
         return Err(error);
     }
     release_name(store, &old, id)?;
+    networks::names::renamed(store, id)?;
     events::container(store, &record, "rename", &[("oldName", &format!("/{old}"))]);
     Ok(())
 }

@@ -301,6 +301,7 @@ pub fn leave(store: &Store, container: &str) -> Result<()> {
     let _lock = firewall::lock(store)?;
     firewall::close(store, &held.ports)?;
     crate::failpoint::reach("network.closed");
+    super::names::remove(store, container)?;
     for place in &held.places {
         for given in place.given() {
             lease::release(store, &place.network, given.address, container)?;

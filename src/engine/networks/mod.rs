@@ -7,6 +7,8 @@ mod bridge;
 mod firewall;
 mod join;
 mod lease;
+pub mod links;
+pub mod names;
 mod publish;
 mod stored;
 mod user;
@@ -157,12 +159,7 @@ fn tell(record: &Record, place: &Place, endpoint: &mut EndpointSettings) {
     endpoint.endpoint_id = place.endpoint.clone();
     endpoint.mac_address = mac_text(place.mac);
     if place.name != stored::BRIDGE {
-        let mut names = vec![record.name.clone()];
-        names.extend(endpoint.aliases.iter().flatten().cloned());
-        names.push(record.id[..12].to_owned());
-        let mut known = std::collections::BTreeSet::new();
-        names.retain(|name| known.insert(name.clone()));
-        endpoint.dns_names = Some(names);
+        endpoint.dns_names = Some(names::of(record, endpoint));
     }
     if let Some(given) = place.ipv4 {
         (endpoint.ip_address, endpoint.ip_prefix_len) = (given.address.to_string(), given.prefix.into());

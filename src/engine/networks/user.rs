@@ -1,14 +1,14 @@
 //! Networks of users: made, removed, and containers that come to them and leave them while they run.
 
 use super::super::containers::{self, Now};
-use super::super::events;
 use super::super::filters::Filters;
 use super::super::query::Prune;
 use super::super::record::Record;
 use super::super::store::{self, Store};
+use super::super::{etc, events};
 use super::join::{self, Held, Place};
 use super::stored::{self, Pool};
-use super::{bridge, firewall, is_predefined, lease};
+use super::{bridge, firewall, is_predefined, lease, names};
 use crate::api::Refusal;
 use crate::api::time::Time;
 use crate::api::types::{
@@ -244,8 +244,8 @@ pub fn check_settings(network: &Network, settings: &EndpointSettings) -> Result<
     if asked.link_local_ips.as_ref().is_some_and(|list| !list.is_empty()) {
         bail!(Refusal::NotImplemented("link-local addresses come with a later release of dhow".to_owned()));
     }
-    if settings.links.as_ref().is_some_and(|links| !links.is_empty()) {
-        bail!(Refusal::NotImplemented("links come with a later release of dhow".to_owned()));
+    for link in settings.links.iter().flatten() {
+        super::links::split(link)?;
     }
     for text in [&asked.ipv4_address, &asked.ipv6_address].into_iter().filter(|text| !text.is_empty()) {
         let address = text.parse().map_err(|_| bad(format!("invalid IP address: {text}")))?;
@@ -310,7 +310,8 @@ pub fn connect(store: &Store, wanted: &str, asked: NetworkConnect) -> Result<()>
     if now.doing.is_alive() {
         let namespace = namespace(&now)?;
         let _lock = stored::lock(store)?;
-        let mut held = join::held(store, id)?;
+        let before = join::held(store, id)?;
+        let mut held = before.clone();
         if held.places.iter().any(|place| place.network == network.id) {
             bail!(exists());
         }
@@ -332,6 +333,11 @@ pub fn connect(store: &Store, wanted: &str, asked: NetworkConnect) -> Result<()>
         join::route(&with, &mut held, &namespace)?;
         join::save(store, id, &held)?;
         write_hosts(store, &with, &held)?;
+        if names::are_resolved(&held) {
+            names::write(store, &with, &held)?;
+            names::ask_shim(store, id)?;
+        }
+        etc::change_resolv_conf(store, &with, &before, &held)?;
     }
     Record::update(store, id, |record| {
         record.networks.insert(network.name.clone(), settings);
@@ -361,7 +367,8 @@ pub fn disconnect(store: &Store, wanted: &str, asked: &NetworkDisconnect) -> Res
     if now.doing.is_alive() {
         let namespace = namespace(&now)?;
         let _lock = stored::lock(store)?;
-        let mut held = join::held(store, id)?;
+        let before = join::held(store, id)?;
+        let mut held = before.clone();
         if let Some(at) = held.places.iter().position(|place| place.network == network.id) {
             let place = held.places.remove(at);
             link::delete(&crate::net::netlink::Socket::route()?, &place.link).context("delete its link")?;
@@ -379,6 +386,10 @@ pub fn disconnect(store: &Store, wanted: &str, asked: &NetworkDisconnect) -> Res
             give_back(store, &now, &place, &held)?;
             firewall::open(store, &moved)?;
             write_hosts(store, &now.record, &held)?;
+            if names::are_resolved(&before) {
+                names::write(store, &now.record, &held)?;
+            }
+            etc::change_resolv_conf(store, &now.record, &before, &held)?;
         }
     }
     Record::update(store, id, |record| {
