@@ -92,7 +92,7 @@ pub struct Connect {
     /// IPv6 address
     #[argh(option)]
     ip6: Option<String>,
-    /// link to another container (with a later release)
+    /// link to another container
     #[argh(option)]
     link: Vec<String>,
     /// a link-local address (with a later release)
@@ -210,9 +210,11 @@ fn subnets(subnets: &[String], ranges: &[String], gateways: &[String], aux: &[St
 
 impl Command for Connect {
     fn run(self, context: &Context) -> Result<u8> {
-        if !self.link.is_empty() || !self.link_local_ip.is_empty() {
-            bail!("--link and --link-local-ip come with a later release of dhow");
+        if !self.link_local_ip.is_empty() {
+            bail!("--link-local-ip comes with a later release of dhow");
         }
+        let links = self.link.iter().map(|link| values::link(link).map_err(|why| anyhow!(why)));
+        let links: Vec<String> = links.collect::<Result<_>>()?;
         let address = |given: &Option<String>, four| {
             given.as_deref().map_or(Ok(String::new()), |text| networks::address(text, four))
         };
@@ -224,6 +226,7 @@ impl Command for Connect {
         let settings = EndpointSettings {
             ipam_config: Some(addresses).filter(|addresses| *addresses != EndpointAddresses::default()),
             aliases: Some(self.alias).filter(|aliases| !aliases.is_empty()),
+            links: Some(links).filter(|links| !links.is_empty()),
             driver_opts: Some(values::pairs(&self.driver_opt)).filter(|options| !options.is_empty()),
             gw_priority: self.gw_priority.unwrap_or(0),
             ..EndpointSettings::default()

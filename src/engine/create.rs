@@ -74,6 +74,7 @@ pub fn create(
             containers::find(store, other)?;
         }
     }
+    networks::links::settle(store, &mut host_config)?;
     let id = names::id()?;
     if config.hostname.is_empty() && hostname_is_ours(&host_config) {
         config.hostname = id[..12].to_owned();
@@ -348,9 +349,6 @@ fn check(host: &HostConfig) -> Result<()> {
     let later = |what: &str| -> Result<()> {
         bail!(Refusal::NotImplemented(format!("{what} come with a later release of dhow")))
     };
-    if host.links.as_ref().is_some_and(|links| !links.is_empty()) {
-        return later("links");
-    }
     networks::check_ports(host)?;
     let publishes = host.publish_all_ports || host.port_bindings.as_ref().is_some_and(|ports| !ports.is_empty());
     if publishes && host.network_mode.starts_with("container:") {

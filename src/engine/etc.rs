@@ -47,7 +47,16 @@ pub fn write(store: &Store, dir: &Path, record: &Record, held: &Held) -> Result<
 /// The whole of /etc/hosts.
 pub fn hosts_of(store: &Store, record: &Record, held: &Held) -> Result<String> {
     let gateway = || networks::host_gateway(store);
-    Ok(hosts(&record.host_config, &read("/etc/hosts")?, &gateway)? + &own_names(record, held))
+    let mut text = hosts(&record.host_config, &read("/etc/hosts")?, &gateway)?;
+    text += &networks::links::hosts(store, record)?;
+    Ok(text + &own_names(record, held))
+}
+
+/// What is in /etc/hosts of one that runs has changed. The file is mounted in the container as it is: its content
+/// changes, and it stays the same file.
+pub fn change_hosts(store: &Store, record: &Record, held: &Held) -> Result<()> {
+    let path = record.etc_dir(store).join("hosts");
+    fs::write(&path, hosts_of(store, record, held)?).with_context(|| format!("write {}", path.display()))
 }
 
 /// The whole of /etc/resolv.conf. On networks of users it names the resolver of ours.

@@ -8,7 +8,7 @@ use super::{events, exec, images, networks};
 use crate::api::Refusal;
 use crate::api::time::{self, Time};
 use crate::api::types::{
-    ContainerInspect, ContainerSummary, ContainersPruned, GraphDriver, SummaryHostConfig, SummaryNetworks,
+    ContainerInspect, ContainerSummary, ContainersPruned, GraphDriver, HostConfig, SummaryHostConfig, SummaryNetworks,
 };
 use anyhow::{Context, Result, bail};
 use std::collections::{BTreeMap, HashMap};
@@ -284,7 +284,7 @@ pub fn inspect(store: &Store, id: &str, size: bool) -> Result<ContainerInspect> 
         driver: "overlay2".to_owned(),
         platform: "linux".to_owned(),
         exec_ids: (!running.is_empty()).then_some(running),
-        host_config: record.host_config.clone(),
+        host_config: HostConfig { links: networks::links::shown(store, record)?, ..record.host_config.clone() },
         graph_driver: GraphDriver { data: Some(data), name: "overlay2".to_owned() },
         size_rw,
         size_root_fs,

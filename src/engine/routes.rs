@@ -119,6 +119,13 @@ fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
             json(200, &usage::usage(store, &kinds.collect::<Vec<_>>())?)
         }
         ("POST", ["commit"]) => commit(engine, &mut request),
+        // The default link of a container is its name.
+        ("DELETE", ["containers", _]) if request.flag("link") => {
+            bail!(Refusal::Conflict("cannot remove the default link name of the container".to_owned()))
+        }
+        ("DELETE", ["containers", name, alias]) if request.flag("link") => {
+            empty(networks::links::remove(store, name, alias))
+        }
         ("DELETE", ["containers", name]) => {
             empty(containers::remove(store, &container(name)?, request.flag("force"), request.flag("v")))
         }

@@ -1,8 +1,10 @@
 //! compose, both of them: the old one in Python with its own words, and docker's plugin. The project is
 //! `tests/clients/compose`.
 
-use crate::fixture::{Command, Daemon, Host, clients, eventually, need};
+use crate::fixture::{Command, Daemon, Host, clients, eventually, need, redis_tar};
+use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 /// Copies the project; gives its folder.
 pub fn project(host: &Host) -> String {
@@ -44,6 +46,31 @@ impl Compose {
         Some(Compose { daemon: Daemon::start(&host), host, folder, program, config })
     }
 
+    /// The same program with a project of three services, and a real Redis among them.
+    fn with_three(mut self) -> Option<Compose> {
+        let image = redis_tar()?;
+        self.host.ok(["import", image.to_str().expect("UTF-8"), "redis"]);
+        let text = fs::read_to_string(clients::source("tests/clients/compose/three.yaml")).expect("read the project");
+        for (service, line) in [
+            ("web", "busybox wget -q -O- http://app:8000/cgi-bin/visit"),
+            ("app", "echo $(redis-cli -h db incr visits) $(busybox hostname)"),
+        ] {
+            let script = format!("#!/bin/busybox sh\nprintf '\\n'\n{line}\n");
+            let file = self.host.file(&format!("quay/{service}/cgi-bin/visit"), script);
+            fs::set_permissions(file, PermissionsExt::from_mode(0o755)).expect("chmod");
+        }
+        let file = self.host.file("quay/compose.yaml", text);
+        self.folder = file.parent().expect("a folder").to_str().expect("UTF-8").to_owned();
+        Some(self)
+    }
+
+    /// The addresses that a service finds for a name, as busybox finds them.
+    fn finds(&self, service: &str, name: &str) -> Vec<String> {
+        let said = self.command(&format!("exec -T {service} busybox nslookup {name}.")).run().stdout();
+        let (_, answer) = said.split_once("\n\n").unwrap_or_default();
+        answer.lines().filter_map(|line| Some(line.strip_prefix("Address: ")?.to_owned())).collect()
+    }
+
     fn command(&self, line: &str) -> Command {
         let first: &[&str] = if self.config.is_empty() { &[] } else { &["compose", "--ansi", "never"] };
         let mut command = Command::new(self.program, first.iter().copied().chain(line.split(' ')));
@@ -71,6 +98,50 @@ impl Compose {
         let rows = text.lines().skip(1).filter(|line| !line.starts_with("---"));
         rows.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
     }
+}
+
+/// The count, and which container counted: by the published port of one service, and the names of the others.
+fn visit() -> Option<(u32, String)> {
+    let said = Command::new("busybox", ["wget", "-q", "-O-", "http://127.0.0.1:8480/cgi-bin/visit"]).run().stdout();
+    let (count, host) = said.trim().split_once(' ')?;
+    Some((count.parse().ok()?, host.to_owned()))
+}
+
+fn three_services_find_each_other(quay: &Compose) {
+    quay.ok("up -d");
+    eventually("all of them work together", || visit().is_some());
+    let (before, after) = (visit().expect("a count"), visit().expect("a count"));
+    assert_eq!(after, (before.0 + 1, before.1.clone()));
+    assert_eq!((quay.finds("web", "app").len(), quay.finds("web", "desk").len()), (1, 1));
+    assert_eq!(quay.finds("app", "db").len(), 1);
+    assert_eq!(quay.finds("web", "db").len(), 0, "they share no network");
+    quay.ok("up -d --scale app=3");
+    eventually("three answers for one name", || quay.finds("web", "app").len() == 3);
+    let mut hosts = BTreeSet::new();
+    eventually("each of them works", || {
+        hosts.extend(visit().map(|(_, host)| host));
+        hosts.len() == 3
+    });
+    // A container that comes back is found again, wherever it is.
+    quay.ok("restart -t 0 db");
+    eventually("the store is found again", || visit().is_some());
+    quay.ok("up -d --scale app=1");
+    eventually("one answer", || quay.finds("web", "app").len() == 1);
+    quay.ok("down");
+    assert_eq!(quay.host.ok(["ps", "--all", "--quiet"]), "");
+    assert_eq!(quay.host.ok(["network", "ls", "--filter", "type=custom", "--quiet"]), "");
+}
+
+#[test]
+fn three_services_of_the_old_compose_find_each_other() {
+    let Some(quay) = Compose::old().and_then(Compose::with_three) else { return };
+    three_services_find_each_other(&quay);
+}
+
+#[test]
+fn three_services_of_the_plugin_find_each_other() {
+    let Some(quay) = Compose::plugin().and_then(Compose::with_three) else { return };
+    three_services_find_each_other(&quay);
 }
 
 #[test]

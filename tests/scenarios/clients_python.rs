@@ -1,6 +1,7 @@
 //! Clients written in Python: docker-py and Testcontainers. What they do is in `tests/clients/python`.
 
-use crate::fixture::{Daemon, Host, Registry, clients};
+use crate::fixture::{Daemon, Host, Registry, Tar, clients, eventually};
+use std::fs;
 
 /// One part of `docker_py.py` against a daemon of its own.
 fn docker_py(part: &str) {
@@ -54,4 +55,33 @@ fn testcontainers_wait_copy_and_compose() {
     let Some(config) = clients::compose_plugin() else { return };
     let Some(command) = clients::python(&host, &daemon, ["harbour.py", &folder]) else { return };
     command.env("DOCKER_CONFIG", config.to_str().expect("UTF-8")).env("TESTCONTAINERS_RYUK_DISABLED", "true").ok();
+}
+
+/// Ryuk removes what a program that was killed has left. The real one is a program in Go that the distribution has not:
+/// this one is a shell that speaks its protocol (port 8080, a filter a line, ACK) and asks the mounted socket, by this
+/// executable as the client.
+#[test]
+fn testcontainers_with_a_stand_in_for_ryuk() {
+    let Some(host) = Host::with_busybox() else { return };
+    let daemon = Daemon::start(&host);
+    let main = "#!/bin/sh\ntrap 'exit 0' TERM\nnc -ll -p 8080 -e /bin/listen &\necho \"$(date) Started!\"\nwait\n";
+    let listen = "#!/bin/sh\nexport DOCKER_HOST=unix:///var/run/docker.sock\nread -r line\nfilter=$(echo \"$line\" | tr -d '\\r')\n\
+                  echo ACK\ncat >/dev/null\nsleep \"$RYUK_RECONNECTION_TIMEOUT\"\n\
+                  dhow rm --force --volumes $(dhow ps --all --quiet --filter \"$filter\")\n\
+                  dhow network rm $(dhow network ls --quiet --filter \"$filter\")\nkill 1\n";
+    let program = fs::read(env!("CARGO_BIN_EXE_dhow")).expect("read the executable");
+    let mut tar = fs::read(crate::fixture::busybox_tar().expect("made before")).expect("read busybox");
+    tar.truncate(tar.len() - 1024);
+    let more =
+        Tar::new().file("bin/ryuk", 0o755, main).file("bin/listen", 0o755, listen).file("bin/dhow", 0o755, program);
+    tar.extend(more.end());
+    let tar = host.file("ryuk.tar", tar);
+    host.ok(["import", "--change", "CMD [\"/bin/ryuk\"]", tar.to_str().expect("UTF-8"), "ryuk"]);
+    let Some(command) = clients::python(&host, &daemon, ["reaper.py"]) else { return };
+    let command = command.env("RYUK_CONTAINER_IMAGE", "ryuk").env("RYUK_RECONNECTION_TIMEOUT", "1s");
+    let output = command.env("TESTCONTAINERS_CONNECTION_MODE", "docker_host").run();
+    assert_eq!(output.stdout(), "in the middle", "{output}");
+    assert_eq!(host.ok(["ps", "--quiet"]).lines().count(), 3, "two and Ryuk are left");
+    eventually("Ryuk has removed them, and itself", || host.ok(["ps", "--all", "--quiet"]).is_empty());
+    assert_eq!(host.ok(["network", "ls", "--filter", "type=custom", "--quiet"]), "");
 }

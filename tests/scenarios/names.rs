@@ -331,3 +331,73 @@ fn hostile_packets_harm_nobody() {
     assert_eq!(short(&host, "it", &["it"]), address(&host, "it", "sea"));
     assert_eq!(resolver(&host), Some(before));
 }
+
+#[test]
+fn links_on_the_default_bridge() {
+    let Some(host) = Host::with_busybox() else { return };
+    let db = ["run", "--detach", "--name", "db", "--hostname", "vault", "--expose", "5432", "--env", "COOK=cat"];
+    host.ok(db.iter().chain(&["busybox", "sleep", "1000"]));
+    let web = |name: &'static str| ["create", "--name", name, "--link", "db:my-pg", "busybox", "sleep", "1000"];
+    host.ok(web("web"));
+    host.ok(web("late"));
+    host.ok(["start", "web"]);
+    let line = |alias: &str| {
+        let text = host.ok(["exec", "web", "cat", "/etc/hosts"]);
+        text.lines().find(|line| line.contains(alias)).map(|line| line.replace('\t', " "))
+    };
+    let expected = |names: &str| Some(format!("{} {names}", address(&host, "db", "bridge")));
+    assert_eq!(line("my-pg"), expected("my-pg vault db"));
+    for words in [&["exec", "web", "env"][..], &["exec", "web", "cat", "/proc/1/environ"]] {
+        let said = host.ok(words);
+        for entry in ["MY_PG_PORT=tcp://172.17.0.2:5432", "MY_PG_NAME=/web/my-pg", "MY_PG_ENV_COOK=cat"] {
+            assert!(said.split(['\0', '\n']).any(|line| line == entry), "{entry}: {said}");
+        }
+    }
+    assert_eq!(host.inspect("web", "/HostConfig/Links"), json!(["/db:/web/my-pg"]));
+    // Under another address it is found again.
+    host.ok(["restart", "--time", "0", "db"]);
+    assert_eq!(line("my-pg"), expected("my-pg vault db"));
+    host.ok(["stop", "--time", "0", "db"]);
+    let said = host.refused(1, ["start", "late"]);
+    assert!(said.contains("Cannot link to a non running container: /db AS /late/my-pg"), "{said}");
+    host.ok(["start", "db"]);
+    assert_ne!(address(&host, "db", "bridge"), "172.17.0.2");
+    assert_eq!(line("my-pg"), expected("my-pg vault db"));
+    host.ok(["rename", "db", "store"]);
+    assert_eq!(host.inspect("web", "/HostConfig/Links"), json!(["/store:/web/my-pg"]));
+    assert!(line("my-pg").is_some_and(|line| line.ends_with("my-pg vault store")));
+    let said = host.refused(1, ["rm", "--link", "web"]);
+    assert!(said.contains("cannot remove the default link name of the container"), "{said}");
+    host.ok(["rm", "--link", "web/my-pg"]);
+    assert_eq!((line("my-pg"), host.inspect("web", "/HostConfig/Links")), (None, json!(null)));
+    for (words, told) in [
+        (&["--link", "nobody:x", "busybox"][..], "could not get container for nobody"),
+        (&["--link", "a:b:c", "busybox"], "bad format for links: a:b:c"),
+        (&["--network", "host", "--link", "web", "busybox"], "can't be used with links"),
+    ] {
+        let words: Vec<&str> = ["create"].iter().chain(words).copied().collect();
+        let output = host.run(words);
+        assert!(output.code() != Some(0) && output.stderr().contains(told), "{output}");
+    }
+}
+
+#[test]
+fn links_on_networks_of_users() {
+    let (Some(_file), Some(())) = (resolv_conf("nameserver 127.0.0.53\n"), need("dig")) else { return };
+    let Some(host) = Host::with_busybox() else { return };
+    let _server = NameServer::start("127.0.0.53", |_| Say::Code(3));
+    host.ok(["network", "create", "sea"]);
+    host.ok(["network", "create", "lake"]);
+    idle(&host, "db", "sea", &[]);
+    idle(&host, "web", "sea", &["--link", "db:pg", "--link", "later"]);
+    assert_eq!(short(&host, "web", &["pg"]), address(&host, "db", "sea"));
+    assert_eq!(status(&host, "db", &["pg"]), "NXDOMAIN 0", "nobody else knows it");
+    assert_eq!(status(&host, "web", &["later"]), "NXDOMAIN 0");
+    idle(&host, "later", "sea", &[]);
+    assert_eq!(short(&host, "web", &["later"]), address(&host, "later", "sea"));
+    host.ok(["rename", "db", "store"]);
+    assert_eq!(short(&host, "web", &["pg"]), address(&host, "store", "sea"));
+    host.ok(["network", "connect", "lake", "later"]);
+    host.ok(["network", "connect", "--link", "later:deep", "lake", "web"]);
+    assert_eq!(short(&host, "web", &["deep"]), address(&host, "later", "lake"));
+}

@@ -34,11 +34,10 @@ const LATER: &str = "come with a later release of dhow";
 const WINDOWS: &str = "only for containers of Windows";
 
 /// Each flag, whether it asks for something, and what that is.
-fn given(flags: &Run) -> [(&'static str, bool, &'static str); 9] {
+fn given(flags: &Run) -> [(&'static str, bool, &'static str); 8] {
     let number = |value: Option<i64>| value.is_some_and(|value| value != 0);
     let some = |value: &Option<String>| value.as_deref().is_some_and(|value| !value.is_empty());
     [
-        ("--link", !flags.link.is_empty(), "links"),
         ("--link-local-ip", !flags.link_local_ip.is_empty(), "link-local addresses"),
         ("--storage-opt", !flags.storage_opt.is_empty(), "storage options"),
         ("--gpus", some(&flags.gpus), "GPUs"),
@@ -57,7 +56,7 @@ mod tests {
     #[test]
     fn what_comes_later_is_named_and_what_asks_for_nothing_passes() {
         let refused = [
-            (Run { link: vec!["db".into()], ..Run::default() }, "--link: links come with a later release of dhow"),
+            (Run { gpus: Some("all".into()), ..Run::default() }, "--gpus: GPUs come with a later release of dhow"),
             (Run { cpu_count: Some(1), ..Run::default() }, "--cpu-count: only for containers of Windows"),
         ];
         for (flags, message) in refused {

@@ -171,6 +171,7 @@ fn host_config(flags: &Run, here: &Here) -> Result<HostConfig> {
         extra_hosts: Some(checked("--add-host", &flags.add_host, values::extra_host)?)
             .filter(|hosts| !hosts.is_empty()),
         group_add: list(&flags.group_add),
+        links: Some(checked("--link", &flags.link, values::link)?).filter(|links| !links.is_empty()),
         ipc_mode: text(&flags.ipc),
         oom_score_adj: flags.oom_score_adj.unwrap_or(0),
         pid_mode: text(&flags.pid),

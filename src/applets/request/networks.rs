@@ -23,6 +23,10 @@ pub fn networks(flags: &Run) -> Result<(String, Option<Endpoints>)> {
     let mut first = all.first().map(|(_, settings)| settings.clone()).unwrap_or_default();
     of_first(flags, &mut first)?;
     let mode = all.first().map_or("default", |(name, _)| name).to_owned();
+    // On the default bridge they are the container's.
+    if !is_mode(&mode) && !matches!(mode.as_str(), "default" | "bridge") && !flags.link.is_empty() {
+        first.links = Some(flags.link.clone());
+    }
     match all.first_mut() {
         Some((_, settings)) => *settings = first,
         None if first != EndpointSettings::default() => all.push((mode.clone(), first)),
@@ -160,6 +164,9 @@ mod tests {
         let place = networks(&flags).unwrap().1.unwrap().remove("web").unwrap();
         assert_eq!(place.ipam_config.unwrap().ipv4_address, "10.0.0.9");
         assert_eq!(place.aliases.unwrap(), ["a"]);
+        let linked = |network| networks(&Run { link: vec!["db:pg".into()], ..run(network) }).unwrap().1;
+        assert_eq!(linked(&["web"]).unwrap().remove("web").unwrap().links.unwrap(), ["db:pg"]);
+        assert!(linked(&[]).is_none());
         let flags = Run { mac_address: Some("02-42-AC-11-00-09".into()), ..run(&[]) };
         let (mode, places) = networks(&flags).unwrap();
         assert_eq!((mode.as_str(), &*places.unwrap()["default"].mac_address), ("default", "02:42:ac:11:00:09"));

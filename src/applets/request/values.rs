@@ -87,6 +87,18 @@ pub fn sysctl(pair: &str) -> Result<(), String> {
     Err(format!("sysctl '{pair}' is not allowed"))
 }
 
+/// `target` or `target:alias`.
+pub fn link(text: &str) -> Result<String, String> {
+    let (target, alias) = text.split_once(':').unwrap_or((text, text));
+    match text {
+        "" => Err("empty string specified for links".to_owned()),
+        _ if target.is_empty() || alias.is_empty() || alias.contains(':') => {
+            Err(format!("bad format for links: {text}"))
+        }
+        _ => Ok(text.to_owned()),
+    }
+}
+
 /// `name:address` from `name:address`, `name=address` and `name:[address]`.
 pub fn extra_host(text: &str) -> Result<String, String> {
     let (name, address) = text.split_once('=').or_else(|| text.split_once(':')).unwrap_or(("", ""));

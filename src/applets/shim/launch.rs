@@ -209,6 +209,7 @@ fn clone_container(base: &Base, idle: &Idle, kept: Option<&mut Kept>, record: Re
     let record = Record::load(store, id)?.ok_or_else(|| containers::no_such(id))?;
     // Kept until this face ends: whoever has it looks at the container's root from outside.
     let files = locks::exclusive(&store.live(id).join("lock"), byte::ROOT)?;
+    let record = networks::links::with_variables(store, &record, true)?.into_owned();
     let again = kept.is_some();
     let has_resolver = kept.as_ref().is_some_and(|kept| kept.resolver.is_some());
     let namespace = kept.as_ref().and_then(|kept| kept.namespace.as_ref());
@@ -255,6 +256,7 @@ fn clone_container(base: &Base, idle: &Idle, kept: Option<&mut Kept>, record: Re
         Some(_) => None,
         None => networks::connect(store, &entry.held, child.pid).context("failed to set up container networking")?,
     };
+    networks::links::follow(store, id)?;
     let resolver = match made.as_ref().or(namespace) {
         Some(namespace) if !has_resolver => {
             networks::names::serve(store, id, namespace.as_fd(), &entry.held).context("set up its names")?

@@ -130,6 +130,7 @@ pub fn rename(store: &Store, id: &str, new: &str) -> Result<()> {
     }
     release_name(store, &old, id)?;
     networks::names::renamed(store, id)?;
+    networks::links::follow(store, id)?;
     events::container(store, &record, "rename", &[("oldName", &format!("/{old}"))]);
     Ok(())
 }

@@ -129,6 +129,7 @@ pub fn enter(store: &Store, record: &Record) -> Result<Entry> {
         }
         firewall::ensure(store)?;
     }
+    super::links::enter(store, record)?;
     choose_gateway(record, &mut held);
     let mut sockets = Vec::new();
     held.ports = publish::reserve(store, record, &held, &mut sockets)?;
@@ -302,6 +303,7 @@ pub fn leave(store: &Store, container: &str) -> Result<()> {
     firewall::close(store, &held.ports)?;
     crate::failpoint::reach("network.closed");
     super::names::remove(store, container)?;
+    super::links::leave(store, container)?;
     for place in &held.places {
         for given in place.given() {
             lease::release(store, &place.network, given.address, container)?;

@@ -56,6 +56,11 @@ fn hex(parts: &[&[u8]]) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// Whether a mode, or the name or id of a network, stands for the default bridge.
+fn is_default_bridge(store: &Store, wanted: &str) -> Result<bool> {
+    Ok(wanted == stored::BRIDGE || wanted != "none" && find(store, wanted)?.name == stored::BRIDGE)
+}
+
 fn is_predefined(name: &str) -> bool {
     matches!(name, "bridge" | "host" | "none")
 }

@@ -332,7 +332,7 @@ pub fn connect(store: &Store, wanted: &str, asked: NetworkConnect) -> Result<()>
         with.networks.insert(network.name.clone(), settings.clone());
         join::route(&with, &mut held, &namespace)?;
         join::save(store, id, &held)?;
-        write_hosts(store, &with, &held)?;
+        etc::change_hosts(store, &with, &held)?;
         if names::are_resolved(&held) {
             names::write(store, &with, &held)?;
             names::ask_shim(store, id)?;
@@ -385,7 +385,7 @@ pub fn disconnect(store: &Store, wanted: &str, asked: &NetworkDisconnect) -> Res
             held.ports.extend(&moved);
             give_back(store, &now, &place, &held)?;
             firewall::open(store, &moved)?;
-            write_hosts(store, &now.record, &held)?;
+            etc::change_hosts(store, &now.record, &held)?;
             if names::are_resolved(&before) {
                 names::write(store, &now.record, &held)?;
             }
@@ -400,11 +400,4 @@ pub fn disconnect(store: &Store, wanted: &str, asked: &NetworkDisconnect) -> Res
         tell(store, &network, "disconnect", Some(id));
     }
     Ok(())
-}
-
-/// The file is mounted in the container as it is: its content changes, and it stays the same file.
-fn write_hosts(store: &Store, record: &Record, held: &Held) -> Result<()> {
-    let path = record.etc_dir(store).join("hosts");
-    let text = super::super::etc::hosts_of(store, record, held)?;
-    std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))
 }
