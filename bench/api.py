@@ -1,8 +1,9 @@
 """Times what one small client of the API sees of a daemon, and prints medians in milliseconds.
 
-api.py start SOCKET COMMAND...   from the start of the daemon to its first answer, 20 times
-api.py exec SOCKET ROUNDS        exec of true in a running container: create, start, read to the end, inspect
-api.py run SOCKET ROUNDS         create, start, wait and remove a container
+api.py start SOCKET COMMAND...        from the start of the daemon to its first answer, 20 times
+api.py exec ROUNDS LABEL=SOCKET...    exec of true in a running container: create, start, read to the end, inspect
+api.py run ROUNDS LABEL=SOCKET...     create, start, wait and remove a container
+Several daemons take turns; each but the first is shown with its ratio to the first.
 """
 
 import http.client
@@ -34,19 +35,27 @@ def ask(connection, method, path, body=None):
     return json.loads(content) if content[:1] in (b"{", b"[") else content
 
 
-def report(label, times):
+def report(label, times, first=None):
     times = [time * 1000 for time in times]
-    print(f"{label:<44} median {statistics.median(times):8.2f} ms   least {min(times):8.2f} ms")
+    median = statistics.median(times)
+    ratio = f"   {median / first:6.1f} times" if first else ""
+    print(f"{label:<44} median {median:8.2f} ms   least {min(times):8.2f} ms{ratio}")
+    return median
 
 
-def timed(rounds, work):
-    work()
-    times = []
-    for _ in range(rounds):
-        start = time.perf_counter()
+def in_turn(what, rounds, works):
+    for work in works.values():
         work()
-        times.append(time.perf_counter() - start)
-    return times
+    times = {label: [] for label in works}
+    for _ in range(rounds):
+        for label, work in works.items():
+            begun = time.perf_counter()
+            work()
+            times[label].append(time.perf_counter() - begun)
+    first = None
+    for label, taken in times.items():
+        median = report(f"{label}: {what}", taken, first)
+        first = first or median
 
 
 def start(path, command):
@@ -68,9 +77,9 @@ def start(path, command):
     report("start to the first /_ping", times)
 
 
-def exec_true(path, rounds):
+def exec_true(path):
     connection = Connection(path)
-    made = {"Image": "busybox", "Cmd": ["sleep", "1000"], "HostConfig": {"NetworkMode": "none"}}
+    made = {"Image": "busybox", "Cmd": ["sleep", "1000"], "HostConfig": HOST}
     container = ask(connection, "POST", "/containers/create", made)["Id"]
     ask(connection, "POST", f"/containers/{container}/start")
 
@@ -81,13 +90,12 @@ def exec_true(path, rounds):
         other.close()
         assert ask(connection, "GET", f"/exec/{exec_id}/json")["ExitCode"] == 0
 
-    report("exec of true by the API", timed(rounds, once))
-    ask(connection, "DELETE", f"/containers/{container}?force=1")
+    return once, lambda: ask(connection, "DELETE", f"/containers/{container}?force=1")
 
 
-def run_true(path, rounds):
+def run_true(path):
     connection = Connection(path)
-    made = {"Image": "busybox", "Cmd": ["true"], "HostConfig": {"NetworkMode": "none"}}
+    made = {"Image": "busybox", "Cmd": ["true"], "HostConfig": HOST}
 
     def once():
         container = ask(connection, "POST", "/containers/create", made)["Id"]
@@ -95,13 +103,19 @@ def run_true(path, rounds):
         ask(connection, "POST", f"/containers/{container}/wait")
         ask(connection, "DELETE", f"/containers/{container}")
 
-    report("create, start, wait, remove by the API", timed(rounds, once))
+    return once, lambda: None
 
+
+# The defaults of Debian's dockerd are more than a host without CAP_SYS_RESOURCE may set.
+LIMITS = [{"Name": name, "Soft": most, "Hard": most} for name, most in (("nofile", 1024), ("nproc", 4096))]
+HOST = {"NetworkMode": "none", "Ulimits": LIMITS}
 
 what, where, *rest = sys.argv[1:]
 if what == "start":
     start(where, rest)
-elif what == "exec":
-    exec_true(where, int(rest[0]))
 else:
-    run_true(where, int(rest[0]))
+    make, words = (exec_true, "exec of true by the API") if what == "exec" else (run_true, "create, start, wait, remove by the API")
+    made = {label: make(path) for label, path in (word.split("=", 1) for word in rest)}
+    in_turn(words, int(where), {label: once for label, (once, _) in made.items()})
+    for _, end in made.values():
+        end()

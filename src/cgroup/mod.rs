@@ -11,6 +11,7 @@ use std::io::{ErrorKind, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
@@ -23,8 +24,14 @@ pub fn mount() -> Option<&'static Path> {
     let is_v2 = |path: &&Path| {
         nix::sys::statfs::statfs(*path).is_ok_and(|stat| stat.filesystem_type().0 as i64 == CGROUP2_SUPER_MAGIC)
     };
+    // Asked until it is found: it comes once in the life of a host, and stays.
+    static FOUND: OnceLock<&Path> = OnceLock::new();
+    if let Some(found) = FOUND.get() {
+        return Some(found);
+    }
     let places = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
-    places.into_iter().map(Path::new).find(is_v2)
+    let found = places.into_iter().map(Path::new).find(is_v2)?;
+    Some(FOUND.get_or_init(|| found))
 }
 
 /// Makes a cgroup and opens it, so that a process can be born in it. The one above it may be removed at the same

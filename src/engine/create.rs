@@ -143,11 +143,7 @@ pub fn examine(asked: ContainerCreate) -> Result<()> {
 
 /// Makes the directory, the volumes, the record and the name, in this order; what was made is undone on failure.
 fn place(store: &Store, lease: &store::Lease, record: &mut Record, asked: Vec<mounts::Asked>) -> Result<()> {
-    let tmp = lease.tmp()?;
-    for (dir, mode) in [("upper", 0o755), ("work", 0o700)] {
-        let path = tmp.join(dir);
-        store::make_dir(&path, mode).with_context(|| format!("make {}", path.display()))?;
-    }
+    let tmp = lease.container()?;
     crate::failpoint::reach("create.made");
     let (mounts, made) = mounts::settle(store, lease, asked)?;
     record.mounts = mounts;

@@ -1,15 +1,16 @@
 //! /etc/hosts, /etc/hostname and /etc/resolv.conf of a container.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::net::IpAddr;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
 use super::networks::{self, Held};
 use super::record::Record;
-use super::store::{self, Store};
+use super::store::Store;
 use crate::api::Refusal;
 use crate::api::types::HostConfig;
 use crate::net::dns;
@@ -36,10 +37,14 @@ pub fn write(store: &Store, dir: &Path, record: &Record, held: &Held) -> Result<
         ("resolv.conf", resolv_conf_of(record, held)?),
     ];
     for (name, text) in texts {
-        // The container's own user reads them.
-        store::write_file(&dir.join(name), text.as_bytes(), false)?;
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-        fs::set_permissions(dir.join(name), mode).with_context(|| format!("chmod {}", dir.join(name).display()))?;
+        let path = dir.join(name);
+        // In place, so that who shares the network of this container sees it too. The container's own user reads them.
+        let write = || -> std::io::Result<()> {
+            let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&path)?;
+            file.set_permissions(fs::Permissions::from_mode(0o644))?;
+            file.write_all(text.as_bytes())
+        };
+        write().with_context(|| format!("write {}", path.display()))?;
     }
     Ok(())
 }

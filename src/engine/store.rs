@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! root/  version  blobs/sha256/<hex>  images/  refs/  layers/<id>/  containers/<id>/  names/  volumes/<name>/
-//!        networks/<id>.json  leases/  tmp/   (one file system: what is made in tmp/ is renamed into place)
+//!        networks/<id>.json  leases/  next/  tmp/   (one file system: what is made in tmp/ is renamed into place)
 //! run/   boot  gc  containers/<id>/{lock, sock, config.json, network.json}  networks/<id>/<address>  events
 //! ```
 //!
@@ -99,6 +99,8 @@ impl Store {
             }
             remove(&self.run.join(entry)).context("clear what another boot left")?;
         }
+        // A power cut may have taken a part of it.
+        remove(&self.ahead()).context("clear what another boot left")?;
         make_dirs(&self.run.join("containers"), 0o711)?;
         make_dirs(&self.run.join("names"), 0o700)?;
         write_file(&path, format!("{boot}\n").as_bytes(), false)
@@ -131,6 +133,12 @@ impl Store {
     /// A container's directory on disk: upper, work, log, hosts, hostname, resolv.conf, and its record unless `--rm`.
     pub fn container(&self, id: &str) -> PathBuf {
         self.root.join("containers").join(id)
+    }
+
+    /// Where the directory of the next container may stand, made ahead: upper and work, empty and never used. One that was
+    /// used is never used again, since an overlay over it may still be mounted somewhere.
+    fn ahead(&self) -> PathBuf {
+        self.root.join("next")
     }
 
     /// A container's directory of this boot: lock, sock, config.json, execs/, and the record of a `--rm` container.
@@ -251,6 +259,43 @@ impl Lease {
             }
         }
     }
+
+    /// This lease's own directory in tmp/, as that of a container, with an upper and a work directory, and an empty log.
+    pub fn container(&self) -> Result<PathBuf> {
+        let path = self.grave();
+        if fs::rename(self.store.ahead(), &path).is_err() {
+            self.make_container()?;
+        }
+        Ok(path)
+    }
+
+    fn make_container(&self) -> Result<()> {
+        let tmp = self.tmp()?;
+        for (dir, mode) in [("upper", 0o755), ("work", 0o700)] {
+            let path = tmp.join(dir);
+            make_dir(&path, mode).with_context(|| format!("make {}", path.display()))?;
+        }
+        let path = tmp.join("log");
+        OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o640)
+            .open(&path)
+            .map(drop)
+            .with_context(|| format!("make {}", path.display()))
+    }
+
+    /// Makes the next container's directory ahead, where that is not done already. This lease must have no directory.
+    pub fn prepare(self) -> Result<()> {
+        let ahead = self.store.ahead();
+        if !ahead.exists() {
+            self.make_container()?;
+            crate::failpoint::reach("bury.made");
+            // Another may have been quicker; what is ours goes with the lease then.
+            let _ = fs::rename(self.grave(), &ahead);
+        }
+        Ok(())
+    }
 }
 
 impl Drop for Lease {
@@ -353,8 +398,36 @@ pub fn random_name() -> Result<String> {
 
 /// Random bytes from the kernel.
 pub fn random_bytes<const N: usize>() -> Result<[u8; N]> {
-    use std::io::Read;
     let mut bytes = [0; N];
-    File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes)).context("read /dev/urandom")?;
+    sys::process::random(&mut bytes).context("ask for random bytes")?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_container_begins_with_what_was_made_ahead_once() {
+        let dir = std::env::temp_dir().join(format!("dhow-store-{}", random_name().unwrap()));
+        let open = || Store::open(&dir.join("root"), &dir.join("run")).unwrap();
+        let store = open();
+        let inode = |path: &Path| std::os::unix::fs::MetadataExt::ino(&fs::metadata(path).unwrap());
+        store.lease().unwrap().prepare().unwrap();
+        let ahead = inode(&store.ahead());
+        let lease = store.lease().unwrap();
+        let (second, third) = (lease.container().unwrap(), store.lease().unwrap());
+        assert_eq!(inode(&second), ahead);
+        assert_ne!(inode(&third.container().unwrap()), ahead);
+        for (name, mode) in [("", 0o711), ("upper", 0o755), ("work", 0o700)] {
+            assert_eq!(fs::metadata(second.join(name)).unwrap().permissions().mode() & 0o7777, mode, "{name}");
+        }
+
+        // Another boot trusts nothing that was not written out.
+        store.lease().unwrap().prepare().unwrap();
+        fs::write(store.run.join("boot"), "another").unwrap();
+        assert!(!open().ahead().exists());
+        drop((lease, third));
+        fs::remove_dir_all(&dir).unwrap();
+    }
 }

@@ -501,19 +501,24 @@ fn change_directory(path: &CStr) -> Done {
     if length > 0 && buffer[0] == b'/' { Ok(()) } else { Err(Errno::ENOENT) }
 }
 
+/// Which file a path leads to.
+fn identity(path: &CStr) -> Option<(u64, u64)> {
+    nix::sys::stat::stat(path).ok().map(|stat| (stat.st_dev as u64, stat.st_ino as u64))
+}
+
 /// Whether a path leads to this executable by a link that only proc has; one that was bound into the container does
 /// not.
-fn is_ours(path: &CStr) -> bool {
-    let identity = |path: &CStr| nix::sys::stat::stat(path).ok().map(|stat| (stat.st_dev, stat.st_ino));
-    identity(c"/proc/self/exe").is_some_and(|ours| identity(path) == Some(ours))
+fn is_ours(path: &CStr, ours: Option<(u64, u64)>) -> bool {
+    ours.is_some_and(|ours| identity(path) == Some(ours))
         && file::openat2(cwd(), path, libc::O_PATH, 0, libc::RESOLVE_NO_MAGICLINKS).is_err()
 }
 
 fn execute(exec: &Exec) -> Done {
     let mut worst = Errno::ENOENT;
+    let ours = identity(c"/proc/self/exe");
     for path in &exec.paths {
         // Our own executable, by way of /proc/self/exe, is not the container's to run (CVE-2019-5736).
-        if is_ours(path) {
+        if is_ours(path, ours) {
             worst = Errno::EACCES;
             continue;
         }

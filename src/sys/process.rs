@@ -133,6 +133,18 @@ pub fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
+/// `getrandom(2)`. Up to 256 bytes come whole.
+pub fn random(bytes: &mut [u8]) -> io::Result<()> {
+    assert!(bytes.len() <= 256);
+    loop {
+        // SAFETY: the buffer is writable for its length.
+        match check(unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) } as _) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other.map(drop),
+        }
+    }
+}
+
 /// `prctl(2)` with integer arguments.
 pub fn prctl(option: i32, a: u64, b: u64) -> io::Result<i32> {
     // SAFETY: only options with integer arguments are used through this wrapper.

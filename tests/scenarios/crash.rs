@@ -26,6 +26,7 @@ const VERBS: [(&str, fn(&Host, &str)); 21] = [
     ("resolver", at_resolver),
     ("exec", at_exec),
     ("rm", at_rm),
+    ("bury", at_bury),
     ("rename", at_rename),
     ("volume", at_volume),
     ("layers", at_import),
@@ -184,6 +185,14 @@ fn at_end(host: &Host, point: &str) {
     let output = host.dhow(["stop", "--time", "0", "it"]).fail(point, &mark(host)).run();
     assert!(output.killed() || output.stderr().lines().count() <= 1, "{output}");
     eventually("the point is reached", || mark(host).exists());
+}
+
+/// Whoever waits for the removal has been told; what is still to be deleted is cleared by the next command.
+fn at_bury(host: &Host, point: &str) {
+    host.dhow(["run", "--rm", "--network", "none", "busybox", "true"]).fail(point, &mark(host)).run();
+    eventually("the point is reached", || mark(host).exists());
+    assert_eq!(host.ok(["ps", "--all", "--quiet"]), "");
+    host.ok(["run", "--rm", "--network", "none", "busybox", "true"]);
 }
 
 /// On a network, and with a published port: what was given is there for the next one.
@@ -353,7 +362,7 @@ fn while_something_is_executed_in_it() {
 
 #[test]
 fn while_it_is_removed_or_renamed() {
-    each(&["rm", "rename"]);
+    each(&["rm", "bury", "rename"]);
 }
 
 #[test]

@@ -199,7 +199,7 @@ pub fn tell(clients: &mut Vec<Client>, kind: Kind, status: i32) {
 }
 
 /// The end of a shim: everybody is told, `remove` does what `--rm` asks for, nobody can connect any more.
-pub fn part(base: &Base, mut clients: Vec<Client>, status: i32, remove: impl FnOnce() -> Result<()>) -> Result<()> {
+pub fn part<T>(base: &Base, mut clients: Vec<Client>, status: i32, remove: impl FnOnce() -> Result<T>) -> Result<T> {
     tell(&mut clients, Kind::Waiting, status);
     let removed = remove();
     // Nobody can connect from here on; those who did and were not heard yet are.

@@ -413,6 +413,8 @@ pub(super) fn set_limits(plan: &Plan, pid: i32) -> Result<()> {
 fn open_log(store: &crate::engine::Store, record: &Record) -> Result<Option<(OwnedFd, PathBuf, u64, u64, String)>> {
     let Some(options) = crate::engine::logs::options(record)? else { return Ok(None) };
     let path = record.log_path(store);
+    // It was made with the container's directory, under a name without an id.
+    let _ = std::fs::rename(path.with_file_name("log"), &path);
     let file = OpenOptions::new().append(true).create(true).mode(0o640).open(&path);
     let file = file.with_context(|| format!("open the log {}", path.display()))?;
     Ok(Some((file.into(), path, options.max_size, options.max_file, options.attrs)))

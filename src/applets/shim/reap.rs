@@ -5,6 +5,7 @@ use super::clients::{self, Kind};
 use super::kept::Kept;
 use super::{Base, launch, lock};
 use crate::api::time::Time;
+use crate::engine::containers::Grave;
 use crate::engine::locks::byte;
 use crate::engine::shim::cgroup_of;
 use crate::engine::{Record, containers, events, exec, networks, restart, store, volumes};
@@ -38,7 +39,13 @@ pub fn run(base: Base, pairs: &[(&str, &str)]) -> Result<()> {
         launch::put_off(&base, restart::pause(before, end.uptime), &clients, &kept)
     }
     sys::lock::unlock(lock(), byte::RESTARTING)?;
-    clients::part(&base, clients, end.status, || remove(&base))
+    match clients::part(&base, clients, end.status, || remove(&base))? {
+        Some(grave) => {
+            crate::failpoint::reach("bury.told");
+            grave.clear_and_prepare()
+        }
+        None => Ok(()),
+    }
 }
 
 /// A client has left by its detach keys.
@@ -117,10 +124,10 @@ fn ended(base: &Base, end: &End) -> Result<bool> {
     Ok(record.ended.due)
 }
 
-fn remove(base: &Base) -> Result<()> {
+fn remove(base: &Base) -> Result<Option<Grave>> {
     let (store, id) = (&base.store, &base.whose.container);
     match Record::load(store, id)? {
-        Some(record) if record.host_config.auto_remove => containers::remove_stopped(store, &record, true),
-        _ => Ok(()),
+        Some(record) if record.host_config.auto_remove => containers::take_away(store, &record, true).map(Some),
+        _ => Ok(None),
     }
 }

@@ -97,14 +97,39 @@ fn kill_and_wait(store: &Store, id: &str) -> Result<()> {
     wait.finish(store, &Caller::default()).map(drop)
 }
 
+/// What is left of a removed container on disk: out of every list and every name, and yet to be deleted. Dropping it does
+/// that too, with nobody to tell of an error: what stays is cleared by the next command.
+#[must_use]
+pub struct Grave {
+    path: PathBuf,
+    /// Keeps the place ours until it is empty.
+    lease: Option<store::Lease>,
+}
+
+impl Grave {
+    pub fn clear(self) -> Result<()> {
+        crate::fs::remove::tree(&self.path)
+    }
+
+    /// Clears it and makes ready what the next container begins with, where nobody waits for that.
+    pub fn clear_and_prepare(self) -> Result<()> {
+        crate::fs::remove::tree(&self.path)?;
+        self.lease.map_or(Ok(()), |lease| lease.prepare())
+    }
+}
+
 /// Removes a container that does not run, whose shim's lock the caller holds.
 pub fn remove_stopped(store: &Store, record: &Record, volumes: bool) -> Result<()> {
+    take_away(store, record, volumes)?.clear()
+}
+
+/// The same but for the deleting.
+pub fn take_away(store: &Store, record: &Record, volumes: bool) -> Result<Grave> {
     let id = &record.id;
     crate::failpoint::reach("rm.start");
     // The record goes with the directory, in one rename: before it, the container is there; after it, it is not.
     let place = store.container(id);
-    // The lease keeps the grave ours until it is gone.
-    let (lease, grave) = match store.lease() {
+    let (lease, path) = match store.lease() {
         Ok(lease) => {
             let grave = lease.grave();
             (Some(lease), grave)
@@ -117,11 +142,12 @@ pub fn remove_stopped(store: &Store, record: &Record, volumes: bool) -> Result<(
         store::remove(&record.path(store))?;
     }
     crate::failpoint::reach("rm.unrecorded");
-    match std::fs::rename(&place, &grave) {
+    match std::fs::rename(&place, &path) {
         Ok(()) => {}
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => return Err(error).with_context(|| format!("remove container {}", record.name)),
     }
+    let grave = Grave { path, lease };
     crate::failpoint::reach("rm.renamed");
     if !record.host_config.auto_remove {
         sync_dir(&store.containers())?;
@@ -139,7 +165,7 @@ pub fn remove_stopped(store: &Store, record: &Record, volumes: bool) -> Result<(
     networks::leave(store, id)?;
     store::remove(&store.live(id))?;
     events::container(store, record, "destroy", &[]);
-    crate::fs::remove::tree(&grave)
+    Ok(grave)
 }
 
 /// Moves a tree out of the way at once, and deletes it then.
