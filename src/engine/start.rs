@@ -15,7 +15,7 @@ use nix::fcntl::OFlag;
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -24,6 +24,8 @@ pub struct Ready {
     pub plan: Plan,
     pub prepared: Prepared,
     pub spec: Spec,
+    /// The container's network namespace, where it was made before the container.
+    pub namespace: Option<OwnedFd>,
 }
 
 /// What a start has of the container already.
@@ -31,11 +33,11 @@ pub struct Given<'a> {
     /// The one that it will live in, where there is one.
     pub cgroup: Option<&'a OwnedFd>,
     pub network: &'a networks::Held,
-    /// The network namespace of its last run, where that is kept.
-    pub namespace: Option<&'a OwnedFd>,
+    /// Gives the network namespace, that of its last run or one that is being made. It is asked for as late as may be.
+    pub namespace: Option<Box<dyn FnOnce() -> Result<OwnedFd> + 'a>>,
 }
 
-pub fn ready(store: &Store, record: &Record, given: &Given) -> Result<Ready> {
+pub fn ready(store: &Store, record: &Record, given: Given) -> Result<Ready> {
     let record = &*propagation::checked(record).with_context(|| format!("starting {}", record.name))?;
     let confined = given.cgroup;
     let dir = store.container(&record.id);
@@ -49,10 +51,7 @@ pub fn ready(store: &Store, record: &Record, given: &Given) -> Result<Ready> {
     let cgroup = cgroup.map(|path| path.display().to_string()).unwrap_or_default();
     let etc_dir = record.etc_dir(store);
     etc::write(store, &etc_dir, record, given.network)?;
-    let mut shared = Shared::find(store, record)?;
-    if let Some(namespace) = given.namespace {
-        shared.join.net = Some(PathBuf::from(format!("/proc/self/fd/{}", namespace.as_raw_fd())));
-    }
+    let shared = Shared::find(store, record)?;
     let files = shared.files.as_deref().unwrap_or(&etc_dir);
     let file = |name: &str| Some(files.join(name)).filter(|path| path.exists());
     let (hosts, hostname, resolv_conf) = (file("hosts"), file("hostname"), file("resolv.conf"));
@@ -84,7 +83,10 @@ pub fn ready(store: &Store, record: &Record, given: &Given) -> Result<Ready> {
         let tree = shm_of(init).with_context(|| format!("open {}", shm.display()))?;
         open.insert("/dev/shm".to_owned(), tree);
     }
+    let namespace = given.namespace.map(|namespace| namespace()).transpose().context("prepare the network")?;
+    let network = namespace.as_ref().map(|namespace| namespace.try_clone()).transpose().context("copy a descriptor")?;
     let given = ns::Given {
+        network,
         root_at: CString::new(at.as_os_str().as_bytes()).context("a NUL in a path")?,
         open,
         // In a pid namespace of somebody else's, PID 1 has its duties already.
@@ -98,7 +100,7 @@ pub fn ready(store: &Store, record: &Record, given: &Given) -> Result<Ready> {
             bail!("starting {}: container {owner} ended meanwhile", record.name);
         }
     }
-    Ok(Ready { plan, prepared, spec })
+    Ok(Ready { plan, prepared, spec, namespace })
 }
 
 /// Root in a container may make device nodes; a program on its cgroup decides which of them open. Where there can be

@@ -44,8 +44,8 @@ pub enum Source {
     BindOpen { file: OwnedFd, attr: MountAttr },
     /// A new file system that belongs to no namespace of the child: tmpfs, devpts.
     Mount { kind: CString, config: Vec<(CString, Option<CString>)>, attributes: u64, propagation: u64 },
-    /// The init of the container that is entered.
-    Process(OwnedFd),
+    /// Something that is open already: the init of the container that is entered, a namespace.
+    Open(OwnedFd),
 }
 
 /// The descriptors that the steps work with.
@@ -166,7 +166,7 @@ fn open(source: &Source) -> Result<OwnedFd> {
             });
             made.with_context(|| format!("mount {}", kind.to_string_lossy()))
         }
-        Source::Process(pidfd) => pidfd.try_clone().context("copy a pidfd"),
+        Source::Open(file) => file.try_clone().context("copy a descriptor"),
     }
 }
 

@@ -20,6 +20,8 @@ pub struct Given {
     pub root_at: CString,
     /// Sources of binds that are open already, by destination: subpaths of volumes.
     pub open: BTreeMap<String, OwnedFd>,
+    /// The network namespace, where it was made before, with its loopback up: the spec says that it is a new one.
+    pub network: Option<OwnedFd>,
     /// PID 1's duties are ours, and the command is its child.
     pub init: bool,
 }
@@ -44,7 +46,13 @@ pub fn plan(spec: &Spec, mut given: Given) -> Result<Plan> {
                 let slot = plan.slot(Source::Namespace(PathBuf::from(&namespace.path)));
                 plan.steps.push(Step::JoinNamespace { slot, path: text(&namespace.path)? });
             }
-            (_, false) => plan.namespaces |= flag,
+            (kind, false) => match given.network.take_if(|_| kind == NamespaceKind::Network) {
+                Some(network) => {
+                    let slot = plan.slot(Source::Open(network));
+                    plan.steps.push(Step::JoinNamespace { slot, path: c"network".to_owned() });
+                }
+                None => plan.namespaces |= flag,
+            },
         }
     }
     plan.steps.push(Step::NewSession);
@@ -122,7 +130,7 @@ pub fn plan_exec(
     namespaces: &[Namespace],
 ) -> Result<Plan> {
     let mut plan = Plan::default();
-    let slot = plan.slot(Source::Process(pidfd));
+    let slot = plan.slot(Source::Open(pidfd));
     plan.steps.extend([Step::Hide, Step::CloseLock, Step::DefaultSignals, Step::NewSession]);
     // Those that the container has of its own or joined; its pid namespace was entered before the clone.
     let entered = namespaces.iter().filter(|namespace| namespace.kind != NamespaceKind::Pid);

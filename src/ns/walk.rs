@@ -502,13 +502,13 @@ fn change_directory(path: &CStr) -> Done {
 }
 
 /// Which file a path leads to.
-fn identity(path: &CStr) -> Option<(u64, u64)> {
-    nix::sys::stat::stat(path).ok().map(|stat| (stat.st_dev as u64, stat.st_ino as u64))
+fn identity(path: &CStr) -> Option<(libc::dev_t, libc::ino_t)> {
+    nix::sys::stat::stat(path).ok().map(|stat| (stat.st_dev, stat.st_ino))
 }
 
 /// Whether a path leads to this executable by a link that only proc has; one that was bound into the container does
 /// not.
-fn is_ours(path: &CStr, ours: Option<(u64, u64)>) -> bool {
+fn is_ours(path: &CStr, ours: Option<(libc::dev_t, libc::ino_t)>) -> bool {
     ours.is_some_and(|ours| identity(path) == Some(ours))
         && file::openat2(cwd(), path, libc::O_PATH, 0, libc::RESOLVE_NO_MAGICLINKS).is_err()
 }

@@ -11,6 +11,7 @@ use crate::engine::protocol::{Message, Op};
 use crate::engine::record::{Ended, Live};
 use crate::engine::shim::{LOCK_FD, cgroup_of};
 use crate::engine::{Record, containers, exec, health, limits, networks, restart, start, store};
+use crate::net::namespace::Coming;
 use crate::ns::{self, Plan, Prepared, Step};
 use crate::sys::{self, process};
 use anyhow::{Context, Result};
@@ -203,6 +204,13 @@ fn launch_container(base: &Base, idle: &Idle, kept: Option<&mut Kept>) -> Result
 
 fn clone_container(base: &Base, idle: &Idle, kept: Option<&mut Kept>, record: Record) -> Result<Started, Refused> {
     let (store, id) = (&base.store, base.whose.container.as_str());
+    let again = kept.is_some();
+    let namespace = kept.as_ref().and_then(|kept| kept.namespace.as_ref());
+    let mode = &record.host_config.network_mode;
+    let coming = (namespace.is_none() && mode != "host" && !mode.starts_with("container:"))
+        .then(Coming::begin)
+        .transpose()
+        .context("prepare the network")?;
     let cgroup = cgroup_of(store, id, &record.host_config.cgroup_parent);
     let born_in = cgroup.as_deref().and_then(|path| crate::cgroup::create_new(path).ok());
     // An update that came before the cgroup is in the record, one that comes after it finds the cgroup.
@@ -210,16 +218,19 @@ fn clone_container(base: &Base, idle: &Idle, kept: Option<&mut Kept>, record: Re
     // Kept until this face ends: whoever has it looks at the container's root from outside.
     let files = locks::exclusive(&store.live(id).join("lock"), byte::ROOT)?;
     let record = networks::links::with_variables(store, &record, true)?.into_owned();
-    let again = kept.is_some();
     let has_resolver = kept.as_ref().is_some_and(|kept| kept.resolver.is_some());
-    let namespace = kept.as_ref().and_then(|kept| kept.namespace.as_ref());
     // Addresses and ports before anything else is made: what is not to be had is said first. A restart has them still.
     let entry = match namespace {
         Some(_) => networks::Entry { held: networks::held(store, id)?, sockets: Vec::new() },
         None => networks::enter(store, &record).context("failed to set up container networking")?,
     };
-    let given = start::Given { cgroup: born_in.as_ref(), network: &entry.held, namespace };
-    let start::Ready { plan, prepared: mut root, spec } = start::ready(store, &record, &given)?;
+    let prepared: Option<Box<dyn FnOnce() -> Result<OwnedFd>>> = match (namespace, coming) {
+        (Some(kept), _) => Some(Box::new(|| kept.try_clone().context("copy a descriptor"))),
+        (None, Some(coming)) => Some(Box::new(|| coming.wait())),
+        (None, None) => None,
+    };
+    let given = start::Given { cgroup: born_in.as_ref(), network: &entry.held, namespace: prepared };
+    let start::Ready { plan, prepared: mut root, spec, namespace: own } = start::ready(store, &record, given)?;
     root.lock = Some(LOCK_FD);
     if let (Some(path), Some(_)) = (&cgroup, &born_in) {
         limits::hold(path, &spec).with_context(|| format!("starting {}", record.name))?;
@@ -254,7 +265,7 @@ fn clone_container(base: &Base, idle: &Idle, kept: Option<&mut Kept>, record: Re
     // While the child mounts its root.
     let made = match namespace {
         Some(_) => None,
-        None => networks::connect(store, &entry.held, child.pid).context("failed to set up container networking")?,
+        None => networks::connect(store, &entry.held, own).context("failed to set up container networking")?,
     };
     networks::links::follow(store, id)?;
     let resolver = match made.as_ref().or(namespace) {

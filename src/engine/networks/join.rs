@@ -16,7 +16,6 @@ use crate::net::netlink::{self, Socket};
 use crate::net::{Subnet, address};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
-use std::fs::File;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
@@ -207,14 +206,10 @@ fn choose_gateway(record: &Record, held: &mut Held) {
     }
 }
 
-/// Makes the links of a container, whose namespaces are those of `pid`, and opens its published ports. The
-/// namespace, to be kept over restarts.
-pub fn connect(store: &Store, held: &Held, pid: i32) -> Result<Option<OwnedFd>> {
-    if held.places.is_empty() {
-        return Ok(None);
-    }
-    let path = format!("/proc/{pid}/ns/net");
-    let namespace: OwnedFd = File::open(&path).with_context(|| format!("open {path}"))?.into();
+/// Makes the links of a container in its network namespace, and opens its published ports. The namespace, where it is to
+/// be kept over restarts.
+pub fn connect(store: &Store, held: &Held, namespace: Option<OwnedFd>) -> Result<Option<OwnedFd>> {
+    let Some(namespace) = namespace.filter(|_| !held.places.is_empty()) else { return Ok(None) };
     for place in &held.places {
         connect_place(store, place, &namespace, !held.ports.is_empty())
             .with_context(|| format!("connect to network {}", place.name))?;
