@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// What is done until the point is reached, by the part of the point's name before the dot.
-const VERBS: [(&str, fn(&Host, &str)); 21] = [
+const VERBS: &[(&str, fn(&Host, &str))] = &[
     ("create", at_create),
     ("start", at_start),
     ("launch", at_start),
