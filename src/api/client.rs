@@ -3,7 +3,7 @@
 use crate::api::base64;
 use crate::api::http::Remote;
 use crate::api::types::*;
-use crate::api::wire::{Body, Producer, Reply, Request, Response};
+use crate::api::wire::{Body, Caller, Producer, Reply, Request, Response};
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -79,6 +79,9 @@ pub struct Logs<'a> {
 
 type Query = Vec<(String, String)>;
 
+/// The header with the secrets of a build, which is in no log: base64 of JSON, each value base64 again.
+pub const SECRETS: &str = "X-Dhow-Build-Secrets";
+
 impl Client {
     /// A client of the engine in this process.
     pub fn local(engine: Local) -> Client {
@@ -88,6 +91,11 @@ impl Client {
     /// A client of a daemon.
     pub fn remote(daemon: Remote) -> Client {
         Client { transport: Transport::Http(daemon) }
+    }
+
+    /// Whether the engine is in this process.
+    pub fn is_local(&self) -> bool {
+        matches!(self.transport, Transport::Local(_))
     }
 
     /// Sends a request. An answer of 400 and above becomes a [`Failure`].
@@ -371,6 +379,32 @@ impl Client {
         let mut query = vec![("quiet".to_owned(), if quiet { "1" } else { "0" }.to_owned())];
         push(&mut query, "platform", platform);
         stream(self.call(request("POST", "/images/load".into(), query, Body::Reader(tar)))?, sink)
+    }
+
+    /// Builds an image; lines of [`ProgressLine`] go into `sink`, and among them the image's id.
+    pub fn build(
+        &self,
+        query: Query,
+        secrets: Option<String>,
+        body: Body,
+        caller: Caller,
+        sink: &mut dyn Write,
+    ) -> Result<()> {
+        let tar = !matches!(body, Body::Empty | Body::Folder(_));
+        let mut request = Request { caller, ..request("POST", "/build".into(), query, Body::Empty) };
+        if tar {
+            request.headers.push(("Content-Type".into(), "application/x-tar".into()));
+        }
+        request.headers.extend(secrets.map(|value| (SECRETS.to_owned(), value)));
+        request.body = body;
+        stream(self.call(request)?, sink)
+    }
+
+    pub fn prune_builds(&self, all: bool, keep: &str, filters: &Filters) -> Result<BuildPruned> {
+        let mut query = filtered(filters);
+        push_flag(&mut query, "all", all);
+        push(&mut query, "keep-storage", keep);
+        json(self.post("/build/prune".into(), query)?)
     }
 
     /// Asks whether a registry knows somebody.

@@ -48,6 +48,17 @@ pub enum Body {
     Empty,
     Bytes(Vec<u8>),
     Reader(Box<dyn Read + Send>),
+    /// The files of a build where they lie. Only a caller in this process has it.
+    Folder(Folder),
+}
+
+/// See [`Body::Folder`].
+pub struct Folder {
+    pub dir: OwnedFd,
+    /// The Dockerfile's name and text, wherever it lies.
+    pub dockerfile: (String, Vec<u8>),
+    /// What is to be ignored, where that is not said in the folder.
+    pub ignore: Option<Vec<u8>>,
 }
 
 /// The answer to a [`Request`].

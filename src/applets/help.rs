@@ -19,6 +19,7 @@ pub const GLOBAL: &[(&str, &str)] = &[
 
 /// Management words: each is a group of commands.
 pub const GROUPS: &[(&str, &str)] = &[
+    ("builder", "manage the build cache"),
     ("container", "manage containers"),
     ("context", "manage contexts: daemons that have a name"),
     ("image", "manage images"),

@@ -2,6 +2,8 @@
 
 mod attach;
 mod boot;
+mod build;
+mod builder;
 mod commit;
 mod completion;
 mod context;
@@ -106,6 +108,8 @@ pub static TABLE: &[Entry] = &[
     entry::<history::History>(&["history", "image history"]),
     entry::<tag::Tag>(&["tag", "image tag"]),
     entry::<import::Import>(&["import", "image import"]),
+    entry::<build::Build>(&["build", "image build", "builder build"]),
+    entry::<builder::Prune>(&["builder prune"]),
     entry::<save::Save>(&["save", "image save"]),
     entry::<load::Load>(&["load", "image load"]),
     entry::<login::Login>(&["login"]),

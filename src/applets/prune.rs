@@ -3,7 +3,7 @@
 use super::format::units;
 use super::{Command, Context, filter, output};
 use crate::api::client::Filters;
-use crate::api::types::{ContainersPruned, ImageDeleted, ImagesPruned, NetworksPruned, VolumesPruned};
+use crate::api::types::{BuildPruned, ContainersPruned, ImageDeleted, ImagesPruned, NetworksPruned, VolumesPruned};
 use anyhow::{Context as _, Result, bail};
 use argh::{ArgsInfo, FromArgs};
 use std::fmt::Write;
@@ -144,6 +144,11 @@ impl Section {
     pub fn containers(pruned: ContainersPruned) -> Section {
         let gone = pruned.containers_deleted.unwrap_or_default();
         Section { title: "Deleted Containers:", gone, reclaimed: pruned.space_reclaimed }
+    }
+
+    pub fn builds(pruned: BuildPruned) -> Section {
+        let gone = pruned.caches_deleted.unwrap_or_default();
+        Section { title: "Deleted build cache objects:", gone, reclaimed: pruned.space_reclaimed }
     }
 
     pub fn networks(pruned: NetworksPruned) -> Section {

@@ -167,6 +167,9 @@ impl Command for Prune {
             true => "all images without at least one container associated to them",
             false => "all dangling images",
         });
+        if filters.is_empty() {
+            what.push(if self.all { "all build cache" } else { "unused build cache" });
+        }
         let mut warning: String = what.iter().map(|what| format!("\n  - {what}")).collect();
         if !filters.is_empty() {
             warning.push_str("\n\n  Items to be pruned will be filtered with:");
@@ -175,6 +178,7 @@ impl Command for Prune {
         }
         prune::confirm_all(self.force, "system", &format!("WARNING! This will remove:{warning}\n"))?;
         let client = context.client()?;
+        let of_filters = !filters.is_empty();
         let mut pruned = Pruned::default();
         pruned.add(Section::containers(client.prune_containers(&filters)?));
         pruned.add(Section::networks(client.prune_networks(&filters)?));
@@ -184,6 +188,9 @@ impl Command for Prune {
         let mut of_images = filters;
         of_images.entry("dangling".to_owned()).or_default().push((!self.all).to_string());
         pruned.add(Section::images(client.prune_images(&of_images)?));
+        if !of_filters {
+            pruned.add(Section::builds(client.prune_builds(self.all, "", &Default::default())?));
+        }
         pruned.print()
     }
 }

@@ -12,16 +12,16 @@ pub fn dockerfile(bytes: &[u8]) {
         let _ = (ignore.leaves_out("a/b.o"), ignore.may_keep_inside("a"));
     }
     let Ok(file) = Dockerfile::parse("Dockerfile", bytes) else { return };
+    let _ = super::lint::check(&file).map(|(warnings, _)| super::lint::show(&file, &warnings));
     let lex = Lex::new(file.directives.escape);
     for stage in &file.stages {
         assert!(file.stage("0").is_some());
         for instruction in file.globals.iter().chain(&stage.instructions) {
-            assert!(file.source.line(instruction.place.line).is_some() && instruction.last >= instruction.place.line);
-            if let Kind::OnBuild(text, inner) = &instruction.kind
+            assert!(instruction.last >= instruction.place.line);
+            if let Kind::OnBuild(text) = &instruction.kind
                 && file.directives.escape == '\\'
-                && let Ok(again) = trigger(text)
             {
-                assert_eq!(again.keyword, inner.keyword);
+                let _ = trigger(text);
             }
             for word in words(instruction) {
                 let _ = file.source.excerpt(word.place);

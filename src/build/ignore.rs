@@ -75,10 +75,6 @@ impl Ignore {
         Ok(Ignore { patterns })
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.patterns.is_empty()
-    }
-
     /// Whether a path, relative and without `.` and `..`, is left out.
     pub fn leaves_out(&self, path: &str) -> bool {
         let mut out = false;
@@ -99,6 +95,22 @@ impl Ignore {
             let inside = format!("{directory}/");
             pattern.keep && (prefix.starts_with(&inside) || fixed.is_some() && inside.starts_with(prefix))
         })
+    }
+}
+
+/// A pattern for one name in a directory.
+pub struct Name(Pattern);
+
+impl Name {
+    pub fn new(text: &str) -> Result<Name> {
+        match pieces(text) {
+            Some(pieces) => Ok(Name(Pattern { pieces, keep: false, text: text.to_owned() })),
+            None => bail!(Refusal::BadParameter(format!("syntax error in pattern: {text:?}"))),
+        }
+    }
+
+    pub fn matches(&self, name: &str) -> bool {
+        self.0.matches(name)
     }
 }
 

@@ -1,9 +1,105 @@
 //! Dockerfile → steps → layers.
+//!
+//! ```text
+//! request ─asked, context→ Dockerfile ─builder→ stages, in order, those that the target needs
+//!     RUN   a container of `run`'s own kind; its upper directory becomes the layer
+//!     COPY  into an overlay over the stage, whose upper directory becomes the layer
+//!     each step under a key of all that it depends on: the cache knows what came of it
+//! ```
 
-// Read, and not yet carried out.
-#![allow(dead_code, unused_imports)]
-
+pub mod asked;
+mod builder;
+pub mod cache;
+mod context;
 pub mod dockerfile;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod ignore;
+pub mod lint;
+mod metadata;
+mod mounts;
+pub mod prune;
+mod report;
+mod run;
+mod transfer;
+
+use crate::api::types::{ErrorDetail, ProgressLine};
+use crate::api::wire::{Body, Reply, Request, Response};
+use crate::engine::Engine;
+use anyhow::Result;
+use asked::Asked;
+use builder::{Builder, Failed};
+use context::Context;
+use dockerfile::Dockerfile;
+use report::Report;
+use std::sync::Arc;
+
+/// What clients with the buildx plugin are told.
+pub const NO_BUILDKIT: &str = "BuildKit's protocol is not spoken here: set DOCKER_BUILDKIT=0, and docker build asks \
+                               for the same build by POST /build, which knows BuildKit's Dockerfiles";
+
+/// `POST /build`.
+pub fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
+    let body = std::mem::replace(&mut request.body, Body::Empty);
+    let asked = Asked::read(&request, matches!(body, Body::Folder(_)))?;
+    cache::prepare(&engine.store)?;
+    clear(engine)?;
+    let (engine, caller) = (Arc::clone(engine), request.caller.clone());
+    let producer = move |out: &mut dyn std::io::Write| {
+        let mut send = |line: ProgressLine| -> std::io::Result<()> {
+            let mut bytes = serde_json::to_vec(&line)?;
+            bytes.extend_from_slice(b"\r\n");
+            out.write_all(&bytes)
+        };
+        let lease = match engine.store.lease() {
+            Ok(lease) => lease,
+            Err(error) => return send(ProgressLine::failed(format!("{error:#}"))),
+        };
+        let built = (|| -> Result<()> {
+            let context = Context::open(&engine.store, &lease, &asked, body, &engine.settings.registry())?;
+            let file = Dockerfile::parse(&context.name, &context.dockerfile)?;
+            let (warnings, error) = lint::check(&file)?;
+            if error && !warnings.is_empty() {
+                let rules: std::collections::BTreeSet<&str> = warnings.iter().map(|warning| warning.rule).collect();
+                let rules: Vec<&str> = rules.into_iter().collect();
+                anyhow::bail!("lint violation found for rules: {}\n{}", rules.join(", "), lint::show(&file, &warnings));
+            }
+            let report = Report::new(&mut send, asked.plain, asked.quiet);
+            Builder::new(&engine, &lease, &asked, &file, &context, report, &caller).run()?;
+            prune::limit(&engine.store, &lease)
+        })();
+        match built {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                let message = format!("{error:#}");
+                let code = error.downcast_ref::<Failed>().map_or(0, |failed| failed.code);
+                let error_detail = Some(ErrorDetail { code, message: message.clone() });
+                send(ProgressLine { error_detail, error: message, ..ProgressLine::default() })
+            }
+        }
+    };
+    Ok(Response::new(200, Reply::Stream(Box::new(producer))).with("Content-Type", "application/json"))
+}
+
+/// Removes the containers of builds that were killed: nobody takes what they wrote.
+fn clear(engine: &Engine) -> Result<()> {
+    use crate::engine::{Record, containers, record};
+    let store = &engine.store;
+    let mut left = Vec::new();
+    for id in record::ids(store)? {
+        if Record::load(store, &id)?.is_some_and(|record| record.step) {
+            left.push(id);
+        }
+    }
+    if left.is_empty() {
+        return Ok(());
+    }
+    let leased = store.leased()?;
+    for id in left.iter().filter(|id| !leased.contains(&format!("container:{id}"))) {
+        match containers::remove(store, id, true, true) {
+            Err(error) if containers::is_not_found(&error) => {}
+            other => other?,
+        }
+    }
+    Ok(())
+}

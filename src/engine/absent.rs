@@ -26,12 +26,7 @@ pub fn answer(method: &str, parts: &[&str]) -> Option<Result<Response>> {
         (_, ["swarm" | "nodes" | "services" | "tasks" | "secrets" | "configs", ..]) => {
             refuse(Refusal::Unavailable(NO_MANAGER.to_owned()))
         }
-        // There is no build cache: clearing it, which is a part of docker's system prune, finds nothing.
-        ("POST", ["build", "prune"]) => {
-            Ok(Response::new(200, Reply::Json(br#"{"CachesDeleted":null,"SpaceReclaimed":0}"#.to_vec())))
-        }
-        ("POST", ["build"] | ["build", "cancel"]) => later("building images comes"),
-        ("POST", ["session" | "grpc"]) => later("building images with BuildKit comes"),
+        ("POST", ["session" | "grpc"]) => refuse(Refusal::NotImplemented(crate::build::NO_BUILDKIT.to_owned())),
         ("POST", ["images", name @ .., "push"]) if !name.is_empty() => later("push comes"),
         (_, ["containers", _, "checkpoints", ..]) => later("checkpoints come"),
         _ => return None,
@@ -64,9 +59,6 @@ mod tests {
             ("GET configs", Some(503)),
             ("POST swarm/init", Some(501)),
             ("POST swarm/leave", Some(503)),
-            ("POST build", Some(501)),
-            ("POST build/prune", Some(200)),
-            ("POST build/cancel", Some(501)),
             ("POST session", Some(501)),
             ("POST grpc", Some(501)),
             ("POST images/localhost:5000/x/push", Some(501)),

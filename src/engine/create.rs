@@ -28,7 +28,7 @@ pub fn create(
     platform: Option<&Platform>,
 ) -> Result<ContainerCreated> {
     super::shim::check_kernel()?;
-    let ContainerCreate { mut config, mut host_config, networking_config } = asked;
+    let ContainerCreate { mut config, host_config, networking_config } = asked;
     if config.image.is_empty() {
         bail!(Refusal::BadParameter("invalid reference format".to_owned()));
     }
@@ -56,6 +56,49 @@ pub fn create(
         warnings.extend(images::foreign(&image));
     }
     apply_image(&mut config, &image)?;
+    let base = Base { image: image.id.to_string(), platform: image.platform.to_string(), layers: image.layer_ids() };
+    let asked = ContainerCreate { config, host_config, networking_config };
+    let (id, more) = make(store, settings, &lease, asked, base, name, false)?;
+    warnings.extend(more);
+    Ok(ContainerCreated { id, warnings })
+}
+
+/// What a container is made of.
+pub struct Base {
+    /// `sha256:…`, or nothing.
+    pub image: String,
+    pub platform: String,
+    /// Directories under layers/, top first.
+    pub layers: Vec<String>,
+}
+
+/// Makes the container of one step of a build, whose lease holds the layers, and the container from now on.
+pub fn step(
+    store: &Store,
+    settings: &Settings,
+    build: &store::Lease,
+    asked: ContainerCreate,
+    base: Base,
+) -> Result<String> {
+    super::shim::check_kernel()?;
+    let lease = store.lease()?;
+    let id = make(store, settings, &lease, asked, base, None, true)?.0;
+    build.uses(&format!("container:{id}"))?;
+    Ok(id)
+}
+
+/// Makes a container of what was asked for, over a base that the lease holds. Gives its id, and warnings.
+fn make(
+    store: &Store,
+    settings: &Settings,
+    lease: &store::Lease,
+    asked: ContainerCreate,
+    base: Base,
+    name: Option<&str>,
+    step: bool,
+) -> Result<(String, Vec<String>)> {
+    let ContainerCreate { mut config, mut host_config, networking_config } = asked;
+    let mut warnings = Vec::new();
     apply_settings(&mut host_config, settings)?;
     check(&host_config)?;
     restart::check(&host_config.restart_policy, host_config.auto_remove)?;
@@ -103,23 +146,20 @@ pub fn create(
         created: Time::now().to_string(),
         path,
         args,
-        image: image.id.to_string(),
-        platform: image.platform.to_string(),
-        layers: image.layer_ids(),
+        image: base.image,
+        platform: base.platform,
+        layers: base.layers,
         copied: false,
         networks: endpoints(store, &host_config, &config.mac_address, networking_config.endpoints_config)?,
         config,
         host_config,
         mounts: Vec::new(),
         ended: record::Ended::default(),
+        step,
     };
-    match place(store, &lease, &mut record, asked) {
-        Ok(()) => {
-            events::container(store, &record, "create", &[]);
-            Ok(ContainerCreated { id, warnings })
-        }
-        Err(error) => Err(error),
-    }
+    place(store, lease, &mut record, asked)?;
+    events::container(store, &record, "create", &[]);
+    Ok((id, warnings))
 }
 
 /// As much of create as needs neither a store nor an image, for the fuzzers.

@@ -42,6 +42,9 @@ pub struct Record {
     pub networks: BTreeMap<String, EndpointSettings>,
     pub mounts: Vec<Mounted>,
     pub ended: Ended,
+    /// A step of a build: as long as that has it in its lease, it takes what was written, and removes it itself.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub step: bool,
 }
 
 /// A mount as create settled it: what inspect shows, and what it does not.

@@ -177,6 +177,11 @@ fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
             json(200, &images::remove(store, &name.join("/"), request.flag("force"), !request.flag("noprune"))?)
         }
 
+        ("POST", ["build"]) => crate::build::route(engine, request),
+        ("POST", ["build", "prune"]) => build_prune(store, &request),
+        // A build ends with its connection.
+        ("POST", ["build", "cancel"]) => Ok(answer(204, Reply::Empty)),
+
         ("GET", ["distribution", name @ .., "json"]) if !name.is_empty() => {
             let credentials = request.header("X-Registry-Auth").map(Credentials::from_header);
             json(200, &distribution::inspect(&name.join("/"), credentials, &engine.settings.registry())?)
@@ -264,6 +269,7 @@ fn body<T: DeserializeOwned + Default>(request: &mut Request) -> Result<T> {
     match std::mem::replace(&mut request.body, Body::Empty) {
         Body::Empty => {}
         Body::Bytes(whole) => bytes = whole,
+        Body::Folder(_) => bail!("a folder is no text"),
         Body::Reader(reader) => {
             // What the client sends badly is its mistake.
             let read = reader.take(BODY + 1).read_to_end(&mut bytes);
@@ -594,7 +600,18 @@ fn reader(request: &mut Request) -> Box<dyn Read + Send> {
         Body::Empty => Box::new(std::io::empty()),
         Body::Bytes(bytes) => Box::new(std::io::Cursor::new(bytes)),
         Body::Reader(reader) => reader,
+        // Nobody sends one to what reads a stream.
+        Body::Folder(_) => Box::new(std::io::empty()),
     }
+}
+
+fn build_prune(store: &Store, request: &Request) -> Result<Response> {
+    let filters = filters(request)?;
+    let mut keep = 0;
+    for key in ["keep-storage", "reserved-space"] {
+        keep = keep.max(number::<u64>(request, key)?.unwrap_or(0));
+    }
+    json(200, &crate::build::prune::prune(store, request.flag("all"), keep, &filters)?)
 }
 
 /// Whether a name says which one of a repository it means.

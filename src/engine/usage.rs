@@ -32,7 +32,7 @@ pub fn usage(store: &Store, kinds: &[&str]) -> Result<DiskUsage> {
         usage.volumes = Some(volumes::usage(store)?);
     }
     if wants("build-cache") {
-        usage.build_cache = Some(Vec::new());
+        usage.build_cache = Some(crate::build::prune::usage(store)?);
     }
     Ok(usage)
 }

@@ -147,7 +147,7 @@ pub(super) fn object(source: BorrowedFd, stat: &FileStat, target: BorrowedFd, na
 }
 
 /// Copies a file's content: by sharing its blocks, else in the kernel, else through memory; holes stay holes.
-fn content(from: &OwnedFd, to: &OwnedFd, size: i64) -> Result<()> {
+pub fn content(from: &OwnedFd, to: &OwnedFd, size: i64) -> Result<()> {
     if size == 0 || file::reflink(from.as_fd(), to.as_fd()).is_ok() {
         return Ok(());
     }

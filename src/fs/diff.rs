@@ -95,8 +95,7 @@ pub fn pack(upper: &Path, differences: &[Difference], packer: &mut Packer) -> Re
     let root = path::open_root(upper)?;
     for difference in differences {
         if difference.is == Is::Deleted {
-            let (dir, name) = path::split(&difference.path);
-            packer.mark(&path::join(dir, &[WHITEOUT, name].concat()))?;
+            mark(packer, &difference.path)?;
             continue;
         }
         if let Some(fd) = tree::look(root.as_fd(), &difference.path)? {
@@ -108,6 +107,12 @@ pub fn pack(upper: &Path, differences: &[Difference], packer: &mut Packer) -> Re
         }
     }
     Ok(())
+}
+
+/// Writes the whiteout of a path.
+pub(super) fn mark(packer: &mut Packer, path: &[u8]) -> Result<()> {
+    let (dir, name) = path::split(path);
+    packer.mark(&path::join(dir, &[WHITEOUT, name].concat()))
 }
 
 /// All directories that a path lies in, without the root.

@@ -17,6 +17,8 @@ pub mod pack;
 pub mod path;
 pub mod recipe;
 pub mod remove;
+pub mod repack;
+pub mod seal;
 pub mod settle;
 pub mod size;
 pub mod special;

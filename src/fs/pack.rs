@@ -1,9 +1,9 @@
 //! A tree as a tar. The tree is somebody else's and changes while it is read: what is opened is what was looked at,
 //! FIFOs and devices are never opened, a file that shrinks is filled up with zeros, and holes stay holes.
 
-use super::header::{Entry, Kind, Sparse, Time};
+use super::header::{BLOCK, Entry, Kind, Sparse, Time};
 use super::stat::{is_dir, is_file};
-use super::{path, tree, write, xattr};
+use super::{path, recipe, tree, write, xattr};
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -24,6 +24,8 @@ const BUFFER: usize = 128 * 1024;
 /// Writes entries into a tar.
 pub struct Packer<'a> {
     out: &'a mut dyn Write,
+    /// Takes down all of it but the content of files, which stay where they are.
+    recipe: Option<&'a mut recipe::Writer>,
     /// Device and inode of files with several names, and the name that was written first.
     links: HashMap<(u64, u64), Vec<u8>>,
     buffer: Vec<u8>,
@@ -33,7 +35,26 @@ pub struct Packer<'a> {
 
 impl<'a> Packer<'a> {
     pub fn new(out: &'a mut dyn Write) -> Packer<'a> {
-        Packer { out, links: HashMap::new(), buffer: vec![0; BUFFER], content: 0 }
+        Packer { out, recipe: None, links: HashMap::new(), buffer: vec![0; BUFFER], content: 0 }
+    }
+
+    /// One whose tar can be had again by a recipe, from the files that it reads.
+    pub fn sealing(out: &'a mut dyn Write, recipe: &'a mut recipe::Writer) -> Packer<'a> {
+        Packer { recipe: Some(recipe), ..Packer::new(out) }
+    }
+
+    /// Writes the headers of an entry, and into the recipe.
+    fn head(&mut self, entry: &Entry) -> Result<()> {
+        let mut bytes = Vec::with_capacity(3 * BLOCK);
+        write::head(&mut bytes, entry)?;
+        self.plain(&bytes)
+    }
+
+    fn plain(&mut self, bytes: &[u8]) -> Result<()> {
+        if let Some(recipe) = &mut self.recipe {
+            recipe.bytes(bytes)?;
+        }
+        Ok(self.out.write_all(bytes)?)
     }
 
     /// Writes `top` (an O_PATH descriptor of anything) under `name`, and all that is below it. `keep` decides on each
@@ -77,7 +98,7 @@ impl<'a> Packer<'a> {
         if kind != Kind::Dir && stat.st_nlink > 1 {
             if let Some(first) = self.links.get(&(stat.st_dev, stat.st_ino)) {
                 (entry.kind, entry.link) = (Kind::Link, first.clone());
-                return Ok(write::head(self.out, &entry)?);
+                return self.head(&entry);
             }
             self.links.insert((stat.st_dev, stat.st_ino), name.to_vec());
         }
@@ -96,7 +117,7 @@ impl<'a> Packer<'a> {
         if kind == Kind::File {
             return self.file(fd, &mut entry);
         }
-        Ok(write::head(self.out, &entry)?)
+        self.head(&entry)
     }
 
     fn file(&mut self, fd: BorrowedFd, entry: &mut Entry) -> Result<()> {
@@ -110,12 +131,21 @@ impl<'a> Packer<'a> {
         let parts = sparse.clone().unwrap_or(whole);
         entry.size = parts.iter().map(|(_, length)| length).sum();
         entry.sparse = sparse.map(|parts| Sparse { size, parts, ..Sparse::default() });
-        write::head(self.out, entry)?;
+        self.head(entry)?;
         self.content += size;
+        if let Some(recipe) = &mut self.recipe {
+            let (dir, name) = path::split(&entry.path);
+            recipe.file(dir, name)?;
+            for (offset, length) in parts.iter().filter(|(_, length)| *length > 0) {
+                recipe.part(*offset, *length)?;
+            }
+        }
         for (offset, length) in parts {
             self.part(&file, offset, length)?;
         }
-        Ok(write::pad(self.out, entry.size)?)
+        let mut padding = Vec::new();
+        write::pad(&mut padding, entry.size)?;
+        self.plain(&padding)
     }
 
     fn part(&mut self, file: &File, mut offset: u64, mut left: u64) -> Result<()> {
@@ -136,11 +166,24 @@ impl<'a> Packer<'a> {
 
     /// A whiteout, or another entry that stands for no file.
     pub fn mark(&mut self, name: &[u8]) -> Result<()> {
-        Ok(write::head(self.out, &Entry { path: name.to_vec(), ..Entry::default() })?)
+        self.head(&Entry { path: name.to_vec(), ..Entry::default() })
     }
 
-    pub fn end(self) -> Result<()> {
-        write::end(self.out).context("end the archive")
+    /// A file whose content is at hand, and that is nobody's in particular.
+    pub fn bytes(&mut self, name: &[u8], content: &[u8]) -> Result<()> {
+        let entry = Entry { path: name.to_vec(), mode: 0o644, size: content.len() as u64, ..Entry::default() };
+        self.head(&entry)?;
+        self.plain(content)?;
+        let mut padding = Vec::new();
+        write::pad(&mut padding, entry.size)?;
+        self.plain(&padding)
+    }
+
+    pub fn end(mut self) -> Result<()> {
+        let mut bytes = Vec::new();
+        write::end(&mut bytes).context("end the archive")?;
+        self.plain(&bytes).context("end the archive")?;
+        self.out.flush().context("end the archive")
     }
 }
 

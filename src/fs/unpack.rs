@@ -518,4 +518,4 @@ pub(super) fn climbs_out(path: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub mod tests;

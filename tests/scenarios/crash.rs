@@ -33,6 +33,7 @@ const VERBS: &[(&str, fn(&Host, &str))] = &[
     ("image", at_import),
     ("rmi", at_rmi),
     ("pull", at_pull),
+    ("build", at_build),
 ];
 
 /// Every point that the source names.
@@ -323,6 +324,25 @@ fn at_pull(host: &Host, point: &str) {
     }
     host.ok(["pull", "-q", &name]);
     host.ok(["rmi", &name]);
+}
+
+/// What was made before the step in flight need not be made again.
+fn at_build(host: &Host, point: &str) {
+    let text = "FROM busybox\nRUN echo 1 > /one\nCOPY Dockerfile /two\n";
+    let dir = host.file("context/Dockerfile", text);
+    let dir = dir.parent().expect("a folder").to_str().expect("UTF-8");
+    let args = ["build", "--network", "none", "-t", "made", dir];
+    assert!(host.dhow(args).fail(point, &mark(host)).run().killed());
+    host.ok(args);
+    assert_eq!(host.dhow(args).run().stderr().matches("CACHED").count(), 2);
+    assert_eq!(host.ok(["run", "--rm", "--network", "none", "made", "cat", "/one"]), "1");
+    host.ok(["rmi", "made"]);
+    host.ok(["builder", "prune", "--all", "--force"]);
+}
+
+#[test]
+fn while_it_is_built() {
+    each(&["build"]);
 }
 
 #[test]

@@ -7,6 +7,7 @@
 mod archives;
 mod attach;
 mod bad_input;
+mod builds;
 mod changes;
 mod clients_compose;
 mod clients_consoles;
@@ -17,6 +18,7 @@ mod contexts;
 mod copy;
 mod crash;
 mod daemon;
+mod daemon_builds;
 mod daemon_docker;
 mod daemon_wire;
 mod escapes;

@@ -229,6 +229,8 @@ fn head_of(request: &Request, version: Option<ApiVersion>, address: &Address, bo
         Body::Empty => head += "Content-Length: 0\r\n",
         Body::Bytes(bytes) => head += &format!("Content-Length: {}\r\n", bytes.len()),
         Body::Reader(_) => head += "Transfer-Encoding: chunked\r\n",
+        // Refused below.
+        Body::Folder(_) => {}
     }
     head + "\r\n"
 }
@@ -238,6 +240,7 @@ fn send(socket: &mut Socket, head: String, body: Body) -> io::Result<()> {
     match body {
         Body::Empty => socket.write_all(head.as_bytes()),
         Body::Bytes(bytes) => socket.write_pieces(&[head.as_bytes(), &bytes]),
+        Body::Folder(_) => Err(io::Error::new(io::ErrorKind::InvalidInput, "a folder is packed before it is sent")),
         Body::Reader(reader) => {
             socket.write_all(head.as_bytes())?;
             let mut socket = socket.clone();

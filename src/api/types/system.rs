@@ -25,6 +25,13 @@ wire! {
         pub size: i64,
     }
 
+    /// The answer of `POST /build/prune`.
+    pub struct BuildPruned {
+        pub caches_deleted: Option<Vec<String>>,
+        /// Bytes.
+        pub space_reclaimed: u64,
+    }
+
     /// The answer of `GET /version`.
     pub struct Version {
         pub platform: VersionPlatform,

@@ -127,6 +127,7 @@ fn ended(base: &Base, end: &End) -> Result<bool> {
 fn remove(base: &Base) -> Result<Option<Grave>> {
     let (store, id) = (&base.store, &base.whose.container);
     match Record::load(store, id)? {
+        Some(record) if record.step && store.leased()?.contains(&format!("container:{id}")) => Ok(None),
         Some(record) if record.host_config.auto_remove => containers::take_away(store, &record, true).map(Some),
         _ => Ok(None),
     }

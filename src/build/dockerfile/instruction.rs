@@ -22,8 +22,6 @@ pub struct Instruction {
     pub keyword: String,
     /// The whole line, joined.
     pub text: String,
-    /// The comments directly above it.
-    pub comments: Vec<String>,
     /// An empty line stands inside of it.
     pub has_empty: bool,
     pub kind: Kind,
@@ -42,8 +40,8 @@ pub enum Kind {
     Healthcheck(Healthcheck),
     Label(Vec<Pair>),
     Maintainer(String),
-    /// The instruction that whoever builds on the image begins with, and the same read.
-    OnBuild(String, Box<Instruction>),
+    /// The instruction that whoever builds on the image begins with.
+    OnBuild(String),
     Run(Run),
     Shell(Vec<String>),
     StopSignal(Word),

@@ -49,8 +49,6 @@ pub struct Line {
     /// The lines of the file, here-documents included.
     pub first: usize,
     pub last: usize,
-    /// The comments directly above it.
-    pub comments: Vec<String>,
     pub heredocs: Vec<Heredoc>,
     /// A continued line was followed by an empty one.
     pub has_empty: bool,
@@ -96,14 +94,13 @@ struct Reader<'a> {
     /// How many lines have been read.
     count: usize,
     directives: DirectiveReader,
-    comments: Vec<String>,
 }
 
 impl<'a> Reader<'a> {
     fn new(text: &'a str) -> Reader<'a> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let directives = DirectiveReader::default();
-        Reader { rest: text.split_inclusive('\n'), count: 0, directives, comments: Vec::new() }
+        Reader { rest: text.split_inclusive('\n'), count: 0, directives }
     }
 
     fn next(&mut self) -> Option<&'a str> {
@@ -119,17 +116,11 @@ impl<'a> Reader<'a> {
             let raw = raw.trim_end_matches(['\r', '\n']);
             let trimmed = raw.trim_start();
             self.directives.read(trimmed, self.count)?;
-            if let Some(comment) = trimmed.strip_prefix('#') {
-                if !continued {
-                    self.comment(comment.trim());
-                }
+            if trimmed.starts_with('#') {
                 continue;
             }
             if trimmed.is_empty() {
-                match continued {
-                    true => line.has_empty = true,
-                    false => self.comments.clear(),
-                }
+                line.has_empty |= continued;
                 continue;
             }
             // White space at the start of a line that goes on another is a part of it.
@@ -154,18 +145,9 @@ impl<'a> Reader<'a> {
         if line.text.is_empty() {
             return Ok(None);
         }
-        line.comments = std::mem::take(&mut self.comments);
         self.heredocs(&mut line)?;
         line.last = self.count;
         Ok(Some(line))
-    }
-
-    fn comment(&mut self, text: &str) {
-        match text {
-            "" => self.comments.clear(),
-            text if self.directives.done => self.comments.push(text.to_owned()),
-            _ => {}
-        }
     }
 
     fn heredocs(&mut self, line: &mut Line) -> Result<(), Fault> {
@@ -381,6 +363,5 @@ mod tests {
         assert_eq!(lines[0].place(at), place(4, 7));
         assert_eq!(lines[0].rest(4).place(at - 4), place(4, 7));
         assert_eq!((lines[1].first, lines[1].last, lines[2].first), (5, 6, 7));
-        assert_eq!(lines[0].comments, ["x"]);
     }
 }

@@ -114,7 +114,7 @@ pub fn trigger(text: &str) -> Result<Instruction> {
         Err(fault) => bail!("the ONBUILD trigger {text:?} of the base image: {fault}"),
     };
     match instruction.kind {
-        Kind::From(_) | Kind::Maintainer(_) | Kind::OnBuild(..) => {
+        Kind::From(_) | Kind::Maintainer(_) | Kind::OnBuild(_) => {
             bail!("{} isn't allowed as an ONBUILD trigger", instruction.keyword.to_ascii_uppercase())
         }
         _ => Ok(instruction),

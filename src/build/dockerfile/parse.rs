@@ -64,7 +64,6 @@ pub fn instruction(line: &Line, escape: char) -> Result<Instruction, Fault> {
         last: line.last,
         keyword: keyword.to_owned(),
         text: line.text.clone(),
-        comments: line.comments.clone(),
         has_empty: line.has_empty,
         kind,
     })
@@ -512,11 +511,12 @@ impl Request<'_> {
             }
             _ => {}
         }
-        let inner = instruction(&self.line.rest(self.at), self.escape)?;
+        // Read now, so that what is wrong with it is said here and not to who builds on the image.
+        instruction(&self.line.rest(self.at), self.escape)?;
         let mut text = self.rest.to_owned();
         for heredoc in &self.line.heredocs {
             text = format!("{text}\n{}{}", heredoc.content, heredoc.name);
         }
-        Ok(Kind::OnBuild(text, Box::new(inner)))
+        Ok(Kind::OnBuild(text))
     }
 }

@@ -68,9 +68,4 @@ impl Source {
         let more = if text.chars().nth(SHOWN).is_some() { "…" } else { "" };
         format!("{}:{}:{}: {shown}{more}", self.name, place.line, place.column)
     }
-
-    /// The text of some lines, for those who show an instruction with what is around it.
-    pub fn line(&self, number: usize) -> Option<&str> {
-        number.checked_sub(1).and_then(|at| self.lines.get(at)).map(String::as_str)
-    }
 }

@@ -8,13 +8,11 @@ use super::{Image, changes, find, register, tag};
 use crate::api::time::Time;
 use crate::api::types::ContainerConfig;
 use crate::cgroup;
-use crate::fs::pack::Packer;
-use crate::fs::unpack::{self, Unpacked};
-use crate::fs::{diff, settle};
+use crate::fs::unpack::Unpacked;
+use crate::fs::{repack, settle};
 use crate::oci::image::{Empty, Healthcheck, History, ImageConfig, RunConfig};
 use crate::oci::{Digest, Reference};
 use anyhow::{Context, Result, anyhow};
-use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 /// What is asked of a commit, checked.
@@ -120,28 +118,7 @@ fn layer(store: &Store, record: &Record, staging: &Path) -> Result<Option<Unpack
         return Ok(None);
     }
     let upper = store.container(&record.id).join("upper");
-    let (mut reader, writer) = std::io::pipe().context("make a pipe")?;
-    std::thread::scope(|scope| {
-        let packing = scope.spawn(move || -> Result<()> {
-            let mut writer = BufWriter::with_capacity(128 * 1024, writer);
-            let mut packer = Packer::new(&mut writer);
-            diff::pack(&upper, &differences, &mut packer)?;
-            packer.end()?;
-            writer.flush().context("end the layer")
-        });
-        let unpacked = unpack::unpack(&mut reader, staging);
-        drop(reader);
-        let packed = packing.join().unwrap_or_else(|_| Err(anyhow!("the thread that packs panicked")));
-        // What is cut short by an error of the first is no layer, whatever the second thinks of it.
-        match (packed, unpacked) {
-            (Ok(()), unpacked) => unpacked.map(Some),
-            (Err(error), Ok(_)) => Err(error),
-            (Err(packed), Err(unpacked)) => {
-                let broken = |error: &std::io::Error| error.kind() == std::io::ErrorKind::BrokenPipe;
-                Err(if packed.chain().any(|it| it.downcast_ref().is_some_and(broken)) { unpacked } else { packed })
-            }
-        }
-    })
+    repack::repack(&upper, &differences, staging).map(Some)
 }
 
 fn config(

@@ -4,6 +4,7 @@ use super::super::layers::sync_dir;
 use super::super::record::{self, Record};
 use super::super::store::{self, Lease, Store};
 use super::{Image, all, references};
+use crate::build::cache;
 use crate::failpoint;
 use crate::oci::{Digest, Reference};
 use anyhow::{Context, Result};
@@ -42,6 +43,7 @@ impl<'a> Inventory<'a> {
         let mut count = |layer: &str| *uses.entry(layer.to_owned()).or_default() += 1;
         images.iter().flat_map(|image| &image.layers).for_each(|layer| count(&layer.id));
         leased.iter().filter_map(|what| what.strip_prefix("layer:")).for_each(&mut count);
+        cache::layers(store)?.iter().for_each(|layer| count(layer));
         for id in record::ids(store)? {
             let Some(record) = Record::load(store, &id)? else { continue };
             record.layers.iter().for_each(|layer| count(layer));
@@ -67,6 +69,13 @@ impl<'a> Inventory<'a> {
     /// A verb of another process builds on the image at this moment.
     pub fn is_leased(&self, id: &Digest) -> bool {
         self.leased.contains(&format!("image:{}", id.hex()))
+    }
+
+    /// One that kept a layer does so no more; whether it was the last.
+    pub fn let_go(&mut self, layer: &str) -> bool {
+        let uses = self.uses.entry(layer.to_owned()).or_default();
+        *uses = uses.saturating_sub(1);
+        *uses == 0
     }
 
     /// Takes a name away.

@@ -62,7 +62,7 @@ pub fn remove(store: &Store, name: &str, force: bool, prune: bool) -> Result<Vec
 }
 
 /// Removes with all removers and adders locked out, and sweeps; also after an error, since what went is gone.
-fn locked(store: &Store, lease: &Lease, work: impl FnOnce(&mut Inventory) -> Result<()>) -> Result<()> {
+pub fn locked(store: &Store, lease: &Lease, work: impl FnOnce(&mut Inventory) -> Result<()>) -> Result<()> {
     let _gc = store.gc_exclusive()?;
     let _references = references::lock(store)?;
     let mut inventory = Inventory::read(store, lease)?;

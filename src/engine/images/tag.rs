@@ -35,7 +35,7 @@ pub fn tag(store: &Store, image: &str, repository: &str, tag: &str) -> Result<()
 }
 
 /// Gives a name by hand, which the image remembers.
-pub(super) fn give(store: &Store, image: &str, reference: &Reference) -> Result<()> {
+pub fn give(store: &Store, image: &str, reference: &Reference) -> Result<()> {
     // Found under the lock: what is found cannot be removed before it has its new name.
     let gc = store.gc_shared()?;
     let id = find(store, image)?.id;

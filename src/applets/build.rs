@@ -1,0 +1,482 @@
+//! `dhow build`.
+
+use super::progress::Progress;
+use super::{Command, Context, output, pull};
+use crate::api::client::Client;
+use crate::api::types::ProgressLine;
+use crate::api::wire::{Body, Caller, Folder};
+use crate::build::dockerfile::{Dockerfile, LARGEST};
+use crate::build::ignore::Ignore;
+use crate::build::lint;
+use crate::fs::pack::{Kept, Packer};
+use crate::fs::path;
+use crate::sys::signals::{self, Signals};
+use anyhow::{Context as _, Result, anyhow, bail};
+use argh::{ArgsInfo, FromArgs};
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Build an image from a Dockerfile
+#[derive(FromArgs, ArgsInfo)]
+#[argh(help_triggers("--help"))]
+pub struct Build {
+    /// add a host: name:address
+    #[argh(option)]
+    add_host: Vec<String>,
+    /// set an argument of the Dockerfile: name=value, or name for the value here
+    #[argh(option)]
+    build_arg: Vec<String>,
+    /// taken for Docker's sake: only the cache of this store is used, and the build says so
+    #[argh(option)]
+    cache_from: Vec<String>,
+    /// say what can be said against the Dockerfile, and build nothing
+    #[argh(switch)]
+    check: bool,
+    /// parent of the cgroups of RUN
+    #[argh(option)]
+    cgroup_parent: Option<String>,
+    /// processor time of RUN in a period, in microseconds
+    #[argh(option)]
+    cpu_quota: Option<i64>,
+    /// the period, in microseconds
+    #[argh(option)]
+    cpu_period: Option<i64>,
+    /// relative weight of RUN
+    #[argh(option, short = 'c')]
+    cpu_shares: Option<i64>,
+    /// processors of RUN
+    #[argh(option)]
+    cpuset_cpus: Option<String>,
+    /// memory nodes of RUN
+    #[argh(option)]
+    cpuset_mems: Option<String>,
+    /// the Dockerfile; PATH/Dockerfile unless given, - for stdin
+    #[argh(option, short = 'f')]
+    file: Option<String>,
+    /// taken for Docker's sake: nothing of a build stays
+    #[argh(switch)]
+    force_rm: bool,
+    /// write the image's id to this file
+    #[argh(option)]
+    iidfile: Option<PathBuf>,
+    /// set a label of the image
+    #[argh(option)]
+    label: Vec<String>,
+    /// memory limit of RUN
+    #[argh(option, short = 'm')]
+    memory: Option<String>,
+    /// memory and swap limit of RUN
+    #[argh(option)]
+    memory_swap: Option<String>,
+    /// write what was built to this file, as JSON
+    #[argh(option)]
+    metadata_file: Option<PathBuf>,
+    /// network of RUN: default, none, host or one of yours
+    #[argh(option)]
+    network: Option<String>,
+    /// do not use what was made before
+    #[argh(switch)]
+    no_cache: bool,
+    /// platform of the image: os/arch[/variant]
+    #[argh(option)]
+    platform: Option<String>,
+    /// how progress is told: auto or plain
+    #[argh(option)]
+    progress: Option<String>,
+    /// pull the base images anew
+    #[argh(switch)]
+    pull: bool,
+    /// print the image's id only
+    #[argh(switch, short = 'q')]
+    quiet: bool,
+    /// taken for Docker's sake: nothing of a build stays
+    #[argh(option, arg_name = "bool")]
+    rm: Option<bool>,
+    /// give RUN --mount=type=secret a secret: id=name[,src=file|,env=variable]
+    #[argh(option)]
+    secret: Vec<String>,
+    /// security options of RUN
+    #[argh(option)]
+    security_opt: Vec<String>,
+    /// size of /dev/shm
+    #[argh(option)]
+    shm_size: Option<String>,
+    /// name of the image: name[:tag]
+    #[argh(option, short = 't')]
+    tag: Vec<String>,
+    /// the stage to build
+    #[argh(option)]
+    target: Option<String>,
+    /// resource limits of RUN: name=soft[:hard]
+    #[argh(option)]
+    ulimit: Vec<String>,
+    #[argh(positional, arg_name = "PATH|URL|-")]
+    context: String,
+}
+
+/// The largest secret.
+const SECRET: usize = 500 << 10;
+
+/// Where the files come from.
+enum From {
+    Folder(PathBuf),
+    /// A tar, or a Dockerfile alone, on stdin.
+    Stdin,
+    Url(String),
+}
+
+impl Command for Build {
+    fn run(self, context: &Context) -> Result<u8> {
+        if !matches!(self.progress.as_deref(), None | Some("auto" | "plain")) {
+            bail!("--progress={}: only auto and plain are supported", self.progress.unwrap_or_default());
+        }
+        let from = match self.context.as_str() {
+            "-" => From::Stdin,
+            url if url.starts_with("http://") || url.starts_with("https://") || url.starts_with("git@") => {
+                From::Url(url.to_owned())
+            }
+            path => From::Folder(PathBuf::from(path)),
+        };
+        if self.check {
+            return self.checked(&from);
+        }
+        let mut query = self.query()?;
+        let client = context.client()?;
+        let body = match from {
+            From::Url(url) => {
+                query.push(("remote".to_owned(), url));
+                Body::Empty
+            }
+            From::Stdin if self.file.as_deref() == Some("-") => {
+                bail!("invalid argument: can't use stdin for both build context and dockerfile")
+            }
+            From::Stdin => stdin(self.file.as_deref(), &mut query)?,
+            From::Folder(dir) => self.folder(&client, &dir, &mut query)?,
+        };
+        let secrets = self.secrets()?;
+        self.built(&client, query, secrets, body)
+    }
+}
+
+impl Build {
+    fn query(&self) -> Result<Vec<(String, String)>> {
+        let mut query = Vec::new();
+        let mut push = |key: &str, value: String| {
+            if !value.is_empty() {
+                query.push((key.to_owned(), value));
+            }
+        };
+        let flag = |on: bool| if on { "1".to_owned() } else { String::new() };
+        let number = |value: Option<i64>| value.map(|value| value.to_string()).unwrap_or_default();
+        let text = |value: &Option<String>| value.clone().unwrap_or_default();
+        let bytes = |name: &str, value: &Option<String>| match value.as_deref() {
+            None => Ok(String::new()),
+            Some("-1") => Ok("-1".to_owned()),
+            Some(size) => match crate::api::units::parse_binary(size) {
+                Ok(bytes) => Ok(bytes.to_string()),
+                Err(error) => Err(anyhow!("invalid argument {size:?} for --{name}: {error}")),
+            },
+        };
+        self.tag.iter().for_each(|name| push("t", name.clone()));
+        self.add_host.iter().for_each(|host| push("extrahosts", host.clone()));
+        self.security_opt.iter().for_each(|option| push("securityopt", option.clone()));
+        push("target", text(&self.target));
+        push("nocache", flag(self.no_cache));
+        push("pull", flag(self.pull));
+        push("q", flag(self.quiet));
+        push("rm", flag(self.rm.unwrap_or(true)));
+        push("forcerm", flag(self.force_rm));
+        push("networkmode", text(&self.network));
+        push("platform", pull::platform(self.platform.clone()));
+        push("cgroupparent", text(&self.cgroup_parent));
+        push("cpuquota", number(self.cpu_quota));
+        push("cpuperiod", number(self.cpu_period));
+        push("cpushares", number(self.cpu_shares));
+        push("cpusetcpus", text(&self.cpuset_cpus));
+        push("cpusetmems", text(&self.cpuset_mems));
+        push("memory", bytes("memory", &self.memory)?);
+        push("memswap", bytes("memory-swap", &self.memory_swap)?);
+        push("shmsize", bytes("shm-size", &self.shm_size)?);
+        push("progress", "plain".to_owned());
+        if !self.build_arg.is_empty() {
+            let mut args = serde_json::Map::new();
+            for arg in &self.build_arg {
+                let (name, value) = match arg.split_once('=') {
+                    Some((name, value)) => (name, Some(value.to_owned())),
+                    // Its value is that of the environment, if there is one.
+                    None => (arg.as_str(), std::env::var(arg).ok()),
+                };
+                args.insert(name.to_owned(), value.into());
+            }
+            push("buildargs", serde_json::Value::from(args).to_string());
+        }
+        if !self.label.is_empty() {
+            let pair = |label: &String| {
+                let (name, value) = label.split_once('=').unwrap_or((label, ""));
+                (name.to_owned(), value.into())
+            };
+            push("labels", serde_json::Value::Object(self.label.iter().map(pair).collect()).to_string());
+        }
+        if !self.cache_from.is_empty() {
+            push("cachefrom", serde_json::json!(self.cache_from).to_string());
+        }
+        let mut limits = Vec::new();
+        for limit in &self.ulimit {
+            let parsed = limit.split_once('=').and_then(|(name, values)| {
+                let (soft, hard) = values.split_once(':').unwrap_or((values, values));
+                Some(serde_json::json!({"Name": name, "Soft": soft.parse::<i64>().ok()?, "Hard": hard.parse::<i64>().ok()?}))
+            });
+            limits.push(parsed.ok_or_else(|| anyhow!("invalid argument {limit:?} for --ulimit: name=soft[:hard]"))?);
+        }
+        if !limits.is_empty() {
+            push("ulimits", serde_json::Value::from(limits).to_string());
+        }
+        Ok(query)
+    }
+
+    /// The value of the header with the secrets; nothing where there are none.
+    fn secrets(&self) -> Result<Option<String>> {
+        let mut secrets = serde_json::Map::new();
+        for secret in &self.secret {
+            let (mut id, mut file, mut variable) = (String::new(), None, None);
+            for field in
+                crate::build::dockerfile::mount::fields(secret).map_err(|error| anyhow!("--secret: {error}"))?
+            {
+                match field.split_once('=') {
+                    Some(("id", value)) => id = value.to_owned(),
+                    Some(("src" | "source", value)) => file = Some(value.to_owned()),
+                    Some(("env", value)) => variable = Some(value.to_owned()),
+                    Some(("type", "file")) => {}
+                    Some(("type", "env")) => variable = Some(String::new()),
+                    _ => bail!("invalid argument {field:?} for --secret: id=name[,src=file|,env=variable]"),
+                }
+            }
+            if id.is_empty() {
+                bail!("--secret needs an id");
+            }
+            let value = match (file, variable) {
+                (Some(file), _) => std::fs::read(&file).with_context(|| format!("read the secret {id} from {file}"))?,
+                (None, Some(name)) => {
+                    let name = if name.is_empty() { id.clone() } else { name };
+                    std::env::var(&name)
+                        .with_context(|| format!("the secret {id} in the variable {name}"))?
+                        .into_bytes()
+                }
+                // As Docker: a variable of that name, or else a file.
+                (None, None) => match std::env::var(&id) {
+                    Ok(value) => value.into_bytes(),
+                    Err(_) => std::fs::read(&id).with_context(|| format!("read the secret {id}"))?,
+                },
+            };
+            if value.len() > SECRET {
+                bail!("the secret {id} is larger than {SECRET} bytes");
+            }
+            secrets.insert(id, crate::api::base64::encode(&value).into());
+        }
+        let text = serde_json::Value::Object(secrets).to_string();
+        Ok((!self.secret.is_empty()).then(|| crate::api::base64::encode(text.as_bytes())))
+    }
+
+    /// Reads the Dockerfile, and tells what could be better.
+    fn checked(&self, from: &From) -> Result<u8> {
+        let (name, bytes, _) = match from {
+            From::Folder(dir) => self.dockerfile(dir)?,
+            _ => bail!("--check needs a folder as context"),
+        };
+        let file = Dockerfile::parse(&name, &bytes)?;
+        let (warnings, _) = lint::check(&file)?;
+        output::say(&lint::show(&file, &warnings))?;
+        Ok(u8::from(!warnings.is_empty()))
+    }
+
+    /// The Dockerfile's name and text, and where what it ignores may be said beside it.
+    fn dockerfile(&self, dir: &Path) -> Result<(String, Vec<u8>, Option<PathBuf>)> {
+        if self.file.as_deref() == Some("-") {
+            let mut bytes = Vec::new();
+            std::io::stdin().take(LARGEST as u64 + 1).read_to_end(&mut bytes).context("read stdin")?;
+            return Ok(("Dockerfile".to_owned(), bytes, None));
+        }
+        let path = self.file.as_ref().map_or_else(|| dir.join("Dockerfile"), PathBuf::from);
+        let bytes =
+            std::fs::read(&path).with_context(|| format!("unable to read the Dockerfile {}", path.display()))?;
+        let mut beside = path.clone().into_os_string();
+        beside.push(".dockerignore");
+        let name = path.file_name().map_or("Dockerfile".into(), |name| name.to_string_lossy().into_owned());
+        Ok((name, bytes, Some(PathBuf::from(beside))))
+    }
+
+    /// A folder: handed over as it lies to an engine in this process, packed for a daemon.
+    fn folder(&self, client: &Client, dir: &Path, query: &mut Vec<(String, String)>) -> Result<Body> {
+        let root =
+            path::open_root(dir).with_context(|| format!("unable to prepare context: path {:?}", dir.display()))?;
+        let (name, bytes, beside) = self.dockerfile(dir)?;
+        let ignore = match beside
+            .filter(|path| path.exists())
+            .or_else(|| Some(dir.join(".dockerignore")).filter(|path| path.exists()))
+        {
+            Some(path) => Some(std::fs::read(&path).with_context(|| format!("read {}", path.display()))?),
+            None => None,
+        };
+        if client.is_local() {
+            return Ok(Body::Folder(Folder {
+                dir: root,
+                dockerfile: (name, bytes),
+                ignore: Some(ignore.unwrap_or_default()),
+            }));
+        }
+        let ignored = Ignore::read(ignore.as_deref().unwrap_or_default())?;
+        // Under names that no file of the context has.
+        let inside = format!(".dockerfile.{}", std::process::id());
+        query.push(("dockerfile".to_owned(), inside.clone()));
+        let tar =
+            super::piped::piped(move |sink| pack(root, &ignored, &inside, &bytes, &ignore.unwrap_or_default(), sink))?;
+        Ok(Body::Reader(Box::new(tar)))
+    }
+
+    fn built(self, client: &Client, query: Vec<(String, String)>, secrets: Option<String>, body: Body) -> Result<u8> {
+        // A signal ends the build and not this process, which clears up first.
+        let calm = Signals::of([libc::SIGINT, libc::SIGTERM, libc::SIGHUP]);
+        let before = signals::block(calm).context("block signals")?;
+        let (ours, theirs) = UnixStream::pair().context("make a pair of sockets")?;
+        let stopped = Arc::new(AtomicBool::new(false));
+        let (flag, local) = (Arc::clone(&stopped), client.is_local());
+        std::thread::spawn(move || {
+            let Ok(number) = signals::wait(calm) else { return };
+            flag.store(true, Ordering::SeqCst);
+            if !local {
+                // The daemon sees the connection end.
+                crate::sys::process::exit_now(128 + number);
+            }
+            drop(ours);
+            // Who asks twice does not wait.
+            let _ = signals::wait(calm);
+            crate::sys::process::exit_now(128 + number);
+        });
+        let caller = Caller::at(Arc::new(OwnedFd::from(theirs)));
+        let mut out = std::io::stdout();
+        let mut errors = std::io::stderr();
+        let quiet = self.quiet;
+        let mut told = Told { id: String::new(), partial: Vec::new() };
+        let outcome = {
+            let progress = match quiet {
+                true => Progress::new(&mut out, &std::io::stdout(), true),
+                false => Progress::new(&mut errors, &std::io::stderr(), false),
+            };
+            let mut both = Both { progress, told: &mut told };
+            let sent = client.build(query, secrets, body, caller, &mut both);
+            match both.progress.finish() {
+                Err(message) => Err(anyhow!(message)),
+                Ok(()) => sent,
+            }
+        };
+        if stopped.load(Ordering::SeqCst) {
+            return Ok(130);
+        }
+        let _ = signals::set_blocked(before);
+        outcome?;
+        if told.id.is_empty() {
+            bail!("the build ended without an image");
+        }
+        if let Some(path) = &self.iidfile {
+            std::fs::write(path, &told.id).with_context(|| format!("write {}", path.display()))?;
+        }
+        if let Some(path) = &self.metadata_file {
+            let names: Vec<String> = self.tag.iter().map(|name| pull::tagged(name)).collect();
+            let told = serde_json::json!({
+                "containerimage.config.digest": told.id,
+                "containerimage.digest": told.id,
+                "image.name": names.join(","),
+            });
+            std::fs::write(path, serde_json::to_vec_pretty(&told)?)
+                .with_context(|| format!("write {}", path.display()))?;
+        }
+        if quiet {
+            output::say(&format!("{}\n", told.id))?;
+        }
+        Ok(0)
+    }
+}
+
+/// Shows what is told, and listens for the image's id.
+struct Both<'a> {
+    progress: Progress<'a>,
+    told: &'a mut Told,
+}
+
+struct Told {
+    id: String,
+    partial: Vec<u8>,
+}
+
+impl Write for Both<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.told.partial.extend_from_slice(bytes);
+        while let Some(end) = self.told.partial.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = self.told.partial.drain(..=end).collect();
+            if let Ok(ProgressLine { aux: Some(aux), .. }) = serde_json::from_slice(&line)
+                && let Some(id) = aux.get("ID").and_then(|id| id.as_str())
+            {
+                self.told.id = id.to_owned();
+            }
+        }
+        self.progress.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.progress.flush()
+    }
+}
+
+/// What comes on stdin: a tar, or the text of a Dockerfile.
+fn stdin(file: Option<&str>, query: &mut Vec<(String, String)>) -> Result<Body> {
+    let mut start = [0; 512];
+    let mut filled = 0;
+    let mut stdin = std::io::stdin();
+    while filled < start.len() {
+        match stdin.read(&mut start[filled..]).context("read stdin")? {
+            0 => break,
+            n => filled += n,
+        }
+    }
+    use crate::fs::compression::Compression;
+    let packed = Compression::of(&start[..filled]) != Compression::None;
+    if packed || filled == start.len() && crate::fs::header::check(&start).is_ok() {
+        query.extend(file.map(|file| ("dockerfile".to_owned(), file.to_owned())));
+        return Ok(Body::Reader(Box::new(std::io::Cursor::new(start[..filled].to_vec()).chain(stdin))));
+    }
+    let mut dockerfile = start[..filled].to_vec();
+    stdin.take(LARGEST as u64 + 1).read_to_end(&mut dockerfile).context("read stdin")?;
+    let mut tar = Vec::new();
+    let mut packer = Packer::new(&mut tar);
+    packer.bytes(b"Dockerfile", &dockerfile)?;
+    packer.end()?;
+    query.push(("dockerfile".to_owned(), "Dockerfile".to_owned()));
+    Ok(Body::Bytes(tar))
+}
+
+/// Packs a context, without what is ignored, with its Dockerfile and the list of what is ignored.
+fn pack(
+    root: OwnedFd,
+    ignored: &Ignore,
+    name: &str,
+    dockerfile: &[u8],
+    ignore: &[u8],
+    sink: &mut dyn Write,
+) -> Result<()> {
+    let mut packer = Packer::new(sink);
+    packer.bytes(name.as_bytes(), dockerfile)?;
+    packer.bytes(format!("{name}.dockerignore").as_bytes(), ignore)?;
+    packer.contents(root.as_fd(), b"", &mut |path, _, stat| {
+        let text = String::from_utf8_lossy(path);
+        Ok(match ignored.leaves_out(&text) {
+            false => Kept::All,
+            true if crate::fs::stat::is_dir(stat) && ignored.may_keep_inside(&text) => Kept::All,
+            true => Kept::Nothing,
+        })
+    })?;
+    packer.end()
+}

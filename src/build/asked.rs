@@ -1,0 +1,260 @@
+//! What a request asks of a build: the query of `POST /build`, checked.
+
+use crate::api::Refusal;
+use crate::api::types::{HostConfig, Ulimit};
+use crate::api::wire::Request;
+use crate::engine::images;
+use crate::oci::auth::Credentials;
+use crate::oci::{Platform, Reference, platform};
+use anyhow::{Result, bail};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+
+#[derive(Default)]
+pub struct Asked {
+    /// Where the Dockerfile lies in the context.
+    pub dockerfile: String,
+    /// A URL that the context comes from.
+    pub remote: String,
+    pub names: Vec<Reference>,
+    /// `--build-arg`; `None` where only a name was given.
+    pub args: BTreeMap<String, Option<String>>,
+    pub labels: BTreeMap<String, String>,
+    pub target: String,
+    pub platform: Platform,
+    /// Whether somebody asked for that platform.
+    pub platform_asked: bool,
+    pub no_cache: bool,
+    /// Images whose layers somebody would have used.
+    pub cache_from: Vec<String>,
+    pub pull: bool,
+    pub quiet: bool,
+    /// Steps are told as `docker buildx build --progress=plain` tells them.
+    pub plain: bool,
+    /// Limits, network and hosts of the containers of `RUN`.
+    pub host: HostConfig,
+    pub credentials: Registries,
+    /// What `RUN --mount=type=secret` may have, by id.
+    pub secrets: BTreeMap<String, Vec<u8>>,
+}
+
+/// Who we are at which registry: what came with the request, or what this user has.
+#[derive(Debug, Default)]
+pub struct Registries {
+    given: BTreeMap<String, serde_json::Value>,
+    /// The request was made by this process: its user's own files count.
+    ours: bool,
+}
+
+impl Registries {
+    pub fn of(&self, domain: &str) -> Result<Option<Credentials>> {
+        if self.ours {
+            return crate::oci::auth::lookup(domain);
+        }
+        let hub = ["https://index.docker.io/v1/", "index.docker.io", "docker.io"];
+        let names: &[&str] = if domain == "docker.io" { &hub } else { &[domain] };
+        let plain = |key: &str| {
+            key.trim_start_matches("https://").trim_start_matches("http://").trim_end_matches('/').to_owned()
+        };
+        let found = self.given.iter().find(|(key, _)| names.iter().any(|name| plain(key) == plain(name)));
+        let Some((_, value)) = found else { return Ok(None) };
+        let text = crate::api::base64::encode(&serde_json::to_vec(value)?);
+        Ok(Some(Credentials::from_header(&text)))
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+#[derive(Default)]
+struct NamedLimit {
+    name: String,
+    hard: i64,
+    soft: i64,
+}
+
+impl Asked {
+    /// Reads the query and the headers of a request. Errors are 400, and 501 for what is not there.
+    pub fn read(request: &Request, ours: bool) -> Result<Asked> {
+        let text = |key: &str| request.query(key).unwrap_or_default().to_owned();
+        let bad = |why: String| Refusal::BadParameter(why);
+        if text("version") == "2" {
+            bail!(Refusal::NotImplemented(super::NO_BUILDKIT.to_owned()));
+        }
+        if request.flag("squash") {
+            bail!(Refusal::NotImplemented("building with squash is not supported".to_owned()));
+        }
+        if !matches!(text("isolation").as_str(), "" | "default") {
+            bail!(bad(format!("isolation {:?} is of Windows only", text("isolation"))));
+        }
+        if !matches!(text("outputs").as_str(), "" | "[]" | "null") {
+            bail!(Refusal::NotImplemented("outputs other than an image are not supported yet".to_owned()));
+        }
+        let mut names = Vec::new();
+        for (_, name) in request.query.iter().filter(|(key, name)| key == "t" && !name.is_empty()) {
+            names.extend(images::name(name, "")?);
+        }
+        let (platform, platform_asked) = match text("platform").as_str() {
+            "" => (platform::host(), false),
+            text if text.contains(',') => {
+                bail!(Refusal::NotImplemented("building for several platforms at once is not supported".to_owned()))
+            }
+            text => (Platform::parse(text).map_err(|error| bad(format!("{error:#}")))?.normalised(), true),
+        };
+        if platform.os != "linux" {
+            bail!(bad(format!("operating system is not supported: {}", platform.os)));
+        }
+        let host = host(request)?;
+        let given = match request.header("X-Registry-Config").filter(|text| !text.is_empty()) {
+            Some(text) => crate::api::base64::decode(text)
+                .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+                .unwrap_or_default(),
+            None => BTreeMap::new(),
+        };
+        let secrets: BTreeMap<String, String> = match request.header(crate::api::client::SECRETS) {
+            Some(text) => crate::api::base64::decode(text)
+                .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+                .ok_or_else(|| bad("the header with secrets cannot be read".to_owned()))?,
+            None => BTreeMap::new(),
+        };
+        let secrets = secrets.into_iter().filter_map(|(id, text)| Some((id, crate::api::base64::decode(&text)?)));
+        let dockerfile = Some(text("dockerfile")).filter(|name| !name.is_empty());
+        Ok(Asked {
+            dockerfile: dockerfile.unwrap_or_else(|| "Dockerfile".to_owned()),
+            remote: text("remote"),
+            names,
+            args: json(request, "buildargs")?,
+            labels: json(request, "labels")?,
+            target: text("target"),
+            platform,
+            platform_asked,
+            no_cache: request.flag("nocache"),
+            cache_from: json(request, "cachefrom")?,
+            pull: request.flag("pull"),
+            quiet: request.flag("q"),
+            plain: text("progress") == "plain",
+            host,
+            credentials: Registries { given, ours },
+            secrets: secrets.collect(),
+        })
+    }
+}
+
+/// What the containers of `RUN` are limited by.
+fn host(request: &Request) -> Result<HostConfig> {
+    let text = |key: &str| request.query(key).unwrap_or_default().to_owned();
+    let number = |key: &str| -> Result<i64> {
+        match text(key).as_str() {
+            "" => Ok(0),
+            text => Ok(text.parse().map_err(|_| Refusal::BadParameter(format!("invalid value {text:?} for {key}")))?),
+        }
+    };
+    let all = |key: &str| -> Vec<String> {
+        let values = request.query.iter().filter(|(known, _)| known == key);
+        values.map(|(_, value)| value.clone()).filter(|value| !value.is_empty()).collect()
+    };
+    let mut host = HostConfig::default();
+    host.memory = number("memory")?;
+    host.memory_swap = number("memswap")?;
+    host.cpu_shares = number("cpushares")?;
+    host.cpu_period = number("cpuperiod")?;
+    host.cpu_quota = number("cpuquota")?;
+    host.cpuset_cpus = text("cpusetcpus");
+    host.cpuset_mems = text("cpusetmems");
+    host.cgroup_parent = text("cgroupparent");
+    host.shm_size = number("shmsize")?;
+    let limits: Vec<NamedLimit> = json(request, "ulimits")?;
+    if !limits.is_empty() {
+        let ulimit = |limit: NamedLimit| Ulimit { name: limit.name, hard: limit.hard, soft: limit.soft };
+        host.ulimits = Some(limits.into_iter().map(ulimit).collect());
+    }
+    let security = all("securityopt");
+    if !security.is_empty() {
+        host.security_opt = Some(security);
+    }
+    let mut hosts = Vec::new();
+    for value in all("extrahosts") {
+        // One each, or docker-py's JSON of name → address.
+        match serde_json::from_str::<BTreeMap<String, String>>(&value) {
+            Ok(map) => hosts.extend(map.into_iter().map(|(name, address)| format!("{name}:{address}"))),
+            Err(_) => hosts.push(value.replacen('=', ":", 1)),
+        }
+    }
+    if !hosts.is_empty() {
+        host.extra_hosts = Some(hosts);
+    }
+    host.network_mode = match text("networkmode").as_str() {
+        "" | "default" | "bridge" => "bridge".to_owned(),
+        mode => mode.to_owned(),
+    };
+    Ok(host)
+}
+
+/// JSON in the query; absent, empty and null are the default.
+fn json<T: for<'de> Deserialize<'de> + Default>(request: &Request, key: &str) -> Result<T> {
+    let Some(text) = request.query(key).filter(|text| !text.is_empty()) else { return Ok(T::default()) };
+    let value: Option<T> =
+        serde_json::from_str(text).map_err(|error| Refusal::BadParameter(format!("invalid JSON in {key}: {error}")))?;
+    Ok(value.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(query: &[(&str, &str)]) -> Result<Asked> {
+        let mut request = Request::new("POST", "/build");
+        request.query = query.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+        Asked::read(&request, false)
+    }
+
+    #[test]
+    fn what_clients_send_is_read() {
+        let asked = read(&[
+            ("buildargs", r#"{"A":"1","B":null}"#),
+            ("cachefrom", "[]"),
+            ("cgroupparent", ""),
+            ("cpuperiod", "0"),
+            ("dockerfile", "d/Dockerfile"),
+            ("labels", r#"{"x":"y"}"#),
+            ("memory", "1048576"),
+            ("networkmode", "default"),
+            ("rm", "1"),
+            ("extrahosts", "a:1.2.3.4"),
+            ("extrahosts", r#"{"b":"::1"}"#),
+            ("shmsize", "0"),
+            ("t", "one"),
+            ("t", "localhost:5000/two:3"),
+            ("target", "build"),
+            ("ulimits", r#"[{"Name":"nofile","Hard":10,"Soft":5}]"#),
+            ("version", "1"),
+            ("nocache", "1"),
+        ])
+        .unwrap();
+        assert_eq!(asked.args, [("A".into(), Some("1".into())), ("B".into(), None)].into());
+        assert_eq!((asked.dockerfile.as_str(), asked.target.as_str()), ("d/Dockerfile", "build"));
+        let names: Vec<_> = asked.names.iter().map(Reference::familiar).collect();
+        assert_eq!(names, ["one:latest", "localhost:5000/two:3"]);
+        assert_eq!(asked.host.memory, 1 << 20);
+        assert_eq!(asked.host.extra_hosts.unwrap(), ["a:1.2.3.4", "b:::1"]);
+        assert_eq!((asked.no_cache, asked.pull, asked.plain, asked.platform_asked), (true, false, false, false));
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused() {
+        for (key, value, status) in [
+            ("version", "2", 501),
+            ("squash", "1", 501),
+            ("outputs", r#"[{"Type":"local"}]"#, 501),
+            ("platform", "linux/amd64,linux/arm64", 501),
+            ("platform", "windows/amd64", 400),
+            ("isolation", "hyperv", 400),
+            ("t", "UPPER", 400),
+            ("t", "a@sha256:0123456789012345678901234567890123456789012345678901234567890123", 400),
+            ("buildargs", "x", 400),
+            ("memory", "x", 400),
+        ] {
+            let Err(error) = read(&[(key, value)]) else { panic!("{key}={value}") };
+            assert_eq!(error.downcast_ref::<Refusal>().map(Refusal::status), Some(status), "{key}={value}: {error:#}");
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Where the files of a build come from: a folder of this machine, a tar, a URL.
+
+use super::asked::Asked;
+use super::ignore::{self, Ignore};
+use super::transfer::gather::Tree;
+use crate::api::Refusal;
+use crate::api::wire::Body;
+use crate::engine::store::{self, Lease, Store};
+use crate::fs::extract::{self, Owner, Target};
+use crate::fs::{compression, path};
+use crate::oci::Digest;
+use crate::oci::registry::{self, Settings};
+use anyhow::{Context as _, Result, bail};
+use nix::fcntl::OFlag;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+/// The files of a build, and its Dockerfile.
+pub struct Context {
+    pub tree: Tree,
+    pub dockerfile: Vec<u8>,
+    pub name: String,
+    /// Where digests of the files are kept, if the files stay.
+    pub known: Option<PathBuf>,
+}
+
+const CALLED: &str = "the build context";
+/// The largest context that is fetched.
+const MOST: u64 = 64 << 30;
+
+impl Context {
+    /// Reads what came with a request; a tar is unpacked into the lease's directory.
+    pub fn open(store: &Store, lease: &Lease, asked: &Asked, body: Body, settings: &Settings) -> Result<Context> {
+        let tar: Box<dyn Read + Send> = match body {
+            Body::Folder(folder) => {
+                let path = std::fs::read_link(path::of_fd(folder.dir.as_fd()).to_str().unwrap_or_default());
+                let path = path.context("look where the context lies")?;
+                let hex = Digest::of(path.as_os_str().as_encoded_bytes()).hex()[..32].to_owned();
+                let known = Some(store.root.join("build/contexts").join(hex));
+                let ignore = match folder.ignore {
+                    Some(bytes) => Ignore::read(&bytes)?,
+                    None => ignored(folder.dir.as_fd(), "")?,
+                };
+                let tree = Tree { root: folder.dir, ignore, called: CALLED };
+                let (name, dockerfile) = folder.dockerfile;
+                return Ok(Context { tree, dockerfile, name, known });
+            }
+            _ if !asked.remote.is_empty() => remote(&asked.remote, settings)?,
+            Body::Empty => bail!(Refusal::BadParameter("there is no build context".to_owned())),
+            Body::Bytes(bytes) => Box::new(std::io::Cursor::new(bytes)),
+            Body::Reader(reader) => reader,
+        };
+        let place = lease.tmp()?.join("context");
+        store::make_dir(&place, 0o755).with_context(|| format!("make {}", place.display()))?;
+        let root = path::open_root(&place)?;
+        let mut tar = compression::decoder(tar)?;
+        // A remote that is no archive is the Dockerfile itself.
+        let mut start = [0; 512];
+        let mut filled = 0;
+        while filled < start.len() {
+            match tar.read(&mut start[filled..]).context("read the context")? {
+                0 => break,
+                n => filled += n,
+            }
+        }
+        let plain = filled < start.len() || crate::fs::header::check(&start).is_err() && start != [0; 512];
+        if plain && !asked.remote.is_empty() {
+            let mut dockerfile = start[..filled].to_vec();
+            tar.take(super::dockerfile::LARGEST as u64 + 1)
+                .read_to_end(&mut dockerfile)
+                .context("read the Dockerfile")?;
+            let tree = Tree { root, ignore: Ignore::default(), called: CALLED };
+            return Ok(Context { tree, dockerfile, name: "Dockerfile".to_owned(), known: None });
+        }
+        let target = Target { root: root.as_fd(), dir: b"", owner: Owner::AsTold, replace: true, rename: None };
+        extract::extract(&mut std::io::Cursor::new(&start[..filled]).chain(tar), &target)
+            .map_err(|error| Refusal::BadParameter(format!("unpack the build context: {error:#}")))?;
+        let name = asked.dockerfile.clone();
+        let dockerfile = file(root.as_fd(), &name, super::dockerfile::LARGEST)?
+            .ok_or_else(|| Refusal::BadParameter(format!("Cannot locate specified Dockerfile: {name}")))?;
+        let ignore = ignored(root.as_fd(), &name)?;
+        // Clients send one that lies elsewhere under such a name: it is no file of the context.
+        if name.starts_with(".dockerfile.") && !name.contains('/') {
+            for name in [name.clone(), format!("{name}.dockerignore")] {
+                crate::fs::remove::entry(root.as_fd(), &std::ffi::CString::new(name)?)?;
+            }
+        }
+        let tree = Tree { root, ignore, called: CALLED };
+        Ok(Context { tree, dockerfile, name, known: None })
+    }
+}
+
+/// `<Dockerfile>.dockerignore` if there is one, else `.dockerignore`.
+fn ignored(root: std::os::fd::BorrowedFd, dockerfile: &str) -> Result<Ignore> {
+    for name in [format!("{dockerfile}.dockerignore"), ".dockerignore".to_owned()] {
+        if let Some(bytes) = file(root, &name, ignore::LARGEST)? {
+            return Ignore::read(&bytes);
+        }
+    }
+    Ok(Ignore::default())
+}
+
+/// A small file of the context; nothing where there is none.
+fn file(root: std::os::fd::BorrowedFd, name: &str, most: usize) -> Result<Option<Vec<u8>>> {
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK;
+    let fd: OwnedFd = match path::open(root, path::trim_slashes(name.as_bytes()), flags, 0, path::IN_ROOT) {
+        Ok(fd) => fd,
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP)) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(error).with_context(|| format!("open {name} in {CALLED}")),
+    };
+    let stat = nix::sys::stat::fstat(&fd).with_context(|| format!("look at {name}"))?;
+    if !crate::fs::stat::is_file(&stat) {
+        bail!(Refusal::BadParameter(format!("{name} in {CALLED} is no file")));
+    }
+    let mut bytes = Vec::new();
+    File::from(fd).take(most as u64 + 1).read_to_end(&mut bytes).with_context(|| format!("read {name}"))?;
+    if bytes.len() > most {
+        bail!(Refusal::BadParameter(format!("{name} is larger than {most} bytes")));
+    }
+    Ok(Some(bytes))
+}
+
+/// A context that lies elsewhere.
+fn remote(url: &str, settings: &Settings) -> Result<Box<dyn Read + Send>> {
+    let git = url.starts_with("git://")
+        || url.starts_with("git@")
+        || url.starts_with("github.com/")
+        || url.split('#').next().is_some_and(|url| url.ends_with(".git"));
+    if git {
+        bail!(Refusal::NotImplemented(format!(
+            "a build context from git is not supported yet: clone {url} and build the folder"
+        )));
+    }
+    if !url.starts_with("http://") && !url.starts_with("https://") {
+        bail!(Refusal::BadParameter(format!("unsupported context {url:?}")));
+    }
+    let (reader, _) = registry::download(url, MOST, settings)?;
+    Ok(Box::new(reader))
+}

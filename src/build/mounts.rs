@@ -1,0 +1,281 @@
+//! `RUN --mount`: what a command finds while it runs, and what does not become a part of the image.
+
+use super::builder::{Builder, State};
+use super::cache::Key;
+use super::dockerfile::mount::{Mount, MountKind, Sharing};
+use super::ignore::Ignore;
+use super::metadata;
+use super::transfer::digest::{self, Known};
+use super::transfer::gather::{Item, Tree, Wish, gather};
+use super::transfer::owner::Owner;
+use super::transfer::place::Place;
+use crate::api::Refusal;
+use crate::api::types::{Mount as ContainerMount, TmpfsOptions};
+use crate::engine::locks::{self, Lock};
+use crate::engine::store;
+use crate::fs::path;
+use crate::oci::Digest;
+use anyhow::{Context as _, Result, bail};
+use nix::fcntl::{AtFlags, OFlag};
+use nix::sys::stat::fstatat;
+use nix::unistd::{Gid, Uid, UnlinkatFlags, unlinkat};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// What a command is given, and what is to be held and cleared while it has it.
+#[derive(Default)]
+pub struct Given {
+    pub mounts: Vec<ContainerMount>,
+    /// Variables that neither the key nor the history knows of.
+    pub env: Vec<(String, String)>,
+    /// Caches that are not to be had by others meanwhile.
+    locks: Vec<Lock>,
+    /// Files with secrets.
+    secrets: Vec<PathBuf>,
+}
+
+impl Drop for Given {
+    fn drop(&mut self) {
+        for path in &self.secrets {
+            let _ = std::fs::remove_file(path);
+        }
+        self.locks.clear();
+    }
+}
+
+/// Where secrets are, unless it is said.
+const SECRETS: &str = "/run/secrets";
+
+impl Builder<'_> {
+    /// What the key of a command says of its mounts. Caches, secrets and empty file systems are no part of it but by name.
+    pub fn mounts_key(&mut self, state: &State, stage: usize, mounts: &[Mount], key: &mut Key) -> Result<()> {
+        for mount in mounts {
+            key.field(mount.kind.name()).field(target(state, mount)).field([u8::from(mount.read_only)]);
+            match mount.kind {
+                MountKind::Bind => {
+                    let (items, content) = self.bound(stage, mount)?;
+                    key.field(content.to_string()).field((items.len() as u64).to_le_bytes());
+                }
+                _ => drop(key.field(&mount.id).field(&mount.source)),
+            }
+        }
+        Ok(())
+    }
+
+    /// The tree that a mount is taken from.
+    fn mount_tree(&mut self, stage: usize, mount: &Mount) -> Result<Option<Tree>> {
+        if mount.from.is_empty() {
+            return Ok(None);
+        }
+        let from = self.source(&mount.from, stage)?;
+        self.tree(&from, "the stage or image that the mount is from").map(Some)
+    }
+
+    fn bound(&mut self, stage: usize, mount: &Mount) -> Result<(Vec<Item>, Digest)> {
+        let tree = self.mount_tree(stage, mount)?;
+        let from = tree.as_ref().unwrap_or(&self.context.tree);
+        let nothing = Ignore::default();
+        let mut items = Vec::new();
+        gather(from, &mount.source, &Wish { parents: false, exclude: &nothing }, &mut items)?;
+        let mut known = Known::load(None);
+        let known = if tree.is_none() { &mut self.known } else { &mut known };
+        let content = digest::of(from, &items, known)?;
+        Ok((items, content))
+    }
+
+    /// Makes all that a command is given.
+    pub fn give(&mut self, state: &State, stage: usize, mounts: &[Mount]) -> Result<Given> {
+        let mut given = Given::default();
+        for mount in mounts {
+            let at = target(state, mount);
+            if at == "/" && !matches!(mount.kind, MountKind::Secret | MountKind::Ssh) {
+                bail!(Refusal::BadParameter("invalid mount target \"/\"".to_owned()));
+            }
+            match mount.kind {
+                MountKind::Tmpfs => given.mounts.push(tmpfs(mount, at)),
+                MountKind::Bind => {
+                    let source = self.copied(stage, mount)?;
+                    given.mounts.push(bind(&source, at, mount.read_only));
+                }
+                MountKind::Cache => {
+                    let (source, lock) = self.cache_dir(stage, mount, &at)?;
+                    given.locks.extend(lock);
+                    given.mounts.push(bind(&source, at, mount.read_only));
+                }
+                MountKind::Secret => self.secret(mount, state, &mut given)?,
+                MountKind::Ssh => {
+                    bail!(Refusal::NotImplemented("RUN --mount=type=ssh is not supported yet".to_owned()))
+                }
+            }
+        }
+        Ok(given)
+    }
+
+    /// What a bind shows: a copy, so that nothing that is written there comes back.
+    fn copied(&mut self, stage: usize, mount: &Mount) -> Result<PathBuf> {
+        let (items, _) = self.bound(stage, mount)?;
+        let tree = self.mount_tree(stage, mount)?;
+        let dir = self.scratch_dir()?;
+        let from = tree.as_ref().unwrap_or(&self.context.tree);
+        let root = path::open_root(&dir)?;
+        let file = items.len() == 1 && !crate::fs::stat::is_dir(&items[0].stat);
+        let destination = if file { "/bound".to_owned() } else { "/bound/".to_owned() };
+        let mut place = Place::new(root.as_fd(), destination, Owner::default(), None, 0);
+        if items.is_empty() {
+            bail!(Refusal::NotFound(format!("/{}: not found in {}", mount.source, from.called)));
+        }
+        place.items(from, &items)?;
+        place.end()?;
+        Ok(dir.join("bound"))
+    }
+
+    /// The directory of a cache, and what keeps others from it.
+    fn cache_dir(&mut self, stage: usize, mount: &Mount, at: &str) -> Result<(PathBuf, Option<Lock>)> {
+        let id = if mount.id.is_empty() { at } else { &mount.id };
+        let hex = Digest::of(format!("{id}\0{}\0{}", mount.from, mount.source).as_bytes()).hex()[..32].to_owned();
+        let home = self.engine.store.root.join("build/mounts");
+        let lock_of = |name: &str| home.join(format!(".{name}.lock"));
+        let (name, lock) = match mount.sharing {
+            Sharing::Shared => (hex, None),
+            Sharing::Locked => {
+                let lock = locks::exclusive(&lock_of(&hex), 0)?;
+                (hex, Some(lock))
+            }
+            Sharing::Private => {
+                let mut number = 0;
+                loop {
+                    let name = if number == 0 { hex.clone() } else { format!("{hex}.{number}") };
+                    if let Some(lock) = locks::try_exclusive(&lock_of(&name), 0)? {
+                        break (name, Some(lock));
+                    }
+                    number += 1;
+                }
+            }
+        };
+        let dir = home.join(&name);
+        if dir.exists() {
+            return Ok((dir, lock));
+        }
+        let made = self.scratch_dir()?.join("cache");
+        if mount.from.is_empty() {
+            std::fs::DirBuilder::new().mode(0o755).create(&made).with_context(|| format!("make {}", made.display()))?;
+        } else {
+            let copied = self.copied(stage, mount)?;
+            std::fs::rename(&copied, &made).with_context(|| format!("make {}", made.display()))?;
+        }
+        let mode = PermissionsExt::from_mode(mount.mode.unwrap_or(0o755) & 0o7777);
+        std::fs::set_permissions(&made, mode).with_context(|| format!("chmod {}", made.display()))?;
+        let (uid, gid) = (mount.uid.unwrap_or(0), mount.gid.unwrap_or(0));
+        nix::unistd::chown(&made, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+            .with_context(|| format!("chown {}", made.display()))?;
+        match std::fs::rename(&made, &dir) {
+            // Another build was faster.
+            Err(_) if dir.exists() => {}
+            other => other.with_context(|| format!("make {}", dir.display()))?,
+        }
+        Ok((dir, lock))
+    }
+
+    /// A secret as a file, as a variable, or as both. It lies in the run directory as long as the command runs.
+    fn secret(&mut self, mount: &Mount, state: &State, given: &mut Given) -> Result<()> {
+        let last = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
+        let id = match (mount.id.as_str(), mount.source.as_str()) {
+            ("", "") => last(&mount.target),
+            ("", source) => last(source),
+            (id, _) => id.to_owned(),
+        };
+        let Some(value) = self.asked.secrets.get(&id) else {
+            if mount.required {
+                bail!(Refusal::BadParameter(format!("secret {id}: not found")));
+            }
+            return Ok(());
+        };
+        if let Some(name) = &mount.env {
+            let name = if name.is_empty() { id.clone() } else { name.clone() };
+            let text = std::str::from_utf8(value).ok().filter(|text| !text.contains('\0'));
+            let text = text.with_context(|| format!("secret {id} is no text, and cannot be a variable"))?;
+            given.env.push((name, text.to_owned()));
+            if mount.target.is_empty() {
+                return Ok(());
+            }
+        }
+        let dir = self.engine.store.run.join("secrets");
+        store::make_dirs(&dir, 0o700)?;
+        let name: String = Digest::of(format!("{}{}{}", std::process::id(), given.secrets.len(), state.key).as_bytes())
+            .hex()[..32]
+            .to_owned();
+        let file = dir.join(name);
+        let _ = std::fs::remove_file(&file);
+        let mut options = std::fs::OpenOptions::new();
+        let mut open = options
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&file)
+            .with_context(|| format!("create {}", file.display()))?;
+        given.secrets.push(file.clone());
+        std::io::Write::write_all(&mut open, value).with_context(|| format!("write {}", file.display()))?;
+        let (uid, gid) = (mount.uid.unwrap_or(0), mount.gid.unwrap_or(0));
+        nix::unistd::fchown(&open, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))).context("chown a secret")?;
+        open.set_permissions(PermissionsExt::from_mode(mount.mode.unwrap_or(0o400) & 0o777))
+            .context("chmod a secret")?;
+        let at = if mount.target.is_empty() { format!("{SECRETS}/{id}") } else { target(state, mount) };
+        given.mounts.push(bind(&file, at, true));
+        Ok(())
+    }
+}
+
+fn target(state: &State, mount: &Mount) -> String {
+    metadata::join(&state.config.working_dir, &mount.target)
+}
+
+fn bind(source: &Path, target: String, read_only: bool) -> ContainerMount {
+    ContainerMount {
+        r#type: "bind".to_owned(),
+        source: source.display().to_string(),
+        target,
+        read_only,
+        ..ContainerMount::default()
+    }
+}
+
+fn tmpfs(mount: &Mount, target: String) -> ContainerMount {
+    let size_bytes = i64::try_from(mount.size).unwrap_or(i64::MAX);
+    ContainerMount {
+        r#type: "tmpfs".to_owned(),
+        target,
+        read_only: mount.read_only,
+        tmpfs_options: Some(TmpfsOptions { size_bytes, ..TmpfsOptions::default() }),
+        ..ContainerMount::default()
+    }
+}
+
+/// Takes the places that were only made to mount on out of an upper directory: empty files and directories that the
+/// layers below have not.
+pub fn clear_places(upper: &Path, lowers: &[PathBuf], mounts: &[ContainerMount]) -> Result<()> {
+    let root = path::open_root(upper)?;
+    for mount in mounts {
+        let mut at = path::trim_slashes(mount.target.as_bytes()).to_vec();
+        while !at.is_empty() {
+            let below = lowers.iter().any(|lower| {
+                let found = path::open_root(lower)
+                    .map(|fd| path::open(fd.as_fd(), &at, OFlag::O_PATH | OFlag::O_NOFOLLOW, 0, path::IN_ROOT).is_ok());
+                found.unwrap_or(true)
+            });
+            let (parent, name) = path::split(&at);
+            let Ok(dir) = path::open_dir(root.as_fd(), parent, path::NO_LINKS) else { break };
+            let Ok(stat) = fstatat(&dir, name, AtFlags::AT_SYMLINK_NOFOLLOW) else { break };
+            let is_dir = crate::fs::stat::is_dir(&stat);
+            if below || !is_dir && (!crate::fs::stat::is_file(&stat) || stat.st_size > 0) {
+                break;
+            }
+            let flags = if is_dir { UnlinkatFlags::RemoveDir } else { UnlinkatFlags::NoRemoveDir };
+            if unlinkat(&dir, name, flags).is_err() {
+                break;
+            }
+            at = parent.to_vec();
+        }
+    }
+    Ok(())
+}

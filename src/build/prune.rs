@@ -1,0 +1,120 @@
+//! The end of what the cache holds: by hand, and when it is more than it may be.
+
+use super::cache::{self, Listed};
+use crate::api::Refusal;
+use crate::api::types::{BuildCache, BuildPruned};
+use crate::engine::filters::Filters;
+use crate::engine::images::inventory::Inventory;
+use crate::engine::store::{self, Lease, Store};
+use crate::engine::{events, images, query};
+use anyhow::{Result, bail};
+use std::collections::HashSet;
+use std::time::{Duration, SystemTime};
+
+/// What the cache may hold besides what images hold, in bytes; the longest unused goes first.
+const LARGEST: u64 = 20 << 30;
+/// So many records are no reason to look.
+const FEW: usize = 200;
+
+/// `POST /build/prune`. Without `all`, what images hold too stays known.
+pub fn prune(store: &Store, all: bool, keep: u64, filters: &Filters) -> Result<BuildPruned> {
+    filters.accept(&["until", "unused-for", "id", "type", "inuse", "shared", "description", "private", "parent"])?;
+    for key in ["inuse", "shared", "private", "parent", "type", "description"] {
+        if filters.has(key) {
+            bail!(Refusal::NotImplemented(format!("the filter {key} is not supported for the build cache")));
+        }
+    }
+    let unused = match filters.get("until").iter().chain(filters.get("unused-for")).next() {
+        Some(text) => Some(query::point(text)?),
+        None => None,
+    };
+    let fits = |listed: &Listed| {
+        let id = filters.get("id");
+        let used = listed.used.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_nanos() as i128);
+        (id.is_empty() || id.iter().any(|id| listed.key.starts_with(id.as_str())))
+            && unused.is_none_or(|until| used <= until.unix_nanos())
+    };
+    let lease = store.lease()?;
+    let pruned = evict(store, &lease, all, keep, &fits)?;
+    if all && keep == 0 {
+        for name in ["contexts", "mounts"] {
+            let dir = store.root.join("build").join(name);
+            for entry in store::read_dir(&dir)? {
+                store::remove(&dir.join(entry))?;
+            }
+        }
+    }
+    events::other(store, "builder", "prune", "", &[("reclaimed", &pruned.space_reclaimed.to_string())]);
+    Ok(pruned)
+}
+
+/// Takes records away until no more than `keep` bytes are held by the cache alone.
+fn evict(store: &Store, lease: &Lease, all: bool, keep: u64, fits: &dyn Fn(&Listed) -> bool) -> Result<BuildPruned> {
+    let mut pruned = BuildPruned::default();
+    let mut work = |inventory: &mut Inventory| -> Result<()> {
+        let of_images: HashSet<String> =
+            inventory.images.iter().flat_map(|image| &image.layers).map(|layer| layer.id.clone()).collect();
+        let records = cache::all(store)?;
+        fn alone<'a>(listed: &'a Listed, of_images: &HashSet<String>) -> Option<&'a cache::Made> {
+            listed.record.layer.as_ref().filter(|made| !of_images.contains(&made.id))
+        }
+        let mut seen = HashSet::new();
+        let mut held: u64 = records
+            .iter()
+            .filter_map(|it| alone(it, &of_images))
+            .filter(|made| seen.insert(&made.id))
+            .map(|made| made.size)
+            .sum();
+        for listed in &records {
+            if keep > 0 && held <= keep {
+                break;
+            }
+            let shared = listed.record.layer.is_some() && alone(listed, &of_images).is_none();
+            if !fits(listed) || shared && !all {
+                continue;
+            }
+            cache::remove(store, &listed.key)?;
+            if let Some(made) = &listed.record.layer
+                && inventory.let_go(&made.id)
+            {
+                held = held.saturating_sub(made.size);
+                pruned.space_reclaimed += made.size;
+            }
+            pruned.caches_deleted.get_or_insert_default().push(listed.key.clone());
+        }
+        Ok(())
+    };
+    images::locked(store, lease, &mut work)?;
+    Ok(pruned)
+}
+
+/// Keeps the cache at its size; after a build.
+pub fn limit(store: &Store, lease: &Lease) -> Result<()> {
+    let records = cache::all(store)?;
+    let held: u64 = records.iter().filter_map(|it| it.record.layer.as_ref()).map(|made| made.size).sum();
+    if held <= LARGEST && records.len() <= FEW * 50 {
+        return Ok(());
+    }
+    let lately = SystemTime::now() - Duration::from_secs(60);
+    evict(store, lease, true, LARGEST, &|listed| listed.used < lately).map(drop)
+}
+
+/// What `system df` tells of the cache.
+pub fn usage(store: &Store) -> Result<Vec<BuildCache>> {
+    let of_images: HashSet<String> =
+        images::all(store)?.into_iter().flat_map(|image| image.layers).map(|layer| layer.id).collect();
+    let leased: HashSet<String> = store.leased()?.into_iter().collect();
+    let mut seen = HashSet::new();
+    let mut all = Vec::new();
+    for Listed { key, record, .. } in cache::all(store)? {
+        let Some(made) = record.layer.filter(|made| seen.insert(made.id.clone())) else { continue };
+        all.push(BuildCache {
+            id: key,
+            r#type: "regular".to_owned(),
+            in_use: leased.contains(&format!("layer:{}", made.id)),
+            shared: of_images.contains(&made.id),
+            size: i64::try_from(made.size).unwrap_or(i64::MAX),
+        });
+    }
+    Ok(all)
+}

@@ -1,0 +1,309 @@
+//! What `COPY` and `ADD` take: patterns → the entries of a tree that they name, in order. Nothing leaves the tree: its
+//! paths are resolved by the kernel.
+
+use super::super::ignore::{self, Ignore};
+use crate::api::Refusal;
+use crate::fs::stat::is_dir;
+use crate::fs::{path, remove, tree};
+use anyhow::{Context, Result, bail};
+use nix::fcntl::OFlag;
+use nix::sys::stat::{FileStat, fstat};
+use std::collections::BTreeSet;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// A tree that is copied from.
+pub struct Tree {
+    pub root: OwnedFd,
+    /// What counts as not being there.
+    pub ignore: Ignore,
+    /// How it is called in errors.
+    pub called: &'static str,
+}
+
+/// One entry that is copied.
+pub struct Item {
+    /// Where it lies in the tree.
+    pub path: Vec<u8>,
+    /// Where it goes, below the destination; empty for the destination itself.
+    pub name: Vec<u8>,
+    pub stat: FileStat,
+    /// A directory whose contents are copied and that only is looked like where it is made anew.
+    pub top: bool,
+}
+
+/// More entries than this in one instruction are refused.
+const MOST: usize = 4_000_000;
+
+/// How the paths of an instruction are taken.
+pub struct Wish<'a> {
+    /// `--parents`
+    pub parents: bool,
+    /// `--exclude`
+    pub exclude: &'a Ignore,
+}
+
+/// The entries that a source names. A pattern may name none, a path must be there.
+pub fn gather(from: &Tree, source: &str, wish: &Wish, items: &mut Vec<Item>) -> Result<()> {
+    let (pivot, pattern) = match source.split_once("/./") {
+        Some((before, after)) if wish.parents => (plain(before), plain(after)),
+        _ => (String::new(), plain(source)),
+    };
+    let whole = if pivot.is_empty() { pattern.clone() } else { format!("{pivot}/{pattern}") };
+    let found = matching(from, &whole, wish.parents)?;
+    if found.is_empty() && !has_wildcards(&whole) {
+        let hidden = from.ignore.leaves_out(&whole);
+        let why = if hidden { " (it is left out by .dockerignore)" } else { "" };
+        bail!(Refusal::NotFound(format!("/{whole}: not found in {}{why}", from.called)));
+    }
+    let depth = if pivot.is_empty() { 0 } else { pivot.split('/').count() };
+    for path in found {
+        one(from, &path, depth, wish, items)?;
+    }
+    Ok(())
+}
+
+/// Without what leads nowhere: `.`, `..`, slashes at the ends.
+fn plain(path: &str) -> String {
+    let clean = ignore::clean(path);
+    if clean == "." { String::new() } else { clean }
+}
+
+pub fn has_wildcards(pattern: &str) -> bool {
+    let mut chars = pattern.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '*' | '?' | '[' => return true,
+            '\\' => drop(chars.next()),
+            _ => {}
+        }
+    }
+    false
+}
+
+fn unescaped(name: &str) -> String {
+    let mut out = String::new();
+    let mut chars = name.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => out.extend(chars.next()),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// The paths that a pattern names, sorted. With `deep`, `**` stands for any number of directories.
+fn matching(from: &Tree, pattern: &str, deep: bool) -> Result<BTreeSet<Vec<u8>>> {
+    let root = from.root.as_fd();
+    let mut found = BTreeSet::from([Vec::new()]);
+    if pattern.is_empty() {
+        return Ok(found);
+    }
+    for name in pattern.split('/') {
+        let mut next = BTreeSet::new();
+        for dir in &found {
+            if deep && name == "**" {
+                next.insert(dir.clone());
+                let Some(fd) = directory(root, dir)? else { continue };
+                tree::walk(fd.as_fd(), &mut |path, _, stat| {
+                    let path = path::join(dir, path);
+                    if is_dir(stat) && kept(from, &path, true) {
+                        next.insert(path);
+                    }
+                    Ok(is_dir(stat))
+                })?;
+            } else if has_wildcards(name) {
+                let Some(fd) = directory(root, dir)? else { continue };
+                let glob = ignore::Name::new(name)?;
+                for entry in remove::names(fd)? {
+                    if entry.to_str().is_ok_and(|text| glob.matches(text)) {
+                        next.insert(path::join(dir, entry.to_bytes()));
+                    }
+                }
+            } else {
+                next.insert(path::join(dir, unescaped(name).as_bytes()));
+            }
+            if next.len() > MOST {
+                bail!("{pattern} names more than {MOST} files");
+            }
+        }
+        found = next;
+    }
+    let mut there = BTreeSet::new();
+    for path in found {
+        if let Some(fd) = look(root, &path)? {
+            let dir = is_dir(&fstat(&fd).context("look at a source")?);
+            if kept(from, &path, dir) {
+                there.insert(path);
+            }
+        }
+    }
+    Ok(there)
+}
+
+fn kept(from: &Tree, path: &[u8], dir: bool) -> bool {
+    let text = String::from_utf8_lossy(path);
+    path.is_empty() || !from.ignore.leaves_out(&text) || dir && from.ignore.may_keep_inside(&text)
+}
+
+/// A directory for reading, reached over links that stay inside; `None` where there is none.
+fn directory(root: BorrowedFd, path: &[u8]) -> Result<Option<OwnedFd>> {
+    match path::open(root, path, OFlag::O_RDONLY | OFlag::O_DIRECTORY, 0, path::IN_ROOT) {
+        Ok(fd) => Ok(Some(fd)),
+        Err(error) if is_missing(&error) => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("open {}", path::show(path))),
+    }
+}
+
+/// What a source path leads to, over links that stay inside.
+fn look(root: BorrowedFd, path: &[u8]) -> Result<Option<OwnedFd>> {
+    match path::open(root, path, OFlag::O_PATH, 0, path::IN_ROOT) {
+        Ok(fd) => Ok(Some(fd)),
+        Err(error) if is_missing(&error) => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("look at {}", path::show(path))),
+    }
+}
+
+fn is_missing(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP | libc::EXDEV))
+}
+
+/// The entries of one source: a file, or what is in a directory.
+fn one(from: &Tree, source: &[u8], depth: usize, wish: &Wish, items: &mut Vec<Item>) -> Result<()> {
+    let root = from.root.as_fd();
+    let Some(fd) = look(root, source)? else { return Ok(()) };
+    let stat = fstat(&fd).with_context(|| format!("look at {}", path::show(source)))?;
+    // Where a link led to: what is below is found from there.
+    let real = path::below(root, fd.as_fd())?.with_context(|| format!("{} was moved", path::show(source)))?;
+    let (_, last) = path::split(source);
+    let mut prefix = Vec::new();
+    if wish.parents {
+        let names: Vec<&[u8]> = source.split(|byte| *byte == b'/').skip(depth).collect();
+        for end in 1..names.len() {
+            let name = names[..end].join(&b'/');
+            let above: Vec<u8> = source.split(|byte| *byte == b'/').take(depth + end).collect::<Vec<_>>().join(&b'/');
+            if items.iter().rev().any(|item| item.name == name) {
+                continue;
+            }
+            if let Some(fd) = look(root, &above)? {
+                let stat = fstat(&fd).with_context(|| format!("look at {}", path::show(&above)))?;
+                items.push(Item { path: above, name, stat, top: false });
+            }
+        }
+        prefix = names.join(&b'/');
+    }
+    let excluded = |relative: &[u8]| wish.exclude.leaves_out(&String::from_utf8_lossy(relative));
+    if !is_dir(&stat) {
+        if !excluded(if wish.parents { &prefix } else { last }) {
+            let name = if wish.parents { prefix } else { last.to_vec() };
+            items.push(Item { path: real, name, stat, top: false });
+        }
+        return Ok(());
+    }
+    items.push(Item { path: real.clone(), name: prefix.clone(), stat, top: !wish.parents });
+    // Directories that are left out and of which something inside may be kept.
+    let mut maybe: Vec<usize> = Vec::new();
+    let start = items.len();
+    tree::walk(fd.as_fd(), &mut |below, _, stat| {
+        let at = path::join(&real, below);
+        let text = String::from_utf8_lossy(&at);
+        let relative = if wish.parents { path::join(&prefix, below) } else { below.to_vec() };
+        let dir = is_dir(stat);
+        let ignored = from.ignore.leaves_out(&text);
+        let out = ignored || excluded(&relative);
+        let inside = dir
+            && (!ignored || from.ignore.may_keep_inside(&text))
+            && (!excluded(&relative) || wish.exclude.may_keep_inside(&String::from_utf8_lossy(&relative)));
+        if out && !inside {
+            return Ok(false);
+        }
+        if out {
+            maybe.push(items.len());
+        }
+        if items.len() == MOST {
+            bail!("more than {MOST} files are to be copied");
+        }
+        items.push(Item { path: at, name: path::join(&prefix, below), stat: *stat, top: false });
+        Ok(true)
+    })?;
+    let mut dropped = BTreeSet::new();
+    for at in maybe.into_iter().rev() {
+        let inside = path::join(&items[at].name, b"");
+        let mut below = (at + 1..items.len()).take_while(|next| items[*next].name.starts_with(&inside));
+        if below.all(|next| dropped.contains(&next)) {
+            dropped.insert(at);
+        }
+    }
+    if !dropped.is_empty() {
+        let mut at = 0;
+        items.retain(|_| {
+            at += 1;
+            at <= start || !dropped.contains(&(at - 1))
+        });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::unpack::tests::Scratch;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    fn names(scratch: &Scratch, ignore: &str, source: &str, parents: bool, exclude: &str) -> Result<Vec<String>> {
+        let root = path::open_root(&scratch.0.join("context"))?;
+        let from = Tree { root, ignore: Ignore::read(ignore.as_bytes())?, called: "the build context" };
+        let exclude = Ignore::read(exclude.as_bytes())?;
+        let mut items = Vec::new();
+        gather(&from, source, &Wish { parents, exclude: &exclude }, &mut items)?;
+        Ok(items.iter().map(|item| format!("{}={}", path::show(&item.name), path::show(&item.path))).collect())
+    }
+
+    #[test]
+    fn sources_are_found() {
+        let scratch = Scratch::new();
+        let context = scratch.0.join("context");
+        fs::create_dir_all(context.join("a/b")).unwrap();
+        fs::create_dir_all(context.join("c")).unwrap();
+        for file in ["a/1.txt", "a/2.o", "a/b/3.txt", "c/4.txt", "5.txt", "x*y"] {
+            fs::write(context.join(file), file).unwrap();
+        }
+        fs::write(scratch.0.join("secret"), "").unwrap();
+        symlink("a", context.join("link")).unwrap();
+        symlink("../secret", context.join("up")).unwrap();
+        symlink("/5.txt", context.join("absolute")).unwrap();
+        let all = ["=a", "1.txt=a/1.txt", "2.o=a/2.o", "b=a/b", "b/3.txt=a/b/3.txt"];
+        for (ignore, source, parents, exclude, expected) in [
+            ("", "a", false, "", all.to_vec()),
+            ("", "/a/", false, "", all.to_vec()),
+            ("", "../../a/../a", false, "", all.to_vec()),
+            ("", "link", false, "", all.to_vec()),
+            ("", "absolute", false, "", vec!["absolute=5.txt"]),
+            ("", "*.txt", false, "", vec!["5.txt=5.txt"]),
+            ("", "*/*.txt", false, "", vec!["1.txt=a/1.txt", "4.txt=c/4.txt", "1.txt=a/1.txt"]),
+            ("", "x\\*y", false, "", vec!["x*y=x*y"]),
+            ("", "z*", false, "", vec![]),
+            ("**/*.txt", "a", false, "", vec!["=a", "2.o=a/2.o", "b=a/b"]),
+            ("*\n!a/b", "a", false, "", vec!["=a", "b=a/b", "b/3.txt=a/b/3.txt"]),
+            ("a\n!**/3.txt", ".", false, "a*\nc\nlink\nup\nx*\nabs*\n5*", vec!["="]),
+            ("", "a", false, "**/*.txt", vec!["=a", "2.o=a/2.o", "b=a/b"]),
+            ("", "a", false, "b", vec!["=a", "1.txt=a/1.txt", "2.o=a/2.o"]),
+            ("", "a/*.txt", true, "", vec!["a=a", "a/1.txt=a/1.txt"]),
+            ("", "a/./b/*.txt", true, "", vec!["b=a/b", "b/3.txt=a/b/3.txt"]),
+            ("", "**/3.txt", true, "", vec!["a=a", "a/b=a/b", "a/b/3.txt=a/b/3.txt"]),
+        ] {
+            let mut expected: Vec<String> = expected.into_iter().map(str::to_owned).collect();
+            if source == "*/*.txt" {
+                // The link is a directory, too.
+                expected = vec!["1.txt=a/1.txt".into(), "4.txt=c/4.txt".into(), "1.txt=a/1.txt".into()];
+            }
+            let found = names(&scratch, ignore, source, parents, exclude).unwrap();
+            assert_eq!(found, expected, "{ignore:?} {source} {exclude:?}");
+        }
+        for (source, ignore) in [("nope", ""), ("up", ""), ("5.txt", "5.txt"), ("a/nope", ""), ("5.txt/x", "")] {
+            let error = names(&scratch, ignore, source, false, "").unwrap_err();
+            assert!(error.to_string().contains("not found in the build context"), "{source}: {error:#}");
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! `POST /build`: Docker's own client with DOCKER_BUILDKIT=0, and the stream of messages as SDKs read it.
+
+use crate::fixture::{Command, Daemon, Host, Packing, Tar, need};
+
+fn docker(host: &Host, daemon: &Daemon, buildkit: &str, args: &[&str]) -> Command {
+    Command::new("docker", args.iter().copied())
+        .env("DOCKER_HOST", &daemon.address())
+        .env("DOCKER_BUILDKIT", buildkit)
+        .env("HOME", host.dir().join("home").to_str().expect("UTF-8"))
+}
+
+#[test]
+fn docker_builds_with_the_classic_protocol() {
+    let Some(()) = need("docker") else { return };
+    let Some(host) = Host::with_busybox() else { return };
+    let daemon = Daemon::start(&host);
+    let text = "FROM busybox\nARG who=nobody\nCOPY . /c/\nRUN echo hello $who; cat /c/x > /y\nCMD [\"cat\", \"/y\"]\n";
+    host.file("context/Dockerfile", text);
+    host.file("context/x", "content");
+    host.file("context/ignored", "");
+    host.file("context/.dockerignore", "ignored\n");
+    let dir = host.dir().join("context");
+    let dir = dir.to_str().expect("UTF-8");
+    let args =
+        ["build", "--network", "none", "-t", "made:1", "-t", "more", "--build-arg", "who=me", "--label", "a=b", dir];
+    let output = docker(&host, &daemon, "0", &args).run();
+    output.ok();
+    let told = output.stdout();
+    for line in [
+        "Step 1/5 : FROM busybox",
+        "Step 4/5 : RUN echo hello $who",
+        " ---> Running in ",
+        "hello me",
+        "Successfully built ",
+        "Successfully tagged made:1",
+        "Successfully tagged more:latest",
+    ] {
+        assert!(told.contains(line), "{line} is not in {told}");
+    }
+    assert_eq!(host.ok(["run", "--rm", "--network", "none", "made:1"]), "content");
+    assert_eq!(host.ok(["run", "--rm", "--network", "none", "more", "ls", "/c"]), "Dockerfile\nx");
+    let again = docker(&host, &daemon, "0", &args).ok();
+    assert_eq!(again.matches("Using cache").count(), 2, "{again}");
+    let quiet = docker(
+        &host,
+        &daemon,
+        "0",
+        &["build", "-q", "--network", "none", "--build-arg", "who=me", "--label", "a=b", dir],
+    )
+    .ok();
+    assert_eq!(quiet, host.ok(["inspect", "--format", "{{.Id}}", "more"]));
+    // And the same here, which is the same image.
+    host.local(["build", "--network", "none", "-t", "ours", "--build-arg", "who=me", "--label", "a=b", dir]).ok();
+    assert_eq!(quiet, host.ok(["inspect", "--format", "{{.Id}}", "ours"]));
+    host.file("context/Dockerfile", "FROM busybox\nRUN exit 7\n");
+    let output = docker(&host, &daemon, "0", &["build", "--network", "none", dir]).run();
+    assert_eq!(output.code(), Some(7), "{output}");
+    assert!(output.stderr().contains("The command '/bin/sh -c exit 7' returned a non-zero code: 7"), "{output}");
+    assert_eq!(host.ok(["ps", "-aq"]), "");
+    let pruned = docker(&host, &daemon, "0", &["builder", "prune", "--all", "--force"]).ok();
+    assert!(pruned.contains("Total reclaimed space"), "{pruned}");
+    daemon.stop();
+}
+
+#[test]
+fn messages_are_dockers() {
+    let Some(host) = Host::with_busybox() else { return };
+    let daemon = Daemon::start(&host);
+    let tar = Packing::Gzip.pack(&Tar::new().file("Dockerfile", 0o644, "FROM busybox\nENV a=b\n").end());
+    let head = format!(
+        "POST /v1.41/build?t=made&rm=1&networkmode=none HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-tar\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        tar.len()
+    );
+    let answer = daemon.say([head.as_bytes(), &tar].concat());
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    assert!(head.starts_with("HTTP/1.1 200") && head.contains("application/json"), "{head}");
+    for part in [
+        r#"{"stream":"Step 1/2 : FROM busybox\n"}"#,
+        r#"{"aux":{"ID":"sha256:"#,
+        r#"{"stream":"Successfully tagged made:latest\n"}"#,
+    ] {
+        assert!(body.contains(part), "{part} is not in {body}");
+    }
+    let (status, body) = daemon.ask("POST /build?version=2");
+    assert!(status.contains("501") && body.contains("DOCKER_BUILDKIT=0"), "{status} {body}");
+    for path in ["/grpc", "/session"] {
+        let (status, body) = daemon.ask(&format!("POST {path}"));
+        assert!(status.contains("501") && body.contains("DOCKER_BUILDKIT=0"), "{status} {body}");
+    }
+    let (status, body) = daemon.ask("POST /build?t=UPPER");
+    assert!(status.contains("400"), "{status} {body}");
+    let (_, body) = daemon.ask_with("POST /build", "Content-Type: application/x-tar\r\n", "no tar at all");
+    assert!(body.contains("errorDetail"), "{body}");
+    daemon.stop();
+}
