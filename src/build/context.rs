@@ -77,7 +77,7 @@ impl Context {
         let target = Target { root: root.as_fd(), dir: b"", owner: Owner::AsTold, replace: true, rename: None };
         extract::extract(&mut std::io::Cursor::new(&start[..filled]).chain(tar), &target)
             .map_err(|error| Refusal::BadParameter(format!("unpack the build context: {error:#}")))?;
-        let name = asked.dockerfile.clone();
+        let mut name = asked.dockerfile.clone();
         let dockerfile = file(root.as_fd(), &name, super::dockerfile::LARGEST)?
             .ok_or_else(|| Refusal::BadParameter(format!("Cannot locate specified Dockerfile: {name}")))?;
         let ignore = ignored(root.as_fd(), &name)?;
@@ -86,6 +86,7 @@ impl Context {
             for name in [name.clone(), format!("{name}.dockerignore")] {
                 crate::fs::remove::entry(root.as_fd(), &std::ffi::CString::new(name)?)?;
             }
+            name = "Dockerfile".to_owned();
         }
         let tree = Tree { root, ignore, called: CALLED };
         Ok(Context { tree, dockerfile, name, known: None })

@@ -522,19 +522,11 @@ fn flags_of_build() {
     let path = dir.to_str().expect("UTF-8");
     let file = host.dir().join("id");
     let id_file = file.to_str().expect("UTF-8");
-    let out = host.ok([
-        "build",
-        "-q",
-        "-t",
-        "made",
-        "--iidfile",
-        id_file,
-        "--add-host",
-        "sea:10.1.2.3",
-        "--ulimit",
-        "nofile=77:77",
-        path,
-    ]);
+    let told = host.dir().join("told.json");
+    let told = told.to_str().expect("UTF-8");
+    let files = ["--iidfile", id_file, "--metadata-file", told];
+    let flags = ["build", "-q", "-t", "made", "--add-host", "sea:10.1.2.3", "--ulimit", "nofile=77:77", path];
+    let out = host.ok(flags[..1].iter().chain(&files).chain(&flags[1..]).copied());
     assert_eq!(out, id(&host, "made"));
     assert_eq!(fs::read_to_string(&file).expect("read"), out);
     let told: serde_json::Value = serde_json::from_slice(&fs::read(told).expect("read")).expect("JSON");
