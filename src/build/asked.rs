@@ -152,16 +152,18 @@ fn host(request: &Request) -> Result<HostConfig> {
         let values = request.query.iter().filter(|(known, _)| known == key);
         values.map(|(_, value)| value.clone()).filter(|value| !value.is_empty()).collect()
     };
-    let mut host = HostConfig::default();
-    host.memory = number("memory")?;
-    host.memory_swap = number("memswap")?;
-    host.cpu_shares = number("cpushares")?;
-    host.cpu_period = number("cpuperiod")?;
-    host.cpu_quota = number("cpuquota")?;
-    host.cpuset_cpus = text("cpusetcpus");
-    host.cpuset_mems = text("cpusetmems");
-    host.cgroup_parent = text("cgroupparent");
-    host.shm_size = number("shmsize")?;
+    let mut host = HostConfig {
+        memory: number("memory")?,
+        memory_swap: number("memswap")?,
+        cpu_shares: number("cpushares")?,
+        cpu_period: number("cpuperiod")?,
+        cpu_quota: number("cpuquota")?,
+        cpuset_cpus: text("cpusetcpus"),
+        cpuset_mems: text("cpusetmems"),
+        cgroup_parent: text("cgroupparent"),
+        shm_size: number("shmsize")?,
+        ..HostConfig::default()
+    };
     let limits: Vec<NamedLimit> = json(request, "ulimits")?;
     if !limits.is_empty() {
         let ulimit = |limit: NamedLimit| Ulimit { name: limit.name, hard: limit.hard, soft: limit.soft };

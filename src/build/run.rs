@@ -78,7 +78,7 @@ impl Builder<'_> {
         let env: Vec<String> = state
             .env
             .iter()
-            .filter(|(name, _)| !Self::is_proxy(name) || self.asked.args.get(name).is_none())
+            .filter(|(name, _)| !Self::is_proxy(name) || !self.asked.args.contains_key(name))
             .map(|(name, value)| format!("{name}={value}"))
             .collect();
         let network = match run.network {

@@ -148,7 +148,7 @@ fn contents(from: &Tree, items: &[Item], known: &mut Known) -> Result<Vec<[u8; 3
     };
     let threads = std::thread::available_parallelism().map_or(2, usize::from).min(8).min(missing.len().div_ceil(64));
     std::thread::scope(|scope| {
-        let others: Vec<_> = (1..threads).map(|_| scope.spawn(&work)).collect();
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
         let mut done = work();
         for other in others {
             let other = other.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a thread that reads files panicked")));
