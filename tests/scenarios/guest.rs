@@ -43,6 +43,7 @@ checks! {
     restart_policies
     health
     a_daemon_serves_the_same_store
+    names_on_a_network
 
     devices_are_confined
     what_is_paused_stands_still

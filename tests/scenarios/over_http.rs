@@ -17,6 +17,8 @@ mod life;
 mod listings;
 #[path = "logs.rs"]
 mod logs;
+#[path = "names.rs"]
+mod names;
 #[path = "run.rs"]
 mod run;
 #[path = "stats.rs"]

@@ -6,7 +6,7 @@ use super::upstream::{Ask, Outcome, Own, Servers, framed, unframed};
 use super::zone::{Host, Zone};
 use super::{PORT, listen::Sockets};
 use crate::sys::{inotify, lock, process};
-use libc::{POLLHUP, POLLIN, POLLOUT};
+use libc::{POLLERR, POLLHUP, POLLIN, POLLOUT};
 use nix::dir::Dir;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg};
@@ -28,6 +28,8 @@ const WAITING_IN_ALL: usize = 1024;
 const STREAMS: usize = 32;
 const SILENCE: Duration = Duration::from_secs(10);
 const UNREAD: usize = 1 << 17;
+/// How long no connection is taken where there is no descriptor for another one.
+const FULL: Duration = Duration::from_millis(200);
 /// How many packets of one container are taken before the others have their turn.
 const TURN: usize = 32;
 /// Most descriptors of one container.
@@ -137,6 +139,8 @@ struct State {
     streams: BTreeMap<u32, Stream>,
     waiting: BTreeMap<u32, Waiting>,
     count: u32,
+    /// Until when no connection is taken.
+    full: Option<Instant>,
 }
 
 /// Serves until nobody is left.
@@ -149,6 +153,7 @@ pub fn run(given: Resolver) -> io::Result<()> {
         streams: BTreeMap::new(),
         waiting: BTreeMap::new(),
         count: 0,
+        full: None,
     };
     state.read_all();
     loop {
@@ -173,7 +178,7 @@ impl State {
     fn due(&self) -> Option<Duration> {
         let asks = self.waiting.values().map(|it| it.ask.due());
         let streams = self.streams.values().map(|it| it.heard + SILENCE);
-        asks.chain(streams).min().map(|due| due.saturating_duration_since(Instant::now()))
+        asks.chain(streams).chain(self.full).min().map(|due| due.saturating_duration_since(Instant::now()))
     }
 
     fn round(&mut self, wait: Option<Duration>) -> io::Result<()> {
@@ -190,7 +195,9 @@ impl State {
         for (number, client) in &self.clients {
             add(client.shim.as_fd(), 0, Polled::Shim(*number));
             add(client.udp.as_fd(), POLLIN, Polled::Udp(*number));
-            add(client.tcp.as_fd(), POLLIN, Polled::Tcp(*number));
+            if self.full.is_none() {
+                add(client.tcp.as_fd(), POLLIN, Polled::Tcp(*number));
+            }
         }
         for (number, stream) in &self.streams {
             let reads = !stream.ended && stream.output.len() < UNREAD;
@@ -215,6 +222,8 @@ impl State {
                 Polled::Shim(_) => {}
                 Polled::Udp(number) => self.receive(number),
                 Polled::Tcp(number) => self.accept(number),
+                // Nobody is there to hear an answer.
+                Polled::Stream(number) if fd.revents & (POLLERR | POLLHUP) != 0 => self.hang_up(number),
                 Polled::Stream(number) => self.listen(number),
                 Polled::Ask(number, socket) => self.hear(number, socket),
             }
@@ -343,7 +352,16 @@ impl State {
     fn accept(&mut self, number: u32) {
         for _ in 0..TURN {
             let Some(client) = self.clients.get(&number) else { return };
-            let Ok((stream, _)) = client.tcp.accept() else { return };
+            let stream = match client.tcp.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+                    {
+                        self.full = Instant::now().checked_add(FULL);
+                    }
+                    return;
+                }
+            };
             let many = self.streams.values().filter(|stream| stream.client == number).count() >= STREAMS;
             if many || stream.set_nonblocking(true).is_err() {
                 continue;
@@ -517,6 +535,7 @@ impl State {
     /// What is due without a word from anybody.
     fn remind(&mut self) {
         let now = Instant::now();
+        self.full = self.full.filter(|until| *until > now);
         let due: Vec<u32> =
             self.waiting.iter().filter(|(_, it)| it.ask.due() <= now).map(|(number, _)| *number).collect();
         for number in due {

@@ -133,3 +133,17 @@ a_daemon_serves_the_same_store() {
 	is "$(dhow ps --format '{{.Names}}')" served
 	is "$(dhow client ps --format '{{.Names}}')" served
 }
+
+names_on_a_network() {
+	dhow network create sea
+	dhow run --detach --name db --network sea --network-alias store busybox sleep 1000
+	dhow run --detach --name web --network sea busybox sleep 1000
+	address=$(inspect db '{{.NetworkSettings.Networks.sea.IPAddress}}')
+	for name in db store db.sea; do
+		has "$(dhow exec web nslookup "$name.")" "Address: $address"
+	done
+	kill -9 "$(ps -o pid,args | sed -n 's/^ *\([0-9]*\) dhow shim resolver .*/\1/p')"
+	eventually dhow exec web nslookup db.
+	dhow rm --force db web
+	dhow network rm sea
+}
