@@ -385,7 +385,7 @@ impl Client {
     pub fn build(
         &self,
         query: Query,
-        secrets: Option<String>,
+        headers: Vec<(String, String)>,
         body: Body,
         caller: Caller,
         sink: &mut dyn Write,
@@ -395,7 +395,7 @@ impl Client {
         if tar {
             request.headers.push(("Content-Type".into(), "application/x-tar".into()));
         }
-        request.headers.extend(secrets.map(|value| (SECRETS.to_owned(), value)));
+        request.headers.extend(headers);
         request.body = body;
         stream(self.call(request)?, sink)
     }

@@ -2,7 +2,8 @@
 
 use super::progress::Progress;
 use super::{Command, Context, output, pull};
-use crate::api::client::Client;
+use crate::api::base64;
+use crate::api::client::{Client, SECRETS};
 use crate::api::types::ProgressLine;
 use crate::api::wire::{Body, Caller, Folder};
 use crate::build::dockerfile::{Dockerfile, LARGEST};
@@ -10,6 +11,8 @@ use crate::build::ignore::Ignore;
 use crate::build::lint;
 use crate::fs::pack::{Kept, Packer};
 use crate::fs::path;
+use crate::oci::auth;
+use crate::oci::reference::Reference;
 use crate::sys::signals::{self, Signals};
 use anyhow::{Context as _, Result, anyhow, bail};
 use argh::{ArgsInfo, FromArgs};
@@ -36,6 +39,9 @@ pub struct Build {
     /// say what can be said against the Dockerfile, and build nothing
     #[argh(switch)]
     check: bool,
+    /// let the Dockerfile have more than the sandbox: network.host, security.insecure
+    #[argh(option)]
+    allow: Vec<String>,
     /// parent of the cgroups of RUN
     #[argh(option)]
     cgroup_parent: Option<String>,
@@ -146,6 +152,7 @@ impl Command for Build {
         }
         let mut query = self.query()?;
         let client = context.client()?;
+        let mut known = None;
         let body = match from {
             From::Url(url) => {
                 query.push(("remote".to_owned(), url));
@@ -155,10 +162,12 @@ impl Command for Build {
                 bail!("invalid argument: can't use stdin for both build context and dockerfile")
             }
             From::Stdin => stdin(self.file.as_deref(), &mut query)?,
-            From::Folder(dir) => self.folder(&client, &dir, &mut query)?,
+            From::Folder(dir) => self.folder(&client, &dir, &mut query, &mut known)?,
         };
-        let secrets = self.secrets()?;
-        self.built(&client, query, secrets, body)
+        let mut headers: Vec<(String, String)> =
+            self.secrets()?.map(|value| (SECRETS.to_owned(), value)).into_iter().collect();
+        headers.extend(known);
+        self.built(&client, query, headers, body)
     }
 }
 
@@ -184,6 +193,7 @@ impl Build {
         self.tag.iter().for_each(|name| push("t", name.clone()));
         self.add_host.iter().for_each(|host| push("extrahosts", host.clone()));
         self.security_opt.iter().for_each(|option| push("securityopt", option.clone()));
+        self.allow.iter().for_each(|right| push("allow", right.clone()));
         push("target", text(&self.target));
         push("nocache", flag(self.no_cache));
         push("pull", flag(self.pull));
@@ -238,6 +248,27 @@ impl Build {
         Ok(query)
     }
 
+    /// The header that says who we are at the registries that a Dockerfile takes images from.
+    fn registries(&self, dockerfile: &[u8]) -> Result<Option<(String, String)>> {
+        // What cannot be read is told by the build.
+        let Ok(file) = Dockerfile::parse("Dockerfile", dockerfile) else { return Ok(None) };
+        let given = |name: &str| {
+            let mut pairs = self.build_arg.iter().filter_map(|arg| arg.split_once('='));
+            pairs.find(|(known, _)| *known == name).map(|(_, value)| value.to_owned())
+        };
+        let mut all = serde_json::Map::new();
+        for name in file.images(&given) {
+            let Ok(reference) = Reference::parse(&name) else { continue };
+            if !all.contains_key(&reference.domain)
+                && let Some(found) = auth::lookup(&reference.domain)?
+            {
+                all.insert(reference.domain, serde_json::to_value(found)?);
+            }
+        }
+        let text = serde_json::Value::Object(all.clone()).to_string();
+        Ok((!all.is_empty()).then(|| ("X-Registry-Config".to_owned(), base64::encode(text.as_bytes()))))
+    }
+
     /// The value of the header with the secrets; nothing where there are none.
     fn secrets(&self) -> Result<Option<String>> {
         let mut secrets = serde_json::Map::new();
@@ -275,10 +306,10 @@ impl Build {
             if value.len() > SECRET {
                 bail!("the secret {id} is larger than {SECRET} bytes");
             }
-            secrets.insert(id, crate::api::base64::encode(&value).into());
+            secrets.insert(id, base64::encode(&value).into());
         }
         let text = serde_json::Value::Object(secrets).to_string();
-        Ok((!self.secret.is_empty()).then(|| crate::api::base64::encode(text.as_bytes())))
+        Ok((!self.secret.is_empty()).then(|| base64::encode(text.as_bytes())))
     }
 
     /// Reads the Dockerfile, and tells what could be better.
@@ -310,10 +341,17 @@ impl Build {
     }
 
     /// A folder: handed over as it lies to an engine in this process, packed for a daemon.
-    fn folder(&self, client: &Client, dir: &Path, query: &mut Vec<(String, String)>) -> Result<Body> {
+    fn folder(
+        &self,
+        client: &Client,
+        dir: &Path,
+        query: &mut Vec<(String, String)>,
+        known: &mut Option<(String, String)>,
+    ) -> Result<Body> {
         let root =
             path::open_root(dir).with_context(|| format!("unable to prepare context: path {:?}", dir.display()))?;
         let (name, bytes, beside) = self.dockerfile(dir)?;
+        *known = self.registries(&bytes)?;
         let ignore = match beside
             .filter(|path| path.exists())
             .or_else(|| Some(dir.join(".dockerignore")).filter(|path| path.exists()))
@@ -337,7 +375,13 @@ impl Build {
         Ok(Body::Reader(Box::new(tar)))
     }
 
-    fn built(self, client: &Client, query: Vec<(String, String)>, secrets: Option<String>, body: Body) -> Result<u8> {
+    fn built(
+        self,
+        client: &Client,
+        query: Vec<(String, String)>,
+        headers: Vec<(String, String)>,
+        body: Body,
+    ) -> Result<u8> {
         // A signal ends the build and not this process, which clears up first.
         let calm = Signals::of([libc::SIGINT, libc::SIGTERM, libc::SIGHUP]);
         let before = signals::block(calm).context("block signals")?;
@@ -367,7 +411,7 @@ impl Build {
                 false => Progress::new(&mut errors, &std::io::stderr(), false),
             };
             let mut both = Both { progress, told: &mut told };
-            let sent = client.build(query, secrets, body, caller, &mut both);
+            let sent = client.build(query, headers, body, caller, &mut both);
             match both.progress.finish() {
                 Err(message) => Err(anyhow!(message)),
                 Ok(()) => sent,

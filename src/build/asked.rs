@@ -25,6 +25,8 @@ pub struct Asked {
     /// Whether somebody asked for that platform.
     pub platform_asked: bool,
     pub no_cache: bool,
+    /// What a Dockerfile may have beyond the sandbox: `network.host`, `security.insecure`.
+    pub allow: Vec<String>,
     /// Images whose layers somebody would have used.
     pub cache_from: Vec<String>,
     pub pull: bool,
@@ -38,25 +40,18 @@ pub struct Asked {
     pub secrets: BTreeMap<String, Vec<u8>>,
 }
 
-/// Who we are at which registry: what came with the request, or what this user has.
-#[derive(Debug, Default)]
-pub struct Registries {
-    given: BTreeMap<String, serde_json::Value>,
-    /// The request was made by this process: its user's own files count.
-    ours: bool,
-}
+/// Who we are at which registry, as it came with the request.
+#[derive(Default)]
+pub struct Registries(BTreeMap<String, serde_json::Value>);
 
 impl Registries {
     pub fn of(&self, domain: &str) -> Result<Option<Credentials>> {
-        if self.ours {
-            return crate::oci::auth::lookup(domain);
-        }
         let hub = ["https://index.docker.io/v1/", "index.docker.io", "docker.io"];
         let names: &[&str] = if domain == "docker.io" { &hub } else { &[domain] };
         let plain = |key: &str| {
             key.trim_start_matches("https://").trim_start_matches("http://").trim_end_matches('/').to_owned()
         };
-        let found = self.given.iter().find(|(key, _)| names.iter().any(|name| plain(key) == plain(name)));
+        let found = self.0.iter().find(|(key, _)| names.iter().any(|name| plain(key) == plain(name)));
         let Some((_, value)) = found else { return Ok(None) };
         let text = crate::api::base64::encode(&serde_json::to_vec(value)?);
         Ok(Some(Credentials::from_header(&text)))
@@ -74,7 +69,7 @@ struct NamedLimit {
 
 impl Asked {
     /// Reads the query and the headers of a request. Errors are 400, and 501 for what is not there.
-    pub fn read(request: &Request, ours: bool) -> Result<Asked> {
+    pub fn read(request: &Request) -> Result<Asked> {
         let text = |key: &str| request.query(key).unwrap_or_default().to_owned();
         let bad = |why: String| Refusal::BadParameter(why);
         if text("version") == "2" {
@@ -128,15 +123,27 @@ impl Asked {
             platform,
             platform_asked,
             no_cache: request.flag("nocache"),
+            allow: allowed(request)?,
             cache_from: json(request, "cachefrom")?,
             pull: request.flag("pull"),
             quiet: request.flag("q"),
             plain: text("progress") == "plain",
             host,
-            credentials: Registries { given, ours },
+            credentials: Registries(given),
             secrets: secrets.collect(),
         })
     }
+}
+
+fn allowed(request: &Request) -> Result<Vec<String>> {
+    let mut all = Vec::new();
+    for (_, right) in request.query.iter().filter(|(key, right)| key == "allow" && !right.is_empty()) {
+        if !matches!(right.as_str(), "network.host" | "security.insecure") {
+            bail!(Refusal::BadParameter(format!("unknown entitlement: {right}")));
+        }
+        all.push(right.clone());
+    }
+    Ok(all)
 }
 
 /// What the containers of `RUN` are limited by.
@@ -206,7 +213,7 @@ mod tests {
     fn read(query: &[(&str, &str)]) -> Result<Asked> {
         let mut request = Request::new("POST", "/build");
         request.query = query.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
-        Asked::read(&request, false)
+        Asked::read(&request)
     }
 
     #[test]
@@ -253,6 +260,7 @@ mod tests {
             ("t", "UPPER", 400),
             ("t", "a@sha256:0123456789012345678901234567890123456789012345678901234567890123", 400),
             ("buildargs", "x", 400),
+            ("allow", "everything", 400),
             ("memory", "x", 400),
         ] {
             let Err(error) = read(&[(key, value)]) else { panic!("{key}={value}") };

@@ -466,8 +466,11 @@ impl<'a> Builder<'a> {
             platform: Some(wanted.clone()),
         };
         let pull = pull::Pull::find(store, asked, &self.engine.settings.registry())?;
-        let report = &mut self.report;
-        pull.run(store, &mut |line| report.pulling(line))?;
+        let (report, caller) = (&mut self.report, self.caller);
+        pull.run(store, &mut |line| match caller.has_gone() {
+            true => Err(std::io::ErrorKind::BrokenPipe.into()),
+            false => report.pulling(line),
+        })?;
         find(self.lease)
     }
 

@@ -41,7 +41,7 @@ pub const NO_BUILDKIT: &str = "BuildKit's protocol is not spoken here: set DOCKE
 /// `POST /build`.
 pub fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
     let body = std::mem::replace(&mut request.body, Body::Empty);
-    let asked = Asked::read(&request, matches!(body, Body::Folder(_)))?;
+    let asked = Asked::read(&request)?;
     cache::prepare(&engine.store)?;
     clear(engine)?;
     let (engine, caller) = (Arc::clone(engine), request.caller.clone());

@@ -125,7 +125,7 @@ impl Builder<'_> {
         if items.is_empty() {
             bail!(Refusal::NotFound(format!("/{}: not found in {}", mount.source, from.called)));
         }
-        place.items(from, &items)?;
+        place.items(from, &items, self.caller)?;
         place.end()?;
         Ok(dir.join("bound"))
     }

@@ -13,6 +13,8 @@ use std::time::{Duration, SystemTime};
 
 /// What the cache may hold besides what images hold, in bytes; the longest unused goes first.
 const LARGEST: u64 = 20 << 30;
+/// So many contexts are remembered.
+const CONTEXTS: usize = 64;
 /// So many records are no reason to look.
 const FEW: usize = 200;
 
@@ -36,11 +38,17 @@ pub fn prune(store: &Store, all: bool, keep: u64, filters: &Filters) -> Result<B
     };
     let lease = store.lease()?;
     let pruned = evict(store, &lease, all, keep, &fits)?;
-    if all && keep == 0 {
+    let mut pruned = pruned;
+    if all && keep == 0 && filters.get("id").is_empty() && unused.is_none() {
         for name in ["contexts", "mounts"] {
             let dir = store.root.join("build").join(name);
             for entry in store::read_dir(&dir)? {
-                store::remove(&dir.join(entry))?;
+                let path = dir.join(&entry);
+                if name == "mounts" {
+                    pruned.space_reclaimed += crate::fs::size::tree(&path)?;
+                    pruned.caches_deleted.get_or_insert_default().push(entry.clone());
+                }
+                store::remove(&path)?;
             }
         }
     }
@@ -90,6 +98,7 @@ fn evict(store: &Store, lease: &Lease, all: bool, keep: u64, fits: &dyn Fn(&List
 
 /// Keeps the cache at its size; after a build.
 pub fn limit(store: &Store, lease: &Lease) -> Result<()> {
+    forget_contexts(store)?;
     let records = cache::all(store)?;
     let held: u64 = records.iter().filter_map(|it| it.record.layer.as_ref()).map(|made| made.size).sum();
     if held <= LARGEST && records.len() <= FEW * 50 {
@@ -97,6 +106,21 @@ pub fn limit(store: &Store, lease: &Lease) -> Result<()> {
     }
     let lately = SystemTime::now() - Duration::from_secs(60);
     evict(store, lease, true, LARGEST, &|listed| listed.used < lately).map(drop)
+}
+
+/// Digests of the files of contexts are kept for those that were built last.
+fn forget_contexts(store: &Store) -> Result<()> {
+    let dir = store.root.join("build/contexts");
+    let mut all = Vec::new();
+    for name in store::read_dir(&dir)? {
+        let path = dir.join(name);
+        if let Ok(used) = std::fs::metadata(&path).and_then(|it| it.modified()) {
+            all.push((used, path));
+        }
+    }
+    all.sort();
+    let spare = all.len().saturating_sub(CONTEXTS);
+    all.into_iter().take(spare).try_for_each(|(_, path)| store::remove(&path))
 }
 
 /// What `system df` tells of the cache.
@@ -114,6 +138,15 @@ pub fn usage(store: &Store) -> Result<Vec<BuildCache>> {
             in_use: leased.contains(&format!("layer:{}", made.id)),
             shared: of_images.contains(&made.id),
             size: i64::try_from(made.size).unwrap_or(i64::MAX),
+        });
+    }
+    let mounts = store.root.join("build/mounts");
+    for id in store::read_dir(&mounts)? {
+        all.push(BuildCache {
+            r#type: "exec.cachemount".to_owned(),
+            size: i64::try_from(crate::fs::size::tree(&mounts.join(&id))?).unwrap_or(i64::MAX),
+            id,
+            ..BuildCache::default()
         });
     }
     Ok(all)

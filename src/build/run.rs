@@ -47,6 +47,18 @@ impl Builder<'_> {
             let text = "--device asks for a device of the Container Device Interface, which is not supported";
             return Err((device.place, Refusal::NotImplemented(text.to_owned()).into()));
         }
+        // A Dockerfile is somebody else's word: what leads out of the sandbox is asked of who builds it.
+        let may = |right: &str| self.asked.allow.iter().any(|allowed| allowed == right);
+        let host = run.network == RunNetwork::Host && self.asked.host.network_mode != "host";
+        for (wanted, flag, right) in
+            [(host, "--network=host", "network.host"), (run.insecure, "--security=insecure", "security.insecure")]
+        {
+            if wanted && !may(right) {
+                let text =
+                    format!("RUN {flag} is not allowed: build with --allow {right} if you trust this Dockerfile");
+                return Err((place, Refusal::Forbidden(text).into()));
+            }
+        }
         let mut mounts = Vec::new();
         for word in &run.mounts {
             let lookup = |name: &str| state.lookup(name);

@@ -71,6 +71,37 @@ impl Dockerfile {
     }
 }
 
+impl Dockerfile {
+    /// The names of images that it takes from, as far as they can be told from its text and the arguments that are given.
+    pub fn images(&self, given: &dyn Fn(&str) -> Option<String>) -> Vec<String> {
+        let lex = words::Lex::new(self.directives.escape);
+        let mut known: Vec<(String, String)> = Vec::new();
+        for instruction in &self.globals {
+            let Kind::Arg(args) = &instruction.kind else { continue };
+            for arg in args {
+                let lookup = |name: &str| known.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+                let default = arg.default.as_ref().and_then(|word| Some(lex.expand(&word.text, &lookup).ok()?.text));
+                if let Some(value) = given(&arg.name).or(default) {
+                    known.retain(|(name, _)| *name != arg.name);
+                    known.push((arg.name.clone(), value));
+                }
+            }
+        }
+        let lookup = |name: &str| known.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+        let mut names = Vec::new();
+        for stage in &self.stages {
+            names.extend(lex.expand(&stage.from.image.text, &lookup).ok().map(|it| it.text));
+            for instruction in &stage.instructions {
+                if let Kind::Copy(transfer) = &instruction.kind {
+                    names.extend(transfer.from.iter().map(|word| word.text.clone()));
+                }
+            }
+        }
+        names.retain(|name| self.stage(name).is_none() && name != "scratch");
+        names
+    }
+}
+
 type Parts = (Directives, Vec<Instruction>, Vec<Stage>);
 
 fn read(text: &str) -> Result<Parts, Fault> {

@@ -13,6 +13,7 @@ use super::dockerfile::{Fault, Place as At};
 use super::ignore::Ignore;
 use super::metadata::{self, Words};
 use crate::api::Refusal;
+use crate::api::wire::Caller;
 use crate::fs::extract::{self, Owner as TarOwner, Target};
 use crate::fs::stat::is_file;
 use crate::fs::{compression, header, path, tree};
@@ -160,7 +161,7 @@ impl Builder<'_> {
         }
         let history = history(name, transfer, &expanded);
         let (chown, time, link) = (expanded.chown.clone(), state.clock, transfer.link);
-        let context = self.context;
+        let (context, caller) = (self.context, self.caller.clone());
         let layer = self.step(state, &key.end(), &history, |builder, state| {
             // A layer that stands by itself: what lies below leads it nowhere.
             let alone = State::clone(state).without_layers();
@@ -179,7 +180,7 @@ impl Builder<'_> {
                 };
                 let tree = from.as_ref().map_or(&context.tree, |(tree, _)| tree);
                 for source in &sources {
-                    one(root, tree, source, &expanded, owner, time)?;
+                    one(root, tree, source, &expanded, (owner, time), &caller)?;
                 }
                 let mut place = Place::new(
                     root,
@@ -230,8 +231,8 @@ fn one(
     from: &Tree,
     source: &Source,
     expanded: &Expanded,
-    owner: Option<Owner>,
-    time: i64,
+    (owner, time): (Option<Owner>, i64),
+    caller: &Caller,
 ) -> Result<()> {
     let mut place =
         Place::new(root, expanded.destination.clone(), owner.unwrap_or_default(), expanded.chmod.clone(), time);
@@ -247,7 +248,7 @@ fn one(
             let Some(item) = items.first() else { return Ok(()) };
             unpack(&mut place, open(from, item)?).with_context(|| format!("unpack {}", path::show(&item.path)))?;
         }
-        Source::Items(items, false) => place.items(from, items)?,
+        Source::Items(items, false) => place.items(from, items, caller)?,
         Source::Download(_, file, true) => {
             let file = File::open(file).with_context(|| format!("open {}", file.display()))?;
             unpack(&mut place, file).context("unpack what was downloaded")?;
@@ -260,7 +261,7 @@ fn one(
             let mut stat = nix::sys::stat::fstat(&fd).context("look at the download")?;
             (stat.st_mode, stat.st_mtime) = (libc::S_IFREG | 0o600, time);
             let item = Item { path: b"download".to_vec(), name: name.clone().into_bytes(), stat, top: false };
-            place.items(&tree, &[item])?;
+            place.items(&tree, &[item], caller)?;
         }
     }
     place.end()

@@ -3,6 +3,8 @@
 
 use super::gather::{Item, Tree};
 use super::owner::{Mode, Owner};
+use crate::api::wire::Caller;
+use crate::build::report::gone;
 use crate::fs::copy;
 use crate::fs::stat::{is_dir, is_file, is_whiteout};
 use crate::fs::{path, tree, xattr};
@@ -71,10 +73,13 @@ impl<'a> Place<'a> {
     }
 
     /// Copies entries. Names are below the destination, which is a directory unless the only entry is a file.
-    pub fn items(&mut self, from: &Tree, items: &[Item]) -> Result<()> {
+    pub fn items(&mut self, from: &Tree, items: &[Item], caller: &Caller) -> Result<()> {
         let into = self.is_directory() || items.len() > 1 || items.iter().any(|item| item.top || is_dir(&item.stat));
         let destination = path::trim_slashes(self.destination.as_bytes()).to_vec();
         for item in items {
+            if caller.has_gone() {
+                return Err(gone());
+            }
             let copying = || format!("copy {}", path::show(&item.path));
             let at = match into {
                 true if item.name.is_empty() => destination.clone(),
