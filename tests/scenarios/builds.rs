@@ -509,6 +509,23 @@ fn a_check_builds_nothing() {
 }
 
 #[test]
+fn a_base_behind_a_password() {
+    let Some(()) = crate::fixture::need("skopeo") else { return };
+    let Some(registry) = crate::fixture::Registry::start(false, Some(crate::fixture::Login::SAILOR)) else { return };
+    let (Some(host), Some(name)) = (Host::new(), registry.busybox()) else { return };
+    let text = format!("ARG base={name}\nFROM $base\nENV a=b\n");
+    let dir = folder(&host, "context", &[("Dockerfile", &text)]);
+    let output = build(&host, &dir, &["-t", "made"]);
+    assert_eq!(output.code(), Some(1), "{output}");
+    let login = crate::fixture::Login::SAILOR;
+    host.dhow(["login", "-u", login.user, "--password-stdin", &registry.host()]).input(login.password).ok();
+    let output = build(&host, &dir, &["-t", "made"]);
+    output.ok();
+    assert!(!output.stderr().contains(login.password), "{output}");
+    assert_eq!(says(&host, "echo $a"), "b");
+}
+
+#[test]
 fn flags_of_build() {
     let Some(host) = Host::with_busybox() else { return };
     let dir = folder(
@@ -544,10 +561,19 @@ fn flags_of_build() {
         (&["--platform", "windows/amd64"], "operating system is not supported"),
         (&["--platform", "linux/amd64,linux/arm64"], "several platforms"),
         (&["--ulimit", "x"], "--ulimit"),
+        (&["--allow", "all"], "unknown entitlement: all"),
         (&["--memory", "x"], "--memory"),
     ] {
         let output = build(&host, &dir, flags);
         assert!(!output.status.success() && output.stderr().contains(words), "{output}");
+    }
+    for (flag, right) in [("--network=host", "network.host"), ("--security=insecure", "security.insecure")] {
+        let text =
+            format!("FROM busybox\nRUN {flag} grep -i capeff /proc/self/status > /caps; ls /sys/class/net > /links\n");
+        let dir = folder(&host, "asks", &[("Dockerfile", &text)]);
+        let output = build(&host, &dir, &["-t", "asked"]);
+        assert!(output.stderr().contains(&format!("is not allowed: build with --allow {right}")), "{output}");
+        build(&host, &dir, &["-t", "asked", "--allow", right]).ok();
     }
     let output = build(&host, &host.dir().join("nope"), &[]);
     assert!(output.stderr().contains("unable to prepare context"), "{output}");

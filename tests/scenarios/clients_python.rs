@@ -43,6 +43,11 @@ fn docker_py_pulls() {
 }
 
 #[test]
+fn docker_py_builds() {
+    docker_py("building");
+}
+
+#[test]
 fn docker_py_asks_about_the_system() {
     docker_py("system");
 }

@@ -93,3 +93,105 @@ fn messages_are_dockers() {
     assert!(body.contains("errorDetail"), "{body}");
     daemon.stop();
 }
+
+#[test]
+fn compose_builds_its_services() {
+    let Some(()) = need("docker-compose") else { return };
+    let Some(host) = Host::with_busybox() else { return };
+    let daemon = Daemon::start(&host);
+    host.file(
+        "sea/docker-compose.yml",
+        "version: '3.4'\nservices:\n  boat:\n    image: boat\n    network_mode: none\n    build:\n      context: ./boat\n      network: none\n      args: {who: crew}\n      target: last\n    command: cat /said\n",
+    );
+    host.file(
+        "sea/boat/Dockerfile",
+        "FROM busybox AS last\nARG who\nRUN echo hello $who > /said\nFROM last\nRUN false\n",
+    );
+    let file = host.dir().join("sea/docker-compose.yml");
+    let args = ["-f", file.to_str().expect("UTF-8"), "-p", "sea", "build"];
+    let command = Command::new("docker-compose", args).env("COMPOSE_DOCKER_CLI_BUILD", "0").env("DOCKER_BUILDKIT", "0");
+    let output = crate::fixture::clients::speaking(command, &host, &daemon).env("COMPOSE_API_VERSION", "1.44").run();
+    output.ok();
+    assert_eq!(host.ok(["run", "--rm", "--network", "none", "boat", "cat", "/said"]), "hello crew");
+    daemon.stop();
+}
+
+/// The same Dockerfile by podman: the same files with the same attributes, and the same configuration.
+#[test]
+fn podman_makes_the_same_of_it() {
+    let Some(()) = need("podman") else { return };
+    let Some(host) = Host::with_busybox() else { return };
+    let text = "FROM busybox\nENV A=1 B=\"two words\"\nWORKDIR /work/deep\nCOPY . .\nCOPY --chown=1000:2000 --chmod=640 a /var/owned\n\
+                COPY sub /elsewhere\nADD inside.tar /unpacked/\nCOPY *.txt /texts/\nLABEL x=y \"q r\"='s t'\nEXPOSE 80/tcp 53/udp\nVOLUME /data\n\
+                USER user:extra\nENTRYPOINT [\"/bin/sh\", \"-c\"]\nCMD echo hi\nSTOPSIGNAL SIGINT\nHEALTHCHECK --interval=5s --retries=2 CMD true\n";
+    let tar = Tar::new().owner(7, 8).dir("d", 0o750).file("d/f", 0o4711, "x").symlink("l", "/d/f").end();
+    for (name, content) in [
+        ("a", "a"),
+        ("b.txt", "b"),
+        ("c.txt", "c"),
+        ("sub/d", "d"),
+        ("sub/e/f", "f"),
+        ("Dockerfile", text),
+        (".dockerignore", "ignored\n"),
+        ("ignored/x", ""),
+    ] {
+        host.file(&format!("context/{name}"), content);
+    }
+    host.file("context/inside.tar", tar);
+    let dir = host.dir().join("context");
+    std::os::unix::fs::symlink("sub/e", dir.join("way")).expect("link");
+    let dir = dir.to_str().expect("UTF-8");
+    host.ok(["build", "--network", "none", "-t", "ours", dir]);
+    let podman = |args: &[&str]| {
+        let at = |name: &str| host.dir().join(name).to_str().expect("UTF-8").to_owned();
+        let (root, run) = (at("podman"), at("podman-run"));
+        let fixed = ["--root", &root, "--runroot", &run, "--storage-driver", "vfs", "--cgroup-manager", "cgroupfs"];
+        Command::new("podman", fixed.iter().chain(args).copied()).env("HOME", &at("home")).env("TMPDIR", &at("")).run()
+    };
+    let archive = host.file("busybox.tar", host.dhow(["save", "busybox"]).run().out);
+    podman(&["load", "-q", "-i", archive.to_str().expect("UTF-8")]).ok();
+    podman(&["build", "-q", "--format", "docker", "--network", "none", "-t", "theirs", dir]).ok();
+    let theirs = host.dir().join("theirs.tar");
+    let theirs = theirs.to_str().expect("UTF-8");
+    podman(&["save", "-q", "--format", "docker-archive", "-o", theirs, "theirs"]).ok();
+    host.ok(["load", "-q", "-i", theirs]);
+    let name = host.ok(["images", "--format", "{{.Repository}}"]);
+    let name = name.lines().find(|name| name.ends_with("theirs")).expect("it is loaded").to_owned();
+    let files = |image: &str| {
+        let line = "find / -xdev \\( -path /proc -o -path /sys -o -path /dev \\) -prune -o -exec stat -c '%n %F %a %u %g' {} + | sort; \
+                    cd / && find work var elsewhere unpacked texts -type f -exec md5sum {} + | sort; readlink /work/deep/way; readlink /unpacked/l";
+        host.ok(["run", "--rm", "--network", "none", "--user", "0", "--entrypoint", "sh", image, "-c", line])
+    };
+    let (ours_has, theirs_has) = (files("ours"), files(&name));
+    let differ: Vec<_> = ours_has.lines().zip(theirs_has.lines()).filter(|(a, b)| a != b).take(5).collect();
+    assert_eq!(ours_has, theirs_has, "{differ:#?}");
+    let config = |image: &str| {
+        let mut config = host.inspect(image, "/Config");
+        // What each adds of its own.
+        assert!(config["Labels"].to_string().contains("q r"), "{config}");
+        let mut env: Vec<String> = config["Env"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|it| it.as_str().map(str::to_owned))
+            .filter(|it| !it.starts_with("PATH="))
+            .collect();
+        env.sort();
+        config["Env"] = serde_json::json!(env);
+        if let Some(labels) = config["Labels"].as_object_mut() {
+            labels.retain(|name, _| !name.starts_with("io.buildah"));
+        }
+        let keys = ["Env", "Labels", "ExposedPorts", "Volumes", "User", "WorkingDir", "Entrypoint", "Cmd"];
+        keys.map(|key| (key, config[key].clone()))
+    };
+    assert_eq!(config("ours"), config(&name));
+    podman(&["rmi", "--all", "--force"]);
+    crate::fixture::tool(
+        "rm",
+        [
+            "-rf",
+            host.dir().join("podman").to_str().expect("UTF-8"),
+            host.dir().join("podman-run").to_str().expect("UTF-8"),
+        ],
+    );
+}

@@ -10,6 +10,7 @@ import socket
 import struct
 import sys
 import tarfile
+import tempfile
 import threading
 import time
 
@@ -483,6 +484,36 @@ def system():
     same((health["FailingStreak"], health["Log"][-1]["ExitCode"], box.attrs["Config"]["Healthcheck"]["Interval"]), (0, 0, 200_000_000))
     same([it.id for it in client.containers.list(filters={"health": "healthy"})], [box.id])
     box.remove(force=True)
+
+
+def building():
+    where = tempfile.mkdtemp()
+    with open(where + "/Dockerfile", "w") as file:
+        file.write("FROM busybox AS one\nARG who=nobody\nRUN echo hello $who | tee /said\nFROM one\nCOPY x /x\nLABEL a=b\n")
+    with open(where + "/x", "w") as file:
+        file.write("content")
+    with open(where + "/.dockerignore", "w") as file:
+        file.write("ignored\n")
+    options = {"network_mode": "none", "rm": True, "buildargs": {"who": "me"}, "labels": {"c": "d"}}
+    image, log = client.images.build(path=where, tag="harbour/made:1", extra_hosts={"sea": "10.1.2.3"}, **options)
+    text = "".join(line.get("stream", "") for line in log)
+    within(text, "Step 1/6 : FROM busybox AS one", "hello me", "Successfully tagged harbour/made:1")
+    same((image.tags, image.labels), (["harbour/made:1"], {"a": "b", "c": "d"}))
+    same(client.containers.run(image, "cat /said /x", remove=True, network_mode="none"), b"hello me\ncontent")
+    again, log = client.images.build(path=where, extra_hosts={"sea": "10.1.2.3"}, **options)
+    same(again.id, image.id)
+    within("".join(line.get("stream", "") for line in log), "Using cache")
+    one, _ = client.images.build(path=where, target="one", extra_hosts={"sea": "10.1.2.3"}, **options)
+    assert one.id != image.id
+    alone, _ = client.images.build(fileobj=io.BytesIO(b"FROM busybox\nENV a=b\n"), quiet=False)
+    same("a=b" in alone.attrs["Config"]["Env"], True)
+    try:
+        client.images.build(fileobj=io.BytesIO(b"FROM busybox\nRUN exit 3\n"), network_mode="none")
+        assert False, "it was built"
+    except errors.BuildError as error:
+        within(str(error), "returned a non-zero code: 3")
+    pruned = api.prune_builds()
+    assert pruned["SpaceReclaimed"] >= 0
 
 
 if __name__ == "__main__":
