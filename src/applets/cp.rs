@@ -88,7 +88,7 @@ impl Cp {
         };
         let root = open_root(Path::new(&plan.dir))?;
         let owner = if self.archive { Owner::AsTold } else { Owner::Us };
-        let target = Target { root: root.as_fd(), dir: b"", owner, replace: false, rename };
+        let target = Target { root: root.as_fd(), dir: b"", owner, replace: false, rename, ids: None };
         let progress = self.progress("Copying from container - ");
         let mut tar = Counted { inner: piped(|sink| tar.write_to(sink))?, progress: progress.clone() };
         let left_out = extract::extract(&mut tar, &target);

@@ -4,7 +4,7 @@ use super::images::{self, Image};
 use super::record::{self, Record};
 use super::settings::Settings;
 use super::store::{self, Store};
-use super::{containers, events, health, limits, locks, logs, mounts, names, networks, restart, spec, volumes};
+use super::{containers, events, health, limits, locks, logs, mounts, names, networks, remap, restart, spec, volumes};
 use crate::api::Refusal;
 use crate::api::time::Time;
 use crate::api::types::{ContainerConfig, ContainerCreate, ContainerCreated, EndpointSettings, Endpoints, HostConfig};
@@ -105,6 +105,7 @@ fn make(
     health::check(&config, &mut host_config)?;
     logs::check(&host_config.log_config)?;
     spec::check(&config, &host_config, &mut warnings)?;
+    let ids = remap::ids(settings, &host_config)?;
     if limits::any(&host_config) {
         warnings.extend(limits::check(&mut host_config, &limits::Supports::read(), false)?);
         // Devices that are not there are refused now, and not by the start.
@@ -153,6 +154,7 @@ fn make(
         networks: endpoints(store, &host_config, &config.mac_address, networking_config.endpoints_config)?,
         config,
         host_config,
+        ids,
         mounts: Vec::new(),
         ended: record::Ended::default(),
         step,
@@ -391,9 +393,6 @@ fn check(host: &HostConfig) -> Result<()> {
         bail!(Refusal::BadParameter(
             "conflicting options: port publishing and the container type network mode".to_owned()
         ));
-    }
-    if !matches!(host.userns_mode.as_str(), "" | "host") {
-        return later("user namespaces");
     }
     if host.storage_opt.as_ref().is_some_and(|options| !options.is_empty()) {
         return later("storage options");

@@ -14,6 +14,8 @@ use crate::oci::runtime::{Device, DeviceRule};
 #[derive(Clone, Debug, PartialEq)]
 pub struct Granted {
     pub device: Device,
+    /// Where it lies on the host.
+    pub source: PathBuf,
     pub access: String,
 }
 
@@ -51,7 +53,7 @@ fn mapped(mapping: &DeviceMapping, granted: &mut Vec<Granted>) -> Result<()> {
     let target = if mapping.path_in_container.is_empty() { &mapping.path_on_host } else { &mapping.path_in_container };
     let before = granted.len();
     match node(&source, Path::new(target)).with_context(gather)? {
-        Some(device) => granted.push(Granted { device, access: access.to_owned() }),
+        Some(device) => granted.push(Granted { device, source, access: access.to_owned() }),
         None => walk(&source, Path::new(target), access, granted),
     }
     if granted.len() == before {
@@ -74,7 +76,7 @@ fn walk(dir: &Path, target: &Path, access: &str, granted: &mut Vec<Granted>) {
         }
         let target = target.join(name);
         match node(&path, &target) {
-            Ok(Some(device)) => granted.push(Granted { device, access: access.to_owned() }),
+            Ok(Some(device)) => granted.push(Granted { device, source: path, access: access.to_owned() }),
             Ok(None) if path.is_dir() && !path.is_symlink() => walk(&path, &target, access, granted),
             _ => {}
         }
@@ -129,7 +131,9 @@ pub fn rules(privileged: bool, granted: &[Granted], more: &[DeviceRule]) -> Vec<
     rules.extend(["c", "b"].map(|kind| rule(true, kind, None, None, "m")));
     rules.extend(EVERYBODY.map(|(major, minor)| rule(true, "c", Some(major), minor, "rwm")));
     rules.extend(
-        granted.iter().map(|Granted { device, access }| rule(true, &device.kind, device.major, device.minor, access)),
+        granted
+            .iter()
+            .map(|Granted { device, access, .. }| rule(true, &device.kind, device.major, device.minor, access)),
     );
     rules.extend_from_slice(more);
     rules
@@ -175,7 +179,7 @@ mod tests {
     fn a_device_a_link_and_a_directory() {
         let full = given(vec![mapping("/dev/full", "/dev/x", "rw")]).unwrap();
         assert_eq!(full.len(), 1);
-        let Granted { device, access } = &full[0];
+        let Granted { device, access, .. } = &full[0];
         assert_eq!((device.path.as_str(), device.kind.as_str(), access.as_str()), ("/dev/x", "c", "rw"));
         assert_eq!((device.major, device.minor), (Some(1), Some(7)));
 

@@ -239,8 +239,8 @@ pub fn prepare(store: &Store, container: &str, asked: &ExecCreate) -> Result<Rea
     let filter = spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref()).filter(|_| !asked.privileged);
     // Its children are born in the container's pid namespace.
     nix::sched::setns(&pidfd, nix::sched::CloneFlags::CLONE_NEWPID).context("join the container's pid namespace")?;
-    let namespaces = spec.linux.as_ref().map(|linux| linux.namespaces.as_slice()).unwrap_or_default();
-    let plan = ns::plan_exec(&process, filter, pidfd, namespaces)?;
+    let linux = spec.linux.as_ref().context("the container's spec has no linux section")?;
+    let plan = ns::plan_exec(&process, filter, pidfd, linux)?;
     let prepared = ns::prepare(&plan, None, None)?;
     let size = asked.console_size.map(|[rows, columns]| (rows as u16, columns as u16));
     let cgroup = (!now.live.cgroup.is_empty()).then(|| PathBuf::from(&now.live.cgroup));

@@ -30,6 +30,7 @@ pub mod protocol;
 pub mod pull;
 pub mod query;
 pub mod record;
+pub mod remap;
 pub mod restart;
 pub mod routes;
 pub mod settings;

@@ -4,6 +4,7 @@ use super::locks::{self, Held, byte};
 use super::store::{self, Store};
 use crate::api::Refusal;
 use crate::api::types::{ContainerConfig, EndpointSettings, HostConfig, MountPoint, NEVER};
+use crate::oci::runtime::Ids;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
@@ -40,6 +41,9 @@ pub struct Record {
     pub config: ContainerConfig,
     pub host_config: HostConfig,
     pub networks: BTreeMap<String, EndpointSettings>,
+    /// The map of its user namespace, if it has one of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ids: Option<Ids>,
     pub mounts: Vec<Mounted>,
     pub ended: Ended,
     /// A step of a build: as long as that has it in its lease, it takes what was written, and removes it itself.

@@ -32,6 +32,8 @@ pub struct Settings {
     pub dns_search: Vec<String>,
     pub init: bool,
     pub no_new_privileges: bool,
+    /// `user[:group]` whose subordinate ids containers have, or `default`; nobody where empty.
+    pub userns_remap: String,
     /// Seconds that stop waits for a container that names none of its own.
     pub shutdown_timeout: i64,
     /// What only the daemon reads; it has no default here, because a flag may say it too.
@@ -65,6 +67,7 @@ impl Default for Settings {
             dns_search: Vec::new(),
             init: false,
             no_new_privileges: false,
+            userns_remap: String::new(),
             shutdown_timeout: 15,
             hosts: Vec::new(),
             group: None,

@@ -5,18 +5,19 @@ use super::shim::{cgroup_of, cgroup_root};
 use super::store::{self, Store};
 use super::{base, containers, devices, etc, limits, networks, propagation, spec, users, volumes};
 use crate::api::Refusal;
-use crate::fs::overlay::{self, Upper};
+use crate::fs::overlay::{self, Mapped, Upper};
 use crate::fs::{flatten, path};
 use crate::ns::{self, Plan, Prepared};
-use crate::oci::runtime::Spec;
-use crate::sys::mount;
+use crate::oci::runtime::{Ids, Spec};
+use crate::sys::{self, mount};
 use anyhow::{Context, Result, bail};
 use nix::fcntl::OFlag;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Ready to be cloned.
@@ -43,20 +44,35 @@ pub fn ready(store: &Store, record: &Record, given: Given) -> Result<Ready> {
     let dir = store.container(&record.id);
     // The root is mounted here for a moment, in the container's own mount namespace: any directory will do.
     let at = dir.join("work");
-    let root = root(store, record, &at, record.host_config.auto_remove)
+    let mut shared = Shared::find(store, record)?;
+    let mut network = given.namespace;
+    let mut kept = None;
+    let user = match &record.ids {
+        None => None,
+        // Namespaces belong to a user namespace: that of its last run goes with the network that was kept.
+        Some(_) if network.is_some() => {
+            kept = network.take().map(|network| network()).transpose()?;
+            kept.as_ref().map(|kept| sys::net::user_namespace(kept.as_fd())).transpose().context("find who owns a network")?
+        }
+        Some(ids) => Some(shared.user(ids).with_context(|| format!("starting {}", record.name))?),
+    };
+    let root = root(store, record, &at, record.host_config.auto_remove, user.as_ref().map(|fd| fd.as_fd()))
         .with_context(|| format!("starting {}", record.name))?;
+    let own = user;
     let host = &record.host_config;
     let user = users::resolve(root.as_fd(), &record.config.user, &host.group_add)?;
     let cgroup = cgroup_of(store, &record.id, &host.cgroup_parent);
     let cgroup = cgroup.map(|path| path.display().to_string()).unwrap_or_default();
     let etc_dir = record.etc_dir(store);
     etc::write(store, &etc_dir, record, given.network)?;
-    let shared = Shared::find(store, record)?;
     let files = shared.files.as_deref().unwrap_or(&etc_dir);
     let file = |name: &str| Some(files.join(name)).filter(|path| path.exists());
     let (hosts, hostname, resolv_conf) = (file("hosts"), file("hostname"), file("resolv.conf"));
+    let mut own_volumes = BTreeSet::new();
     for mounted in record.mounts.iter().filter(|mounted| mounted.point.r#type == "volume") {
-        volumes::enter(store, &mounted.point.name)?;
+        if !volumes::enter(store, &mounted.point.name)? {
+            own_volumes.insert(mounted.point.name.clone());
+        }
     }
     let mut spec = spec::spec(&spec::Inputs {
         record,
@@ -70,6 +86,7 @@ pub fn ready(store: &Store, record: &Record, given: Given) -> Result<Ready> {
         hostname: hostname.as_deref(),
         resolv_conf: resolv_conf.as_deref(),
         shm: shared.shm.as_deref(),
+        own_volumes,
         join: shared.join,
     })?;
     let usual =
@@ -83,7 +100,7 @@ pub fn ready(store: &Store, record: &Record, given: Given) -> Result<Ready> {
         let tree = shm_of(init).with_context(|| format!("open {}", shm.display()))?;
         open.insert("/dev/shm".to_owned(), tree);
     }
-    let namespace = given.namespace.map(|namespace| namespace()).transpose().context("prepare the network")?;
+    let namespace = network.map(|network| network()).transpose().context("prepare the network")?.or(kept);
     let network = namespace.as_ref().map(|namespace| namespace.try_clone()).transpose().context("copy a descriptor")?;
     let given = ns::Given {
         network,
@@ -91,6 +108,7 @@ pub fn ready(store: &Store, record: &Record, given: Given) -> Result<Ready> {
         open,
         // In a pid namespace of somebody else's, PID 1 has its duties already.
         init: host.init.unwrap_or(false) && !shared.pid,
+        user: own,
     };
     let plan = ns::plan(&spec, given).with_context(|| format!("starting {}", record.name))?;
     let prepared = ns::prepare(&plan, Some(root), None).with_context(|| format!("starting {}", record.name))?;
@@ -124,15 +142,30 @@ fn confine_devices(spec: &mut Spec, cgroup: Option<&OwnedFd>, privileged: bool, 
 /// Mounts the container's root, detached. Where the store's file system cannot hold the upper of an overlay (another
 /// overlay, a ramfs), the layers are copied once, and the copy is the root from then on.
 /// A `volatile` one is not synced, and cannot be mounted again.
-pub(super) fn root(store: &Store, record: &Record, at: &Path, volatile: bool) -> Result<OwnedFd> {
+pub(super) fn root(
+    store: &Store,
+    record: &Record,
+    at: &Path,
+    volatile: bool,
+    user: Option<BorrowedFd>,
+) -> Result<OwnedFd> {
     let dir = store.container(&record.id);
     let upper = Upper { upper: dir.join("upper"), work: dir.join("work"), volatile };
+    let mapped = user.zip(record.ids.as_ref()).map(|(user, ids)| Mapped { base: &store.root, user, ids });
+    let copied = || match &mapped {
+        Some(mapped) => overlay::bind_mapped(&upper.upper, mapped),
+        None => overlay::bind(&upper.upper, false),
+    };
     if record.copied {
-        return overlay::bind(&upper.upper, false);
+        return copied();
     }
     let mut lowers = record.lower_dirs(store);
     lowers.push(base::layer(store)?);
-    let error = match overlay::mount(&lowers, Some(&upper), at) {
+    let mounted = match &mapped {
+        Some(mapped) => overlay::mount_mapped(&lowers, &upper, at, mapped),
+        None => overlay::mount(&lowers, Some(&upper), at),
+    };
+    let error = match mounted {
         Err(error) if overlay::is_unfit(&error) => error,
         other => return other,
     };
@@ -141,7 +174,7 @@ pub(super) fn root(store: &Store, record: &Record, at: &Path, volatile: bool) ->
         record.copied = true;
         Ok(())
     })?;
-    overlay::bind(&upper.upper, false)
+    copied()
 }
 
 /// What a container shares with another one, or with the host.
@@ -155,9 +188,37 @@ struct Shared {
     pid: bool,
     /// Containers whose namespaces are joined.
     owners: Vec<String>,
+    /// The directories of their inits' namespaces in proc.
+    init: Vec<PathBuf>,
 }
 
 impl Shared {
+    /// The user namespace of a container with this map. Namespaces belong to one: who shares some, shares that too.
+    fn user(&mut self, ids: &Ids) -> Result<OwnedFd> {
+        let Some((first, others)) = self.init.split_first() else { return ns::user::namespace(ids) };
+        let path = first.join("user");
+        let user = File::open(&path).with_context(|| format!("open {}", path.display()))?;
+        let identity = |path: &Path| -> Result<(u64, u64)> {
+            let meta = std::fs::metadata(path).with_context(|| format!("look at {}", path.display()))?;
+            Ok((meta.dev(), meta.ino()))
+        };
+        let theirs = identity(&path)?;
+        if theirs == identity(Path::new("/proc/self/ns/user"))? {
+            bail!(Refusal::BadParameter(
+                "cannot join the namespaces of a container without a user namespace from one with one".to_owned()
+            ));
+        }
+        for other in others {
+            if identity(&other.join("user"))? != theirs {
+                bail!(Refusal::BadParameter(
+                    "cannot join namespaces of containers in different user namespaces".to_owned()
+                ));
+            }
+        }
+        self.join.user = Some(path);
+        Ok(user.into())
+    }
+
     fn find(store: &Store, record: &Record) -> Result<Shared> {
         let host = &record.host_config;
         let of = |mode: &str, kind: &str| match mode.strip_prefix("container:") {
@@ -168,6 +229,7 @@ impl Shared {
             pid: of(&host.pid_mode, "pid")?,
             ipc: of(&host.ipc_mode, "ipc")?,
             net: of(&host.network_mode, "net")?,
+            user: None,
         };
         let files = match host.network_mode.strip_prefix("container:") {
             Some(name) => Record::load(store, &containers::find(store, name)?)?.map(|donor| donor.etc_dir(store)),
@@ -191,7 +253,9 @@ impl Shared {
         let modes = [&host.pid_mode, &host.ipc_mode, &host.network_mode];
         let named = modes.into_iter().filter_map(|mode| mode.strip_prefix("container:"));
         let owners = named.map(|name| containers::find(store, name)).collect::<Result<_>>()?;
-        Ok(Shared { owners, pid: host.pid_mode == "host" || join.pid.is_some(), join, files, shm, shm_of })
+        let others = [&join.pid, &join.ipc, &join.net].into_iter().flatten();
+        let init = others.filter_map(|file| file.parent()).map(Path::to_owned).collect();
+        Ok(Shared { init, owners, pid: host.pid_mode == "host" || join.pid.is_some(), join, files, shm, shm_of })
     }
 }
 

@@ -273,6 +273,9 @@ fn security_options(settings: &Settings) -> Vec<String> {
     if settings.no_new_privileges {
         options.push("name=no-new-privileges".to_owned());
     }
+    if !settings.userns_remap.is_empty() {
+        options.push("name=userns".to_owned());
+    }
     if Path::new("/proc/self/ns/cgroup").exists() {
         options.push("name=cgroupns".to_owned());
     }

@@ -7,6 +7,7 @@ use super::stat::is_dir;
 use super::stream::Stream;
 use super::unpack::climbs_out;
 use super::{path, remove, xattr};
+use crate::oci::runtime::{Ids, outside};
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
@@ -41,6 +42,8 @@ pub struct Target<'a> {
     pub replace: bool,
     /// A first component, and what takes its place.
     pub rename: Option<(Vec<u8>, Vec<u8>)>,
+    /// The tree is seen from outside of a user namespace with this map.
+    pub ids: Option<&'a Ids>,
 }
 
 /// Unpacks `tar` (uncompressed, read to its end). Gives the number of devices that were left out.
@@ -125,6 +128,11 @@ impl Extract<'_> {
                     return self.skip(entry);
                 }
             }
+        }
+        if let Some(ids) = self.target.ids {
+            let no_such = |id: u32| format!("Container ID {id} cannot be mapped to a host ID");
+            entry.uid = outside(&ids.uids, entry.uid).with_context(|| no_such(entry.uid))?;
+            entry.gid = outside(&ids.gids, entry.gid).with_context(|| no_such(entry.gid))?;
         }
         let parent = self.enter(dir)?;
         match fstatat(&parent, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
@@ -282,7 +290,7 @@ mod tests {
     use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
     fn unpack(tar: Tar, root: &OwnedFd, dir: &str, owner: Owner, replace: bool) -> Result<u64> {
-        let target = Target { root: root.as_fd(), dir: dir.as_bytes(), owner, replace, rename: None };
+        let target = Target { root: root.as_fd(), dir: dir.as_bytes(), owner, replace, rename: None, ids: None };
         extract(&mut &tar.end()[..], &target)
     }
 
@@ -344,7 +352,7 @@ mod tests {
         let root = path::open_root(&to).unwrap();
         for (owner, name) in [(Owner::AsTold, "told"), (Owner::Us, "us")] {
             let rename = Some((b"x".to_vec(), name.as_bytes().to_vec()));
-            let target = Target { root: root.as_fd(), dir: b"", owner, replace: false, rename };
+            let target = Target { root: root.as_fd(), dir: b"", owner, replace: false, rename, ids: None };
             assert_eq!(extract(&mut &tar[..], &target).unwrap(), 0);
             let meta = |file: &str| std::fs::symlink_metadata(to.join(name).join(file)).unwrap();
             assert_eq!(meta("holes").len(), (1 << 32) + 3);

@@ -13,6 +13,7 @@ mod kept;
 mod lowers;
 mod objects;
 pub mod overlay;
+pub mod owner;
 pub mod pack;
 pub mod path;
 pub mod recipe;

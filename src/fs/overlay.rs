@@ -1,5 +1,7 @@
 //! Overlay mounts of layers: detached, so that nothing of them shows on the host.
 
+use super::owner;
+use crate::oci::runtime::Ids;
 use crate::sys::mount::{
     self, MOUNT_ATTR_RDONLY, MountAttr, OPEN_TREE_CLONE, fsconfig_create, fsconfig_flag, fsconfig_string, fsmount,
     fsopen,
@@ -42,6 +44,57 @@ pub fn mount(lowers: &[PathBuf], upper: Option<&Upper>, at: &Path) -> Result<Own
     // It was this kernel, and not the file system of the upper.
     ONE_BY_ONE.store(false, Ordering::Relaxed);
     Ok(mounted)
+}
+
+/// The ids of files are those of a user namespace: all below `base`, which holds lowers and upper, is seen so.
+pub struct Mapped<'a> {
+    pub base: &'a Path,
+    pub user: BorrowedFd<'a>,
+    pub ids: &'a Ids,
+}
+
+/// [`mount`] with the files' ids mapped. Nothing of that is on disk. (Layers with maps are 5.19's.)
+pub fn mount_mapped(lowers: &[PathBuf], upper: &Upper, at: &Path, mapped: &Mapped) -> Result<OwnedFd> {
+    // Overlayfs itself takes no map, but that of the mounts that its layers lie on. They are looked up by path, in a
+    // mount namespace where the mapped copy lies over what it is one of.
+    std::thread::scope(|scope| {
+        let mounting = || -> Result<OwnedFd> {
+            use nix::mount::MsFlags;
+            use nix::sched::CloneFlags;
+            nix::sched::unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS).context("unshare mounts")?;
+            let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+            nix::mount::mount(None::<&str>, "/", None::<&str>, private, None::<&str>).context("make mounts private")?;
+            let copy = mapped_copy(mapped.base, mapped.user)?;
+            mount::move_mount(copy.as_fd(), nix::fcntl::AT_FDCWD, &text(mapped.base)?)
+                .with_context(|| format!("cover {}", mapped.base.display()))?;
+            // Whoever mounts it is who makes what the kernel needs beside the upper.
+            owner::make_as_root_of(mapped.ids)?;
+            mount(lowers, Some(upper), at)
+        };
+        scope.spawn(mounting).join().map_err(|_| anyhow::anyhow!("the mounting thread panicked"))?
+    })
+}
+
+/// A detached mount of a directory with its ids mapped.
+fn mapped_copy(dir: &Path, user: BorrowedFd) -> Result<OwnedFd> {
+    let tree = mount::open_tree(nix::fcntl::AT_FDCWD, &text(dir)?, OPEN_TREE_CLONE)
+        .with_context(|| format!("bind {}", dir.display()))?;
+    let attr = MountAttr {
+        attr_set: mount::MOUNT_ATTR_IDMAP,
+        propagation: libc::MS_PRIVATE,
+        userns_fd: user.as_raw_fd() as u64,
+        ..MountAttr::default()
+    };
+    match mount::mount_setattr(tree.as_fd(), false, &attr) {
+        Ok(()) => Ok(tree),
+        // As words: it is not about what overlays can do.
+        Err(error) => bail!("the file system of {} takes no map of ids: {error}", dir.display()),
+    }
+}
+
+/// [`bind`] for writing, with the ids mapped.
+pub fn bind_mapped(dir: &Path, mapped: &Mapped) -> Result<OwnedFd> {
+    mapped_copy(dir, mapped.user)
 }
 
 fn describe(lowers: &[PathBuf], upper: Option<&Upper>) -> String {

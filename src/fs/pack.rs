@@ -4,6 +4,7 @@
 use super::header::{BLOCK, Entry, Kind, Sparse, Time};
 use super::stat::{is_dir, is_file};
 use super::{path, recipe, tree, write, xattr};
+use crate::oci::runtime::{Ids, inside};
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -31,11 +32,16 @@ pub struct Packer<'a> {
     buffer: Vec<u8>,
     /// Bytes of the files' content so far.
     pub content: u64,
+    /// What is packed is seen from outside of a user namespace with this map.
+    pub ids: Option<Ids>,
 }
+
+/// Whose what is, that nobody of a map owns.
+const NOBODY: u32 = 65534;
 
 impl<'a> Packer<'a> {
     pub fn new(out: &'a mut dyn Write) -> Packer<'a> {
-        Packer { out, recipe: None, links: HashMap::new(), buffer: vec![0; BUFFER], content: 0 }
+        Packer { out, recipe: None, links: HashMap::new(), buffer: vec![0; BUFFER], content: 0, ids: None }
     }
 
     /// One whose tar can be had again by a recipe, from the files that it reads.
@@ -92,6 +98,10 @@ impl<'a> Packer<'a> {
             mtime: Time { seconds: stat.st_mtime, nanos: stat.st_mtime_nsec as u32 },
             ..Entry::default()
         };
+        if let Some(ids) = &self.ids {
+            entry.uid = inside(&ids.uids, entry.uid).unwrap_or(NOBODY);
+            entry.gid = inside(&ids.gids, entry.gid).unwrap_or(NOBODY);
+        }
         if kind == Kind::Dir && !entry.path.ends_with(b"/") {
             entry.path.push(b'/');
         }

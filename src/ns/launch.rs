@@ -30,6 +30,10 @@ pub struct Plan {
     /// Set by the parent, before the child goes on: the raising of some needs what the child has given up.
     pub limits: Vec<Rlimit>,
     pub oom_score_adj: Option<i32>,
+    /// The user namespace, which is entered before all others are made.
+    pub user: Option<OwnedFd>,
+    /// Whose its streams are, by the id that the host has for him; `None` where the child gives them away.
+    pub owner: Option<u32>,
 }
 
 /// Something that the parent opens for a step, with the host's eyes.
@@ -160,7 +164,7 @@ fn open(source: &Source) -> Result<OwnedFd> {
             Ok(tree)
         }
         Source::Mount { kind, config, attributes, propagation } => {
-            let made = new_mount(kind, config, *attributes).and_then(|tree| {
+            let made = new_mount(kind, config, *attributes).map_err(anyhow::Error::from).and_then(|tree| {
                 set(&tree, false, &MountAttr { propagation: *propagation, ..MountAttr::default() })?;
                 Ok(tree)
             });
@@ -170,17 +174,22 @@ fn open(source: &Source) -> Result<OwnedFd> {
     }
 }
 
-fn set(tree: &OwnedFd, recursive: bool, attr: &MountAttr) -> std::io::Result<()> {
+fn set(tree: &OwnedFd, recursive: bool, attr: &MountAttr) -> Result<()> {
     // Propagation reaches all mounts of the copy; attributes those that are asked for.
     let propagation = MountAttr { propagation: attr.propagation, ..MountAttr::default() };
     if attr.propagation != 0 {
         mount::mount_setattr(tree.as_fd(), true, &propagation)?;
     }
-    let rest = MountAttr { propagation: 0, ..*attr };
+    if attr.attr_set & mount::MOUNT_ATTR_IDMAP != 0 {
+        let map = MountAttr { attr_set: mount::MOUNT_ATTR_IDMAP, userns_fd: attr.userns_fd, ..MountAttr::default() };
+        mount::mount_setattr(tree.as_fd(), false, &map).context("its file system takes no map of ids")?;
+    }
+    let attr_set = attr.attr_set & !mount::MOUNT_ATTR_IDMAP;
+    let rest = MountAttr { attr_set, attr_clr: attr.attr_clr, ..MountAttr::default() };
     if rest == MountAttr::default() {
         return Ok(());
     }
-    mount::mount_setattr(tree.as_fd(), recursive, &rest)
+    Ok(mount::mount_setattr(tree.as_fd(), recursive, &rest)?)
 }
 
 fn new_mount(kind: &CStr, config: &[(CString, Option<CString>)], attributes: u64) -> std::io::Result<OwnedFd> {
@@ -234,6 +243,10 @@ pub fn launch(
     cgroup: Option<BorrowedFd>,
     instead: impl FnOnce() -> Option<OwnedFd>,
 ) -> Result<Child> {
+    give_streams(&prepared, plan.owner)?;
+    if let Some(user) = &plan.user {
+        return launch_in(plan, prepared, user, cgroup);
+    }
     if let Some(namespace) = &prepared.pid_namespace {
         nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWPID).context("join a pid namespace")?;
     }
@@ -245,14 +258,68 @@ pub fn launch(
         other => other,
     };
     match cloned.context("clone")? {
-        Clone::Child => {
-            // The parent's ends must not live in the child, or neither would see the other's end.
-            let Prepared { go_from, report_to, .. } = &prepared;
-            let _ = nix::unistd::close(go_from.as_raw_fd());
-            let _ = nix::unistd::close(report_to.as_raw_fd());
-            walk::walk(&plan.steps, &prepared)
-        }
+        Clone::Child => begin(plan, &prepared),
         Clone::Parent { pid, pidfd } => Ok(Child { pid, pidfd, go: prepared.go_from, report: prepared.report_to }),
+    }
+}
+
+/// The child's part.
+fn begin(plan: &Plan, prepared: &Prepared) -> ! {
+    // The parent's ends must not live in the child, or neither would see the other's end.
+    let _ = nix::unistd::close(prepared.go_from.as_raw_fd());
+    let _ = nix::unistd::close(prepared.report_to.as_raw_fd());
+    walk::walk(&plan.steps, prepared)
+}
+
+/// Pipes and terminals become the user's, so that /dev/stdout opens.
+fn give_streams(prepared: &Prepared, owner: Option<u32>) -> Result<()> {
+    let Some(owner) = owner.map(nix::unistd::Uid::from_raw) else { return Ok(()) };
+    for fd in &prepared.stdio {
+        let stat = nix::sys::stat::fstat(fd).context("look at a stream")?;
+        let terminal = || nix::unistd::isatty(fd).unwrap_or(false);
+        if stat.st_mode & libc::S_IFMT == libc::S_IFIFO || terminal() {
+            nix::unistd::fchown(fd, Some(owner), None).context("give away a stream")?;
+        }
+    }
+    Ok(())
+}
+
+/// The same with a user namespace, to which all others shall belong: somebody goes there and clones the child as a
+/// sibling. This process could not come back.
+fn launch_in(plan: &Plan, prepared: Prepared, user: &OwnedFd, cgroup: Option<BorrowedFd>) -> Result<Child> {
+    use nix::sched::{CloneFlags, setns};
+    let (told, tells) = pipe()?;
+    let stepping = match process::clone3(0, None).context("clone")? {
+        Clone::Parent { pid, .. } => pid,
+        // Only system calls from here.
+        Clone::Child => {
+            let sibling = || -> std::io::Result<i32> {
+                if let Some(namespace) = &prepared.pid_namespace {
+                    setns(namespace, CloneFlags::CLONE_NEWPID)?;
+                }
+                setns(user, CloneFlags::CLONE_NEWUSER)?;
+                process::sibling(plan.namespaces, cgroup)
+            };
+            let said = match sibling() {
+                Ok(0) => begin(plan, &prepared),
+                Ok(pid) => pid,
+                Err(error) => -error.raw_os_error().unwrap_or(libc::EIO),
+            };
+            let _ = nix::unistd::write(&tells, &said.to_ne_bytes());
+            process::exit_now(0)
+        }
+    };
+    drop(tells);
+    let mut said = [0; 4];
+    let heard = File::from(told).read_exact(&mut said);
+    nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(stepping), None).context("wait for who clones")?;
+    heard.context("clone in the user namespace")?;
+    match i32::from_ne_bytes(said) {
+        pid if pid > 0 => {
+            let pidfd = process::pidfd_open(pid).context("open the container's init")?;
+            Ok(Child { pid, pidfd, go: prepared.go_from, report: prepared.report_to })
+        }
+        errno => Err(Errno::from_raw(-errno)).context("clone in the user namespace"),
     }
 }
 

@@ -15,6 +15,7 @@ mod plan;
 pub mod profile;
 pub mod seccomp;
 mod step;
+pub mod user;
 mod walk;
 
 pub use launch::{Child, Failed, Plan, Prepared, launch, prepare};

@@ -4,13 +4,15 @@
 use super::launch::{Plan, Source};
 use super::step::{Exec, Step};
 use super::{caps, seccomp};
-use crate::oci::runtime::{Mount, Namespace, NamespaceKind, Process, Seccomp, Spec};
-use crate::sys::mount::{MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY, MountAttr};
+use crate::oci::runtime::{self, Linux, Mount, NamespaceKind, Process, Seccomp, Spec};
+use crate::sys::mount::{
+    MOUNT_ATTR_IDMAP, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY, MountAttr,
+};
 use crate::sys::process::Strings;
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
 use std::ffi::CString;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 
 /// What a plan needs beside the spec.
@@ -24,6 +26,8 @@ pub struct Given {
     pub network: Option<OwnedFd>,
     /// PID 1's duties are ours, and the command is its child.
     pub init: bool,
+    /// The user namespace that the spec asks for: a new one of [`super::user::namespace`], or the one to be joined.
+    pub user: Option<OwnedFd>,
 }
 
 const CAP_SYS_ADMIN: u64 = 1 << 21;
@@ -35,12 +39,17 @@ const ATIME: u64 = 0x70;
 pub fn plan(spec: &Spec, mut given: Given) -> Result<Plan> {
     let process = spec.process.as_ref().context("the spec has no process")?;
     let linux = spec.linux.as_ref().context("the spec has no linux section")?;
-    let mut plan = Plan::default();
+    let mut plan = Plan { user: given.user.take(), ..Plan::default() };
+    let in_user = linux.namespaces.iter().any(|namespace| namespace.kind == NamespaceKind::User);
+    if in_user != plan.user.is_some() {
+        bail!("the spec and what is given for it differ on the user namespace");
+    }
     plan.steps.extend([Step::Hide, Step::CloseLock, Step::DefaultSignals]);
     for namespace in &linux.namespaces {
         let (flag, joined) = (clone_flag(namespace.kind), !namespace.path.is_empty());
         match (namespace.kind, joined) {
-            (NamespaceKind::User, _) => bail!("user namespaces come with a later release"),
+            // Entered before the clone, so that all others belong to it.
+            (NamespaceKind::User, _) => {}
             (NamespaceKind::Pid, true) => plan.pid_namespace = Some(PathBuf::from(&namespace.path)),
             (_, true) => {
                 let slot = plan.slot(Source::Namespace(PathBuf::from(&namespace.path)));
@@ -58,8 +67,12 @@ pub fn plan(spec: &Spec, mut given: Given) -> Result<Plan> {
     plan.steps.push(Step::NewSession);
     plan.steps.push(Step::PrivateMounts);
     plan.steps.push(Step::AttachRoot { at: given.root_at.clone() });
+    if in_user {
+        // Not before: the way to where the root is attached may be the host's root's alone.
+        plan.steps.push(Step::BecomeRoot);
+    }
     for mount in &spec.mounts {
-        add_mount(&mut plan, mount, given.open.remove(&mount.destination))?;
+        add_mount(&mut plan, mount, given.open.remove(&mount.destination), linux)?;
     }
     // A /dev of our own making gets our nodes; one that was bound from elsewhere is left as it is.
     if spec.mounts.iter().any(|mount| mount.kind == "tmpfs" && inside(&mount.destination) == "dev") {
@@ -118,30 +131,28 @@ pub fn plan(spec: &Spec, mut given: Given) -> Result<Plan> {
     if !spec.domainname.is_empty() {
         plan.steps.push(Step::Domainname(text(&spec.domainname)?));
     }
-    tail(&mut plan, process, linux.seccomp.as_ref(), given.init)?;
+    tail(&mut plan, process, linux, linux.seccomp.as_ref(), given.init)?;
     Ok(plan)
 }
 
 /// The plan of a further process in a running container: the same tail, with `setns` in front.
-pub fn plan_exec(
-    process: &Process,
-    filter: Option<&Seccomp>,
-    pidfd: OwnedFd,
-    namespaces: &[Namespace],
-) -> Result<Plan> {
+pub fn plan_exec(process: &Process, filter: Option<&Seccomp>, pidfd: OwnedFd, linux: &Linux) -> Result<Plan> {
     let mut plan = Plan::default();
     let slot = plan.slot(Source::Open(pidfd));
     plan.steps.extend([Step::Hide, Step::CloseLock, Step::DefaultSignals, Step::NewSession]);
     // Those that the container has of its own or joined; its pid namespace was entered before the clone.
-    let entered = namespaces.iter().filter(|namespace| namespace.kind != NamespaceKind::Pid);
+    let entered = linux.namespaces.iter().filter(|namespace| namespace.kind != NamespaceKind::Pid);
     let flags = entered.fold(0, |flags, namespace| flags | clone_flag(namespace.kind) as i32);
     plan.steps.push(Step::JoinProcess { slot, flags });
-    tail(&mut plan, process, filter, false)?;
+    if flags & libc::CLONE_NEWUSER != 0 {
+        plan.steps.push(Step::BecomeRoot);
+    }
+    tail(&mut plan, process, linux, filter, false)?;
     Ok(plan)
 }
 
 /// From "all mounts are made" to exec: the privilege order, with its reasons, on one screen.
-fn tail(plan: &mut Plan, process: &Process, filter: Option<&Seccomp>, init: bool) -> Result<()> {
+fn tail(plan: &mut Plan, process: &Process, linux: &Linux, filter: Option<&Seccomp>, init: bool) -> Result<()> {
     let user = &process.user;
     let named = process.capabilities.clone().unwrap_or_default();
     let set = |names: &[String]| caps::set(names).map(|set| set & caps::held());
@@ -153,12 +164,19 @@ fn tail(plan: &mut Plan, process: &Process, filter: Option<&Seccomp>, init: bool
 
     plan.limits = process.rlimits.clone();
     plan.oom_score_adj = process.oom_score_adj;
+    // In a user namespace nobody may give away what was made outside.
+    plan.owner = if linux.uid_mappings.is_empty() {
+        None
+    } else {
+        let no_such = || format!("uid {} is not in the user namespace", user.uid);
+        Some(runtime::outside(&linux.uid_mappings, user.uid).with_context(no_such)?)
+    };
 
     let steps = &mut plan.steps;
     // The cgroup, limits and network are the parent's part; nothing of the user's runs before they hold.
     steps.push(Step::WaitForGo);
     steps.push(Step::Umask(user.umask.unwrap_or(0o022)));
-    steps.push(Step::Stdio { terminal: process.terminal, owner: user.uid });
+    steps.push(Step::Stdio { terminal: process.terminal, owner: Some(user.uid).filter(|_| plan.owner.is_none()) });
     // From here on no descriptor leads out, so that a working directory cannot either.
     steps.push(Step::CloseDescriptors);
     steps.push(Step::ChangeDirectory { path: text(if process.cwd.is_empty() { "/" } else { &process.cwd })? });
@@ -206,16 +224,21 @@ fn exec(process: &Process) -> Result<Exec> {
     Ok(Exec { name: text(name)?, paths, args: strings(&process.args)?, env: strings(&process.env)? })
 }
 
-fn add_mount(plan: &mut Plan, mount: &Mount, open: Option<OwnedFd>) -> Result<()> {
+fn add_mount(plan: &mut Plan, mount: &Mount, open: Option<OwnedFd>, linux: &Linux) -> Result<()> {
     let target = text(inside(&mount.destination))?;
     let context = || format!("mount on {}", mount.destination);
-    let options = Options::parse(&mount.options).with_context(context)?;
+    let mut options = Options::parse(&mount.options).with_context(context)?;
     if options.bind || mount.kind == "bind" {
         if !options.data.is_empty() {
             bail!("mount on {}: a bind takes no option {}", mount.destination, options.data[0].0);
         }
         let mut attr = MountAttr { attr_set: options.set, attr_clr: options.clear, ..MountAttr::default() };
         attr.propagation = if options.propagation == 0 { libc::MS_PRIVATE } else { options.propagation };
+        if options.idmap {
+            let user = plan.user.as_ref().context("idmap needs a user namespace").with_context(context)?;
+            attr.attr_set |= MOUNT_ATTR_IDMAP;
+            attr.userns_fd = user.as_raw_fd() as u64;
+        }
         let source = match open {
             Some(file) => Source::BindOpen { file, attr },
             None => Source::Bind {
@@ -228,6 +251,9 @@ fn add_mount(plan: &mut Plan, mount: &Mount, open: Option<OwnedFd>) -> Result<()
         let slot = plan.slot(source);
         plan.steps.push(Step::Attach { slot, target });
         return Ok(());
+    }
+    if !linux.uid_mappings.is_empty() && matches!(mount.kind.as_str(), "tmpfs" | "devpts") {
+        options.own(&mount.kind, linux).with_context(context)?;
     }
     let mut config = Vec::new();
     if !mount.source.is_empty() {
@@ -264,6 +290,8 @@ struct Options {
     clear: u64,
     set_recursive: bool,
     propagation: u64,
+    /// The ids of its files are those of the container.
+    idmap: bool,
     data: Vec<(String, Option<String>)>,
 }
 
@@ -296,7 +324,8 @@ impl Options {
                 "shared" | "rshared" => options.propagation = libc::MS_SHARED,
                 "unbindable" | "runbindable" => options.propagation = libc::MS_UNBINDABLE,
                 "defaults" | "" => {}
-                "tmpcopyup" | "idmap" | "ridmap" => bail!("option {option:?} is not supported"),
+                "idmap" => options.idmap = true,
+                "tmpcopyup" | "ridmap" => bail!("option {option:?} is not supported"),
                 other => options.data.push(match other.split_once('=') {
                     Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
                     None => (other.to_owned(), None),
@@ -304,6 +333,25 @@ impl Options {
             }
         }
         Ok(options)
+    }
+
+    /// Names the owners of what is mounted outside of the user namespace as they are named there.
+    fn own(&mut self, kind: &str, linux: &Linux) -> Result<()> {
+        for (name, map) in [("uid", &linux.uid_mappings), ("gid", &linux.gid_mappings)] {
+            let place = self.data.iter().position(|(key, _)| key == name);
+            let asked = place.and_then(|at| self.data[at].1.as_deref());
+            let id =
+                asked.map_or(Ok(0), str::parse).with_context(|| format!("{name}={}", asked.unwrap_or_default()))?;
+            let outside =
+                runtime::outside(map, id).with_context(|| format!("{name} {id} is not in the user namespace"));
+            match place {
+                Some(at) => self.data[at].1 = Some(outside?.to_string()),
+                // A terminal is whose who opens it, unless it was said.
+                None if kind == "devpts" => {}
+                None => self.data.push((name.to_owned(), Some(outside?.to_string()))),
+            }
+        }
+        Ok(())
     }
 }
 

@@ -25,6 +25,8 @@ pub enum Step {
         slot: usize,
         flags: i32,
     },
+    /// In a user namespace: its root, whose all that is made from here on is.
+    BecomeRoot,
     /// A session of its own, of processes and of keys; a terminal becomes its controlling one when stdio is set.
     NewSession,
     /// Nothing that is mounted here shows outside, and the other way round.
@@ -88,7 +90,8 @@ pub enum Step {
     /// Descriptors 0, 1 and 2; pipes are given to the user so that /dev/stdout opens.
     Stdio {
         terminal: bool,
-        owner: u32,
+        /// Nobody where the parent has given them to him already.
+        owner: Option<u32>,
     },
     /// Nothing of ours but the report pipe is open from here on.
     CloseDescriptors,
@@ -147,6 +150,7 @@ impl fmt::Display for Step {
             Step::CloseLock => write!(f, "close the lock"),
             Step::JoinNamespace { path, .. } => write!(f, "join namespace {}", text(path)),
             Step::JoinProcess { .. } => write!(f, "join the container's namespaces"),
+            Step::BecomeRoot => write!(f, "become root of the user namespace"),
             Step::NewSession => write!(f, "make a session"),
             Step::PrivateMounts => write!(f, "make mounts private"),
             Step::AttachRoot { at } => write!(f, "mount the root file system on {}", text(at)),

@@ -66,6 +66,13 @@ fn take(step: &Step, prepared: &Prepared, made: &mut Made) -> Done {
         Step::JoinProcess { slot, flags } => {
             Ok(nix::sched::setns(prepared.slot(*slot)?, nix::sched::CloneFlags::from_bits_retain(*flags))?)
         }
+        Step::BecomeRoot => {
+            process::setgroups(&[]).map_err(errno)?;
+            process::setresgid(0).map_err(errno)?;
+            process::setresuid(0).map_err(errno)?;
+            // A change of credentials may have made it dumpable again.
+            process::prctl(libc::PR_SET_DUMPABLE, 0, 0).map(drop).map_err(errno)
+        }
         Step::NewSession => {
             // A kernel without keyrings has none to leave.
             let _ = process::join_session_keyring();
@@ -450,7 +457,7 @@ fn set_name(name: &CStr, call: libc::c_long) -> Done {
     sys::process::set_uts_name(call, name.to_bytes()).map_err(errno)
 }
 
-fn stdio(prepared: &Prepared, terminal: bool, owner: u32) -> Done {
+fn stdio(prepared: &Prepared, terminal: bool, owner: Option<u32>) -> Done {
     for (number, fd) in prepared.stdio.iter().enumerate() {
         let stat = nix::sys::stat::fstat(fd)?;
         let kind = stat.st_mode & libc::S_IFMT;
@@ -460,7 +467,7 @@ fn stdio(prepared: &Prepared, terminal: bool, owner: u32) -> Done {
             continue;
         }
         process::dup_to(fd.as_fd(), number as i32).map_err(errno)?;
-        if kind == libc::S_IFIFO || terminal {
+        if let Some(owner) = owner.filter(|_| kind == libc::S_IFIFO || terminal) {
             nix::unistd::fchown(fd, Some(nix::unistd::Uid::from_raw(owner)), None)?;
         }
     }

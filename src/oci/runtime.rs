@@ -210,6 +210,26 @@ pub struct IdMapping {
     pub size: u32,
 }
 
+/// Which ids of a user namespace are which of the namespace around it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Ids {
+    pub uids: Vec<IdMapping>,
+    pub gids: Vec<IdMapping>,
+}
+
+/// The id around the namespace of one in it; `None` where it has none.
+pub fn outside(map: &[IdMapping], id: u32) -> Option<u32> {
+    let range = map.iter().find(|range| id.checked_sub(range.container_id).is_some_and(|at| at < range.size))?;
+    range.host_id.checked_add(id - range.container_id)
+}
+
+/// The other way round.
+pub fn inside(map: &[IdMapping], id: u32) -> Option<u32> {
+    let range = map.iter().find(|range| id.checked_sub(range.host_id).is_some_and(|at| at < range.size))?;
+    range.container_id.checked_add(id - range.host_id)
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NamespaceKind {

@@ -18,6 +18,8 @@ pub const MOUNT_ATTR_RDONLY: u64 = 1;
 pub const MOUNT_ATTR_NOSUID: u64 = 2;
 pub const MOUNT_ATTR_NODEV: u64 = 4;
 pub const MOUNT_ATTR_NOEXEC: u64 = 8;
+/// The ids of its files are those of a user namespace (5.12).
+pub const MOUNT_ATTR_IDMAP: u64 = 0x10_0000;
 
 /// `open_tree(2)`.
 pub fn open_tree(dir: BorrowedFd, path: &CStr, flags: u32) -> io::Result<OwnedFd> {

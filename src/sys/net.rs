@@ -2,7 +2,7 @@
 
 use super::check;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// Sets `lo` of this network namespace up; its addresses come with that. Allocates nothing.
 pub fn loopback_up() -> io::Result<()> {
@@ -31,4 +31,11 @@ pub fn disconnect(socket: impl AsFd) -> io::Result<()> {
     let length = size_of_val(&nobody) as libc::socklen_t;
     // SAFETY: the kernel reads one sockaddr.
     check(unsafe { libc::connect(socket.as_fd().as_raw_fd(), &nobody, length) }.into()).map(drop)
+}
+
+/// The user namespace that another namespace belongs to (ioctl NS_GET_USERNS, ioctl_nsfs(2)).
+pub fn user_namespace(of: BorrowedFd) -> io::Result<OwnedFd> {
+    // SAFETY: the ioctl takes no argument; a non-negative result is a new descriptor.
+    check(unsafe { libc::ioctl(of.as_raw_fd(), 0xb701 as _) } as _)
+        .map(|fd| unsafe { OwnedFd::from_raw_fd(fd as _) })
 }

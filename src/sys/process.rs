@@ -35,6 +35,19 @@ pub fn clone3(flags: u64, cgroup: Option<BorrowedFd>) -> io::Result<Clone> {
     }
 }
 
+/// `clone3(2)` as fork whose child is one of the caller's parent: a sibling. Its number, or 0 in it.
+pub fn sibling(flags: u64, cgroup: Option<BorrowedFd>) -> io::Result<i32> {
+    // SAFETY: clone_args is plain integers. The signal of the end is the caller's own.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = flags | libc::CLONE_PARENT as u64;
+    if let Some(cgroup) = cgroup {
+        args.flags |= 0x2_0000_0000; // CLONE_INTO_CGROUP
+        args.cgroup = cgroup.as_raw_fd() as u64;
+    }
+    // SAFETY: without CLONE_VM the child runs on a copy of this stack, as after fork.
+    check(unsafe { libc::syscall(libc::SYS_clone3, &args as *const _, size_of_val(&args)) }).map(|pid| pid as i32)
+}
+
 /// `clone(2)` as fork, without what clone3 can do more: filters that inspect flags let it pass. 0 is the child.
 pub fn fork() -> io::Result<i32> {
     // SAFETY: without CLONE_VM the child runs on a copy of this stack; the process has one thread.
@@ -200,6 +213,14 @@ pub fn setresgid(gid: u32) -> io::Result<()> {
 pub fn setresuid(uid: u32) -> io::Result<()> {
     // SAFETY: integers only.
     check(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) }).map(drop)
+}
+
+/// `setfsuid(2)` and `setfsgid(2)`: whose what this thread makes is. Neither call says whether it was done.
+pub fn set_file_owner(uid: u32, gid: u32) {
+    // SAFETY: integers only.
+    unsafe { libc::syscall(libc::SYS_setfsgid, gid) };
+    // SAFETY: integers only.
+    unsafe { libc::syscall(libc::SYS_setfsuid, uid) };
 }
 
 /// Gives `fd` the number `number` too, without close-on-exec.

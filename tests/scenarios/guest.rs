@@ -38,6 +38,7 @@ checks! {
     the_root_of_a_container_is_an_overlay
     a_registry_on_the_loopback_is_pulled_from
     exit_codes_streams_and_environment
+    root_in_a_user_namespace_is_nobody_outside
     one_in_the_background_is_looked_at_from_all_sides
     volumes_binds_and_tmpfs
     restart_policies

@@ -52,4 +52,5 @@ mod streams;
 mod terminal;
 mod together;
 mod usage;
+mod userns;
 mod volumes;

@@ -95,6 +95,7 @@ pub fn refuse_both(flags: &Daemon, settings: &Settings) -> Result<()> {
         ("tlscert", flags.tlscert.is_some() && settings.tlscert.is_some()),
         ("tlskey", flags.tlskey.is_some() && settings.tlskey.is_some()),
         ("data-root", flags.data_root.is_some() && settings.data_root.is_some()),
+        ("userns-remap", flags.userns_remap.is_some() && !settings.userns_remap.is_empty()),
         ("exec-root", flags.exec_root.is_some() && settings.exec_root.is_some()),
     ];
     let names: Vec<&str> = both.into_iter().filter(|(_, both)| *both).map(|(name, _)| name).collect();

@@ -61,6 +61,9 @@ pub struct Daemon {
     /// the configuration, as --config
     #[argh(option)]
     pub config_file: Option<PathBuf>,
+    /// the user (user[:group], or default) whose subordinate ids the containers have
+    #[argh(option)]
+    pub userns_remap: Option<String>,
     /// write the process's number into this file
     #[argh(option, short = 'p')]
     pub pidfile: Option<PathBuf>,

@@ -25,6 +25,9 @@ pub fn settings(flags: &Daemon, config: Option<&Path>) -> Result<Settings> {
     let mut settings = Settings::load(config)?;
     asked::refuse_both(flags, &settings)?;
     settings.debug |= flags.debug;
+    if let Some(user) = &flags.userns_remap {
+        settings.userns_remap.clone_from(user);
+    }
     Ok(settings)
 }
 
@@ -41,7 +44,8 @@ fn keep(new: &mut Settings, old: &Settings) -> Vec<&'static str> {
     }
     keep!(
         "data-root" data_root, "exec-root" exec_root, "hosts" hosts, "group" group, "pidfile" pidfile, "tls" tls,
-        "tlsverify" tlsverify, "tlscacert" tlscacert, "tlscert" tlscert, "tlskey" tlskey
+        "tlsverify" tlsverify, "tlscacert" tlscacert, "tlscert" tlscert, "tlskey" tlskey,
+        "userns-remap" userns_remap
     );
     kept
 }

@@ -11,9 +11,6 @@ pub fn refuse(flags: &Run) -> Result<()> {
     if let Some(isolation) = flags.isolation.as_deref().filter(|isolation| !matches!(*isolation, "" | "default")) {
         bail!("--isolation {isolation}: there is only the default on Linux");
     }
-    if let Some(userns) = flags.userns.as_deref().filter(|userns| !matches!(*userns, "" | "host")) {
-        bail!("--userns {userns}: user namespaces {LATER}");
-    }
     if let Some(driver) = flags.volume_driver.as_deref().filter(|driver| !matches!(*driver, "" | "local")) {
         bail!("--volume-driver {driver}: volume drivers other than local {LATER}");
     }
@@ -65,7 +62,6 @@ mod tests {
         let passed = Run {
             isolation: Some("default".into()),
             network: vec!["container:web".into()],
-            userns: Some("host".into()),
             disable_content_trust: Some(true),
             ..Run::default()
         };

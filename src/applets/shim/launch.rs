@@ -207,7 +207,9 @@ fn clone_container(base: &Base, idle: &Idle, kept: Option<&mut Kept>, record: Re
     let again = kept.is_some();
     let namespace = kept.as_ref().and_then(|kept| kept.namespace.as_ref());
     let mode = &record.host_config.network_mode;
-    let coming = (namespace.is_none() && mode != "host" && !mode.starts_with("container:"))
+    // In a user namespace a network belongs to that, and is made with it.
+    let apart = namespace.is_none() && record.ids.is_none();
+    let coming = (apart && mode != "host" && !mode.starts_with("container:"))
         .then(Coming::begin)
         .transpose()
         .context("prepare the network")?;
@@ -263,6 +265,13 @@ fn clone_container(base: &Base, idle: &Idle, kept: Option<&mut Kept>, record: Re
     live.save(store, id)?;
     crate::failpoint::reach("launch.cloned");
     // While the child mounts its root.
+    let own = match own {
+        None if record.ids.is_some() && networks::has_networks(mode) => {
+            let path = format!("/proc/{}/ns/net", child.pid);
+            Some(File::open(&path).with_context(|| format!("open {path}"))?.into())
+        }
+        own => own,
+    };
     let made = match namespace {
         Some(_) => None,
         None => networks::connect(store, &entry.held, own).context("failed to set up container networking")?,

@@ -13,8 +13,9 @@ use crate::fs::extract::{self, Owner, Target};
 use crate::fs::pack::{Kept, Packer};
 use crate::fs::path::{self, IN_ROOT};
 use crate::fs::special::is_special;
-use crate::fs::{compression, stat as file_stat};
-use anyhow::{Context, Result, bail};
+use crate::fs::{compression, owner, stat as file_stat};
+use crate::oci::runtime::Ids;
+use anyhow::{Context, Result, anyhow, bail};
 use nix::fcntl::OFlag;
 use nix::sys::stat::{FileStat, SFlag, fstat};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
@@ -38,15 +39,16 @@ pub fn read(store: &Store, name: &str, path: &str) -> Result<(PathStat, Producer
     let producer = move |sink: &mut dyn Write| {
         // The view stays until the last byte is out.
         let view = view;
-        let archived = archive(found.as_fd(), &entry, sink);
+        let archived = archive(found.as_fd(), &entry, view.ids.clone(), sink);
         drop((found, view));
         archived.map_err(into_io)
     };
     Ok((described, Box::new(producer)))
 }
 
-fn archive(found: BorrowedFd, name: &[u8], sink: &mut dyn Write) -> Result<()> {
+fn archive(found: BorrowedFd, name: &[u8], ids: Option<Ids>, sink: &mut dyn Write) -> Result<()> {
     let mut packer = Packer::new(sink);
+    packer.ids = ids;
     let top = fstat(found).context("look at it")?;
     if is_special(found) {
         packer.object(found, &top, name)?;
@@ -100,18 +102,35 @@ pub fn put(store: &Store, name: &str, put: &Put, tar: impl Read + Send) -> Resul
     if mounted.flags().contains(FsFlags::ST_RDONLY) {
         bail!(Refusal::Forbidden("mounted volume is marked read-only".to_owned()));
     }
-    let owner = if put.copy_ids && !record.config.user.is_empty() {
+    let whose = if put.copy_ids && !record.config.user.is_empty() {
         let user = users::resolve(view.root(), &record.config.user, &None)?;
         Owner::All(user.uid, user.gid)
     } else {
         Owner::AsTold
     };
-    let mut tar = compression::decoder(tar).map_err(|error| Refusal::BadParameter(format!("{error:#}")))?;
     let dir = path::below(view.root(), at.as_fd())?.context("the directory was moved out of the container")?;
-    let target = Target { root: view.root(), dir: &dir, owner, replace: !put.no_overwrite, rename: None };
-    extract::extract(&mut *tar, &target)?;
+    let unpack = || -> Result<()> {
+        let mut tar = compression::decoder(tar).map_err(|error| Refusal::BadParameter(format!("{error:#}")))?;
+        let ids = view.ids.as_ref();
+        let target =
+            Target { root: view.root(), dir: &dir, owner: whose, replace: !put.no_overwrite, rename: None, ids };
+        extract::extract(&mut *tar, &target).map(drop)
+    };
+    match &view.ids {
+        None => unpack()?,
+        Some(ids) => unpack_as(ids, unpack)?,
+    }
     events::container(store, &record, "extract-to-dir", &[]);
     Ok(())
+}
+
+/// In a container with a map nothing can be made by an id that is not in it: a thread does it as its root.
+fn unpack_as(ids: &Ids, unpack: impl FnOnce() -> Result<()> + Send) -> Result<()> {
+    let unpack = || {
+        owner::make_as_root_of(ids)?;
+        unpack()
+    };
+    std::thread::scope(|scope| scope.spawn(unpack).join()).map_err(|_| anyhow!("the unpacking thread panicked"))?
 }
 
 fn open(store: &Store, name: &str, path: &str, access: Access) -> Result<(Record, View)> {

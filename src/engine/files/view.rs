@@ -14,6 +14,7 @@ use super::super::store::{self, Lease, Store};
 use super::super::volumes;
 use crate::fs::overlay::{self, Upper};
 use crate::fs::path::{self, IN_ROOT};
+use crate::oci::runtime::Ids;
 use crate::sys::mount::{self, MOUNT_ATTR_RDONLY, MountAttr, OPEN_TREE_CLONE};
 use anyhow::{Context, Result, anyhow, bail};
 use nix::errno::Errno;
@@ -38,6 +39,8 @@ pub enum Access {
 /// A container's root. The fields go in this order: the lock last.
 pub struct View {
     root: OwnedFd,
+    /// The map of what is seen from inside a user namespace; none where ids are as on disk.
+    pub ids: Option<Ids>,
     _namespace: Option<File>,
     _volumes: Entered,
     _scratch: Option<Lease>,
@@ -53,7 +56,8 @@ impl View {
             }
             if let Some(root) = of_init(store, id, now.live.pid)? {
                 let _volumes = Entered { store: store.clone(), names: Vec::new() };
-                return Ok(View { root, _namespace: None, _volumes, _scratch: None, _lock: None });
+                let ids = now.record.ids;
+                return Ok(View { root, ids, _namespace: None, _volumes, _scratch: None, _lock: None });
             }
             // It has just ended.
         }
@@ -68,7 +72,8 @@ impl View {
 pub fn root_alone(store: &Store, id: &str) -> Result<OwnedFd> {
     loop {
         let (now, lock) = hold(store, id)?;
-        if !now.doing.is_alive() {
+        // On disk ids are those of the container.
+        if !now.doing.is_alive() || now.record.ids.is_some() {
             drop(lock);
             let at = store.container(id).join("work");
             return overlay::mount(&lowers(store, &now.record)?, None, &at);
@@ -127,10 +132,11 @@ fn still(store: &Store, record: &Record, access: Access, lock: Lock) -> Result<V
     let mut parts = Vec::new();
     let entered = Entered::enter(store, record)?;
     if access == Access::Write {
-        let root = start::root(store, record, &at, false).with_context(doing)?;
+        let root = start::root(store, record, &at, false, None).with_context(doing)?;
         parts.extend(mounts(store, record).with_context(doing)?);
         let (root, namespace) = assemble(root, &at, parts, true).with_context(doing)?;
-        return Ok(View { root, _namespace: Some(namespace), _volumes: entered, _scratch: None, _lock: Some(lock) });
+        let _namespace = Some(namespace);
+        return Ok(View { root, ids: None, _namespace, _volumes: entered, _scratch: None, _lock: Some(lock) });
     }
     // A reader that takes its time is to keep nobody from starting it: what is written meanwhile is seen or not.
     drop(lock);
@@ -152,7 +158,8 @@ fn still(store: &Store, record: &Record, access: Access, lock: Lock) -> Result<V
             Err(error) if !scratch && error.downcast_ref::<Missing>().is_some() => {}
             other => {
                 let (root, namespace) = other.with_context(doing)?;
-                return Ok(View { root, _namespace: Some(namespace), _volumes: entered, _scratch: lease, _lock: None });
+                let _namespace = Some(namespace);
+                return Ok(View { root, ids: None, _namespace, _volumes: entered, _scratch: lease, _lock: None });
             }
         }
     }

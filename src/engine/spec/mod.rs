@@ -4,7 +4,7 @@ mod mounts;
 mod security;
 mod sysctls;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -97,6 +97,8 @@ pub struct Join {
     pub pid: Option<PathBuf>,
     pub ipc: Option<PathBuf>,
     pub net: Option<PathBuf>,
+    /// Of a container with a user namespace of its own: the one to be in with the others.
+    pub user: Option<PathBuf>,
 }
 
 /// All that a spec is made of.
@@ -117,6 +119,8 @@ pub struct Inputs<'a> {
     pub resolv_conf: Option<&'a Path>,
     /// The shared memory of another container or of the host, where that is shared.
     pub shm: Option<&'a Path>,
+    /// Volumes whose content is the store's, and nothing of the host's that is mounted there.
+    pub own_volumes: BTreeSet<String>,
     pub join: Join,
 }
 
@@ -153,15 +157,20 @@ pub fn spec(inputs: &Inputs) -> Result<Spec> {
     if !masked.is_empty() {
         masked.extend(host.throttles.iter().filter(|path| !masked.contains(path)).cloned().collect::<Vec<_>>());
     }
+    let ids = record.ids.clone().unwrap_or_default();
+    let own_ids = !ids.uids.is_empty();
     spec.linux = Some(Linux {
-        sysctl: sysctls::sysctls(wants, &namespaces, &host.sysctls)?,
+        sysctl: sysctls::sysctls(wants, &namespaces, &host.sysctls, own_ids)?,
+        uid_mappings: ids.uids,
+        gid_mappings: ids.gids,
         resources: Some(Resources {
             devices: devices::rules(wants.privileged, inputs.devices, &more_rules),
             ..inputs.limits.clone()
         }),
         cgroups_path: inputs.cgroup.to_owned(),
         namespaces,
-        devices: nodes(inputs.devices),
+        // In a user namespace nobody makes devices: those of the host are mounted in their places.
+        devices: if own_ids { Vec::new() } else { nodes(inputs.devices) },
         seccomp: security.filter(wants.privileged, set, host)?,
         rootfs_propagation: propagation,
         masked_paths: masked,
@@ -381,6 +390,9 @@ fn namespaces(inputs: &Inputs) -> Result<Vec<Namespace>> {
         (Some(name), None) => bail!("join the {what} namespace of container {name}: it has none to join"),
         _ => Ok(()),
     };
+    if inputs.record.ids.is_some() {
+        add(NamespaceKind::User, inputs.join.user.as_ref())?;
+    }
     add(NamespaceKind::Mount, None)?;
     joins("network", &wants.network_mode, &inputs.join.net)?;
     if wants.network_mode != "host" {
@@ -406,10 +418,12 @@ fn namespaces(inputs: &Inputs) -> Result<Vec<Namespace>> {
     Ok(list)
 }
 
+/// The devices that everybody has, in /dev.
+const EVERYBODY: [(&str, i64, i64); 6] =
+    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+
 /// The nodes of /dev that everybody has, and those granted; of two with one path the later.
 fn nodes(granted: &[Granted]) -> Vec<Device> {
-    const EVERYBODY: [(&str, i64, i64); 6] =
-        [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
     let everybody = EVERYBODY.into_iter().map(|(name, major, minor)| Device {
         path: format!("/dev/{name}"),
         kind: "c".to_owned(),

@@ -1,11 +1,12 @@
 //! The mounts of a container: Docker's own, then the user's by depth.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
-use super::{Inputs, Security, text};
+use super::{EVERYBODY, Inputs, Security, text};
 use crate::api::types::HostConfig;
+use crate::engine::devices::Granted;
 use crate::engine::record::Mounted;
 use crate::oci::runtime::Mount;
 
@@ -16,8 +17,14 @@ pub fn mounts(inputs: &Inputs, security: &Security) -> Result<(Vec<Mount>, Strin
     let wants = &inputs.record.host_config;
     let mut users = Vec::new();
     let mut propagation = "";
+    let own_ids = inputs.record.ids.is_some();
     for mounted in &inputs.record.mounts {
-        users.push(of_user(mounted)?);
+        let mut mount = of_user(mounted)?;
+        // What is the store's has the ids of containers; what is the host's keeps the host's, whoever looks at it.
+        if own_ids && mounted.point.r#type == "volume" && inputs.own_volumes.contains(&mounted.point.name) {
+            mount.options.push("idmap".to_owned());
+        }
+        users.push(mount);
         propagation = match mounted.point.propagation.as_str() {
             "shared" | "rshared" => "shared",
             "slave" | "rslave" if propagation.is_empty() => "rslave",
@@ -36,7 +43,8 @@ pub fn mounts(inputs: &Inputs, security: &Security) -> Result<(Vec<Mount>, Strin
         if let Some(source) = source
             && !users.iter().any(|mount| mount.destination == target)
         {
-            users.push(bind(source, target, &["rbind", access, "rprivate"])?);
+            let options = ["rbind", access, "rprivate", "idmap"];
+            users.push(bind(source, target, &options[..if own_ids { 4 } else { 3 }])?);
         }
     }
     if let Some(shm) = inputs.shm
@@ -53,7 +61,15 @@ pub fn mounts(inputs: &Inputs, security: &Security) -> Result<(Vec<Mount>, Strin
         let unshared = mount.destination == "/dev/shm" && wants.ipc_mode == "none";
         !(has(&mount.destination) || below || unshared)
     });
+    if own_ids && wants.ipc_mode == "host" {
+        // The host's queues are not to be mounted from a user namespace.
+        mounts.retain(|mount| mount.destination != "/dev/mqueue");
+    }
+    let own_dev = mounts.iter().any(|mount| mount.destination == "/dev");
     mounts.append(&mut users);
+    if own_ids {
+        mounts.append(&mut devices(inputs.devices, own_dev)?);
+    }
     Ok((mounts, propagation.to_owned()))
 }
 
@@ -85,6 +101,19 @@ fn defaults(wants: &HostConfig, security: &Security, cgroups: &str) -> Vec<Mount
         mount("/dev/mqueue", "mqueue", "mqueue", "nosuid,noexec,nodev"),
         mount("/dev/shm", "tmpfs", "shm", &format!("nosuid,noexec,nodev,mode=1777,size={shm_size}")),
     ]
+}
+
+/// The devices of a container in a user namespace, in which nobody makes any: the host's, where its user cannot change
+/// them.
+fn devices(granted: &[Granted], own_dev: bool) -> Result<Vec<Mount>> {
+    let everybody = EVERYBODY.iter().filter(|_| own_dev).map(|(name, _, _)| format!("/dev/{name}"));
+    let mut places: Vec<(PathBuf, String)> = everybody.map(|path| (PathBuf::from(&path), path)).collect();
+    for Granted { device, source, .. } in granted {
+        places.retain(|(_, place)| *place != device.path);
+        places.push((source.clone(), device.path.clone()));
+    }
+    let mounts = places.iter();
+    mounts.map(|(source, target)| bind(source, target, &["bind", "rprivate", "nosuid", "noexec"])).collect()
 }
 
 fn of_user(mounted: &Mounted) -> Result<Mount> {

@@ -53,8 +53,38 @@ fn inputs<'a>(record: &'a Record, user: &'a User, devices: &'a [Granted]) -> Inp
         hostname: Some(Path::new("/c/hostname")),
         resolv_conf: Some(Path::new("/c/resolv.conf")),
         shm: None,
+        own_volumes: BTreeSet::new(),
         join: Join::default(),
     }
+}
+
+#[test]
+fn in_a_user_namespace() {
+    let range = |host_id| vec![runtime::IdMapping { container_id: 0, host_id, size: 65536 }];
+    let ids = runtime::Ids { uids: range(100_000), gids: range(200_000) };
+    let record = record(|record| {
+        let point = |name: &str| MountPoint {
+            r#type: "volume".to_owned(),
+            name: name.to_owned(),
+            source: "/volumes/x".to_owned(),
+            destination: format!("/{name}"),
+            rw: true,
+            ..MountPoint::default()
+        };
+        record.mounts = ["own", "device"].map(|name| Mounted { point: point(name), ..Mounted::default() }).to_vec();
+        record.ids = Some(ids.clone());
+    });
+    let spec = made_with(&record, |inputs| {
+        inputs.own_volumes = BTreeSet::from(["own".to_owned()]);
+    });
+    let spec = spec.unwrap();
+    let linux = spec.linux.as_ref().unwrap();
+    assert_eq!(linux.namespaces[0], Namespace { kind: NamespaceKind::User, path: String::new() });
+    assert_eq!((&linux.uid_mappings, &linux.gid_mappings), (&ids.uids, &ids.gids));
+    assert!(linux.devices.is_empty());
+    assert_eq!(options(&spec, "/dev/null"), "bind,rprivate,nosuid,noexec");
+    assert!(options(&spec, "/own").ends_with(",idmap") && options(&spec, "/etc/hosts").ends_with(",idmap"));
+    assert!(!options(&spec, "/device").contains("idmap"));
 }
 
 fn made(change: impl FnOnce(&mut Record)) -> Spec {
@@ -385,6 +415,7 @@ fn limits_scores_and_devices() {
     assert_eq!(process.console_size, Some(ConsoleSize { height: 24, width: 80 }));
 
     let granted = [Granted {
+        source: "/dev/kvm".into(),
         device: Device { path: "/dev/null".to_owned(), kind: "c".to_owned(), major: Some(9), ..Device::default() },
         access: "r".to_owned(),
     }];

@@ -30,14 +30,15 @@ pub fn check(options: &BTreeMap<String, String>) -> Result<(), String> {
     Ok(())
 }
 
-/// Mounts what a volume's options say, unless it is mounted already. Nothing for a volume without options.
-pub fn enter(store: &Store, name: &str) -> Result<()> {
-    let Some(options) = load(store, name)?.and_then(|description| description.options) else { return Ok(()) };
-    let Some(device) = options.get("device") else { return Ok(()) };
+/// Mounts what a volume's options say, unless it is mounted already. Nothing for a volume without options. Whether there
+/// is something.
+pub fn enter(store: &Store, name: &str) -> Result<bool> {
+    let Some(options) = load(store, name)?.and_then(|description| description.options) else { return Ok(false) };
+    let Some(device) = options.get("device") else { return Ok(false) };
     let path = data(store, name);
     let _lock = lock(store, name)?;
     if is_mounted(&path)? {
-        return Ok(());
+        return Ok(true);
     }
     let kind = options.get("type").map(String::as_str).unwrap_or_default();
     let words = options.get("o").map(String::as_str).unwrap_or_default();
@@ -61,7 +62,7 @@ pub fn enter(store: &Store, name: &str) -> Result<()> {
             return Err(error).with_context(said);
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Takes away what [`enter`] mounted, unless a container other than `except` that uses the volume runs.

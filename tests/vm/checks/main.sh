@@ -61,6 +61,32 @@ box
 	rm /tmp/data
 }
 
+root_in_a_user_namespace_is_nobody_outside() {
+	for file in passwd:dockremap:x:987:987::/:/bin/false group:dockremap:x:987: \
+		subuid:dockremap:300000:65536 subgid:dockremap:300000:65536; do
+		echo "${file#*:}" >>"/etc/${file%%:*}"
+	done
+	mkdir -p /etc/dhow
+	echo '{"userns-remap": "default"}' >/etc/dhow/daemon.json
+	is "$(run --rm --volume data:/v busybox sh -c 'id -u; touch /mine /v/mine; chown 7:8 /mine /v/mine
+		stat -c "%u:%g" /mine /v/mine /bin/busybox; echo x >/dev/null; cut -c 1-40 /proc/self/uid_map | tr -s " "')" "0
+7:8
+7:8
+0:0
+ 0 300000 65536"
+	id=$(run --detach --name web busybox sleep 1000)
+	is "$(stat -c %u "/proc/$(inspect web '{{.State.Pid}}')")" 300000
+	is "$(dhow exec web sh -c 'touch /mine; chown 7:8 /mine; stat -c %u:%g /mine')" 7:8
+	is "$(stat -c %u:%g "/var/lib/dhow/containers/$id/upper/mine")" 7:8
+	is "$(dhow cp web:/mine - | tar -tv | tr -s ' ' | cut -d' ' -f2)" 7/8
+	is "$(dhow exec --tty web tty | tr -d '\r')" /dev/pts/0
+	is "$(run --rm --pid container:web busybox sh -c 'readlink /proc/self/ns/user')" "$(dhow exec web readlink /proc/self/ns/user)"
+	has "$(code 125 run --rm --privileged busybox true)" "privileged mode is incompatible"
+	is "$(run --rm --userns host --privileged busybox sh -c 'cut -c 1-40 /proc/self/uid_map | tr -s " "')" " 0 0 4294967295"
+	rm /etc/dhow/daemon.json
+	is "$(run --rm --volume data:/v busybox stat -c %u:%g /v/mine)" 7:8
+}
+
 one_in_the_background_is_looked_at_from_all_sides() {
 	id=$(run --detach --name web --label colour=red busybox sh -c 'trap "echo bye; exit 3" TERM; echo up; while :; do sleep 0.1; done')
 	eventually sh -c 'dhow logs web | grep -q up'

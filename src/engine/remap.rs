@@ -1,0 +1,153 @@
+//! `userns-remap`: whose subordinate ids are those of containers, from /etc/subuid and /etc/subgid. The words of the
+//! errors are Docker's.
+//!
+//! On disk everything keeps the ids that it has inside: mounts with maps make the difference. So a container with a map
+//! and one without share images and volumes.
+
+use super::settings::Settings;
+use crate::api::Refusal;
+use crate::api::types::HostConfig;
+use crate::oci::runtime::{IdMapping, Ids};
+use anyhow::{Context, Result, bail};
+use nix::unistd::{Gid, Group, Uid, User};
+use std::fs;
+use std::io::ErrorKind;
+
+/// The user that `default` stands for.
+const DEFAULT: &str = "dockremap";
+
+/// The map of a container that is about to be made; `None` where it has the ids of the host.
+pub fn ids(settings: &Settings, host: &HostConfig) -> Result<Option<Ids>> {
+    if settings.userns_remap.is_empty() || host.userns_mode == "host" {
+        return Ok(None);
+    }
+    let (user, uid, group) = parse(&settings.userns_remap).with_context(|| named(settings))?;
+    if user == "root" {
+        log::warn!("user namespaces: root cannot be remapped with itself; user namespaces are off");
+        return Ok(None);
+    }
+    let refuse = |words: &str| Err(Refusal::BadParameter(words.to_owned()).into());
+    if host.privileged {
+        return refuse(
+            "privileged mode is incompatible with user namespaces.  You must run the container in the host namespace \
+             when running privileged mode",
+        );
+    }
+    if host.network_mode == "host" {
+        return refuse("cannot share the host's network namespace when user namespaces are enabled");
+    }
+    if host.pid_mode == "host" {
+        return refuse("cannot share the host PID namespace when user namespaces are enabled");
+    }
+    let map = |path: &str, what: &str, owners: &[String]| -> Result<Vec<IdMapping>> {
+        let map = ranges(&read(path)?, owners);
+        if map.is_empty() {
+            bail!("no {what} ranges found for user {user:?} in {path} (a line such as {user}:100000:65536)");
+        }
+        Ok(map)
+    };
+    let uids = map("/etc/subuid", "subuid", &[user.clone(), uid.clone()]).with_context(|| named(settings))?;
+    let gids = map("/etc/subgid", "subgid", &[user.clone(), uid, group]).with_context(|| named(settings))?;
+    Ok(Some(Ids { uids, gids }))
+}
+
+fn named(settings: &Settings) -> String {
+    format!("userns-remap {:?}", settings.userns_remap)
+}
+
+/// The name of the user, his number as text, and the name of the group, of `user[:group]`; each may be a number.
+fn parse(text: &str) -> Result<(String, String, String)> {
+    let (user, group) = match text.split(':').collect::<Vec<_>>()[..] {
+        [user] => (user, None),
+        [user, group] => (user, Some(group)),
+        _ => bail!("invalid user/group specification in --userns-remap: {text:?}"),
+    };
+    let user = match user.parse::<u32>() {
+        Ok(number) => User::from_uid(Uid::from_raw(number))
+            .context("look up a user")?
+            .with_context(|| format!("uid {number} has no entry in /etc/passwd"))?,
+        Err(_) => {
+            let name = if user == "default" { DEFAULT } else { user };
+            let found = User::from_name(name).context("look up a user")?;
+            found.with_context(|| format!("error during uid lookup for {name:?}: no such user"))?
+        }
+    };
+    let of_name = |name: &str| {
+        let found = Group::from_name(name).context("look up a group")?;
+        found.with_context(|| format!("error during gid lookup for {name:?}: no such group"))
+    };
+    let of_number = |number: u32| {
+        let found = Group::from_gid(Gid::from_raw(number)).context("look up a group")?;
+        found.with_context(|| format!("gid {number} has no entry in /etc/group"))
+    };
+    let group = match (group, text.parse::<u32>()) {
+        (Some(group), _) => group.parse().map_or_else(|_| of_name(group), of_number)?,
+        (None, Ok(number)) => of_number(number)?,
+        (None, Err(_)) => of_name(&user.name)?,
+    };
+    Ok((user.name, user.uid.to_string(), group.name))
+}
+
+fn read(path: &str) -> Result<String> {
+    match fs::read_to_string(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
+        other => other.with_context(|| format!("read {path}")),
+    }
+}
+
+/// The ranges that any of the owners has, one after another from 0 (subuid(5)). Lines that are not of the format are
+/// nobody's.
+pub fn ranges(text: &str, owners: &[String]) -> Vec<IdMapping> {
+    let mut map = Vec::new();
+    let mut next = 0u32;
+    for line in text.lines() {
+        let fields: Vec<&str> = line.trim().split(':').collect();
+        let [owner, start, size] = fields[..] else { continue };
+        let (Ok(host_id), Ok(size)) = (start.parse::<u32>(), size.parse::<u32>()) else { continue };
+        let fits = host_id.checked_add(size).is_some() && next.checked_add(size).is_some() && size > 0;
+        if fits && owners.iter().any(|name| name == owner) {
+            map.push(IdMapping { container_id: next, host_id, size });
+            next += size;
+        }
+    }
+    map
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_of_one_owner_follow_one_another() {
+        let text = "me:1000:10\n# me:1:1\nyou:5000:5\nme:x:1\n1000:70000:5\nme:4294967295:2\nme:3000:0\n";
+        let owners = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let range = |container_id, host_id, size| IdMapping { container_id, host_id, size };
+        assert_eq!(ranges(text, &owners(&["me", "1000"])), [range(0, 1000, 10), range(10, 70000, 5)]);
+        assert_eq!(ranges(text, &owners(&["you"])), [range(0, 5000, 5)]);
+        assert_eq!(ranges(text, &owners(&["nobody"])), []);
+    }
+
+    #[test]
+    fn who_is_meant() {
+        assert_eq!(parse("0").unwrap(), ("root".to_owned(), "0".to_owned(), "root".to_owned()));
+        assert_eq!(parse("root:0").unwrap(), parse("root").unwrap());
+        for (text, words) in [
+            ("a:b:c", "invalid user/group specification in --userns-remap: \"a:b:c\""),
+            ("dhow-nobody", "error during uid lookup for \"dhow-nobody\": no such user"),
+            ("4000000001", "uid 4000000001 has no entry in /etc/passwd"),
+            ("root:dhow-nobody", "error during gid lookup for \"dhow-nobody\": no such group"),
+            ("root:4000000001", "gid 4000000001 has no entry in /etc/group"),
+        ] {
+            assert_eq!(parse(text).unwrap_err().to_string(), words);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_combined() {
+        // Whoever is meant comes first: root's own map is none.
+        let settings = Settings { userns_remap: "root".into(), ..Settings::default() };
+        let host = HostConfig { privileged: true, ..HostConfig::default() };
+        assert_eq!(ids(&settings, &host).unwrap(), None);
+        assert_eq!(ids(&Settings::default(), &host).unwrap(), None);
+    }
+}

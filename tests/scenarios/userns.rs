@@ -1,0 +1,227 @@
+//! User namespaces: root in a container is somebody else outside, and nothing on disk shows it.
+
+use crate::fixture::{Host, need, tool};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+/// The first id that containers have outside.
+const FIRST: u32 = 300_000;
+const SETTINGS: &str = r#"{"userns-remap": "default"}"#;
+
+/// A host with Docker's user for this and his ids, which only this test's thread and what it starts see; and the
+/// configuration that names him.
+fn remapped(host: Option<Host>) -> Option<Host> {
+    use nix::mount::{MsFlags, mount};
+    use nix::sched::{CloneFlags, unshare};
+    let host = host?;
+    let none = None::<&str>;
+    unshare(CloneFlags::CLONE_NEWNS).expect("make a mount namespace");
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).expect("make mounts private");
+    let ids = format!("dockremap:{FIRST}:65536\n");
+    let mut files = vec![("/etc/subuid", ids.clone()), ("/etc/subgid", ids)];
+    for (path, line) in [("/etc/passwd", "dockremap:x:987:987::/:/bin/false\n"), ("/etc/group", "dockremap:x:987:\n")] {
+        files.push((path, fs::read_to_string(path).expect("read") + line));
+    }
+    for (path, text) in files {
+        let own = host.file(path.trim_start_matches('/'), text);
+        if !Path::new(path).exists() {
+            fs::write(path, "").expect("make a file to mount on");
+        }
+        mount(Some(&own), path, none, MsFlags::MS_BIND, none).expect("mount a file");
+    }
+    host.file("daemon.json", SETTINGS);
+    Some(host)
+}
+
+fn run(host: &Host, flags: &[&str], line: &str) -> crate::fixture::Command {
+    let config = host.dir().join("daemon.json");
+    let fixed = ["--config", config.to_str().expect("UTF-8"), "run", "--rm"];
+    let network: &[&str] = if flags.contains(&"--network") { &[] } else { &["--network", "none"] };
+    host.local(fixed.iter().chain(network).chain(flags).chain(&["busybox", "sh", "-c", line]).copied())
+}
+
+fn start(host: &Host, flags: &[&str], line: &str) -> String {
+    let config = host.dir().join("daemon.json");
+    let fixed = ["--config", config.to_str().expect("UTF-8"), "run", "-d", "--network", "none"];
+    host.local(fixed.iter().chain(flags).chain(&["busybox", "sh", "-c", line]).copied()).ok()
+}
+
+#[test]
+fn root_inside_is_nobody_outside() {
+    let Some(host) = remapped(Host::with_probe()) else { return };
+    let seen =
+        run(&host, &[], "id -u; cat /proc/self/uid_map; touch /mine; stat -c '%u %g' /mine /etc /bin/busybox").ok();
+    let words: Vec<&str> = seen.split_whitespace().collect();
+    assert_eq!(words, ["0", "0", "300000", "65536", "0", "0", "0", "0", "0", "0"], "{seen}");
+    let id = start(&host, &[], "touch /mine; chown 7:8 /mine; sleep 1000");
+    let pid = host.inspect(&id, "/State/Pid");
+    crate::fixture::eventually("it is there", || host.run(["exec", &id, "test", "-e", "/mine"]).status.success());
+    let of = fs::metadata(format!("/proc/{pid}")).expect("look at init");
+    assert_eq!((of.uid(), of.gid()), (FIRST, FIRST));
+    // On disk it has the ids of the container, which is what diff and commit read.
+    let upper = fs::metadata(host.root().join("containers").join(&id).join("upper/mine")).expect("look at the file");
+    assert_eq!((upper.uid(), upper.gid()), (7, 8));
+    assert!(host.ok(["diff", &id]).contains("A /mine"));
+    host.ok(["commit", &id, "made"]);
+    let of_made = ["run", "--rm", "--network", "none", "made", "stat", "-c", "%u:%g", "/mine"];
+    assert_eq!(host.ok(of_made), "7:8", "without a map it is the same");
+    let tar = host.dir().join("all.tar");
+    host.ok(["export", "-o", tar.to_str().expect("UTF-8"), &id]);
+    let listed = tool("tar", ["--numeric-owner", "-tvf", tar.to_str().expect("UTF-8"), "mine"]);
+    assert!(listed.contains(" 7/8 "), "{listed}");
+}
+
+#[test]
+fn an_exec_is_of_the_containers_root_too() {
+    let Some(host) = remapped(Host::with_probe()) else { return };
+    let id = start(&host, &[], "sleep 1000");
+    assert_eq!(host.ok(["exec", &id, "sh", "-c", "id -u; stat -c %u /proc/self/; readlink /proc/self/ns/user"]), {
+        format!("0\n0\n{}", host.ok(["exec", &id, "readlink", "/proc/1/ns/user"]))
+    });
+    assert_eq!(host.ok(["exec", "-u", "1000", &id, "sh", "-c", "id -u; echo x >/dev/stdout"]), "1000\nx");
+    assert_eq!(host.ok(["exec", &id, "probe", "fds"]).trim(), "0 1 2");
+    assert_eq!(host.ok(["exec", &id, "probe", "escape"]), "in");
+    let text = host.run(["exec", "-u", "70000", &id, "true"]);
+    assert!(text.stderr().contains("uid 70000 is not in the user namespace"), "{text}");
+}
+
+#[test]
+fn what_every_container_has_is_there_with_a_map_too() {
+    let Some(host) = remapped(Host::with_probe()) else { return };
+    let line = "echo x >/dev/null; head -c 2 /dev/zero | wc -c; echo y >/dev/shm/y; echo 10.0.0.1 me >>/etc/hosts; \
+        tail -n 1 /etc/hosts; hostname; stat -c %U /dev/shm /tmp /etc/hosts | sort -u; ls /sys/fs/cgroup >/dev/null && \
+        ls /proc/1/ns | wc -l; mkdir /sys/fs/cgroup/x 2>/dev/null || echo ro; cat /proc/self/setgroups";
+    let seen = run(&host, &["--hostname", "boat"], line).ok();
+    let lines: Vec<&str> = seen.lines().collect();
+    assert_eq!(lines[..4], ["2", "10.0.0.1 me", "boat", "root"], "{seen}");
+    assert_eq!(lines[5..], ["ro", "allow"], "{seen}");
+    let names = "fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero";
+    assert_eq!(run(&host, &[], "ls /dev | grep -v core | tr '\\n' ' '").ok().trim(), names);
+    // Root there makes no device, and mounts nothing of the host anew.
+    let seen = run(&host, &["--cap-add", "ALL"], "mknod /x c 1 3 2>&1; mount -o remount,rw /proc/sys 2>&1; true").ok();
+    assert!(seen.contains("mknod: /x: Operation not permitted"), "{seen}");
+    assert_eq!(run(&host, &["--tmpfs", "/t:uid=5,gid=6,mode=700"], "stat -c '%u %g' /t").ok(), "5 6");
+    assert_eq!(run(&host, &["-u", "1000:1000"], "id -u; echo z >/dev/stderr").ok(), "1000");
+    let terminal = run(&host, &["-t"], "tty; stat -c '%u %g' /dev/pts/0; stat -c %t:%T /dev/console").ok();
+    assert_eq!(terminal.replace('\r', ""), "/dev/pts/0\n0 5\n88:0");
+    assert_eq!(run(&host, &["--init"], "echo ran").ok(), "ran");
+    assert_eq!(run(&host, &["--read-only"], "touch /x 2>/dev/null || echo ro").ok(), "ro");
+    assert_eq!(run(&host, &["--sysctl", "net.ipv4.ip_forward=1"], "cat /proc/sys/net/ipv4/ip_forward").ok(), "1");
+    assert_eq!(run(&host, &[], "setfattr 2>/dev/null; grep -c Seccomp:.2 /proc/self/status").ok(), "1");
+}
+
+#[test]
+fn volumes_have_the_containers_ids_and_binds_the_hosts() {
+    let Some(host) = remapped(Host::with_busybox()) else { return };
+    let line = "touch /v/mapped; chown 7:8 /v/mapped; ls -ln /v | tail -n +2 | awk '{print $3,$4,$9}'";
+    assert_eq!(run(&host, &["-v", "data:/v"], line).ok(), "7 8 mapped");
+    // The same volume without a map.
+    assert_eq!(host.sh(&["-v", "data:/v"], "touch /v/plain; stat -c '%u:%g' /v /v/mapped"), "0:0\n7:8");
+    assert_eq!(run(&host, &["-v", "data:/v"], "stat -c '%u:%g' /v /v/plain; rm /v/plain").ok(), "0:0\n0:0");
+    // What is the host's is not the container's root's.
+    let given = host.dir().join("given");
+    fs::create_dir(&given).expect("make a directory");
+    fs::write(given.join("secret"), "secret").expect("write");
+    fs::set_permissions(given.join("secret"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("chmod");
+    let bind = format!("{}:/b", given.display());
+    let seen = run(&host, &["-v", &bind], "cat /b/secret 2>&1; touch /b/mine 2>&1; stat -c '%u' /b/secret; true").ok();
+    assert!(!seen.contains("secret\n") && seen.ends_with("65534") && !given.join("mine").exists(), "{seen}");
+    std::os::unix::fs::chown(&given, Some(FIRST + 5), Some(FIRST)).expect("chown");
+    assert_eq!(run(&host, &["-v", &bind, "-u", "5"], "touch /b/mine; stat -c %u /b /b/mine").ok(), "5\n5");
+    assert_eq!(fs::metadata(given.join("mine")).expect("look").uid(), FIRST + 5);
+}
+
+#[test]
+fn copies_in_and_out_have_the_containers_ids() {
+    let Some(host) = remapped(Host::with_busybox()) else { return };
+    let id = start(&host, &["-v", "data:/v", "--tmpfs", "/t"], "touch /mine; chown 7:8 /mine; echo up; sleep 1000");
+    crate::fixture::eventually("it is up", || host.ok(["logs", &id]) == "up");
+    let tar = host.local(["cp", &format!("{id}:/mine"), "-"]).run().out;
+    let listed = crate::fixture::Command::new("tar", ["--numeric-owner", "-tvf", "-"]).input(tar.clone()).ok();
+    assert!(listed.contains(" 7/8 "), "{listed}");
+    for place in ["/", "/v", "/t", "/tmp"] {
+        host.local(["cp", "-", &format!("{id}:{place}")]).input(tar.clone()).ok();
+        let at = format!("{}/mine", place.trim_end_matches('/'));
+        assert_eq!(host.ok(["exec", &id, "stat", "-c", "%u:%g", &at]), "7:8", "{place}");
+    }
+    let file = host.file("file", "text");
+    host.ok(["cp", file.to_str().expect("UTF-8"), &format!("{id}:/new")]);
+    assert_eq!(host.ok(["exec", &id, "stat", "-c", "%u:%g", "/new"]), "0:0");
+    host.ok(["stop", "-t", "0", &id]);
+    host.ok(["cp", file.to_str().expect("UTF-8"), &format!("{id}:/still")]);
+    host.ok(["start", &id]);
+    assert_eq!(host.ok(["exec", &id, "stat", "-c", "%u:%g", "/still", "/mine", "/new"]), "0:0\n7:8\n0:0");
+}
+
+#[test]
+fn who_shares_namespaces_shares_the_users_too() {
+    let Some(host) = remapped(Host::with_busybox()) else { return };
+    let id = start(&host, &["--ipc", "shareable"], "sleep 1000");
+    let line = |kind: &str| format!("readlink /proc/self/ns/user; readlink /proc/self/ns/{kind}; id -u");
+    for (flag, kind) in [("--pid", "pid"), ("--ipc", "ipc"), ("--network", "net")] {
+        let theirs = host.ok(["exec", &id, "sh", "-c", &line(kind)]);
+        assert_eq!(run(&host, &[flag, &format!("container:{id}")], &line(kind)).ok(), theirs, "{kind}");
+    }
+    let all = ["--pid", "--ipc", "--network"].map(|flag| [flag.to_owned(), format!("container:{id}")]).concat();
+    let all: Vec<&str> = all.iter().map(String::as_str).collect();
+    assert_eq!(run(&host, &all, "ps | grep -q '[s]leep 1000' && echo ran").ok(), "ran");
+    // Namespaces belong to users: what does not belong together is refused.
+    let other = start(&host, &[], "sleep 1000");
+    let plain = host.detached(&["--name", "plain"], &["sleep", "1000"]);
+    let (a, b) = (format!("container:{id}"), format!("container:{other}"));
+    let text = run(&host, &["--pid", &a, "--network", &b], "true").refused(125);
+    assert!(text.contains("cannot join namespaces of containers in different user namespaces"), "{text}");
+    let text = run(&host, &["--pid", &format!("container:{plain}")], "true").refused(125);
+    assert!(text.contains("cannot join the namespaces of a container without a user namespace"), "{text}");
+    assert_eq!(host.sh(&["--pid", &a], "id -u"), "0", "root may look at whom it likes");
+}
+
+#[test]
+fn what_cannot_be_combined_is_refused() {
+    let Some(host) = remapped(Host::with_busybox()) else { return };
+    for (flags, words) in [
+        (&["--privileged"][..], "privileged mode is incompatible with user namespaces."),
+        (&["--network", "host"], "cannot share the host's network namespace when user namespaces are enabled"),
+        (&["--pid", "host"], "cannot share the host PID namespace when user namespaces are enabled"),
+        (&["--userns", "private"], "invalid USER mode"),
+    ] {
+        let config = host.dir().join("daemon.json");
+        let fixed = ["--config", config.to_str().expect("UTF-8"), "run", "--rm"];
+        let text = host.local(fixed.iter().chain(flags).chain(&["busybox", "true"]).copied()).run();
+        assert!(text.code() == Some(125) && text.stderr().contains(words), "{text}");
+    }
+    let seen = run(&host, &["--userns", "host", "--privileged"], "cat /proc/self/uid_map").ok();
+    assert_eq!(seen.split_whitespace().collect::<Vec<_>>(), ["0", "0", "4294967295"]);
+    host.file("daemon.json", r#"{"userns-remap": "dhow-nobody"}"#);
+    let text = run(&host, &[], "true").refused(125);
+    assert!(text.contains("error during uid lookup for \"dhow-nobody\": no such user"), "{text}");
+    host.file("daemon.json", SETTINGS);
+    fs::write(host.dir().join("etc/subuid"), "").expect("write");
+    let text = run(&host, &[], "true").refused(125);
+    assert!(text.contains("no subuid ranges found for user \"dockremap\""), "{text}");
+    assert_eq!(host.ok(["ps", "-aq"]), "");
+}
+
+/// In file capabilities of the first kind any root may be meant, in those of the second one by his id.
+#[test]
+fn a_program_with_capabilities_has_them() {
+    let Some(host) = remapped(Host::with_busybox()) else { return };
+    let Some(()) = need("setcap") else { return };
+    fs::create_dir(host.dir().join("image")).expect("make a directory");
+    let program = host.dir().join("image/busybox");
+    fs::copy("/bin/busybox", &program).expect("copy busybox");
+    let program = program.to_str().expect("UTF-8");
+    tool("setcap", ["cap_net_bind_service+ep", program]);
+    let dir = host.dir().join("image").to_str().expect("UTF-8").to_owned();
+    let tar = host.dir().join("capable.tar");
+    tool(
+        "tar",
+        ["--xattrs", "--xattrs-include=security.*", "-C", &dir, "-cf", tar.to_str().expect("UTF-8"), "busybox"],
+    );
+    host.ok(["import", tar.to_str().expect("UTF-8"), "tool"]);
+    let config = host.dir().join("daemon.json");
+    let args = ["--config", config.to_str().expect("UTF-8"), "run", "--rm", "--network", "none", "-u", "5"];
+    let seen = host.local(args.iter().chain(&["tool", "/busybox", "grep", "CapEff", "/proc/self/status"]).copied());
+    assert!(seen.ok().ends_with("0000000000000400"));
+}
