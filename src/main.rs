@@ -17,13 +17,13 @@ mod oci;
 mod sys;
 
 use api::client::{Local, Place};
-use engine::Engine;
+use engine::{Engine, rootless};
 use std::sync::Arc;
 
 fn main() -> std::process::ExitCode {
     // Those that stay keep their memory small.
-    let words = || std::env::args_os().skip(1).take(2);
-    if !words().eq(["shim", "watch"]) && !words().eq(["shim", "resolver"]) {
+    let lean = |face: &str| std::env::args_os().skip(1).take(2).eq(["shim", face]);
+    if !["watch", "resolver", "keep"].into_iter().any(lean) {
         sys::heap::warm();
     }
     applets::main(open)
@@ -35,6 +35,7 @@ static HEAP: sys::heap::Heap = sys::heap::Heap::new();
 /// The engine in this process, at a place.
 fn open(place: &Place) -> anyhow::Result<Local> {
     let Place { root, run, config, .. } = place;
+    rootless::enter(root.as_deref(), run.as_deref(), config.as_deref())?;
     let engine = Arc::new(Engine::open(root.as_deref(), run.as_deref(), config.as_deref())?);
     Ok(Box::new(move |request| engine::routes::handle(&engine, request)))
 }

@@ -55,6 +55,7 @@ pub fn choose(wish: &Wish, place: &Place) -> Result<Option<Remote>> {
     if may_write(place) {
         return Ok(None);
     }
+    // Who reaches neither root's store nor his daemon has a store of his own.
     Ok(socket.map(remote))
 }
 
@@ -127,18 +128,26 @@ fn tls_files(wish: &Wish) -> Option<(bool, Files)> {
 fn sockets(place: &Place) -> Vec<PathBuf> {
     let own = place.run.as_deref().unwrap_or(Path::new("/run/dhow")).join("dhow.sock");
     let dockers = PathBuf::from(DOCKERS);
-    if place.run.is_some() { vec![own, dockers] } else { vec![dockers, own] }
+    let mut sockets = if place.run.is_some() { vec![own, dockers] } else { vec![dockers, own] };
+    if let Some(dir) = std::env::var_os("XDG_RUNTIME_DIR").filter(|_| !nix::unistd::geteuid().is_root()) {
+        let dir = PathBuf::from(dir);
+        sockets.extend([dir.join("docker.sock"), dir.join("dhow/dhow.sock")]);
+    }
+    sockets
 }
 
 fn is_socket(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|found| found.file_type().is_socket())
+        && nix::unistd::access(path, nix::unistd::AccessFlags::W_OK).is_ok()
 }
 
 /// Whether we may work on the store ourselves. One that cannot be written is a daemon's.
 fn may_write(place: &Place) -> bool {
-    let root = place.root.as_deref().unwrap_or(Path::new("/var/lib/dhow"));
     let writable = |path: &Path| nix::unistd::access(path, nix::unistd::AccessFlags::W_OK).is_ok();
-    nix::unistd::geteuid().is_root() || writable(root)
+    let root = place.root.as_deref().unwrap_or(Path::new("/var/lib/dhow"));
+    // One that is still to be made is ours where it can be made.
+    let there = root.ancestors().find(|path| path.exists());
+    nix::unistd::geteuid().is_root() || there.is_some_and(writable)
 }
 
 /// A flag that may stand once.

@@ -5,11 +5,12 @@ pub mod devices;
 pub mod limits;
 pub mod stats;
 
+use crate::sys::kernel;
 use anyhow::{Context, Result};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -32,6 +33,27 @@ pub fn mount() -> Option<&'static Path> {
     let places = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
     let found = places.into_iter().map(Path::new).find(is_v2)?;
     Some(FOUND.get_or_init(|| found))
+}
+
+/// Below which our cgroups are: the mount; in a user namespace the topmost that this user was given, or none.
+pub fn home() -> Option<&'static Path> {
+    static GIVEN: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let mount = mount()?;
+    if kernel::is_first_user_namespace() {
+        return Some(mount);
+    }
+    GIVEN.get_or_init(|| given(mount)).as_deref()
+}
+
+fn given(mount: &Path) -> Option<PathBuf> {
+    let here = of_process(mount, std::process::id() as i32)?;
+    let writable = |path: &Path| nix::unistd::access(path, nix::unistd::AccessFlags::W_OK).is_ok();
+    let ours = |path: &&Path| {
+        let owner = fs::metadata(path).map(|meta| meta.uid());
+        owner.is_ok_and(|owner| owner == nix::unistd::geteuid().as_raw()) && writable(&path.join("cgroup.procs"))
+    };
+    let above = here.ancestors().take_while(|path| *path != mount);
+    above.skip_while(|path| !path.exists()).take_while(ours).last().map(Path::to_owned)
 }
 
 /// Makes a cgroup and opens it, so that a process can be born in it. The one above it may be removed at the same

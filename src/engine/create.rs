@@ -4,7 +4,9 @@ use super::images::{self, Image};
 use super::record::{self, Record};
 use super::settings::Settings;
 use super::store::{self, Store};
-use super::{containers, events, health, limits, locks, logs, mounts, names, networks, remap, restart, spec, volumes};
+use super::{
+    containers, events, health, limits, locks, logs, mounts, names, networks, remap, restart, rootless, spec, volumes,
+};
 use crate::api::Refusal;
 use crate::api::time::Time;
 use crate::api::types::{ContainerConfig, ContainerCreate, ContainerCreated, EndpointSettings, Endpoints, HostConfig};
@@ -100,6 +102,10 @@ fn make(
     let ContainerCreate { mut config, mut host_config, networking_config } = asked;
     let mut warnings = Vec::new();
     apply_settings(&mut host_config, settings)?;
+    if rootless::is_inside() && matches!(host_config.network_mode.as_str(), "bridge") {
+        host_config.network_mode = "none".to_owned();
+        warnings.push(rootless::NO_NETWORK.to_owned());
+    }
     check(&host_config)?;
     restart::check(&host_config.restart_policy, host_config.auto_remove)?;
     health::check(&config, &mut host_config)?;

@@ -34,7 +34,7 @@ pub struct Supports {
 impl Supports {
     pub fn read() -> Supports {
         let processors = std::thread::available_parallelism().map_or(1, |count| count.get() as i64);
-        let Some(mount) = cgroup::mount() else { return Supports { processors, ..Supports::default() } };
+        let Some(mount) = cgroup::home() else { return Supports { processors, ..Supports::default() } };
         let text = |file: &str| fs::read_to_string(mount.join(file)).unwrap_or_default().trim().to_owned();
         let controllers = text("cgroup.controllers");
         let has = |name: &str| controllers.split(' ').any(|controller| controller == name);
@@ -327,7 +327,7 @@ pub fn resources(host: &HostConfig, number: &dyn Fn(&str) -> Result<(i64, i64)>)
 
 /// Makes the limits of a specification hold for a cgroup that has just been made.
 pub fn hold(cgroup: &Path, spec: &Spec) -> Result<()> {
-    if let Some(mount) = cgroup::mount() {
+    if let Some(mount) = cgroup::home() {
         cgroup::limits::enable(mount, cgroup);
     }
     match spec.linux.as_ref().and_then(|linux| linux.resources.as_ref()) {

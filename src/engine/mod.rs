@@ -32,6 +32,7 @@ pub mod query;
 pub mod record;
 pub mod remap;
 pub mod restart;
+pub mod rootless;
 pub mod routes;
 pub mod settings;
 pub mod shim;

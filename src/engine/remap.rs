@@ -4,6 +4,7 @@
 //! On disk everything keeps the ids that it has inside: mounts with maps make the difference. So a container with a map
 //! and one without share images and volumes.
 
+use super::rootless;
 use super::settings::Settings;
 use crate::api::Refusal;
 use crate::api::types::HostConfig;
@@ -20,6 +21,9 @@ const DEFAULT: &str = "dockremap";
 pub fn ids(settings: &Settings, host: &HostConfig) -> Result<Option<Ids>> {
     if settings.userns_remap.is_empty() || host.userns_mode == "host" {
         return Ok(None);
+    }
+    if rootless::is_inside() {
+        bail!("userns-remap is root's: the containers of an ordinary user have his ids already");
     }
     let (user, uid, group) = parse(&settings.userns_remap).with_context(|| named(settings))?;
     if user == "root" {

@@ -1,5 +1,6 @@
 //! `/etc/dhow/daemon.json`: Docker's key names, read by every process. An unknown key is an error; flags win.
 
+use super::rootless;
 use crate::api::types::Ulimit;
 use crate::oci::registry;
 use anyhow::{Context, Result, bail};
@@ -102,7 +103,8 @@ pub struct NamedUlimit {
 impl Settings {
     /// Reads the file that was named, or the default one, which need not exist.
     pub fn load(path: Option<&Path>) -> Result<Settings> {
-        let file = path.unwrap_or(Path::new(DEFAULT_PATH));
+        let users = if path.is_none() && rootless::is_inside() { rootless::settings_path().ok() } else { None };
+        let file = path.or(users.as_deref()).unwrap_or(Path::new(DEFAULT_PATH));
         let text = match std::fs::read_to_string(file) {
             Ok(text) => text,
             Err(error) if error.kind() == ErrorKind::NotFound && path.is_none() => return Ok(Settings::default()),

@@ -2,6 +2,7 @@
 
 use super::locks::{self, byte};
 use super::protocol::{self, Message, Op};
+use super::rootless;
 use super::store::{self, Store};
 use crate::cgroup::{self, devices::KEEPER};
 use crate::sys::kernel;
@@ -22,6 +23,8 @@ pub const LOCK_FD: RawFd = 3;
 pub const LISTEN_FD: RawFd = 4;
 /// The executable, on a mount that nobody can write to.
 pub const EXE_FD: RawFd = 5;
+/// What keeps the namespaces of an ordinary user's store, see [`rootless`]; there is none in root's.
+pub const USERS_FD: RawFd = 6;
 
 /// Whose shim: a container's, or that of one exec in it.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,19 +54,19 @@ impl Whose {
 
 /// The cgroup of all containers and shims of this store; `None` where there is no version 2 that we may write.
 pub fn cgroup_root(store: &Store) -> Option<PathBuf> {
-    let mount = cgroup::mount()?;
+    let home = cgroup::home()?;
     let name = match store.root == Path::new(super::DEFAULT_ROOT) {
         true => "dhow".to_owned(),
         false => format!("dhow-{}", super::tag(store)),
     };
-    Some(mount.join(name))
+    Some(home.join(name))
 }
 
 /// The cgroup of a container: below the store's, or below the parent that was asked for, a path from the mount.
 pub fn cgroup_of(store: &Store, id: &str, parent: &str) -> Option<PathBuf> {
     match parent.trim_matches('/') {
         "" => Some(cgroup_root(store)?.join(id)),
-        parent => Some(cgroup::mount()?.join(parent).join(id)),
+        parent => Some(cgroup::home()?.join(parent).join(id)),
     }
 }
 
@@ -183,23 +186,30 @@ fn start(store: &Store, whose: &Whose, lock: File) -> Result<UnixStream> {
     words.extend(whose.exec.as_deref());
     let args = strings(words.into_iter().map(str::to_owned))?;
     // Of the caller's environment only what steers us.
-    let keep = |(key, _): &(String, String)| key.starts_with("DHOW_") || key == "RUST_BACKTRACE";
+    let keep =
+        |(key, _): &(String, String)| key.starts_with("DHOW_") && key != rootless::VARIABLE || key == "RUST_BACKTRACE";
+    let inside = rootless::descriptor();
+    let users = inside.map(|_| (rootless::VARIABLE.to_owned(), USERS_FD.to_string()));
     let variables =
         std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
-    let env = strings(variables.filter(keep).map(|(key, value)| format!("{key}={value}")))?;
+    let env = strings(variables.filter(keep).chain(users).map(|(key, value)| format!("{key}={value}")))?;
     let null = File::options().read(true).write(true).open("/dev/null").context("open /dev/null")?;
     let home = || cgroup::create(&cgroup_root(store)?.join(SHIMS)).ok();
     let mut cgroup = home();
-    let wanted = [lock.as_fd(), listener.as_fd(), exe.as_fd()];
+    let users = match inside {
+        Some(fd) => process::unbound(fd),
+        None => exe.as_fd(),
+    };
+    let wanted = [lock.as_fd(), listener.as_fd(), exe.as_fd(), users];
     // High enough not to be overwritten while they are put into place.
     let high = wanted.map(|fd| nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(64)));
-    let mut numbers = [0; 3];
+    let mut numbers = [0; 4];
     for (number, fd) in numbers.iter_mut().zip(high) {
         *number = fd.context("copy a descriptor")?;
     }
     let owned = numbers.map(process::adopt);
-    let [lock_fd, listen_fd, exe_fd] = owned;
-    let (lock_fd, listen_fd, exe_fd) = (lock_fd?, listen_fd?, exe_fd?);
+    let [lock_fd, listen_fd, exe_fd, users_fd] = owned;
+    let (lock_fd, listen_fd, exe_fd, users_fd) = (lock_fd?, listen_fd?, exe_fd?, users_fd?);
     // Until it executes itself we stand still: there is nothing to do without it. Then it has given a sign of life, or
     // it never lived.
     let flags = libc::CLONE_VFORK as u64;
@@ -239,7 +249,12 @@ fn start(store: &Store, whose: &Whose, lock: File) -> Result<UnixStream> {
                 process::dup_to(lock_fd.as_fd(), LOCK_FD)?;
                 process::dup_to(listen_fd.as_fd(), LISTEN_FD)?;
                 process::dup_to(exe_fd.as_fd(), EXE_FD)?;
-                process::close_range(EXE_FD + 1, i32::MAX).or_else(|_| process::cloexec_from(EXE_FD + 1))
+                let mut last = EXE_FD;
+                if inside.is_some() {
+                    process::dup_to(users_fd.as_fd(), USERS_FD)?;
+                    last = USERS_FD;
+                }
+                process::close_range(last + 1, i32::MAX).or_else(|_| process::cloexec_from(last + 1))
             };
             // exe_fd's number is closed now; the executable is EXE_FD.
             if placed().is_ok() {

@@ -46,7 +46,10 @@ impl Store {
     pub fn open(root: &Path, run: &Path) -> Result<Store> {
         let store = Store { root: root.to_owned(), run: run.to_owned() };
         match fs::read_to_string(store.root.join("version")) {
-            Ok(text) => store.check_version(&text)?,
+            Ok(text) => {
+                store.check_version(&text)?;
+                store.check_owner()?;
+            }
             Err(error) if error.kind() == ErrorKind::NotFound => store.create()?,
             Err(error) => {
                 return Err(error).with_context(|| format!("read {}", store.root.join("version").display()));
@@ -65,6 +68,18 @@ impl Store {
             ),
             Err(_) => bail!("{} is not a number", self.root.join("version").display()),
         }
+    }
+
+    /// A user's store is never shared with root's: its layers are marked otherwise, and its owner would decide what
+    /// root runs.
+    fn check_owner(&self) -> Result<()> {
+        use std::os::unix::fs::MetadataExt;
+        let path = self.root.join("version");
+        let owner = fs::metadata(&path).with_context(|| format!("look at {}", path.display()))?.uid();
+        if owner != nix::unistd::geteuid().as_raw() {
+            bail!("the store {} belongs to another user", self.root.display());
+        }
+        Ok(())
     }
 
     fn create(&self) -> Result<()> {
@@ -94,7 +109,8 @@ impl Store {
             return Ok(());
         }
         for entry in read_dir(&self.run)? {
-            if entry == "boot.lock" {
+            // What keeps a user's namespaces is held by whoever is here.
+            if matches!(entry.as_str(), "boot.lock" | "namespaces") {
                 continue;
             }
             remove(&self.run.join(entry)).context("clear what another boot left")?;

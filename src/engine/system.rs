@@ -4,7 +4,7 @@ use super::containers::{self, Doing};
 use super::events;
 use super::limits::Supports;
 use super::store::Store;
-use super::{Engine, Settings, images, shim};
+use super::{Engine, Settings, images, rootless, shim};
 use crate::api;
 use crate::api::time::Time;
 use crate::api::types::{
@@ -67,7 +67,7 @@ pub fn info(engine: &Engine) -> Result<Info> {
     let (running, paused) = (count(Doing::Running), count(Doing::Paused));
     let list = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     let release = Release::read();
-    let has_cgroups = crate::cgroup::mount().is_some();
+    let has_cgroups = crate::cgroup::home().is_some();
     let supports = Supports::read();
     let mut info = Info {
         memory_limit: supports.memory,
@@ -273,6 +273,9 @@ fn security_options(settings: &Settings) -> Vec<String> {
     if settings.no_new_privileges {
         options.push("name=no-new-privileges".to_owned());
     }
+    if rootless::is_inside() {
+        options.push("name=rootless".to_owned());
+    }
     if !settings.userns_remap.is_empty() {
         options.push("name=userns".to_owned());
     }
@@ -295,6 +298,7 @@ fn warnings(store: &Store, info: &Info) -> Vec<String> {
         let why = format!("the {controller} controller is not in cgroup v2 on this host");
         warnings.extend(limits.iter().map(|limit| format!("WARNING: No {limit} support: {why}")));
     }
+    warnings.extend(rootless::lacks());
     if root.is_none() {
         warnings.push("WARNING: No pause support: no cgroup v2 is mounted, and kill reaches init only".to_owned());
     }

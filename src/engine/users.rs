@@ -8,6 +8,7 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::{SFlag, fstat};
 
 use crate::fs::path;
+use crate::sys::kernel;
 
 /// An id of the kernel has 32 bits; Docker gives out these.
 const LAST_ID: u32 = i32::MAX as u32;
@@ -30,7 +31,11 @@ pub fn resolve(root: BorrowedFd, user: &str, group_add: &Option<Vec<String>>) ->
     // Most containers name nobody: /etc/passwd then only tells root's home and groups.
     let passwd = read(root, "etc/passwd")?;
     let group = read(root, "etc/group")?;
-    find(user, group_add.as_deref().unwrap_or_default(), &passwd, &group)
+    let found = find(user, group_add.as_deref().unwrap_or_default(), &passwd, &group)?;
+    if !kernel::has_uid(found.uid) {
+        bail!("uid {} is none that this user was given (see /etc/subuid)", found.uid);
+    }
+    Ok(found)
 }
 
 /// The text of a file of the image; a missing one is empty.

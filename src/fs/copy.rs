@@ -1,5 +1,6 @@
 //! Copies trees with everything that a file has: owner, mode, times, attributes, hard links, holes, devices.
 
+use super::objects::owned;
 use super::stat::{is_dir, is_file, is_whiteout};
 use super::{path, remove, xattr};
 use crate::sys::file;
@@ -92,7 +93,7 @@ pub(super) fn merge(from: BorrowedFd, to: BorrowedFd, visit: &mut Ask) -> Result
 /// Gives the directory `to` owner, mode, attributes and times of `from`.
 pub fn directory(from: BorrowedFd, to: BorrowedFd) -> Result<()> {
     let stat = fstat(from).context("look at it")?;
-    fchown(to, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid))).context("chown it")?;
+    owned(fchown(to, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid))))?;
     fchmod(to, Mode::from_bits_truncate(stat.st_mode)).context("chmod it")?;
     for (name, value) in xattr::list(from)? {
         xattr::set(to, &name, &value)?;
@@ -113,7 +114,7 @@ pub(super) fn object(source: BorrowedFd, stat: &FileStat, target: BorrowedFd, na
         let create = flags | OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
         let to = openat(target, name, create, Mode::from_bits_truncate(0o600)).context("create it")?;
         content(&from, &to, stat.st_size)?;
-        fchown(&to, Some(uid), Some(gid)).context("chown it")?;
+        owned(fchown(&to, Some(uid), Some(gid)))?;
         fchmod(&to, mode).context("chmod it")?;
         for (name, value) in xattr::list(from.as_fd())? {
             xattr::set(to.as_fd(), &name, &value)?;
@@ -130,7 +131,7 @@ pub(super) fn object(source: BorrowedFd, stat: &FileStat, target: BorrowedFd, na
     if is_whiteout(stat) {
         return Ok(());
     }
-    fchownat(target, name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW).context("chown it")?;
+    owned(fchownat(target, name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW))?;
     if kind != SFlag::S_IFLNK {
         fchmodat(target, name, mode, FchmodatFlags::FollowSymlink).context("chmod it")?;
     }

@@ -165,7 +165,13 @@ impl Extract<'_> {
             _ => {
                 let (kind, device) = objects::device(entry)?;
                 let mode = Mode::from_bits_truncate(entry.mode & 0o777);
-                mknodat(&parent, name, kind, mode, device).context("make it")?;
+                match mknodat(&parent, name, kind, mode, device).map_err(anyhow::Error::from) {
+                    Err(error) if objects::is_forbidden(&error, kind) => {
+                        self.left_out += 1;
+                        return self.skip(entry);
+                    }
+                    other => other.context("make it")?,
+                }
                 objects::attributes(parent.as_fd(), name, entry, &self.maker)?;
             }
         }

@@ -2,8 +2,9 @@
 
 use super::header::{Entry, Kind, Time};
 use super::xattr;
-use crate::sys::file;
+use crate::sys::{file, kernel};
 use anyhow::{Context, Result, bail};
+use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmod, fchmodat, futimens, utimensat};
 use nix::sys::time::TimeSpec;
@@ -51,10 +52,26 @@ pub fn device(entry: &Entry) -> Result<(SFlag, u64)> {
     Ok((kind, libc::makedev(major as u32, minor as u32)))
 }
 
+/// What came of giving something to its owner. Where there is but one id, all stays that one's.
+pub fn owned(given: nix::Result<()>) -> Result<()> {
+    match given {
+        Err(Errno::EINVAL) if kernel::is_single_id() => Ok(()),
+        Err(Errno::EINVAL) if !kernel::is_first_user_namespace() => {
+            bail!("chown it: this user has too few ids in /etc/subuid and /etc/subgid")
+        }
+        other => other.context("chown it"),
+    }
+}
+
+/// Whether a device could not be made because of the user namespace that this is done in.
+pub fn is_forbidden(error: &anyhow::Error, kind: SFlag) -> bool {
+    kind != SFlag::S_IFIFO && !kernel::is_first_user_namespace() && error.downcast_ref::<Errno>() == Some(&Errno::EPERM)
+}
+
 /// Owner, mode, attributes and times of a regular file that was just made, and that all has been written to.
 pub fn file_attributes(file: &File, entry: &Entry, maker: &Maker) -> Result<()> {
     if !maker.owns(entry) {
-        fchown(file, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid))).context("chown it")?;
+        owned(fchown(file, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid))))?;
     }
     if maker.masks(entry) {
         fchmod(file, Mode::from_bits_truncate(entry.mode)).context("chmod it")?;
@@ -69,7 +86,7 @@ pub fn file_attributes(file: &File, entry: &Entry, maker: &Maker) -> Result<()> 
 
 /// The same of a directory, once all is in it.
 pub fn directory_attributes(dir: &OwnedFd, entry: &Entry) -> Result<()> {
-    fchown(dir, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid))).context("chown it")?;
+    owned(fchown(dir, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid))))?;
     fchmod(dir, Mode::from_bits_truncate(entry.mode)).context("chmod it")?;
     for (name, value) in &entry.xattrs {
         xattr::set(dir.as_fd(), name, value)?;
@@ -82,7 +99,7 @@ pub fn directory_attributes(dir: &OwnedFd, entry: &Entry) -> Result<()> {
 pub fn attributes(parent: BorrowedFd, name: &[u8], entry: &Entry, maker: &Maker) -> Result<()> {
     if !maker.owns(entry) {
         let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
-        fchownat(parent, name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW).context("chown it")?;
+        owned(fchownat(parent, name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW))?;
     }
     if entry.kind != Kind::Symlink && maker.masks(entry) {
         let mode = Mode::from_bits_truncate(entry.mode);

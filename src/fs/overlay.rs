@@ -2,6 +2,7 @@
 
 use super::owner;
 use crate::oci::runtime::Ids;
+use crate::sys::kernel;
 use crate::sys::mount::{
     self, MOUNT_ATTR_RDONLY, MountAttr, OPEN_TREE_CLONE, fsconfig_create, fsconfig_flag, fsconfig_string, fsmount,
     fsopen,
@@ -130,8 +131,13 @@ fn by_parts(lowers: &[PathBuf], upper: Option<&Upper>) -> std::io::Result<OwnedF
         }
     }
     // What the host's defaults may be: layers are made and read without any of them.
-    for option in [c"redirect_dir", c"metacopy", c"index"] {
+    for option in [c"metacopy", c"index"] {
         fsconfig_string(context, option, c"off")?;
+    }
+    // In a user namespace the marks are in attributes that everybody may set, and nothing is redirected by them.
+    match kernel::is_first_user_namespace() {
+        true => fsconfig_string(context, c"redirect_dir", c"off")?,
+        false => fsconfig_flag(context, c"userxattr")?,
     }
     fsconfig_create(context)?;
     fsmount(context, if upper.is_some() { 0 } else { MOUNT_ATTR_RDONLY })
@@ -141,7 +147,8 @@ fn by_parts(lowers: &[PathBuf], upper: Option<&Upper>) -> std::io::Result<OwnedF
 /// The mount is made at `at` in a mount namespace of this thread's own, and taken from there.
 fn by_path(lowers: &[PathBuf], upper: Option<&Upper>, at: &Path) -> Result<OwnedFd> {
     let near = lowers[0].parent().and_then(Path::parent).context("a layer has no directory")?.to_owned();
-    let mut options = String::from("redirect_dir=off,metacopy=off,index=off,lowerdir=");
+    let marks = if kernel::is_first_user_namespace() { "redirect_dir=off" } else { "userxattr" };
+    let mut options = format!("{marks},metacopy=off,index=off,lowerdir=");
     for (number, lower) in lowers.iter().enumerate() {
         let relative = lower.strip_prefix(&near).unwrap_or(lower);
         options.push_str(if number > 0 { ":" } else { "" });

@@ -1,14 +1,17 @@
 //! Extended attributes: which of them travel, and reading them all.
 
 use super::path;
-use crate::sys::xattr;
+use crate::sys::{kernel, xattr};
 use anyhow::{Context, Result};
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::BorrowedFd;
 
-/// Marks a directory whose lower ones are hidden; the value is `y`.
-pub const OPAQUE: &CStr = c"trusted.overlay.opaque";
+/// Marks a directory whose lower ones are hidden; the value is `y`. In a user namespace nobody sets trusted attributes;
+/// overlays are mounted with `userxattr` there.
+pub fn opaque() -> &'static CStr {
+    if kernel::is_first_user_namespace() { c"trusted.overlay.opaque" } else { c"user.overlay.opaque" }
+}
 
 /// Whether overlayfs gives the attribute a meaning: such a one is never taken from a tar, nor copied.
 pub fn is_overlays(name: &CStr) -> bool {
@@ -48,6 +51,8 @@ pub fn set(fd: BorrowedFd, name: &CStr, value: &[u8]) -> Result<()> {
     };
     match set {
         Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(()),
+        // Of the administrator's; an ordinary user's engine goes without, too.
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) && !kernel::is_first_user_namespace() => Ok(()),
         // Only regular files and directories have user attributes (xattr(7)).
         Err(error) if error.raw_os_error() == Some(libc::EPERM) && name.to_bytes().starts_with(b"user.") => Ok(()),
         other => other.with_context(|| format!("set extended attribute {name:?}")),
@@ -57,7 +62,7 @@ pub fn set(fd: BorrowedFd, name: &CStr, value: &[u8]) -> Result<()> {
 /// Whether a directory hides what is below it.
 pub fn is_opaque(dir: BorrowedFd) -> bool {
     let mut value = [0; 1];
-    matches!(xattr::getxattr(&path::of_fd(dir), OPAQUE, &mut value), Ok(1)) && value == *b"y"
+    matches!(xattr::getxattr(&path::of_fd(dir), opaque(), &mut value), Ok(1)) && value == *b"y"
 }
 
 /// Calls with a buffer that grows until it suffices.

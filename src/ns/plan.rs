@@ -5,6 +5,7 @@ use super::launch::{Plan, Source};
 use super::step::{Exec, Step};
 use super::{caps, seccomp};
 use crate::oci::runtime::{self, Linux, Mount, NamespaceKind, Process, Seccomp, Spec};
+use crate::sys::kernel;
 use crate::sys::mount::{
     MOUNT_ATTR_IDMAP, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY, MountAttr,
 };
@@ -183,7 +184,9 @@ fn tail(plan: &mut Plan, process: &Process, linux: &Linux, filter: Option<&Secco
     // The bounding set needs CAP_SETPCAP, groups and gid need CAP_SETGID: all before the user changes.
     steps.push(Step::Bounding(bounding));
     steps.push(Step::KeepCapabilities);
-    steps.push(Step::Groups(user.additional_gids.clone()));
+    if kernel::may_set_groups() {
+        steps.push(Step::Groups(user.additional_gids.clone()));
+    }
     steps.push(Step::Gid(user.gid));
     steps.push(Step::Uid(user.uid));
     steps.push(Step::Capabilities {

@@ -1,6 +1,7 @@
 //! Which system calls this kernel has.
 
 use std::io;
+use std::sync::OnceLock;
 
 /// The calls that starting a container cannot do without, with the version of Linux that brought each; oldest first.
 const NEEDED: [(&str, libc::c_long, (u32, u32)); 8] = [
@@ -22,6 +23,47 @@ pub fn has(call: libc::c_long) -> bool {
     result >= 0 || io::Error::last_os_error().raw_os_error() != Some(libc::ENOSYS)
 }
 
+/// The ids of this process's user namespace, as first and count; `None` for the namespace that the kernel began with,
+/// which has every id as it is.
+fn ids() -> Option<&'static [(u64, u64)]> {
+    static IDS: OnceLock<Option<Vec<(u64, u64)>>> = OnceLock::new();
+    IDS.get_or_init(|| ids_of(&std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default())).as_deref()
+}
+
+fn ids_of(map: &str) -> Option<Vec<(u64, u64)>> {
+    let numbers = |line: &str| -> Option<(u64, u64, u64)> {
+        let mut words = line.split_whitespace().map(str::parse);
+        Some((words.next()?.ok()?, words.next()?.ok()?, words.next()?.ok()?))
+    };
+    let ranges: Vec<_> = map.lines().filter_map(numbers).collect();
+    if ranges.is_empty() || ranges == [(0, 0, u32::MAX.into())] {
+        return None;
+    }
+    Some(ranges.into_iter().map(|(first, _, count)| (first, count)).collect())
+}
+
+/// Whether this process is in the user namespace that the kernel began with.
+pub fn is_first_user_namespace() -> bool {
+    ids().is_none()
+}
+
+/// Whether there is but one id here, and so one owner of everything.
+pub fn is_single_id() -> bool {
+    ids().is_some_and(|ids| ids.iter().map(|(_, count)| count).sum::<u64>() == 1)
+}
+
+/// Whether there is such a user here.
+pub fn has_uid(uid: u32) -> bool {
+    let uid = u64::from(uid);
+    ids().is_none_or(|ids| ids.iter().any(|(first, count)| (*first..first + count).contains(&uid)))
+}
+
+/// Whether groups may be set: not in a user namespace that somebody without privileges made (user_namespaces(7)).
+pub fn may_set_groups() -> bool {
+    is_first_user_namespace()
+        || !std::fs::read_to_string("/proc/self/setgroups").is_ok_and(|text| text.trim() == "deny")
+}
+
 /// Of what is needed, what the kernel lacks, as a sentence: the newest call, for that is the kernel to look for.
 pub fn lacking(release: &str, has: impl Fn(libc::c_long) -> bool) -> Option<String> {
     let (name, _, (major, minor)) = NEEDED.iter().rev().find(|(_, call, _)| !has(*call))?;
@@ -33,6 +75,18 @@ pub fn lacking(release: &str, has: impl Fn(libc::c_long) -> bool) -> Option<Stri
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn user_namespaces_by_their_maps() {
+        for (map, ids) in [
+            ("         0          0 4294967295\n", None),
+            ("", None),
+            ("         0       1000          1\n", Some(vec![(0, 1)])),
+            ("0 1000 1\n1 100000 65536\n", Some(vec![(0, 1), (1, 65536)])),
+        ] {
+            assert_eq!(ids_of(map), ids, "{map}");
+        }
+    }
 
     #[test]
     fn what_old_kernels_lack() {

@@ -44,6 +44,7 @@ mod over_http;
 mod pull;
 mod registries;
 mod restarts;
+mod rootless;
 mod run;
 mod service;
 mod slow;

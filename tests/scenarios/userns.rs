@@ -1,35 +1,17 @@
 //! User namespaces: root in a container is somebody else outside, and nothing on disk shows it.
 
-use crate::fixture::{Host, need, tool};
+use crate::fixture::{Host, accounts, need, tool};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 
 /// The first id that containers have outside.
 const FIRST: u32 = 300_000;
 const SETTINGS: &str = r#"{"userns-remap": "default"}"#;
 
-/// A host with Docker's user for this and his ids, which only this test's thread and what it starts see; and the
-/// configuration that names him.
+/// A host with Docker's user for this and his ids, and the configuration that names him.
 fn remapped(host: Option<Host>) -> Option<Host> {
-    use nix::mount::{MsFlags, mount};
-    use nix::sched::{CloneFlags, unshare};
     let host = host?;
-    let none = None::<&str>;
-    unshare(CloneFlags::CLONE_NEWNS).expect("make a mount namespace");
-    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).expect("make mounts private");
-    let ids = format!("dockremap:{FIRST}:65536\n");
-    let mut files = vec![("/etc/subuid", ids.clone()), ("/etc/subgid", ids)];
-    for (path, line) in [("/etc/passwd", "dockremap:x:987:987::/:/bin/false\n"), ("/etc/group", "dockremap:x:987:\n")] {
-        files.push((path, fs::read_to_string(path).expect("read") + line));
-    }
-    for (path, text) in files {
-        let own = host.file(path.trim_start_matches('/'), text);
-        if !Path::new(path).exists() {
-            fs::write(path, "").expect("make a file to mount on");
-        }
-        mount(Some(&own), path, none, MsFlags::MS_BIND, none).expect("mount a file");
-    }
+    accounts(&host, "dockremap", 987, Some(FIRST));
     host.file("daemon.json", SETTINGS);
     Some(host)
 }

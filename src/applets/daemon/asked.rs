@@ -4,7 +4,7 @@ use super::Daemon;
 use crate::api::http::address::Address;
 use crate::api::http::tls::{self, Files};
 use crate::applets::contexts;
-use crate::engine::Settings;
+use crate::engine::{Settings, rootless};
 use anyhow::{Result, bail};
 use log::LevelFilter;
 use std::net::IpAddr;
@@ -41,7 +41,11 @@ impl Asked {
                 _ => hosts.push(address),
             }
         }
-        let beside = hosts.is_empty().then(|| PathBuf::from(DOCKERS));
+        let usual = match rootless::is_inside() {
+            true => rootless::runtime_dir().map(|dir| dir.join("docker.sock")),
+            false => Some(PathBuf::from(DOCKERS)),
+        };
+        let beside = usual.filter(|_| hosts.is_empty());
         if hosts.is_empty() {
             hosts.push(Address::Unix(run.join("dhow.sock")));
         }

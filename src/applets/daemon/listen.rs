@@ -3,6 +3,7 @@
 use super::Asked;
 use crate::api::http::address::Address;
 use crate::api::http::tls;
+use crate::engine::rootless;
 use crate::sys::process;
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
@@ -86,6 +87,10 @@ fn unix(path: &Path, group: Option<&str>) -> Result<Listener> {
     umask(before);
     let listener = listener.with_context(listening)?;
     let made = Made { path: path.to_owned(), inode: fs::metadata(path).with_context(listening)?.ino() };
+    if rootless::is_inside() {
+        // In a user's own directory, for himself alone.
+        return Listener::new(listener.into(), address, Some(made));
+    }
     match (Group::from_name(group.unwrap_or(GROUP)), group) {
         (Ok(Some(group)), _) => {
             chown(path, None, Some(group.gid))

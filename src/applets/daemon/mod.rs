@@ -8,7 +8,7 @@ mod reload;
 
 use super::{Command, Context, coded, output, terminal, version};
 use crate::api::http::Connections;
-use crate::engine::{Engine, boot, locks, routes, shim};
+use crate::engine::{Engine, boot, locks, rootless, routes, shim};
 use crate::sys;
 use anyhow::{Context as _, Result, bail};
 use argh::{ArgsInfo, FromArgs};
@@ -99,6 +99,7 @@ fn serve(flags: Daemon, context: &Context) -> Result<()> {
     let config = pick(&flags.config.clone().or_else(|| flags.config_file.clone()), &place.config);
     let root = pick(&flags.data_root, &place.root);
     let run = pick(&flags.exec_root, &place.run);
+    rootless::enter(root.as_deref(), run.as_deref(), config.as_deref())?;
     let flags = Daemon { debug: flags.debug || place.debug, ..flags };
     let settings = reload::settings(&flags, config.as_deref())?;
     let engine = Arc::new(Engine::with(root.as_deref(), run.as_deref(), settings)?);

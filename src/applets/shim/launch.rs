@@ -18,6 +18,7 @@ use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use std::fs::{File, OpenOptions};
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
@@ -424,7 +425,11 @@ pub(super) fn set_limits(plan: &Plan, pid: i32) -> Result<()> {
     }
     if let Some(score) = plan.oom_score_adj {
         let path = format!("/proc/{pid}/oom_score_adj");
-        std::fs::write(&path, score.to_string()).with_context(|| format!("set oom_score_adj to {score}"))?;
+        match std::fs::write(&path, score.to_string()) {
+            // An ordinary user may not make his processes better than they are.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied && !sys::kernel::is_first_user_namespace() => {}
+            other => other.with_context(|| format!("set oom_score_adj to {score}"))?,
+        }
     }
     Ok(())
 }

@@ -16,8 +16,8 @@ mod reap;
 mod resolver;
 mod watch;
 
-use crate::engine::Store;
 use crate::engine::shim::{EXE_FD, LISTEN_FD, LOCK_FD, Whose};
+use crate::engine::{Store, rootless};
 use crate::sys::process::{self, Strings};
 use clients::Client;
 use kept::Kept;
@@ -76,6 +76,9 @@ pub fn main(args: &[String]) -> u8 {
     // A panic's text would go nowhere; whoever waits sees the connection end, and the record says the rest.
     let mut words = args.iter();
     let Some(face) = words.next() else { return 125 };
+    if let ("keep", [_, path]) = (face.as_str(), args) {
+        return rootless::wait(path.as_ref()).map_or(125, |()| 0);
+    }
     let (mut root, mut run, mut names, mut pairs) = (None, None, Vec::new(), Vec::new());
     while let Some(word) = words.next() {
         match word.as_str() {

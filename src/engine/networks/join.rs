@@ -114,6 +114,7 @@ pub fn enter(store: &Store, record: &Record) -> Result<Entry> {
     if !has_networks(&record.host_config.network_mode) {
         return Ok(Entry::default());
     }
+    super::check_rights()?;
     leave(store, &record.id)?;
     let mut held = Held::default();
     {

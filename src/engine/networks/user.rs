@@ -24,6 +24,7 @@ use std::os::fd::OwnedFd;
 /// Makes a network, with its bridge. Either it is there whole when this returns, or nothing of it is.
 pub fn create(store: &Store, asked: NetworkCreate) -> Result<NetworkCreated> {
     check(&asked)?;
+    super::check_rights()?;
     let _lock = stored::lock(store)?;
     let others = stored::all(store)?;
     if others.iter().any(|other| other.name == asked.name) {

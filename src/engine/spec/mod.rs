@@ -21,6 +21,7 @@ use crate::oci::runtime::{
     self, ConsoleSize, Device, Linux, LinuxCapabilities, Namespace, NamespaceKind, Process, Resources, Rlimit, Root,
     Spec,
 };
+use crate::sys::kernel;
 
 pub use security::Security;
 
@@ -55,6 +56,10 @@ pub struct Host {
     pub apparmor: bool,
     pub selinux: bool,
     pub time_namespaces: bool,
+    /// We are in a user namespace ourselves, and may make no devices.
+    pub user_namespace: bool,
+    /// And there is but one id in it.
+    pub single_id: bool,
     /// Of the sysctls that a container gets by default, those that the kernel has.
     pub sysctls: Vec<&'static str>,
     /// One directory a processor, which tells of the host's temperature.
@@ -78,6 +83,8 @@ impl Host {
             apparmor: exists("/sys/kernel/security/apparmor/profiles"),
             selinux: exists("/sys/fs/selinux/enforce"),
             time_namespaces: exists("/proc/self/ns/time"),
+            user_namespace: !kernel::is_first_user_namespace(),
+            single_id: kernel::is_single_id(),
             sysctls: sysctls.filter(|key| exists(&format!("/proc/sys/{}", key.replace('.', "/")))).collect(),
             throttles: throttles(),
             cgroups: crate::cgroup::mount().map(|path| path.display().to_string()).unwrap_or_default(),
@@ -158,7 +165,7 @@ pub fn spec(inputs: &Inputs) -> Result<Spec> {
         masked.extend(host.throttles.iter().filter(|path| !masked.contains(path)).cloned().collect::<Vec<_>>());
     }
     let ids = record.ids.clone().unwrap_or_default();
-    let own_ids = !ids.uids.is_empty();
+    let own_ids = !ids.uids.is_empty() || host.user_namespace;
     spec.linux = Some(Linux {
         sysctl: sysctls::sysctls(wants, &namespaces, &host.sysctls, own_ids)?,
         uid_mappings: ids.uids,

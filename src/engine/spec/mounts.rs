@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
-use super::{EVERYBODY, Inputs, Security, text};
+use super::{EVERYBODY, Host, Inputs, Security, text};
 use crate::api::types::HostConfig;
 use crate::engine::devices::Granted;
 use crate::engine::record::Mounted;
@@ -55,25 +55,27 @@ pub fn mounts(inputs: &Inputs, security: &Security) -> Result<(Vec<Mount>, Strin
     users.sort_by_key(|mount| mount.destination.split('/').filter(|part| !part.is_empty()).count());
 
     let has = |target: &str| users.iter().any(|mount| mount.destination == target);
-    let mut mounts = defaults(wants, security, &inputs.host.cgroups);
+    let mut mounts = defaults(wants, security, inputs.host);
     mounts.retain(|mount| {
         let below = has("/dev") && mount.destination.starts_with("/dev/");
         let unshared = mount.destination == "/dev/shm" && wants.ipc_mode == "none";
         !(has(&mount.destination) || below || unshared)
     });
-    if own_ids && wants.ipc_mode == "host" {
+    let no_devices = own_ids || inputs.host.user_namespace;
+    if no_devices && wants.ipc_mode == "host" {
         // The host's queues are not to be mounted from a user namespace.
         mounts.retain(|mount| mount.destination != "/dev/mqueue");
     }
     let own_dev = mounts.iter().any(|mount| mount.destination == "/dev");
     mounts.append(&mut users);
-    if own_ids {
+    if no_devices {
         mounts.append(&mut devices(inputs.devices, own_dev)?);
     }
     Ok((mounts, propagation.to_owned()))
 }
 
-fn defaults(wants: &HostConfig, security: &Security, cgroups: &str) -> Vec<Mount> {
+fn defaults(wants: &HostConfig, security: &Security, host: &Host) -> Vec<Mount> {
+    let cgroups = &host.cgroups;
     let mount = |target: &str, kind: &str, source: &str, options: &str| Mount {
         destination: target.to_owned(),
         kind: kind.to_owned(),
@@ -91,12 +93,24 @@ fn defaults(wants: &HostConfig, security: &Security, cgroups: &str) -> Vec<Mount
         true => mount("/sys/fs/cgroup", "bind", cgroups, &format!("bind,rprivate,{cgroup}")),
         false => mount("/sys/fs/cgroup", "cgroup", "cgroup", cgroup),
     };
+    // Only who owns a network or pid namespace mounts its files anew; whose is the host's gets those of the host.
+    let proc = match host.user_namespace && wants.pid_mode == "host" {
+        true => mount("/proc", "bind", "/proc", "rbind,rprivate,nosuid,noexec,nodev"),
+        false => mount("/proc", "proc", "proc", "nosuid,noexec,nodev"),
+    };
+    let sys = match host.user_namespace && wants.network_mode == "host" {
+        true => mount("/sys", "bind", "/sys", &format!("rbind,rprivate,{sys}")),
+        false => mount("/sys", "sysfs", "sysfs", sys),
+    };
+    // The group tty, where there is one.
+    let pts = if host.single_id { "" } else { ",gid=5" };
+    let pts = format!("nosuid,noexec,newinstance,ptmxmode=0666,mode=0620{pts}");
     let shm_size = if wants.shm_size > 0 { wants.shm_size } else { DEFAULT_SHM_SIZE };
     vec![
-        mount("/proc", "proc", "proc", "nosuid,noexec,nodev"),
+        proc,
         mount("/dev", "tmpfs", "tmpfs", "nosuid,strictatime,mode=755,size=65536k"),
-        mount("/dev/pts", "devpts", "devpts", "nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,gid=5"),
-        mount("/sys", "sysfs", "sysfs", sys),
+        mount("/dev/pts", "devpts", "devpts", &pts),
+        sys,
         cgroup,
         mount("/dev/mqueue", "mqueue", "mqueue", "nosuid,noexec,nodev"),
         mount("/dev/shm", "tmpfs", "shm", &format!("nosuid,noexec,nodev,mode=1777,size={shm_size}")),

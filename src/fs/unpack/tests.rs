@@ -114,7 +114,7 @@ pub fn able() -> bool {
     let dir = path::open_root(&scratch.0).unwrap();
     let able = nix::unistd::geteuid().is_root()
         && mknodat(&dir, "w", SFlag::S_IFCHR, Mode::empty(), 0).is_ok()
-        && crate::sys::xattr::fsetxattr(dir.as_fd(), xattr::OPAQUE, b"y").is_ok()
+        && crate::sys::xattr::fsetxattr(dir.as_fd(), xattr::opaque(), b"y").is_ok()
         && crate::sys::xattr::fsetxattr(dir.as_fd(), c"user.x", b"y").is_ok();
     if !able {
         eprintln!("skipped: it takes root, and temporary files on a file system with devices and attributes");

@@ -1,0 +1,257 @@
+//! Containers of an ordinary user: his own store, his own ids, nothing of root's.
+
+use crate::fixture::{Command, Host, Image, Layout, Packing, Tar, accounts, busybox_tar, eventually, need, tool};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+const UID: u32 = 1999;
+const FIRST: u32 = 400_000;
+
+/// An ordinary user with a home and a runtime directory. His containers go with him.
+struct Sailor {
+    host: Host,
+}
+
+impl Sailor {
+    /// With the image busybox; with subordinate ids or without.
+    fn new(ids: bool) -> Option<Sailor> {
+        let (host, tar) = (Host::new()?, busybox_tar()?);
+        if ids {
+            need("newuidmap")?;
+            need("newgidmap")?;
+        }
+        accounts(&host, "sailor", UID, ids.then_some(FIRST));
+        for dir in ["home", "xdg"] {
+            fs::create_dir_all(host.dir().join(dir)).expect("make a directory");
+            std::os::unix::fs::chown(host.dir().join(dir), Some(UID), Some(UID)).expect("chown");
+        }
+        let sailor = Sailor { host };
+        sailor.command(["import", "-", "busybox"]).input(fs::read(tar).expect("read")).ok();
+        Some(sailor)
+    }
+
+    fn command<S: AsRef<str>>(&self, args: impl IntoIterator<Item = S>) -> Command {
+        let dir = |name: &str| self.host.dir().join(name).to_str().expect("UTF-8").to_owned();
+        let command = Command::new(env!("CARGO_BIN_EXE_dhow"), args).user(UID);
+        command.env("HOME", &dir("home")).env("XDG_RUNTIME_DIR", &dir("xdg"))
+    }
+
+    fn ok<S: AsRef<str>>(&self, args: impl IntoIterator<Item = S>) -> String {
+        self.command(args).ok()
+    }
+
+    /// Runs this line of shell in a new container.
+    fn sh(&self, flags: &[&str], line: &str) -> String {
+        let fixed = ["run", "--rm", "--network", "none"];
+        self.ok(fixed.iter().chain(flags).chain(&["busybox", "sh", "-c", line]).copied())
+    }
+
+    fn detached(&self, flags: &[&str], line: &str) -> String {
+        let fixed = ["run", "-d", "--network", "none"];
+        self.ok(fixed.iter().chain(flags).chain(&["busybox", "sh", "-c", line]).copied())
+    }
+
+    fn store(&self) -> PathBuf {
+        self.host.dir().join("home/.local/share/dhow")
+    }
+
+    /// Whether the process that keeps his namespaces lives.
+    fn is_kept(&self) -> bool {
+        let pid = fs::read_to_string(self.host.dir().join("xdg/dhow/namespaces")).expect("who keeps the namespaces");
+        let line = fs::read(format!("/proc/{}/cmdline", pid.trim())).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains("keep")
+    }
+}
+
+impl Drop for Sailor {
+    fn drop(&mut self) {
+        let ids = self.command(["ps", "-aq", "--no-trunc"]).run().stdout();
+        for id in ids.lines() {
+            self.command(["rm", "-f", "-v", id]).run();
+        }
+        let left = fs::read_dir(self.store().join("containers")).map_or(0, Iterator::count);
+        if !std::thread::panicking() {
+            assert_eq!(left, 0, "no container is left");
+            eventually("nobody keeps his namespaces", || !self.is_kept());
+        }
+    }
+}
+
+#[test]
+fn an_ordinary_user_runs_containers() {
+    let Some(sailor) = Sailor::new(true) else { return };
+    let seen = sailor
+        .sh(&[], "id -u; cat /proc/self/uid_map; touch /mine; stat -c %u:%g /mine /bin/busybox; echo x >/dev/null");
+    let words: Vec<&str> = seen.split_whitespace().collect();
+    let map = ["0", "0", "1999", "1", "1", "400000", "65536", "0:0", "0:0"];
+    assert_eq!(words, map, "{seen}");
+    let id = sailor.detached(
+        &["-v", "data:/v", "--hostname", "boat"],
+        "touch /mine /v/mine; chown 7:8 /mine /v/mine; echo up; sleep 1000",
+    );
+    eventually("it is up", || sailor.ok(["logs", &id]) == "up");
+    assert_eq!(
+        sailor.ok(["exec", &id, "sh", "-c", "hostname; stat -c %u:%g /mine; ls /proc/1/ns | head -n 1"]),
+        "boat\n7:8\ncgroup"
+    );
+    assert_eq!(sailor.ok(["exec", "-u", "5", &id, "sh", "-c", "id -u; echo z >/dev/stdout"]), "5\nz");
+    assert_eq!(sailor.ok(["exec", "-t", &id, "tty"]).trim(), "/dev/pts/0");
+    let file = fs::metadata(sailor.store().join("containers").join(&id).join("upper/mine")).expect("look at the file");
+    assert_eq!((file.uid(), file.gid()), (FIRST + 6, FIRST + 7));
+    let tar = sailor.command(["cp", &format!("{id}:/mine"), "-"]).run().out;
+    let listed = Command::new("tar", ["--numeric-owner", "-tvf", "-"]).input(tar.clone()).ok();
+    assert!(listed.contains(" 7/8 "), "{listed}");
+    sailor.command(["cp", "-", &format!("{id}:/tmp")]).input(tar).ok();
+    assert_eq!(sailor.ok(["exec", &id, "stat", "-c", "%u:%g", "/tmp/mine"]), "7:8");
+    assert!(sailor.ok(["diff", &id]).contains("A /mine"));
+    sailor.ok(["commit", &id, "made"]);
+    assert_eq!(sailor.ok(["run", "--rm", "--network", "none", "made", "stat", "-c", "%u:%g", "/mine"]), "7:8");
+    assert_eq!(sailor.ok(["export", &id]).is_empty(), false);
+    sailor.ok(["restart", "-t", "0", &id]);
+    assert_eq!(sailor.ok(["exec", &id, "stat", "-c", "%u:%g", "/v/mine"]), "7:8");
+    assert!(sailor.ok(["top", &id]).contains("sleep 1000"));
+    sailor.ok(["stop", "-t", "0", &id]);
+    assert_eq!(sailor.ok(["ps", "-aq", "--no-trunc"]), id);
+    assert_eq!(sailor.ok(["run", "--rm", "-t", "--network", "none", "busybox", "tty"]).trim(), "/dev/pts/0");
+    // Nobody else's business.
+    assert!(!sailor.host.root().exists());
+    let theirs = sailor.store();
+    let text = sailor.host.local(["ps"]).env("DHOW_ROOT", theirs.to_str().expect("UTF-8")).refused(1);
+    assert!(text.contains("belongs to another user"), "{text}");
+    let given = sailor.host.dir().join("secret");
+    fs::write(&given, "of root").expect("write");
+    fs::set_permissions(&given, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("chmod");
+    let seen = sailor.sh(&["-v", &format!("{}:/secret", given.display())], "cat /secret 2>&1 || true");
+    assert!(seen.contains("Permission denied"), "{seen}");
+}
+
+/// Marks that hide what is below are other ones in a user namespace.
+#[test]
+fn his_images_have_many_layers() {
+    let Some(sailor) = Sailor::new(true) else { return };
+    let busybox = fs::read(busybox_tar().expect("it was there")).expect("read");
+    let below =
+        Tar::new().file("kept", 0o644, "kept\n").file("gone", 0o644, "gone\n").file("opaque/old", 0o644, "").end();
+    let above = Tar::new().file(".wh.gone", 0o644, "").file("opaque/.wh..wh..opq", 0o644, "");
+    let above = above.file("opaque/new", 0o644, "").end();
+    let image = Image::new(busybox).layer(below, Packing::Plain).layer(above, Packing::Zstd);
+    let dir = sailor.host.dir().join("layout");
+    Layout::new(dir.clone()).add(&image, "layers:latest");
+    let tar = sailor.host.dir().join("layers.tar");
+    tool("tar", ["-C", dir.to_str().expect("UTF-8"), "-cf", tar.to_str().expect("UTF-8"), "."]);
+    sailor.command(["load"]).input(fs::read(&tar).expect("read")).ok();
+    let line = "cat /kept; ls /gone 2>/dev/null; ls /opaque; rm -r /opaque; mkdir /opaque; ls /opaque; rm /kept; ls / | grep kept";
+    let run = ["run", "--name", "it", "--network", "none", "layers:latest", "sh", "-c", line];
+    assert_eq!(sailor.command(run).run().stdout(), "kept\nnew");
+    let changed = sailor.ok(["diff", "it"]);
+    assert!(changed.contains("D /kept") && changed.contains("C /opaque"), "{changed}");
+    sailor.ok(["commit", "it", "less"]);
+    let run = ["run", "--rm", "--network", "none", "less", "sh", "-c", "ls /opaque /kept 2>/dev/null; ls /bin/busybox"];
+    assert_eq!(sailor.ok(run), "/opaque:\n/bin/busybox");
+    sailor.ok(["rm", "it"]);
+    sailor.ok(["rmi", "less", "layers"]);
+}
+
+#[test]
+fn without_subordinate_ids_there_is_one() {
+    let Some(sailor) = Sailor::new(false) else { return };
+    let seen =
+        sailor.sh(&[], "id -u; cat /proc/self/uid_map; touch /x; chown 7 /x 2>&1; stat -c %u /x; echo y >/dev/stdout");
+    let words: Vec<&str> = seen.split_whitespace().collect();
+    assert_eq!(words[..4], ["0", "0", "1999", "1"], "{seen}");
+    assert!(seen.ends_with("0\ny") && seen.contains("Invalid argument"), "{seen}");
+    let id = sailor.detached(&[], "sleep 1000");
+    assert_eq!(sailor.ok(["exec", "-t", &id, "tty"]).trim(), "/dev/pts/0");
+    let other = sailor.command(["run", "--rm", "--network", "none", "-u", "7", "busybox", "true"]).run();
+    assert!(other.stderr().contains("uid 7 is none that this user was given"), "{other}");
+    let info = sailor.command(["info"]).run();
+    let told = format!("{}{}", info.stdout(), info.stderr());
+    assert!(told.contains("rootless") && told.contains("single-id mode"), "{told}");
+}
+
+#[test]
+fn all_that_he_starts_at_once_is_in_one_namespace() {
+    let Some(sailor) = Sailor::new(true) else { return };
+    eventually("nobody is inside", || !sailor.is_kept());
+    let start = |number: i32| {
+        let name = format!("c{number}");
+        sailor.command(["run", "-d", "--network", "none", "--name", &name, "busybox", "sleep", "1000"]).spawn()
+    };
+    let starts: Vec<_> = (0..6).map(start).collect();
+    for start in starts {
+        start.wait().ok();
+    }
+    let all: Vec<String> =
+        (0..6).map(|number| sailor.ok(["exec", &format!("c{number}"), "readlink", "/proc/self/ns/user"])).collect();
+    assert!(all.iter().all(|one| *one == all[0]), "{all:?}");
+    assert!(sailor.is_kept());
+    // Whoever is killed: what comes after finds its way there.
+    let keeper = fs::read_to_string(sailor.host.dir().join("xdg/dhow/namespaces")).expect("who keeps the namespaces");
+    let keeper = nix::unistd::Pid::from_raw(keeper.trim().parse().expect("a number"));
+    nix::sys::signal::kill(keeper, nix::sys::signal::Signal::SIGKILL).expect("kill the keeper");
+    eventually("it is gone", || !sailor.is_kept());
+    assert_eq!(sailor.ok(["exec", "c3", "readlink", "/proc/self/ns/user"]), all[0]);
+    assert!(sailor.is_kept());
+    let line = "readlink /proc/self/ns/net";
+    let theirs = sailor.ok(["exec", "c1", "sh", "-c", line]);
+    assert_eq!(sailor.ok(["run", "--rm", "--network", "container:c1", "busybox", "sh", "-c", line]), theirs);
+}
+
+#[test]
+fn his_daemon_listens_where_he_may() {
+    let Some(sailor) = Sailor::new(true) else { return };
+    let daemon = sailor.command(["daemon"]).spawn();
+    let socket = sailor.host.dir().join("xdg/docker.sock");
+    let address = format!("unix://{}", socket.display());
+    eventually("it answers", || sailor.command(["version"]).env("DOCKER_HOST", &address).run().status.success());
+    let meta = fs::metadata(&socket).expect("look at the socket");
+    assert_eq!((meta.uid(), meta.mode() & 0o777), (UID, 0o660));
+    let id = sailor
+        .command(["run", "-d", "--network", "none", "busybox", "sleep", "1000"])
+        .env("DOCKER_HOST", &address)
+        .ok();
+    // With the daemon and without it is one store.
+    assert_eq!(sailor.ok(["ps", "-q", "--no-trunc"]), id);
+    assert_eq!(sailor.ok(["exec", &id, "echo", "in"]), "in");
+    daemon.signal(nix::sys::signal::Signal::SIGTERM);
+    daemon.wait();
+    assert_eq!(sailor.ok(["exec", &id, "echo", "still"]), "still");
+}
+
+#[test]
+fn what_he_cannot_have_is_said() {
+    let Some(sailor) = Sailor::new(true) else { return };
+    let output = sailor.command(["run", "--rm", "busybox", "ls", "/sys/class/net"]).run();
+    assert_eq!(output.stdout(), "lo", "{output}");
+    assert!(output.stderr().contains("WARNING: No network: containers of an ordinary user have the loopback only"));
+    let text = sailor.command(["network", "create", "mine"]).refused(1);
+    assert!(text.contains("networks need root"), "{text}");
+    let output =
+        sailor.command(["run", "--rm", "--network", "none", "--pids-limit", "5", "busybox", "echo", "ran"]).run();
+    assert_eq!(output.stdout(), "ran");
+    assert!(output.stderr().contains("does not support PIDs limit"), "{output}");
+    // In the host's namespaces he is who he is.
+    let seen = sailor.ok([
+        "run",
+        "--rm",
+        "--network",
+        "host",
+        "--pid",
+        "host",
+        "busybox",
+        "sh",
+        "-c",
+        "ls /sys/class/net; ls -d /proc/1",
+    ]);
+    assert!(seen.contains("lo") && seen.contains("/proc/1"), "{seen}");
+    // What makes devices is left out of images.
+    let mut tar = fs::read(busybox_tar().expect("it was there")).expect("read");
+    tar.truncate(tar.len() - 1024);
+    tar.extend(Tar::new().char_device("disk", 0o666, (8, 1)).end());
+    sailor.command(["import", "-", "devices"]).input(tar).ok();
+    assert_eq!(
+        sailor.ok(["run", "--rm", "--network", "none", "devices", "sh", "-c", "ls /disk 2>/dev/null; echo ran"]),
+        "ran"
+    );
+}
