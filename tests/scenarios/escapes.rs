@@ -68,7 +68,7 @@ fn nobody_climbs_out_of_a_container_in_a_chroot() {
 }
 
 #[test]
-fn names_that_are_swapped_under_mounts_lead_nowhere() {
+fn cve_2021_30465_names_that_are_swapped_under_mounts_lead_nowhere() {
     let Some(host) = Host::with_probe() else { return };
     let (outside, given) = (host.dir().join("outside"), host.dir().join("given"));
     fs::create_dir_all(outside.join("b")).expect("make a directory");
@@ -146,7 +146,7 @@ fn mount_points_through_dangling_links_are_made_inside() {
 }
 
 #[test]
-fn a_console_is_not_mounted_over_proc() {
+fn cve_2025_52565_a_console_is_not_mounted_over_proc() {
     let Some(host) = Host::with_busybox() else { return };
     for target in ["/proc/sys/kernel/hostname", "../proc/version"] {
         host.sh(&["-v", "devices:/v"], &format!("rm -f /v/console; ln -s {target} /v/console; mkdir -p /v/pts"));
@@ -157,7 +157,7 @@ fn a_console_is_not_mounted_over_proc() {
 }
 
 #[test]
-fn the_hosts_proc_may_be_bound_and_sysctls_are_still_the_containers() {
+fn cve_2025_52881_the_hosts_proc_may_be_bound_and_sysctls_are_still_the_containers() {
     let Some(host) = Host::with_busybox() else { return };
     let read = || fs::read_to_string("/proc/sys/kernel/shmmni").expect("read");
     let before = read();

@@ -153,7 +153,7 @@ fn nothing_of_the_host_is_left_open() {
 }
 
 #[test]
-fn a_working_directory_is_inside() {
+fn cve_2024_21626_a_working_directory_is_inside() {
     let Some(host) = Host::with_busybox() else { return };
     let id = host.detached(&[], &["sleep", "1000"]);
     for fd in 3..24 {
@@ -172,7 +172,7 @@ fn same_inode(listing: &str) -> bool {
 }
 
 #[test]
-fn the_hosts_executable_cannot_be_written() {
+fn cve_2019_5736_the_hosts_executable_cannot_be_written() {
     let Some(host) = Host::with_probe() else { return };
     let before = digest(&fs::read(env!("CARGO_BIN_EXE_dhow")).expect("read"));
     let id = host.detached(&[], &["probe", "exes"]);

@@ -276,7 +276,7 @@ fn namespaces_that_are_shared() {
     });
     let path = |kind: &str| Some(PathBuf::from(format!("/proc/7/ns/{kind}")));
     let spec = made_with(&joined, |inputs| {
-        inputs.join = Join { pid: path("pid"), net: path("net"), ipc: None };
+        inputs.join = Join { pid: path("pid"), net: path("net"), ..Join::default() };
     });
     let linux = spec.unwrap().linux.unwrap();
     let path = |kind| linux.namespaces.iter().find(|namespace| namespace.kind == kind).unwrap().path.clone();

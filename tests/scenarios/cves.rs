@@ -1,0 +1,172 @@
+//! Ways out of runc, Docker and containerd that were found in the last ten years, each tried by its name. Those that
+//! have their place by theme bear their numbers too: `escapes::cve_…`, `isolation::cve_…`.
+
+use crate::fixture::{Host, Tar, busybox_tar, eventually};
+use std::fs;
+
+/// Whoever enters a container could be looked into by who is inside, with what it had open of the host.
+#[test]
+fn cve_2016_9962_nobody_looks_into_who_enters() {
+    let Some(host) = Host::with_busybox() else { return };
+    // The descriptors of all processes, without those of no file system and those of the lookers themselves.
+    let look = "echo looks; while :; do for p in /proc/[0-9]*; do ls -l $p/fd $p/cwd $p/root 2>/dev/null; done | \
+        grep -e '->' | grep -v -e pipe: -e socket: -e /dev/null -e /proc/ -e 'cwd -> /$' -e 'root -> /$' -e /dev/pts \
+        -e anon_inode; done";
+    let id = host.detached(&[], &["sh", "-c", look]);
+    eventually("it looks", || host.ok(["logs", &id]).contains("looks"));
+    for _ in 0..25 {
+        host.ok(["exec", &id, "true"]);
+        host.ok(["exec", "--privileged", &id, "true"]);
+    }
+    assert_eq!(host.ok(["logs", &id]), "looks");
+}
+
+/// A copy from a container ran code of the container's, by way of libraries that were loaded inside.
+#[test]
+fn cve_2019_14271_a_copy_loads_nothing_of_the_container() {
+    let Some(host) = Host::with_busybox() else { return };
+    // Whoever opens one of these waits for ever.
+    let line = "mkdir -p /lib/x86_64-linux-gnu /usr/lib /lib64 && for f in /etc/nsswitch.conf /etc/localtime \
+        /lib/libnss_files.so.2 /lib/x86_64-linux-gnu/libnss_files.so.2 /lib/x86_64-linux-gnu/libc.so.6 \
+        /etc/ld.so.preload /etc/ld.so.cache; do rm -f $f; mkfifo $f; done; echo text >/file; echo up; sleep 1000";
+    let id = host.detached(&["-u", "0"], &["sh", "-c", line]);
+    eventually("it is up", || host.ok(["logs", &id]) == "up");
+    for _ in 0..2 {
+        let out = host.dir().join("out");
+        host.ok(["cp", &format!("{id}:/file"), out.to_str().expect("UTF-8")]);
+        assert_eq!(fs::read_to_string(&out).expect("read"), "text\n");
+        host.ok(["cp", out.to_str().expect("UTF-8"), &format!("{id}:/back")]);
+        host.ok(["diff", &id]);
+        // And of one that does not run.
+        host.run(["kill", &id]);
+        eventually("it has ended", || host.inspect(&id, "/State/Running") == false);
+    }
+}
+
+/// An image named /proc, or a place in it, as a volume: what was mounted there was taken for the kernel's word, such as
+/// the profile of AppArmor that a process asks for (CVE-2019-16884, CVE-2019-19921).
+#[test]
+fn cve_2019_16884_an_image_puts_no_volume_over_proc() {
+    let Some(host) = Host::with_busybox() else { return };
+    let tar = busybox_tar().expect("it was there");
+    for place in ["/proc", "/proc/self/attr", "/proc/sys"] {
+        let change = format!("VOLUME {place}");
+        host.ok(["import", "--change", &change, tar.to_str().expect("UTF-8"), "decoy"]);
+        let output =
+            host.run(["run", "--rm", "--network", "none", "decoy", "sh", "-c", "stat -f -c %T /proc/self/attr"]);
+        assert!(!output.status.success(), "{place}: {output}");
+        assert_eq!(output.stderr().lines().count(), 1, "{output}");
+    }
+    // By way of a link that the image has there.
+    let mut tar = fs::read(tar).expect("read");
+    tar.truncate(tar.len() - 1024);
+    tar.extend(Tar::new().symlink("way", "/proc").end());
+    let path = host.file("way.tar", tar);
+    host.ok(["import", "--change", "VOLUME /way/self/attr", path.to_str().expect("UTF-8"), "decoy"]);
+    let output = host.run(["run", "--rm", "--network", "none", "decoy", "true"]);
+    assert!(!output.status.success(), "{output}");
+}
+
+/// A container in the host's network spoke to the shim's control socket, which had no file.
+#[test]
+fn cve_2020_15257_no_socket_of_ours_is_without_a_file() {
+    let Some(host) = Host::with_busybox() else { return };
+    let other = host.detached(&[], &["sleep", "1000"]);
+    let run = ["run", "-d", "--network", "host", "busybox", "sh", "-c", "cat /proc/net/unix; sleep 1000"];
+    let id = host.ok(run);
+    eventually("it has looked", || host.ok(["logs", &id]).contains("Num"));
+    let seen = host.ok(["logs", &id]);
+    let abstracts: Vec<&str> = seen.lines().filter_map(|line| line.split_whitespace().nth(7)).collect();
+    let abstracts = abstracts.into_iter().filter(|name| name.starts_with('@'));
+    let ours =
+        abstracts.filter(|name| name.contains("dhow") || name.contains(&other[..12]) || name.contains(&id[..12]));
+    assert_eq!(ours.count(), 0, "{seen}");
+    let mode = fs::metadata(host.run_dir().join("containers").join(&id).join("sock")).expect("its socket");
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode.permissions()) & 0o022, 0, "nobody else may write to it");
+}
+
+/// Version 1 of cgroups runs a program of the host's choice, or of whoever may write there.
+#[test]
+fn cve_2022_0492_no_cgroup_tells_the_host_what_to_run() {
+    let Some(host) = Host::with_probe() else { return };
+    let line = "mkdir /c; for options in memory rdma pids devices none,name=mine; do mount -t cgroup -o $options cgroup /c \
+        2>/dev/null && echo mounted $options; done; mount -t cgroup2 cgroup2 /c 2>/dev/null && echo mounted; \
+        for file in $(find /sys/fs/cgroup -name release_agent); do (echo /x >$file) 2>/dev/null && echo $file; done; \
+        echo done";
+    assert_eq!(host.sh(&[], line), "done");
+    // Nor from namespaces of its own: of users and cgroups.
+    for flags in ["0x10000000", "0x12000000", "0x12020000"] {
+        assert_eq!(host.busybox(&[], &["probe", "unshare", flags]).ok(), "EPERM");
+    }
+}
+
+/// A link in the place of the null device, with which files of proc are masked: it was mounted over them writable.
+#[test]
+fn cve_2025_31133_masks_are_not_the_containers_null_device() {
+    let Some(host) = Host::with_busybox() else { return };
+    let read = || fs::read_to_string("/proc/sys/kernel/core_pattern").expect("read");
+    let before = read();
+    for target in ["/proc/sys/kernel/core_pattern", "/proc/sysrq-trigger", "../proc/sys/kernel/core_pattern"] {
+        host.sh(
+            &["-v", "devices:/v"],
+            &format!("rm -f /v/null; ln -s {target} /v/null; mkdir -p /v/pts /v/shm /v/mqueue"),
+        );
+        let line = "for f in /proc/kcore /proc/timer_list /proc/keys; do [ -e $f ] && head -c 10 $f | wc -c; \
+            (echo '|/x' >$f) 2>/dev/null; done; cat /proc/timer_list; echo end";
+        let output = host.busybox(&["-v", "devices:/dev"], &["sh", "-c", line]).run();
+        let seen = output.stdout();
+        assert!(seen.lines().all(|line| matches!(line, "0" | "end")), "{target}: {output}");
+        assert_eq!(read(), before);
+    }
+}
+
+/// What an image says of itself is a stranger's word.
+#[test]
+fn image_configs_lead_nowhere() {
+    let Some(host) = Host::with_busybox() else { return };
+    let tar = busybox_tar().expect("it was there");
+    let tar = tar.to_str().expect("UTF-8");
+    let outside = |text: &str| text.contains(&host.dir().display().to_string());
+    let run = |change: &str, line: &str| {
+        let output = host.run(["import", "--change", change, tar, "odd"]);
+        if !output.status.success() {
+            return output;
+        }
+        host.run(["run", "--rm", "--network", "none", "odd", "sh", "-c", line])
+    };
+    for place in
+        ["/proc/self/fd/3", "/proc/self/fd/8/../../..", "/proc/1/root/..", "/proc/self/cwd/../..", "/../../etc"]
+    {
+        let output =
+            run(&format!("WORKDIR {place}"), "ls -di . ../../../.. / | awk '{print $1}' | uniq | wc -l; ls ../../..");
+        assert!(!outside(&output.stdout()), "{place}: {output}");
+        assert!(!output.stdout().contains("lost+found") && !output.stdout().contains("vmlinuz"), "{place}: {output}");
+    }
+    for user in ["../../root", "0:../x", "-1", "4294967295", "4294967296", "root\\nx", "nobody-here", ":"] {
+        let output = run(&format!("USER {user}"), "id -u; id -g");
+        assert!(
+            output.status.success() && output.stdout().lines().all(|id| id == "0")
+                || output.stderr().lines().count() == 1,
+            "{user}: {output}"
+        );
+    }
+    // Variables are the program's in the container, and never ours.
+    let mark = host.dir().join("mark");
+    let root = host.dir().join("other");
+    for (name, value) in [
+        ("DHOW_ROOT", root.to_str().expect("UTF-8")),
+        ("DHOW_RUN", root.to_str().expect("UTF-8")),
+        ("DHOW_ROOTLESS", "1"),
+        ("DHOW_FAIL", "reap.start"),
+        ("DHOW_FAIL_MARK", mark.to_str().expect("UTF-8")),
+        ("LD_PRELOAD", "/evil.so"),
+        ("PATH", "/proc/self/fd:/proc/1/cwd:"),
+        ("HOME", "/proc/1/root"),
+    ] {
+        let output = run(&format!("ENV {name}={value}"), &format!("echo \"${name}\""));
+        let output = if name == "PATH" { run("ENV PATH=/bin:/proc/self/fd", "echo $PATH") } else { output };
+        assert!(output.status.success(), "{name}: {output}");
+    }
+    assert!(!mark.exists() && !root.exists());
+    assert_eq!(host.ok(["ps", "-aq"]), "");
+}

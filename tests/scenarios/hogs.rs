@@ -1,0 +1,85 @@
+//! Containers that take all they can get: the host and the neighbours go on. (Memory and a bomb of forks against limits
+//! of cgroups: `guest::…::memory_is_limited`, `processes_are_limited`.)
+
+use crate::fixture::{Host, eventually};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+/// That everybody else can work: a container beside it, a new one, and the engine.
+fn others_go_on(host: &Host, neighbour: &str) {
+    assert_eq!(host.ok(["exec", neighbour, "echo", "here"]), "here");
+    assert_eq!(host.sh(&[], "echo new >/file && cat /file"), "new");
+    assert!(host.ok(["ps", "-q", "--no-trunc"]).contains(neighbour));
+}
+
+#[test]
+fn a_hog_of_descriptors() {
+    let Some(host) = Host::with_busybox() else { return };
+    let neighbour = host.detached(&[], &["sleep", "1000"]);
+    // Some hundreds of shells that hold as many descriptors as they may.
+    let line = "hog() { n=10; while [ $n -lt 1000 ] && eval \"exec $n</dev/zero\" 2>/dev/null; do n=$((n+1)); done; \
+        [ $1 = 0 ] || hog $(($1-1)) & sleep 1000; }; hog 30; wait";
+    let hog = host.detached(&[], &["sh", "-c", line]);
+    eventually("it has many", || {
+        let pid = host.inspect(&hog, "/State/Pid");
+        fs::read_dir(format!("/proc/{pid}/fd")).is_ok_and(|entries| entries.count() > 900)
+    });
+    others_go_on(&host, &neighbour);
+    host.ok(["rm", "-f", &hog]);
+}
+
+#[test]
+fn a_hog_of_inodes() {
+    let Some(host) = Host::with_busybox() else { return };
+    let neighbour = host.detached(&[], &["sleep", "1000"]);
+    let line = "mkdir /t/a; cd /t/a; n=0; while true 2>/dev/null >$n; do n=$((n+1)); done; echo full; sleep 1000";
+    let hog = host.detached(&["--tmpfs", "/t:nr_inodes=5000"], &["sh", "-c", line]);
+    eventually("it is full", || host.ok(["logs", &hog]).contains("full"));
+    others_go_on(&host, &neighbour);
+    // What it made in its own layer goes with it, however much.
+    let many = "mkdir -p /m; cd /m; n=0; while [ $n -lt 20000 ]; do : >$n; n=$((n+1)); done; echo made; sleep 1000";
+    let other = host.detached(&[], &["sh", "-c", many]);
+    eventually("it has made them", || host.ok(["logs", &other]) == "made");
+    others_go_on(&host, &neighbour);
+    host.ok(["rm", "-f", &hog, &other]);
+}
+
+#[test]
+fn a_flood_of_log() {
+    let Some(host) = Host::with_busybox() else { return };
+    let neighbour = host.detached(&[], &["sleep", "1000"]);
+    let flags = ["--log-opt", "max-size=1m", "--log-opt", "max-file=2"];
+    let hog = host.detached(&flags, &["yes", "a line that comes again and again"]);
+    let dir = host.root().join("containers").join(&hog);
+    let logs = || {
+        let entries = fs::read_dir(&dir).expect("list").flatten();
+        entries.filter(|entry| entry.file_name().to_string_lossy().contains("json.log")).collect::<Vec<_>>()
+    };
+    eventually("it is rotated", || logs().len() == 2);
+    for _ in 0..5 {
+        others_go_on(&host, &neighbour);
+        let bytes: u64 = logs().iter().filter_map(|entry| entry.metadata().ok()).map(|meta| meta.size()).sum();
+        assert!(bytes < 3 << 20, "{bytes} bytes of log");
+    }
+    // Nor does it hold up who stops it.
+    host.ok(["stop", "-t", "0", &hog]);
+    host.ok(["rm", &hog]);
+}
+
+/// Where no cgroup limits processes, a limit of the user's does; its end takes them all along.
+#[test]
+fn a_bomb_of_forks() {
+    let Some(host) = Host::with_busybox() else { return };
+    let neighbour = host.detached(&[], &["sleep", "1000"]);
+    let bomb = "bomb() { sleep 1000 & bomb & bomb; }; bomb 2>/dev/null & exec sleep 1000";
+    let hog = host.detached(&["--ulimit", "nproc=60", "-u", "31337", "--log-driver", "none"], &["sh", "-c", bomb]);
+    let of_bomb = || {
+        let all = fs::read_dir("/proc").expect("list processes").flatten();
+        all.filter(|entry| entry.metadata().is_ok_and(|meta| meta.uid() == 31337)).count()
+    };
+    eventually("it has grown", || of_bomb() > 30);
+    others_go_on(&host, &neighbour);
+    host.ok(["rm", "-f", &hog]);
+    eventually("all of it has ended", || of_bomb() == 0);
+    others_go_on(&host, &neighbour);
+}
