@@ -52,7 +52,10 @@ pub fn ready(store: &Store, record: &Record, given: Given) -> Result<Ready> {
         // Namespaces belong to a user namespace: that of its last run goes with the network that was kept.
         Some(_) if network.is_some() => {
             kept = network.take().map(|network| network()).transpose()?;
-            kept.as_ref().map(|kept| sys::net::user_namespace(kept.as_fd())).transpose().context("find who owns a network")?
+            kept.as_ref()
+                .map(|kept| sys::net::user_namespace(kept.as_fd()))
+                .transpose()
+                .context("find who owns a network")?
         }
         Some(ids) => Some(shared.user(ids).with_context(|| format!("starting {}", record.name))?),
     };

@@ -36,6 +36,5 @@ pub fn disconnect(socket: impl AsFd) -> io::Result<()> {
 /// The user namespace that another namespace belongs to (ioctl NS_GET_USERNS, ioctl_nsfs(2)).
 pub fn user_namespace(of: BorrowedFd) -> io::Result<OwnedFd> {
     // SAFETY: the ioctl takes no argument; a non-negative result is a new descriptor.
-    check(unsafe { libc::ioctl(of.as_raw_fd(), 0xb701 as _) } as _)
-        .map(|fd| unsafe { OwnedFd::from_raw_fd(fd as _) })
+    check(unsafe { libc::ioctl(of.as_raw_fd(), 0xb701 as _) } as _).map(|fd| unsafe { OwnedFd::from_raw_fd(fd as _) })
 }

@@ -207,3 +207,22 @@ fn a_program_with_capabilities_has_them() {
     let seen = host.local(args.iter().chain(&["tool", "/busybox", "grep", "CapEff", "/proc/self/status"]).copied());
     assert!(seen.ok().ends_with("0000000000000400"));
 }
+
+/// Its network belongs to the user namespace, over restarts too.
+#[test]
+fn a_network_is_the_containers_roots() {
+    let Some(host) = remapped(Host::with_busybox()) else { return };
+    let config = host.dir().join("daemon.json");
+    let line = "ip -4 -o addr show dev eth0 | awk '{print $4}'; ip link set lo down && ip link set lo up; sleep 1000";
+    let flags = ["run", "-d", "--restart", "always", "--cap-add", "NET_ADMIN", "-p", "127.0.0.1:0:80"];
+    let args = ["--config", config.to_str().expect("UTF-8")].into_iter().chain(flags);
+    let id = host.local(args.chain(["busybox", "sh", "-c", line])).ok();
+    crate::fixture::eventually("it has an address", || host.ok(["logs", &id]).lines().count() == 1);
+    let address = host.ok(["logs", &id]);
+    let pid = host.inspect(&id, "/State/Pid").to_string();
+    tool("kill", ["-9", &pid]);
+    crate::fixture::eventually("it is back", || host.ok(["logs", &id]).lines().count() == 2);
+    assert_eq!(host.ok(["logs", &id]), format!("{address}\n{address}"));
+    assert_eq!(host.ok(["exec", &id, "id", "-u"]), "0");
+    assert_eq!(host.inspect(&id, "/RestartCount"), 1);
+}

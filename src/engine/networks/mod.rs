@@ -59,6 +59,8 @@ fn hex(parts: &[&[u8]]) -> String {
 /// Whether a mode, or the name or id of a network, stands for the default bridge.
 fn is_default_bridge(store: &Store, wanted: &str) -> Result<bool> {
     Ok(wanted == stored::BRIDGE || wanted != "none" && find(store, wanted)?.name == stored::BRIDGE)
+}
+
 /// Links and rules of the host are root's to make.
 fn check_rights() -> Result<()> {
     if super::rootless::is_inside() {
