@@ -74,7 +74,8 @@ impl Context {
             let tree = Tree { root, ignore: Ignore::default(), called: CALLED };
             return Ok(Context { tree, dockerfile, name: "Dockerfile".to_owned(), known: None });
         }
-        let target = Target { root: root.as_fd(), dir: b"", owner: Owner::AsTold, replace: true, rename: None };
+        let target =
+            Target { root: root.as_fd(), dir: b"", owner: Owner::AsTold, replace: true, rename: None, ids: None };
         extract::extract(&mut std::io::Cursor::new(&start[..filled]).chain(tar), &target)
             .map_err(|error| Refusal::BadParameter(format!("unpack the build context: {error:#}")))?;
         let mut name = asked.dockerfile.clone();

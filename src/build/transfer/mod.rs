@@ -240,7 +240,7 @@ fn one(
         place.directory()?;
         let owner = owner.map_or(TarOwner::AsTold, |owner| TarOwner::All(owner.uid, owner.gid));
         let dir = path::trim_slashes(expanded.destination.as_bytes()).to_vec();
-        let target = Target { root, dir: &dir, owner, replace: true, rename: None };
+        let target = Target { root, dir: &dir, owner, replace: true, rename: None, ids: None };
         extract::extract(&mut compression::decoder(file)?, &target).map(drop)
     };
     match source {
