@@ -107,7 +107,7 @@ fn an_ordinary_user_runs_containers() {
     assert!(sailor.ok(["diff", &id]).contains("A /mine"));
     sailor.ok(["commit", &id, "made"]);
     assert_eq!(sailor.ok(["run", "--rm", "--network", "none", "made", "stat", "-c", "%u:%g", "/mine"]), "7:8");
-    assert_eq!(sailor.ok(["export", &id]).is_empty(), false);
+    assert!(!sailor.ok(["export", &id]).is_empty());
     sailor.ok(["restart", "-t", "0", &id]);
     assert_eq!(sailor.ok(["exec", &id, "stat", "-c", "%u:%g", "/v/mine"]), "7:8");
     assert!(sailor.ok(["top", &id]).contains("sleep 1000"));
