@@ -51,7 +51,7 @@ pub fn write(store: &Store, dir: &Path, record: &Record, held: &Held) -> Result<
 
 /// The whole of /etc/hosts.
 pub fn hosts_of(store: &Store, record: &Record, held: &Held) -> Result<String> {
-    let gateway = || networks::host_gateway(store);
+    let gateway = || networks::host_gateway(store, held);
     let mut text = hosts(&record.host_config, &read("/etc/hosts")?, &gateway)?;
     text += &networks::links::hosts(store, record)?;
     Ok(text + &own_names(record, held))

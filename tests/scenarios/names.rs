@@ -401,3 +401,21 @@ fn links_on_networks_of_users() {
     host.ok(["network", "connect", "--link", "later:deep", "lake", "web"]);
     assert_eq!(short(&host, "web", &["deep"]), address(&host, "later", "lake"));
 }
+
+#[test]
+fn this_host_has_a_name() {
+    let Some(host) = Host::with_busybox() else { return };
+    host.ok(["network", "create", "sea"]);
+    let server = std::net::TcpListener::bind("0.0.0.0:8099").expect("listen");
+    thread::spawn(move || {
+        for mut client in server.incoming().flatten() {
+            let _ = std::io::Write::write_all(&mut client, b"here\n");
+        }
+    });
+    for network in ["bridge", "sea"] {
+        let line = "timeout 5 nc host.docker.internal 8099 </dev/null";
+        let flags = ["run", "--rm", "--network", network, "--add-host", "host.docker.internal:host-gateway"];
+        let words = flags.into_iter().chain(["busybox", "sh", "-c", line]);
+        assert_eq!(host.ok(words), "here", "{network}");
+    }
+}

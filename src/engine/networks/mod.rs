@@ -75,8 +75,17 @@ fn is_predefined(name: &str) -> bool {
     matches!(name, "bridge" | "host" | "none")
 }
 
-/// The address by which containers reach this host: the gateway of the default bridge.
-pub fn host_gateway(store: &Store) -> Result<IpAddr> {
+/// The address by which a container reaches this host: the gateway of the default bridge; for one that is not on it, that
+/// of its own network, which is there in any case, and which nothing keeps it from.
+pub fn host_gateway(store: &Store, held: &Held) -> Result<IpAddr> {
+    let is_on_bridge = held.places.iter().any(|place| place.name == stored::BRIDGE);
+    if let Some(place) = held.places.iter().find(|place| place.gateway && !is_on_bridge)
+        && let Some(gateway) = place.given().find_map(|given| given.gateway)
+        // Of other drivers the gateway is another machine.
+        && stored::load(store, &place.network)?.is_some_and(|network| network.driver == stored::BRIDGE)
+    {
+        return Ok(gateway);
+    }
     let bridge = stored::default_bridge(store)?;
     let gateway = stored::pools(&bridge).find_map(|pool| pool.gateway);
     gateway.ok_or_else(|| anyhow::anyhow!("unable to derive the IP value for host-gateway"))
