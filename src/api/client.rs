@@ -480,6 +480,11 @@ impl Client {
         self.call(request("POST", named("network", name, "/networks/", verb)?, vec![], body)).map(drop)
     }
 
+    /// Not Docker's: other engines say that there is no such page.
+    pub fn published_ports(&self) -> Result<Vec<PublishedPort>> {
+        self.get("/ports".into(), vec![])
+    }
+
     pub fn networks(&self, filters: &Filters) -> Result<Vec<Network>> {
         self.get("/networks".into(), filtered(filters))
     }

@@ -41,6 +41,7 @@ mod pause;
 mod piped;
 mod plugin;
 mod port;
+mod ports;
 mod progress;
 mod prune;
 mod ps;
@@ -95,6 +96,7 @@ pub static TABLE: &[Entry] = &[
     entry::<diff::Diff>(&["diff", "container diff"]),
     entry::<export::Export>(&["export", "container export"]),
     entry::<port::Port>(&["port", "container port"]),
+    entry::<ports::Ports>(&["ports"]),
     entry::<update::Update>(&["update", "container update"]),
     entry::<commit::Commit>(&["commit", "container commit"]),
     entry::<top::Top>(&["top", "container top"]),

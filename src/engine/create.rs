@@ -110,6 +110,7 @@ fn make(
     restart::check(&host_config.restart_policy, host_config.auto_remove)?;
     health::check(&config, &mut host_config)?;
     logs::check(&host_config.log_config)?;
+    networks::check_ports(&host_config, config.labels.as_ref())?;
     spec::check(&config, &host_config, &mut warnings)?;
     let ids = remap::ids(settings, &host_config)?;
     if limits::any(&host_config) {
@@ -146,6 +147,7 @@ fn make(
     if host_config.readonly_paths.is_none() {
         host_config.readonly_paths = Some(spec::readonly_paths(host_config.privileged));
     }
+    let publishing = networks::publishing(settings, &host_config.network_mode);
     let mut record = Record {
         version: record::VERSION,
         id: id.clone(),
@@ -162,6 +164,7 @@ fn make(
         host_config,
         ids,
         mounts: Vec::new(),
+        publishing,
         ended: record::Ended::default(),
         step,
     };
@@ -176,6 +179,7 @@ pub fn examine(asked: ContainerCreate) -> Result<()> {
     let ContainerCreate { mut config, mut host_config, .. } = asked;
     config.working_dir = working_dir(&config.working_dir)?;
     check(&host_config)?;
+    networks::check_ports(&host_config, config.labels.as_ref())?;
     apply_settings(&mut host_config, &Settings::default())?;
     restart::check(&host_config.restart_policy, host_config.auto_remove)?;
     health::check(&config, &mut host_config)?;
@@ -393,7 +397,6 @@ fn check(host: &HostConfig) -> Result<()> {
     let later = |what: &str| -> Result<()> {
         bail!(Refusal::NotImplemented(format!("{what} come with a later release of dhow")))
     };
-    networks::check_ports(host)?;
     let publishes = host.publish_all_ports || host.port_bindings.as_ref().is_some_and(|ports| !ports.is_empty());
     if publishes && host.network_mode.starts_with("container:") {
         bail!(Refusal::BadParameter(

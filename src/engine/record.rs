@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 /// The version of record that this program writes; a newer one is refused by name.
@@ -45,10 +46,26 @@ pub struct Record {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ids: Option<Ids>,
     pub mounts: Vec<Mounted>,
+    #[serde(skip_serializing_if = "Publishing::is_usual")]
+    pub publishing: Publishing,
     pub ended: Ended,
     /// A step of a build: as long as that has it in its lease, it takes what was written, and removes it itself.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub step: bool,
+}
+
+/// How its ports are published, as the settings said when it was made: its shim reads none.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Publishing {
+    /// Where a port is open that names no address; on all of them where nothing is said.
+    pub host: Option<IpAddr>,
+}
+
+impl Publishing {
+    fn is_usual(&self) -> bool {
+        *self == Publishing::default()
+    }
 }
 
 /// A mount as create settled it: what inspect shows, and what it does not.

@@ -197,6 +197,7 @@ fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
         ("GET", ["volumes", name]) => json(200, &volumes::inspect(store, name)?),
         ("DELETE", ["volumes", name]) => empty(volumes::remove(store, name, request.flag("force"))),
 
+        ("GET", ["ports"]) => json(200, &networks::published(store)?),
         ("GET", ["networks"]) => json(200, &networks::list(store, &filters(&request)?)?),
         ("POST", ["networks", "create"]) => json(201, &networks::create(store, body::<NetworkCreate>(&mut request)?)?),
         ("POST", ["networks", "prune"]) => json(200, &networks::prune(store, &filters(&request)?)?),

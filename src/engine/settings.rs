@@ -7,7 +7,11 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+
+/// The setting `publish-default`, in the environment.
+const PUBLISH_DEFAULT: &str = "DHOW_PUBLISH_DEFAULT";
 
 pub const DEFAULT_PATH: &str = "/etc/dhow/daemon.json";
 
@@ -31,6 +35,9 @@ pub struct Settings {
     pub dns: Vec<String>,
     pub dns_opts: Vec<String>,
     pub dns_search: Vec<String>,
+    /// Where ports are published that name no address: of containers on the default bridge, and of all.
+    pub ip: Option<IpAddr>,
+    pub publish_default: Option<IpAddr>,
     pub init: bool,
     pub no_new_privileges: bool,
     /// `user[:group]` whose subordinate ids containers have, or `default`; nobody where empty.
@@ -66,6 +73,8 @@ impl Default for Settings {
             dns: Vec::new(),
             dns_opts: Vec::new(),
             dns_search: Vec::new(),
+            ip: None,
+            publish_default: None,
             init: false,
             no_new_privileges: false,
             userns_remap: String::new(),
@@ -107,10 +116,20 @@ impl Settings {
         let file = path.or(users.as_deref()).unwrap_or(Path::new(DEFAULT_PATH));
         let text = match std::fs::read_to_string(file) {
             Ok(text) => text,
-            Err(error) if error.kind() == ErrorKind::NotFound && path.is_none() => return Ok(Settings::default()),
+            Err(error) if error.kind() == ErrorKind::NotFound && path.is_none() => String::new(),
             Err(error) => return Err(error).with_context(|| format!("read settings {}", file.display())),
         };
-        Settings::parse(&text).with_context(|| format!("read settings {}", file.display()))
+        let settings = Settings::parse(&text).with_context(|| format!("read settings {}", file.display()))?;
+        settings.with(&|name| std::env::var(name).ok().filter(|text| !text.is_empty()))
+    }
+
+    /// What the environment says wins over the file.
+    fn with(mut self, environment: &dyn Fn(&str) -> Option<String>) -> Result<Settings> {
+        if let Some(text) = environment(PUBLISH_DEFAULT) {
+            let address = text.parse().with_context(|| format!("{PUBLISH_DEFAULT}={text}: not an address"))?;
+            self.publish_default = Some(address);
+        }
+        Ok(self)
     }
 
     /// Reads the text of such a file.
@@ -177,5 +196,14 @@ mod tests {
             assert!(Settings::parse(bad).is_err(), "{bad}");
         }
         assert_eq!(Settings::parse("").unwrap(), Settings::default());
+    }
+
+    #[test]
+    fn the_environment_wins_over_the_file() {
+        let file = || Settings::parse(r#"{"publish-default": "10.0.0.1", "ip": "127.0.0.1"}"#).unwrap();
+        let with = |value: Option<&str>| file().with(&|_| value.map(str::to_owned));
+        assert_eq!(with(None).unwrap(), file());
+        assert_eq!(with(Some("127.0.0.2")).unwrap().publish_default, Some(IpAddr::from([127, 0, 0, 2])));
+        assert!(with(Some("here")).is_err());
     }
 }

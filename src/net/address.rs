@@ -80,7 +80,7 @@ pub fn routes(socket: &Socket) -> io::Result<Vec<(Subnet, u32)>> {
             let link = reply.get(ROUTE_HEAD, RTA_OIF).and_then(u32_of).unwrap_or(0);
             if let (Some(bytes), Some(&prefix)) = (reply.get(ROUTE_HEAD, RTA_DST), reply.body.get(1))
                 && table != Some(TABLE_LOCAL)
-                && let Some(address) = address(bytes)
+                && let Some(address) = from_octets(bytes)
                 && let Some(subnet) = Subnet::new(address, prefix)
             {
                 found.push((subnet, link));
@@ -90,7 +90,8 @@ pub fn routes(socket: &Socket) -> io::Result<Vec<(Subnet, u32)>> {
     Ok(found)
 }
 
-fn address(bytes: &[u8]) -> Option<IpAddr> {
+/// The opposite of [`octets`].
+pub fn from_octets(bytes: &[u8]) -> Option<IpAddr> {
     let four = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
     four.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
 }

@@ -12,10 +12,10 @@
 //! A rule of another table may still drop what ours lets through.
 
 use super::address::octets;
-use super::nftables::{ACCEPT, Batch, DROP, Field, Hook, IPV4, IPV6, Map, Name, Rule};
-use super::{Subnet, nftables};
+use super::nftables::{ACCEPT, Batch, DROP, Field, Hook, INET, IPV4, IPV6, Map, Name, Rule};
+use super::{Subnet, nftables, port, ruleset};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// A bridge, as far as packets are concerned.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -29,13 +29,15 @@ pub struct Bridge {
 }
 
 /// A published port.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Mapping {
     /// `IPPROTO_*`.
     pub protocol: u8,
     /// Address and port of the host; an unspecified address stands for all of that family.
     pub host: SocketAddr,
     pub container: SocketAddr,
+    /// From elsewhere it is reached by these alone; by everybody where nothing is said.
+    pub from: Option<Vec<Subnet>>,
 }
 
 /// All that the table follows from.
@@ -66,6 +68,14 @@ const DESTINATION_NAT: i32 = -100;
 const FILTER: i32 = 0;
 const SOURCE_NAT: i32 = 100;
 
+const CHAINS: [(&str, &str, Hook, i32); 5] = [
+    ("raw", "filter", Hook::Prerouting, RAW),
+    ("prerouting", "nat", Hook::Prerouting, DESTINATION_NAT),
+    ("output", "nat", Hook::Output, DESTINATION_NAT),
+    ("postrouting", "nat", Hook::Postrouting, SOURCE_NAT),
+    ("forward", "filter", Hook::Forward, FILTER),
+];
+
 /// The fingerprint of the state that is loaded; `None` where there is no table.
 pub fn loaded(table: &str) -> io::Result<Option<String>> {
     nftables::comment(table)
@@ -94,6 +104,102 @@ pub fn clear(table: &str) -> io::Result<()> {
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
         done => done,
     }
+}
+
+/// Whether exactly this is loaded: every chain, as many rules, and the elements.
+pub fn is_whole(table: &str, state: &State) -> io::Result<bool> {
+    if loaded(table)?.as_ref() != Some(&state.fingerprint) {
+        return Ok(false);
+    }
+    let expected = rules(state);
+    let loaded = ruleset::rules(INET, table, None)?;
+    let count = |chain: &str| loaded.iter().filter(|rule| rule.chain == chain).count();
+    let chains = ruleset::chains()?;
+    let has = |name: &str| chains.iter().any(|it| it.family == INET && it.table == table && it.name == name);
+    let Some(mappings) = read(table)? else { return Ok(false) };
+    Ok(CHAINS
+        .iter()
+        .all(|(name, ..)| has(name) && count(name) == expected.iter().filter(|(chain, _)| chain == name).count())
+        && mappings.len() == state.mappings.len()
+        && state
+            .mappings
+            .iter()
+            .all(|mapping| mappings.iter().any(|it| it.host == mapping.host && it.protocol == mapping.protocol)))
+}
+
+/// The published ports that are loaded; `None` where there is no table.
+pub fn read(table: &str) -> io::Result<Option<Vec<Mapping>>> {
+    let mut mappings = Vec::new();
+    for map in MAPS {
+        match ruleset::elements(INET, table, map.name) {
+            Ok(elements) => mappings.extend(elements.iter().filter_map(|element| mapping(&map, element))),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(None),
+            Err(error) => return Err(error),
+        }
+    }
+    let guards = ruleset::rules(INET, table, Some("raw"))?;
+    for mapping in &mut mappings {
+        mapping.from = guards.iter().find(|rule| rule.comment == guard_name(mapping)).map(let_in);
+    }
+    Ok(Some(mappings))
+}
+
+/// The opposite of [`element`].
+fn mapping(map: &Map, element: &ruleset::Element) -> Option<Mapping> {
+    let (mut key, mut data) = (element.key.as_slice(), element.data.as_slice());
+    let four = matches!(map.name, "any" | "at");
+    let address = |bytes: &mut &[u8]| -> Option<IpAddr> {
+        let (some, rest) = bytes.split_at_checked(if four { 4 } else { 16 })?;
+        *bytes = rest;
+        super::address::from_octets(some)
+    };
+    let number = |bytes: &[u8]| Some(u16::from_be_bytes(bytes.get(..2)?.try_into().ok()?));
+    let host = match map.key.len() {
+        3 => address(&mut key)?,
+        _ if four => Ipv4Addr::UNSPECIFIED.into(),
+        _ => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let inside = address(&mut data)?;
+    Some(Mapping {
+        protocol: *key.first()?,
+        host: SocketAddr::new(host, number(key.get(4..)?)?),
+        container: SocketAddr::new(inside, number(data)?),
+        from: None,
+    })
+}
+
+/// The comment of a guard: what it guards.
+fn guard_name(mapping: &Mapping) -> String {
+    format!("guards {} {}", port::name(mapping.protocol), mapping.host)
+}
+
+/// The rule that keeps all but some from a published port. What goes from this host to itself comes by its loopback.
+fn guard(mapping: &Mapping) -> Rule {
+    let four = mapping.host.is_ipv4();
+    let rule = Rule::new().comes_by(Name::IsNot("lo"));
+    let rule = match mapping.host.ip().is_unspecified() {
+        true => rule.family(if four { IPV4 } else { IPV6 }).for_this_host(),
+        false => rule.to(Subnet::alone(mapping.host.ip())),
+    };
+    let rule = rule.to_port(mapping.protocol, mapping.host.port());
+    let ours = mapping.from.iter().flatten().filter(|subnet| subnet.is_ipv4() == four);
+    let rule = ours.fold(rule, |rule, subnet| rule.not_from(*subnet));
+    rule.decide(DROP).comment(&guard_name(mapping))
+}
+
+/// Whom a guard lets in: what it says of masked addresses that are not.
+fn let_in(guard: &ruleset::Rule) -> Vec<Subnet> {
+    let pairs = guard.expressions.windows(2).filter(|pair| pair[0].name == "bitwise" && pair[1].name == "cmp");
+    let subnet = |pair: &[ruleset::Expression]| {
+        let value = |expression: &ruleset::Expression, attribute| {
+            expression.get(attribute).and_then(|datum| ruleset::find(datum, 1)).map(<[u8]>::to_vec)
+        };
+        let (mask, first) = (value(&pair[0], 4)?, value(&pair[1], 3)?);
+        let prefix = mask.iter().map(|byte| byte.count_ones() as u8).sum();
+        let is_not = pair[1].number(2) == Some(nftables::NOT_EQUAL);
+        Subnet::new(super::address::from_octets(&first)?, prefix).filter(|_| is_not)
+    };
+    pairs.filter_map(subnet).collect()
 }
 
 fn change(table: &str, mappings: &[Mapping], how: fn(&mut Batch, &str, &[(Vec<u8>, Vec<u8>)])) -> io::Result<()> {
@@ -141,11 +247,9 @@ fn batch(table: &str, state: &State) -> Batch {
             batch.add(map.name, &elements);
         }
     }
-    batch.chain("raw", "filter", Hook::Prerouting, RAW);
-    batch.chain("prerouting", "nat", Hook::Prerouting, DESTINATION_NAT);
-    batch.chain("output", "nat", Hook::Output, DESTINATION_NAT);
-    batch.chain("postrouting", "nat", Hook::Postrouting, SOURCE_NAT);
-    batch.chain("forward", "filter", Hook::Forward, FILTER);
+    for (name, kind, hook, priority) in CHAINS {
+        batch.chain(name, kind, hook, priority);
+    }
     for (chain, rule) in rules(state) {
         batch.rule(chain, rule);
     }
@@ -157,6 +261,8 @@ fn rules(state: &State) -> Vec<(&'static str, Rule)> {
     let loopback = Subnet { first: IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), prefix: 8 };
     // Bridges route for 127/8, for the sake of answers to this host; nobody else may come that way.
     rules.push(("raw", Rule::new().comes_by(Name::IsNot("lo")).to(loopback).decide(DROP)));
+    let guards = state.mappings.iter().filter(|mapping| mapping.from.is_some());
+    rules.extend(guards.map(|mapping| ("raw", guard(mapping))));
     for chain in ["prerouting", "output"] {
         for (family, any, at) in [(IPV4, 0, 1), (IPV6, 2, 3)] {
             rules.push((chain, Rule::new().redirect(family, &MAPS[at], at as u32 + 1)));
@@ -225,12 +331,35 @@ mod tests {
             ),
         ] {
             let (host, container) = (host.parse().unwrap(), container.parse().unwrap());
-            let mapping = Mapping { protocol: 6, host, container };
+            let mapping = Mapping { protocol: 6, host, container, from: None };
             assert_eq!(map_of(&mapping).name, map);
-            assert_eq!(element(&mapping), (key, data));
+            assert_eq!(element(&mapping), (key.clone(), data.clone()));
+            let read = super::mapping(&map_of(&mapping), &ruleset::Element { key, data, ..Default::default() });
+            assert_eq!(read, Some(mapping));
         }
-        let six = Mapping { protocol: 17, host: "[::]:9".parse().unwrap(), container: "[fd00::2]:9".parse().unwrap() };
+        let six = Mapping {
+            protocol: 17,
+            host: "[::]:9".parse().unwrap(),
+            container: "[fd00::2]:9".parse().unwrap(),
+            from: None,
+        };
         assert_eq!((map_of(&six).name, element(&six).0.len(), element(&six).1.len()), ("any6", 8, 20));
+    }
+
+    #[test]
+    fn a_guard_tells_whom_it_lets_in() {
+        let mapping = Mapping {
+            protocol: 6,
+            host: "0.0.0.0:80".parse().unwrap(),
+            container: "172.17.0.2:80".parse().unwrap(),
+            from: Some(vec!["10.0.0.0/8".parse().unwrap(), "192.168.1.7/32".parse().unwrap()]),
+        };
+        let told =
+            |mapping: &Mapping| let_in(&ruleset::Rule { expressions: guard(mapping).told(), ..Default::default() });
+        assert_eq!(Some(told(&mapping)), mapping.from);
+        // Nobody is of another family.
+        let only_six = Mapping { from: Some(vec!["fd00::/8".parse().unwrap()]), ..mapping };
+        assert_eq!(told(&only_six), []);
     }
 
     #[test]

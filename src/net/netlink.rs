@@ -2,7 +2,9 @@
 //! comes back. Numbers are in the host's byte order unless their name says otherwise.
 
 use nix::sched::{CloneFlags, setns};
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send, socket,
+};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -18,6 +20,9 @@ pub const CREATE: u16 = 0x400;
 pub const EXCLUSIVE: u16 = 0x200;
 pub const REPLACE: u16 = 0x100;
 pub const APPEND: u16 = 0x800;
+
+/// What a dump tells of is not of one moment.
+const TORN: u16 = 0x10;
 
 const ERROR: u16 = 2;
 const DONE: u16 = 3;
@@ -86,6 +91,12 @@ impl Message {
     pub fn acknowledged(mut self) -> Message {
         self.0[6] |= ACK as u8;
         self
+    }
+
+    /// As it is sent.
+    #[cfg(test)]
+    pub fn finished(self) -> Vec<u8> {
+        self.finish(1)
     }
 
     fn finish(mut self, sequence: u32) -> Vec<u8> {
@@ -171,10 +182,20 @@ impl Socket {
 
     /// Asks for all of a kind.
     pub fn list(&self, kind: u16, head: &[u8]) -> io::Result<Vec<Reply>> {
-        let mut replies = Vec::new();
-        self.send(&Message::new(kind, DUMP, head).finish(1))?;
-        self.collect(1, |reply| replies.push(reply))?;
-        Ok(replies)
+        self.dump(Message::new(kind, DUMP, head))
+    }
+
+    /// Asks for all that a message with [`DUMP`] names. Anew where it changed meanwhile.
+    pub fn dump(&self, message: Message) -> io::Result<Vec<Reply>> {
+        for _ in 0..100 {
+            let mut replies = Vec::new();
+            self.send(&message.clone().finish(1))?;
+            match self.collect(1, |reply| replies.push(reply)) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                done => return done.map(|()| replies),
+            }
+        }
+        Err(io::ErrorKind::Interrupted.into())
     }
 
     /// Sends messages at once, numbered from 1; `last` is the number of the one that is acknowledged. Any that fails
@@ -197,6 +218,7 @@ impl Socket {
     /// Reads answers until the acknowledgement of message `last`, the end of a dump, or an error.
     fn collect(&self, last: u32, mut take: impl FnMut(Reply)) -> io::Result<()> {
         let mut buffer = vec![0; BUFFER];
+        let mut torn = false;
         loop {
             let length = match recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
                 Err(nix::errno::Errno::EINTR) => continue,
@@ -204,6 +226,7 @@ impl Socket {
             };
             let mut rest = &buffer[..length];
             while let Some((length, kind, sequence)) = header(rest) {
+                torn |= u16::from_ne_bytes([rest[6], rest[7]]) & TORN != 0;
                 let body = rest.get(HEADER..length).ok_or(io::ErrorKind::InvalidData)?;
                 rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
                 match kind {
@@ -213,12 +236,32 @@ impl Socket {
                         Some(code) => return Err(io::Error::from_raw_os_error(-code)),
                         None => return Err(io::ErrorKind::InvalidData.into()),
                     },
+                    DONE if torn => return Err(io::ErrorKind::Interrupted.into()),
                     DONE => return Ok(()),
                     _ => take(Reply { body: body.to_vec() }),
                 }
             }
         }
     }
+}
+
+/// A socket that hears of every change of nf_tables in this network namespace, and never waits.
+pub fn nftables_changes() -> io::Result<OwnedFd> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkNetFilter)?;
+    // NFNLGRP_NFTABLES, as a bit.
+    bind(socket.as_raw_fd(), &NetlinkAddr::new(0, 1 << 6))?;
+    Ok(socket)
+}
+
+/// The messages in a datagram: kind and body. What is malformed ends them.
+pub fn messages(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    std::iter::from_fn(move || {
+        let (length, kind, _) = header(bytes)?;
+        let body = bytes.get(HEADER..length)?;
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some((kind, body))
+    })
 }
 
 fn header(bytes: &[u8]) -> Option<(usize, u16, u32)> {

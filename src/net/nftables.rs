@@ -6,7 +6,7 @@ use super::address::octets;
 use super::netlink::{APPEND, CREATE, Message, Socket};
 use std::io;
 
-const SUBSYSTEM: u16 = 10;
+pub(super) const SUBSYSTEM: u16 = 10;
 const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
 const NEW_TABLE: u16 = 0;
@@ -18,7 +18,7 @@ const NEW_SET: u16 = 9;
 const NEW_ELEMENT: u16 = 12;
 const DELETE_ELEMENT: u16 = 14;
 
-const INET: u8 = 1;
+pub const INET: u8 = 1;
 pub const IPV4: u8 = 2;
 pub const IPV6: u8 = 10;
 
@@ -43,7 +43,7 @@ pub enum Hook {
 }
 
 /// `struct nfgenmsg`.
-fn head(family: u8, resource: u16) -> [u8; 4] {
+pub(super) fn head(family: u8, resource: u16) -> [u8; 4] {
     let [high, low] = resource.to_be_bytes();
     [family, 0, high, low]
 }
@@ -114,8 +114,7 @@ impl Batch {
 
     /// Makes the table where there is none.
     pub fn table(&mut self, comment: &str) {
-        let text = [&[0, comment.len() as u8 + 1], comment.as_bytes(), &[0]].concat();
-        self.push(message(NEW_TABLE, CREATE).text(TABLE_NAME, &self.table).bytes(TABLE_USERDATA, &text));
+        self.push(message(NEW_TABLE, CREATE).text(TABLE_NAME, &self.table).bytes(TABLE_USERDATA, &user_data(comment)));
     }
 
     pub fn delete_table(&mut self) {
@@ -159,11 +158,7 @@ impl Batch {
 
     pub fn rule(&mut self, chain: &str, rule: Rule) {
         let message = message(NEW_RULE, CREATE | APPEND).text(1, &self.table).text(2, chain);
-        self.push(message.nest(4, |list| {
-            rule.0.into_iter().fold(list, |list, (name, data)| {
-                list.nest(LIST_ELEMENT, |expression| expression.text(1, name).nest(2, |inner| inner.raw(&data)))
-            })
-        }));
+        self.push(rule.onto(message));
     }
 
     /// Has the kernel do all of it, or nothing.
@@ -176,16 +171,25 @@ impl Batch {
     }
 }
 
+/// A comment as nft writes it: kind 0, length, text with its NUL. It has room for 128 bytes in some versions of nft.
+fn user_data(comment: &str) -> Vec<u8> {
+    let text = &comment.as_bytes()[..comment.len().min(254)];
+    [&[0, text.len() as u8 + 1], text, &[0]].concat()
+}
+
 /// The expressions of a rule: matches in order, and what is done with a packet that all of them match.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Rule(Vec<(&'static str, Vec<u8>)>);
+pub struct Rule {
+    expressions: Vec<(&'static str, Vec<u8>)>,
+    comment: String,
+}
 
 const META_IIFNAME: u32 = 6;
 const META_OIFNAME: u32 = 7;
 const META_NFPROTO: u32 = 15;
 const META_L4PROTO: u32 = 16;
 const EQUAL: u32 = 0;
-const NOT_EQUAL: u32 = 1;
+pub(super) const NOT_EQUAL: u32 = 1;
 const NETWORK_HEADER: u32 = 1;
 const TRANSPORT_HEADER: u32 = 2;
 const CT_STATE: u32 = 0;
@@ -213,8 +217,34 @@ impl Rule {
     }
 
     fn with(mut self, name: &'static str, fill: impl FnOnce(Message) -> Message) -> Rule {
-        self.0.push((name, attributes(fill)));
+        self.expressions.push((name, attributes(fill)));
         self
+    }
+
+    /// What nft prints behind it.
+    pub fn comment(mut self, text: &str) -> Rule {
+        text.clone_into(&mut self.comment);
+        self
+    }
+
+    /// As it is read back.
+    #[cfg(test)]
+    pub fn told(&self) -> Vec<super::ruleset::Expression> {
+        let told = |(name, data): &(&str, Vec<u8>)| super::ruleset::Expression {
+            name: (*name).to_owned(),
+            data: data.clone(),
+        };
+        self.expressions.iter().map(told).collect()
+    }
+
+    /// Adds its attributes to a message that makes a rule.
+    fn onto(self, message: Message) -> Message {
+        let message = message.nest(4, |list| {
+            self.expressions.into_iter().fold(list, |list, (name, data)| {
+                list.nest(LIST_ELEMENT, |expression| expression.text(1, name).nest(2, |inner| inner.raw(&data)))
+            })
+        });
+        if self.comment.is_empty() { message } else { message.bytes(7, &user_data(&self.comment)) }
     }
 
     fn meta(self, key: u32, register: u32) -> Rule {
@@ -269,14 +299,24 @@ impl Rule {
     }
 
     pub fn from(self, subnet: Subnet) -> Rule {
-        self.address(subnet, if subnet.is_ipv4() { 12 } else { 8 })
+        self.address(subnet, if subnet.is_ipv4() { 12 } else { 8 }, EQUAL)
+    }
+
+    pub fn not_from(self, subnet: Subnet) -> Rule {
+        self.address(subnet, if subnet.is_ipv4() { 12 } else { 8 }, NOT_EQUAL)
     }
 
     pub fn to(self, subnet: Subnet) -> Rule {
-        self.address(subnet, if subnet.is_ipv4() { 16 } else { 24 })
+        self.address(subnet, if subnet.is_ipv4() { 16 } else { 24 }, EQUAL)
     }
 
-    fn address(self, subnet: Subnet, offset: u32) -> Rule {
+    /// Goes to a port, in the terms of a protocol.
+    pub fn to_port(self, protocol: u8, port: u16) -> Rule {
+        let rule = self.meta(META_L4PROTO, R0).compare(EQUAL, &[protocol]);
+        rule.payload(TRANSPORT_HEADER, 2, 2, R0).compare(EQUAL, &port.to_be_bytes())
+    }
+
+    fn address(self, subnet: Subnet, offset: u32, operation: u32) -> Rule {
         let first = octets(subnet.first);
         let rule = self.family(if subnet.is_ipv4() { IPV4 } else { IPV6 });
         let rule = rule.payload(NETWORK_HEADER, offset, first.len() as u32, R0);
@@ -291,7 +331,7 @@ impl Rule {
             let it = it.be32(1, R0).be32(2, R0).be32(3, first.len() as u32);
             it.nest(4, |data| data.bytes(1, &mask)).nest(5, |data| data.bytes(1, &zeros))
         });
-        rule.compare(EQUAL, &first)
+        rule.compare(operation, &first)
     }
 
     /// Goes to an address of this host.

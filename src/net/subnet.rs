@@ -1,11 +1,13 @@
 //! Subnets of both families: pure.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 /// A range of addresses: its first one, and the number of bits that all of them share.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Subnet {
     pub first: IpAddr,
     pub prefix: u8,
@@ -51,6 +53,27 @@ impl Subnet {
 
     pub fn is_ipv4(&self) -> bool {
         self.first.is_ipv4()
+    }
+
+    /// A subnet, or one address alone.
+    pub fn parse_any(text: &str) -> Result<Subnet, String> {
+        match text.parse::<IpAddr>() {
+            Ok(address) => Ok(Subnet::alone(address)),
+            Err(_) => text.parse(),
+        }
+    }
+
+    /// The subnet of one address.
+    pub fn alone(address: IpAddr) -> Subnet {
+        Subnet { first: address, prefix: if address.is_ipv4() { 32 } else { 128 } }
+    }
+
+    /// Whether its addresses are for networks of one's own (RFC 1918, RFC 4193), a link's or this host's.
+    pub fn is_private(&self) -> bool {
+        const PRIVATE: [&str; 7] =
+            ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "127.0.0.0/8", "fc00::/7", "fe80::/10"];
+        let holds = |pool: &Subnet| pool.contains(self.first) && pool.contains(self.last());
+        PRIVATE.iter().filter_map(|text| text.parse().ok()).any(|pool| holds(&pool)) || self.first.is_loopback()
     }
 
     /// The bits that its addresses do not share.
@@ -118,6 +141,20 @@ impl FromStr for Subnet {
     }
 }
 
+impl TryFrom<String> for Subnet {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Subnet, String> {
+        text.parse()
+    }
+}
+
+impl From<Subnet> for String {
+    fn from(subnet: Subnet) -> String {
+        subnet.to_string()
+    }
+}
+
 impl fmt::Display for Subnet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.first, self.prefix)
@@ -160,6 +197,23 @@ mod tests {
         for text in ["10.0.0.0", "10.0.0.0/33", "fd00::/129", "x/8", "10.0.0.0/x", ""] {
             assert!(text.parse::<Subnet>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn one_address_and_those_of_ones_own() {
+        for (text, expected, private) in [
+            ("10.1.2.3", "10.1.2.3/32", true),
+            ("10.1.2.3/8", "10.0.0.0/8", true),
+            ("0.0.0.0/0", "0.0.0.0/0", false),
+            ("172.0.0.0/8", "172.0.0.0/8", false),
+            ("fd00::7", "fd00::7/128", true),
+            ("::1", "::1/128", true),
+            ("2001:db8::/32", "2001:db8::/32", false),
+        ] {
+            let subnet = Subnet::parse_any(text).unwrap();
+            assert_eq!((subnet.to_string().as_str(), subnet.is_private()), (expected, private), "{text}");
+        }
+        assert!(Subnet::parse_any("10.1.2").is_err());
     }
 
     #[test]

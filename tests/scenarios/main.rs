@@ -43,6 +43,7 @@ mod mounts;
 mod names;
 mod networks;
 mod over_http;
+mod ports;
 mod pull;
 mod registries;
 mod restarts;

@@ -19,6 +19,8 @@ mod listings;
 mod logs;
 #[path = "names.rs"]
 mod names;
+#[path = "ports.rs"]
+mod ports;
 #[path = "run.rs"]
 mod run;
 #[path = "stats.rs"]

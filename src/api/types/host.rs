@@ -127,6 +127,9 @@ wire! {
         pub host_ip: String,
         /// Empty for one that the kernel picks; `8000-8010` for the first free one of a range.
         pub host_port: String,
+        /// From elsewhere it is reached by these alone: CIDRs and addresses. Not Docker's; stock clients say it by labels.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        pub from: Vec<String>,
     }
 
     pub struct WeightDevice {

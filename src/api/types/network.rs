@@ -95,6 +95,23 @@ wire! {
         pub r#type: String,
     }
 
+    /// A published port, and who reaches it by the rules that are loaded. Not Docker's.
+    pub struct PublishedPort {
+        pub container: String,
+        pub name: String,
+        pub protocol: String,
+        pub host_ip: String,
+        pub host_port: u16,
+        pub container_ip: String,
+        pub container_port: u16,
+        /// nobody, host, lan or everyone.
+        pub reach: String,
+        /// From elsewhere by these alone; by whoever reaches the address where it is null.
+        pub from: Option<Vec<String>>,
+        /// What keeps others from it, in sentences.
+        pub notes: Vec<String>,
+    }
+
     /// One network.
     pub struct Network {
         pub name: String,

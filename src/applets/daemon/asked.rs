@@ -92,6 +92,7 @@ pub fn refuse_both(flags: &Daemon, settings: &Settings) -> Result<()> {
         ("group", flags.group.is_some() && settings.group.is_some()),
         ("pidfile", flags.pidfile.is_some() && settings.pidfile.is_some()),
         ("log-level", flags.log_level.is_some() && settings.log_level.is_some()),
+        ("ip", flags.ip.is_some() && settings.ip.is_some()),
         ("debug", flags.debug && settings.debug),
         ("tls", flags.tls && settings.tls.is_some()),
         ("tlsverify", flags.tlsverify && settings.tlsverify.is_some()),

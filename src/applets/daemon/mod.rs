@@ -67,6 +67,13 @@ pub struct Daemon {
     /// write the process's number into this file
     #[argh(option, short = 'p')]
     pub pidfile: Option<PathBuf>,
+    /// where ports are open that name no address: of all containers that are made from now on (default 0.0.0.0 and ::;
+    /// DHOW_PUBLISH_DEFAULT)
+    #[argh(option, arg_name = "IP")]
+    pub publish_default: Option<std::net::IpAddr>,
+    /// the same of containers on the default bridge only
+    #[argh(option, arg_name = "IP")]
+    pub ip: Option<std::net::IpAddr>,
     /// say more on stderr
     #[argh(switch, short = 'D')]
     pub debug: bool,

@@ -1,12 +1,15 @@
 //! `--publish`: `[address:][port[-port]:]port[-port][/protocol]`, or `target=80,published=8080`. The words of the errors
 //! are Docker's.
+//!
+//! Behind either there may be `,from=10.0.0.0/8`, also several: from elsewhere, only these reach the port. Docker refuses
+//! what is spelt so.
 
 use crate::api::types::{PortBinding, PortMap};
 use std::ops::RangeInclusive;
 
 /// Adds what one flag says.
 pub fn publish(text: &str, ports: &mut PortMap) -> Result<(), String> {
-    let plain = long(text)?;
+    let (plain, from) = long(text)?;
     let (host_ip, host, container) = split(&plain);
     let (container, protocol) = container.rsplit_once('/').unwrap_or((container, "tcp"));
     let protocol = protocol.to_ascii_lowercase();
@@ -40,16 +43,24 @@ pub fn publish(text: &str, ports: &mut PortMap) -> Result<(), String> {
             Some(outside) => (usize::from(*outside.start()) + place).to_string(),
         };
         let bindings = ports.entry(format!("{port}/{protocol}")).or_default().get_or_insert_default();
-        bindings.push(PortBinding { host_ip: bare.to_owned(), host_port });
+        bindings.push(PortBinding { host_ip: bare.to_owned(), host_port, from: from.clone() });
     }
     Ok(())
 }
 
-/// The long form in the short one's terms.
-fn long(text: &str) -> Result<String, String> {
-    if !text.contains('=') {
-        return Ok(text.to_owned());
+/// The long form in the short one's terms, and the sources.
+fn long(text: &str) -> Result<(String, Vec<String>), String> {
+    let (first, rest) = text.split_once(',').unwrap_or((text, ""));
+    let source = |field: &str| field.strip_prefix("from=").map(str::to_owned);
+    if !first.contains('=')
+        && let Some(from) = rest.split(',').map(source).collect::<Option<Vec<_>>>()
+    {
+        return Ok((first.to_owned(), from));
     }
+    if !text.contains('=') {
+        return Ok((text.to_owned(), Vec::new()));
+    }
+    let mut from = Vec::new();
     let (mut target, mut published, mut protocol) = ("", "", "tcp");
     for field in text.split(',') {
         let Some((key, value)) = field.split_once('=') else {
@@ -59,11 +70,12 @@ fn long(text: &str) -> Result<String, String> {
             "target" => target = value,
             "published" => published = value,
             "protocol" => protocol = value,
+            "from" => from.push(value.to_owned()),
             "mode" => {}
             other => return Err(format!("invalid publish opts format: unknown field {other}")),
         }
     }
-    Ok(format!("{published}:{target}/{protocol}"))
+    Ok((format!("{published}:{target}/{protocol}"), from))
 }
 
 /// Address, port of the host, port of the container. An address of IPv6 has colons of its own.
@@ -96,13 +108,17 @@ mod tests {
             ("8000-8010:80", "80/tcp :8000-8010"),
             ("80-81", "80/tcp :, 81/tcp :"),
             ("target=80,published=8080,protocol=udp", "80/udp :8080"),
+            ("8080:80,from=10.0.0.0/8", "80/tcp :8080 10.0.0.0/8"),
+            ("[::1]:8080:80/udp,from=fd00::1,from=fd01::/16", "80/udp ::1:8080 fd00::1 fd01::/16"),
+            ("target=80,from=10.0.0.1", "80/tcp : 10.0.0.1"),
         ] {
             let mut ports = PortMap::new();
             publish(text, &mut ports).unwrap();
             let shown: Vec<String> = ports
                 .iter()
                 .flat_map(|(key, all)| {
-                    all.iter().flatten().map(move |it| format!("{key} {}:{}", it.host_ip, it.host_port))
+                    let from = |it: &PortBinding| it.from.iter().map(|from| format!(" {from}")).collect::<String>();
+                    all.iter().flatten().map(move |it| format!("{key} {}:{}{}", it.host_ip, it.host_port, from(it)))
                 })
                 .collect();
             assert_eq!(shown.join(", "), expected, "{text}");
@@ -114,6 +130,7 @@ mod tests {
             ("80/icmp", "invalid proto: icmp"),
             ("nowhere:1:80", "invalid IP address: nowhere"),
             ("1-3:80-81", "invalid ranges specified for container and host Ports: 80-81 and 1-3"),
+            ("80:80,only=10.0.0.1", "invalid publish opts format (should be name=value but got '80:80')"),
             ("target=80,what", "invalid publish opts format (should be name=value but got 'what')"),
         ] {
             assert_eq!(publish(text, &mut PortMap::new()).unwrap_err(), words, "{text}");

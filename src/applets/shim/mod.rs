@@ -5,6 +5,7 @@
 
 mod behind;
 mod clients;
+mod guard;
 mod health;
 mod idle;
 mod kept;
@@ -114,6 +115,7 @@ pub fn main(args: &[String]) -> u8 {
         "detached" => reap::detached(&base),
         "oom" => reap::oom(&base),
         "names" => resolver::hand_over(&base, &pairs),
+        "mend" => crate::engine::networks::mend_firewall(&base.store),
         "probe" => return probe::run(&base, &pairs),
         _ => Err(anyhow::anyhow!("no such face: {face}")),
     };
@@ -223,17 +225,20 @@ fn command(face: &str, base: &Base, pairs: Vec<String>) -> (Strings, Strings) {
 /// because the watching face has no engine. Waited for: it is over in a moment, and nobody is left to bury. Whether it
 /// was done.
 fn tell(what: &str, base: &Base, words: Vec<String>) -> bool {
-    match process::fork() {
-        Ok(0) => {
+    let Ok(pid) = start_face(what, base, words) else { return false };
+    let ended = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None);
+    matches!(ended, Ok(nix::sys::wait::WaitStatus::Exited(_, 0)))
+}
+
+/// Starts another face beside this one; its pid.
+fn start_face(face: &str, base: &Base, pairs: Vec<String>) -> std::io::Result<i32> {
+    match process::fork()? {
+        0 => {
             // Whether a shim lives is asked of the lock.
             let _ = process::close_range(LOCK_FD, LISTEN_FD);
-            exec_face(what, base, words)
+            exec_face(face, base, pairs)
         }
-        Ok(pid) => {
-            let ended = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None);
-            matches!(ended, Ok(nix::sys::wait::WaitStatus::Exited(_, 0)))
-        }
-        Err(_) => false,
+        pid => Ok(pid),
     }
 }
 

@@ -5,6 +5,7 @@ mod deliver;
 
 use super::behind::{Behind, Position};
 use super::clients::{self, Client, Kind, MOST};
+use super::guard::Guard;
 use super::health::{self, Probe, Timing};
 use super::log::Log;
 use super::oom::Oom;
@@ -31,7 +32,7 @@ const YOUTH: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How many descriptors are polled besides those of clients, at the most.
-const FEW: usize = 8;
+const FEW: usize = 12;
 /// How long a resolver that ended is left at that, if the one before it ended just now.
 const UNRESOLVED: Duration = Duration::from_secs(1);
 
@@ -70,6 +71,8 @@ struct Watch {
     oom: Option<Oom>,
     /// When its next resolver may be started, where the last one has ended.
     unresolved: Option<Instant>,
+    /// Of a container with published ports, once it has grown up.
+    guard: Option<Guard>,
     /// On the monotonic clock, which no change of the time moves.
     started: Instant,
 }
@@ -99,6 +102,7 @@ pub fn run(mut handover: Handover) -> Result<()> {
         unhealthy: false,
         oom: Oom::watch(handover.cgroup.as_deref(), handover.oom),
         unresolved: None,
+        guard: None,
         started: Instant::now().checked_sub(handover.uptime).unwrap_or_else(Instant::now),
     };
     for client in std::mem::take(&mut handover.clients) {
@@ -106,6 +110,9 @@ pub fn run(mut handover: Handover) -> Result<()> {
     }
     for fd in [&watch.stdin, &watch.streams[0].source, &watch.streams[1].source].into_iter().flatten() {
         let _ = nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK));
+    }
+    if !super::is_young() {
+        watch.stand_guard(&handover);
     }
     watch.run(&mut handover)
 }
@@ -121,6 +128,8 @@ enum Polled {
     Probe,
     Oom,
     Resolver,
+    Guard,
+    Mender,
 }
 
 impl Watch {
@@ -142,6 +151,7 @@ impl Watch {
                 if self.is_quiet() {
                     self.settle(handover);
                 }
+                self.stand_guard(handover);
                 self.settle = Instant::now().checked_add(YOUTH);
             }
             if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
@@ -232,6 +242,12 @@ impl Watch {
         if let Some(oom) = &self.oom {
             add(oom.as_fd(), POLLPRI, Polled::Oom);
         }
+        if let Some(guard) = &self.guard {
+            add(guard.watched(), POLLIN, Polled::Guard);
+            if let Some(mender) = guard.mender() {
+                add(mender, POLLIN, Polled::Mender);
+            }
+        }
         let room = self.typed_from == self.typed_to;
         if let Some(resolver) = &handover.kept.resolver {
             add(resolver.as_fd(), 0, Polled::Resolver);
@@ -294,6 +310,16 @@ impl Watch {
                 handover.kept.resolver = None;
                 self.unresolved.get_or_insert_with(Instant::now);
             }
+            Polled::Guard => {
+                if self.guard.as_mut().is_some_and(|guard| !guard.look(&handover.base)) {
+                    self.guard = None;
+                }
+            }
+            Polled::Mender => {
+                if let Some(guard) = &mut self.guard {
+                    guard.mended(&handover.base);
+                }
+            }
             Polled::Stdin => self.feed(),
             Polled::Stream(number) => self.read(number),
             Polled::Client(number) => {
@@ -305,6 +331,12 @@ impl Watch {
                     self.listen(number, flags, handover);
                 }
             }
+        }
+    }
+
+    fn stand_guard(&mut self, handover: &Handover) {
+        if self.guard.is_none() && !handover.kept.ports.is_empty() {
+            self.guard = Guard::stand(&handover.base);
         }
     }
 

@@ -112,16 +112,38 @@ fn bridges(store: &Store) -> Result<Vec<Bridge>> {
         .collect())
 }
 
-/// Loads the whole state. The caller holds the lock.
-fn replace(store: &Store) -> Result<()> {
+/// What the table should be. The caller holds the lock.
+fn state(store: &Store) -> Result<State> {
     let mappings = join::all_held(store)?;
-    let state = State {
+    Ok(State {
         bridges: bridges(store)?,
         mappings: mappings.iter().flat_map(|(_, held)| &held.ports).map(Mapping::from).collect(),
         forwards_for_us: mark(store).exists(),
         fingerprint: fingerprint(store)?,
-    };
+    })
+}
+
+/// Loads the whole state. The caller holds the lock.
+fn replace(store: &Store) -> Result<()> {
+    firewall::replace(&table(store), &state(store)?).context("load our table into nf_tables")
+}
+
+/// Loads it where it is not whole: somebody took it away, or a part of it.
+pub fn mend(store: &Store) -> Result<()> {
+    let _lock = lock(store)?;
+    if !lease::any(store)? {
+        return Ok(());
+    }
+    let state = state(store)?;
+    if firewall::is_whole(&table(store), &state).context("read our table from nf_tables")? {
+        return Ok(());
+    }
     firewall::replace(&table(store), &state).context("load our table into nf_tables")
+}
+
+/// The file whose lock the one who watches over the table holds, with its pid in it.
+pub fn watch_path(store: &Store) -> PathBuf {
+    store.run.join("firewall.watch")
 }
 
 /// Opens published ports, which stand among what is held already.
@@ -131,11 +153,30 @@ pub fn open(store: &Store, ports: &[Published]) -> Result<()> {
     }
     let _lock = lock(store)?;
     let mappings: Vec<Mapping> = ports.iter().map(Mapping::from).collect();
-    // The table is gone, or a killed shim left one of the ports in it: what is on disk decides.
-    if firewall::add(&table(store), &mappings).is_err() {
+    // The table is gone, or a killed shim left one of the ports in it: what is on disk decides. Guards are rules, which
+    // have no names by which to add and remove them.
+    if ports.iter().any(is_guarded) || firewall::add(&table(store), &mappings).is_err() {
         replace(store)?;
     }
     Ok(())
+}
+
+/// Whether not everybody may reach a port: there is a rule for it.
+pub fn is_guarded(port: &Published) -> bool {
+    !port.from.is_empty()
+}
+
+/// Takes away guards of ports that are held no more. The caller holds the lock.
+pub fn unguard(store: &Store) -> Result<()> {
+    match firewall::loaded(&table(store)).context("ask nf_tables for our table")? {
+        Some(_) => replace(store),
+        None => Ok(()),
+    }
+}
+
+/// The published ports that are loaded.
+pub fn read(store: &Store) -> Result<Option<Vec<Mapping>>> {
+    firewall::read(&table(store)).context("read our table from nf_tables")
 }
 
 /// Closes them. The caller holds the lock.

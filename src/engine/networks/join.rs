@@ -57,17 +57,21 @@ pub struct Given {
 }
 
 /// A published port.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Published {
     /// `IPPROTO_*`.
     pub protocol: u8,
     pub host: SocketAddr,
     pub container: SocketAddr,
+    /// From elsewhere it is reached by these alone; by everybody where there is none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub from: Vec<Subnet>,
 }
 
 impl From<&Published> for Mapping {
     fn from(port: &Published) -> Mapping {
-        Mapping { protocol: port.protocol, host: port.host, container: port.container }
+        let from = Some(port.from.clone()).filter(|from| !from.is_empty());
+        Mapping { protocol: port.protocol, host: port.host, container: port.container, from }
     }
 }
 
@@ -277,7 +281,7 @@ pub fn elsewhere(held: &Held, ports: &[Published]) -> Vec<Published> {
     let Some(place) = publish::target(held) else { return Vec::new() };
     let moved = |port: &Published| {
         let inside = publish::inside(place, port.container.ip())?;
-        Some(Published { container: SocketAddr::new(inside, port.container.port()), ..*port })
+        Some(Published { container: SocketAddr::new(inside, port.container.port()), ..port.clone() })
     };
     ports.iter().filter_map(moved).collect()
 }
@@ -297,6 +301,10 @@ pub fn leave(store: &Store, container: &str) -> Result<()> {
     let held = held(store, container).unwrap_or_default();
     let _lock = firewall::lock(store)?;
     firewall::close(store, &held.ports)?;
+    if held.ports.iter().any(firewall::is_guarded) {
+        save(store, container, &Held { ports: Vec::new(), ..held.clone() })?;
+        firewall::unguard(store)?;
+    }
     crate::failpoint::reach("network.closed");
     super::names::remove(store, container)?;
     super::links::leave(store, container)?;

@@ -10,11 +10,14 @@ mod lease;
 pub mod links;
 pub mod names;
 mod publish;
+mod reach;
 mod stored;
 mod user;
 
+pub use firewall::{mend as mend_firewall, table as firewall_table, watch_path as firewall_watch};
 pub use join::{Entry, Held, connect, enter, has_networks, held, leave};
-pub use publish::{check as check_ports, summary as port_summary};
+pub use publish::{check as check_ports, publishing, summary as port_summary};
+pub use reach::published;
 pub use stored::find;
 pub use user::{check_settings, connect as join_network, create, disconnect, prune, remove};
 

@@ -1,12 +1,13 @@
 //! Published ports of a container: what was asked for, bound on the host.
 
-use super::super::record::Record;
+use super::super::record::{Publishing, Record};
+use super::super::settings::Settings;
 use super::super::store::Store;
 use super::join::{self, Held, Place, Published};
 use super::stored;
 use crate::api::Refusal;
 use crate::api::types::{HostConfig, PortBinding, PortMap, PortSummary};
-use crate::net::port;
+use crate::net::{Subnet, port};
 use anyhow::{Context, Result, bail};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -25,7 +26,13 @@ struct Asked {
     host: Option<IpAddr>,
     /// `0..=0` leaves the choice to the kernel.
     ports: RangeInclusive<u16>,
+    from: Vec<Subnet>,
 }
+
+/// Labels that say from where ports are reached: all of a container's, or one (`dhow.publish.from.80/tcp`). For clients
+/// that cannot say it of a port itself.
+const FROM: &str = "dhow.publish.from";
+type Labels = BTreeMap<String, String>;
 
 /// Reads `80/tcp`.
 pub fn key(text: &str) -> Result<(u16, u8)> {
@@ -37,15 +44,42 @@ pub fn key(text: &str) -> Result<(u16, u8)> {
 }
 
 /// Refuses at create what could not be published.
-pub fn check(host: &HostConfig) -> Result<()> {
-    asked(host, &BTreeSet::new()).map(drop)
+pub fn check(host: &HostConfig, labels: Option<&Labels>) -> Result<()> {
+    asked(host, &BTreeSet::new(), labels.unwrap_or(&Labels::new())).map(drop)
 }
 
-fn asked(host: &HostConfig, exposed: &BTreeSet<String>) -> Result<Vec<Asked>> {
+/// What the settings say of the ports of a new container.
+pub fn publishing(settings: &Settings, mode: &str) -> Publishing {
+    Publishing { host: settings.ip.filter(|_| mode == stored::BRIDGE).or(settings.publish_default) }
+}
+
+/// Sources as they are written, with commas or blanks between them.
+fn sources(text: &str) -> Result<Vec<Subnet>> {
+    let words = text.split([',', ' ']).filter(|word| !word.is_empty());
+    let subnet = |word: &str| {
+        let wrong = || Refusal::BadParameter(format!("invalid source of a published port: {word:?}"));
+        Subnet::parse_any(word).map_err(|_| anyhow::Error::from(wrong()))
+    };
+    words.map(subnet).collect()
+}
+
+fn labelled(labels: &Labels, port: u16, protocol: u8) -> Result<Vec<Subnet>> {
+    let own = labels.get(&format!("{FROM}.{port}/{}", port::name(protocol)));
+    own.or(labels.get(FROM)).map_or(Ok(Vec::new()), |text| match sources(text)? {
+        none if none.is_empty() => bail!(Refusal::BadParameter(format!("no source in a label {FROM}"))),
+        some => Ok(some),
+    })
+}
+
+fn asked(host: &HostConfig, exposed: &BTreeSet<String>, labels: &Labels) -> Result<Vec<Asked>> {
     let mut list = Vec::new();
+    for (key, text) in labels.iter().filter(|(key, _)| key.starts_with(FROM)) {
+        sources(text)?;
+        key[FROM.len()..].strip_prefix('.').map(self::key).transpose()?;
+    }
     for (text, bindings) in host.port_bindings.iter().flatten() {
         let (port, protocol) = key(text)?;
-        for PortBinding { host_ip, host_port } in bindings.iter().flatten() {
+        for PortBinding { host_ip, host_port, from } in bindings.iter().flatten() {
             let wrong = |what: &str| Refusal::BadParameter(format!("invalid {what}: {host_ip}:{host_port}"));
             let host = match host_ip.as_str() {
                 "" => None,
@@ -60,14 +94,19 @@ fn asked(host: &HostConfig, exposed: &BTreeSet<String>) -> Result<Vec<Asked>> {
             if ports.is_empty() {
                 bail!(wrong("range of host ports"));
             }
-            list.push(Asked { protocol, port, host, ports });
+            let from = match from.is_empty() {
+                true => labelled(labels, port, protocol)?,
+                false => sources(&from.join(","))?,
+            };
+            list.push(Asked { protocol, port, host, ports, from });
         }
     }
     if host.publish_all_ports {
         for text in exposed {
             let (port, protocol) = key(text)?;
             if !list.iter().any(|asked| (asked.port, asked.protocol) == (port, protocol)) {
-                list.push(Asked { protocol, port, host: None, ports: 0..=0 });
+                let from = labelled(labels, port, protocol)?;
+                list.push(Asked { protocol, port, host: None, ports: 0..=0, from });
             }
         }
     }
@@ -78,16 +117,19 @@ fn asked(host: &HostConfig, exposed: &BTreeSet<String>) -> Result<Vec<Asked>> {
 /// Binds all ports of a container. They lead to its address on the network that has its default routes.
 pub fn reserve(store: &Store, record: &Record, held: &Held, sockets: &mut Vec<OwnedFd>) -> Result<Vec<Published>> {
     let exposed = record.config.exposed_ports.iter().flatten().map(|(port, _)| port.clone()).collect();
-    let asked = asked(&record.host_config, &exposed)?;
+    let none = Labels::new();
+    let asked = asked(&record.host_config, &exposed, record.config.labels.as_ref().unwrap_or(&none))?;
     let Some(place) = target(held) else { return Ok(Vec::new()) };
     let mut all = Vec::new();
     if asked.is_empty() {
         return Ok(all);
     }
     let network = stored::load(store, &place.network)?.with_context(|| format!("network {} not found", place.name))?;
-    let binding = network.options.get(stored::HOST_BINDING).and_then(|text| text.parse().ok());
+    // What a network of a user says is meant; the default bridge always says something.
+    let of_network = network.options.get(stored::HOST_BINDING).filter(|_| network.name != stored::BRIDGE);
+    let binding = of_network.and_then(|text| text.parse().ok()).or(record.publishing.host);
     for asked in asked {
-        let hosts = hosts(&asked, place, binding.unwrap_or(Ipv4Addr::UNSPECIFIED));
+        let hosts = hosts(&asked, place, binding.unwrap_or(Ipv4Addr::UNSPECIFIED.into()));
         let bound = bind(&asked, &hosts, place, sockets).map_err(|(address, error)| {
             let what = conflict(store, record, place, &asked, address, &error);
             let (name, id) = (&record.name, &place.endpoint);
@@ -104,11 +146,11 @@ pub fn target(held: &Held) -> Option<&Place> {
 }
 
 /// The host's addresses that stand for one line. One of a family that the container has no address of is left out.
-fn hosts(asked: &Asked, place: &Place, binding: Ipv4Addr) -> Vec<IpAddr> {
+fn hosts(asked: &Asked, place: &Place, binding: IpAddr) -> Vec<IpAddr> {
     let all: Vec<IpAddr> = match asked.host {
         Some(address) => vec![address],
-        None if binding.is_unspecified() => vec![binding.into(), Ipv6Addr::UNSPECIFIED.into()],
-        None => vec![binding.into()],
+        None if binding.is_unspecified() => vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
+        None => vec![binding],
     };
     all.into_iter().filter(|address| inside(place, *address).is_some()).collect()
 }
@@ -143,6 +185,7 @@ fn bind(
                         protocol: asked.protocol,
                         host: SocketAddr::new(*host, number),
                         container: SocketAddr::new(inside, asked.port),
+                        from: asked.from.clone(),
                     }));
                 }
                 Err(error) => {
@@ -194,7 +237,8 @@ pub fn map(record: &Record, held: &Held) -> PortMap {
     let mut map: BTreeMap<String, Option<Vec<PortBinding>>> = exposed.map(|(port, _)| (port.clone(), None)).collect();
     for port in &held.ports {
         let key = format!("{}/{}", port.container.port(), port::name(port.protocol));
-        let binding = PortBinding { host_ip: port.host.ip().to_string(), host_port: port.host.port().to_string() };
+        let (host_ip, host_port) = (port.host.ip().to_string(), port.host.port().to_string());
+        let binding = PortBinding { host_ip, host_port, from: Vec::new() };
         map.entry(key).or_default().get_or_insert_default().push(binding);
     }
     map
@@ -225,7 +269,8 @@ mod tests {
     fn wants(bindings: &[(&str, &str, &str)]) -> HostConfig {
         let mut map = PortMap::new();
         for (key, ip, port) in bindings {
-            let binding = PortBinding { host_ip: (*ip).to_owned(), host_port: (*port).to_owned() };
+            let (host_ip, host_port) = ((*ip).to_owned(), (*port).to_owned());
+            let binding = PortBinding { host_ip, host_port, from: Vec::new() };
             map.entry((*key).to_owned()).or_default().get_or_insert_default().push(binding);
         }
         HostConfig { port_bindings: Some(map), ..HostConfig::default() }
@@ -234,7 +279,11 @@ mod tests {
     #[test]
     fn what_is_asked_for_is_read_and_sorted() {
         let host = wants(&[("80/tcp", "", "8080"), ("80/tcp", "127.0.0.1", ""), ("53/udp", "::1", "53-60")]);
-        let line = |port, protocol, host: &str, ports| Asked { protocol, port, host: host.parse().ok(), ports };
+        let line = |port, protocol, host: &str, ports| {
+            let host = host.parse().ok();
+            Asked { protocol, port, host, ports, from: Vec::new() }
+        };
+        let asked = |host, exposed: &BTreeSet<String>| super::asked(host, exposed, &Labels::new());
         assert_eq!(
             asked(&host, &BTreeSet::new()).unwrap(),
             [
@@ -258,8 +307,37 @@ mod tests {
             ("80/tcp", "", "9-8"),
             ("80/tcp", "", "70000"),
         ] {
-            assert!(check(&wants(&[wrong])).is_err(), "{wrong:?}");
+            assert!(check(&wants(&[wrong]), None).is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn sources_come_with_a_port_or_by_labels() {
+        let mut host = wants(&[("80/tcp", "", "8080"), ("9/udp", "", "9")]);
+        let label = |key: &str, text: &str| Labels::from([(key.to_owned(), text.to_owned())]);
+        let from = |host: &HostConfig, labels: &Labels| {
+            let all = asked(host, &BTreeSet::new(), labels).map_err(|error| error.to_string())?;
+            Ok(all
+                .iter()
+                .map(|it| format!("{} {:?};", it.port, it.from.iter().map(Subnet::to_string).collect::<Vec<_>>()))
+                .collect::<String>())
+        };
+        for (labels, expected) in [
+            (Labels::new(), Ok(r#"9 [];80 [];"#)),
+            (
+                label(FROM, "10.0.0.0/8, fd00::1"),
+                Ok(r#"9 ["10.0.0.0/8", "fd00::1/128"];80 ["10.0.0.0/8", "fd00::1/128"];"#),
+            ),
+            (label("dhow.publish.from.80/tcp", "10.0.0.0/8"), Ok(r#"9 [];80 ["10.0.0.0/8"];"#)),
+            (label("dhow.publish.from.80/boat", "10.0.0.0/8"), Err("invalid port specification: \"80/boat\"")),
+            (label(FROM, "here"), Err("invalid source of a published port: \"here\"")),
+            (label(FROM, ""), Err("no source in a label dhow.publish.from")),
+        ] {
+            assert_eq!(from(&host, &labels), expected.map(str::to_owned).map_err(str::to_owned), "{labels:?}");
+        }
+        let bindings = host.port_bindings.as_mut().unwrap().get_mut("80/tcp").unwrap().as_mut().unwrap();
+        bindings[0].from = vec!["10.0.0.1".to_owned()];
+        assert_eq!(from(&host, &label(FROM, "10.0.0.2")).unwrap(), r#"9 ["10.0.0.2/32"];80 ["10.0.0.1/32"];"#);
     }
 
     #[test]
@@ -268,8 +346,8 @@ mod tests {
         let four = Place { ipv4: given("172.17.0.2"), ..Place::default() };
         let both = Place { ipv6: given("fd00::2"), ..four.clone() };
         let hosts = |host: &str, place: &Place| -> String {
-            let asked = Asked { protocol: 6, port: 80, host: host.parse().ok(), ports: 80..=80 };
-            let all = super::hosts(&asked, place, Ipv4Addr::UNSPECIFIED);
+            let asked = Asked { protocol: 6, port: 80, host: host.parse().ok(), ports: 80..=80, from: Vec::new() };
+            let all = super::hosts(&asked, place, Ipv4Addr::UNSPECIFIED.into());
             all.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(" ")
         };
         assert_eq!(hosts("", &four), "0.0.0.0");

@@ -374,7 +374,7 @@ pub fn disconnect(store: &Store, wanted: &str, asked: &NetworkDisconnect) -> Res
             let place = held.places.remove(at);
             link::delete(&crate::net::netlink::Socket::route()?, &place.link).context("delete its link")?;
             let gone = |port: &join::Published| place.given().any(|given| given.address == port.container.ip());
-            let closed: Vec<join::Published> = held.ports.iter().copied().filter(gone).collect();
+            let closed: Vec<join::Published> = held.ports.iter().filter(|port| gone(port)).cloned().collect();
             {
                 let _firewall = firewall::lock(store)?;
                 firewall::close(store, &closed)?;
@@ -383,9 +383,13 @@ pub fn disconnect(store: &Store, wanted: &str, asked: &NetworkDisconnect) -> Res
             join::route(&now.record, &mut held, &namespace)?;
             // They lead to another of its addresses from now on.
             let moved = join::elsewhere(&held, &closed);
-            held.ports.extend(&moved);
+            held.ports.extend(moved.iter().cloned());
             give_back(store, &now, &place, &held)?;
             firewall::open(store, &moved)?;
+            if closed.iter().any(firewall::is_guarded) {
+                let _firewall = firewall::lock(store)?;
+                firewall::unguard(store)?;
+            }
             etc::change_hosts(store, &now.record, &held)?;
             if names::are_resolved(&before) {
                 names::write(store, &now.record, &held)?;

@@ -1,0 +1,131 @@
+//! Published ports: who reaches them, by the rules that are loaded, and what keeps them so.
+
+use crate::fixture::network::{Neighbour, from_container, from_here, from_there, serve};
+use crate::fixture::{Host, eventually, need, tool};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use std::fs;
+
+/// Published, and by whom it is reached.
+fn listed(host: &Host) -> String {
+    host.ok(["ports", "--format", "{{.Published}} {{.Name}}: {{.Reach}}"])
+}
+
+#[test]
+fn ports_tells_who_reaches_them() {
+    let (Some(host), Some(neighbour), Some(())) = (Host::with_busybox(), Neighbour::new(), need("nft")) else { return };
+    assert_eq!(listed(&host), "", "nothing is published");
+    host.ok(["network", "create", "--ipv6", "both"]);
+    let ports = ["-p", "80", "-p", "127.0.0.1:8081:80", "-p", "10.99.0.1:8082:80", "-p", "8083:80/udp"];
+    let from = ["-p", "8084:80,from=10.99.0.0/24,from=fd99::/64"];
+    let detached = ["run", "--detach", "--network", "both", "--name", "it", "-p", "8080:80"];
+    host.ok(detached.iter().chain(&ports[2..]).chain(&from).chain(&["busybox", "sleep", "1000"]).copied());
+    let expected = "0.0.0.0:8080/tcp it: everyone\n[::]:8080/tcp it: everyone\n127.0.0.1:8081/tcp it: this host\n\
+                    10.99.0.1:8082/tcp it: LAN\n0.0.0.0:8083/udp it: everyone\n[::]:8083/udp it: everyone\n\
+                    0.0.0.0:8084/tcp it: 10.99.0.0/24, fd99::/64\n[::]:8084/tcp it: fd99::/64";
+    // A rule is of one family, and says what holds in it.
+    let expected = expected.replace("10.99.0.0/24, fd99::/64", "10.99.0.0/24");
+    assert_eq!(listed(&host), expected);
+    let table = host.ok(["ports"]);
+    let head = table.lines().next().unwrap_or_default().split("  ").map(str::trim).filter(|it| !it.is_empty());
+    assert_eq!(head.collect::<Vec<_>>(), ["PUBLISHED", "LEADS TO", "NAME", "REACHED BY"], "{table}");
+    // It is the loaded rules that are told, not what was asked for.
+    let rules = tool("nft", ["--handle", "list", "tables"]);
+    let ours = rules.lines().find(|line| line.contains("dhow-")).expect("our table").split_whitespace().nth(2);
+    let ours = ours.expect("its name");
+    tool("nft", ["delete", "element", "inet", ours, "any", "{ tcp . 8080 }"]);
+    assert!(listed(&host).starts_with("0.0.0.0:8080/tcp it: nobody\n[::]:8080/tcp it: everyone\n"));
+    drop(neighbour);
+}
+
+#[test]
+fn a_port_may_be_open_to_some_only() {
+    let (Some(host), Some(neighbour)) = (Host::with_busybox(), Neighbour::new()) else { return };
+    let Some(far) = Neighbour::on("far0", 98) else { return };
+    serve(&host, "it", &["-p", "8080:80,from=10.99.0.2", "-p", "10.98.0.1:8081:80"]);
+    host.ok(["run", "--detach", "--name", "other", "busybox", "sleep", "1000"]);
+    assert_eq!(from_there(&neighbour, "10.99.0.1:8080").as_deref(), Some("10.99.0.2"));
+    assert_eq!(from_there(&far, "10.98.0.1:8080"), None);
+    assert_eq!(from_there(&far, "10.98.0.1:8081").as_deref(), Some("10.98.0.2"), "that one is open to all");
+    assert!(from_here("127.0.0.1:8080").is_some() && from_here("10.98.0.1:8080").is_some());
+    assert_eq!(from_container(&host, "other", "10.99.0.1:8080"), None, "nor was this one named");
+    // Stock clients say it by a label. The rule goes with the port.
+    host.ok(["rm", "--force", "it"]);
+    serve(&host, "it", &["--label", "dhow.publish.from=10.98.0.0/16", "-p", "8080:80"]);
+    assert_eq!(from_there(&neighbour, "10.99.0.1:8080"), None);
+    assert_eq!(from_there(&far, "10.98.0.1:8080").as_deref(), Some("10.98.0.2"));
+    host.ok(["rm", "--force", "it"]);
+    serve(&host, "it", &["-p", "8080:80"]);
+    assert_eq!(from_there(&neighbour, "10.99.0.1:8080").as_deref(), Some("10.99.0.2"));
+    let said = host.refused(125, ["run", "--rm", "-p", "8090:80,from=nowhere", "busybox", "true"]);
+    assert!(said.ends_with("invalid source of a published port: \"nowhere\""), "{said}");
+}
+
+#[test]
+fn where_ports_are_published_by_default_is_a_setting() {
+    let (Some(host), Some(neighbour)) = (Host::with_busybox(), Neighbour::new()) else { return };
+    if host.has_daemon() {
+        // The environment is that of the commands, and the daemon has one of its own.
+        return;
+    }
+    let run = |name: &str, flags: &[&str]| {
+        let words = ["run", "--detach", "--name", name];
+        let words = words.iter().chain(flags).chain(&["busybox", "httpd", "-f", "-p", "80"]).copied();
+        host.dhow(words).env("DHOW_PUBLISH_DEFAULT", "127.0.0.1").ok();
+    };
+    run("it", &["-p", "8080:80", "-p", "0.0.0.0:8081:80"]);
+    assert_eq!(listed(&host), "127.0.0.1:8080/tcp it: this host\n0.0.0.0:8081/tcp it: everyone");
+    assert_eq!(host.inspect("it", "/HostConfig/PortBindings/80~1tcp/0/HostIp"), "", "as it was asked for");
+    // It stays what it was made as.
+    host.ok(["restart", "-t", "0", "it"]);
+    assert!(listed(&host).starts_with("127.0.0.1:8080/tcp it: this host\n"));
+    host.ok(["network", "create", "-o", "com.docker.network.bridge.host_binding_ipv4=10.99.0.1", "web"]);
+    run("web", &["--network", "web", "-p", "8082:80"]);
+    assert!(listed(&host).ends_with("10.99.0.1:8082/tcp web: LAN"), "a network's own word is meant");
+    host.ok(["rm", "--force", "it", "web"]);
+    let file = host.file("daemon.json", r#"{"ip": "127.0.0.1"}"#);
+    let config = ["--config", file.to_str().expect("UTF-8")];
+    for (network, expected) in [("bridge", "127.0.0.1"), ("web", "10.99.0.1"), ("other", "0.0.0.0")] {
+        if network == "other" {
+            host.ok(["network", "create", "other"]);
+        }
+        let words = ["run", "--detach", "--name", "it", "--network", network, "-p", "80", "busybox", "sleep", "9"];
+        host.ok(config.iter().chain(&words).copied());
+        let ip = host.inspect("it", "/NetworkSettings/Ports/80~1tcp/0/HostIp");
+        assert_eq!(ip, expected, "{network}: Docker's key is for the default bridge");
+        host.ok(["rm", "--force", "it"]);
+    }
+    drop(neighbour);
+}
+
+#[test]
+fn a_flush_of_the_firewall_is_mended_without_a_start() {
+    let (Some(host), Some(neighbour), Some(())) = (Host::with_busybox(), Neighbour::new(), need("nft")) else { return };
+    let watch = host.run_dir().join("firewall.watch");
+    serve(&host, "first", &["-p", "8080:80"]);
+    let watcher = || {
+        let bytes = fs::read(&watch).unwrap_or_default();
+        bytes.try_into().map_or(0, i32::from_ne_bytes)
+    };
+    eventually("somebody watches", || watcher() != 0);
+    serve(&host, "second", &["-p", "8081:80"]);
+    let reached = |port: &str| from_there(&neighbour, &format!("10.99.0.1:{port}")).as_deref() == Some("10.99.0.2");
+    // The whole, and parts of it; the second one is a part of what a start makes of it.
+    for _ in 0..2 {
+        tool("nft", ["flush", "ruleset"]);
+        eventually("the table is loaded again", || reached("8080") && reached("8081"));
+    }
+    let tables = tool("nft", ["list", "tables"]);
+    let ours = tables.split_whitespace().find(|word| word.starts_with("dhow-")).expect("our table").to_owned();
+    tool("nft", ["flush", "chain", "inet", &ours, "prerouting"]);
+    eventually("its chain is filled again", || reached("8080"));
+    // When the one that watches is killed, the other one takes over.
+    let pid = watcher();
+    kill(Pid::from_raw(pid), Signal::SIGKILL).expect("kill the shim");
+    eventually("the other one watches", || watcher() != pid);
+    tool("nft", ["flush", "ruleset"]);
+    eventually("the table is loaded again", || reached("8081"));
+    let _: Value = host.inspect("first", "/State/ExitCode");
+    drop(neighbour);
+}
