@@ -263,6 +263,9 @@ pub struct Run {
     /// all capabilities and devices
     #[argh(switch)]
     pub privileged: bool,
+    /// open firewalls of others that drop what goes to its published ports, by one rule that goes with it
+    #[argh(switch)]
+    pub firewall_cooperate: bool,
     /// publish a port on the host
     #[argh(option, short = 'p')]
     pub publish: Vec<String>,

@@ -147,7 +147,7 @@ fn make(
     if host_config.readonly_paths.is_none() {
         host_config.readonly_paths = Some(spec::readonly_paths(host_config.privileged));
     }
-    let publishing = networks::publishing(settings, &host_config.network_mode);
+    let publishing = networks::publishing(settings, &host_config);
     let mut record = Record {
         version: record::VERSION,
         id: id.clone(),
@@ -170,6 +170,7 @@ fn make(
     };
     place(store, lease, &mut record, asked)?;
     events::container(store, &record, "create", &[]);
+    warnings.extend(networks::obstacles(store, &record));
     Ok((id, warnings))
 }
 

@@ -60,6 +60,8 @@ pub struct Record {
 pub struct Publishing {
     /// Where a port is open that names no address; on all of them where nothing is said.
     pub host: Option<IpAddr>,
+    /// Firewalls of others are opened for it.
+    pub cooperates: bool,
 }
 
 impl Publishing {

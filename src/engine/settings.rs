@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 /// The setting `publish-default`, in the environment.
 const PUBLISH_DEFAULT: &str = "DHOW_PUBLISH_DEFAULT";
 
+const COOPERATE: &str = "DHOW_FIREWALL_COOPERATE";
+
 pub const DEFAULT_PATH: &str = "/etc/dhow/daemon.json";
 
 /// The settings, with Docker's defaults.
@@ -38,6 +40,8 @@ pub struct Settings {
     /// Where ports are published that name no address: of containers on the default bridge, and of all.
     pub ip: Option<IpAddr>,
     pub publish_default: Option<IpAddr>,
+    /// Firewalls of others are opened for published ports.
+    pub firewall_cooperate: bool,
     pub init: bool,
     pub no_new_privileges: bool,
     /// `user[:group]` whose subordinate ids containers have, or `default`; nobody where empty.
@@ -75,6 +79,7 @@ impl Default for Settings {
             dns_search: Vec::new(),
             ip: None,
             publish_default: None,
+            firewall_cooperate: false,
             init: false,
             no_new_privileges: false,
             userns_remap: String::new(),
@@ -128,6 +133,12 @@ impl Settings {
         if let Some(text) = environment(PUBLISH_DEFAULT) {
             let address = text.parse().with_context(|| format!("{PUBLISH_DEFAULT}={text}: not an address"))?;
             self.publish_default = Some(address);
+        }
+        match environment(COOPERATE).as_deref() {
+            None => {}
+            Some("1" | "true") => self.firewall_cooperate = true,
+            Some("0" | "false") => self.firewall_cooperate = false,
+            Some(other) => bail!("{COOPERATE}={other}: neither true nor false"),
         }
         Ok(self)
     }
@@ -201,7 +212,8 @@ mod tests {
     #[test]
     fn the_environment_wins_over_the_file() {
         let file = || Settings::parse(r#"{"publish-default": "10.0.0.1", "ip": "127.0.0.1"}"#).unwrap();
-        let with = |value: Option<&str>| file().with(&|_| value.map(str::to_owned));
+        let with =
+            |value: Option<&str>| file().with(&|name| value.filter(|_| name == PUBLISH_DEFAULT).map(str::to_owned));
         assert_eq!(with(None).unwrap(), file());
         assert_eq!(with(Some("127.0.0.2")).unwrap().publish_default, Some(IpAddr::from([127, 0, 0, 2])));
         assert!(with(Some("here")).is_err());

@@ -90,6 +90,25 @@ pub fn routes(socket: &Socket) -> io::Result<Vec<(Subnet, u32)>> {
     Ok(found)
 }
 
+/// The link that the default route of IPv4 leads to, or that of IPv6 where there is none.
+pub fn default_link(socket: &Socket) -> io::Result<Option<u32>> {
+    let mut head = [0; ROUTE_HEAD];
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        head[0] = family as u8;
+        let Ok(replies) = socket.list(GET_ROUTE, &head) else { continue };
+        let is_default = |reply: &&super::netlink::Reply| {
+            reply.body.first() == Some(&(family as u8))
+                && reply.body.get(1) == Some(&0)
+                && reply.body.get(4) == Some(&TABLE_MAIN)
+                && reply.body.get(7) == Some(&TYPE_UNICAST)
+        };
+        if let Some(reply) = replies.iter().find(is_default) {
+            return Ok(reply.get(ROUTE_HEAD, RTA_OIF).and_then(u32_of));
+        }
+    }
+    Ok(None)
+}
+
 /// The opposite of [`octets`].
 pub fn from_octets(bytes: &[u8]) -> Option<IpAddr> {
     let four = <[u8; 4]>::try_from(bytes).map(IpAddr::from);

@@ -56,6 +56,15 @@ pub fn find(socket: &Socket, name: &str) -> io::Result<Option<Link>> {
     }
 }
 
+/// The name of the link with an index; `None` where there is none.
+pub fn name(socket: &Socket, index: u32) -> io::Result<Option<String>> {
+    match socket.get(Message::new(GET, 0, &head(index, 0))) {
+        Ok(reply) => Ok(reply.get(HEAD, IFLA_IFNAME).map(text_of)),
+        Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 fn link(reply: &Reply) -> Option<Link> {
     let flags = u32_of(reply.body.get(8..12)?)?;
     let info = reply.get(HEAD, IFLA_LINKINFO).unwrap_or_default();

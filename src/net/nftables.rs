@@ -14,6 +14,7 @@ const GET_TABLE: u16 = 1;
 const DELETE_TABLE: u16 = 2;
 const NEW_CHAIN: u16 = 3;
 const NEW_RULE: u16 = 6;
+const DELETE_RULE: u16 = 8;
 const NEW_SET: u16 = 9;
 const NEW_ELEMENT: u16 = 12;
 const DELETE_ELEMENT: u16 = 14;
@@ -98,14 +99,24 @@ fn length(fields: &[Field]) -> u32 {
 
 /// Changes to one table.
 pub struct Batch {
+    family: u8,
     table: String,
     messages: Vec<Message>,
 }
 
 impl Batch {
     pub fn new(table: &str) -> Batch {
+        Batch::of(INET, table)
+    }
+
+    /// To a table of another family than ours.
+    pub fn of(family: u8, table: &str) -> Batch {
         let begin = Message::new(BATCH_BEGIN, 0, &head(0, SUBSYSTEM));
-        Batch { table: table.to_owned(), messages: vec![begin] }
+        Batch { family, table: table.to_owned(), messages: vec![begin] }
+    }
+
+    fn message(&self, kind: u16, flags: u16) -> Message {
+        Message::new(SUBSYSTEM << 8 | kind, flags, &head(self.family, 0))
     }
 
     fn push(&mut self, message: Message) {
@@ -114,22 +125,23 @@ impl Batch {
 
     /// Makes the table where there is none.
     pub fn table(&mut self, comment: &str) {
-        self.push(message(NEW_TABLE, CREATE).text(TABLE_NAME, &self.table).bytes(TABLE_USERDATA, &user_data(comment)));
+        let message = self.message(NEW_TABLE, CREATE).text(TABLE_NAME, &self.table);
+        self.push(message.bytes(TABLE_USERDATA, &user_data(comment)));
     }
 
     pub fn delete_table(&mut self) {
-        self.push(message(DELETE_TABLE, 0).text(TABLE_NAME, &self.table));
+        self.push(self.message(DELETE_TABLE, 0).text(TABLE_NAME, &self.table));
     }
 
     /// A base chain that accepts what no rule of it decides. `kind` is `filter` or `nat`.
     pub fn chain(&mut self, name: &str, kind: &str, hook: Hook, priority: i32) {
-        let message = message(NEW_CHAIN, CREATE).text(1, &self.table).text(3, name);
+        let message = self.message(NEW_CHAIN, CREATE).text(1, &self.table).text(3, name);
         let message = message.nest(4, |at| at.be32(1, hook as u32).be32(2, priority as u32));
         self.push(message.be32(5, ACCEPT as u32).text(7, kind));
     }
 
     pub fn map(&mut self, map: &Map, id: u32) {
-        let message = message(NEW_SET, CREATE).text(1, &self.table).text(2, map.name).be32(3, SET_MAP);
+        let message = self.message(NEW_SET, CREATE).text(1, &self.table).text(2, map.name).be32(3, SET_MAP);
         let message = message.be32(4, kind(map.key)).be32(5, length(map.key));
         self.push(message.be32(6, kind(map.data)).be32(7, length(map.data)).be32(10, id));
     }
@@ -145,7 +157,7 @@ impl Batch {
     fn elements(&mut self, kind: u16, flags: u16, map: &str, elements: &[(Vec<u8>, Vec<u8>)]) {
         // An attribute holds 64 KiB at most.
         for some in elements.chunks(512) {
-            let message = message(kind, flags).text(1, &self.table).text(2, map);
+            let message = self.message(kind, flags).text(1, &self.table).text(2, map);
             self.push(message.nest(3, |list| {
                 some.iter().fold(list, |list, (key, data)| {
                     list.nest(LIST_ELEMENT, |element| {
@@ -157,8 +169,19 @@ impl Batch {
     }
 
     pub fn rule(&mut self, chain: &str, rule: Rule) {
-        let message = message(NEW_RULE, CREATE | APPEND).text(1, &self.table).text(2, chain);
+        let message = self.message(NEW_RULE, CREATE | APPEND).text(1, &self.table).text(2, chain);
         self.push(rule.onto(message));
+    }
+
+    /// Puts a rule at the head of a chain.
+    pub fn insert(&mut self, chain: &str, rule: Rule) {
+        let message = self.message(NEW_RULE, CREATE).text(1, &self.table).text(2, chain);
+        self.push(rule.onto(message));
+    }
+
+    pub fn delete_rule(&mut self, chain: &str, handle: u64) {
+        let message = self.message(DELETE_RULE, 0).text(1, &self.table).text(2, chain);
+        self.push(message.bytes(3, &handle.to_be_bytes()));
     }
 
     /// Has the kernel do all of it, or nothing.

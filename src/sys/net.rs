@@ -38,3 +38,13 @@ pub fn user_namespace(of: BorrowedFd) -> io::Result<OwnedFd> {
     // SAFETY: the ioctl takes no argument; a non-negative result is a new descriptor.
     check(unsafe { libc::ioctl(of.as_raw_fd(), 0xb701 as _) } as _).map(|fd| unsafe { OwnedFd::from_raw_fd(fd as _) })
 }
+
+/// `getsockopt(2)` of an option that is asked for by what stands in the buffer; how much of it was filled.
+pub fn get_option(socket: BorrowedFd, level: i32, option: i32, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut length = buffer.len() as libc::socklen_t;
+    // SAFETY: the buffer is valid for its length, which the kernel is told and does not exceed.
+    check(
+        unsafe { libc::getsockopt(socket.as_raw_fd(), level, option, buffer.as_mut_ptr().cast(), &mut length) }.into(),
+    )?;
+    Ok(length as usize)
+}

@@ -1,7 +1,9 @@
 //! Processes that are killed: the command, the shim in each face, init. Whatever is killed at whatever point, `ps` and
 //! `inspect` tell the truth afterwards, every next command works, and nothing is left.
 
-use crate::fixture::{Command, Host, Image, PATIENCE, Registry, Running, Tar, busybox_tar, eventually, skip};
+use crate::fixture::{
+    Command, Host, Image, PATIENCE, Registry, Running, Tar, busybox_tar, eventually, need, skip, tool,
+};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::collections::BTreeSet;
@@ -21,6 +23,7 @@ const VERBS: &[(&str, fn(&Host, &str))] = &[
     ("probe", at_probe),
     ("network", at_network),
     ("bridge", at_network),
+    ("cooperate", at_cooperation),
     ("netcreate", at_network_of_users),
     ("netrm", at_network_of_users),
     ("resolver", at_resolver),
@@ -209,6 +212,24 @@ fn at_network(host: &Host, point: &str) {
     assert!(inside.as_str().is_some_and(|address| address.starts_with("172.")), "{inside}");
 }
 
+/// A firewall of somebody else is opened for it, and closed again by whoever finds what is left.
+fn at_cooperation(host: &Host, point: &str) {
+    if need("nft").is_none() {
+        fs::write(mark(host), "").expect("nothing to reach");
+        return;
+    }
+    let drops = "add table inet theirs { chain forward { type filter hook forward priority 0 ; policy drop ; } ; }";
+    tool("nft", [drops]);
+    let theirs = || tool("nft", ["list", "table", "inet", "theirs"]);
+    let before = theirs();
+    host.ok(["create", "--name", "it", "-p", "8080:80", "--firewall-cooperate", "busybox", "sleep", "1000"]);
+    host.dhow(["start", "it"]).fail(point, &mark(host)).run();
+    eventually("the point is reached", || mark(host).exists());
+    host.ok(["rm", "--force", "it"]);
+    host.ok(["ps"]);
+    assert_eq!(theirs(), before);
+}
+
 fn at_network_of_users(host: &Host, point: &str) {
     host.dhow(["network", "create", "web"]).fail(point, &mark(host)).run();
     if host.ok(["network", "ls", "--quiet", "--filter", "name=web"]).is_empty() {
@@ -367,7 +388,7 @@ fn while_it_waits_for_its_restart() {
 
 #[test]
 fn while_its_network_comes_or_goes() {
-    each(&["network", "bridge", "netcreate", "netrm", "resolver"]);
+    each(&["network", "bridge", "cooperate", "netcreate", "netrm", "resolver"]);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Published ports: who reaches them, by the rules that are loaded, and what keeps them so.
 
+use crate::fixture::Command;
 use crate::fixture::network::{Neighbour, from_container, from_here, from_there, serve};
 use crate::fixture::{Host, eventually, need, tool};
 use nix::sys::signal::{Signal, kill};
@@ -128,4 +129,119 @@ fn a_flush_of_the_firewall_is_mended_without_a_start() {
     eventually("the table is loaded again", || reached("8081"));
     let _: Value = host.inspect("first", "/State/ExitCode");
     drop(neighbour);
+}
+
+/// Firewalls as others set them up, by the program that they use. Each lets what it knows through, and none knows us.
+const FIREWALLS: [(&str, &str); 5] = [
+    (
+        "nftables",
+        "nft 'add table inet theirs { chain forward { type filter hook forward priority 0 ; policy drop ; \
+         ct state established,related accept ; tcp dport { 22, 443 } accept ; } ; }'",
+    ),
+    (
+        "ufw",
+        "for t in iptables ip6tables; do $t -P FORWARD DROP; for c in before-logging before user after; do $t -N ufw-$c-forward; \
+         $t -A FORWARD -j ufw-$c-forward; done; $t -A ufw-before-forward -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT; done; \
+         iptables -A ufw-before-forward -p icmp --icmp-type destination-unreachable -j ACCEPT; \
+         iptables -A ufw-user-forward -p tcp -m multiport --dports 22,443 -j ACCEPT; \
+         iptables -A ufw-after-forward -m limit --limit 3/min -j LOG --log-prefix '[UFW BLOCK] '",
+    ),
+    (
+        "iptables-legacy",
+        "iptables-legacy -P FORWARD DROP; iptables-legacy -N theirs; iptables-legacy -A FORWARD -j theirs; \
+         iptables-legacy -A theirs -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT; \
+         iptables-legacy -A theirs -i docker0 -j ACCEPT; iptables-legacy -A FORWARD -p tcp --dport 443 -j ACCEPT",
+    ),
+    (
+        "docker",
+        "iptables -P FORWARD DROP; for c in DOCKER-USER DOCKER-FORWARD DOCKER DOCKER-CT; do iptables -N $c; done; \
+         iptables -A FORWARD -j DOCKER-USER; iptables -A FORWARD -j DOCKER-FORWARD; iptables -A DOCKER-FORWARD -j DOCKER-CT; \
+         iptables -A DOCKER-FORWARD -i docker0 -j ACCEPT; iptables -A DOCKER-FORWARD -o docker0 -j DOCKER; \
+         iptables -A DOCKER-CT -o docker0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT; \
+         iptables -A DOCKER ! -i docker0 -o docker0 -j DROP; iptables -A DOCKER-USER -j RETURN",
+    ),
+    (
+        "firewalld",
+        "nft 'table inet firewalld { chain filter_FORWARD { type filter hook forward priority 10 ; policy accept ; \
+         ct state { established, related } accept ; ct status dnat accept ; iifname \"lo\" accept ; ct state invalid drop ; \
+         ip6 daddr { ::/96, 2002::/24 } reject ; jump filter_FORWARD_POLICIES ; reject with icmpx admin-prohibited ; } ; \
+         chain filter_FORWARD_POLICIES { iifname \"eth9\" oifname \"eth9\" accept ; } ; }'",
+    ),
+];
+
+fn sh(line: &str) {
+    Command::new("sh", ["-ec", line]).ok();
+}
+
+fn told(host: &Host) -> Vec<String> {
+    let output = host.run(["ports"]);
+    output.stderr().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn firewalls_of_others_that_drop_are_told_with_the_line_that_helps() {
+    let programs = ["nft", "iptables", "iptables-legacy"].iter().all(|program| need(program).is_some());
+    for (number, (firewall, line)) in FIREWALLS.iter().enumerate().filter(|_| programs) {
+        // The kernel takes a link away in its own time.
+        let link = format!("lan{number}");
+        let (Some(host), Some(neighbour)) = (Host::with_busybox(), Neighbour::on(&link, 99)) else { return };
+        sh(line);
+        serve(&host, "it", &["-p", "8080:80"]);
+        let comes = || from_there(&neighbour, "10.99.0.1:8080").is_some();
+        let leaves = || {
+            let ping = ["exec", "it", "ping", "-c", "1", "-W", "1", "10.99.0.2"];
+            host.run(ping).code() == Some(0)
+        };
+        let of = |said: &[String], words: &str| said.iter().any(|line| line.contains(words));
+        let said = told(&host);
+        assert_eq!(of(&said, "drops what others send to published ports"), !comes(), "{firewall}: {said:?}");
+        // Where a rule asks for a protocol or a port, it is some of that.
+        assert_eq!(of(&said, "what containers send"), !leaves(), "{firewall}: {said:?}");
+        assert!(!leaves(), "{firewall} drops something");
+        assert_eq!(listed(&host).ends_with("it: this host"), !comes(), "{firewall}");
+        // The command that publishes says it too, and goes on.
+        let output = host.run(["create", "--name", "other", "-p", "8081:80", "busybox", "true"]);
+        assert!(output.code() == Some(0) && output.stderr().contains("the firewall of this host drops"), "{output}");
+        // One line each lets through what it says.
+        for line in &said {
+            let line = line.split("this lets it through: ").nth(1).and_then(|rest| rest.split(';').next());
+            sh(line.expect("a line that helps"));
+        }
+        assert!(comes() && leaves() && told(&host).is_empty(), "{firewall}: {:?}", told(&host));
+        assert_eq!(listed(&host), "0.0.0.0:8080/tcp it: everyone");
+        host.ok(["rm", "--force", "it", "other"]);
+        drop(neighbour);
+        drop(host);
+        sh("nft flush ruleset; for t in iptables-legacy; do $t -P FORWARD ACCEPT; $t -F; $t -X; done");
+    }
+}
+
+#[test]
+fn firewalls_of_others_are_opened_for_those_who_ask() {
+    let programs = ["nft", "iptables", "iptables-legacy"].iter().all(|program| need(program).is_some());
+    let by_nf_tables = FIREWALLS.iter().filter(|(name, _)| programs && *name != "iptables-legacy");
+    for (number, (firewall, line)) in by_nf_tables.enumerate() {
+        let link = format!("lan{number}");
+        let (Some(host), Some(neighbour)) = (Host::with_busybox(), Neighbour::on(&link, 99)) else { return };
+        fs::write("/proc/sys/net/ipv4/ip_forward", "1").expect("turn forwarding on");
+        sh(line);
+        let rules = || tool("nft", ["--stateless", "list", "ruleset"]);
+        let before = rules();
+        serve(&host, "it", &["-p", "8080:80", "--firewall-cooperate"]);
+        assert!(from_there(&neighbour, "10.99.0.1:8080").is_some(), "{firewall}");
+        host.ok(["exec", "it", "ping", "-c", "1", "-W", "5", "10.99.0.2"]);
+        assert_eq!(told(&host), [""; 0], "{firewall}");
+        let during = rules();
+        assert!(during.contains("comment \"dhow-"), "{firewall}: {during}");
+        // Another one needs no more of it, and keeps it.
+        serve(&host, "other", &["-p", "8081:80", "--firewall-cooperate"]);
+        assert_eq!(rules().matches("comment \"dhow-").count(), during.matches("comment \"dhow-").count(), "{firewall}");
+        host.ok(["rm", "--force", "it"]);
+        assert!(from_there(&neighbour, "10.99.0.1:8081").is_some(), "{firewall}");
+        host.ok(["rm", "--force", "other"]);
+        assert_eq!(rules(), before, "{firewall}: nothing of it stays");
+        drop(neighbour);
+        drop(host);
+        sh("nft flush ruleset");
+    }
 }

@@ -108,6 +108,9 @@ wire! {
         /// restart, stop or none: what follows from bad health. Not Docker's; stock clients say it by an annotation.
         #[serde(skip_serializing_if = "String::is_empty")]
         pub on_unhealthy: String,
+        /// Firewalls of others that drop what goes to its published ports are opened for it. Not Docker's.
+        #[serde(skip_serializing_if = "is_zero")]
+        pub firewall_cooperate: bool,
     }
 
     /// A log driver and its options.

@@ -74,6 +74,10 @@ pub struct Daemon {
     /// the same of containers on the default bridge only
     #[argh(option, arg_name = "IP")]
     pub ip: Option<std::net::IpAddr>,
+    /// open firewalls of others that drop what goes to published ports, by one rule that goes with the last container
+    /// (DHOW_FIREWALL_COOPERATE)
+    #[argh(switch)]
+    pub firewall_cooperate: bool,
     /// say more on stderr
     #[argh(switch, short = 'D')]
     pub debug: bool,

@@ -28,6 +28,7 @@ pub fn settings(flags: &Daemon, config: Option<&Path>) -> Result<Settings> {
     if let Some(user) = &flags.userns_remap {
         settings.userns_remap.clone_from(user);
     }
+    settings.firewall_cooperate |= flags.firewall_cooperate;
     settings.ip = flags.ip.or(settings.ip);
     settings.publish_default = flags.publish_default.or(settings.publish_default);
     Ok(settings)

@@ -192,6 +192,7 @@ fn host_config(flags: &Run, here: &Here) -> Result<HostConfig> {
         readonly_paths,
         init: flags.init,
         on_unhealthy: text(&flags.on_unhealthy),
+        firewall_cooperate: flags.firewall_cooperate,
         publish_all_ports: flags.publish_all,
         ..limits::limits(flags)?
     })

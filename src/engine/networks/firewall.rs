@@ -3,7 +3,7 @@
 use super::super::locks::{self, Lock};
 use super::super::store::{self, Store};
 use super::join::{self, Published};
-use super::{lease, stored};
+use super::{lease, obstacles, stored};
 use crate::net::firewall::{self, Bridge, Mapping, State};
 use anyhow::{Context, Result};
 use std::path::PathBuf;
@@ -210,6 +210,8 @@ pub fn rest(store: &Store) -> Result<()> {
         return Ok(());
     }
     let _lock = lock(store)?;
+    // What a killed shim left in tables of others.
+    obstacles::part(store, "")?;
     if mark(store).exists() || lease::any(store)? {
         return Ok(());
     }

@@ -7,7 +7,7 @@
 use super::super::record::{self, Record};
 use super::super::store::{self, Store};
 use super::stored::{self, Pool};
-use super::{firewall, lease, publish};
+use super::{firewall, lease, obstacles, publish};
 use crate::api::Refusal;
 use crate::api::types::{EndpointSettings, Network};
 use crate::net::firewall::Mapping;
@@ -28,6 +28,9 @@ pub struct Held {
     /// In the order of its links: eth0, eth1 and so on.
     pub places: Vec<Place>,
     pub ports: Vec<Published>,
+    /// Rules in tables of others let its packets through.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub cooperates: bool,
 }
 
 /// Its place on one network.
@@ -137,6 +140,7 @@ pub fn enter(store: &Store, record: &Record) -> Result<Entry> {
     choose_gateway(record, &mut held);
     let mut sockets = Vec::new();
     held.ports = publish::reserve(store, record, &held, &mut sockets)?;
+    held.cooperates = record.publishing.cooperates && !held.ports.is_empty();
     save(store, &record.id, &held)?;
     crate::failpoint::reach("network.entered");
     Ok(Entry { held, sockets })
@@ -221,6 +225,10 @@ pub fn connect(store: &Store, held: &Held, namespace: Option<OwnedFd>) -> Result
     }
     crate::failpoint::reach("network.connected");
     firewall::open(store, &held.ports)?;
+    if held.cooperates {
+        let _lock = firewall::lock(store)?;
+        obstacles::cooperate(store, held)?;
+    }
     Ok(Some(namespace))
 }
 
@@ -304,6 +312,9 @@ pub fn leave(store: &Store, container: &str) -> Result<()> {
     if held.ports.iter().any(firewall::is_guarded) {
         save(store, container, &Held { ports: Vec::new(), ..held.clone() })?;
         firewall::unguard(store)?;
+    }
+    if held.cooperates {
+        obstacles::part(store, container)?;
     }
     crate::failpoint::reach("network.closed");
     super::names::remove(store, container)?;

@@ -9,6 +9,7 @@ mod join;
 mod lease;
 pub mod links;
 pub mod names;
+mod obstacles;
 mod publish;
 mod reach;
 mod stored;
@@ -16,7 +17,7 @@ mod user;
 
 pub use firewall::{mend as mend_firewall, table as firewall_table, watch_path as firewall_watch};
 pub use join::{Entry, Held, connect, enter, has_networks, held, leave};
-pub use publish::{check as check_ports, publishing, summary as port_summary};
+pub use publish::{check as check_ports, obstacles, publishing, summary as port_summary};
 pub use reach::published;
 pub use stored::find;
 pub use user::{check_settings, connect as join_network, create, disconnect, prune, remove};

@@ -4,6 +4,7 @@ use super::super::record::{Publishing, Record};
 use super::super::settings::Settings;
 use super::super::store::Store;
 use super::join::{self, Held, Place, Published};
+use super::obstacles::{self, Obstacle, Others};
 use super::stored;
 use crate::api::Refusal;
 use crate::api::types::{HostConfig, PortBinding, PortMap, PortSummary};
@@ -49,8 +50,42 @@ pub fn check(host: &HostConfig, labels: Option<&Labels>) -> Result<()> {
 }
 
 /// What the settings say of the ports of a new container.
-pub fn publishing(settings: &Settings, mode: &str) -> Publishing {
-    Publishing { host: settings.ip.filter(|_| mode == stored::BRIDGE).or(settings.publish_default) }
+pub fn publishing(settings: &Settings, host: &HostConfig) -> Publishing {
+    Publishing {
+        host: settings.ip.filter(|_| host.network_mode == stored::BRIDGE).or(settings.publish_default),
+        cooperates: settings.firewall_cooperate || host.firewall_cooperate,
+    }
+}
+
+/// What stands between others and the ports of a new container, in sentences. What cannot be asked now is left out.
+pub fn obstacles(store: &Store, record: &Record) -> Vec<String> {
+    let none = Labels::new();
+    let exposed = record.config.exposed_ports.iter().flatten().map(|(port, _)| port.clone()).collect();
+    let labels = record.config.labels.as_ref().unwrap_or(&none);
+    let mut asked = asked(&record.host_config, &exposed, labels).unwrap_or_default();
+    // What only this host reaches is never forwarded.
+    asked.retain(|asked| !asked.host.or(record.publishing.host).is_some_and(|host| host.is_loopback()));
+    let network = stored::find(store, &record.host_config.network_mode).ok();
+    let Some(network) = network.filter(|network| network.driver == stored::BRIDGE && !asked.is_empty()) else {
+        return Vec::new();
+    };
+    let told = || -> Result<Vec<String>> {
+        let others = Others::read()?;
+        let port = |asked: &Asked| obstacles::Port {
+            is_ipv4: network.enable_ipv4,
+            address: None,
+            protocol: asked.protocol,
+            number: asked.port,
+        };
+        let found = asked.iter().flat_map(|asked| others.of_port(&stored::link_name(&network), &port(asked)));
+        // What is opened at the start is no obstacle.
+        let left: BTreeSet<Obstacle> = found.filter(|it| !record.publishing.cooperates || it.block.is_legacy).collect();
+        Ok(left.iter().map(Obstacle::sentence).collect())
+    };
+    told().unwrap_or_else(|error| {
+        log::debug!("{error:#}");
+        Vec::new()
+    })
 }
 
 /// Sources as they are written, with commas or blanks between them.
