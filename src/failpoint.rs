@@ -16,5 +16,16 @@ pub fn reach(point: &str) {
     let _ = nix::sys::signal::kill(nix::unistd::getpid(), nix::sys::signal::Signal::SIGKILL);
 }
 
+/// Whether this kernel shall be taken for one that lacks something: `DHOW_LACKS` names it. Never in a release build.
+#[cfg(feature = "failpoints")]
+pub fn lacks(what: &str) -> bool {
+    std::env::var_os("DHOW_LACKS").is_some_and(|named| named == what)
+}
+
+#[cfg(not(feature = "failpoints"))]
+pub fn lacks(_what: &str) -> bool {
+    false
+}
+
 #[cfg(not(feature = "failpoints"))]
 pub fn reach(_point: &str) {}

@@ -171,6 +171,7 @@ fn make(
     place(store, lease, &mut record, asked)?;
     events::container(store, &record, "create", &[]);
     warnings.extend(networks::obstacles(store, &record));
+    warnings.extend(networks::without_rules(&record));
     Ok((id, warnings))
 }
 

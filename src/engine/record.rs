@@ -62,6 +62,8 @@ pub struct Publishing {
     pub host: Option<IpAddr>,
     /// Firewalls of others are opened for it.
     pub cooperates: bool,
+    /// No rules for it: a program passes on what comes to its ports.
+    pub forwarder: bool,
 }
 
 impl Publishing {

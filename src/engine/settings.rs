@@ -42,6 +42,8 @@ pub struct Settings {
     pub publish_default: Option<IpAddr>,
     /// Firewalls of others are opened for published ports.
     pub firewall_cooperate: bool,
+    /// Rules of ours, in whatever the kernel has; without them published ports are passed on by a program.
+    pub iptables: bool,
     pub init: bool,
     pub no_new_privileges: bool,
     /// `user[:group]` whose subordinate ids containers have, or `default`; nobody where empty.
@@ -80,6 +82,7 @@ impl Default for Settings {
             ip: None,
             publish_default: None,
             firewall_cooperate: false,
+            iptables: true,
             init: false,
             no_new_privileges: false,
             userns_remap: String::new(),

@@ -11,6 +11,7 @@ const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
 const NEW_TABLE: u16 = 0;
 const GET_TABLE: u16 = 1;
+const GET_GENERATION: u16 = 16;
 const DELETE_TABLE: u16 = 2;
 const NEW_CHAIN: u16 = 3;
 const NEW_RULE: u16 = 6;
@@ -51,6 +52,17 @@ pub(super) fn head(family: u8, resource: u16) -> [u8; 4] {
 
 fn message(kind: u16, flags: u16) -> Message {
     Message::new(SUBSYSTEM << 8 | kind, flags, &head(INET, 0))
+}
+
+/// Whether this kernel has nf_tables: others do not know the messages, or not even the protocol.
+pub fn is_there() -> bool {
+    if crate::failpoint::lacks("nf_tables") {
+        return false;
+    }
+    let asked = Socket::netfilter().and_then(|socket| socket.get(message(GET_GENERATION, 0)));
+    !asked.is_err_and(|error| {
+        matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EPROTONOSUPPORT | libc::EOPNOTSUPP))
+    })
 }
 
 /// The comment of one of our tables; `None` where there is no such table.

@@ -39,6 +39,18 @@ pub fn reserve(protocol: u8, address: SocketAddr) -> io::Result<(OwnedFd, u16)> 
     Ok((socket, port))
 }
 
+/// Takes a port to be served by a program of ours: one of TCP listens.
+pub fn listen(protocol: u8, address: SocketAddr) -> io::Result<(OwnedFd, u16)> {
+    if protocol == SCTP {
+        return Err(io::Error::from_raw_os_error(libc::EPROTONOSUPPORT));
+    }
+    let (socket, port) = reserve(protocol, address)?;
+    if protocol == TCP {
+        nix::sys::socket::listen(&socket, nix::sys::socket::Backlog::MAXCONN)?;
+    }
+    Ok((socket, port))
+}
+
 /// Few kernels have SCTP. Those without it have no program that could take the port either.
 fn reserve_sctp(address: SocketAddr) -> io::Result<(OwnedFd, u16)> {
     let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };

@@ -48,3 +48,17 @@ pub fn get_option(socket: BorrowedFd, level: i32, option: i32, buffer: &mut [u8]
     )?;
     Ok(length as usize)
 }
+
+/// `epoll_create1(2)`.
+pub fn epoll() -> io::Result<OwnedFd> {
+    // SAFETY: integers only; a non-negative result is a new descriptor that nobody else owns.
+    unsafe { check(libc::epoll_create1(libc::EPOLL_CLOEXEC).into()).map(|fd| OwnedFd::from_raw_fd(fd as i32)) }
+}
+
+/// `epoll_ctl(2)`: the one has something to read when the other has.
+pub fn epoll_add(epoll: BorrowedFd, fd: BorrowedFd) -> io::Result<()> {
+    let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 0 };
+    // SAFETY: the kernel reads one event.
+    check(unsafe { libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd.as_raw_fd(), &mut event) }.into())
+        .map(drop)
+}

@@ -186,6 +186,7 @@ fn firewalls_of_others_that_drop_are_told_with_the_line_that_helps() {
         let link = format!("lan{number}");
         let (Some(host), Some(neighbour)) = (Host::with_busybox(), Neighbour::on(&link, 99)) else { return };
         sh(line);
+        sh("ip route add default via 10.99.0.2");
         serve(&host, "it", &["-p", "8080:80"]);
         let comes = || from_there(&neighbour, "10.99.0.1:8080").is_some();
         let leaves = || {
@@ -243,5 +244,96 @@ fn firewalls_of_others_are_opened_for_those_who_ask() {
         drop(neighbour);
         drop(host);
         sh("nft flush ruleset");
+    }
+}
+
+#[test]
+fn localhost_of_ipv6_reaches_a_container_of_ipv4() {
+    let (Some(host), Some(neighbour)) = (Host::with_busybox(), Neighbour::new()) else { return };
+    serve(&host, "it", &["-p", "8080:80", "-p", "[::1]:8081:80", "-p", "[fd99::1]:8082:80,from=fd99::2"]);
+    for address in ["127.0.0.1:8080", "[::1]:8080", "[::1]:8081", "[fd99::1]:8082"] {
+        assert!(from_here(address).is_some(), "{address}");
+    }
+    // A program asks the container, so that sees this host ask.
+    assert_eq!(from_there(&neighbour, "[fd99::1]:8082").as_deref(), Some("172.17.0.1"));
+    assert_eq!(from_there(&neighbour, "[fd99::1]:8080"), None);
+    let expected = "0.0.0.0:8080/tcp it: everyone\n[::1]:8081/tcp it: this host\n[fd99::1]:8082/tcp it: fd99::2/128";
+    assert_eq!(listed(&host), expected);
+    // The ports are free when it has ended, whoever was still connected.
+    let idle = std::net::TcpStream::connect("[::1]:8080").expect("connect");
+    host.ok(["stop", "-t", "0", "it"]);
+    drop(std::net::TcpListener::bind("[::1]:8080").expect("the port is free"));
+    drop(idle);
+    // What was there before is left alone.
+    let theirs = std::net::TcpListener::bind("[::1]:8080").expect("listen");
+    host.ok(["run", "--rm", "-p", "8080:80", "busybox", "true"]);
+    let said = host.refused(125, ["run", "--rm", "-p", "[::1]:8080:80", "busybox", "true"]);
+    assert!(said.ends_with("address already in use"), "{said}");
+    drop(theirs);
+}
+
+/// As on a kernel without nf_tables, and where rules are turned off.
+fn published_by_a_program(host: &Host, lacks: bool) {
+    let Some(neighbour) = Neighbour::new() else { return };
+    let file = host.file("daemon.json", r#"{"iptables": false}"#);
+    let run = |words: &[&str]| match lacks {
+        true => host.dhow(words.iter().copied()).env("DHOW_LACKS", "nf_tables").run(),
+        false => host.dhow(["--config", file.to_str().expect("UTF-8")].iter().chain(words).copied()).run(),
+    };
+    let output = run(&[
+        "run",
+        "--detach",
+        "--name",
+        "it",
+        "-p",
+        "8080:80",
+        "-p",
+        "127.0.0.1:8081:80",
+        "-p",
+        "8082:80,from=10.98.0.0/16",
+        "busybox",
+        "httpd",
+        "-f",
+        "-p",
+        "80",
+        "-h",
+        "/etc",
+    ]);
+    let said = output.stderr();
+    assert!(output.code() == Some(0) && said.contains("published ports are passed on by a program"), "{output}");
+    let get = |address: &str| {
+        Command::new("busybox", ["wget", "-q", "-O-", "-T", "3", &format!("http://{address}/hostname")])
+    };
+    let name = host.ok(["exec", "it", "cat", "/etc/hostname"]);
+    for address in ["127.0.0.1:8080", "10.99.0.1:8080", "127.0.0.1:8081", "[::1]:8080", "127.0.0.1:8082"] {
+        eventually("it answers", || get(address).run().code() == Some(0));
+        assert_eq!(get(address).ok(), name, "{address}");
+    }
+    let there = |port: &str| {
+        let url = format!("http://10.99.0.1:{port}/hostname");
+        neighbour.run("busybox", &["wget", "-q", "-O-", "-T", "3", &url]).run().code() == Some(0)
+    };
+    assert!(there("8080") && !there("8081") && !there("8082"));
+    // Nothing is forwarded, and nothing is loaded.
+    assert_eq!(fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap().trim(), "0");
+    assert_eq!(tool("nft", ["list", "tables"]), "");
+    host.ok(["rm", "--force", "it"]);
+    drop(std::net::TcpListener::bind("0.0.0.0:8080").expect("the port is free"));
+}
+
+#[test]
+fn without_nf_tables_a_program_passes_on_what_comes_to_ports() {
+    let (Some(host), Some(())) = (Host::with_busybox(), need("nft")) else { return };
+    // The engine that must lack it is the one that starts containers.
+    if cfg!(feature = "failpoints") && !host.has_daemon() {
+        published_by_a_program(&host, true);
+    }
+}
+
+#[test]
+fn without_rules_a_program_passes_on_what_comes_to_ports() {
+    let (Some(host), Some(())) = (Host::with_busybox(), need("nft")) else { return };
+    if !host.has_daemon() {
+        published_by_a_program(&host, false);
     }
 }

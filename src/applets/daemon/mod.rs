@@ -78,6 +78,9 @@ pub struct Daemon {
     /// (DHOW_FIREWALL_COOPERATE)
     #[argh(switch)]
     pub firewall_cooperate: bool,
+    /// have rules in nf_tables (default true); without, ports are passed on by a program, and networks are not kept apart
+    #[argh(option, arg_name = "bool")]
+    pub iptables: Option<bool>,
     /// say more on stderr
     #[argh(switch, short = 'D')]
     pub debug: bool,

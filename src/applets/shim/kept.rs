@@ -3,12 +3,16 @@
 
 use crate::sys::process;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 /// The words of a handover that name them, one descriptor each.
 pub const NAMESPACE: &str = "netns";
 pub const PORT: &str = "port";
 pub const RESOLVER: &str = "resolver";
+
+/// A port that no rule leads to the container: `serve=FD,PROTOCOL,ADDRESS`.
+pub const SERVE: &str = "serve";
 
 #[derive(Default)]
 pub struct Kept {
@@ -17,6 +21,28 @@ pub struct Kept {
     pub ports: Vec<OwnedFd>,
     /// It ends with the resolver, and says to that one when we have.
     pub resolver: Option<OwnedFd>,
+    pub served: Vec<Served>,
+}
+
+pub struct Served {
+    pub socket: OwnedFd,
+    /// `IPPROTO_*`.
+    pub protocol: u8,
+    pub host: SocketAddr,
+}
+
+impl Served {
+    /// Takes over the descriptor that the value of a word names.
+    pub fn parse(text: &str) -> Option<Served> {
+        let mut parts = text.splitn(3, ',');
+        let socket = process::adopt(parts.next()?.parse().ok()?).ok()?;
+        process::set_inherit(socket.as_fd(), false).ok()?;
+        Some(Served { socket, protocol: parts.next()?.parse().ok()?, host: parts.next()?.parse().ok()? })
+    }
+
+    pub fn word(&self) -> String {
+        format!("{SERVE}={},{},{}", self.socket.as_raw_fd(), self.protocol, self.host)
+    }
 }
 
 impl Kept {
@@ -31,6 +57,7 @@ impl Kept {
             namespace: of(NAMESPACE).find_map(|(_, text)| fd(text)),
             ports: of(PORT).filter_map(|(_, text)| fd(text)).collect(),
             resolver: of(RESOLVER).find_map(|(_, text)| fd(text)),
+            served: of(SERVE).filter_map(|(_, text)| Served::parse(text)).collect(),
         }
     }
 
@@ -41,6 +68,10 @@ impl Kept {
         for (name, fd) in named {
             process::set_inherit(fd.as_fd(), true)?;
             words.push(format!("{name}={}", fd.as_raw_fd()));
+        }
+        for served in &self.served {
+            process::set_inherit(served.socket.as_fd(), true)?;
+            words.push(served.word());
         }
         Ok(())
     }

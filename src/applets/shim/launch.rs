@@ -3,7 +3,7 @@
 
 use super::clients::{self, Client};
 use super::idle::{Idle, Next};
-use super::kept::Kept;
+use super::kept::{Kept, Served};
 use super::{Base, exec_face, lock};
 use crate::api::time::Time;
 use crate::engine::locks::{self, Lock, byte};
@@ -224,7 +224,7 @@ fn clone_container(base: &Base, idle: &Idle, kept: Option<&mut Kept>, record: Re
     let has_resolver = kept.as_ref().is_some_and(|kept| kept.resolver.is_some());
     // Addresses and ports before anything else is made: what is not to be had is said first. A restart has them still.
     let entry = match namespace {
-        Some(_) => networks::Entry { held: networks::held(store, id)?, sockets: Vec::new() },
+        Some(_) => networks::Entry { held: networks::held(store, id)?, ..networks::Entry::default() },
         None => networks::enter(store, &record).context("failed to set up container networking")?,
     };
     let prepared: Option<Box<dyn FnOnce() -> Result<OwnedFd>>> = match (namespace, coming) {
@@ -307,7 +307,16 @@ fn clone_container(base: &Base, idle: &Idle, kept: Option<&mut Kept>, record: Re
     containers::tell_start(store, &record);
     let mut kept = match kept {
         Some(kept) if kept.namespace.is_some() => std::mem::take(kept),
-        _ => Kept { namespace: made, ports: entry.sockets, resolver: None },
+        _ => Kept {
+            namespace: made,
+            ports: entry.sockets,
+            served: entry
+                .served
+                .into_iter()
+                .map(|(socket, protocol, host)| Served { socket, protocol, host })
+                .collect(),
+            resolver: None,
+        },
     };
     kept.resolver = kept.resolver.take().or(resolver);
     Ok(Started {

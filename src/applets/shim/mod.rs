@@ -5,6 +5,7 @@
 
 mod behind;
 mod clients;
+mod forward;
 mod guard;
 mod health;
 mod idle;
@@ -69,8 +70,8 @@ struct Handover {
 }
 
 /// Which words of a handover name descriptors.
-const DESCRIPTORS: [&str; 9] =
-    ["pidfd", "in", "out", "err", "logfd", "lines", kept::NAMESPACE, kept::PORT, kept::RESOLVER];
+const DESCRIPTORS: [&str; 10] =
+    ["pidfd", "in", "out", "err", "logfd", "lines", kept::NAMESPACE, kept::PORT, kept::SERVE, kept::RESOLVER];
 
 /// The hidden applet: `dhow shim FACE --root ROOT --run RUN CONTAINER [EXEC] [KEY=VALUE…]`.
 pub fn main(args: &[String]) -> u8 {
@@ -115,6 +116,7 @@ pub fn main(args: &[String]) -> u8 {
         "detached" => reap::detached(&base),
         "oom" => reap::oom(&base),
         "names" => resolver::hand_over(&base, &pairs),
+        "forward" => forward::run(&base, &pairs),
         "mend" => crate::engine::networks::mend_firewall(&base.store),
         "probe" => return probe::run(&base, &pairs),
         _ => Err(anyhow::anyhow!("no such face: {face}")),

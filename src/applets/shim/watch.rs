@@ -5,6 +5,7 @@ mod deliver;
 
 use super::behind::{Behind, Position};
 use super::clients::{self, Client, Kind, MOST};
+use super::forward;
 use super::guard::Guard;
 use super::health::{self, Probe, Timing};
 use super::log::Log;
@@ -73,6 +74,9 @@ struct Watch {
     unresolved: Option<Instant>,
     /// Of a container with published ports, once it has grown up.
     guard: Option<Guard>,
+    /// It has something to read when one of the ports has that are served by a program, and that program.
+    knocked: Option<OwnedFd>,
+    forwarder: Option<Forwarder>,
     /// On the monotonic clock, which no change of the time moves.
     started: Instant,
 }
@@ -103,6 +107,8 @@ pub fn run(mut handover: Handover) -> Result<()> {
         oom: Oom::watch(handover.cgroup.as_deref(), handover.oom),
         unresolved: None,
         guard: None,
+        knocked: knocked(&handover),
+        forwarder: None,
         started: Instant::now().checked_sub(handover.uptime).unwrap_or_else(Instant::now),
     };
     for client in std::mem::take(&mut handover.clients) {
@@ -115,6 +121,25 @@ pub fn run(mut handover: Handover) -> Result<()> {
         watch.stand_guard(&handover);
     }
     watch.run(&mut handover)
+}
+
+/// Passes on what comes to ports that no rule leads to the container.
+struct Forwarder {
+    pid: i32,
+    pidfd: OwnedFd,
+    since: Instant,
+}
+
+/// All ports that are served by a program, in one descriptor.
+fn knocked(handover: &Handover) -> Option<OwnedFd> {
+    if handover.kept.served.is_empty() {
+        return None;
+    }
+    let all = crate::sys::net::epoll().ok()?;
+    for served in &handover.kept.served {
+        crate::sys::net::epoll_add(all.as_fd(), served.socket.as_fd()).ok()?;
+    }
+    Some(all)
 }
 
 /// What the descriptors of a poll round stand for.
@@ -130,6 +155,8 @@ enum Polled {
     Resolver,
     Guard,
     Mender,
+    Knocked,
+    Forwarder,
 }
 
 impl Watch {
@@ -242,6 +269,11 @@ impl Watch {
         if let Some(oom) = &self.oom {
             add(oom.as_fd(), POLLPRI, Polled::Oom);
         }
+        match (&self.forwarder, &self.knocked) {
+            (Some(forwarder), _) => add(forwarder.pidfd.as_fd(), POLLIN, Polled::Forwarder),
+            (None, Some(knocked)) if ended.is_none() => add(knocked.as_fd(), POLLIN, Polled::Knocked),
+            _ => {}
+        }
         if let Some(guard) = &self.guard {
             add(guard.watched(), POLLIN, Polled::Guard);
             if let Some(mender) = guard.mender() {
@@ -296,6 +328,7 @@ impl Watch {
                     if let Some(probe) = &self.probe {
                         let _ = process::pidfd_send_signal(probe.pidfd.as_fd(), libc::SIGKILL);
                     }
+                    self.end_forwarder();
                     self.last_words(handover);
                     self.let_go();
                 }
@@ -315,6 +348,19 @@ impl Watch {
                     self.guard = None;
                 }
             }
+            Polled::Knocked => {
+                let started = forward::start(&handover.base, &handover.kept.served);
+                self.forwarder = started.map(|(pid, pidfd)| Forwarder { pid, pidfd, since: Instant::now() });
+                if self.forwarder.is_none() {
+                    self.knocked = None;
+                }
+            }
+            Polled::Forwarder => {
+                // One that cannot do its work would be started again and again.
+                if self.end_forwarder().is_some_and(|since| since.elapsed() < YOUTH) {
+                    self.knocked = None;
+                }
+            }
             Polled::Mender => {
                 if let Some(guard) = &mut self.guard {
                     guard.mended(&handover.base);
@@ -332,6 +378,14 @@ impl Watch {
                 }
             }
         }
+    }
+
+    /// It holds the ports, so it ends with the container.
+    fn end_forwarder(&mut self) -> Option<Instant> {
+        let forwarder = self.forwarder.take()?;
+        let _ = process::pidfd_send_signal(forwarder.pidfd.as_fd(), libc::SIGKILL);
+        let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(forwarder.pid), None);
+        Some(forwarder.since)
     }
 
     fn stand_guard(&mut self, handover: &Handover) {
@@ -559,7 +613,10 @@ impl Watch {
 
     /// With a shared pid namespace, what the container leaves behind comes to us.
     fn bury_orphans(&mut self) {
-        let own = |pid: i32| pid == self.pid || self.probe.as_ref().is_some_and(|probe| pid == probe.pid);
+        let forwarder = self.forwarder.as_ref().map(|forwarder| forwarder.pid);
+        let own = |pid: i32| {
+            pid == self.pid || Some(pid) == forwarder || self.probe.as_ref().is_some_and(|probe| pid == probe.pid)
+        };
         while let Ok(Some((pid, _))) = process::ended(None, true) {
             if own(pid) {
                 return;
@@ -571,6 +628,7 @@ impl Watch {
     /// Whether nothing is under way that another process image could not go on with.
     fn is_quiet(&self) -> bool {
         self.probe.is_none()
+            && self.forwarder.is_none()
             && !self.is_ending()
             && !self.stopped
             && self.typed_from == self.typed_to
@@ -605,7 +663,7 @@ impl Watch {
         for word in &words {
             if let Some((name, number)) = word.split_once('=')
                 && super::DESCRIPTORS.contains(&name)
-                && let Ok(number) = number.parse()
+                && let Ok(number) = number.split(',').next().unwrap_or_default().parse()
             {
                 let _ = process::set_inherit(process::unbound(number), true);
             }

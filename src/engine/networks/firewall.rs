@@ -5,6 +5,7 @@ use super::super::store::{self, Store};
 use super::join::{self, Published};
 use super::{lease, obstacles, stored};
 use crate::net::firewall::{self, Bridge, Mapping, State};
+use crate::net::nftables;
 use anyhow::{Context, Result};
 use std::path::PathBuf;
 
@@ -39,21 +40,28 @@ fn fingerprint(store: &Store) -> Result<String> {
     Ok(format!("dhow {}", &hash[..16]))
 }
 
-/// Makes the table anew where it is not what it should be. The caller has an address leased, so it stays.
-pub fn ensure(store: &Store) -> Result<()> {
+/// Makes the table anew where it is not what it should be. The caller has an address leased, so it stays. False where the
+/// kernel has no nf_tables: then nothing is forwarded that was not before, for nothing could be kept out.
+pub fn ensure(store: &Store) -> Result<bool> {
     let _lock = lock(store)?;
+    if !nftables::is_there() {
+        return Ok(false);
+    }
     forward(store)?;
     let table = table(store);
     let loaded = firewall::loaded(&table).context("ask nf_tables for our table")?;
     if loaded != Some(fingerprint(store)?) {
         replace(store)?;
     }
-    Ok(())
+    Ok(true)
 }
 
 /// The same after the networks have changed, if there is a table.
 pub fn refresh(store: &Store) -> Result<()> {
     let _lock = lock(store)?;
+    if !nftables::is_there() {
+        return Ok(());
+    }
     match firewall::loaded(&table(store)).context("ask nf_tables for our table")? {
         Some(loaded) if loaded != fingerprint(store)? => replace(store),
         _ => Ok(()),
@@ -117,7 +125,7 @@ fn state(store: &Store) -> Result<State> {
     let mappings = join::all_held(store)?;
     Ok(State {
         bridges: bridges(store)?,
-        mappings: mappings.iter().flat_map(|(_, held)| &held.ports).map(Mapping::from).collect(),
+        mappings: mappings.iter().flat_map(|(_, held)| by_rules(&held.ports)).map(Mapping::from).collect(),
         forwards_for_us: mark(store).exists(),
         fingerprint: fingerprint(store)?,
     })
@@ -148,22 +156,27 @@ pub fn watch_path(store: &Store) -> PathBuf {
 
 /// Opens published ports, which stand among what is held already.
 pub fn open(store: &Store, ports: &[Published]) -> Result<()> {
-    if ports.is_empty() {
+    let mappings: Vec<Mapping> = by_rules(ports).map(Mapping::from).collect();
+    if mappings.is_empty() {
         return Ok(());
     }
     let _lock = lock(store)?;
-    let mappings: Vec<Mapping> = ports.iter().map(Mapping::from).collect();
     // The table is gone, or a killed shim left one of the ports in it: what is on disk decides. Guards are rules, which
     // have no names by which to add and remove them.
-    if ports.iter().any(is_guarded) || firewall::add(&table(store), &mappings).is_err() {
+    if by_rules(ports).any(is_guarded) || firewall::add(&table(store), &mappings).is_err() {
         replace(store)?;
     }
     Ok(())
 }
 
+/// Those that rules lead to their container, and no program.
+fn by_rules(ports: &[Published]) -> impl Iterator<Item = &Published> {
+    ports.iter().filter(|port| !port.served)
+}
+
 /// Whether not everybody may reach a port: there is a rule for it.
 pub fn is_guarded(port: &Published) -> bool {
-    !port.from.is_empty()
+    !port.from.is_empty() && !port.served
 }
 
 /// Takes away guards of ports that are held no more. The caller holds the lock.
@@ -181,10 +194,10 @@ pub fn read(store: &Store) -> Result<Option<Vec<Mapping>>> {
 
 /// Closes them. The caller holds the lock.
 pub fn close(store: &Store, ports: &[Published]) -> Result<()> {
-    if ports.is_empty() {
+    let mappings: Vec<Mapping> = by_rules(ports).map(Mapping::from).collect();
+    if mappings.is_empty() {
         return Ok(());
     }
-    let mappings: Vec<Mapping> = ports.iter().map(Mapping::from).collect();
     match firewall::remove(&table(store), &mappings) {
         // Not there, or not all of it.
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
@@ -212,7 +225,7 @@ pub fn rest(store: &Store) -> Result<()> {
     let _lock = lock(store)?;
     // What a killed shim left in tables of others.
     obstacles::part(store, "")?;
-    if mark(store).exists() || lease::any(store)? {
+    if mark(store).exists() || lease::any(store)? || !nftables::is_there() {
         return Ok(());
     }
     firewall::clear(&table(store)).context("take our table from nf_tables")

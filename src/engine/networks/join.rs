@@ -69,6 +69,35 @@ pub struct Published {
     /// From elsewhere it is reached by these alone; by everybody where there is none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub from: Vec<Subnet>,
+    /// A program passes on what comes to it; there is no rule.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub served: bool,
+}
+
+/// Where a program leads what comes to a port of the host.
+#[derive(Clone, Debug)]
+pub struct Target {
+    pub protocol: u8,
+    pub host: SocketAddr,
+    pub container: SocketAddr,
+    pub from: Vec<Subnet>,
+}
+
+impl Target {
+    /// Whether it is meant by a port of the host; `::1` is served beside what is published of IPv4.
+    pub fn is_for(&self, protocol: u8, host: SocketAddr) -> bool {
+        let loopback = SocketAddr::new(std::net::Ipv6Addr::LOCALHOST.into(), self.host.port());
+        self.protocol == protocol && (self.host == host || self.host.is_ipv4() && host == loopback)
+    }
+}
+
+/// Where the ports of a container lead now.
+pub fn targets(store: &Store, container: &str) -> Result<Vec<Target>> {
+    let target = |port: Published| {
+        let Published { protocol, host, container, from, .. } = port;
+        Target { protocol, host, container, from }
+    };
+    Ok(held(store, container)?.ports.into_iter().map(target).collect())
 }
 
 impl From<&Published> for Mapping {
@@ -90,6 +119,8 @@ pub struct Entry {
     pub held: Held,
     /// They keep its ports on the host, for as long as they are open.
     pub sockets: Vec<OwnedFd>,
+    /// Those that a program serves: protocol and address on the host.
+    pub served: Vec<(OwnedFd, u8, SocketAddr)>,
 }
 
 fn path(store: &Store, container: &str) -> PathBuf {
@@ -124,6 +155,7 @@ pub fn enter(store: &Store, record: &Record) -> Result<Entry> {
     super::check_rights()?;
     leave(store, &record.id)?;
     let mut held = Held::default();
+    let mut has_rules = false;
     {
         let _lock = stored::lock(store)?;
         for (name, settings) in &record.networks {
@@ -134,16 +166,18 @@ pub fn enter(store: &Store, record: &Record) -> Result<Entry> {
             held.places.push(place?);
             save(store, &record.id, &held)?;
         }
-        firewall::ensure(store)?;
+        if !record.publishing.forwarder {
+            has_rules = firewall::ensure(store)?;
+        }
     }
     super::links::enter(store, record)?;
     choose_gateway(record, &mut held);
-    let mut sockets = Vec::new();
-    held.ports = publish::reserve(store, record, &held, &mut sockets)?;
-    held.cooperates = record.publishing.cooperates && !held.ports.is_empty();
-    save(store, &record.id, &held)?;
+    let mut entry = Entry { held, ..Entry::default() };
+    entry.held.ports = publish::reserve(store, record, &mut entry, has_rules)?;
+    entry.held.cooperates = record.publishing.cooperates && has_rules && !entry.held.ports.is_empty();
+    save(store, &record.id, &entry.held)?;
     crate::failpoint::reach("network.entered");
-    Ok(Entry { held, sockets })
+    Ok(entry)
 }
 
 /// Leases a place on a network. The caller holds the lock of networks.

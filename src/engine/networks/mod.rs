@@ -16,8 +16,8 @@ mod stored;
 mod user;
 
 pub use firewall::{mend as mend_firewall, table as firewall_table, watch_path as firewall_watch};
-pub use join::{Entry, Held, connect, enter, has_networks, held, leave};
-pub use publish::{check as check_ports, obstacles, publishing, summary as port_summary};
+pub use join::{Entry, Held, Target, connect, enter, has_networks, held, leave, targets};
+pub use publish::{check as check_ports, obstacles, publishing, summary as port_summary, without_rules};
 pub use reach::published;
 pub use stored::find;
 pub use user::{check_settings, connect as join_network, create, disconnect, prune, remove};

@@ -143,7 +143,7 @@ pub fn cooperate(store: &Store, held: &Held) -> Result<()> {
     let others = Others::read()?;
     // One rule does for all ports of a bridge.
     let mut found = BTreeSet::new();
-    for port in held.ports.iter().filter(|port| !port.host.ip().is_loopback()) {
+    for port in held.ports.iter().filter(|port| !port.served && !port.host.ip().is_loopback()) {
         if let Some(bridge) = bridge_of(store, held, port)? {
             let all = others.of_port(&bridge, &Port::from(port)).into_iter().filter(|it| !it.block.is_legacy);
             found.extend(all.map(|it| Obstacle { block: Block { is_unsure: false, ..it.block }, ..it }));

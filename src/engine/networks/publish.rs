@@ -3,7 +3,7 @@
 use super::super::record::{Publishing, Record};
 use super::super::settings::Settings;
 use super::super::store::Store;
-use super::join::{self, Held, Place, Published};
+use super::join::{self, Entry, Held, Place, Published};
 use super::obstacles::{self, Obstacle, Others};
 use super::stored;
 use crate::api::Refusal;
@@ -13,7 +13,6 @@ use anyhow::{Context, Result, bail};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::os::fd::OwnedFd;
 
 /// How often a port of the kernel's choice is asked for anew, where it is free for one address and not for another.
 const TRIES: usize = 32;
@@ -54,6 +53,7 @@ pub fn publishing(settings: &Settings, host: &HostConfig) -> Publishing {
     Publishing {
         host: settings.ip.filter(|_| host.network_mode == stored::BRIDGE).or(settings.publish_default),
         cooperates: settings.firewall_cooperate || host.firewall_cooperate,
+        forwarder: !settings.iptables,
     }
 }
 
@@ -149,12 +149,29 @@ fn asked(host: &HostConfig, exposed: &BTreeSet<String>, labels: &Labels) -> Resu
     Ok(list)
 }
 
+/// What is said of a new container's ports where there is no firewall that could lead them to it.
+pub fn without_rules(record: &Record) -> Option<String> {
+    if !join::has_networks(&record.host_config.network_mode) {
+        return None;
+    }
+    let why = match record.publishing.forwarder {
+        true => "rules are turned off (iptables)",
+        false if crate::net::nftables::is_there() => return None,
+        false => "this kernel has no nf_tables",
+    };
+    Some(format!(
+        "{why}: published ports are passed on by a program, which hides who asks; containers are not masqueraded, and \
+         networks are not kept apart"
+    ))
+}
+
 /// Binds all ports of a container. They lead to its address on the network that has its default routes.
-pub fn reserve(store: &Store, record: &Record, held: &Held, sockets: &mut Vec<OwnedFd>) -> Result<Vec<Published>> {
+pub fn reserve(store: &Store, record: &Record, entry: &mut Entry, has_rules: bool) -> Result<Vec<Published>> {
     let exposed = record.config.exposed_ports.iter().flatten().map(|(port, _)| port.clone()).collect();
     let none = Labels::new();
     let asked = asked(&record.host_config, &exposed, record.config.labels.as_ref().unwrap_or(&none))?;
-    let Some(place) = target(held) else { return Ok(Vec::new()) };
+    let Some(place) = target(&entry.held).cloned() else { return Ok(Vec::new()) };
+    let place = &place;
     let mut all = Vec::new();
     if asked.is_empty() {
         return Ok(all);
@@ -165,14 +182,28 @@ pub fn reserve(store: &Store, record: &Record, held: &Held, sockets: &mut Vec<Ow
     let binding = of_network.and_then(|text| text.parse().ok()).or(record.publishing.host);
     for asked in asked {
         let hosts = hosts(&asked, place, binding.unwrap_or(Ipv4Addr::UNSPECIFIED.into()));
-        let bound = bind(&asked, &hosts, place, sockets).map_err(|(address, error)| {
+        let bound = bind(&asked, &hosts, place, entry, has_rules).map_err(|(address, error)| {
             let what = conflict(store, record, place, &asked, address, &error);
             let (name, id) = (&record.name, &place.endpoint);
             anyhow::anyhow!("driver failed programming external connectivity on endpoint {name} ({id}): {what}")
         });
-        all.extend(bound?);
+        let bound = bound?;
+        if asked.host.is_none() && place.ipv6.is_none() {
+            serve_loopback(&bound, entry);
+        }
+        all.extend(bound);
     }
     Ok(all)
+}
+
+/// `localhost` is `::1` first: of a container of IPv4 alone it is served by a program, where nobody else has that port.
+fn serve_loopback(bound: &[Published], entry: &mut Entry) {
+    for port in bound.iter().filter(|port| port.host.is_ipv4()) {
+        let address = SocketAddr::new(Ipv6Addr::LOCALHOST.into(), port.host.port());
+        if let Ok((socket, _)) = port::listen(port.protocol, address) {
+            entry.served.push((socket, port.protocol, address));
+        }
+    }
 }
 
 /// Where published ports lead.
@@ -180,14 +211,23 @@ pub fn target(held: &Held) -> Option<&Place> {
     held.places.iter().find(|place| place.gateway)
 }
 
-/// The host's addresses that stand for one line. One of a family that the container has no address of is left out.
+/// The host's addresses that stand for one line: those of families that the container has an address of, or the one that
+/// is named.
 fn hosts(asked: &Asked, place: &Place, binding: IpAddr) -> Vec<IpAddr> {
     let all: Vec<IpAddr> = match asked.host {
         Some(address) => vec![address],
         None if binding.is_unspecified() => vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
         None => vec![binding],
     };
-    all.into_iter().filter(|address| inside(place, *address).is_some()).collect()
+    let named = all.len() == 1;
+    all.into_iter().filter(|address| named || inside(place, *address).is_some()).collect()
+}
+
+/// Where what comes to an address of the host is led: to the container's address of the same family, by a rule, or to its
+/// other one, by a program.
+fn leads_to(place: &Place, host: IpAddr) -> Option<(IpAddr, bool)> {
+    let other = [place.ipv4, place.ipv6].into_iter().flatten().map(|given| (given.address, true)).next();
+    inside(place, host).map(|address| (address, false)).or(other)
 }
 
 /// The container's address of the same family.
@@ -201,7 +241,8 @@ fn bind(
     asked: &Asked,
     hosts: &[IpAddr],
     place: &Place,
-    sockets: &mut Vec<OwnedFd>,
+    entry: &mut Entry,
+    has_rules: bool,
 ) -> Result<Vec<Published>, (SocketAddr, std::io::Error)> {
     let tries: Vec<u16> = match *asked.ports.start() {
         0 => vec![0; TRIES],
@@ -209,19 +250,27 @@ fn bind(
     };
     let mut failed = None;
     'tries: for port in tries {
-        let (mut some, mut bound, mut port) = (Vec::new(), Vec::new(), port);
+        let (mut some, mut served, mut bound, mut port) = (Vec::new(), Vec::new(), Vec::new(), port);
         for host in hosts {
             let address = SocketAddr::new(*host, port);
-            match port::reserve(asked.protocol, address) {
+            let Some((inside, by_program)) = leads_to(place, *host) else { continue };
+            let by_program = by_program || !has_rules;
+            let take = if by_program { port::listen } else { port::reserve };
+            match take(asked.protocol, address) {
                 Ok((socket, number)) => {
                     port = number;
-                    some.push(socket);
-                    bound.extend(inside(place, *host).map(|inside| Published {
+                    let address = SocketAddr::new(*host, number);
+                    match by_program {
+                        true => served.push((socket, asked.protocol, address)),
+                        false => some.push(socket),
+                    }
+                    bound.push(Published {
                         protocol: asked.protocol,
-                        host: SocketAddr::new(*host, number),
+                        host: address,
                         container: SocketAddr::new(inside, asked.port),
                         from: asked.from.clone(),
-                    }));
+                        served: by_program,
+                    });
                 }
                 Err(error) => {
                     failed = Some((address, error));
@@ -229,7 +278,8 @@ fn bind(
                 }
             }
         }
-        sockets.extend(some);
+        entry.sockets.extend(some);
+        entry.served.extend(served);
         return Ok(bound);
     }
     failed.map_or(Ok(Vec::new()), Err)
@@ -254,7 +304,7 @@ fn conflict(
     if others.iter().any(|(id, held)| *id != record.id && held.ports.iter().any(same)) {
         return format!("Bind for {address} failed: port is already allocated");
     }
-    let inside = inside(place, address.ip()).map_or(String::new(), |inside| inside.to_string());
+    let inside = leads_to(place, address.ip()).map_or(String::new(), |(inside, _)| inside.to_string());
     let why = match error.raw_os_error() {
         Some(libc::EADDRINUSE) => "address already in use".to_owned(),
         Some(libc::EADDRNOTAVAIL) => "cannot assign requested address".to_owned(),
@@ -376,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn a_family_that_the_container_lacks_is_left_out() {
+    fn a_family_that_the_container_lacks_is_left_out_or_passed_on() {
         let given = |address: &str| Some(join::Given { address: address.parse().unwrap(), prefix: 64, gateway: None });
         let four = Place { ipv4: given("172.17.0.2"), ..Place::default() };
         let both = Place { ipv6: given("fd00::2"), ..four.clone() };
@@ -387,7 +437,9 @@ mod tests {
         };
         assert_eq!(hosts("", &four), "0.0.0.0");
         assert_eq!(hosts("", &both), "0.0.0.0 ::");
-        assert_eq!(hosts("::1", &four), "");
+        assert_eq!(hosts("::1", &four), "::1");
+        assert_eq!(leads_to(&four, "::1".parse().unwrap()), Some(("172.17.0.2".parse().unwrap(), true)));
+        assert_eq!(leads_to(&both, "::1".parse().unwrap()), Some(("fd00::2".parse().unwrap(), false)));
         assert_eq!(hosts("127.0.0.1", &both), "127.0.0.1");
     }
 }

@@ -17,7 +17,7 @@ pub fn published(store: &Store) -> Result<Vec<PublishedPort>> {
     if held.iter().all(|(_, held)| held.ports.is_empty()) {
         return Ok(Vec::new());
     }
-    let loaded = firewall::read(store)?;
+    let loaded = if crate::net::nftables::is_there() { firewall::read(store)? } else { None };
     let others = Others::read()?;
     let mut all = Vec::new();
     for (id, held) in held {
@@ -25,7 +25,7 @@ pub fn published(store: &Store) -> Result<Vec<PublishedPort>> {
         for port in &held.ports {
             let mut told = PublishedPort { container: id.clone(), name: name.clone(), ..told(port, loaded.as_deref()) };
             let bridge = obstacles::bridge_of(store, &held, port)?;
-            if let Some(bridge) = bridge.filter(|_| matches!(told.reach.as_str(), "lan" | "everyone")) {
+            if let Some(bridge) = bridge.filter(|_| !port.served && matches!(told.reach.as_str(), "lan" | "everyone")) {
                 let found = others.of_port(&bridge, &obstacles::Port::from(port));
                 if found.iter().any(|it| it.to_bridge && !it.block.is_unsure) {
                     told.reach = "host".to_owned();
@@ -46,7 +46,9 @@ fn told(port: &Published, loaded: Option<&[Mapping]>) -> PublishedPort {
     let same = |mapping: &&Mapping| {
         (mapping.protocol, mapping.host, mapping.container) == (port.protocol, port.host, port.container)
     };
-    let found = loaded.and_then(|loaded| loaded.iter().find(same));
+    // Where a program passes it on, that decides, by the same words.
+    let ours = port.served.then(|| Mapping::from(port));
+    let found = ours.as_ref().or(loaded.and_then(|loaded| loaded.iter().find(same)));
     let text = |from: &Vec<Subnet>| from.iter().map(Subnet::to_string).collect();
     let mut told = PublishedPort {
         protocol: port::name(port.protocol).to_owned(),
@@ -100,8 +102,12 @@ mod tests {
             let container = "172.17.0.2:80".parse().unwrap();
             let mapping = Mapping { protocol: port::TCP, host: host.parse().unwrap(), container, from };
             assert_eq!(reach(&mapping), expected, "{host} {:?}", mapping.from);
-            let port = Published { protocol: port::TCP, host: mapping.host, container, from: Vec::new() };
+            let port =
+                Published { protocol: port::TCP, host: mapping.host, container, from: Vec::new(), served: false };
             assert_eq!(told(&port, None).reach, "nobody");
+            if mapping.from.is_none() {
+                assert_eq!(told(&Published { served: true, ..port.clone() }, None).reach, expected);
+            }
             assert_eq!(told(&port, Some(&[mapping])).reach, expected);
         }
     }
