@@ -30,7 +30,7 @@ pub struct Create {
     /// a configuration only (with a later release)
     #[argh(switch)]
     config_only: bool,
-    /// the driver: bridge
+    /// the driver: bridge, macvlan, ipvlan
     #[argh(option, short = 'd')]
     driver: Option<String>,
     /// the gateway of a subnet

@@ -111,6 +111,9 @@ fn make(
     health::check(&config, &mut host_config)?;
     logs::check(&host_config.log_config)?;
     networks::check_ports(&host_config, config.labels.as_ref())?;
+    if networks::has_networks(&host_config.network_mode) {
+        warnings.extend(networks::configure(store, settings)?);
+    }
     spec::check(&config, &host_config, &mut warnings)?;
     let ids = remap::ids(settings, &host_config)?;
     if limits::any(&host_config) {
@@ -172,6 +175,7 @@ fn make(
     events::container(store, &record, "create", &[]);
     warnings.extend(networks::obstacles(store, &record));
     warnings.extend(networks::without_rules(&record));
+    warnings.extend(networks::discarded(store, &record));
     Ok((id, warnings))
 }
 
@@ -347,7 +351,8 @@ fn apply_settings(host: &mut HostConfig, settings: &Settings) -> Result<()> {
         host.shm_size = settings.shm_size()?;
     }
     if matches!(host.network_mode.as_str(), "" | "default") {
-        host.network_mode = "bridge".to_owned();
+        let none = settings.bridge.as_deref() == Some("none");
+        host.network_mode = if none { "none" } else { "bridge" }.to_owned();
     }
     if host.restart_policy.name.is_empty() {
         host.restart_policy.name = "no".to_owned();

@@ -51,7 +51,8 @@ pub fn write(store: &Store, dir: &Path, record: &Record, held: &Held) -> Result<
 
 /// The whole of /etc/hosts.
 pub fn hosts_of(store: &Store, record: &Record, held: &Held) -> Result<String> {
-    let gateway = || networks::host_gateway(store, held);
+    let chosen = record.publishing.host_gateways.first().copied();
+    let gateway = || chosen.map_or_else(|| networks::host_gateway(store, held), Ok);
     let mut text = hosts(&record.host_config, &read("/etc/hosts")?, &gateway)?;
     text += &networks::links::hosts(store, record)?;
     Ok(text + &own_names(record, held))

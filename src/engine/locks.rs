@@ -22,6 +22,8 @@ pub mod byte {
     /// Somebody has mounted the container's root for writing, or looks whether it may: a start until its init is
     /// inside, and a copy into a container that does not run.
     pub const ROOT: i64 = 4;
+    /// It is being brought to a network or taken away from one.
+    pub const NETWORKS: i64 = 5;
 }
 
 /// A lock that is held until this value is dropped.

@@ -64,6 +64,11 @@ pub struct Publishing {
     pub cooperates: bool,
     /// No rules for it: a program passes on what comes to its ports.
     pub forwarder: bool,
+    /// Forwarding is left as it is, and what no rule leads to it is not served.
+    pub leaves_forwarding: bool,
+    pub without_proxy: bool,
+    /// What `host-gateway` stands for.
+    pub host_gateways: Vec<IpAddr>,
 }
 
 impl Publishing {

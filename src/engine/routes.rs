@@ -199,7 +199,9 @@ fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
 
         ("GET", ["ports"]) => json(200, &networks::published(store)?),
         ("GET", ["networks"]) => json(200, &networks::list(store, &filters(&request)?)?),
-        ("POST", ["networks", "create"]) => json(201, &networks::create(store, body::<NetworkCreate>(&mut request)?)?),
+        ("POST", ["networks", "create"]) => {
+            json(201, &networks::create(store, &engine.settings, body::<NetworkCreate>(&mut request)?)?)
+        }
         ("POST", ["networks", "prune"]) => json(200, &networks::prune(store, &filters(&request)?)?),
         ("GET", ["networks", name]) => json(200, &networks::inspect(store, name)?),
         ("POST", ["networks", name, "connect"]) => {

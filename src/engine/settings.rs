@@ -2,12 +2,13 @@
 
 use super::rootless;
 use crate::api::types::Ulimit;
+use crate::net::Subnet;
 use crate::oci::registry;
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 /// The setting `publish-default`, in the environment.
@@ -44,6 +45,32 @@ pub struct Settings {
     pub firewall_cooperate: bool,
     /// Rules of ours, in whatever the kernel has; without them published ports are passed on by a program.
     pub iptables: bool,
+    /// IPv6 has the same table: they are turned off together.
+    pub ip6tables: Option<bool>,
+    /// Turn forwarding on where it is off.
+    pub ip_forward: bool,
+    /// Serve what no rule leads to a container, as `[::1]` of one of IPv4 alone.
+    pub userland_proxy: bool,
+    /// The default bridge: its address with its subnet, the part that containers get, and another way out than itself.
+    pub bip: Option<String>,
+    pub bip6: Option<String>,
+    pub fixed_cidr: Option<Subnet>,
+    pub fixed_cidr_v6: Option<Subnet>,
+    pub default_gateway: Option<Ipv4Addr>,
+    pub default_gateway_v6: Option<Ipv6Addr>,
+    pub mtu: Option<u32>,
+    pub icc: bool,
+    pub ip_masq: bool,
+    pub ipv6: bool,
+    /// `none`: containers that name no network have none.
+    pub bridge: Option<String>,
+    /// From which subnets are cut for networks that name none.
+    pub default_address_pools: Vec<AddressPool>,
+    /// Options of new networks, by driver.
+    pub default_network_opts: BTreeMap<String, BTreeMap<String, String>>,
+    /// What `host-gateway` stands for, one of each family.
+    pub host_gateway_ip: Option<IpAddr>,
+    pub host_gateway_ips: Vec<IpAddr>,
     pub init: bool,
     pub no_new_privileges: bool,
     /// `user[:group]` whose subordinate ids containers have, or `default`; nobody where empty.
@@ -83,6 +110,24 @@ impl Default for Settings {
             publish_default: None,
             firewall_cooperate: false,
             iptables: true,
+            ip6tables: None,
+            ip_forward: true,
+            userland_proxy: true,
+            bip: None,
+            bip6: None,
+            fixed_cidr: None,
+            fixed_cidr_v6: None,
+            default_gateway: None,
+            default_gateway_v6: None,
+            mtu: None,
+            icc: true,
+            ip_masq: true,
+            ipv6: false,
+            bridge: None,
+            default_address_pools: Vec::new(),
+            default_network_opts: BTreeMap::new(),
+            host_gateway_ip: None,
+            host_gateway_ips: Vec::new(),
             init: false,
             no_new_privileges: false,
             userns_remap: String::new(),
@@ -105,6 +150,28 @@ impl Default for Settings {
 pub enum Size {
     Bytes(i64),
     Text(String),
+}
+
+/// `{"base": "10.10.0.0/16", "size": 24}`.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct AddressPool {
+    pub base: Subnet,
+    pub size: u8,
+}
+
+impl std::str::FromStr for AddressPool {
+    type Err = String;
+
+    /// `base=10.10.0.0/16,size=24`.
+    fn from_str(text: &str) -> Result<AddressPool, String> {
+        let value = |key: &str| {
+            let field = text.split(',').find_map(|field| field.trim().strip_prefix(key)?.strip_prefix('='));
+            field.ok_or_else(|| format!("no {key} in {text:?}"))
+        };
+        let size = value("size")?.parse().map_err(|_| format!("no size of a subnet in {text:?}"))?;
+        Ok(AddressPool { base: value("base")?.parse()?, size })
+    }
 }
 
 /// As Docker's file spells them: `{"nofile": {"Name": "nofile", "Hard": 64000, "Soft": 64000}}`.
@@ -161,7 +228,61 @@ impl Settings {
             bail!("max-concurrent-downloads must be 1 at least");
         }
         settings.shm_size()?;
+        settings.check_networks()?;
         Ok(settings)
+    }
+
+    /// What could not hold is said when the settings are read, and not by the first container.
+    pub fn check_networks(&self) -> Result<()> {
+        if self.ip6tables.is_some_and(|on| on != self.iptables) {
+            bail!("ip6tables and iptables must agree: both families have one table");
+        }
+        if let Some(name) = self.bridge.as_deref().filter(|name| !matches!(*name, "" | "none")) {
+            bail!(
+                "bridge {name:?} is not supported: only none; a bridge of another name is a network with the option \
+                 com.docker.network.bridge.name"
+            );
+        }
+        for (key, text, four) in [("bip", &self.bip, true), ("bip6", &self.bip6, false)] {
+            let Some(text) = text.as_deref().filter(|text| !text.is_empty()) else { continue };
+            match address_of(text) {
+                Some((address, subnet)) if address.is_ipv4() == four && subnet.is_host(address) => {}
+                _ => bail!("{key} {text:?} is not the address of a bridge with its subnet, as 192.168.5.1/24"),
+            }
+        }
+        for (key, subnet, four) in [("fixed-cidr", self.fixed_cidr, true), ("fixed-cidr-v6", self.fixed_cidr_v6, false)]
+        {
+            if let Some(subnet) = subnet.filter(|subnet| subnet.is_ipv4() != four) {
+                bail!("{key} {subnet} is of the other family");
+            }
+        }
+        if let (Some(range), Some((_, subnet))) = (self.fixed_cidr, self.bip.as_deref().and_then(address_of))
+            && (!subnet.contains(range.first) || range.prefix < subnet.prefix)
+        {
+            bail!("fixed-cidr {range} does not lie in the subnet of bip, {subnet}");
+        }
+        if let Some(mtu) = self.mtu.filter(|mtu| *mtu != 0 && !(68..=65_535).contains(mtu)) {
+            bail!("mtu {mtu} is none");
+        }
+        for AddressPool { base, size } in &self.default_address_pools {
+            if *size < base.prefix || *size > if base.is_ipv4() { 30 } else { 126 } {
+                bail!("default-address-pools: no subnets of the size {size} can be cut from {base}");
+            }
+        }
+        if let Some(driver) =
+            self.default_network_opts.keys().find(|it| !matches!(it.as_str(), "bridge" | "macvlan" | "ipvlan"))
+        {
+            bail!("default-network-opts: there is no driver {driver}");
+        }
+        if self.host_gateway_ip.is_some() && !self.host_gateway_ips.is_empty() {
+            bail!("host-gateway-ip and host-gateway-ips say the same: give one of them");
+        }
+        Ok(())
+    }
+
+    /// What `host-gateway` stands for, where it is not the default bridge.
+    pub fn host_gateways(&self) -> Vec<IpAddr> {
+        self.host_gateway_ip.into_iter().chain(self.host_gateway_ips.iter().copied()).collect()
     }
 
     /// Bytes of /dev/shm where a container names none.
@@ -194,9 +315,53 @@ impl Settings {
     }
 }
 
+/// An address with the subnet that it lies in: `192.168.5.1/24`.
+pub fn address_of(text: &str) -> Option<(IpAddr, Subnet)> {
+    Some((text.split('/').next()?.parse().ok()?, text.parse().ok()?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keys_of_networks_hold_or_are_refused() {
+        for text in [
+            r#"{"bip": "192.168.5.1/24", "fixed-cidr": "192.168.5.128/25", "mtu": 1400, "icc": false, "ip-masq": false}"#,
+            r#"{"default-address-pools": [{"base": "10.10.0.0/16", "size": 24}], "bridge": "none", "userland-proxy": false}"#,
+            r#"{"ipv6": true, "fixed-cidr-v6": "fd00:5::/64", "iptables": false, "ip6tables": false}"#,
+            r#"{"default-network-opts": {"bridge": {"com.docker.network.driver.mtu": "1400"}}}"#,
+        ] {
+            assert!(Settings::parse(text).is_ok(), "{text}");
+        }
+        for (text, words) in [
+            (r#"{"bip": "192.168.5.0/24"}"#, "bip \"192.168.5.0/24\" is not the address of a bridge"),
+            (r#"{"bip": "fd00::1/64"}"#, "bip \"fd00::1/64\" is not the address of a bridge"),
+            (
+                r#"{"bip": "192.168.5.1/24", "fixed-cidr": "192.168.6.0/24"}"#,
+                "fixed-cidr 192.168.6.0/24 does not lie in",
+            ),
+            (r#"{"fixed-cidr-v6": "10.0.0.0/8"}"#, "fixed-cidr-v6 10.0.0.0/8 is of the other family"),
+            (r#"{"bridge": "br0"}"#, "bridge \"br0\" is not supported"),
+            (r#"{"ip6tables": false}"#, "ip6tables and iptables must agree"),
+            (r#"{"mtu": 10}"#, "mtu 10 is none"),
+            (
+                r#"{"default-address-pools": [{"base": "10.10.0.0/16", "size": 8}]}"#,
+                "default-address-pools: no subnets",
+            ),
+            (r#"{"default-network-opts": {"boat": {}}}"#, "default-network-opts: there is no driver boat"),
+            (
+                r#"{"host-gateway-ip": "10.0.0.1", "host-gateway-ips": ["10.0.0.2"]}"#,
+                "host-gateway-ip and host-gateway-ips",
+            ),
+        ] {
+            let said = Settings::parse(text).unwrap_err().to_string();
+            assert!(said.starts_with(words), "{text}: {said}");
+        }
+        let pool: AddressPool = "base=10.10.0.0/16,size=24".parse().unwrap();
+        assert_eq!(pool, AddressPool { base: "10.10.0.0/16".parse().unwrap(), size: 24 });
+        assert!("base=10.10.0.0/16".parse::<AddressPool>().is_err());
+    }
 
     #[test]
     fn docker_keys_are_read_and_unknown_ones_refused() {

@@ -57,6 +57,14 @@ pub fn set_default_route(socket: &Socket, link: u32, gateway: IpAddr) -> io::Res
     socket.ask(message.bytes(RTA_GATEWAY, &octets(gateway)).u32(RTA_OIF, link))
 }
 
+/// All that is not on a link goes out by this one from now on, without a gateway.
+pub fn set_default_link(socket: &Socket, link: u32, four: bool) -> io::Result<()> {
+    const SCOPE_LINK: u8 = 253;
+    let family = (if four { libc::AF_INET } else { libc::AF_INET6 }) as u8;
+    let head = [family, 0, 0, 0, TABLE_MAIN, PROTOCOL_BOOT, SCOPE_LINK, TYPE_UNICAST, 0, 0, 0, 0];
+    socket.ask(Message::new(NEW_ROUTE, CREATE | REPLACE, &head).u32(RTA_OIF, link))
+}
+
 fn existing(done: io::Result<()>) -> io::Result<()> {
     match done {
         Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),

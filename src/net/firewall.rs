@@ -2,14 +2,17 @@
 //! whole; a port that comes or goes changes an element of a map.
 //!
 //! ```text
-//! raw          what comes from elsewhere to 127/8 or to a container's own address is dropped
+//! raw          what comes from elsewhere to 127/8 is dropped, and what a port is not open to
+//! input        the same of what is meant for a bridge's own address
 //! prerouting   published ports: from outside and from containers      ┐ any, at (and any6, at6):
 //! output       the same, from this host                               ┘ [address .] protocol . port → address . port
 //! postrouting  containers go out under this host's address; and to each other, where a published port leads back
-//! forward      networks are apart; if forwarding is on for us alone, nobody else is forwarded
+//! forward      networks are apart, and nobody comes to a container's own address; if forwarding is on for us alone, nobody
+//!              else is forwarded
 //! ```
 //!
-//! A rule of another table may still drop what ours lets through.
+//! A rule of another table may still drop what ours lets through. With br_netfilter these chains see frames of others'
+//! bridges, too: no rule may match what only passes there, so that those who would name links, and not addresses alone.
 
 use super::address::octets;
 use super::nftables::{ACCEPT, Batch, DROP, Field, Hook, INET, IPV4, IPV6, Map, Name, Rule};
@@ -68,11 +71,12 @@ const DESTINATION_NAT: i32 = -100;
 const FILTER: i32 = 0;
 const SOURCE_NAT: i32 = 100;
 
-const CHAINS: [(&str, &str, Hook, i32); 5] = [
+const CHAINS: [(&str, &str, Hook, i32); 6] = [
     ("raw", "filter", Hook::Prerouting, RAW),
     ("prerouting", "nat", Hook::Prerouting, DESTINATION_NAT),
     ("output", "nat", Hook::Output, DESTINATION_NAT),
     ("postrouting", "nat", Hook::Postrouting, SOURCE_NAT),
+    ("input", "filter", Hook::Input, FILTER),
     ("forward", "filter", Hook::Forward, FILTER),
 ];
 
@@ -273,12 +277,14 @@ fn rules(state: &State) -> Vec<(&'static str, Rule)> {
         let name = bridge.link.as_str();
         for subnet in &bridge.subnets {
             if bridge.masquerade || bridge.internal {
-                rules.push(("raw", Rule::new().comes_by(Name::IsNot(name)).to(*subnet).decide(DROP)));
+                let outside = Rule::new().comes_by(Name::IsNot(name)).comes_by(Name::IsNot("lo"));
+                rules.push(("input", outside.to(*subnet).decide(DROP)));
             }
             // By the host's address back to their own network: the answer must come back this way, too.
             rules.push(("postrouting", Rule::new().from(*subnet).leaves_by(Name::Is(name)).redirected().masquerade()));
             if bridge.masquerade && !bridge.internal {
-                rules.push(("postrouting", Rule::new().from(*subnet).leaves_by(Name::IsNot(name)).masquerade()));
+                let leaves = Rule::new().comes_by(Name::Is(name)).from(*subnet).leaves_by(Name::IsNot(name));
+                rules.push(("postrouting", leaves.masquerade()));
             }
         }
         // From this host's loopback, to a published port.
@@ -372,14 +378,14 @@ mod tests {
         };
         let mut state = State { bridges: vec![bridge.clone()], ..State::default() };
         let count = |state: &State, chain: &str| rules(state).iter().filter(|(of, _)| *of == chain).count();
-        assert_eq!((count(&state, "raw"), count(&state, "postrouting"), count(&state, "forward")), (2, 3, 3));
+        assert_eq!((count(&state, "input"), count(&state, "postrouting"), count(&state, "forward")), (1, 3, 3));
         state.forwards_for_us = true;
         let last = rules(&state).pop().unwrap();
         assert_eq!(last, ("forward", Rule::new().decide(DROP)));
         // Answers to those who go out under their own address come to it.
         state.bridges = vec![Bridge { masquerade: false, ..bridge.clone() }];
-        assert_eq!((count(&state, "raw"), count(&state, "postrouting")), (1, 2));
+        assert_eq!((count(&state, "input"), count(&state, "postrouting")), (0, 2));
         state.bridges = vec![Bridge { internal: true, ..bridge }];
-        assert_eq!((count(&state, "raw"), count(&state, "postrouting")), (2, 2));
+        assert_eq!((count(&state, "input"), count(&state, "postrouting")), (1, 2));
     }
 }

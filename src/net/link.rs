@@ -17,6 +17,7 @@ const UP: u32 = libc::IFF_UP as u32;
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
+const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_NET_NS_FD: u16 = 28;
@@ -112,6 +113,74 @@ pub fn make_veth(socket: &Socket, veth: &Veth) -> io::Result<()> {
         })
     };
     socket.ask(message.nest(IFLA_LINKINFO, |info| info.text(IFLA_INFO_KIND, "veth").nest(IFLA_INFO_DATA, inside)))
+}
+
+/// A link in a container's namespace that shares a link of this host.
+pub struct Shared<'a> {
+    pub kind: Kind,
+    /// The index of the link that it shares.
+    pub parent: u32,
+    pub name: &'a str,
+    /// One of an ipvlan has its parent's.
+    pub mac: Mac,
+    pub mtu: Option<u32>,
+    /// It is born in this network namespace.
+    pub namespace: BorrowedFd<'a>,
+}
+
+/// What it is, with the numbers of the kernel for its mode and its flags.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Kind {
+    Macvlan { mode: u32 },
+    Ipvlan { mode: u16, flags: u16 },
+}
+
+impl Kind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Macvlan { .. } => "macvlan",
+            Kind::Ipvlan { .. } => "ipvlan",
+        }
+    }
+}
+
+pub fn make_shared(socket: &Socket, shared: &Shared) -> io::Result<()> {
+    let message = Message::new(NEW, CREATE | EXCLUSIVE, &head(0, 0)).text(IFLA_IFNAME, shared.name);
+    let message = message.u32(IFLA_LINK, shared.parent).u32(IFLA_NET_NS_FD, shared.namespace.as_raw_fd() as u32);
+    let message = match shared.kind {
+        Kind::Macvlan { .. } => message.bytes(IFLA_ADDRESS, &shared.mac),
+        Kind::Ipvlan { .. } => message,
+    };
+    let message = shared.mtu.map_or(message.clone(), |mtu| message.u32(IFLA_MTU, mtu));
+    socket.ask(message.nest(IFLA_LINKINFO, |info| {
+        info.text(IFLA_INFO_KIND, shared.kind.name()).nest(IFLA_INFO_DATA, |data| match shared.kind {
+            Kind::Macvlan { mode } => data.u32(1, mode),
+            Kind::Ipvlan { mode, flags } => data.bytes(1, &mode.to_ne_bytes()).bytes(2, &flags.to_ne_bytes()),
+        })
+    }))
+}
+
+/// Makes a link of a kind that needs nothing else: `dummy`.
+pub fn make_plain(socket: &Socket, name: &str, kind: &str) -> io::Result<()> {
+    let message = Message::new(NEW, CREATE | EXCLUSIVE, &head(0, UP)).text(IFLA_IFNAME, name);
+    socket.ask(message.nest(IFLA_LINKINFO, |info| info.text(IFLA_INFO_KIND, kind)))
+}
+
+/// Makes the link of one VLAN of a link.
+pub fn make_vlan(socket: &Socket, name: &str, parent: u32, number: u16) -> io::Result<()> {
+    let message = Message::new(NEW, CREATE | EXCLUSIVE, &head(0, UP)).text(IFLA_IFNAME, name).u32(IFLA_LINK, parent);
+    socket.ask(message.nest(IFLA_LINKINFO, |info| {
+        info.text(IFLA_INFO_KIND, "vlan").nest(IFLA_INFO_DATA, |data| data.bytes(1, &number.to_ne_bytes()))
+    }))
+}
+
+/// Whether this kernel has links of a kind: without a parent, one that is known is refused for that.
+pub fn knows(socket: &Socket, kind: Kind) -> io::Result<bool> {
+    let message = Message::new(NEW, CREATE | EXCLUSIVE, &head(0, 0));
+    match socket.ask(message.nest(IFLA_LINKINFO, |info| info.text(IFLA_INFO_KIND, kind.name()))) {
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(false),
+        _ => Ok(true),
+    }
 }
 
 /// How frames leave a port of a bridge.

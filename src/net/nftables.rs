@@ -39,6 +39,7 @@ pub const ACCEPT: i32 = 1;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Hook {
     Prerouting = 0,
+    Input = 1,
     Forward = 2,
     Output = 3,
     Postrouting = 4,

@@ -51,15 +51,10 @@ pub fn listen(protocol: u8, address: SocketAddr) -> io::Result<(OwnedFd, u16)> {
     Ok((socket, port))
 }
 
-/// Few kernels have SCTP. Those without it have no program that could take the port either.
+/// Few kernels have SCTP: those without it say EPROTONOSUPPORT.
 fn reserve_sctp(address: SocketAddr) -> io::Result<(OwnedFd, u16)> {
     let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-    let made = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, SockProtocol::Sctp);
-    let Ok(socket) = made else {
-        // Of the kernel's choice is then one that is free for TCP.
-        return reserve(TCP, SocketAddr::new(address.ip(), 0))
-            .map(|(socket, port)| (socket, if address.port() == 0 { port } else { address.port() }));
-    };
+    let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, SockProtocol::Sctp)?;
     bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
     let port = port_of(&socket)?;
     Ok((socket, port))

@@ -24,6 +24,8 @@ const VERBS: &[(&str, fn(&Host, &str))] = &[
     ("network", at_network),
     ("bridge", at_network),
     ("cooperate", at_cooperation),
+    ("connect", at_connection),
+    ("disconnect", at_connection),
     ("netcreate", at_network_of_users),
     ("netrm", at_network_of_users),
     ("resolver", at_resolver),
@@ -212,6 +214,28 @@ fn at_network(host: &Host, point: &str) {
     assert!(inside.as_str().is_some_and(|address| address.starts_with("172.")), "{inside}");
 }
 
+fn at_connection(host: &Host, point: &str) {
+    host.ok(["network", "create", "web"]);
+    host.ok(["run", "--detach", "--name", "it", "-p", "8080:80", "busybox", "sleep", "1000"]);
+    let links = || host.ok(["exec", "it", "ls", "/sys/class/net"]).split_whitespace().count();
+    host.dhow(["network", "connect", "web", "it"]).fail(point, &mark(host)).run();
+    // Once more, if it came to nothing: what was begun is in nobody's way.
+    let is_there = host.inspect("it", "/NetworkSettings/Networks").get("web").is_some();
+    if !is_there {
+        host.ok(["network", "connect", "web", "it"]);
+    }
+    assert_eq!(links(), 3);
+    host.dhow(["network", "disconnect", "bridge", "it"]).fail(point, &mark(host)).run();
+    if host.inspect("it", "/NetworkSettings/Networks").get("bridge").is_some() {
+        host.ok(["network", "disconnect", "bridge", "it"]);
+    }
+    assert_eq!(links(), 2);
+    let port = host.ok(["ports", "--format", "{{.Published}} {{.Reach}}"]);
+    assert_eq!(port, "0.0.0.0:8080/tcp everyone");
+    host.ok(["rm", "--force", "it"]);
+    host.ok(["network", "rm", "web"]);
+}
+
 /// A firewall of somebody else is opened for it, and closed again by whoever finds what is left.
 fn at_cooperation(host: &Host, point: &str) {
     if need("nft").is_none() {
@@ -388,7 +412,7 @@ fn while_it_waits_for_its_restart() {
 
 #[test]
 fn while_its_network_comes_or_goes() {
-    each(&["network", "bridge", "cooperate", "netcreate", "netrm", "resolver"]);
+    each(&["network", "bridge", "cooperate", "connect", "disconnect", "netcreate", "netrm", "resolver"]);
 }
 
 #[test]

@@ -454,3 +454,209 @@ fn networks_of_both_families() {
     // On a network of IPv4 alone the kernel makes no address of IPv6 up.
     assert_eq!(host.ok(["run", "--rm", "busybox", "ip", "-6", "address", "show", "dev", "eth0"]), "");
 }
+
+#[test]
+fn containers_share_a_link_of_this_host() {
+    let (Some(host), Some(neighbour)) = (Host::with_busybox(), Neighbour::new()) else { return };
+    let subnet = ["--subnet", "10.99.0.0/24", "--gateway", "10.99.0.2", "--ip-range", "10.99.0.64/26"];
+    let create = |driver: &str, name: &str, more: &[&str]| {
+        let words = ["network", "create", "-d", driver];
+        host.run(words.iter().chain(more).chain(&[name]).copied())
+    };
+    let output = create("macvlan", "lan", &[&subnet[..], &["-o", "parent=lan0"]].concat());
+    if output.stderr().contains("this kernel has no links of the kind macvlan") {
+        return crate::fixture::skip("no macvlan in this kernel").unwrap_or_default();
+    }
+    output.ok();
+    let first = serve(&host, "first", &["--network", "lan"]);
+    assert_eq!(first, "10.99.0.64");
+    // It is a machine on the LAN: under its own address, to the neighbour and from it; this host is not in between.
+    assert_eq!(from_there(&neighbour, &first).as_deref(), Some("10.99.0.2"));
+    assert_eq!(from_here(&first), None);
+    let second =
+        serve(&host, "second", &["--network", "lan", "--ip", "10.99.0.99", "--mac-address", "02:42:00:00:00:99"]);
+    assert_eq!(from_container(&host, "first", &second).as_deref(), Some(first.as_str()), "in the mode bridge");
+    assert_eq!(host.ok(["exec", "second", "cat", "/sys/class/net/eth0/address"]), "02:42:00:00:00:99");
+    assert!(host.ok(["exec", "second", "ip", "route"]).contains("default via 10.99.0.2 dev eth0"));
+    host.ok(["network", "create", "web"]);
+    host.ok(["network", "connect", "web", "first"]);
+    host.ok(["network", "disconnect", "lan", "first"]);
+    assert!(!host.ok(["exec", "first", "ip", "link"]).contains("eth0"));
+    // Each is kept from the others where the mode says so, and has no way out of an internal one.
+    create(
+        "macvlan",
+        "apart",
+        &["--subnet", "10.98.0.0/24", "--internal", "-o", "parent=lan0", "-o", "macvlan_mode=private"],
+    )
+    .ok();
+    let third = serve(&host, "third", &["--network", "apart"]);
+    serve(&host, "fourth", &["--network", "apart"]);
+    assert_eq!(from_container(&host, "fourth", &third), None);
+    assert!(!host.ok(["exec", "third", "ip", "route"]).contains("default"));
+    let output = host.run(["create", "--network", "lan", "-p", "80", "busybox", "true"]);
+    assert!(output.stderr().contains("Published ports are discarded when using macvlan network"), "{output}");
+    for (driver, options, words) in [
+        ("macvlan", ["parent=nowhere", ""], "-o parent interface was not found on the host: nowhere"),
+        ("macvlan", ["parent=lo", ""], "loopback interface is not a valid macvlan parent link"),
+        ("macvlan", ["parent=lan0", "macvlan_mode=boat"], "requested macvlan mode 'boat' is not valid"),
+        ("macvlan", ["parent=lan0", "macvlan_mode=passthru"], "is already using parent interface lan0"),
+        ("macvlan", ["parent=lan0", "colour=red"], "unknown option of the driver macvlan: colour"),
+        ("ipvlan", ["parent=lan0", ""], "is already using parent interface lan0"),
+    ] {
+        let more: Vec<&str> = options.iter().filter(|it| !it.is_empty()).flat_map(|it| ["-o", *it]).collect();
+        let output = create(driver, "other", &more);
+        assert!(output.code() == Some(1) && output.stderr().contains(words), "{output}");
+    }
+    drop(neighbour);
+}
+
+#[test]
+fn kinds_of_links_that_the_kernel_lacks_are_refused_by_name() {
+    let (Some(host), Some(neighbour)) = (Host::with_busybox(), Neighbour::new()) else { return };
+    let output =
+        host.run(["network", "create", "-d", "ipvlan", "--subnet", "10.99.0.0/24", "-o", "parent=lan0", "lan"]);
+    match output.code() {
+        Some(0) => {
+            let address = serve(&host, "it", &["--network", "lan", "--ip", "10.99.0.64"]);
+            assert_eq!(from_there(&neighbour, &address).as_deref(), Some("10.99.0.2"));
+        }
+        _ => assert!(output.stderr().ends_with("this kernel has no links of the kind ipvlan"), "{output}"),
+    }
+    // Nor is a port of SCTP said to be open where nobody could serve it.
+    let output = host.run(["run", "--rm", "-p", "9:9/sctp", "busybox", "true"]);
+    let has_sctp = fs::read_to_string("/proc/net/protocols").is_ok_and(|text| text.contains("SCTP"));
+    assert!(output.code() == Some(0) || !has_sctp && output.stderr().ends_with("this kernel has no SCTP"), "{output}");
+}
+
+#[test]
+fn frames_on_bridges_of_others_are_left_alone() {
+    let (Some(host), Some(())) = (Host::with_busybox(), need("ip")) else { return };
+    let (Some(one), Some(two)) = (Neighbour::on("vm1", 97), Neighbour::on("vm2", 96)) else { return };
+    let call = "/proc/sys/net/bridge/bridge-nf-call-iptables";
+    if fs::write(call, "1").is_err() {
+        return crate::fixture::skip("no br_netfilter in this kernel").unwrap_or_default();
+    }
+    ip(&["link", "add", "theirs", "type", "bridge"]);
+    for (neighbour, link, address) in [(&one, "vm1", "172.17.0.2/16"), (&two, "vm2", "172.17.0.3/16")] {
+        ip(&["address", "flush", "dev", link]);
+        ip(&["link", "set", link, "master", "theirs"]);
+        neighbour.run("ip", &["address", "add", address, "dev", link]).ok();
+    }
+    ip(&["link", "set", "theirs", "up"]);
+    let reaches = || one.run("busybox", &["ping", "-c", "1", "-W", "2", "172.17.0.3"]).run().code() == Some(0);
+    eventually("the bridge forwards", reaches);
+    // Our containers have the same addresses, on another bridge.
+    let address = serve(&host, "it", &["-p", "8080:80"]);
+    assert_eq!(address, "172.17.0.2");
+    assert!(reaches(), "frames of others pass as before");
+    assert!(from_here("127.0.0.1:8080").is_some() && from_here(&address).is_some());
+}
+
+#[test]
+fn keys_of_the_configuration_that_speak_of_networks() {
+    let Some(host) = Host::with_busybox() else { return };
+    let with = |keys: &str, words: &[&str]| {
+        let file = host.file("daemon.json", keys);
+        host.run(["--config", file.to_str().expect("UTF-8")].iter().chain(words).copied())
+    };
+    let show = "ip -4 -o address show eth0 | sed 's/.*inet \\([^ ]*\\).*/\\1/'; cat /sys/class/net/eth0/mtu; \
+                ip route | sed -n 's/default via \\([^ ]*\\).*/\\1/p'; sed -n 's/\\thost.docker.internal//p' /etc/hosts";
+    let run = |keys: &str, flags: &[&str]| {
+        let fixed = ["run", "--rm", "--add-host", "host.docker.internal:host-gateway"];
+        let words: Vec<&str> = fixed.iter().chain(flags).chain(&["busybox", "sh", "-c", show]).copied().collect();
+        with(keys, &words).ok().lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(run("{}", &[]), ["172.17.0.2/16", "1500", "172.17.0.1", "172.17.0.1"]);
+    let keys = r#"{"bip": "10.77.0.9/24", "fixed-cidr": "10.77.0.128/25", "mtu": 1400, "host-gateway-ip": "10.1.2.3"}"#;
+    assert_eq!(run(keys, &[]), ["10.77.0.128/24", "1400", "10.77.0.9", "10.1.2.3"]);
+    let keys = r#"{"bip": "10.77.0.9/24", "default-gateway": "10.77.0.1"}"#;
+    assert_eq!(run(keys, &[]), ["10.77.0.2/24", "1500", "10.77.0.1", "10.77.0.9"]);
+    assert_eq!(host.inspect("bridge", "/IPAM/Config/0/Gateway"), "10.77.0.9", "whoever looks next sees it too");
+    // With somebody on it, it stays.
+    with(r#"{"bip": "10.77.0.9/24"}"#, &["run", "--detach", "--name", "it", "busybox", "sleep", "1000"]).ok();
+    let output = with(r#"{"bip": "10.78.0.9/24"}"#, &["run", "--rm", "busybox", "true"]);
+    assert!(output.stderr().contains("they hold once no container is on it"), "{output}");
+    host.ok(["rm", "--force", "it"]);
+    let pools =
+        r#"{"default-address-pools": [{"base": "10.80.0.0/16", "size": 24}, {"base": "fd80::/48", "size": 64}]}"#;
+    with(pools, &["network", "create", "--ipv6", "web"]).ok();
+    let config = host.inspect("web", "/IPAM/Config");
+    assert_eq!((&config[0]["Subnet"], &config[1]["Subnet"]), (&json!("10.80.0.0/24"), &json!("fd80::/64")));
+    assert_eq!(run(pools, &[])[0], "10.80.1.2/24", "the default bridge, too");
+    with(
+        r#"{"default-network-opts": {"bridge": {"com.docker.network.driver.mtu": "1300"}}}"#,
+        &["network", "create", "small"],
+    )
+    .ok();
+    assert_eq!(run("{}", &["--network", "small"])[1], "1300");
+    assert_eq!(with(r#"{"bridge": "none"}"#, &["run", "--rm", "busybox", "ls", "/sys/class/net"]).ok(), "lo");
+    // Kept from each other, and seen under their own address.
+    let keys = r#"{"icc": false, "ip-masq": false}"#;
+    with(keys, &["run", "--rm", "busybox", "true"]).ok();
+    for key in ["enable_icc", "enable_ip_masquerade"] {
+        let option = format!("/Options/com.docker.network.bridge.{key}");
+        assert_eq!(host.inspect("bridge", &option), "false");
+    }
+    let keys = r#"{"ipv6": true, "fixed-cidr-v6": "fd77::/64"}"#;
+    let words = ["run", "--rm", "busybox", "ip", "-6", "-o", "address", "show", "dev", "eth0", "scope", "global"];
+    assert!(with(keys, &words).ok().contains("fd77::2/64"));
+    let output = with(r#"{"bridge": "br0"}"#, &["ps"]);
+    assert!(output.stderr().contains("bridge \"br0\" is not supported"), "{output}");
+}
+
+#[test]
+fn forwarding_is_left_alone_where_that_is_said() {
+    let Some(host) = Host::with_busybox() else { return };
+    let file = host.file("daemon.json", r#"{"ip-forward": false}"#);
+    let config = ["--config", file.to_str().expect("UTF-8")];
+    host.ok(config.iter().chain(&["run", "--rm", "busybox", "true"]).copied());
+    assert_eq!(fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap().trim(), "0");
+    host.ok(["run", "--rm", "busybox", "true"]);
+    assert_eq!(fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap().trim(), "1");
+}
+
+#[test]
+fn fifty_at_once_leave_nothing() {
+    let (Some(host), Some(())) = (Host::with_busybox(), need("nft")) else { return };
+    fs::write("/proc/sys/net/ipv4/ip_forward", "1").expect("turn forwarding on");
+    let before = (links(), tool("nft", ["list", "ruleset"]));
+    let host = &host;
+    for round in 0..2 {
+        thread::scope(|scope| {
+            for worker in 0..10 {
+                scope.spawn(move || {
+                    for number in 0..5 {
+                        let name = format!("c{round}-{worker}-{number}");
+                        let port = format!("{}:80", 9000 + worker * 10 + number);
+                        host.ok(["run", "--detach", "--name", &name, "-p", &port, "busybox", "sleep", "1000"]);
+                        host.ok(["rm", "--force", &name]);
+                    }
+                });
+            }
+        });
+    }
+    host.ok(["ps"]);
+    let bridge = |name: &String| name.starts_with("dhow-");
+    eventually("its links are gone", || links().into_iter().filter(|name| !bridge(name)).eq(before.0.iter().cloned()));
+    assert_eq!(links().iter().filter(|name| bridge(name)).count(), 1, "but for the bridge");
+    assert_eq!(tool("nft", ["list", "ruleset"]), before.1);
+    let given = fs::read_dir(host.run_dir().join("networks")).expect("networks").flatten();
+    let given = given.flat_map(|network| fs::read_dir(network.path()).expect("addresses").flatten());
+    assert_eq!(given.map(|it| it.file_name()).collect::<Vec<_>>(), [".last"]);
+}
+
+#[test]
+fn who_may_change_its_own_network_does_not_reach_the_hosts() {
+    let (Some(host), Some(neighbour), Some(())) = (Host::with_busybox(), Neighbour::new(), need("nft")) else { return };
+    serve(&host, "web", &["-p", "8080:80"]);
+    let rules = || tool("nft", ["list", "ruleset"]);
+    let before = rules();
+    // The host's own program, with every capability over networks.
+    let tools = ["-v", "/usr:/usr:ro", "-v", "/lib:/lib:ro", "-v", "/lib64:/lib64:ro"];
+    let line = "nft list ruleset && nft add table inet mine && nft list tables && nft flush ruleset && ip link delete eth0 && ls /sys/class/net";
+    let words = ["run", "--rm", "--cap-add", "NET_ADMIN", "--cap-add", "NET_RAW"];
+    let said = host.ok(words.iter().chain(&tools).chain(&["busybox", "sh", "-c", line]).copied());
+    assert_eq!(said, "table inet mine\nlo", "it sees its own tables and links, and changes those");
+    assert_eq!(rules(), before);
+    assert_eq!(from_there(&neighbour, "10.99.0.1:8080").as_deref(), Some("10.99.0.2"));
+}

@@ -92,7 +92,6 @@ pub fn refuse_both(flags: &Daemon, settings: &Settings) -> Result<()> {
         ("group", flags.group.is_some() && settings.group.is_some()),
         ("pidfile", flags.pidfile.is_some() && settings.pidfile.is_some()),
         ("log-level", flags.log_level.is_some() && settings.log_level.is_some()),
-        ("ip", flags.ip.is_some() && settings.ip.is_some()),
         ("debug", flags.debug && settings.debug),
         ("tls", flags.tls && settings.tls.is_some()),
         ("tlsverify", flags.tlsverify && settings.tlsverify.is_some()),
@@ -103,7 +102,8 @@ pub fn refuse_both(flags: &Daemon, settings: &Settings) -> Result<()> {
         ("userns-remap", flags.userns_remap.is_some() && !settings.userns_remap.is_empty()),
         ("exec-root", flags.exec_root.is_some() && settings.exec_root.is_some()),
     ];
-    let names: Vec<&str> = both.into_iter().filter(|(_, both)| *both).map(|(name, _)| name).collect();
+    let mut names: Vec<&str> = both.into_iter().filter(|(_, both)| *both).map(|(name, _)| name).collect();
+    names.extend(super::networks::both(flags, settings));
     if !names.is_empty() {
         bail!(
             "the following directives are specified both as a flag and in the configuration file: {}",

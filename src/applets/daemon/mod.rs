@@ -3,6 +3,7 @@
 
 mod asked;
 mod listen;
+mod networks;
 mod notify;
 mod reload;
 
@@ -81,6 +82,66 @@ pub struct Daemon {
     /// have rules in nf_tables (default true); without, ports are passed on by a program, and networks are not kept apart
     #[argh(option, arg_name = "bool")]
     pub iptables: Option<bool>,
+    /// the same as --iptables: both families have one table
+    #[argh(option, arg_name = "bool")]
+    pub ip6tables: Option<bool>,
+    /// turn forwarding on where it is off (default true)
+    #[argh(option, arg_name = "bool")]
+    pub ip_forward: Option<bool>,
+    /// serve [::1] of containers of IPv4 alone (default true)
+    #[argh(option, arg_name = "bool")]
+    pub userland_proxy: Option<bool>,
+    /// the default bridge: none turns it off
+    #[argh(option, short = 'b')]
+    pub bridge: Option<String>,
+    /// address of the default bridge with its subnet, as 192.168.5.1/24
+    #[argh(option, arg_name = "CIDR")]
+    pub bip: Option<String>,
+    /// the same of IPv6
+    #[argh(option, arg_name = "CIDR")]
+    pub bip6: Option<String>,
+    /// containers on the default bridge get addresses of this part of its subnet
+    #[argh(option, arg_name = "CIDR")]
+    pub fixed_cidr: Option<String>,
+    /// the subnet of IPv6 of the default bridge
+    #[argh(option, arg_name = "CIDR")]
+    pub fixed_cidr_v6: Option<String>,
+    /// the way out of containers on the default bridge, if it is not that
+    #[argh(option, arg_name = "IP")]
+    pub default_gateway: Option<std::net::Ipv4Addr>,
+    /// the same of IPv6
+    #[argh(option, arg_name = "IP")]
+    pub default_gateway_v6: Option<std::net::Ipv6Addr>,
+    /// MTU of the default bridge
+    #[argh(option)]
+    pub mtu: Option<u32>,
+    /// containers on the default bridge reach each other (default true)
+    #[argh(option, arg_name = "bool")]
+    pub icc: Option<bool>,
+    /// containers on the default bridge go out under this host's address (default true)
+    #[argh(option, arg_name = "bool")]
+    pub ip_masq: Option<bool>,
+    /// IPv6 on the default bridge
+    #[argh(switch)]
+    pub ipv6: bool,
+    /// subnets for networks are cut from here: base=10.10.0.0/16,size=24
+    #[argh(option, arg_name = "POOL")]
+    pub default_address_pool: Vec<String>,
+    /// an option of new networks: driver=key=value
+    #[argh(option, arg_name = "OPTION")]
+    pub default_network_opt: Vec<String>,
+    /// what host-gateway stands for in --add-host
+    #[argh(option, arg_name = "IP")]
+    pub host_gateway_ip: Vec<std::net::IpAddr>,
+    /// a name server for containers
+    #[argh(option)]
+    pub dns: Vec<String>,
+    /// an option of resolv.conf
+    #[argh(option)]
+    pub dns_opt: Vec<String>,
+    /// a search domain
+    #[argh(option)]
+    pub dns_search: Vec<String>,
     /// say more on stderr
     #[argh(switch, short = 'D')]
     pub debug: bool,

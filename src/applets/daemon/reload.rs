@@ -28,10 +28,7 @@ pub fn settings(flags: &Daemon, config: Option<&Path>) -> Result<Settings> {
     if let Some(user) = &flags.userns_remap {
         settings.userns_remap.clone_from(user);
     }
-    settings.firewall_cooperate |= flags.firewall_cooperate;
-    settings.iptables = flags.iptables.unwrap_or(settings.iptables);
-    settings.ip = flags.ip.or(settings.ip);
-    settings.publish_default = flags.publish_default.or(settings.publish_default);
+    super::networks::apply(flags, &mut settings)?;
     Ok(settings)
 }
 

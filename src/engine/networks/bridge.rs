@@ -1,7 +1,7 @@
 //! The bridge of a network in the kernel: made when the network is, and again by whoever needs it after a reboot.
 
 use super::super::store::Store;
-use super::{lease, stored};
+use super::{lease, parent, stored};
 use crate::api::Refusal;
 use crate::api::types::Network;
 use crate::net::netlink::Socket;
@@ -11,6 +11,9 @@ use anyhow::{Context, Result, bail};
 /// Makes a network's bridge where it is missing or not yet up. The caller holds the lock of networks. Gives the network
 /// as it is then: a default bridge whose subnet somebody else uses by now gets another one.
 pub fn ensure(store: &Store, network: Network) -> Result<Network> {
+    if parent::kind(&network)?.is_some() {
+        return parent::ensure(&network).map(|_| network);
+    }
     let socket = Socket::route().context("open a netlink socket")?;
     let name = stored::link_name(&network);
     match link::find(&socket, &name).with_context(|| format!("look for link {name}"))? {
@@ -42,7 +45,13 @@ fn settle(store: &Store, network: Network) -> Result<Network> {
         }
         return Ok(network);
     }
-    let network = stored::new_default(store)?;
+    // Where it was asked to be, or where there is room.
+    let network = match stored::is_chosen(&network) {
+        true => {
+            bail!(Refusal::Forbidden(format!("Pool overlaps with other one on this address space: {}", pool.subnet)))
+        }
+        false => stored::moved(store, network)?,
+    };
     stored::save(store, &network)?;
     Ok(network)
 }
@@ -80,6 +89,9 @@ fn set_up(socket: &Socket, network: &Network, index: u32) -> Result<()> {
 
 /// Takes a network's bridge away.
 pub fn remove(network: &Network) -> Result<()> {
+    if network.driver != stored::BRIDGE {
+        return parent::remove(network);
+    }
     let name = stored::link_name(network);
     let delete = || link::delete(&Socket::route()?, &name);
     delete().with_context(|| format!("delete the bridge {name}"))

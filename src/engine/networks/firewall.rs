@@ -42,12 +42,14 @@ fn fingerprint(store: &Store) -> Result<String> {
 
 /// Makes the table anew where it is not what it should be. The caller has an address leased, so it stays. False where the
 /// kernel has no nf_tables: then nothing is forwarded that was not before, for nothing could be kept out.
-pub fn ensure(store: &Store) -> Result<bool> {
+pub fn ensure(store: &Store, forwards: bool) -> Result<bool> {
     let _lock = lock(store)?;
     if !nftables::is_there() {
         return Ok(false);
     }
-    forward(store)?;
+    if forwards {
+        forward(store)?;
+    }
     let table = table(store);
     let loaded = firewall::loaded(&table).context("ask nf_tables for our table")?;
     if loaded != Some(fingerprint(store)?) {

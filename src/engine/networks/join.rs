@@ -7,7 +7,7 @@
 use super::super::record::{self, Record};
 use super::super::store::{self, Store};
 use super::stored::{self, Pool};
-use super::{firewall, lease, obstacles, publish};
+use super::{firewall, lease, obstacles, parent, publish};
 use crate::api::Refusal;
 use crate::api::types::{EndpointSettings, Network};
 use crate::net::firewall::Mapping;
@@ -41,7 +41,7 @@ pub struct Place {
     pub name: String,
     pub network: String,
     pub endpoint: String,
-    /// The end of its link that is a port of the bridge, and the one inside.
+    /// The end of its link that is a port of the bridge, where there is one, and the one inside.
     pub link: String,
     pub inside: String,
     pub mac: Mac,
@@ -167,7 +167,7 @@ pub fn enter(store: &Store, record: &Record) -> Result<Entry> {
             save(store, &record.id, &held)?;
         }
         if !record.publishing.forwarder {
-            has_rules = firewall::ensure(store)?;
+            has_rules = firewall::ensure(store, !record.publishing.leaves_forwarding)?;
         }
     }
     super::links::enter(store, record)?;
@@ -194,7 +194,10 @@ pub fn place(
         name: name.to_owned(),
         network: network.id.clone(),
         endpoint: super::endpoint_id(&record.id, &network.id),
-        link: format!("veth{}", &store::random_name()?[..10]),
+        link: match network.driver == stored::BRIDGE {
+            true => format!("veth{}", &store::random_name()?[..10]),
+            false => String::new(),
+        },
         inside: format!("eth{number}"),
         ..Place::default()
     };
@@ -213,7 +216,7 @@ pub fn place(
             }
         };
         let address = lease::take(store, &network.id, &pool, &record.id, wanted)?;
-        let gateway = pool.gateway.filter(|_| !network.internal);
+        let gateway = pool.way_out.or(pool.gateway).filter(|_| !network.internal && parent::has_gateway(network));
         Ok(Some(Given { address, prefix: pool.subnet.prefix, gateway }))
     };
     place.ipv4 = if network.enable_ipv4 { give(true, &asked.ipv4_address)? } else { None };
@@ -270,13 +273,21 @@ pub fn connect(store: &Store, held: &Held, namespace: Option<OwnedFd>) -> Result
 pub fn connect_place(store: &Store, place: &Place, namespace: &OwnedFd, hairpin: bool) -> Result<()> {
     let network = stored::load(store, &place.network)?.with_context(|| format!("network {} not found", place.name))?;
     let outside = Socket::route()?;
-    let name = stored::link_name(&network);
-    let bridge = link::find(&outside, &name)?.with_context(|| format!("there is no link {name}"))?;
     let inside = netlink::inside(namespace, || {
         // New links get no address of IPv6 of the kernel's own making on networks that have none.
         set_ipv6("default", place.ipv6.is_some());
         Socket::route()
     })??;
+    if let Some(kind) = parent::kind(&network)? {
+        let parent = parent::ensure(&network)?;
+        let mtu = network.options.contains_key(stored::MTU).then(|| stored::mtu(&network));
+        let (name, mac, namespace) = (&place.inside, place.mac, namespace.as_fd());
+        link::make_shared(&outside, &link::Shared { kind, parent, name, mac, mtu, namespace })
+            .with_context(|| format!("make a link of the kind {}", kind.name()))?;
+        return set_up(&inside, &network, place);
+    }
+    let name = stored::link_name(&network);
+    let bridge = link::find(&outside, &name)?.with_context(|| format!("there is no link {name}"))?;
     link::make_veth(
         &outside,
         &Veth {
@@ -293,16 +304,33 @@ pub fn connect_place(store: &Store, place: &Place, namespace: &OwnedFd, hairpin:
     if port != Port::default() {
         link::set_port(&outside, &place.link, port).context("set up the port of the bridge")?;
     }
-    let peer = link::find(&inside, &place.inside)?.context("the link inside is not there")?;
-    link::set_up(&inside, peer.index).context("set the link inside up")?;
+    set_up(&inside, &network, place)
+}
+
+/// The end inside: up, with its addresses and routes.
+fn set_up(inside: &Socket, network: &Network, place: &Place) -> Result<()> {
+    let peer = link::find(inside, &place.inside)?.context("the link inside is not there")?;
+    link::set_up(inside, peer.index).context("set the link inside up")?;
     for given in place.given() {
         let subnet = Subnet::new(given.address, given.prefix).context("a prefix")?;
-        address::add(&inside, peer.index, given.address, subnet).context("set its address")?;
+        address::add(inside, peer.index, given.address, subnet).context("set its address")?;
         if let Some(gateway) = given.gateway.filter(|_| place.gateway) {
-            address::set_default_route(&inside, peer.index, gateway).context("set its default route")?;
+            address::set_default_route(inside, peer.index, gateway).context("set its default route")?;
+        } else if !network.internal && !parent::has_gateway(network) {
+            let four = given.address.is_ipv4();
+            address::set_default_link(inside, peer.index, four).context("set its default route")?;
         }
     }
     Ok(())
+}
+
+/// Takes a link away from a container that runs.
+pub fn unlink(place: &Place, namespace: &OwnedFd) -> Result<()> {
+    let delete = || match place.link.as_str() {
+        "" => link::delete(&netlink::inside(namespace, Socket::route)??, &place.inside),
+        name => link::delete(&Socket::route()?, name),
+    };
+    delete().context("delete its link")
 }
 
 /// Chooses anew which network has the default routes of a container that runs, and sets them.

@@ -10,6 +10,7 @@ mod lease;
 pub mod links;
 pub mod names;
 mod obstacles;
+mod parent;
 mod publish;
 mod reach;
 mod stored;
@@ -17,7 +18,7 @@ mod user;
 
 pub use firewall::{mend as mend_firewall, table as firewall_table, watch_path as firewall_watch};
 pub use join::{Entry, Held, Target, connect, enter, has_networks, held, leave, targets};
-pub use publish::{check as check_ports, obstacles, publishing, summary as port_summary, without_rules};
+pub use publish::{check as check_ports, discarded, obstacles, publishing, summary as port_summary, without_rules};
 pub use reach::published;
 pub use stored::find;
 pub use user::{check_settings, connect as join_network, create, disconnect, prune, remove};
@@ -26,6 +27,7 @@ use super::containers;
 use super::events;
 use super::filters::Filters;
 use super::record::Record;
+use super::settings::Settings;
 use super::store::Store;
 use crate::api::Refusal;
 use crate::api::types::{EndpointSettings, Endpoints, Event, Network, NetworkContainer, NetworkSettings};
@@ -93,6 +95,36 @@ pub fn host_gateway(store: &Store, held: &Held) -> Result<IpAddr> {
     let bridge = stored::default_bridge(store)?;
     let gateway = stored::pools(&bridge).find_map(|pool| pool.gateway);
     gateway.ok_or_else(|| anyhow::anyhow!("unable to derive the IP value for host-gateway"))
+}
+
+/// Makes the default bridge what the settings want it to be. With somebody on it, it stays as it is, which is said.
+pub fn configure(store: &Store, settings: &Settings) -> Result<Option<String>> {
+    let now = stored::default_bridge(store)?;
+    if stored::wanted(store, &now, settings)? == now {
+        return Ok(None);
+    }
+    lease::sweep(store)?;
+    let _lock = stored::lock(store)?;
+    let now = stored::default_bridge(store)?;
+    let wanted = stored::wanted(store, &now, settings)?;
+    if !lease::holders(store, &now.id)?.is_empty() {
+        return Ok(Some(
+            "the settings of the default bridge have changed; they hold once no container is on it".to_owned(),
+        ));
+    }
+    let pools: Vec<_> = stored::pools(&wanted).collect();
+    for other in stored::with_files(store)?.iter().filter(|other| other.id != now.id) {
+        if stored::pools(other).any(|other| pools.iter().any(|pool| pool.subnet.overlaps(&other.subnet))) {
+            bail!(Refusal::Forbidden(format!(
+                "the subnet of the default bridge overlaps with that of network {}",
+                other.name
+            )));
+        }
+    }
+    bridge::remove(&now)?;
+    stored::save(store, &wanted)?;
+    firewall::refresh(store)?;
+    Ok(None)
 }
 
 /// Frees what killed commands left.
@@ -266,7 +298,7 @@ mod tests {
         let bridge = inspect(&store, "bridge").unwrap();
         let subnet = &bridge.ipam.config.as_deref().unwrap()[0];
         assert_eq!(inspect(&store, "bridge").unwrap().ipam.config.as_deref().unwrap()[0], *subnet, "it stays");
-        let make = |asked: NetworkCreate| create(&store, asked).map(drop);
+        let make = |asked: NetworkCreate| create(&store, &Settings::default(), asked).map(drop);
         let refusal = |result: Result<()>| {
             let error = result.unwrap_err();
             (error.downcast_ref::<Refusal>().map_or(500, Refusal::status), error.to_string())
@@ -282,7 +314,7 @@ mod tests {
             (make(named("host")), 403, "operation is not permitted on predefined host network"),
             (make(named("a/b")), 400, "\"a/b\" is not a valid network name"),
             (make(NetworkCreate { driver: "boat".into(), ..named("x") }), 404, "could not find plugin boat"),
-            (make(NetworkCreate { driver: "macvlan".into(), ..named("x") }), 501, "networks of the driver macvlan"),
+            (make(NetworkCreate { driver: "overlay".into(), ..named("x") }), 501, "networks of the driver overlay"),
             (make(NetworkCreate { driver: "host".into(), ..named("x") }), 403, "only one instance of \"host\""),
             (make(NetworkCreate { ipam: ipam(subnet("10.1")), ..named("x") }), 400, "invalid subnet 10.1"),
             (make(NetworkCreate { ipam: ipam(bridges), ..named("x") }), 403, "invalid pool request: Pool overlaps"),

@@ -54,6 +54,9 @@ pub fn publishing(settings: &Settings, host: &HostConfig) -> Publishing {
         host: settings.ip.filter(|_| host.network_mode == stored::BRIDGE).or(settings.publish_default),
         cooperates: settings.firewall_cooperate || host.firewall_cooperate,
         forwarder: !settings.iptables,
+        leaves_forwarding: !settings.ip_forward,
+        without_proxy: !settings.userland_proxy,
+        host_gateways: settings.host_gateways(),
     }
 }
 
@@ -165,6 +168,15 @@ pub fn without_rules(record: &Record) -> Option<String> {
     ))
 }
 
+/// What is said of ports of a container whose network has no way for them.
+pub fn discarded(store: &Store, record: &Record) -> Option<String> {
+    let host = &record.host_config;
+    let publishes = host.publish_all_ports || host.port_bindings.as_ref().is_some_and(|ports| !ports.is_empty());
+    let network = stored::find(store, &host.network_mode).ok().filter(|_| publishes)?;
+    let shared = matches!(network.driver.as_str(), "macvlan" | "ipvlan");
+    shared.then(|| format!("Published ports are discarded when using {} network", network.driver))
+}
+
 /// Binds all ports of a container. They lead to its address on the network that has its default routes.
 pub fn reserve(store: &Store, record: &Record, entry: &mut Entry, has_rules: bool) -> Result<Vec<Published>> {
     let exposed = record.config.exposed_ports.iter().flatten().map(|(port, _)| port.clone()).collect();
@@ -177,6 +189,9 @@ pub fn reserve(store: &Store, record: &Record, entry: &mut Entry, has_rules: boo
         return Ok(all);
     }
     let network = stored::load(store, &place.network)?.with_context(|| format!("network {} not found", place.name))?;
+    if network.driver != stored::BRIDGE {
+        return Ok(all);
+    }
     // What a network of a user says is meant; the default bridge always says something.
     let of_network = network.options.get(stored::HOST_BINDING).filter(|_| network.name != stored::BRIDGE);
     let binding = of_network.and_then(|text| text.parse().ok()).or(record.publishing.host);
@@ -188,7 +203,7 @@ pub fn reserve(store: &Store, record: &Record, entry: &mut Entry, has_rules: boo
             anyhow::anyhow!("driver failed programming external connectivity on endpoint {name} ({id}): {what}")
         });
         let bound = bound?;
-        if asked.host.is_none() && place.ipv6.is_none() {
+        if asked.host.is_none() && place.ipv6.is_none() && !record.publishing.without_proxy {
             serve_loopback(&bound, entry);
         }
         all.extend(bound);
@@ -307,6 +322,7 @@ fn conflict(
     let inside = leads_to(place, address.ip()).map_or(String::new(), |(inside, _)| inside.to_string());
     let why = match error.raw_os_error() {
         Some(libc::EADDRINUSE) => "address already in use".to_owned(),
+        Some(libc::EPROTONOSUPPORT) if asked.protocol == port::SCTP => "this kernel has no SCTP".to_owned(),
         Some(libc::EADDRNOTAVAIL) => "cannot assign requested address".to_owned(),
         _ => error.to_string(),
     };

@@ -2,6 +2,7 @@
 //! bridge gets one when its subnet is chosen, and keeps it.
 
 use super::super::locks::{self, Lock};
+use super::super::settings::{Settings, address_of};
 use super::super::store::{self, Store};
 use super::{hex, id};
 use crate::api::Refusal;
@@ -12,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 /// The version of file that this program writes; a newer one is refused by name.
@@ -24,6 +25,11 @@ pub const ICC: &str = "com.docker.network.bridge.enable_icc";
 pub const MASQUERADE: &str = "com.docker.network.bridge.enable_ip_masquerade";
 pub const HOST_BINDING: &str = "com.docker.network.bridge.host_binding_ipv4";
 pub const MTU: &str = "com.docker.network.driver.mtu";
+/// Docker's names of auxiliary addresses that are the way out.
+const WAY_OUT4: &str = "DefaultGatewayIPv4";
+const WAY_OUT6: &str = "DefaultGatewayIPv6";
+/// The settings say which subnet the default bridge has.
+const CHOSEN: &str = "dhow.network.bridge.chosen";
 const DEFAULT_BRIDGE: &str = "com.docker.network.bridge.default_bridge";
 
 #[derive(Default, Serialize, Deserialize)]
@@ -182,7 +188,7 @@ pub fn new_default(store: &Store) -> Result<Network> {
         (BRIDGE_NAME, &link),
         (MTU, "1500"),
     ];
-    let subnet = free_subnet(store, &id)?;
+    let subnet = free_subnet(store, &Settings::default(), &id)?;
     Ok(Network {
         created: Time::now().to_string(),
         driver: BRIDGE.to_owned(),
@@ -192,15 +198,90 @@ pub fn new_default(store: &Store) -> Result<Network> {
     })
 }
 
+/// The default bridge on another subnet of IPv4, because somebody else uses its own by now.
+pub fn moved(store: &Store, network: Network) -> Result<Network> {
+    let fresh = new_default(store)?;
+    let six = network.ipam.config.iter().flatten().filter(|config| config.subnet.contains(':')).cloned();
+    let config = fresh.ipam.config.iter().flatten().cloned().chain(six).collect();
+    Ok(Network { ipam: Ipam { config: Some(config), ..network.ipam }, ..network })
+}
+
+/// Whether somebody said where the default bridge shall be.
+pub fn is_chosen(network: &Network) -> bool {
+    network.options.contains_key(CHOSEN)
+}
+
+/// The default bridge as the settings want it; what they leave open stays as it is.
+pub fn wanted(store: &Store, network: &Network, settings: &Settings) -> Result<Network> {
+    let mut wanted = network.clone();
+    let address = settings.ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let mtu = settings.mtu.filter(|mtu| *mtu > 0).unwrap_or(1500);
+    for (key, value) in [
+        (ICC, settings.icc.to_string()),
+        (MASQUERADE, settings.ip_masq.to_string()),
+        (HOST_BINDING, address.to_string()),
+        (MTU, mtu.to_string()),
+    ] {
+        wanted.options.insert(key.to_owned(), value);
+    }
+    let bip = settings.bip.as_deref().and_then(address_of);
+    let old = pools(network).find(|pool| pool.subnet.is_ipv4()).map(|pool| pool.subnet);
+    let in_pools = |subnet: Subnet| {
+        let pools = &settings.default_address_pools;
+        pools.is_empty() || pools.iter().any(|pool| pool.base.contains(subnet.first) && pool.size == subnet.prefix)
+    };
+    let fits =
+        |subnet: &Subnet| settings.fixed_cidr.is_none_or(|range| subnet.contains(range.first)) && in_pools(*subnet);
+    let mut four = match (bip, settings.fixed_cidr, old) {
+        (Some((address, subnet)), ..) => {
+            IpamConfig { subnet: subnet.to_string(), gateway: address.to_string(), ..IpamConfig::default() }
+        }
+        (None, _, Some(subnet)) if fits(&subnet) => with_gateway(subnet)?,
+        (None, Some(range), _) => with_gateway(range)?,
+        _ => with_gateway(free_subnet(store, settings, &network.id)?)?,
+    };
+    match bip.is_some() || settings.fixed_cidr.is_some() {
+        true => drop(wanted.options.insert(CHOSEN.to_owned(), "true".to_owned())),
+        false => drop(wanted.options.remove(CHOSEN)),
+    }
+    four.ip_range = settings.fixed_cidr.map(|range| range.to_string()).unwrap_or_default();
+    four.aux_address.extend(settings.default_gateway.map(|way| (WAY_OUT4.to_owned(), way.to_string())));
+    let mut config = vec![four];
+    wanted.enable_ipv6 = settings.ipv6 || settings.fixed_cidr_v6.is_some() || settings.bip6.is_some();
+    if wanted.enable_ipv6 {
+        let bip6 = settings.bip6.as_deref().and_then(address_of);
+        let old = pools(network).find(|pool| !pool.subnet.is_ipv4()).map(|pool| pool.subnet);
+        let mut six = match (bip6, settings.fixed_cidr_v6, old) {
+            (Some((address, subnet)), ..) => {
+                IpamConfig { subnet: subnet.to_string(), gateway: address.to_string(), ..IpamConfig::default() }
+            }
+            (None, Some(range), _) => with_gateway(range)?,
+            (None, None, Some(subnet)) => with_gateway(subnet)?,
+            (None, None, None) => with_gateway(free_subnet6(store, settings, &network.id)?)?,
+        };
+        six.ip_range =
+            settings.fixed_cidr_v6.filter(|_| bip6.is_some()).map(|range| range.to_string()).unwrap_or_default();
+        six.aux_address.extend(settings.default_gateway_v6.map(|way| (WAY_OUT6.to_owned(), way.to_string())));
+        config.push(six);
+    }
+    for one in &config {
+        pool(one)?;
+    }
+    wanted.ipam.config = Some(config);
+    Ok(wanted)
+}
+
 fn with_gateway(subnet: Subnet) -> Result<IpamConfig> {
     let gateway = subnet.next(subnet.first).context("a subnet without room")?;
     Ok(IpamConfig { subnet: subnet.to_string(), gateway: gateway.to_string(), ..IpamConfig::default() })
 }
 
 /// A subnet that neither this host's routes nor another of our networks (but `but`) uses.
-pub fn free_subnet(store: &Store, but: &str) -> Result<Subnet> {
-    let pools: Vec<(Subnet, u8)> =
-        net::subnet::POOLS.iter().filter_map(|(pool, size)| Some((pool.parse().ok()?, *size))).collect();
+pub fn free_subnet(store: &Store, settings: &Settings, but: &str) -> Result<Subnet> {
+    let mut pools = chosen_pools(settings, true);
+    if pools.is_empty() {
+        pools = net::subnet::POOLS.iter().filter_map(|(pool, size)| Some((pool.parse().ok()?, *size))).collect();
+    }
     let used = used(store, but)?;
     net::subnet::free(&pools, &used).context(
         "could not find an available, non-overlapping IPv4 address pool among the defaults to assign to the network",
@@ -223,8 +304,18 @@ pub fn host_routes() -> Result<Vec<(Subnet, u32)>> {
     Ok(routes.into_iter().filter(|(subnet, _)| subnet.prefix > 0).collect())
 }
 
-/// A private subnet of IPv6 that nobody else has (RFC 4193): 40 random bits.
-pub fn free_subnet6() -> Result<Subnet> {
+fn chosen_pools(settings: &Settings, four: bool) -> Vec<(Subnet, u8)> {
+    let ours = settings.default_address_pools.iter().filter(|pool| pool.base.is_ipv4() == four);
+    ours.map(|pool| (pool.base, pool.size)).collect()
+}
+
+/// A private subnet of IPv6 that nobody else has (RFC 4193): 40 random bits. Or one of the pools that were chosen.
+pub fn free_subnet6(store: &Store, settings: &Settings, but: &str) -> Result<Subnet> {
+    let pools = chosen_pools(settings, false);
+    if !pools.is_empty() {
+        let found = net::subnet::free(&pools, &used(store, but)?);
+        return found.context("could not find an available IPv6 address pool among those of default-address-pools");
+    }
     let random = store::random_bytes::<5>()?;
     let mut bytes = [0; 16];
     bytes[0] = 0xfd;
@@ -239,6 +330,8 @@ pub struct Pool {
     /// From which addresses are given.
     pub range: Subnet,
     pub gateway: Option<IpAddr>,
+    /// Where containers send what is for others, if that is not the gateway.
+    pub way_out: Option<IpAddr>,
     /// Those that are given to nobody.
     pub reserved: Vec<IpAddr>,
 }
@@ -280,7 +373,8 @@ pub fn pool(config: &IpamConfig) -> Result<Pool> {
     let aux = config.aux_address.values().map(|text| inside("auxiliary address", text));
     let mut reserved: Vec<IpAddr> = aux.collect::<Result<_>>()?;
     reserved.extend(gateway);
-    Ok(Pool { subnet, range, gateway, reserved })
+    let way_out = [WAY_OUT4, WAY_OUT6].into_iter().find_map(|key| config.aux_address.get(key)?.parse().ok());
+    Ok(Pool { subnet, range, gateway, way_out, reserved })
 }
 
 /// The name of a network's bridge.

@@ -1,14 +1,16 @@
 //! Networks of users: made, removed, and containers that come to them and leave them while they run.
 
+use super::super::Settings;
 use super::super::containers::{self, Now};
 use super::super::filters::Filters;
+use super::super::locks::{self, Lock, byte};
 use super::super::query::Prune;
 use super::super::record::Record;
 use super::super::store::{self, Store};
 use super::super::{etc, events};
 use super::join::{self, Held, Place};
 use super::stored::{self, Pool};
-use super::{bridge, firewall, is_predefined, lease, names};
+use super::{bridge, firewall, is_predefined, lease, names, parent};
 use crate::api::Refusal;
 use crate::api::time::Time;
 use crate::api::types::{
@@ -22,7 +24,11 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 
 /// Makes a network, with its bridge. Either it is there whole when this returns, or nothing of it is.
-pub fn create(store: &Store, asked: NetworkCreate) -> Result<NetworkCreated> {
+pub fn create(store: &Store, settings: &Settings, mut asked: NetworkCreate) -> Result<NetworkCreated> {
+    let driver = if asked.driver.is_empty() { stored::BRIDGE } else { &asked.driver };
+    for (key, value) in settings.default_network_opts.get(driver).into_iter().flatten() {
+        asked.options.get_or_insert_default().entry(key.clone()).or_insert_with(|| value.clone());
+    }
     check(&asked)?;
     super::check_rights()?;
     let _lock = stored::lock(store)?;
@@ -30,7 +36,8 @@ pub fn create(store: &Store, asked: NetworkCreate) -> Result<NetworkCreated> {
     if others.iter().any(|other| other.name == asked.name) {
         bail!(Refusal::Conflict(format!("network with name {} already exists", asked.name)));
     }
-    let network = network(store, asked, &others)?;
+    let network = network(store, settings, asked, &others)?;
+    parent::check(&network, &others)?;
     stored::save(store, &network)?;
     crate::failpoint::reach("netcreate.saved");
     let made = bridge::ensure(store, network.clone()).and_then(|_| firewall::refresh(store));
@@ -64,11 +71,11 @@ fn check(asked: &NetworkCreate) -> Result<()> {
         bail!(Refusal::Forbidden(format!("operation is not permitted on predefined {} network", asked.name)));
     }
     match asked.driver.as_str() {
-        "" | "bridge" => {}
+        "" | "bridge" | "macvlan" | "ipvlan" => {}
         "host" | "null" => {
             bail!(Refusal::Forbidden(format!("only one instance of \"{}\" network is allowed", asked.driver)))
         }
-        "macvlan" | "ipvlan" | "overlay" => return later(&format!("networks of the driver {}", asked.driver)),
+        "overlay" => return later(&format!("networks of the driver {}", asked.driver)),
         other => bail!(Refusal::NotFound(format!(
             "could not find plugin {other} in v1 plugin registry: plugin \"{other}\" not found"
         ))),
@@ -104,7 +111,7 @@ fn check(asked: &NetworkCreate) -> Result<()> {
 }
 
 /// The network that was asked for, with what it did not say.
-fn network(store: &Store, asked: NetworkCreate, others: &[Network]) -> Result<Network> {
+fn network(store: &Store, settings: &Settings, asked: NetworkCreate, others: &[Network]) -> Result<Network> {
     let id = stored::new_id()?;
     let ipam = asked.ipam.unwrap_or_default();
     let (four, six) = (asked.enable_ipv4.unwrap_or(true), asked.enable_ipv6.unwrap_or(false));
@@ -133,10 +140,10 @@ fn network(store: &Store, asked: NetworkCreate, others: &[Network]) -> Result<Ne
         Ok(())
     };
     if four && !pools.iter().any(|pool| pool.subnet.is_ipv4()) {
-        add(stored::free_subnet(store, &id)?)?;
+        add(stored::free_subnet(store, settings, &id)?)?;
     }
     if six && !pools.iter().any(|pool| !pool.subnet.is_ipv4()) {
-        add(stored::free_subnet6()?)?;
+        add(stored::free_subnet6(store, settings, &id)?)?;
     }
     let options = asked.options.unwrap_or_default();
     let name = options.get(stored::BRIDGE_NAME).filter(|name| !name.is_empty());
@@ -150,7 +157,7 @@ fn network(store: &Store, asked: NetworkCreate, others: &[Network]) -> Result<Ne
         id,
         created: Time::now().to_string(),
         scope: "local".to_owned(),
-        driver: stored::BRIDGE.to_owned(),
+        driver: if asked.driver.is_empty() { stored::BRIDGE.to_owned() } else { asked.driver },
         enable_ipv4: four,
         enable_ipv6: six,
         ipam: Ipam {
@@ -281,10 +288,14 @@ fn name_of_mode(record: &Record) -> Result<()> {
     bail!(Refusal::Forbidden(words.to_owned()))
 }
 
-fn with_networks(store: &Store, container: &str) -> Result<Now> {
-    let now = containers::now(store, &containers::find(store, container)?)?;
+/// One that may change its networks, and who holds it is the only one to do so.
+fn with_networks(store: &Store, container: &str) -> Result<(Lock, Now)> {
+    let id = containers::find(store, container)?;
+    store::make_dirs(&store.live(&id), 0o711)?;
+    let lock = locks::exclusive(&store.live(&id).join("lock"), byte::NETWORKS)?;
+    let now = containers::now(store, &id)?;
     name_of_mode(&now.record)?;
-    Ok(now)
+    Ok((lock, now))
 }
 
 fn namespace(now: &Now) -> Result<OwnedFd> {
@@ -298,7 +309,7 @@ pub fn connect(store: &Store, wanted: &str, asked: NetworkConnect) -> Result<()>
     if matches!(network.name.as_str(), "host" | "none") {
         bail!(Refusal::Forbidden(format!("container cannot be connected to the {} network", network.name)));
     }
-    let now = with_networks(store, &asked.container)?;
+    let (_one, now) = with_networks(store, &asked.container)?;
     let settings = asked.endpoint_config.unwrap_or_default();
     check_settings(&network, &settings)?;
     let id = &now.record.id;
@@ -311,24 +322,29 @@ pub fn connect(store: &Store, wanted: &str, asked: NetworkConnect) -> Result<()>
     if now.doing.is_alive() {
         let namespace = namespace(&now)?;
         let _lock = stored::lock(store)?;
-        let before = join::held(store, id)?;
-        let mut held = before.clone();
-        if held.places.iter().any(|place| place.network == network.id) {
-            bail!(exists());
+        let mut held = join::held(store, id)?;
+        // What a killed command began.
+        if let Some(at) = held.places.iter().position(|place| place.network == network.id) {
+            let place = held.places.remove(at);
+            join::unlink(&place, &namespace)?;
+            give_back(store, &now, &place, &held)?;
         }
+        let before = held.clone();
         let network = bridge::ensure(store, network.clone())?;
         let number = (0..).find(|number| !held.places.iter().any(|place| place.inside == format!("eth{number}")));
         let place = join::place(store, &now.record, &network.name, &network, &settings, number.unwrap_or(0));
         // What was leased of it before it failed is found free once the container has ended.
         held.places.push(place?);
         join::save(store, id, &held)?;
-        firewall::ensure(store)?;
+        crate::failpoint::reach("connect.placed");
+        firewall::ensure(store, !now.record.publishing.leaves_forwarding)?;
         let place = held.places.last().context("a place")?.clone();
         if let Err(error) = join::connect_place(store, &place, &namespace, !held.ports.is_empty()) {
             held.places.pop();
             give_back(store, &now, &place, &held)?;
             return Err(error.context(format!("connect to network {}", network.name)));
         }
+        crate::failpoint::reach("connect.linked");
         let mut with = now.record.clone();
         with.networks.insert(network.name.clone(), settings.clone());
         join::route(&with, &mut held, &namespace)?;
@@ -360,7 +376,7 @@ fn give_back(store: &Store, now: &Now, place: &Place, held: &Held) -> Result<()>
 /// Takes a container away from a network.
 pub fn disconnect(store: &Store, wanted: &str, asked: &NetworkDisconnect) -> Result<()> {
     let network = stored::find(store, wanted)?;
-    let now = with_networks(store, &asked.container)?;
+    let (_one, now) = with_networks(store, &asked.container)?;
     let id = &now.record.id;
     if !now.record.networks.contains_key(&network.name) {
         bail!("container {id} is not connected to network {}", network.name);
@@ -372,7 +388,8 @@ pub fn disconnect(store: &Store, wanted: &str, asked: &NetworkDisconnect) -> Res
         let mut held = before.clone();
         if let Some(at) = held.places.iter().position(|place| place.network == network.id) {
             let place = held.places.remove(at);
-            link::delete(&crate::net::netlink::Socket::route()?, &place.link).context("delete its link")?;
+            join::unlink(&place, &namespace)?;
+            crate::failpoint::reach("disconnect.unlinked");
             let gone = |port: &join::Published| place.given().any(|given| given.address == port.container.ip());
             let closed: Vec<join::Published> = held.ports.iter().filter(|port| gone(port)).cloned().collect();
             {
@@ -385,6 +402,7 @@ pub fn disconnect(store: &Store, wanted: &str, asked: &NetworkDisconnect) -> Res
             let moved = join::elsewhere(&held, &closed);
             held.ports.extend(moved.iter().cloned());
             give_back(store, &now, &place, &held)?;
+            crate::failpoint::reach("disconnect.moved");
             firewall::open(store, &moved)?;
             if closed.iter().any(firewall::is_guarded) {
                 let _firewall = firewall::lock(store)?;
@@ -395,6 +413,9 @@ pub fn disconnect(store: &Store, wanted: &str, asked: &NetworkDisconnect) -> Res
                 names::write(store, &now.record, &held)?;
             }
             etc::change_resolv_conf(store, &now.record, &before, &held)?;
+        } else {
+            // A killed command may not have come to the rules.
+            firewall::mend(store)?;
         }
     }
     Record::update(store, id, |record| {
