@@ -309,6 +309,8 @@ fn rules(state: &State) -> Vec<(&'static str, Rule)> {
             rules.push(("forward", Rule::new().comes_by(Name::Begins(name)).decide(ACCEPT)));
             rules.push(("forward", Rule::new().leaves_by(Name::Begins(name)).decide(ACCEPT)));
         }
+        // Ours were decided about above.
+        rules.push(("forward", Rule::new().passes_bridges().decide(ACCEPT)));
         rules.push(("forward", Rule::new().decide(DROP)));
     }
     rules

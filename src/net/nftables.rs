@@ -223,6 +223,8 @@ pub struct Rule {
 const META_IIFNAME: u32 = 6;
 const META_OIFNAME: u32 = 7;
 const META_NFPROTO: u32 = 15;
+const META_IIFKIND: u32 = 26;
+const META_OIFKIND: u32 = 27;
 const META_L4PROTO: u32 = 16;
 const EQUAL: u32 = 0;
 pub(super) const NOT_EQUAL: u32 = 1;
@@ -327,6 +329,11 @@ impl Rule {
     /// Goes out by that link.
     pub fn leaves_by(self, name: Name) -> Rule {
         self.link(META_OIFNAME, name)
+    }
+
+    /// Came in by a bridge and goes out by one, as a frame does that only passes on one (br_netfilter).
+    pub fn passes_bridges(self) -> Rule {
+        self.link(META_IIFKIND, Name::Is("bridge")).link(META_OIFKIND, Name::Is("bridge"))
     }
 
     /// [`IPV4`] or [`IPV6`].

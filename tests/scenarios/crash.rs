@@ -252,6 +252,7 @@ fn at_cooperation(host: &Host, point: &str) {
     host.ok(["rm", "--force", "it"]);
     host.ok(["ps"]);
     assert_eq!(theirs(), before);
+    tool("nft", ["delete", "table", "inet", "theirs"]);
 }
 
 fn at_network_of_users(host: &Host, point: &str) {

@@ -569,12 +569,12 @@ fn keys_of_the_configuration_that_speak_of_networks() {
     assert_eq!(run("{}", &[]), ["172.17.0.2/16", "1500", "172.17.0.1", "172.17.0.1"]);
     let keys = r#"{"bip": "10.77.0.9/24", "fixed-cidr": "10.77.0.128/25", "mtu": 1400, "host-gateway-ip": "10.1.2.3"}"#;
     assert_eq!(run(keys, &[]), ["10.77.0.128/24", "1400", "10.77.0.9", "10.1.2.3"]);
-    let keys = r#"{"bip": "10.77.0.9/24", "default-gateway": "10.77.0.1"}"#;
-    assert_eq!(run(keys, &[]), ["10.77.0.2/24", "1500", "10.77.0.1", "10.77.0.9"]);
-    assert_eq!(host.inspect("bridge", "/IPAM/Config/0/Gateway"), "10.77.0.9", "whoever looks next sees it too");
+    let keys = r#"{"bip": "10.78.0.9/24", "default-gateway": "10.78.0.1"}"#;
+    assert_eq!(run(keys, &[]), ["10.78.0.2/24", "1500", "10.78.0.1", "10.78.0.9"]);
+    assert_eq!(host.inspect("bridge", "/IPAM/Config/0/Gateway"), "10.78.0.9", "whoever looks next sees it too");
     // With somebody on it, it stays.
     with(r#"{"bip": "10.77.0.9/24"}"#, &["run", "--detach", "--name", "it", "busybox", "sleep", "1000"]).ok();
-    let output = with(r#"{"bip": "10.78.0.9/24"}"#, &["run", "--rm", "busybox", "true"]);
+    let output = with(r#"{"bip": "10.79.0.9/24"}"#, &["run", "--rm", "busybox", "true"]);
     assert!(output.stderr().contains("they hold once no container is on it"), "{output}");
     host.ok(["rm", "--force", "it"]);
     let pools =

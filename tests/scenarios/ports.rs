@@ -302,7 +302,8 @@ fn published_by_a_program(host: &Host, lacks: bool) {
     let said = output.stderr();
     assert!(output.code() == Some(0) && said.contains("published ports are passed on by a program"), "{output}");
     let get = |address: &str| {
-        Command::new("busybox", ["wget", "-q", "-O-", "-T", "3", &format!("http://{address}/hostname")])
+        let url = format!("http://{address}/hostname");
+        Command::new("timeout", ["3", "busybox", "wget", "-q", "-O-", &url])
     };
     let name = host.ok(["exec", "it", "cat", "/etc/hostname"]);
     for address in ["127.0.0.1:8080", "10.99.0.1:8080", "127.0.0.1:8081", "[::1]:8080", "127.0.0.1:8082"] {
@@ -311,7 +312,7 @@ fn published_by_a_program(host: &Host, lacks: bool) {
     }
     let there = |port: &str| {
         let url = format!("http://10.99.0.1:{port}/hostname");
-        neighbour.run("busybox", &["wget", "-q", "-O-", "-T", "3", &url]).run().code() == Some(0)
+        neighbour.run("timeout", &["3", "busybox", "wget", "-q", "-O-", &url]).run().code() == Some(0)
     };
     assert!(there("8080") && !there("8081") && !there("8082"));
     // Nothing is forwarded, and nothing is loaded.

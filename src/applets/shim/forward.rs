@@ -67,10 +67,10 @@ impl Drop for Busy {
     }
 }
 
-/// Whether a client may come in. This host always may.
+/// Whether a client may come in. This host always may: an address that can be bound is its own.
 fn is_welcome(client: IpAddr, from: &[Subnet]) -> bool {
     let client = client.to_canonical();
-    from.is_empty() || client.is_loopback() || from.iter().any(|subnet| subnet.contains(client))
+    from.is_empty() || from.iter().any(|subnet| subnet.contains(client)) || UdpSocket::bind((client, 0)).is_ok()
 }
 
 fn connections(listener: &TcpListener, target: &Target, busy: &Arc<AtomicUsize>) {
@@ -198,7 +198,7 @@ mod tests {
     fn sources_hold_here_too() {
         let from: Vec<Subnet> = vec!["10.0.0.0/8".parse().unwrap()];
         for (client, welcome) in
-            [("10.1.2.3", true), ("::ffff:10.1.2.3", true), ("127.0.0.1", true), ("::1", true), ("192.168.0.1", false)]
+            [("10.1.2.3", true), ("::ffff:10.1.2.3", true), ("127.0.0.1", true), ("::1", true), ("192.0.2.1", false)]
         {
             assert_eq!(is_welcome(client.parse().unwrap(), &from), welcome, "{client}");
             assert!(is_welcome(client.parse().unwrap(), &[]));
