@@ -302,6 +302,12 @@ fn warnings(store: &Store, info: &Info) -> Vec<String> {
     if root.is_none() {
         warnings.push("WARNING: No pause support: no cgroup v2 is mounted, and kill reaches init only".to_owned());
     }
+    if !crate::net::nftables::is_there() {
+        warnings.push(
+            "WARNING: No nf_tables support: a program passes on what comes to published ports, and networks are not kept apart"
+                .to_owned(),
+        );
+    }
     if !info.ipv4_forwarding {
         warnings.push("WARNING: IPv4 forwarding is disabled".to_owned());
     }
