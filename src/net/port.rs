@@ -46,6 +46,8 @@ pub fn listen(protocol: u8, address: SocketAddr) -> io::Result<(OwnedFd, u16)> {
     }
     let (socket, port) = reserve(protocol, address)?;
     if protocol == TCP {
+        // What it accepts has the same: connections that have ended do not keep the port from who comes next.
+        setsockopt(&socket, sockopt::ReuseAddr, &true)?;
         nix::sys::socket::listen(&socket, nix::sys::socket::Backlog::MAXCONN)?;
     }
     Ok((socket, port))
