@@ -5,13 +5,16 @@
 use super::netlink::text_of;
 use super::nftables::{self, Batch, DROP, INET, IPV4, IPV6, Name};
 use super::packet::{Answer, Packet};
+use super::port;
 use super::ruleset::{self, Chain, Element, Expression, Rule, Verdict};
 use super::xtables::{self, Fate};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
 
-const FORWARD: u32 = 2;
+/// `NF_INET_*`: what is meant for this host, and what it passes on.
+pub const INPUT: u32 = 1;
+pub const FORWARD: u32 = 2;
 
 /// Codes of verdicts (nf_tables.h).
 const CONTINUE: i32 = -1;
@@ -34,21 +37,38 @@ pub struct Block {
 }
 
 impl Block {
-    /// The one line that lets through what goes to a bridge, or what comes from it.
-    pub fn line(&self, bridge: &str, to_bridge: bool) -> String {
-        let iptables = self.is_legacy || self.chain == "FORWARD" && self.table == "filter" && self.family != "inet";
-        if iptables {
-            let program = if self.family == "ip6" { "ip6tables" } else { "iptables" };
-            let legacy = if self.is_legacy { "-legacy" } else { "" };
-            let flag = if to_bridge { "-o" } else { "-i" };
-            return format!("{program}{legacy} -I FORWARD {flag} {bridge} -j ACCEPT");
+    /// The one line that lets it through.
+    pub fn line(&self, way: &Way) -> String {
+        let Block { family, table, chain, is_legacy, .. } = self;
+        let by_iptables = matches!(chain.as_str(), "FORWARD" | "INPUT") && table == "filter" && family != "inet";
+        if *is_legacy || by_iptables {
+            let program = if family == "ip6" { "ip6tables" } else { "iptables" };
+            let legacy = if *is_legacy { "-legacy" } else { "" };
+            let what = match way {
+                Way::To(bridge) => format!("-o {bridge}"),
+                Way::From(bridge) => format!("-i {bridge}"),
+                Way::Here(protocol, number) => format!("-p {} --dport {number}", port::name(*protocol)),
+            };
+            return format!("{program}{legacy} -I {chain} {what} -j ACCEPT");
         }
-        let key = if to_bridge { "oifname" } else { "iifname" };
-        format!("nft insert rule {} {} {} {key} {bridge} accept", self.family, self.table, self.chain)
+        let what = match way {
+            Way::To(bridge) => format!("oifname {bridge}"),
+            Way::From(bridge) => format!("iifname {bridge}"),
+            Way::Here(protocol, number) => format!("{} dport {number}", port::name(*protocol)),
+        };
+        format!("nft insert rule {family} {table} {chain} {what} accept")
     }
 }
 
-/// The rules of others that see what is forwarded.
+/// What is to be let through: to a bridge, from one, or to a port of this host.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Way {
+    To(String),
+    From(String),
+    Here(u8, u16),
+}
+
+/// The rules of others that see what is forwarded, or meant for this host.
 pub struct Foreign {
     chains: Vec<Chain>,
     rules: BTreeMap<(u8, String), Vec<Rule>>,
@@ -74,7 +94,7 @@ impl Foreign {
         };
         chains.retain(|chain| matches!(chain.family, INET | IPV4 | IPV6) && !is_ours(&chain.table));
         let mut rules = BTreeMap::new();
-        for chain in chains.iter().filter(|chain| chain.hook.is_some_and(|hook| hook.hook == FORWARD)) {
+        for chain in chains.iter().filter(|chain| chain.hook.is_some_and(|it| matches!(it.hook, INPUT | FORWARD))) {
             let key = (chain.family, chain.table.clone());
             if !rules.contains_key(&key) {
                 let of_table = ruleset::rules(chain.family, &chain.table, None)?;
@@ -90,12 +110,12 @@ impl Foreign {
         Ok(Foreign { chains, rules, sets: RefCell::default(), legacy })
     }
 
-    /// The chains that do not let a packet through.
-    pub fn blocks(&self, packet: &Packet) -> Vec<Block> {
+    /// The chains of a hook that do not let a packet through.
+    pub fn blocks(&self, at: u32, packet: &Packet) -> Vec<Block> {
         let mut blocks = Vec::new();
         for chain in &self.chains {
             let sees = chain.family == INET || (chain.family == IPV4) == packet.is_ipv4;
-            let Some(hook) = chain.hook.filter(|hook| hook.hook == FORWARD && sees) else { continue };
+            let Some(hook) = chain.hook.filter(|hook| hook.hook == at && sees) else { continue };
             let mut walk =
                 Walk { foreign: self, packet, family: chain.family, table: &chain.table, maybe: false, depth: 0 };
             let end = walk.chain(&chain.name, false);
@@ -111,12 +131,12 @@ impl Foreign {
             }
         }
         for (_, table) in self.legacy.iter().filter(|(is_ipv4, _)| *is_ipv4 == packet.is_ipv4) {
-            let fate = table.forward(packet);
+            let fate = table.fate(at, packet);
             if fate != Fate::Accepted {
                 blocks.push(Block {
                     family: if packet.is_ipv4 { "ip" } else { "ip6" }.to_owned(),
                     table: "filter".to_owned(),
-                    chain: "FORWARD".to_owned(),
+                    chain: if at == INPUT { "INPUT" } else { "FORWARD" }.to_owned(),
                     is_legacy: true,
                     is_unsure: fate == Fate::Unsure,
                 });
@@ -137,12 +157,14 @@ fn is_ours(table: &str) -> bool {
     table == "dhow" || table.starts_with("dhow-")
 }
 
-/// Puts a rule at the head of somebody's chain, with a comment by which it is found again: what goes to a bridge, or
-/// comes from it, is let through.
-pub fn open(block: &Block, bridge: &str, to_bridge: bool, tag: &str) -> io::Result<()> {
+/// Puts a rule at the head of somebody's chain that lets something through, with a comment by which it is found again.
+pub fn open(block: &Block, way: &Way, tag: &str) -> io::Result<()> {
     let rule = nftables::Rule::new();
-    let name = Name::Is(bridge);
-    let rule = if to_bridge { rule.leaves_by(name) } else { rule.comes_by(name) };
+    let rule = match way {
+        Way::To(bridge) => rule.leaves_by(Name::Is(bridge)),
+        Way::From(bridge) => rule.comes_by(Name::Is(bridge)),
+        Way::Here(protocol, number) => rule.to_port(*protocol, *number),
+    };
     let mut batch = Batch::of(family(&block.family), &block.table);
     batch.insert(&block.chain, rule.decide(nftables::ACCEPT).comment(tag));
     batch.commit()

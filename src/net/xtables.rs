@@ -14,7 +14,6 @@ const NAME: usize = 32;
 /// `struct ipt_getinfo`, `struct ipt_get_entries` without its entries.
 const INFO: usize = 84;
 const ENTRIES: usize = 40;
-const FORWARD: usize = 2;
 
 /// What becomes of a packet.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -52,7 +51,8 @@ const NOT_PROTOCOL: u8 = 64;
 pub struct Table {
     is_ipv4: bool,
     entries: Vec<u8>,
-    forward: usize,
+    /// Where the chains of the hooks begin.
+    hooks: [usize; 5],
 }
 
 impl Table {
@@ -72,23 +72,24 @@ impl Table {
             info[..6].copy_from_slice(b"filter");
             get_option(socket.as_fd(), level, GET_INFO, &mut info)?;
             let number = |at: usize| number(&info, at).unwrap_or(0) as usize;
-            let (forward, size) = (number(NAME + 4 + 4 * FORWARD), number(INFO - 4));
+            let size = number(INFO - 4);
+            let hooks = [0, 1, 2, 3, 4].map(|hook| number(NAME + 4 + 4 * hook));
             let mut all = vec![0; ENTRIES + size];
             all[..6].copy_from_slice(b"filter");
             all[NAME..NAME + 4].copy_from_slice(&(size as u32).to_ne_bytes());
             match get_option(socket.as_fd(), level, GET_ENTRIES, &mut all) {
                 Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => {}
                 Err(error) => return Err(error),
-                Ok(_) => return Ok(Some(Table { is_ipv4, entries: all.split_off(ENTRIES), forward })),
+                Ok(_) => return Ok(Some(Table { is_ipv4, entries: all.split_off(ENTRIES), hooks })),
             }
         }
         Err(io::ErrorKind::Interrupted.into())
     }
 
-    /// What its chain FORWARD does with a packet.
-    pub fn forward(&self, packet: &Packet) -> Fate {
+    /// What the chain of a hook (`NF_INET_*`) does with a packet.
+    pub fn fate(&self, hook: u32, packet: &Packet) -> Fate {
         let mut walk = Walk { table: self, packet, unsure: BTreeSet::new(), steps: 0, maybe: false };
-        match walk.chain(self.forward, false) {
+        match walk.chain(self.hooks.get(hook as usize).copied().unwrap_or(0), false) {
             Some(true) => Fate::Accepted,
             _ if walk.maybe => Fate::Unsure,
             Some(false) => Fate::Dropped,

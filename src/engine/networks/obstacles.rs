@@ -5,7 +5,7 @@ use super::super::store::{self, Store};
 use super::join::{self, Held, Place, Published};
 use super::{firewall, stored};
 use crate::net::address;
-use crate::net::foreign::{self, Block, Foreign};
+use crate::net::foreign::{self, Block, FORWARD, Foreign, INPUT, Way};
 use crate::net::link;
 use crate::net::netlink::Socket;
 use crate::net::packet::Packet;
@@ -17,11 +17,10 @@ use std::path::PathBuf;
 /// How a user has it done.
 const COOPERATE: &str = "or have dhow do it and undo it, with --firewall-cooperate";
 
-/// A chain that drops what goes to a bridge, or what comes from it.
+/// A chain that drops what shall come through.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Obstacle {
-    pub bridge: String,
-    pub to_bridge: bool,
+    pub way: Way,
     pub block: Block,
 }
 
@@ -30,17 +29,21 @@ impl Obstacle {
     pub fn sentence(&self) -> String {
         let Block { family, table, chain, is_legacy, is_unsure } = &self.block;
         let legacy = if *is_legacy { " of iptables-legacy" } else { "" };
-        let what = match (self.to_bridge, is_unsure) {
-            (true, false) => "what others send to published ports",
-            (true, true) => "some of what others send to published ports",
-            (false, false) => "what containers send",
-            (false, true) => "some of what containers send",
+        let some = if *is_unsure { "some of " } else { "" };
+        let what = match self.way {
+            Way::To(_) | Way::Here(..) => "what others send to published ports",
+            Way::From(_) => "what containers send",
         };
         format!(
-            "the firewall of this host drops {what} (chain {chain} of table {family} {table}{legacy}); this lets it through: \
-             {}; {COOPERATE}",
-            self.block.line(&self.bridge, self.to_bridge)
+            "the firewall of this host drops {some}{what} (chain {chain} of table {family} {table}{legacy}); this lets it \
+             through: {}; {COOPERATE}",
+            self.block.line(&self.way)
         )
+    }
+
+    /// Others do not reach the port.
+    pub fn is_closed(&self) -> bool {
+        !self.block.is_unsure && !matches!(self.way, Way::From(_))
     }
 }
 
@@ -87,20 +90,50 @@ impl Others {
             ..comes.clone()
         };
         let leaves = Packet { protocol: None, is_new: true, is_redirected: false, ..answers.clone() };
+        let (to, from) = (Way::To(bridge.to_owned()), Way::From(bridge.to_owned()));
+        self.of(FORWARD, [(comes, to), (answers, from.clone()), (leaves, from)])
+    }
+
+    /// What stands between others and a port that a program of this host serves.
+    pub fn of_served(&self, port: &Published) -> Vec<Obstacle> {
+        let comes = Packet {
+            comes_by: self.out.clone(),
+            leaves_by: None,
+            is_ipv4: port.host.is_ipv4(),
+            from: None,
+            to: Some(port.host.ip()).filter(|address| !address.is_unspecified()),
+            protocol: Some(port.protocol),
+            to_port: Some(port.host.port()),
+            is_new: true,
+            is_redirected: false,
+        };
+        self.of(INPUT, [(comes, Way::Here(port.protocol, port.host.port()))])
+    }
+
+    fn of<const N: usize>(&self, hook: u32, packets: [(Packet, Way); N]) -> Vec<Obstacle> {
         let mut found = BTreeSet::new();
-        for (packet, to_bridge) in [(comes, true), (answers, false), (leaves, false)] {
-            let obstacle = |block| Obstacle { bridge: bridge.to_owned(), to_bridge, block };
-            found.extend(self.foreign.blocks(&packet).into_iter().map(obstacle));
+        for (packet, way) in packets {
+            let obstacle = |block| Obstacle { way: way.clone(), block };
+            found.extend(self.foreign.blocks(hook, &packet).into_iter().map(obstacle));
         }
         // One that is sure says it all.
         let sure: Vec<Obstacle> = found.iter().filter(|it| !it.block.is_unsure).cloned().collect();
-        found.retain(|it| {
-            !it.block.is_unsure
-                || !sure.iter().any(|other| {
-                    other.to_bridge == it.to_bridge && other.block == Block { is_unsure: false, ..it.block.clone() }
-                })
-        });
-        found.into_iter().collect()
+        let said = |it: &Obstacle| {
+            let it = Obstacle { way: it.way.clone(), block: Block { is_unsure: false, ..it.block.clone() } };
+            sure.contains(&it)
+        };
+        found.into_iter().filter(|it| !it.block.is_unsure || !said(it)).collect()
+    }
+
+    /// What stands between others and a published port of a container.
+    pub fn of_held(&self, store: &Store, held: &Held, port: &Published) -> Result<Vec<Obstacle>> {
+        if port.served {
+            return Ok(self.of_served(port));
+        }
+        Ok(match bridge_of(store, held, port)? {
+            Some(bridge) => self.of_port(&bridge, &Port::from(port)),
+            None => Vec::new(),
+        })
     }
 }
 
@@ -124,7 +157,7 @@ impl From<&Published> for Port {
 }
 
 /// The bridge of the place that a port leads to.
-pub fn bridge_of(store: &Store, held: &Held, port: &Published) -> Result<Option<String>> {
+fn bridge_of(store: &Store, held: &Held, port: &Published) -> Result<Option<String>> {
     let leads = |place: &&Place| place.given().any(|given| given.address == port.container.ip());
     match held.places.iter().find(leads) {
         Some(place) => Ok(stored::load(store, &place.network)?.map(|network| stored::link_name(&network))),
@@ -143,19 +176,17 @@ pub fn cooperate(store: &Store, held: &Held) -> Result<()> {
     let others = Others::read()?;
     // One rule does for all ports of a bridge.
     let mut found = BTreeSet::new();
-    for port in held.ports.iter().filter(|port| !port.served && !port.host.ip().is_loopback()) {
-        if let Some(bridge) = bridge_of(store, held, port)? {
-            let all = others.of_port(&bridge, &Port::from(port)).into_iter().filter(|it| !it.block.is_legacy);
-            found.extend(all.map(|it| Obstacle { block: Block { is_unsure: false, ..it.block }, ..it }));
-        }
+    for port in held.ports.iter().filter(|port| !port.host.ip().is_loopback()) {
+        let all = others.of_held(store, held, port)?.into_iter().filter(|it| !it.block.is_legacy);
+        found.extend(all.map(|it| Obstacle { block: Block { is_unsure: false, ..it.block }, ..it }));
     }
     if found.is_empty() {
         return Ok(());
     }
     store::write_file(&mark(store), b"", false)?;
     crate::failpoint::reach("cooperate.marked");
-    for Obstacle { bridge, to_bridge, block } in &found {
-        foreign::open(block, bridge, *to_bridge, &firewall::table(store))
+    for Obstacle { way, block } in &found {
+        foreign::open(block, way, &firewall::table(store))
             .with_context(|| format!("open chain {} of table {} {}", block.chain, block.family, block.table))?;
     }
     crate::failpoint::reach("cooperate.opened");

@@ -3,7 +3,7 @@
 use super::super::record::Record;
 use super::super::store::Store;
 use super::join::{self, Published};
-use super::obstacles::{self, Obstacle, Others};
+use super::obstacles::{Obstacle, Others};
 use super::{firewall, lease};
 use crate::api::types::PublishedPort;
 use crate::net::firewall::Mapping;
@@ -24,10 +24,9 @@ pub fn published(store: &Store) -> Result<Vec<PublishedPort>> {
         let name = Record::load(store, &id)?.map(|record| record.name).unwrap_or_default();
         for port in &held.ports {
             let mut told = PublishedPort { container: id.clone(), name: name.clone(), ..told(port, loaded.as_deref()) };
-            let bridge = obstacles::bridge_of(store, &held, port)?;
-            if let Some(bridge) = bridge.filter(|_| !port.served && matches!(told.reach.as_str(), "lan" | "everyone")) {
-                let found = others.of_port(&bridge, &obstacles::Port::from(port));
-                if found.iter().any(|it| it.to_bridge && !it.block.is_unsure) {
+            if matches!(told.reach.as_str(), "lan" | "everyone") {
+                let found = others.of_held(store, &held, port)?;
+                if found.iter().any(Obstacle::is_closed) {
                     told.reach = "host".to_owned();
                 }
                 told.notes.extend(found.iter().map(Obstacle::sentence));
