@@ -41,6 +41,8 @@ mod logins;
 mod logs;
 mod mounts;
 mod names;
+mod network_links;
+mod network_settings;
 mod networks;
 mod over_http;
 mod ports;

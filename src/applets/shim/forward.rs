@@ -3,14 +3,15 @@
 //! when something comes, and ended when nothing has gone on for a while: an idle container has none.
 
 use super::Base;
+use super::kept::{SERVE, Served};
 use crate::engine::networks::{self, Target};
 use crate::net::{Subnet, port};
-use crate::sys::process;
+use crate::sys::{net, process};
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -30,8 +31,8 @@ pub fn run(base: &Base, pairs: &[(&str, &str)]) -> Result<()> {
     process::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64, 0)?;
     let busy = Arc::new(AtomicUsize::new(0));
     let targets = networks::targets(&base.store, &base.whose.container)?;
-    for (_, text) in pairs.iter().filter(|(key, _)| *key == super::kept::SERVE) {
-        let Some(served) = super::kept::Served::parse(text) else { continue };
+    for (_, text) in pairs.iter().filter(|(key, _)| *key == SERVE) {
+        let Some(served) = Served::parse(text) else { continue };
         let Some(target) = targets.iter().find(|target| target.is_for(served.protocol, served.host)) else { continue };
         let (busy, target) = (Arc::clone(&busy), target.clone());
         let socket = served.socket;
@@ -176,18 +177,56 @@ fn answers(
     Ok((server, weak))
 }
 
-/// Started, with the descriptors of the ports; its pid and pidfd.
-pub fn start(base: &Base, served: &[super::kept::Served]) -> Option<(i32, OwnedFd)> {
-    let words = served.iter().map(|served| {
-        let _ = process::set_inherit(std::os::fd::AsFd::as_fd(&served.socket), true);
-        served.word()
-    });
-    let pid = super::start_face("forward", base, words.collect());
-    for served in served {
-        let _ = process::set_inherit(std::os::fd::AsFd::as_fd(&served.socket), false);
+/// The process, for the face that starts it.
+pub struct Forwarder {
+    pid: i32,
+    pidfd: OwnedFd,
+    since: Instant,
+}
+
+impl Forwarder {
+    /// With the descriptors of the ports, which it inherits.
+    pub fn start(base: &Base, served: &[Served]) -> Option<Forwarder> {
+        let inherit = |inherit| {
+            for served in served {
+                let _ = process::set_inherit(served.socket.as_fd(), inherit);
+            }
+        };
+        inherit(true);
+        let pid = super::start_face("forward", base, served.iter().map(Served::word).collect());
+        inherit(false);
+        let pid = pid.ok()?;
+        Some(Forwarder { pid, pidfd: process::pidfd_open(pid).ok()?, since: Instant::now() })
     }
-    let pid = pid.ok()?;
-    Some((pid, process::pidfd_open(pid).ok()?))
+
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Ends it, if it has not ended; how long it lived.
+    pub fn end(self) -> Duration {
+        let _ = process::pidfd_send_signal(self.pidfd.as_fd(), libc::SIGKILL);
+        let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(self.pid), None);
+        self.since.elapsed()
+    }
+}
+
+impl AsFd for Forwarder {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
+/// All ports that are served by a program, in one descriptor: it has something to read when one of them has.
+pub fn knocked(served: &[Served]) -> Option<OwnedFd> {
+    if served.is_empty() {
+        return None;
+    }
+    let all = net::epoll().ok()?;
+    for served in served {
+        net::epoll_add(all.as_fd(), served.socket.as_fd()).ok()?;
+    }
+    Some(all)
 }
 
 #[cfg(test)]

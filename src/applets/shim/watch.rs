@@ -76,7 +76,7 @@ struct Watch {
     guard: Option<Guard>,
     /// It has something to read when one of the ports has that are served by a program, and that program.
     knocked: Option<OwnedFd>,
-    forwarder: Option<Forwarder>,
+    forwarder: Option<forward::Forwarder>,
     /// On the monotonic clock, which no change of the time moves.
     started: Instant,
 }
@@ -107,7 +107,7 @@ pub fn run(mut handover: Handover) -> Result<()> {
         oom: Oom::watch(handover.cgroup.as_deref(), handover.oom),
         unresolved: None,
         guard: None,
-        knocked: knocked(&handover),
+        knocked: forward::knocked(&handover.kept.served),
         forwarder: None,
         started: Instant::now().checked_sub(handover.uptime).unwrap_or_else(Instant::now),
     };
@@ -121,25 +121,6 @@ pub fn run(mut handover: Handover) -> Result<()> {
         watch.stand_guard(&handover);
     }
     watch.run(&mut handover)
-}
-
-/// Passes on what comes to ports that no rule leads to the container.
-struct Forwarder {
-    pid: i32,
-    pidfd: OwnedFd,
-    since: Instant,
-}
-
-/// All ports that are served by a program, in one descriptor.
-fn knocked(handover: &Handover) -> Option<OwnedFd> {
-    if handover.kept.served.is_empty() {
-        return None;
-    }
-    let all = crate::sys::net::epoll().ok()?;
-    for served in &handover.kept.served {
-        crate::sys::net::epoll_add(all.as_fd(), served.socket.as_fd()).ok()?;
-    }
-    Some(all)
 }
 
 /// What the descriptors of a poll round stand for.
@@ -270,7 +251,7 @@ impl Watch {
             add(oom.as_fd(), POLLPRI, Polled::Oom);
         }
         match (&self.forwarder, &self.knocked) {
-            (Some(forwarder), _) => add(forwarder.pidfd.as_fd(), POLLIN, Polled::Forwarder),
+            (Some(forwarder), _) => add(forwarder.as_fd(), POLLIN, Polled::Forwarder),
             (None, Some(knocked)) if ended.is_none() => add(knocked.as_fd(), POLLIN, Polled::Knocked),
             _ => {}
         }
@@ -349,15 +330,14 @@ impl Watch {
                 }
             }
             Polled::Knocked => {
-                let started = forward::start(&handover.base, &handover.kept.served);
-                self.forwarder = started.map(|(pid, pidfd)| Forwarder { pid, pidfd, since: Instant::now() });
+                self.forwarder = forward::Forwarder::start(&handover.base, &handover.kept.served);
                 if self.forwarder.is_none() {
                     self.knocked = None;
                 }
             }
             Polled::Forwarder => {
                 // One that cannot do its work would be started again and again.
-                if self.end_forwarder().is_some_and(|since| since.elapsed() < YOUTH) {
+                if self.end_forwarder().is_some_and(|lived| lived < YOUTH) {
                     self.knocked = None;
                 }
             }
@@ -381,11 +361,8 @@ impl Watch {
     }
 
     /// It holds the ports, so it ends with the container.
-    fn end_forwarder(&mut self) -> Option<Instant> {
-        let forwarder = self.forwarder.take()?;
-        let _ = process::pidfd_send_signal(forwarder.pidfd.as_fd(), libc::SIGKILL);
-        let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(forwarder.pid), None);
-        Some(forwarder.since)
+    fn end_forwarder(&mut self) -> Option<Duration> {
+        self.forwarder.take().map(forward::Forwarder::end)
     }
 
     fn stand_guard(&mut self, handover: &Handover) {
@@ -613,7 +590,7 @@ impl Watch {
 
     /// With a shared pid namespace, what the container leaves behind comes to us.
     fn bury_orphans(&mut self) {
-        let forwarder = self.forwarder.as_ref().map(|forwarder| forwarder.pid);
+        let forwarder = self.forwarder.as_ref().map(forward::Forwarder::pid);
         let own = |pid: i32| {
             pid == self.pid || Some(pid) == forwarder || self.probe.as_ref().is_some_and(|probe| pid == probe.pid)
         };
