@@ -256,6 +256,7 @@ fn firewalls_of_others_are_opened_for_those_who_ask() {
 #[test]
 fn localhost_of_ipv6_reaches_a_container_of_ipv4() {
     let (Some(host), Some(neighbour)) = (Host::with_busybox(), Neighbour::new()) else { return };
+    sh("ip route add default via 10.99.0.2");
     serve(&host, "it", &["-p", "8080:80", "-p", "[::1]:8081:80", "-p", "[fd99::1]:8082:80,from=fd99::2"]);
     for address in ["127.0.0.1:8080", "[::1]:8080", "[::1]:8081", "[fd99::1]:8082"] {
         assert!(from_here(address).is_some(), "{address}");
