@@ -185,7 +185,7 @@ fn guard(mapping: &Mapping) -> Rule {
         true => rule.family(if four { IPV4 } else { IPV6 }).for_this_host(),
         false => rule.to(Subnet::alone(mapping.host.ip())),
     };
-    let rule = rule.to_port(mapping.protocol, mapping.host.port());
+    let rule = rule.at_port(mapping.protocol, mapping.host.port());
     let ours = mapping.from.iter().flatten().filter(|subnet| subnet.is_ipv4() == four);
     let rule = ours.fold(rule, |rule, subnet| rule.not_from(*subnet));
     rule.decide(DROP).comment(&guard_name(mapping))

@@ -10,6 +10,7 @@ use super::ruleset::{self, Chain, Element, Expression, Rule, Verdict};
 use super::xtables::{self, Fate};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io;
 
 /// `NF_INET_*`: what is meant for this host, and what it passes on.
@@ -95,10 +96,8 @@ impl Foreign {
         chains.retain(|chain| matches!(chain.family, INET | IPV4 | IPV6) && !is_ours(&chain.table));
         let mut rules = BTreeMap::new();
         for chain in chains.iter().filter(|chain| chain.hook.is_some_and(|it| matches!(it.hook, INPUT | FORWARD))) {
-            let key = (chain.family, chain.table.clone());
-            if !rules.contains_key(&key) {
-                let of_table = ruleset::rules(chain.family, &chain.table, None)?;
-                rules.insert(key, of_table);
+            if let Entry::Vacant(place) = rules.entry((chain.family, chain.table.clone())) {
+                place.insert(ruleset::rules(chain.family, &chain.table, None)?);
             }
         }
         let mut legacy = Vec::new();
@@ -163,7 +162,7 @@ pub fn open(block: &Block, way: &Way, tag: &str) -> io::Result<()> {
     let rule = match way {
         Way::To(bridge) => rule.leaves_by(Name::Is(bridge)),
         Way::From(bridge) => rule.comes_by(Name::Is(bridge)),
-        Way::Here(protocol, number) => rule.to_port(*protocol, *number),
+        Way::Here(protocol, number) => rule.at_port(*protocol, *number),
     };
     let mut batch = Batch::of(family(&block.family), &block.table);
     batch.insert(&block.chain, rule.decide(nftables::ACCEPT).comment(tag));
@@ -571,9 +570,9 @@ mod tests {
             (rule().to("172.17.0.0/16".parse().unwrap()).decide(DROP), Answer::Yes, vec![DROP]),
             (rule().to("10.0.0.0/8".parse().unwrap()).decide(DROP), Answer::No, vec![]),
             (rule().from("10.0.0.0/8".parse().unwrap()).decide(DROP), Answer::Maybe, vec![DROP]),
-            (rule().to_port(6, 80).decide(DROP), Answer::Yes, vec![DROP]),
-            (rule().to_port(6, 81).decide(DROP), Answer::No, vec![]),
-            (rule().to_port(17, 80).decide(DROP), Answer::No, vec![]),
+            (rule().at_port(6, 80).decide(DROP), Answer::Yes, vec![DROP]),
+            (rule().at_port(6, 81).decide(DROP), Answer::No, vec![]),
+            (rule().at_port(17, 80).decide(DROP), Answer::No, vec![]),
         ] {
             assert_eq!(outcome(rule.clone()), (answer, verdicts), "{rule:?}");
         }

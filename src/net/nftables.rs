@@ -354,7 +354,7 @@ impl Rule {
     }
 
     /// Goes to a port, in the terms of a protocol.
-    pub fn to_port(self, protocol: u8, port: u16) -> Rule {
+    pub fn at_port(self, protocol: u8, port: u16) -> Rule {
         let rule = self.meta(META_L4PROTO, R0).compare(EQUAL, &[protocol]);
         rule.payload(TRANSPORT_HEADER, 2, 2, R0).compare(EQUAL, &port.to_be_bytes())
     }
