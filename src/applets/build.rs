@@ -389,7 +389,7 @@ impl Build {
         let stopped = Arc::new(AtomicBool::new(false));
         let (flag, local) = (Arc::clone(&stopped), client.is_local());
         std::thread::spawn(move || {
-            let Ok(number) = signals::wait(calm) else { return };
+            let number = await_one(calm);
             flag.store(true, Ordering::SeqCst);
             if !local {
                 // The daemon sees the connection end.
@@ -397,7 +397,7 @@ impl Build {
             }
             drop(ours);
             // Who asks twice does not wait.
-            let _ = signals::wait(calm);
+            await_one(calm);
             crate::sys::process::exit_now(128 + number);
         });
         let caller = Caller::at(Arc::new(OwnedFd::from(theirs)));
@@ -442,6 +442,18 @@ impl Build {
             output::say(&format!("{}\n", told.id))?;
         }
         Ok(0)
+    }
+}
+
+/// Waits for one of these signals, whatever else interrupts it: a stop and a continue do.
+fn await_one(calm: Signals) -> i32 {
+    loop {
+        match signals::wait(calm) {
+            Ok(number) => return number,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            // Not to be: then nothing calls the build off.
+            Err(_) => std::thread::park(),
+        }
     }
 }
 

@@ -302,6 +302,14 @@ impl<'a> Builder<'a> {
         if let Some(at) = self.earlier(name, before) {
             return Ok(Some(at));
         }
+        if self.file.stages[before..]
+            .iter()
+            .any(|stage| stage.from.name.as_deref().is_some_and(|known| known.eq_ignore_ascii_case(name)))
+        {
+            bail!(Refusal::BadParameter(format!(
+                "stage {name:?} needs to be defined before the stage that takes from it"
+            )));
+        }
         match name.parse::<usize>() {
             Ok(at) if at < before => Ok(Some(at)),
             Ok(at) => bail!(Refusal::BadParameter(format!("invalid stage index {at}"))),

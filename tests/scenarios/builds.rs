@@ -156,6 +156,10 @@ fn errors_name_line_and_column() {
         ("FROM busybox\n\nCOPY nope /x", "/nope: not found in the build context\nDockerfile:3:1: COPY nope /x"),
         ("FROM busybox\nENV a=${b", "syntax error: missing '}'\nDockerfile:2:5: ENV a=${b"),
         ("FROM busybox\nCOPY --from=nope/image a b", "Dockerfile:2:1: COPY --from=nope/image a b"),
+        (
+            "FROM busybox AS a\nCOPY --from=a x y",
+            "stage \"a\" needs to be defined before the stage that takes from it\nDockerfile:2:1: COPY --from=a x y",
+        ),
         ("FROM ${x}", "base name (${x}) should not be blank\nDockerfile:1:6: FROM ${x}"),
         ("FROM busybox\nCOPY Dockerfile Dockerfile /x", "destination must be a directory and end with a /"),
         ("FROM busybox\nCOPY --chown=nobody9 Dockerfile /x", "unable to find user nobody9"),
@@ -414,6 +418,11 @@ fn a_build_that_is_called_off_ends_at_once() {
     let dir = folder(&host, "context", &[("Dockerfile", "FROM busybox\nRUN echo begun; sleep 1000\n")]);
     let running = host.dhow(["build", "--network", "none", dir.to_str().expect("UTF-8")]).spawn();
     eventually("the command runs", || !host.ok(["ps", "-q"]).is_empty());
+    // Put aside and taken up again, it goes on.
+    running.signal(Signal::SIGSTOP);
+    running.signal(Signal::SIGCONT);
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    assert!(!host.ok(["ps", "-q"]).is_empty());
     running.signal(Signal::SIGINT);
     let output = running.wait();
     assert_eq!(output.code(), Some(130), "{output}");
