@@ -238,7 +238,7 @@ fn settle(store: &Store, tmp: &Path, record: &mut Record) -> Result<()> {
     // The record first: a name without one is void.
     let mut making = None;
     if durable {
-        record.save_as(&tmp.join("record.json"))?;
+        record.save_new(&tmp.join("record.json"))?;
     } else {
         // Held until the directory is in its place, or a sweep would take the record for a leftover.
         making = Some(loop {
@@ -256,10 +256,18 @@ fn settle(store: &Store, tmp: &Path, record: &mut Record) -> Result<()> {
     crate::failpoint::reach("create.recorded");
     let placed = fs::rename(tmp, &place)
         .with_context(|| format!("make {}", place.display()))
-        .and_then(|()| if durable { containers::sync_dir(&store.containers()) } else { Ok(()) })
         .and_then(|()| {
             crate::failpoint::reach("create.placed");
             containers::take_name(store, &record.name, &record.id, durable)
+        })
+        // All that was made comes to the disk together, before it is acknowledged.
+        .and_then(|()| {
+            if durable {
+                containers::sync_dir(&place)?;
+                containers::sync_dir(&store.containers())?;
+                containers::sync_names(store)?;
+            }
+            Ok(())
         });
     if placed.is_err() {
         let _ = fs::rename(&place, tmp);

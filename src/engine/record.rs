@@ -9,8 +9,9 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::net::IpAddr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// The version of record that this program writes; a newer one is refused by name.
@@ -233,13 +234,22 @@ impl Record {
 
     /// Writes the record, durably unless it lives in the run directory.
     pub fn save(&self, store: &Store) -> Result<()> {
-        self.save_as(&self.path(store))
+        let bytes = serde_json::to_vec(self).context("encode a container's record")?;
+        store::write_file(&self.path(store), &bytes, !self.host_config.auto_remove)?;
+        keep(bytes, self);
+        Ok(())
     }
 
-    /// Writes it to a file that will be the record's, with a directory that is being made.
-    pub fn save_as(&self, path: &Path) -> Result<()> {
+    /// Writes it to a new file that will be the record's, and brings its content to the disk; its name comes there with
+    /// the directory that is being made.
+    pub fn save_new(&self, path: &Path) -> Result<()> {
         let bytes = serde_json::to_vec(self).context("encode a container's record")?;
-        store::write_file(path, &bytes, !self.host_config.auto_remove)?;
+        let write = || -> std::io::Result<()> {
+            let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+            file.write_all(&bytes)?;
+            file.sync_all()
+        };
+        write().with_context(|| format!("write {}", path.display()))?;
         keep(bytes, self);
         Ok(())
     }

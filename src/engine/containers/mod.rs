@@ -8,7 +8,7 @@ mod remove;
 mod wait;
 
 pub use attach::{Attach, attach, resize};
-pub use names::{find, name_in_use, named, no_such, rename, take_name};
+pub use names::{find, name_in_use, named, no_such, rename, sync_names, take_name};
 pub use now::{Doing, Now, all, is_not_found, mend_held, now, state, tell_end, tell_start};
 use remove::bury;
 pub use remove::{Grave, remove, remove_stopped, take_away};

@@ -76,11 +76,12 @@ pub fn take_name(store: &Store, name: &str, id: &str, durable: bool) -> Result<(
     let link = name_path(store, name, durable);
     // Void: its owner was removed by half, or had another boot's run directory.
     store::remove(&link)?;
-    std::os::unix::fs::symlink(id, &link).with_context(|| format!("take the name {name}"))?;
-    if durable {
-        sync_dir(&store.root.join("names"))?;
-    }
-    Ok(())
+    std::os::unix::fs::symlink(id, &link).with_context(|| format!("take the name {name}"))
+}
+
+/// Brings names that were taken to the disk, with no lock held: others need not wait for it.
+pub fn sync_names(store: &Store) -> Result<()> {
+    sync_dir(&store.root.join("names"))
 }
 
 pub fn name_in_use(name: &str, owner: &str) -> anyhow::Error {
@@ -121,7 +122,9 @@ pub fn rename(store: &Store, id: &str, new: &str) -> Result<()> {
         record.name = new.to_owned();
         Ok(())
     })?;
-    if let Err(error) = take_name(store, new, id, !record.host_config.auto_remove) {
+    let durable = !record.host_config.auto_remove;
+    let taken = take_name(store, new, id, durable).and_then(|()| if durable { sync_names(store) } else { Ok(()) });
+    if let Err(error) = taken {
         Record::update(store, id, |record| {
             record.name = old.clone();
             Ok(())
