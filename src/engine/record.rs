@@ -281,7 +281,9 @@ impl Record {
     /// Where its hosts, hostname and resolv.conf lie: they are written at every start, so those of a `--rm` container
     /// need not be on disk.
     pub fn etc_dir(&self, store: &Store) -> PathBuf {
-        if self.host_config.auto_remove { store.live(&self.id) } else { store.container(&self.id) }
+        // With a map they lie where layers do: before 6.3 a tmpfs takes none.
+        let on_disk = !self.host_config.auto_remove || self.ids.is_some();
+        if on_disk { store.container(&self.id) } else { store.live(&self.id) }
     }
 
     pub fn log_path(&self, store: &Store) -> PathBuf {
