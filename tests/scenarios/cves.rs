@@ -170,3 +170,55 @@ fn image_configs_lead_nowhere() {
     assert!(!mark.exists() && !root.exists());
     assert_eq!(host.ok(["ps", "-aq"]), "");
 }
+
+/// `dhow build` of a Dockerfile; gives whether it was done, and what it told.
+fn build(host: &Host, dockerfile: &str) -> (bool, String) {
+    let path = host.file("context/Dockerfile", dockerfile);
+    let dir = path.parent().expect("a folder").to_str().expect("UTF-8");
+    let output = host.run(["build", "--network", "none", dir]);
+    (output.status.success(), output.stderr())
+}
+
+/// A part of a cache was mounted by its path, while another build put a link to the host there.
+#[test]
+fn cve_2024_23651_what_is_mounted_for_a_build_is_not_the_hosts() {
+    let Some(host) = Host::with_busybox() else { return };
+    let text = host.file("secret/inside/text", "of the host");
+    let secret = text.parent().and_then(|inside| inside.parent()).expect("a folder").display();
+    let link = format!("FROM busybox AS evil\nRUN mkdir /x && ln -s {secret} /x/sub\nFROM busybox\n");
+    let (done, told) = build(
+        &host,
+        &format!("FROM busybox\nRUN --mount=type=cache,id=c,target=/c ln -s {secret} /c/sub && ls -l /c/sub"),
+    );
+    assert!(done && told.contains("/c/sub ->"), "{told}");
+    for dockerfile in [
+        "FROM busybox\nRUN --mount=type=cache,id=c,source=sub/inside,target=/d cat /d/text".to_owned(),
+        format!("{link}RUN --mount=type=cache,from=evil,source=/x/sub/inside,target=/d cat /d/text"),
+        format!("{link}RUN --mount=type=bind,from=evil,source=/x/sub/inside,target=/d cat /d/text"),
+        format!("{link}COPY --from=evil /x/sub/inside/text /text\nRUN cat /text"),
+    ] {
+        let (done, told) = build(&host, &dockerfile);
+        assert!(!done && !told.contains("of the host"), "{dockerfile}: {told}");
+    }
+}
+
+/// Places that were made to mount on were taken away afterwards by their path, which led out by then.
+#[test]
+fn cve_2024_23652_places_to_mount_on_are_cleared_inside_only() {
+    let Some(host) = Host::with_busybox() else { return };
+    let kept = host.file("victim/kept", "");
+    let victim = kept.parent().expect("a folder");
+    fs::create_dir(victim.join("place")).expect("make a folder");
+    for place in ["place", "kept"] {
+        let made = if place == "place" { "type=tmpfs" } else { "type=bind,source=Dockerfile" };
+        let (done, told) = build(
+            &host,
+            &format!(
+                "FROM busybox\nRUN --mount={made},target=/way/{place} mv /way /moved && ln -s {} /way",
+                victim.display()
+            ),
+        );
+        assert!(done, "{told}");
+        assert!(victim.join("place").is_dir() && kept.is_file(), "{place} was taken");
+    }
+}
