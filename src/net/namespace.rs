@@ -12,17 +12,26 @@ const STACK: usize = 128 << 10;
 
 /// A new network namespace with its loopback up. To make one takes the kernel about as long as all other namespaces and
 /// the clone together, so a thread does it.
-pub struct Coming(JoinHandle<Result<OwnedFd>>);
+///
+/// Its thread has ended when this is gone, also where nobody wanted it any more: nothing is cloned beside a thread.
+pub struct Coming(Option<JoinHandle<Result<OwnedFd>>>);
 
 impl Coming {
     pub fn begin() -> Result<Coming> {
         let thread = Builder::new().stack_size(STACK).spawn(make).context("start a thread")?;
-        Ok(Coming(thread))
+        Ok(Coming(Some(thread)))
     }
 
-    /// Waits for it. The thread has ended then, and its caller may clone.
-    pub fn wait(self) -> Result<OwnedFd> {
-        self.0.join().map_err(|_| anyhow!("the thread that makes a network namespace has panicked"))?
+    /// Waits for it.
+    pub fn wait(mut self) -> Result<OwnedFd> {
+        let thread = self.0.take().context("a network namespace is waited for once")?;
+        thread.join().map_err(|_| anyhow!("the thread that makes a network namespace has panicked"))?
+    }
+}
+
+impl Drop for Coming {
+    fn drop(&mut self) {
+        self.0.take().map(JoinHandle::join);
     }
 }
 
