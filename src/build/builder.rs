@@ -131,7 +131,7 @@ pub struct Builder<'a> {
 }
 
 /// Variables that reach every command and belong to no image.
-const PROXIES: [&str; 10] = [
+pub const PROXIES: [&str; 10] = [
     "HTTP_PROXY",
     "http_proxy",
     "HTTPS_PROXY",

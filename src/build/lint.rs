@@ -1,5 +1,6 @@
 //! `build --check`: what can be said against a Dockerfile that builds all the same, under the names that people know.
 
+use super::builder::PROXIES;
 use super::dockerfile::instruction::{Command, Instruction, Kind, Pair, Word};
 use super::dockerfile::words::Lex;
 use super::dockerfile::{Dockerfile, Place, suggest};
@@ -43,8 +44,8 @@ const RULES: [&str; 19] = [
     "WorkdirRelativePath",
 ];
 
-/// Names that every build knows without being told.
-const KNOWN: [&str; 24] = [
+/// Names that every build knows without being told, besides those of proxies.
+const KNOWN: [&str; 14] = [
     "BUILDPLATFORM",
     "BUILDOS",
     "BUILDARCH",
@@ -54,16 +55,6 @@ const KNOWN: [&str; 24] = [
     "TARGETARCH",
     "TARGETVARIANT",
     "TARGETSTAGE",
-    "HTTP_PROXY",
-    "http_proxy",
-    "HTTPS_PROXY",
-    "https_proxy",
-    "FTP_PROXY",
-    "ftp_proxy",
-    "NO_PROXY",
-    "no_proxy",
-    "ALL_PROXY",
-    "all_proxy",
     "SOURCE_DATE_EPOCH",
     "BUILDKIT_SYNTAX",
     "BUILDKIT_CONTEXT_KEEP_GIT_DIR",
@@ -97,7 +88,7 @@ pub fn check(file: &Dockerfile) -> Result<(Vec<Warning>, bool)> {
     casing(file, &mut found);
     stages(file, &mut found);
     for stage in &file.stages {
-        let mut known: BTreeSet<String> = KNOWN.iter().map(|name| (*name).to_owned()).collect();
+        let mut known: BTreeSet<String> = KNOWN.iter().chain(&PROXIES).map(|name| (*name).to_owned()).collect();
         // What the base sets is not known here: nothing is said of names then, unless it is empty.
         let closed = stage.from.image.text == "scratch";
         let (mut workdir, mut once) = (false, [None; 3]);
@@ -213,11 +204,9 @@ fn stages(file: &Dockerfile, found: &mut Found) {
         let lex = Lex::new(file.directives.escape);
         for word in std::iter::once(&stage.from.image).chain(&stage.from.platform) {
             let Ok(expanded) = lex.expand(&word.text, &|_| None) else { continue };
-            for name in expanded
-                .unmatched
-                .iter()
-                .filter(|name| !globals.contains(&name.as_str()) && !KNOWN.contains(&name.as_str()))
-            {
+            for name in expanded.unmatched.iter().filter(|name| {
+                !globals.contains(&name.as_str()) && !KNOWN.iter().chain(&PROXIES).any(|known| known == name)
+            }) {
                 let hint = suggest(name, globals.iter().copied());
                 found.say("UndefinedArgInFrom", place, format!("FROM argument '{name}' is not declared{hint}"));
             }
