@@ -592,18 +592,30 @@ impl<'a> Builder<'a> {
         what: &str,
         work: impl FnOnce(&mut Builder<'a>, &State) -> Result<Option<(Staged, Sealed)>>,
     ) -> Result<bool> {
-        let store = &self.engine.store;
-        if !self.asked.no_cache
-            && let Some(record) = cache::find(store, self.lease, key, &state.diff_ids)?
-        {
-            if let Some(made) = &record.layer {
-                state.add(made);
-            }
-            state.key = key.to_owned();
-            self.report.cached()?;
-            return Ok(record.layer.is_some());
+        if let Some(layer) = self.made_before(state, key)? {
+            return Ok(layer);
         }
         let made = work(self, state)?;
+        self.keep(state, key, what, made)
+    }
+
+    /// Takes a step out of the cache, if it is there: then whether there is a layer more.
+    pub fn made_before(&mut self, state: &mut State, key: &str) -> Result<Option<bool>> {
+        if self.asked.no_cache {
+            return Ok(None);
+        }
+        let Some(record) = cache::find(&self.engine.store, self.lease, key, &state.diff_ids)? else { return Ok(None) };
+        if let Some(made) = &record.layer {
+            state.add(made);
+        }
+        state.key = key.to_owned();
+        self.report.cached()?;
+        Ok(Some(record.layer.is_some()))
+    }
+
+    /// Puts what came of a step into the store and the cache. Whether there is a layer more.
+    pub fn keep(&mut self, state: &mut State, key: &str, what: &str, made: Option<(Staged, Sealed)>) -> Result<bool> {
+        let store = &self.engine.store;
         failpoint::reach("build.made");
         let Some((staged, sealed)) = made else {
             cache::put(store, key, None, None, what)?;

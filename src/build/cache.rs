@@ -130,6 +130,14 @@ pub fn put(store: &Store, key: &str, layer: Option<Made>, answer: Option<Digest>
     store::write_file(&path(store, key), &bytes, false)
 }
 
+/// Writes the answer to a question about files, unless it is there.
+pub fn answer(store: &Store, key: &str, answer: Digest, what: &str) -> Result<()> {
+    match read(store, key) {
+        Some(known) if known.answer.as_ref() == Some(&answer) => Ok(()),
+        _ => put(store, key, None, Some(answer), what),
+    }
+}
+
 /// One record, for those who list or prune.
 #[derive(Debug)]
 pub struct Listed {

@@ -44,7 +44,7 @@ pub fn differences(upper: &Path, lowers: &[PathBuf], copied: bool) -> Result<Vec
         opaque = Some(Vec::new());
         deleted(&root, b"", &mut lowers, &mut found)?;
     }
-    tree::walk(root.as_fd(), &mut |path, fd, stat| {
+    tree::glance(root.as_fd(), &mut |path, parent, stat| {
         let dir = is_dir(stat);
         let difference = |is| Difference { path: path.to_vec(), is, is_dir: dir, counts: true };
         if is_whiteout(stat) {
@@ -57,6 +57,8 @@ pub fn differences(upper: &Path, lowers: &[PathBuf], copied: bool) -> Result<Vec
             found.push(difference(Is::Added));
             return Ok(true);
         };
+        let Some(fd) = tree::look(parent, path::split(path).1)? else { return Ok(false) };
+        let fd = fd.as_fd();
         let changed = differ(fd, stat, lower, &below)?;
         let is = if changed { Is::Modified } else { Is::Same };
         found.push(Difference { counts: changed || !dir && !copied, ..difference(is) });

@@ -84,10 +84,15 @@ impl<'a> Packer<'a> {
 
     /// Writes one entry.
     pub fn object(&mut self, fd: BorrowedFd, stat: &FileStat, name: &[u8]) -> Result<()> {
-        self.write(fd, stat, name).with_context(|| format!("archive {}", path::show(name)))
+        self.write(fd, stat, name, None).with_context(|| format!("archive {}", path::show(name)))
     }
 
-    fn write(&mut self, fd: BorrowedFd, stat: &FileStat, name: &[u8]) -> Result<()> {
+    /// Writes a file that was read before.
+    pub fn read(&mut self, fd: BorrowedFd, stat: &FileStat, name: &[u8], content: &[u8]) -> Result<()> {
+        self.write(fd, stat, name, Some(content)).with_context(|| format!("archive {}", path::show(name)))
+    }
+
+    fn write(&mut self, fd: BorrowedFd, stat: &FileStat, name: &[u8], content: Option<&[u8]>) -> Result<()> {
         let Some(kind) = kind(stat) else { return Ok(()) };
         let mut entry = Entry {
             path: name.to_vec(),
@@ -124,21 +129,20 @@ impl<'a> Packer<'a> {
         }
         entry.xattrs = xattr::list(fd)?;
         entry.xattrs.retain(|(name, _)| travels(name.to_bytes()));
-        if kind == Kind::File {
-            return self.file(fd, &mut entry);
+        match (kind, content) {
+            (Kind::File, Some(content)) => {
+                self.begin(&mut entry, content.len() as u64, None)?;
+                self.out.write_all(content)?;
+                self.pad(entry.size)
+            }
+            (Kind::File, None) => self.file(fd, &mut entry),
+            _ => self.head(&entry),
         }
-        self.head(&entry)
     }
 
-    fn file(&mut self, fd: BorrowedFd, entry: &mut Entry) -> Result<()> {
-        // By descriptor: a name could be that of a FIFO by now.
-        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-        let file = File::from(nix::fcntl::open(path::of_fd(fd).as_c_str(), flags, Mode::empty()).context("open it")?);
-        let stat = fstat(&file).context("look at it")?;
-        let size = stat.st_size.max(0) as u64;
-        let sparse = if stat.st_blocks.max(0) as u64 * 512 + HOLES <= size { parts(&file, size)? } else { None };
-        let whole = vec![(0, size)];
-        let parts = sparse.clone().unwrap_or(whole);
+    /// Writes the head of a file, and where its content lies. Gives the parts of it.
+    fn begin(&mut self, entry: &mut Entry, size: u64, sparse: Option<Vec<(u64, u64)>>) -> Result<Vec<(u64, u64)>> {
+        let parts = sparse.clone().unwrap_or_else(|| vec![(0, size)]);
         entry.size = parts.iter().map(|(_, length)| length).sum();
         entry.sparse = sparse.map(|parts| Sparse { size, parts, ..Sparse::default() });
         self.head(entry)?;
@@ -150,12 +154,27 @@ impl<'a> Packer<'a> {
                 recipe.part(*offset, *length)?;
             }
         }
+        Ok(parts)
+    }
+
+    fn pad(&mut self, size: u64) -> Result<()> {
+        let mut padding = Vec::new();
+        write::pad(&mut padding, size)?;
+        self.plain(&padding)
+    }
+
+    fn file(&mut self, fd: BorrowedFd, entry: &mut Entry) -> Result<()> {
+        // By descriptor: a name could be that of a FIFO by now.
+        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let file = File::from(nix::fcntl::open(path::of_fd(fd).as_c_str(), flags, Mode::empty()).context("open it")?);
+        let stat = fstat(&file).context("look at it")?;
+        let size = stat.st_size.max(0) as u64;
+        let sparse = if stat.st_blocks.max(0) as u64 * 512 + HOLES <= size { parts(&file, size)? } else { None };
+        let parts = self.begin(entry, size, sparse)?;
         for (offset, length) in parts {
             self.part(&file, offset, length)?;
         }
-        let mut padding = Vec::new();
-        write::pad(&mut padding, entry.size)?;
-        self.plain(&padding)
+        self.pad(entry.size)
     }
 
     fn part(&mut self, file: &File, mut offset: u64, mut left: u64) -> Result<()> {
@@ -184,9 +203,7 @@ impl<'a> Packer<'a> {
         let entry = Entry { path: name.to_vec(), mode: 0o644, size: content.len() as u64, ..Entry::default() };
         self.head(&entry)?;
         self.plain(content)?;
-        let mut padding = Vec::new();
-        write::pad(&mut padding, entry.size)?;
-        self.plain(&padding)
+        self.pad(entry.size)
     }
 
     pub fn end(mut self) -> Result<()> {

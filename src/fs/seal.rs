@@ -1,21 +1,24 @@
 //! An upper directory of an overlay becomes a layer where it lies: what it says is put in order and hashed as the tar
 //! that others will be given, and nothing is copied.
 
-use super::diff::{self, Is};
+use super::diff::{self, Difference, Is};
 use super::lowers::Lowers;
 use super::pack::Packer;
 use super::settle::HIDDEN;
-use super::stat::{is_dir, is_whiteout};
+use super::stat::{is_dir, is_file, is_whiteout};
 use super::{path, recipe, tree, xattr};
 use crate::oci::digest::{Algorithm, Digest, Hasher};
 use anyhow::{Context, Result};
-use nix::sys::stat::{FileStat, SFlag, UtimensatFlags, fstat, fstatat, utimensat};
+use nix::fcntl::OFlag;
+use nix::sys::stat::{FileStat, Mode, SFlag, UtimensatFlags, fstat, fstatat, utimensat};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use std::collections::HashSet;
-use std::io::{self, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
 
 /// What a layer became.
 #[derive(Clone, Debug)]
@@ -52,30 +55,35 @@ pub fn seal(staging: &Path, lowers: &[PathBuf], times: Times) -> Result<Option<S
     let mut recipe = recipe::Writer::create(&staging.join("recipe"))?;
     let mut packer = Packer::sealing(&mut hash, &mut recipe);
     let (mut hidden, mut newest) = (Vec::new(), i64::MIN);
-    for difference in &differences {
-        let at = &difference.path;
-        if difference.is == Is::Deleted {
-            diff::mark(&mut packer, at)?;
-            hidden.extend([b"w", &at[..], b"\0"].concat());
-            continue;
-        }
-        let Some(fd) = tree::look(root.as_fd(), at)? else { continue };
-        let mut stat = fstat(&fd).with_context(|| format!("look at {}", path::show(at)))?;
+    let work = |at: &[u8], is: Is, next: Next| -> Result<()> {
+        let (fd, mut stat, content) = match next {
+            Next::Deleted => {
+                diff::mark(&mut packer, at)?;
+                hidden.extend([b"w", at, b"\0"].concat());
+                return Ok(());
+            }
+            Next::Gone => return Ok(()),
+            Next::There(fd, stat, content) => (fd, stat, content),
+        };
         if is_dir(&stat) && xattr::is_opaque(fd.as_fd()) {
-            hidden.extend([b"o", &at[..], b"\0"].concat());
+            hidden.extend([b"o", at, b"\0"].concat());
         }
-        if times.kept && difference.is == Is::Same && is_dir(&stat) {
+        if times.kept && is == Is::Same && is_dir(&stat) {
             if let Some((_, below)) = lowers.find(at)? {
                 set_time(root.as_fd(), at, &mut stat, below.st_mtime, below.st_mtime_nsec)?;
             }
         } else if times.latest.is_some_and(|latest| stat.st_mtime > latest) {
             set_time(root.as_fd(), at, &mut stat, times.latest.unwrap_or_default(), 0)?;
         }
-        if difference.is != Is::Same {
+        if is != Is::Same {
             newest = newest.max(stat.st_mtime);
         }
-        packer.object(fd.as_fd(), &stat, at)?;
-    }
+        match content {
+            Some(content) => packer.read(fd.as_fd(), &stat, at, &content),
+            None => packer.object(fd.as_fd(), &stat, at),
+        }
+    };
+    ahead(root.as_fd(), &differences, work)?;
     let size = packer.content;
     packer.end()?;
     let diff_id = hash.hasher.finish();
@@ -88,11 +96,69 @@ pub fn seal(staging: &Path, lowers: &[PathBuf], times: Times) -> Result<Option<S
     Ok(Some(Sealed { diff_id, size, newest }))
 }
 
+/// What is at a path of the upper directory.
+enum Next {
+    Deleted,
+    Gone,
+    /// With the content, where that is small.
+    There(OwnedFd, FileStat, Option<Vec<u8>>),
+}
+
+/// Files up to this size are read ahead, so many at once.
+const SMALL: i64 = 256 * 1024;
+const AHEAD: usize = 32;
+
+/// Gives `work` all differences in order, while another thread opens and reads the next ones: what is hashed has one
+/// order, and reading takes as long as hashing.
+fn ahead(
+    root: BorrowedFd,
+    differences: &[Difference],
+    mut work: impl FnMut(&[u8], Is, Next) -> Result<()>,
+) -> Result<()> {
+    if differences.len() < 2 * AHEAD {
+        return differences.iter().try_for_each(|it| work(&it.path, it.is, next(root, it)?));
+    }
+    let (sender, receiver) = mpsc::sync_channel(AHEAD);
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            for difference in differences {
+                // Nobody takes it once one has failed.
+                if sender.send((difference, next(root, difference))).is_err() {
+                    break;
+                }
+            }
+        });
+        for (difference, next) in receiver {
+            work(&difference.path, difference.is, next?)?;
+        }
+        Ok(())
+    })
+}
+
+fn next(root: BorrowedFd, difference: &Difference) -> Result<Next> {
+    let at = &difference.path;
+    if difference.is == Is::Deleted {
+        return Ok(Next::Deleted);
+    }
+    let Some(fd) = tree::look(root, at)? else { return Ok(Next::Gone) };
+    let stat = fstat(&fd).with_context(|| format!("look at {}", path::show(at)))?;
+    let mut content = None;
+    if is_file(&stat) && stat.st_nlink == 1 && stat.st_size <= SMALL {
+        let reading = || format!("read {}", path::show(at));
+        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let file = nix::fcntl::open(path::of_fd(fd.as_fd()).as_c_str(), flags, Mode::empty()).with_context(reading)?;
+        let mut bytes = Vec::with_capacity(stat.st_size as usize + 1);
+        File::from(file).take(stat.st_size as u64 + 1).read_to_end(&mut bytes).with_context(reading)?;
+        content = Some(bytes).filter(|bytes| bytes.len() as i64 == stat.st_size);
+    }
+    Ok(Next::There(fd, stat, content))
+}
+
 /// Takes away what overlayfs left and no tar says: a whiteout of what was never there, a directory that was only looked
 /// at, a socket.
 fn prune(root: BorrowedFd, said: &HashSet<&[u8]>) -> Result<()> {
     let mut rubbish = Vec::new();
-    tree::walk(root, &mut |path, _, stat| {
+    tree::glance(root, &mut |path, _, stat| {
         let kept = said.contains(path) && !is_socket(stat);
         if !kept {
             rubbish.push((path.to_vec(), is_dir(stat)));

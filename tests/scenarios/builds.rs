@@ -237,6 +237,57 @@ fn what_is_copied_and_how() {
 }
 
 #[test]
+fn many_files_are_copied_as_they_are() {
+    let Some(host) = Host::with_busybox() else { return };
+    let text = "FROM busybox\nCOPY base /d\nCOPY many /many\nCOPY one two /d/\n\
+                COPY one/real/* two/real/* /last/\n";
+    let dir = folder(
+        &host,
+        "context",
+        &[
+            ("Dockerfile", text),
+            ("one/link/f", "1"),
+            ("two/real/f", "2"),
+            ("one/real/f", "1"),
+            ("two/real/g", "3"),
+            ("base/real/h", "4"),
+        ],
+    );
+    symlink("real", dir.join("base/link")).expect("make a link");
+    for n in 0..150 {
+        let inner = dir.join(format!("many/{n}"));
+        fs::create_dir_all(&inner).expect("make a directory");
+        for m in 0..30 {
+            fs::write(inner.join(m.to_string()), format!("{n} {m}")).expect("write");
+        }
+        symlink("0", inner.join("link")).expect("make a link");
+        fs::hard_link(inner.join("1"), inner.join("twin")).expect("make a link");
+    }
+    fs::write(dir.join("many/large"), vec![b'x'; 300_000]).expect("write");
+    made(&host, &[], &[]);
+    // What is named last is what is there, also where two names lead to one place.
+    assert_eq!(says(&host, "cat /d/real/f /d/real/g /last/f /last/g; ls /d"), "2323link\nreal");
+    let listed = "cd many && find . ! -type d | sort | while read f; do echo $f; cat $f; done | sha256sum; find . | wc -l; \
+                  find . -links 2 -type f | wc -l; find . -type l | wc -l";
+    let inside = says(&host, &listed.replace("cd many", "cd /many"));
+    let outside = crate::fixture::tool("sh", ["-c", &format!("cd {} && {listed}", dir.display())]);
+    assert_eq!(inside.trim(), outside.trim());
+    // Read once or twice, it is the same; and what was read on the way is known.
+    let first = id(&host, "made");
+    let again = made(&host, &[], &["--no-cache"]);
+    assert!(!again.contains("CACHED"), "{again}");
+    assert_eq!(id(&host, "made"), first);
+    let third = made(&host, &[], &[]);
+    assert_eq!(third.matches("CACHED").count(), 4, "{third}");
+    assert_eq!(id(&host, "made"), first);
+    fs::write(dir.join("many/7/7"), "another").expect("write");
+    let fourth = made(&host, &[], &[]);
+    assert_eq!(fourth.matches("CACHED").count(), 1, "{fourth}");
+    assert_eq!(says(&host, "cat /many/7/7"), "another");
+    host.assert_tidy();
+}
+
+#[test]
 fn what_is_ignored_is_not_there() {
     let Some(host) = Host::with_busybox() else { return };
     let text = "FROM busybox\nCOPY . /c\n";

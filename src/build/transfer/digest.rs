@@ -1,15 +1,16 @@
 //! What is copied, as one digest: names, kinds, modes, contents. Not its times, and not where it lies on this machine.
 
 use super::gather::{Item, Tree};
+use super::place::{self, Content};
 use crate::fs::stat::{is_dir, is_file};
-use crate::fs::{path, tree, xattr};
+use crate::fs::{path, tree};
 use crate::oci::Digest;
 use anyhow::{Context, Result};
-use nix::fcntl::{OFlag, readlinkat};
+use nix::fcntl::readlinkat;
 use nix::sys::stat::{FileStat, SFlag};
 use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -27,9 +28,9 @@ fn inode(stat: &FileStat) -> Inode {
 pub struct Known {
     /// None where nothing is kept.
     path: Option<PathBuf>,
-    files: HashMap<Inode, [u8; 32]>,
+    files: HashMap<Inode, Content>,
     /// What was asked for in this build: all that is written.
-    used: HashMap<Inode, [u8; 32]>,
+    used: HashMap<Inode, Content>,
     changed: bool,
 }
 
@@ -61,6 +62,15 @@ impl Known {
         known
     }
 
+    /// Notes what is in a file that was looked at before it was read; `now` is a time before that.
+    pub fn learn(&mut self, stat: &FileStat, content: Content, now: i128) {
+        let changed = i128::from(stat.st_ctime) * 1_000_000_000 + i128::from(stat.st_ctime_nsec);
+        if changed + FRESH < now && self.path.is_some() {
+            self.used.insert(inode(stat), content);
+            self.changed = true;
+        }
+    }
+
     /// Writes it, where anything is new. It may be lost: then files are read once more.
     pub fn save(&self) {
         let Some(path) = self.path.as_ref().filter(|_| self.changed && self.used.len() <= MOST) else { return };
@@ -81,6 +91,11 @@ impl Known {
 /// The digest of entries. Contents are read side by side.
 pub fn of(from: &Tree, items: &[Item], known: &mut Known) -> Result<Digest> {
     let contents = contents(from, items, known)?;
+    with(from, items, &contents)
+}
+
+/// The same where the contents' digests are at hand.
+pub fn with(from: &Tree, items: &[Item], contents: &[Content]) -> Result<Digest> {
     let mut hash = Sha256::new();
     let mut field = |bytes: &[u8]| {
         hash.update((bytes.len() as u64).to_le_bytes());
@@ -93,7 +108,7 @@ pub fn of(from: &Tree, items: &[Item], known: &mut Known) -> Result<Digest> {
         // What is in a directory is told by what follows; how a top one looks counts where it is made anew.
         field(&stat.st_mode.to_le_bytes());
         if is_file(stat) {
-            field(&content);
+            field(content);
         } else if !is_dir(stat) {
             field(&stat.st_rdev.to_le_bytes());
             if SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) == SFlag::S_IFLNK
@@ -108,7 +123,7 @@ pub fn of(from: &Tree, items: &[Item], known: &mut Known) -> Result<Digest> {
     Digest::parse(&format!("sha256:{hex}"))
 }
 
-fn contents(from: &Tree, items: &[Item], known: &mut Known) -> Result<Vec<[u8; 32]>> {
+fn contents(from: &Tree, items: &[Item], known: &mut Known) -> Result<Vec<Content>> {
     let mut found = vec![[0; 32]; items.len()];
     let mut missing = Vec::new();
     for (at, item) in items.iter().enumerate().filter(|(_, item)| is_file(&item.stat)) {
@@ -124,8 +139,7 @@ fn contents(from: &Tree, items: &[Item], known: &mut Known) -> Result<Vec<[u8; 3
     if missing.is_empty() {
         return Ok(found);
     }
-    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_REALTIME).context("ask for the time")?;
-    let now = i128::from(now.tv_sec()) * 1_000_000_000 + i128::from(now.tv_nsec());
+    let now = now()?;
     let next = AtomicUsize::new(0);
     let results = Mutex::new(Vec::with_capacity(missing.len()));
     let work = || -> Result<()> {
@@ -158,33 +172,24 @@ fn contents(from: &Tree, items: &[Item], known: &mut Known) -> Result<Vec<[u8; 3
     })?;
     for (at, digest) in results.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()) {
         found[at] = digest;
-        let stat = items[at].stat;
-        let changed = i128::from(stat.st_ctime) * 1_000_000_000 + i128::from(stat.st_ctime_nsec);
-        if changed + FRESH < now {
-            known.used.insert(inode(&stat), digest);
-            known.changed = true;
-        }
+        known.learn(&items[at].stat, digest, now);
     }
     Ok(found)
 }
 
-fn content(from: &Tree, item: &Item, buffer: &mut [u8]) -> Result<[u8; 32]> {
-    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW;
-    let file: OwnedFd = path::open(from.root.as_fd(), &item.path, flags, 0, path::NO_LINKS).context("open it")?;
+/// Nanoseconds since 1970.
+pub fn now() -> Result<i128> {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_REALTIME).context("ask for the time")?;
+    Ok(i128::from(now.tv_sec()) * 1_000_000_000 + i128::from(now.tv_nsec()))
+}
+
+fn content(from: &Tree, item: &Item, buffer: &mut [u8]) -> Result<Content> {
+    let file = place::open(from.root.as_fd(), &item.path)?;
     let mut hash = Sha256::new();
-    loop {
-        match nix::unistd::read(&file, buffer) {
-            Ok(0) => break,
-            Ok(n) => hash.update(&buffer[..n]),
-            Err(nix::errno::Errno::EINTR) => {}
-            Err(error) => return Err(error).context("read it"),
-        }
-    }
-    // Rights that travel with a program are a part of it.
-    for (name, value) in xattr::list(file.as_fd())?.iter().filter(|(name, _)| name.as_c_str() == c"security.capability")
-    {
-        hash.update(name.to_bytes());
-        hash.update(value);
-    }
+    place::each(&file, buffer, |bytes| {
+        hash.update(bytes);
+        Ok(())
+    })?;
+    place::rights(file.as_fd(), &mut hash)?;
     Ok(hash.finalize().into())
 }

@@ -105,7 +105,7 @@ fn matching(from: &Tree, pattern: &str, deep: bool) -> Result<BTreeSet<Vec<u8>>>
             if deep && name == "**" {
                 next.insert(dir.clone());
                 let Some(fd) = directory(root, dir)? else { continue };
-                tree::walk(fd.as_fd(), &mut |path, _, stat| {
+                tree::glance(fd.as_fd(), &mut |path, _, stat| {
                     let path = path::join(dir, path);
                     if is_dir(stat) && kept(from, &path, true) {
                         next.insert(path);
@@ -204,7 +204,7 @@ fn one(from: &Tree, source: &[u8], depth: usize, wish: &Wish, items: &mut Vec<It
     // Directories that are left out and of which something inside may be kept.
     let mut maybe: Vec<usize> = Vec::new();
     let start = items.len();
-    tree::walk(fd.as_fd(), &mut |below, _, stat| {
+    tree::glance(fd.as_fd(), &mut |below, _, stat| {
         let at = path::join(&real, below);
         let text = String::from_utf8_lossy(&at);
         let relative = if wish.parents { path::join(&prefix, below) } else { below.to_vec() };

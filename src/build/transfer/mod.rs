@@ -1,4 +1,13 @@
 //! `COPY` and `ADD`: what is taken from where, whether that was made before, and what it becomes.
+//!
+//! ```text
+//! made before, perhaps    files ─hash→ key ─cache→ the layer
+//!                                         └──────→ files ─copy→ layer
+//! surely not              files ─copy and hash→ layer, key
+//! ```
+//!
+//! A record of the instruction without its files tells which: where there is none, no key that goes on from it can be in
+//! the cache, and the files are read once.
 
 pub mod digest;
 pub mod gather;
@@ -14,7 +23,9 @@ use super::ignore::Ignore;
 use super::metadata::{self, Words};
 use crate::api::Refusal;
 use crate::api::wire::Caller;
+use crate::engine::layers::Staged;
 use crate::fs::extract::{self, Owner as TarOwner, Target};
+use crate::fs::seal::Sealed;
 use crate::fs::stat::is_file;
 use crate::fs::{compression, header, path, tree};
 use crate::oci::Digest;
@@ -22,9 +33,8 @@ use crate::oci::registry;
 use anyhow::{Context as _, Result, bail};
 use digest::Known;
 use gather::{Item, Tree, Wish, gather};
-use nix::fcntl::OFlag;
 use owner::{Mode, Owner, owner};
-use place::Place;
+use place::{Content, Place};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
@@ -44,10 +54,12 @@ struct Expanded {
 
 /// What one source is.
 enum Source {
-    /// Entries of the tree, and whether the only one is an archive to be unpacked.
-    Items(Vec<Item>, bool),
-    /// A file that was downloaded: its name, where it lies, and whether it is to be unpacked.
-    Download(String, PathBuf, bool),
+    /// Entries of the tree.
+    Items(Vec<Item>),
+    /// One of the tree that is an archive, to be unpacked.
+    Archive(Item),
+    /// A file that was downloaded: its name, where it lies, its digest, and whether it is to be unpacked.
+    Download(String, PathBuf, Digest, bool),
 }
 
 /// The largest file that is downloaded.
@@ -100,40 +112,29 @@ impl Builder<'_> {
             }
             None => None,
         };
-        let mut nothing = Known::load(None);
         let mut key = Key::new(name);
         key.field(&state.key).field(&expanded.destination).field(format!("{:?}", expanded.chmod));
         key.field(expanded.chown.as_deref().unwrap_or("-"))
             .field([u8::from(transfer.link), u8::from(transfer.parents)]);
+        let store = &self.engine.store;
+        let begun = key.end();
+        let perhaps = !self.asked.no_cache && cache::find(store, self.lease, &begun, &[])?.is_some();
+        let tree = from.as_ref().map_or(&self.context.tree, |(tree, _)| tree);
         let wish = Wish { parents: transfer.parents, exclude: &expanded.exclude };
+        let now = digest::now()?;
         let mut sources = Vec::new();
         for source in &paths {
-            let tree = from.as_ref().map_or(&self.context.tree, |(tree, _)| tree);
             let mut items = Vec::new();
             gather(tree, source, &wish, &mut items)?;
-            let unpack = add && transfer.unpack != Some(false) && is_archive(tree, &items)?;
-            // What a stage has never changes: it is asked once.
-            let asked = from.as_ref().map(|(_, chain)| {
-                let mut asked = Key::new("content");
-                let exclude = transfer.exclude.iter().map(|word| word.text.as_str());
-                asked.field(chain).field(source).field([u8::from(transfer.parents)]).list(exclude);
-                asked.end()
-            });
-            let known =
-                asked.as_ref().and_then(|asked| cache::find(&self.engine.store, self.lease, asked, &[]).ok().flatten());
-            let content = match known.and_then(|record| record.answer) {
-                Some(answer) => answer,
-                None => {
-                    let known = if from.is_some() { &mut nothing } else { &mut self.known };
-                    let content = digest::of(tree, &items, known)?;
-                    if let Some(asked) = &asked {
-                        cache::put(&self.engine.store, asked, None, Some(content.clone()), source)?;
-                    }
-                    content
+            let archive = add && transfer.unpack != Some(false) && is_archive(tree, &items)?;
+            let source = match items.pop() {
+                Some(item) if archive => Source::Archive(item),
+                last => {
+                    items.extend(last);
+                    Source::Items(items)
                 }
             };
-            key.field(content.to_string()).field([u8::from(unpack)]);
-            sources.push(Source::Items(items, unpack));
+            sources.push(source);
         }
         for url in &urls {
             let (file, digest) = self.download(url)?;
@@ -142,12 +143,7 @@ impl Builder<'_> {
             {
                 bail!("{url}: digest mismatch: expected {wanted}, got {digest}");
             }
-            let unpack = transfer.unpack == Some(true);
-            key.field(digest.to_string()).field(file_name(url)).field([u8::from(unpack)]);
-            sources.push(Source::Download(file_name(url), file, unpack));
-        }
-        for (name, content) in &expanded.documents {
-            key.field(name).field(content);
+            sources.push(Source::Download(file_name(url), file, digest, transfer.unpack == Some(true)));
         }
         let count = sources.len() + expanded.documents.len();
         if count > 1 && !expanded.destination.ends_with('/') {
@@ -155,48 +151,126 @@ impl Builder<'_> {
                 "When using {name} with more than one source file, the destination must be a directory and end with a /"
             )));
         }
-        let none = sources.iter().all(|source| matches!(source, Source::Items(items, _) if items.is_empty()));
+        let none = sources.iter().all(|source| matches!(source, Source::Items(items) if items.is_empty()));
         if none && expanded.documents.is_empty() {
             bail!(Refusal::BadParameter(format!("{name} failed: no source files were specified")));
         }
-        let history = history(name, transfer, &expanded);
-        let (chown, time, link) = (expanded.chown.clone(), state.clock, transfer.link);
-        let (context, caller) = (self.context, self.caller.clone());
-        let layer = self.step(state, &key.end(), &history, |builder, state| {
-            // A layer that stands by itself: what lies below leads it nowhere.
-            let alone = State::clone(state).without_layers();
-            let known = match link {
-                true => {
-                    let image = builder.tree(state, "the image")?;
-                    Some(owned(image.root.as_fd(), &chown)?)
-                }
-                false => None,
-            };
-            let below = if link { &alone } else { state };
-            builder.change(below, true, &mut |root| {
-                let owner = match &known {
-                    Some(owner) => *owner,
-                    None => owned(root, &chown)?,
-                };
-                let tree = from.as_ref().map_or(&context.tree, |(tree, _)| tree);
-                for source in &sources {
-                    one(root, tree, source, &expanded, (owner, time), &caller)?;
-                }
-                let mut place = Place::new(
-                    root,
-                    expanded.destination.clone(),
-                    owner.unwrap_or_default(),
-                    expanded.chmod.clone(),
-                    time,
-                );
-                for (name, content) in &expanded.documents {
-                    place.file(name, content.as_bytes(), 0o644)?;
-                }
-                place.end()
+        // What a stage has never changes: it is asked once.
+        let questions: Vec<Option<String>> = (0..sources.len())
+            .map(|at| {
+                let (_, chain) = from.as_ref()?;
+                let mut asked = Key::new("content");
+                let exclude = transfer.exclude.iter().map(|word| word.text.as_str());
+                asked.field(chain).field(paths.get(at)?).field([u8::from(transfer.parents)]).list(exclude);
+                Some(asked.end())
             })
-        })?;
+            .collect();
+        let mut answers: Vec<Option<Digest>> = Vec::new();
+        let mut nothing = Known::load(None);
+        for (source, question) in sources.iter().zip(&questions) {
+            let answer = match question {
+                Some(question) => cache::find(store, self.lease, question, &[])?.and_then(|record| record.answer),
+                None => None,
+            };
+            let known = if from.is_some() { &mut nothing } else { &mut self.known };
+            answers.push(match (answer, source) {
+                (Some(answer), _) => Some(answer),
+                (None, Source::Download(_, _, digest, _)) => Some(digest.clone()),
+                (None, Source::Archive(item)) => Some(digest::of(tree, std::slice::from_ref(item), known)?),
+                (None, Source::Items(items)) if perhaps => Some(digest::of(tree, items, known)?),
+                (None, Source::Items(_)) => None,
+            });
+        }
+        let whole = |answers: &[Option<Digest>]| {
+            let mut key = key.clone();
+            for (source, answer) in sources.iter().zip(answers) {
+                key.field(answer.as_ref().map(Digest::to_string).unwrap_or_default());
+                match source {
+                    Source::Items(_) => key.field([0]),
+                    Source::Archive(_) => key.field([1]),
+                    Source::Download(name, _, _, unpack) => key.field(name).field([u8::from(*unpack)]),
+                };
+            }
+            for (name, content) in &expanded.documents {
+                key.field(name).field(content);
+            }
+            key.end()
+        };
+        let history = history(name, transfer, &expanded);
+        let before = match answers.iter().all(Option::is_some) {
+            true => self.made_before(state, &whole(&answers))?,
+            false => None,
+        };
+        let layer = match before {
+            Some(layer) => layer,
+            None => {
+                let (made, contents) = self.written(state, tree, &sources, &expanded, transfer.link)?;
+                for (at, contents) in contents.into_iter().enumerate() {
+                    if let (Source::Items(items), None) = (&sources[at], &answers[at]) {
+                        answers[at] = Some(digest::with(tree, items, &contents)?);
+                        for (item, content) in items.iter().zip(contents).filter(|(item, _)| is_file(&item.stat)) {
+                            if from.is_none() {
+                                self.known.learn(&item.stat, content, now);
+                            }
+                        }
+                    }
+                }
+                let store = &self.engine.store;
+                let layer = self.keep(state, &whole(&answers), &history, made)?;
+                cache::put(store, &begun, None, None, &history)?;
+                layer
+            }
+        };
+        for ((question, answer), path) in questions.iter().zip(answers).zip(&paths) {
+            if let (Some(question), Some(answer)) = (question, answer) {
+                cache::answer(&self.engine.store, question, answer, path)?;
+            }
+        }
         self.remember(state, history, !layer);
         self.report.done(&state.key)
+    }
+
+    /// Copies sources over what a stage shows; what changed becomes a layer. Gives the digests of the files of each
+    /// source, too.
+    #[allow(clippy::type_complexity)]
+    fn written(
+        &mut self,
+        state: &State,
+        tree: &Tree,
+        sources: &[Source],
+        expanded: &Expanded,
+        link: bool,
+    ) -> Result<(Option<(Staged, Sealed)>, Vec<Vec<Content>>)> {
+        let (chown, time, caller) = (&expanded.chown, state.clock, self.caller.clone());
+        // A layer that stands by itself: what lies below leads it nowhere.
+        let alone = State::clone(state).without_layers();
+        let known = match link {
+            true => {
+                let image = self.tree(state, "the image")?;
+                Some(owned(image.root.as_fd(), chown)?)
+            }
+            false => None,
+        };
+        let mut contents = Vec::new();
+        let below = if link { &alone } else { state };
+        let made = self.change(below, true, &mut |root| {
+            let owner = match &known {
+                Some(owner) => *owner,
+                None => owned(root, chown)?,
+            };
+            // One for all of them: what several write to gets its time when all have.
+            let whose = owner.unwrap_or_default();
+            let mut place = Place::new(root, expanded.destination.clone(), whose, expanded.chmod.clone(), time);
+            contents = Vec::with_capacity(sources.len());
+            for source in sources {
+                contents.push(one(&mut place, tree, source, expanded, owner, &caller)?);
+            }
+            for (name, content) in &expanded.documents {
+                place.file(name, content.as_bytes(), 0o644)?;
+            }
+            place.end()
+        })?;
+        Ok((made, contents))
     }
 
     /// Downloads a file into the lease's directory, and gives its digest.
@@ -227,50 +301,48 @@ fn owned(root: std::os::fd::BorrowedFd, chown: &Option<String>) -> Result<Option
 }
 
 fn one(
-    root: std::os::fd::BorrowedFd,
+    place: &mut Place,
     from: &Tree,
     source: &Source,
     expanded: &Expanded,
-    (owner, time): (Option<Owner>, i64),
+    owner: Option<Owner>,
     caller: &Caller,
-) -> Result<()> {
-    let mut place =
-        Place::new(root, expanded.destination.clone(), owner.unwrap_or_default(), expanded.chmod.clone(), time);
+) -> Result<Vec<Content>> {
+    let mut contents = Vec::new();
     let unpack = |place: &mut Place, file: File| -> Result<()> {
         place.directory()?;
         let owner = owner.map_or(TarOwner::AsTold, |owner| TarOwner::All(owner.uid, owner.gid));
         let dir = path::trim_slashes(expanded.destination.as_bytes()).to_vec();
-        let target = Target { root, dir: &dir, owner, replace: true, rename: None, ids: None };
-        extract::extract(&mut compression::decoder(file)?, &target).map(drop)
+        let target = Target { root: place.root, dir: &dir, owner, replace: true, rename: None, ids: None };
+        extract::extract(&mut compression::decoder(file)?, &target)?;
+        place.forget();
+        Ok(())
     };
     match source {
-        Source::Items(items, true) => {
-            let Some(item) = items.first() else { return Ok(()) };
-            unpack(&mut place, open(from, item)?).with_context(|| format!("unpack {}", path::show(&item.path)))?;
+        Source::Archive(item) => {
+            unpack(place, open(from, item)?).with_context(|| format!("unpack {}", path::show(&item.path)))?;
         }
-        Source::Items(items, false) => place.items(from, items, caller)?,
-        Source::Download(_, file, true) => {
+        Source::Items(items) => contents = place.items(from, items, caller)?,
+        Source::Download(_, file, _, true) => {
             let file = File::open(file).with_context(|| format!("open {}", file.display()))?;
-            unpack(&mut place, file).context("unpack what was downloaded")?;
+            unpack(place, file).context("unpack what was downloaded")?;
         }
-        Source::Download(name, file, false) => {
+        Source::Download(name, file, _, false) => {
             // As a tree of one file.
             let dir = file.parent().context("a download without a directory")?;
             let tree = Tree { root: path::open_root(dir)?, ignore: Ignore::default(), called: "the download" };
             let Some(fd) = tree::look(tree.root.as_fd(), b"download")? else { bail!("the download went away") };
             let mut stat = nix::sys::stat::fstat(&fd).context("look at the download")?;
-            (stat.st_mode, stat.st_mtime) = (libc::S_IFREG | 0o600, time);
+            (stat.st_mode, stat.st_mtime) = (libc::S_IFREG | 0o600, place.time);
             let item = Item { path: b"download".to_vec(), name: name.clone().into_bytes(), stat, top: false };
             place.items(&tree, &[item], caller)?;
         }
     }
-    place.end()
+    Ok(contents)
 }
 
 fn open(from: &Tree, item: &Item) -> Result<File> {
-    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW;
-    let fd = path::open(from.root.as_fd(), &item.path, flags, 0, path::NO_LINKS);
-    Ok(File::from(fd.with_context(|| format!("open {}", path::show(&item.path)))?))
+    place::open(from.root.as_fd(), &item.path).map(File::from).with_context(|| path::show(&item.path))
 }
 
 /// Whether the one file that a source is, is a tar: by what is in it.

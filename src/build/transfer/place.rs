@@ -1,5 +1,9 @@
 //! Copies gathered entries into the root of an image. The destination is resolved by the kernel inside that root; what a
 //! source is called there is made anew, and nothing that lies there is opened.
+//!
+//! Directories, links and whatever else may lead elsewhere are made in order, by one thread. Plain files wait for their
+//! turn, directory by directory: several threads copy them, those of one directory in order by one of them. What is read
+//! is hashed on its way, so that the digest is that of what was copied, whoever changes the files meanwhile.
 
 use super::gather::{Item, Tree};
 use super::owner::{Mode, Owner};
@@ -12,14 +16,19 @@ use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{
-    FileStat, Mode as Bits, SFlag, UtimensatFlags, fchmod, fstatat, futimens, mkdirat, mknodat, utimensat,
+    Mode as Bits, SFlag, UtimensatFlags, fchmod, fstat, fstatat, futimens, mkdirat, mknodat, utimensat,
 };
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, linkat, symlinkat, unlinkat};
+use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
+use std::ffi::CString;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// Where to, and as what.
 pub struct Place<'a> {
@@ -33,10 +42,27 @@ pub struct Place<'a> {
     pub time: i64,
     /// Set once a directory was made or written in: their attributes are set at the end.
     directories: Vec<(Vec<u8>, Attributes)>,
-    links: HashMap<(u64, u64), Vec<u8>>,
-    parent: Option<(Vec<u8>, OwnedFd)>,
+    /// Files with several names: the name that was made first, and the digest.
+    links: HashMap<(u64, u64), (Vec<u8>, Content)>,
+    parent: Option<(Vec<u8>, Arc<OwnedFd>)>,
+    waiting: Vec<Unit>,
     buffer: Vec<u8>,
 }
+
+/// The digest of a file's content, and of the rights that travel with it.
+pub type Content = [u8; 32];
+
+/// Files that wait to be copied into one directory.
+struct Unit {
+    dir: Arc<OwnedFd>,
+    inode: (u64, u64),
+    /// Which entry, and its name.
+    files: Vec<(usize, Vec<u8>)>,
+}
+
+/// No more files, and no more open directories, wait.
+const FILES: usize = 4096;
+const UNITS: usize = 128;
 
 #[derive(Clone, Copy)]
 struct Attributes {
@@ -59,6 +85,7 @@ impl<'a> Place<'a> {
             directories: Vec::new(),
             links: HashMap::new(),
             parent: None,
+            waiting: Vec::new(),
             buffer: vec![0; SMALL],
         }
     }
@@ -72,21 +99,98 @@ impl<'a> Place<'a> {
         path::open_dir(self.root, path.as_bytes(), path::IN_ROOT).is_ok()
     }
 
-    /// Copies entries. Names are below the destination, which is a directory unless the only entry is a file.
-    pub fn items(&mut self, from: &Tree, items: &[Item], caller: &Caller) -> Result<()> {
+    /// Copies entries. Names are below the destination, which is a directory unless the only entry is a file. Gives the
+    /// digests of the files, each in its place.
+    pub fn items(&mut self, from: &Tree, items: &[Item], caller: &Caller) -> Result<Vec<Content>> {
         let into = self.is_directory() || items.len() > 1 || items.iter().any(|item| item.top || is_dir(&item.stat));
         let destination = path::trim_slashes(self.destination.as_bytes()).to_vec();
-        for item in items {
-            if caller.has_gone() {
-                return Err(gone());
-            }
+        let mut contents = vec![[0; 32]; items.len()];
+        let mut count = 0;
+        self.links.clear();
+        for (n, item) in items.iter().enumerate() {
             let copying = || format!("copy {}", path::show(&item.path));
             let at = match into {
                 true if item.name.is_empty() => destination.clone(),
                 true => path::join(&destination, &item.name),
                 false => self.followed(&destination)?,
             };
-            self.item(from, item, &at).with_context(copying)?;
+            if is_file(&item.stat) && item.stat.st_nlink == 1 {
+                self.wait(n, &at).with_context(copying)?;
+                count += 1;
+                if count == FILES || self.waiting.len() == UNITS {
+                    count = 0;
+                    self.copy(from, items, caller, &mut contents)?;
+                }
+                continue;
+            }
+            if !is_dir(&item.stat) {
+                // Where paths lead may be another thing after this one.
+                self.copy(from, items, caller, &mut contents)?;
+            }
+            contents[n] = self.item(from, item, &at).with_context(copying)?;
+        }
+        self.copy(from, items, caller, &mut contents)?;
+        Ok(contents)
+    }
+
+    /// Puts a file off until others are there to be copied with it.
+    fn wait(&mut self, n: usize, at: &[u8]) -> Result<()> {
+        let (parent, leaf) = path::split(at);
+        if leaf.is_empty() {
+            bail!("cannot copy a file to /");
+        }
+        let dir = self.enter(parent)?;
+        let file = (n, leaf.to_vec());
+        if let Some(unit) = self.waiting.last_mut().filter(|unit| Arc::ptr_eq(&unit.dir, &dir)) {
+            unit.files.push(file);
+            return Ok(());
+        }
+        let stat = fstat(&dir).context("look at its directory")?;
+        let inode = (stat.st_dev, stat.st_ino);
+        match self.waiting.iter_mut().find(|unit| unit.inode == inode) {
+            Some(unit) => unit.files.push(file),
+            None => self.waiting.push(Unit { dir, inode, files: vec![file] }),
+        }
+        Ok(())
+    }
+
+    /// Copies the files that wait.
+    fn copy(&mut self, from: &Tree, items: &[Item], caller: &Caller, contents: &mut [Content]) -> Result<()> {
+        if caller.has_gone() {
+            return Err(gone());
+        }
+        let units = std::mem::take(&mut self.waiting);
+        let count: usize = units.iter().map(|unit| unit.files.len()).sum();
+        let threads = std::thread::available_parallelism().map_or(2, usize::from).min(8).min(count.div_ceil(64));
+        let next = AtomicUsize::new(0);
+        let done = Mutex::new(Vec::with_capacity(count));
+        let (looks, root) = (Looks { owner: self.owner, mode: self.mode.as_ref() }, from.root.as_fd());
+        let work = |buffer: &mut [u8]| -> Result<()> {
+            while let Some(unit) = units.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let mut mine = Vec::with_capacity(unit.files.len());
+                for (n, leaf) in &unit.files {
+                    let item = &items[*n];
+                    let content = looks.regular(root, item, unit.dir.as_fd(), leaf, buffer);
+                    mine.push((*n, content.with_context(|| format!("copy {}", path::show(&item.path)))?));
+                }
+                if caller.has_gone() {
+                    return Err(gone());
+                }
+                done.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).extend(mine);
+            }
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            let others: Vec<_> = (1..threads).map(|_| scope.spawn(|| work(&mut vec![0; SMALL]))).collect();
+            let mut all = work(&mut self.buffer);
+            for other in others {
+                let other = other.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a thread that copies panicked")));
+                all = all.and(other);
+            }
+            all
+        })?;
+        for (n, content) in done.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()) {
+            contents[n] = content;
         }
         Ok(())
     }
@@ -100,16 +204,20 @@ impl<'a> Place<'a> {
         };
         let (parent, leaf) = path::split(&at);
         let (parent, leaf) = (self.enter(parent)?, leaf.to_vec());
-        self.clear(parent.as_fd(), &leaf)?;
         let file = create(parent.as_fd(), &leaf)?;
         std::fs::File::from(file.try_clone()?).write_all(content).context("write it")?;
-        self.finish(&file, &[], mode, false, self.time)
+        Looks { owner: self.owner, mode: self.mode.as_ref() }.finish(&file, &[], mode, self.time)
     }
 
     /// Opens the destination as a directory, which is made where it is missing.
-    pub fn directory(&mut self) -> Result<OwnedFd> {
+    pub fn directory(&mut self) -> Result<Arc<OwnedFd>> {
         let destination = path::trim_slashes(self.destination.as_bytes()).to_vec();
         self.enter(&destination)
+    }
+
+    /// Others have changed what is below the destination: paths may lead elsewhere now.
+    pub fn forget(&mut self) {
+        self.parent = None;
     }
 
     /// Sets what waited: attributes of directories, the deepest first.
@@ -136,11 +244,11 @@ impl<'a> Place<'a> {
     }
 
     /// Opens a directory below the root, and makes what is missing of it.
-    fn enter(&mut self, at: &[u8]) -> Result<OwnedFd> {
+    fn enter(&mut self, at: &[u8]) -> Result<Arc<OwnedFd>> {
         if let Some((known, fd)) = &self.parent
             && known == at
         {
-            return fd.try_clone().context("open its directory");
+            return Ok(Arc::clone(fd));
         }
         let (made, owner, time) = (&mut self.directories, self.owner, self.time);
         let opened = match path::open_dir(self.root, at, path::IN_ROOT) {
@@ -156,18 +264,21 @@ impl<'a> Place<'a> {
             }
             Err(error) => return Err(error).with_context(|| format!("open /{}", path::show(at))),
         };
-        self.parent = Some((at.to_vec(), opened.try_clone().context("open its directory")?));
+        let opened = Arc::new(opened);
+        self.parent = Some((at.to_vec(), Arc::clone(&opened)));
         Ok(opened)
     }
 
-    fn item(&mut self, from: &Tree, item: &Item, at: &[u8]) -> Result<()> {
+    /// What is no plain file.
+    fn item(&mut self, from: &Tree, item: &Item, at: &[u8]) -> Result<Content> {
         let stat = &item.stat;
+        let nothing = [0; 32];
         if is_dir(stat) {
-            return self.dir(item, at);
+            return self.dir(item, at).map(|()| nothing);
         }
         let kind = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits());
         if kind == SFlag::S_IFSOCK {
-            return Ok(());
+            return Ok(nothing);
         }
         if is_whiteout(stat) {
             bail!("it is the device 0:0, which overlay takes for a whiteout");
@@ -178,22 +289,35 @@ impl<'a> Place<'a> {
         }
         let parent = self.enter(parent)?;
         let parent = parent.as_fd();
-        self.clear(parent, leaf)?;
-        if stat.st_nlink > 1 {
-            let known = self.links.get(&(stat.st_dev, stat.st_ino)).cloned();
-            if let Some(first) = known {
-                let (dir, name) = path::split(&first);
+        if let Some((first, content)) = self.links.get(&(stat.st_dev, stat.st_ino)).filter(|_| stat.st_nlink > 1) {
+            if first != at {
+                clear(parent, leaf)?;
+                let (dir, name) = path::split(first);
                 let dir = path::open_dir(self.root, dir, path::IN_ROOT).context("open the directory of its twin")?;
-                return linkat(&dir, name, parent, leaf, AtFlags::empty()).context("link it");
+                linkat(&dir, name, parent, leaf, AtFlags::empty()).context("link it")?;
             }
-            self.links.insert((stat.st_dev, stat.st_ino), at.to_vec());
+            return Ok(*content);
         }
-        let Some(source) = tree::look(from.root.as_fd(), &item.path)? else { bail!("it went away") };
+        let mut content = nothing;
         if is_file(stat) {
-            return self.regular(&source, stat, parent, leaf);
+            let looks = Looks { owner: self.owner, mode: self.mode.as_ref() };
+            content = looks.regular(from.root.as_fd(), item, parent, leaf, &mut self.buffer)?;
+        } else {
+            clear(parent, leaf)?;
+            self.special(from, item, kind, parent, leaf)?;
         }
+        if stat.st_nlink > 1 {
+            self.links.insert((stat.st_dev, stat.st_ino), (at.to_vec(), content));
+        }
+        Ok(content)
+    }
+
+    /// A symbolic link, a device or a FIFO.
+    fn special(&self, from: &Tree, item: &Item, kind: SFlag, parent: BorrowedFd, leaf: &[u8]) -> Result<()> {
+        let stat = &item.stat;
         let mode = self.mode.as_ref().map_or(stat.st_mode & 0o7777, |mode| mode.apply(stat.st_mode, false));
         if kind == SFlag::S_IFLNK {
+            let Some(source) = tree::look(from.root.as_fd(), &item.path)? else { bail!("it went away") };
             let target = readlinkat(&source, "").context("read it")?;
             symlinkat(target.as_bytes(), parent, leaf).context("make it")?;
         } else {
@@ -203,60 +327,6 @@ impl<'a> Place<'a> {
         fchownat(parent, leaf, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW).context("chown it")?;
         let time = TimeSpec::new(stat.st_mtime, 0);
         utimensat(parent, leaf, &time, &time, UtimensatFlags::NoFollowSymlink).context("set its times")
-    }
-
-    fn regular(&mut self, source: &OwnedFd, stat: &FileStat, parent: BorrowedFd, leaf: &[u8]) -> Result<()> {
-        // By descriptor: a name could be that of a FIFO by now.
-        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-        let opened = nix::fcntl::open(path::of_fd(source.as_fd()).as_c_str(), flags, Bits::empty());
-        let opened = opened.context("open it")?;
-        let file = create(parent, leaf)?;
-        self.content(&opened, &file, stat.st_size)?;
-        let capability =
-            xattr::list(opened.as_fd())?.into_iter().filter(|(name, _)| name.as_c_str() == c"security.capability");
-        let xattrs: Vec<_> = capability.collect();
-        self.finish(&file, &xattrs, stat.st_mode & 0o7777, false, stat.st_mtime)
-    }
-
-    fn content(&mut self, from: &OwnedFd, to: &OwnedFd, size: i64) -> Result<()> {
-        if size >= SMALL as i64 {
-            return copy::content(from, to, size);
-        }
-        loop {
-            let n = match nix::unistd::read(from, &mut self.buffer) {
-                Ok(0) => return Ok(()),
-                Ok(n) => n,
-                Err(Errno::EINTR) => continue,
-                Err(error) => return Err(error).context("read it"),
-            };
-            let mut left = &self.buffer[..n];
-            while !left.is_empty() {
-                let written = nix::unistd::write(to, left).context("write it")?;
-                left = &left[written..];
-            }
-        }
-    }
-
-    /// Owner, mode and time of a file, once all is in it.
-    fn finish(
-        &self,
-        file: &OwnedFd,
-        xattrs: &[(std::ffi::CString, Vec<u8>)],
-        mode: u32,
-        dir: bool,
-        time: i64,
-    ) -> Result<()> {
-        let mode = self.mode.as_ref().map_or(mode, |wish| wish.apply(mode, dir));
-        if self.owner != Owner::default() {
-            let (uid, gid) = (Uid::from_raw(self.owner.uid), Gid::from_raw(self.owner.gid));
-            fchown(file, Some(uid), Some(gid)).context("chown it")?;
-        }
-        fchmod(file, Bits::from_bits_truncate(mode)).context("chmod it")?;
-        for (name, value) in xattrs {
-            xattr::set(file.as_fd(), name, value)?;
-        }
-        let time = TimeSpec::new(time, 0);
-        futimens(file, &time, &time).context("set its times")
     }
 
     fn dir(&mut self, item: &Item, at: &[u8]) -> Result<()> {
@@ -283,19 +353,126 @@ impl<'a> Place<'a> {
         }
         Ok(())
     }
+}
 
-    /// Takes away what lies in the way, unless it is a directory.
-    fn clear(&mut self, parent: BorrowedFd, leaf: &[u8]) -> Result<()> {
-        match fstatat(parent, leaf, AtFlags::AT_SYMLINK_NOFOLLOW) {
-            Ok(there) if is_dir(&there) => bail!("cannot copy to directory {} with a file", path::show(leaf)),
-            Ok(_) => unlinkat(parent, leaf, UnlinkatFlags::NoRemoveDir).context("replace what is there"),
-            Err(Errno::ENOENT) => Ok(()),
-            Err(error) => Err(error).context("look at what is there"),
+/// Whose files become, and with which mode.
+#[derive(Clone, Copy)]
+struct Looks<'a> {
+    owner: Owner,
+    mode: Option<&'a Mode>,
+}
+
+impl Looks<'_> {
+    /// Copies a file, and gives the digest of what was copied.
+    fn regular(
+        &self,
+        root: BorrowedFd,
+        item: &Item,
+        parent: BorrowedFd,
+        leaf: &[u8],
+        buffer: &mut [u8],
+    ) -> Result<Content> {
+        let source = open(root, &item.path)?;
+        let file = create(parent, leaf)?;
+        let mut hash = Sha256::new();
+        if item.stat.st_size >= SMALL as i64 {
+            // The kernel shares blocks or copies them, and holes stay holes: what came of it is hashed.
+            copy::content(&source, &file, item.stat.st_size)?;
+            let copied = std::fs::File::from(file.try_clone().context("read it")?);
+            let mut at = 0;
+            loop {
+                match copied.read_at(buffer, at).context("read it")? {
+                    0 => break,
+                    n => {
+                        hash.update(&buffer[..n]);
+                        at += n as u64;
+                    }
+                }
+            }
+        } else {
+            each(&source, buffer, |bytes| {
+                hash.update(bytes);
+                let mut left = bytes;
+                while !left.is_empty() {
+                    let written = nix::unistd::write(&file, left).context("write it")?;
+                    left = &left[written..];
+                }
+                Ok(())
+            })?;
+        }
+        let rights = rights(source.as_fd(), &mut hash)?;
+        self.finish(&file, &rights, item.stat.st_mode & 0o7777, item.stat.st_mtime)?;
+        Ok(hash.finalize().into())
+    }
+
+    /// Owner, mode and time of a file, once all is in it.
+    fn finish(&self, file: &OwnedFd, xattrs: &[(CString, Vec<u8>)], mode: u32, time: i64) -> Result<()> {
+        let mode = self.mode.map_or(mode, |wish| wish.apply(mode, false));
+        if self.owner != Owner::default() {
+            let (uid, gid) = (Uid::from_raw(self.owner.uid), Gid::from_raw(self.owner.gid));
+            fchown(file, Some(uid), Some(gid)).context("chown it")?;
+        }
+        fchmod(file, Bits::from_bits_truncate(mode)).context("chmod it")?;
+        for (name, value) in xattrs {
+            xattr::set(file.as_fd(), name, value)?;
+        }
+        let time = TimeSpec::new(time, 0);
+        futimens(file, &time, &time).context("set its times")
+    }
+}
+
+/// Opens a file of a tree to read it: whatever lies there by now, it is opened only if it is one.
+pub fn open(root: BorrowedFd, at: &[u8]) -> Result<OwnedFd> {
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW;
+    let file = path::open(root, at, flags, 0, path::NO_LINKS).context("open it")?;
+    if !is_file(&fstat(&file).context("look at it")?) {
+        bail!("it is no file any more");
+    }
+    Ok(file)
+}
+
+/// Reads a file to its end.
+pub fn each(file: &OwnedFd, buffer: &mut [u8], mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    loop {
+        match nix::unistd::read(file, buffer) {
+            Ok(0) => return Ok(()),
+            Ok(n) => take(&buffer[..n])?,
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error).context("read it"),
         }
     }
 }
 
+/// Rights that travel with a program are a part of it, and of its digest.
+pub fn rights(file: BorrowedFd, hash: &mut Sha256) -> Result<Vec<(CString, Vec<u8>)>> {
+    let mut all = xattr::list(file)?;
+    all.retain(|(name, _)| name.as_c_str() == c"security.capability");
+    for (name, value) in &all {
+        hash.update(name.to_bytes());
+        hash.update(value);
+    }
+    Ok(all)
+}
+
+/// Takes away what lies in the way, unless it is a directory.
+fn clear(parent: BorrowedFd, leaf: &[u8]) -> Result<()> {
+    match fstatat(parent, leaf, AtFlags::AT_SYMLINK_NOFOLLOW) {
+        Ok(there) if is_dir(&there) => bail!("cannot copy to directory {} with a file", path::show(leaf)),
+        Ok(_) => unlinkat(parent, leaf, UnlinkatFlags::NoRemoveDir).context("replace what is there"),
+        Err(Errno::ENOENT) => Ok(()),
+        Err(error) => Err(error).context("look at what is there"),
+    }
+}
+
+/// Makes a file in the place of whatever is there.
 fn create(parent: BorrowedFd, leaf: &[u8]) -> Result<OwnedFd> {
-    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    openat(parent, leaf, flags, Bits::from_bits_truncate(0o600)).context("create it")
+    let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let create = || openat(parent, leaf, flags, Bits::from_bits_truncate(0o600));
+    match create() {
+        Err(Errno::EEXIST) => {
+            clear(parent, leaf)?;
+            create().context("create it")
+        }
+        other => other.context("create it"),
+    }
 }
