@@ -2,6 +2,7 @@
 
 pub mod archive;
 pub mod assemble;
+pub mod compress;
 pub mod compression;
 pub mod copy;
 pub mod diff;
