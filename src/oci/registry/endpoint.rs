@@ -25,6 +25,8 @@ const READ_TIMEOUT: Duration = Duration::from_secs(60);
 const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
 /// A document (a manifest, a token, what an error says), likewise.
 const DOCUMENT_TIMEOUT: Duration = Duration::from_secs(120);
+/// What a registry may do with what it was sent before it answers: hash it, copy it to where it stays.
+const STORE_TIMEOUT: Duration = Duration::from_secs(900);
 /// A server that asks for a longer pause than this has refused.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
 const MAX_DELAY: Duration = Duration::from_secs(8);
@@ -68,6 +70,38 @@ struct State {
     basic: bool,
     /// What a token server gave for the next time, if it was asked to (distribution's token specification).
     refresh: String,
+}
+
+/// What a request carries.
+pub enum Payload<'a> {
+    None,
+    /// Of a media type.
+    Bytes(&'a str, &'a [u8]),
+    /// Of a length that shows at its end only.
+    Stream(&'a mut Flow<'a>),
+}
+
+/// Bytes on their way, which can be sent again only as long as nobody has read of them.
+pub struct Flow<'a> {
+    pub source: &'a mut (dyn Read + 'a),
+    pub touched: bool,
+}
+
+impl Read for Flow<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.touched = true;
+        self.source.read(buffer)
+    }
+}
+
+impl Payload<'_> {
+    /// Whether all of it can still be sent.
+    fn is_whole(&self) -> bool {
+        match self {
+            Payload::None | Payload::Bytes(..) => true,
+            Payload::Stream(flow) => !flow.touched,
+        }
+    }
 }
 
 /// One request for something under `/v2/`.
@@ -211,7 +245,7 @@ impl Endpoint {
     }
 
     /// Whether another try may help, and how long to wait for it at least.
-    fn worth_waiting(&self, error: &anyhow::Error) -> Option<Duration> {
+    pub fn worth_waiting(&self, error: &anyhow::Error) -> Option<Duration> {
         if let Some(refused) = error.downcast_ref::<Refused>() {
             let busy = matches!(refused.status, 408 | 429 | 500 | 502 | 503 | 504);
             let least = refused.retry_after.unwrap_or_default();
@@ -231,20 +265,22 @@ impl Endpoint {
 
     /// One try. An answer that is not of success is an error, with what the server said.
     pub fn once(&self, ask: &Ask) -> Result<Answer> {
+        self.once_with(ask, &mut Payload::None)
+    }
+
+    /// One try to bring something.
+    pub fn once_with(&self, ask: &Ask, payload: &mut Payload) -> Result<Answer> {
         let known = self.lock().scheme;
         let schemes = known.as_ref().map_or(self.schemes, std::slice::from_ref);
         let mut last = None;
         for scheme in schemes {
             let url = format!("{scheme}://{}{}/v2/{}", self.host, self.prefix, ask.path);
             let asked = || format!("{} {url}", ask.method.to_ascii_lowercase());
-            match self.authorized(&url, ask) {
+            let uri: Uri = url.parse().with_context(|| format!("address {url}"))?;
+            match self.authorized(&uri, &uri, ask, payload) {
                 Ok(answer) => {
                     self.lock().scheme = Some(scheme);
-                    return if answer.status().is_success() {
-                        Ok(answer)
-                    } else {
-                        Err(anyhow::Error::new(Refused::read(answer)).context(asked()))
-                    };
+                    return succeeded(answer).with_context(asked);
                 }
                 // Told apart by type: only a server that gave no answer at all may speak the other scheme.
                 Err(error) if error.is::<Refused>() => return Err(error.context(asked())),
@@ -254,21 +290,52 @@ impl Endpoint {
         Err(last.unwrap_or_else(|| anyhow!("no scheme to reach {}", self.host)))
     }
 
+    /// One try to bring something to where this endpoint wants it. That may be at another server, which does not learn
+    /// who we are.
+    pub fn deliver(&self, to: &Uri, ask: &Ask, payload: &mut Payload) -> Result<Answer> {
+        let own = self.root()?;
+        self.encrypted(&own, to)?;
+        let asked = || format!("{} {}", ask.method.to_ascii_lowercase(), show(to));
+        succeeded(self.authorized(to, &own, ask, payload).with_context(asked)?).with_context(asked)
+    }
+
+    /// Where a `Location` of this endpoint's leads.
+    pub fn locate(&self, location: &[u8]) -> Result<Uri> {
+        join(&self.root()?, location)
+    }
+
+    /// The address of this endpoint, once it has answered.
+    fn root(&self) -> Result<Uri> {
+        let scheme = self.lock().scheme.unwrap_or(self.schemes[0]);
+        let url = format!("{scheme}://{}{}/v2/", self.host, self.prefix);
+        url.parse().with_context(|| format!("address {url}"))
+    }
+
+    /// Refuses to go from what is encrypted to what is not.
+    fn encrypted(&self, from: &Uri, to: &Uri) -> Result<()> {
+        if !self.insecure && from.scheme_str() == Some("https") && to.scheme_str() == Some("http") {
+            bail!("redirected from https to {}, which is not encrypted", show(to));
+        }
+        Ok(())
+    }
+
     /// Sends with what authorization is known; a 401 is answered once.
-    fn authorized(&self, url: &str, ask: &Ask) -> Result<Answer> {
+    fn authorized(&self, uri: &Uri, own: &Uri, ask: &Ask, payload: &mut Payload) -> Result<Answer> {
         let known = self.known_authorization(ask.scope);
-        let answer = self.follow(url, ask, known.as_deref())?;
-        if answer.status() != StatusCode::UNAUTHORIZED {
+        let (answer, from) = self.follow(uri, own, ask, payload, known.as_deref())?;
+        // Whom we were sent to has no say in where our credentials go.
+        if answer.status() != StatusCode::UNAUTHORIZED || !same_origin(&from, own) {
             return Ok(answer);
         }
         let challenges = challenges(answer.headers());
-        let https = url.starts_with("https:");
+        let https = own.scheme_str() == Some("https");
         match self.authorize(&challenges, ask.scope, known.as_deref(), https)? {
-            Some(authorization) => {
+            Some(authorization) if payload.is_whole() => {
                 drain(answer);
-                self.follow(url, ask, Some(&authorization))
+                Ok(self.follow(uri, own, ask, payload, Some(&authorization))?.0)
             }
-            None => Ok(answer),
+            // What has begun to flow must come again from its start, which is for who makes it.
+            _ => Ok(answer),
         }
     }
 
@@ -337,7 +404,7 @@ impl Endpoint {
             bail!("{} wants its credentials sent to {realm} unencrypted", self.host);
         }
         let mut fields = Vec::new();
-        let mut field = |name, value: &str| {
+        let mut field = |name: &str, value: &str| {
             if !value.is_empty() {
                 fields.push(format!("{name}={}", percent(value)));
             }
@@ -355,7 +422,11 @@ impl Endpoint {
             }
         }
         field("service", challenge.get("service").unwrap_or(""));
-        field("scope", scope);
+        // As each of the two forms has several: in one list (RFC 6749, 3.3), or each by itself.
+        match identity.is_empty() {
+            true => scope.split(' ').for_each(|one| field("scope", one)),
+            false => field("scope", scope),
+        }
         let fields = fields.join("&");
         let agent = self.agent(&uri);
         let answer = if identity.is_empty() {
@@ -383,10 +454,17 @@ impl Endpoint {
         Ok((token, Duration::from_secs(found.expires_in.unwrap_or(TOKEN_LIFE).clamp(TOKEN_LIFE, 86400))))
     }
 
-    /// Sends one request and follows where it is redirected; authorization goes to this endpoint only.
-    fn follow(&self, url: &str, ask: &Ask, authorization: Option<&str>) -> Result<Answer> {
-        let own: Uri = url.parse().with_context(|| format!("address {url}"))?;
-        let mut uri = own.clone();
+    /// Sends one request and follows where it is redirected; authorization goes to `own` only. Gives the answer and who
+    /// gave it.
+    fn follow(
+        &self,
+        uri: &Uri,
+        own: &Uri,
+        ask: &Ask,
+        payload: &mut Payload,
+        authorization: Option<&str>,
+    ) -> Result<(Answer, Uri)> {
+        let mut uri = uri.clone();
         for _ in 0..=MAX_REDIRECTS {
             let mut request = Request::builder().method(ask.method).uri(&uri);
             if !ask.accept.is_empty() {
@@ -396,41 +474,57 @@ impl Endpoint {
                 request = request.header("Range", format!("bytes={}-", ask.from));
             }
             if let Some(value) = authorization
-                && same_origin(&uri, &own)
+                && same_origin(&uri, own)
             {
                 request = request.header("Authorization", value);
             }
-            let request = request.body(()).with_context(|| format!("address {uri}"))?;
-            let answer = self.agent(&uri).run(request)?;
+            let answer = self.run(&uri, request, payload)?;
             let location = answer.headers().get("Location");
-            if !matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
-                return Ok(answer);
+            if !matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308) || !payload.is_whole() {
+                return Ok((answer, uri));
             }
-            let Some(location) = location else { return Ok(answer) };
+            let Some(location) = location else { return Ok((answer, uri)) };
             let next = join(&uri, location.as_bytes())?;
-            // A blob is known by its digest, wherever it comes from; a manifest by its tag is not.
-            if !ask.accept.is_empty()
-                && !self.insecure
-                && uri.scheme_str() == Some("https")
-                && next.scheme_str() == Some("http")
-            {
-                bail!("redirected from https to {next}, which is not encrypted");
+            // A blob is known by its digest, wherever it comes from; a manifest by its tag is not, nor is what we bring.
+            if !ask.accept.is_empty() || !matches!(ask.method, "GET" | "HEAD") {
+                self.encrypted(&uri, &next)?;
             }
-            log::debug!("{uri}: redirected to {}", next.authority().map_or("", |a| a.as_str()));
+            log::debug!("{}: redirected to {}", show(&uri), show(&next));
             drain(answer);
             uri = next;
         }
         bail!("stopped after {MAX_REDIRECTS} redirects")
     }
 
+    fn run(&self, uri: &Uri, request: ureq::http::request::Builder, payload: &mut Payload) -> Result<Answer> {
+        let agent = self.agent(uri);
+        let address = || format!("address {}", show(uri));
+        let patient = |agent: &Agent, request: Request<ureq::SendBody>| {
+            let request = agent.configure_request(request).timeout_recv_response(Some(STORE_TIMEOUT)).build();
+            agent.run(request)
+        };
+        Ok(match payload {
+            Payload::None => agent.run(request.body(()).with_context(address)?)?,
+            Payload::Bytes(media_type, bytes) => {
+                let mut bytes = *bytes;
+                let request = request.header("Content-Type", *media_type).header("Content-Length", bytes.len());
+                patient(&agent, request.body(ureq::SendBody::from_reader(&mut bytes)).with_context(address)?)?
+            }
+            Payload::Stream(flow) => {
+                let request = request.header("Content-Type", "application/octet-stream");
+                // Who refuses or redirects, or wants another token, says so before anything has flowed.
+                let request = request.header("Expect", "100-continue");
+                patient(&agent, request.body(ureq::SendBody::from_reader(*flow)).with_context(address)?)?
+            }
+        })
+    }
+
     /// Gets a URL that is no part of the registry, as layers may name for themselves.
     pub fn outside(&self, url: &str, from: u64) -> Result<Answer> {
         let ask = Ask { method: "GET", path: "", scope: "", accept: "", from };
-        let answer = self.follow(url, &ask, None).with_context(|| format!("get {url}"))?;
-        if !answer.status().is_success() {
-            return Err(anyhow::Error::new(Refused::read(answer)).context(format!("get {url}")));
-        }
-        Ok(answer)
+        let uri: Uri = url.parse().with_context(|| format!("address {url}"))?;
+        let answer = self.follow(&uri, &uri, &ask, &mut Payload::None, None).with_context(|| format!("get {url}"))?.0;
+        succeeded(answer).with_context(|| format!("get {url}"))
     }
 
     /// The agent for a URL: one for each proxy, so that connections are kept.
@@ -575,6 +669,17 @@ fn retry_after(value: &str) -> Option<Duration> {
     }
 }
 
+/// The answer, if it is one of success; what the server said, otherwise.
+fn succeeded(answer: Answer) -> Result<Answer> {
+    if answer.status().is_success() { Ok(answer) } else { Err(Refused::read(answer).into()) }
+}
+
+/// An address for a message: what follows the path, or stands before the host, may be a secret.
+pub fn show(uri: &Uri) -> String {
+    let host = uri.authority().map_or("", |a| a.as_str()).rsplit('@').next().unwrap_or_default();
+    format!("{}://{host}{}", uri.scheme_str().unwrap_or_default(), uri.path())
+}
+
 fn challenges(headers: &HeaderMap) -> Vec<Challenge> {
     let values = headers.get_all("WWW-Authenticate").iter();
     values.filter_map(|value| value.to_str().ok()).flat_map(challenge::parse).collect()
@@ -622,7 +727,7 @@ pub fn join(base: &Uri, location: &[u8]) -> Result<Uri> {
 }
 
 /// Percent-encodes a query value.
-fn percent(text: &str) -> String {
+pub fn percent(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {

@@ -1,4 +1,5 @@
-//! The registry API, version 2: manifests, blobs and tags of one repository, from its registry or a mirror of it.
+//! The registry API, version 2: manifests, blobs and tags of one repository, from its registry or a mirror of it, and
+//! back into it.
 //!
 //! Specification: opencontainers/distribution-spec 1.1; tokens: distribution's token authentication.
 
@@ -8,6 +9,7 @@ mod challenge;
 mod endpoint;
 mod proxy;
 mod tls;
+mod upload;
 
 /// A way in for the fuzzers: what a server says in `WWW-Authenticate`.
 #[cfg(any(test, fuzzing))]
@@ -21,6 +23,7 @@ pub fn fuzz(header: &str) {
 mod tests;
 
 pub use blob::Blob;
+pub use upload::{Content, Mount, Pusher, Sent};
 
 use super::auth::Credentials;
 use super::digest::Digest;
@@ -61,6 +64,8 @@ pub struct Settings {
     pub certs_dirs: Vec<PathBuf>,
     /// Layers that download at once.
     pub max_concurrent_downloads: usize,
+    /// Layers that upload at once.
+    pub max_concurrent_uploads: usize,
     /// How often a request is tried, and a download without progress.
     pub attempts: u32,
     /// The pause before the second try; it doubles.
@@ -74,6 +79,7 @@ impl Default for Settings {
             insecure_registries: Vec::new(),
             certs_dirs: vec!["/etc/dhow/certs.d".into(), "/etc/docker/certs.d".into()],
             max_concurrent_downloads: 3,
+            max_concurrent_uploads: 5,
             attempts: 5,
             retry_delay: Duration::from_millis(500),
         }

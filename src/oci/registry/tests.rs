@@ -1,5 +1,7 @@
 //! The client against a server that misbehaves.
 
+mod upload;
+
 use super::*;
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
@@ -13,6 +15,7 @@ struct Seen {
     path: String,
     headers: HashMap<String, String>,
     body: String,
+    bytes: Vec<u8>,
 }
 
 impl Seen {
@@ -29,6 +32,8 @@ struct Say {
     body: Vec<u8>,
     /// Close the connection after so many bytes of the body.
     cut: Option<usize>,
+    /// Close it without an answer.
+    nothing: bool,
 }
 
 impl Say {
@@ -116,17 +121,28 @@ fn serve(
         let Some((name, value)) = line.trim_end().split_once(':') else { break };
         request.headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
     }
-    let length = request.header("content-length").parse().unwrap_or(0);
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body)?;
-    request.body = String::from_utf8_lossy(&body).into_owned();
+    let mut stream = stream;
+    let chunked = !request.header("transfer-encoding").is_empty();
+    if !request.header("expect").is_empty() {
+        stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+    }
+    if chunked {
+        chunks(&mut reader, &mut request.bytes)?;
+    } else {
+        let length = request.header("content-length").parse().unwrap_or(0);
+        request.bytes.resize(length, 0);
+        reader.read_exact(&mut request.bytes)?;
+    }
+    request.body = String::from_utf8_lossy(&request.bytes).into_owned();
     let before = {
         let mut seen = seen.lock().unwrap();
         seen.push(request.clone());
         seen.len() - 1
     };
     let say = answer(&request, before);
-    let mut stream = stream;
+    if say.nothing {
+        return Ok(());
+    }
     write!(stream, "HTTP/1.1 {} Said\r\nConnection: close\r\n", say.status)?;
     for (name, value) in &say.headers {
         write!(stream, "{name}: {value}\r\n")?;
@@ -139,6 +155,20 @@ fn serve(
         stream.write_all(&say.body[..say.cut.unwrap_or(say.body.len())])?;
     }
     Ok(())
+}
+
+/// Reads a body in chunks.
+fn chunks(reader: &mut impl BufRead, body: &mut Vec<u8>) -> std::io::Result<()> {
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        let length = u64::from_str_radix(line.trim(), 16).map_err(std::io::Error::other)?;
+        reader.take(length).read_to_end(body)?;
+        reader.read_line(&mut line)?;
+        if length == 0 {
+            return Ok(());
+        }
+    }
 }
 
 fn settings() -> Settings {
