@@ -362,6 +362,27 @@ impl Client {
         stream(self.call(request)?, sink)
     }
 
+    /// Pushes an image, or all tags of a repository if `tag` is empty; lines of [`ProgressLine`] go into `sink`.
+    /// `auth` is the value of `X-Registry-Auth`; `platform` is JSON, or as people write it.
+    pub fn push(
+        &self,
+        name: &str,
+        tag: &str,
+        platform: &str,
+        compression: &str,
+        auth: Option<String>,
+        sink: &mut dyn Write,
+    ) -> Result<()> {
+        let mut query = Query::new();
+        push(&mut query, "tag", tag);
+        push(&mut query, "platform", platform);
+        push(&mut query, "compressionFormat", compression);
+        let mut request = request("POST", image(name, "/push")?, query, Body::Empty);
+        // Clients of Docker's always send it.
+        request.headers.push(("X-Registry-Auth".to_owned(), auth.unwrap_or_else(|| "e30=".to_owned())));
+        stream(self.call(request)?, sink)
+    }
+
     /// Makes an image of a tar; lines of [`ProgressLine`] go into `sink`.
     pub fn import(&self, query: Vec<(String, String)>, tar: Box<dyn Read + Send>, sink: &mut dyn Write) -> Result<()> {
         stream(self.call(request("POST", "/images/create".into(), query, Body::Reader(tar)))?, sink)

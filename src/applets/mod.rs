@@ -46,6 +46,7 @@ mod progress;
 mod prune;
 mod ps;
 mod pull;
+mod push;
 mod rename;
 mod request;
 mod restart;
@@ -106,6 +107,7 @@ pub static TABLE: &[Entry] = &[
     entry::<inspect::InspectContainer>(&["container inspect"]),
     entry::<prune::PruneContainers>(&["container prune"]),
     entry::<pull::Pull>(&["pull", "image pull"]),
+    entry::<push::Push>(&["push", "image push"]),
     entry::<images::Images>(&["images", "image ls", "image list"]),
     entry::<history::History>(&["history", "image history"]),
     entry::<tag::Tag>(&["tag", "image tag"]),

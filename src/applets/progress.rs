@@ -1,4 +1,4 @@
-//! The progress of a pull or an import: a line a layer that changes in place on a terminal, plain lines otherwise.
+//! The progress of a pull, a push or an import: a line a layer that changes in place on a terminal, plain lines otherwise.
 
 use super::format::{table, units};
 use super::terminal;

@@ -88,7 +88,7 @@ pub fn tagged(image: &str) -> String {
 }
 
 /// `docker.io/library/busybox:latest`.
-fn full(name: &Reference) -> String {
+pub fn full(name: &Reference) -> String {
     match (&name.digest, &name.tag) {
         (Some(digest), _) => format!("{}@{digest}", name.name()),
         (None, Some(tag)) => format!("{}:{tag}", name.name()),

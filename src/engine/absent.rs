@@ -27,7 +27,6 @@ pub fn answer(method: &str, parts: &[&str]) -> Option<Result<Response>> {
             refuse(Refusal::Unavailable(NO_MANAGER.to_owned()))
         }
         ("POST", ["session" | "grpc"]) => refuse(Refusal::NotImplemented(crate::build::NO_BUILDKIT.to_owned())),
-        ("POST", ["images", name @ .., "push"]) if !name.is_empty() => later("push comes"),
         (_, ["containers", _, "checkpoints", ..]) => later("checkpoints come"),
         _ => return None,
     })
@@ -61,8 +60,6 @@ mod tests {
             ("POST swarm/leave", Some(503)),
             ("POST session", Some(501)),
             ("POST grpc", Some(501)),
-            ("POST images/localhost:5000/x/push", Some(501)),
-            ("POST images/push", None),
             ("GET containers/x/checkpoints", Some(501)),
             ("DELETE containers/x/checkpoints/y", Some(501)),
             ("GET nope", None),

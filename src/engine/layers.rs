@@ -4,6 +4,7 @@
 //! layers/<id>/  fs/         the files
 //!               recipe      what gives back the exact tar
 //!               layer.json  what it is
+//!               packed.json the blobs that it is in registries, see [`super::packed`]
 //! ```
 //!
 //! A directory in layers/ is whole and on disk: its files are synced before it is renamed into place.

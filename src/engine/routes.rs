@@ -6,7 +6,7 @@ use super::protocol::{STDERR, STDIN, STDOUT};
 use super::shim::Whose;
 use super::{
     Engine, Record, Store, absent, create, distribution, events, exec, files, images, logs, networks, older, pull,
-    query, stats, system, update, usage, volumes,
+    push, query, stats, system, update, usage, volumes,
 };
 use crate::api::base64;
 use crate::api::types::{
@@ -167,6 +167,7 @@ fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
             of_platform(engine, &name.join("/"), &request)?;
             json(200, &images::history(store, &name.join("/"))?)
         }
+        ("POST", ["images", name @ .., "push"]) if !name.is_empty() => image_push(engine, &name.join("/"), &request),
         ("POST", ["images", name @ .., "tag"]) => {
             let (repo, tag) = (request.query("repo").unwrap_or_default(), request.query("tag").unwrap_or_default());
             images::tag(store, &name.join("/"), repo, tag)?;
@@ -553,6 +554,23 @@ fn image_create(engine: &Arc<Engine>, mut request: Request) -> Result<Response> 
         credentials: request.header("X-Registry-Auth").map(Credentials::from_header),
     };
     Ok(answer(200, Reply::Stream(pull::stream(&engine.store, asked, &engine.settings.registry())?)))
+}
+
+/// A push; `compressionFormat` is Podman's parameter.
+fn image_push(engine: &Arc<Engine>, name: &str, request: &Request) -> Result<Response> {
+    let invalid = |error: anyhow::Error| Refusal::BadParameter(format!("{error:#}"));
+    let mut reference = Reference::parse(name).map_err(invalid)?;
+    match request.query("tag") {
+        Some(tag) if !tag.is_empty() => reference = reference.with_tag(tag).map_err(invalid)?,
+        _ => {}
+    }
+    let asked = push::Request {
+        reference,
+        platform: one_platform(request)?,
+        credentials: request.header("X-Registry-Auth").map(Credentials::from_header),
+        format: push::format(request.query("compressionFormat").unwrap_or_default())?,
+    };
+    Ok(answer(200, Reply::Stream(push::stream(&engine.store, asked, &engine.settings.registry())?)))
 }
 
 fn pair_value((_, value): &(String, String)) -> String {

@@ -29,6 +29,7 @@ pub struct Settings {
     /// Hosts, with or without a port, and CIDRs.
     pub insecure_registries: Vec<String>,
     pub max_concurrent_downloads: usize,
+    pub max_concurrent_uploads: usize,
     pub max_download_attempts: u32,
     pub log_driver: String,
     pub log_opts: BTreeMap<String, String>,
@@ -98,6 +99,7 @@ impl Default for Settings {
             registry_mirrors: Vec::new(),
             insecure_registries: Vec::new(),
             max_concurrent_downloads: 3,
+            max_concurrent_uploads: 5,
             max_download_attempts: 5,
             log_driver: "json-file".to_owned(),
             log_opts: BTreeMap::new(),
@@ -227,6 +229,9 @@ impl Settings {
         if settings.max_concurrent_downloads == 0 {
             bail!("max-concurrent-downloads must be 1 at least");
         }
+        if settings.max_concurrent_uploads == 0 {
+            bail!("max-concurrent-uploads must be 1 at least");
+        }
         settings.shm_size()?;
         settings.check_networks()?;
         Ok(settings)
@@ -297,12 +302,13 @@ impl Settings {
         }
     }
 
-    /// What pulls are made with.
+    /// What pulls and pushes are made with.
     pub fn registry(&self) -> registry::Settings {
         registry::Settings {
             mirrors: self.registry_mirrors.clone(),
             insecure_registries: self.insecure_registries.clone(),
             max_concurrent_downloads: self.max_concurrent_downloads,
+            max_concurrent_uploads: self.max_concurrent_uploads,
             attempts: self.max_download_attempts,
             ..registry::Settings::default()
         }

@@ -43,6 +43,11 @@ fn docker_py_pulls() {
 }
 
 #[test]
+fn docker_py_pushes() {
+    docker_py("pushing");
+}
+
+#[test]
 fn docker_py_builds() {
     docker_py("building");
 }

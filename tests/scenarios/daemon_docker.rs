@@ -258,3 +258,25 @@ fn events_are_told_as_they_happen() {
     let told: Vec<String> = past().lines().map(|line| line.trim_end().to_owned()).collect();
     assert_eq!(told, life.map(|event| format!("container {event}")));
 }
+
+#[test]
+fn images_are_pushed() {
+    let (Some(docker), Some(registry)) = (Docker::new(), Registry::shared()) else { return };
+    let name = registry.name("docker/pushed");
+    docker.ok(&["tag", "busybox", &name]);
+    docker.ok(&["tag", "busybox", &format!("{name}:v2")]);
+    let told = docker.ok(&["push", &name]);
+    assert!(
+        told.starts_with(&format!("Using default tag: latest\nThe push refers to repository [{name}]\n")),
+        "{told}"
+    );
+    assert!(told.contains(": Preparing\n") && told.contains("\nlatest: digest: sha256:"), "{told}");
+    let told = docker.ok(&["push", "--all-tags", &name]);
+    assert!(told.contains(": Layer already exists\n") && told.contains("\nv2: digest: sha256:"), "{told}");
+    assert_eq!(docker.ok(&["push", "-q", &name]), format!("{name}:latest").replacen("docker.io/", "", 1));
+    let output = docker.command(&["push", "no/such:here"]).run();
+    assert_eq!(output.code(), Some(1), "{output}");
+    assert!(output.stderr().contains("An image does not exist locally with the tag: no/such"), "{output}");
+    docker.ok(&["rmi", "--force", &name, &format!("{name}:v2")]);
+    assert_eq!(docker.ok(&["run", "--rm", "--network", "none", &name, "echo", "back"]), "back");
+}

@@ -47,6 +47,7 @@ mod networks;
 mod over_http;
 mod ports;
 mod pull;
+mod pushes;
 mod registries;
 mod restarts;
 mod rootless;

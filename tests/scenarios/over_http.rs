@@ -21,6 +21,8 @@ mod logs;
 mod names;
 #[path = "ports.rs"]
 mod ports;
+#[path = "pushes.rs"]
+mod pushes;
 #[path = "run.rs"]
 mod run;
 #[path = "stats.rs"]

@@ -64,6 +64,7 @@ fn tell(engine: &Engine) -> Result<()> {
         ("labels", "[]".to_owned()),
         ("live-restore", "true".to_owned()),
         ("max-concurrent-downloads", settings.max_concurrent_downloads.to_string()),
+        ("max-concurrent-uploads", settings.max_concurrent_uploads.to_string()),
         ("max-download-attempts", settings.max_download_attempts.to_string()),
         ("registry-mirrors", list(&settings.registry_mirrors)),
         ("shutdown-timeout", settings.shutdown_timeout.to_string()),

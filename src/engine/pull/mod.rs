@@ -11,12 +11,12 @@
 
 mod find;
 mod layer;
-mod lines;
 mod pipe;
 
+use super::lines::{self, Sink};
 use super::locks::Lock;
 use super::store::{Lease, Store};
-use super::{events, images, layers};
+use super::{events, images, layers, packed};
 use crate::api::Refusal;
 use crate::api::types::ProgressLine;
 use crate::api::wire::Producer;
@@ -27,9 +27,9 @@ use crate::oci::auth::Credentials;
 use crate::oci::image::{Descriptor, chain_ids};
 use crate::oci::registry::{Client, Settings};
 use crate::oci::{Digest, Platform, Reference};
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use find::Found;
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -45,9 +45,6 @@ const COMMIT: Duration = Duration::from_secs(1);
 /// How often a layer that another pull fetches is asked for.
 const TURN: Duration = Duration::from_millis(20);
 
-/// How often a client to which there is nothing to say is looked at.
-const GLANCE: Duration = Duration::from_secs(1);
-
 /// What to pull.
 #[derive(Debug)]
 pub struct Request {
@@ -58,9 +55,6 @@ pub struct Request {
     pub platform: Option<Platform>,
     pub credentials: Option<Credentials>,
 }
-
-/// Where the lines of progress go. An error means that nobody reads on: the pull is called off.
-pub type Sink<'a> = &'a mut dyn FnMut(ProgressLine) -> io::Result<()>;
 
 /// A pull whose first image is found. Nothing is written yet.
 pub struct Pull {
@@ -155,6 +149,9 @@ impl Pull {
             let there = layers::exists(store, lease, &ids[at])?;
             let status = if there { "Already exists" } else { "Pulling fs layer" };
             show(sink, lines::layer(blob.digest.short(), status))?;
+            if there {
+                packed::seen(store, &ids[at], &blob.digest, &self.request.reference.name())?;
+            }
             states.push(if there { State::InStore } else { State::Missing });
             if !there {
                 let (id, diff_id) = (ids[at].clone(), diff_ids[at].clone());
@@ -170,6 +167,7 @@ impl Pull {
         }
         let queue = Queue {
             work: &work,
+            origin: self.request.reference.name(),
             client: &self.client,
             store,
             lease,
@@ -219,6 +217,8 @@ enum Told {
 /// The work, and what is needed to do it.
 struct Queue<'a> {
     work: &'a [Work<'a>],
+    /// The repository that is pulled from.
+    origin: String,
     client: &'a Client,
     store: &'a Store,
     lease: &'a Lease,
@@ -258,6 +258,8 @@ impl Queue<'_> {
         let unpacked = layer::fetch(self.client, work.blob, &work.diff_id, &staging, &work.progress, || {
             let _ = tell.send(Told::Downloaded(number));
         })?;
+        // Both digests hold: a push may name this blob for the layer.
+        packed::came(&staging, work.blob, &self.origin)?;
         Ok(Told::Unpacked(number, staging, unpacked, lock))
     }
 }
@@ -453,61 +455,5 @@ fn show(sink: Sink, line: ProgressLine) -> Result<()> {
 pub fn stream(store: &Store, request: Request, settings: &Settings) -> Result<Producer> {
     let pull = Pull::find(store, request, settings)?;
     let store = store.clone();
-    Ok(Box::new(move |out: &mut dyn Write| {
-        let (tell, told) = channel();
-        let waiting = AtomicUsize::new(0);
-        let (gone, pulled) = std::thread::scope(|scope| {
-            let (pull, store, waiting) = (&pull, &store, &waiting);
-            let pulling = scope.spawn(move || pull.run(store, &mut |line| hand_on(line, waiting, &tell)));
-            let gone = pass_on(&told, waiting, out).err();
-            if gone.is_some() {
-                pull.client.cancel();
-            }
-            // Nobody listens any more: that calls the pull off.
-            drop(told);
-            (gone, pulling.join().unwrap_or_else(|_| Err(anyhow!("the pull panicked"))))
-        });
-        match (gone, pulled) {
-            (Some(error), _) => Err(error),
-            (None, Ok(())) => Ok(()),
-            (None, Err(error)) => write(out, &ProgressLine::failed(format!("{error:#}"))),
-        }
-    }))
-}
-
-/// Of lines that tell how far a layer is, only so many wait for a client that does not read.
-const MOVING: usize = 64;
-/// And so many of all.
-const WAITING: usize = 4096;
-
-/// Gives a line to who writes it. A client that is slow misses some, but holds up neither this pull nor those that wait
-/// for layers of it.
-fn hand_on(line: ProgressLine, waiting: &AtomicUsize, tell: &Sender<ProgressLine>) -> io::Result<()> {
-    let most = if line.progress.is_empty() { WAITING } else { MOVING };
-    if waiting.load(Ordering::Relaxed) >= most {
-        return Ok(());
-    }
-    waiting.fetch_add(1, Ordering::Relaxed);
-    tell.send(line).map_err(|_| io::ErrorKind::BrokenPipe.into())
-}
-
-/// Writes lines as they come, until there are no more or nobody takes them.
-fn pass_on(told: &Receiver<ProgressLine>, waiting: &AtomicUsize, out: &mut dyn Write) -> io::Result<()> {
-    loop {
-        match told.recv_timeout(GLANCE) {
-            Ok(line) => {
-                waiting.fetch_sub(1, Ordering::Relaxed);
-                write(out, &line)?;
-            }
-            // Says whether the client has gone.
-            Err(RecvTimeoutError::Timeout) => out.flush()?,
-            Err(RecvTimeoutError::Disconnected) => return Ok(()),
-        }
-    }
-}
-
-fn write(out: &mut dyn Write, line: &ProgressLine) -> io::Result<()> {
-    let mut bytes = serde_json::to_vec(line)?;
-    bytes.extend_from_slice(b"\r\n");
-    out.write_all(&bytes)
+    Ok(Box::new(move |out: &mut dyn Write| lines::stream(out, || pull.client.cancel(), |sink| pull.run(&store, sink))))
 }

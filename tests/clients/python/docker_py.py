@@ -383,7 +383,7 @@ def files():
 
 
 def pulling():
-    """pull from a registry, whole and line by line; what is not there; push as far as it goes."""
+    """pull from a registry, whole and line by line; what is not there."""
     name = os.environ["REGISTRY"] + "/busybox"
     lines = list(api.pull(name, tag="latest", stream=True, decode=True))
     same((lines[0]["status"], lines[0]["id"]), ("Pulling from busybox", "latest"))
@@ -406,6 +406,28 @@ def pulling():
     client.images.remove(f"{name}:latest", force=True)
     refused(errors.NotFound, lambda: client.images.pull(os.environ["REGISTRY"] + "/no/such", tag="latest"), 404, "not found")
     refused(errors.ImageNotFound, lambda: api.create_container("no/such:image"), 404, "No such image: no/such:image")
+
+
+def pushing():
+    """push to a registry, whole and line by line; a tag that is not there."""
+    name = os.environ["REGISTRY"] + "/python/pushed"
+    client.images.get("busybox").tag(name, tag="v1")
+    lines = list(api.push(name, tag="v1", stream=True, decode=True))
+    same(lines[0]["status"], f"The push refers to repository [{name}]")
+    layers = {line["id"]: line["status"] for line in lines[1:] if "id" in line}
+    assert layers and set(layers.values()) <= {"Pushed", "Layer already exists"} | {s for s in layers.values() if s.startswith("Mounted from ")}, lines
+    aux = lines[-1]["aux"]
+    same(lines[-2]["status"], f"v1: digest: {aux['Digest']} size: {aux['Size']}")
+    same(aux["Tag"], "v1")
+    same(client.images.get_registry_data(f"{name}:v1").id, aux["Digest"])
+    within(client.images.get(f"{name}:v1").attrs["RepoDigests"], f"{name}@{aux['Digest']}")
+    text = client.images.push(name, tag="v1")
+    assert "Layer already exists" in text, text
+    client.images.push(name, auth_config={"username": "somebody", "password": "something"})
+    last = list(client.images.push(name, tag="none", stream=True, decode=True))[-1]
+    within(last["error"], "does not exist locally with the tag")
+    same(last["errorDetail"]["message"], last["error"])
+    refused(errors.APIError, lambda: client.images.push("Upper"), 400, "must be lowercase")
 
 
 def speaking(version):

@@ -1,0 +1,191 @@
+//! One layer on its way into a repository: found there, taken over from another repository, or sent.
+
+use crate::engine::Store;
+use crate::engine::images::LayerOf;
+use crate::engine::packed::{self, Compression, Packed};
+use crate::fs::assemble;
+use crate::fs::compress::{self, Format};
+use crate::oci::digest::Hasher;
+use crate::oci::image::Descriptor;
+use crate::oci::registry::{Client, Content, Mount, Pusher, Sent, Settings};
+use crate::oci::{Digest, Reference};
+use anyhow::{Context, Result, bail};
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// So many blobs that the layer is known as are asked for, and so many repositories for one of them.
+const ASKED: usize = 4;
+
+/// Where a push goes.
+pub struct Target<'a> {
+    pub store: &'a Store,
+    pub reference: &'a Reference,
+    pub pusher: &'a Pusher,
+    pub settings: &'a Settings,
+    /// Who may push there may read there, too.
+    pub credentials: &'a Option<crate::oci::auth::Credentials>,
+    /// What the layer must be compressed with, if that was asked for.
+    pub format: Option<Format>,
+}
+
+/// A layer that the repository has now.
+pub struct Placed {
+    pub packed: Packed,
+    /// In Docker's words.
+    pub how: String,
+}
+
+/// Brings a layer into the repository. `wanted` are blobs that an image's own manifest names, to be preferred.
+pub fn place(target: &Target, layer: &LayerOf, wanted: &[&Digest], moved: &AtomicU64) -> Result<Placed> {
+    let placed = find_or_send(target, layer, wanted, moved).with_context(|| format!("layer {}", layer.diff_id))?;
+    packed::remember(target.store, &layer.id, placed.packed.clone(), &target.reference.name())?;
+    Ok(placed)
+}
+
+fn find_or_send(target: &Target, layer: &LayerOf, wanted: &[&Digest], moved: &AtomicU64) -> Result<Placed> {
+    let suits = |packed: &Packed| match target.format {
+        None => true,
+        Some(Format::Gzip) => packed.compression == Compression::Gzip,
+        Some(Format::Zstd) => packed.compression == Compression::Zstd,
+    };
+    let mut known: Vec<Packed> = packed::known(target.store, &layer.id).into_iter().filter(suits).collect();
+    known.sort_by_key(|packed| !wanted.contains(&&packed.digest));
+    known.truncate(ASKED);
+    for packed in &known {
+        if target.pusher.has(&packed.digest)? {
+            return Ok(Placed { packed: packed.clone(), how: "Layer already exists".to_owned() });
+        }
+    }
+    let mut begun = None;
+    for packed in &known {
+        for path in elsewhere(target.reference, packed).take(ASKED) {
+            match target.pusher.mount(&packed.digest, path)? {
+                Mount::Mounted => {
+                    return Ok(Placed { packed: packed.clone(), how: format!("Mounted from {path}") });
+                }
+                Mount::No(place) => begun = place.or(begun),
+            }
+        }
+    }
+    // What an image's manifest names is worth a way through here: so the image stays what it was.
+    for packed in known.iter().filter(|packed| wanted.contains(&&packed.digest)) {
+        for path in elsewhere(target.reference, packed) {
+            match pass_through(target, packed, path, moved) {
+                Ok(_) => return Ok(Placed { packed: packed.clone(), how: "Pushed".to_owned() }),
+                Err(error) => log::debug!("{} from {path}: {error:#}", packed.digest),
+            }
+        }
+    }
+    let format = target.format.unwrap_or(Format::Gzip);
+    let dir = target.store.layer(&layer.id);
+    let sent = target.pusher.upload(&Made { dir: &dir, diff_id: &layer.diff_id, format, moved }, begun)?;
+    let compression = match format {
+        Format::Gzip => Compression::Gzip,
+        Format::Zstd => Compression::Zstd,
+    };
+    let how = if sent.known { "Layer already exists" } else { "Pushed" };
+    let packed = Packed { digest: sent.digest, size: sent.size, compression, places: Vec::new() };
+    Ok(Placed { packed, how: how.to_owned() })
+}
+
+/// Other repositories of the same registry that have had a blob, by their path there.
+fn elsewhere<'a>(reference: &'a Reference, packed: &'a Packed) -> impl Iterator<Item = &'a str> {
+    let path = |place: &'a String| place.strip_prefix(&reference.domain)?.strip_prefix('/');
+    packed.places.iter().filter_map(path).filter(|path| *path != reference.path)
+}
+
+/// Sends a blob from a repository of the registry to another of it, which would not take it over.
+fn pass_through(target: &Target, packed: &Packed, path: &str, moved: &AtomicU64) -> Result<Sent> {
+    let from = Reference { path: path.to_owned(), tag: None, digest: None, ..target.reference.clone() };
+    let client = Client::new(&from, target.credentials.clone(), target.settings)?;
+    let blob = Descriptor { digest: packed.digest.clone(), size: packed.size, ..Descriptor::of("", b"") };
+    let sent = target.pusher.upload(&Fetched { client: &client, blob: &blob, moved }, None)?;
+    if sent.digest != packed.digest {
+        bail!("digest mismatch: expected {}, got {}", packed.digest, sent.digest);
+    }
+    Ok(sent)
+}
+
+/// The tar of a layer of the store, compressed.
+struct Made<'a> {
+    dir: &'a Path,
+    diff_id: &'a Digest,
+    format: Format,
+    /// Bytes of the tar that are through.
+    moved: &'a AtomicU64,
+}
+
+impl Content for Made<'_> {
+    fn make(&self, consume: &mut dyn FnMut(&mut dyn Read) -> Result<Sent>) -> Result<Result<Sent>> {
+        self.moved.store(0, Ordering::Relaxed);
+        let fill = |out: &mut dyn Write| {
+            let found = assemble::assemble(self.dir, &mut Counted { out, moved: self.moved })?;
+            if found != *self.diff_id {
+                bail!("the layer {} is not {} any more", self.dir.display(), self.diff_id);
+            }
+            Ok(())
+        };
+        compress::through(self.format, fill, consume)
+    }
+}
+
+struct Counted<'a> {
+    out: &'a mut dyn Write,
+    moved: &'a AtomicU64,
+}
+
+impl Write for Counted<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = self.out.write(bytes)?;
+        self.moved.fetch_add(n as u64, Ordering::Relaxed);
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// A blob as its registry serves it.
+struct Fetched<'a> {
+    client: &'a Client,
+    blob: &'a Descriptor,
+    moved: &'a AtomicU64,
+}
+
+impl Content for Fetched<'_> {
+    fn make(&self, consume: &mut dyn FnMut(&mut dyn Read) -> Result<Sent>) -> Result<Result<Sent>> {
+        self.moved.store(0, Ordering::Relaxed);
+        let mut blob = self.client.blob(self.blob)?;
+        let hasher = Some(Hasher::new(self.blob.digest.algorithm()));
+        let mut checked = Checked { blob: &mut blob, hasher, digest: &self.blob.digest, moved: self.moved };
+        Ok(consume(&mut checked))
+    }
+}
+
+/// A blob that does not end where it was another one.
+struct Checked<'a> {
+    blob: &'a mut dyn Read,
+    hasher: Option<Hasher>,
+    digest: &'a Digest,
+    moved: &'a AtomicU64,
+}
+
+impl Read for Checked<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.blob.read(buffer)?;
+        self.moved.fetch_add(n as u64, Ordering::Relaxed);
+        if n > 0 {
+            self.hasher.iter_mut().for_each(|hasher| hasher.update(&buffer[..n]));
+        } else if !buffer.is_empty()
+            && let Some(hasher) = self.hasher.take()
+        {
+            let found = hasher.finish();
+            if found != *self.digest {
+                return Err(io::Error::other(format!("digest mismatch: expected {}, got {found}", self.digest)));
+            }
+        }
+        Ok(n)
+    }
+}

@@ -1,0 +1,283 @@
+//! `dhow push`: images into real registries, and what other engines find there.
+
+use crate::fixture::{Command, Front, Host, Image, Login, Packing, Registry, Say, Tar, digest, need};
+use serde_json::{Value, json};
+use std::fs;
+
+const PASSWORD: &str = Login::SAILOR.password;
+
+/// Bytes that do not compress.
+fn noise(count: usize, seed: u32) -> Vec<u8> {
+    let mut state = seed;
+    let next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    std::iter::repeat_with(next).take(count).collect()
+}
+
+/// Puts an image that was made here, of one layer with this file, under a name.
+fn make(host: &Host, name: &str, content: &[u8]) {
+    let tar = Tar::new().dir("d", 0o755).file("d/file", 0o640, content).symlink("d/link", "file").end();
+    let file = host.file("made.tar", tar);
+    host.ok(["import", file.to_str().expect("UTF-8"), name]);
+}
+
+/// What is under a name in a registry, as skopeo reads it: digest and body of the manifest.
+fn found(name: &str) -> Option<(String, Value)> {
+    need("skopeo")?;
+    let line = ["inspect", "--raw", "--tls-verify=false"];
+    let mut command = Command::new("skopeo", line.iter().copied().chain([format!("docker://{name}").as_str()]));
+    let body = {
+        command.inner().env("HOME", "/nonexistent");
+        command.run()
+    };
+    assert!(body.status.success(), "{body}");
+    Some((digest(&body.out), serde_json::from_slice(&body.out).expect("JSON")))
+}
+
+/// What makes an image what it is: its id and the diff ids of its layers.
+fn same(host: &Host, name: &str) -> (String, Value) {
+    (host.ok(["inspect", "--format", "{{.Id}}", name]), host.inspect(name, "/RootFS/Layers"))
+}
+
+#[test]
+fn what_is_pushed_is_the_same_image_elsewhere() {
+    let (Some(host), Some(other), Some(registry)) = (Host::new(), Host::new(), Registry::shared()) else { return };
+    let name = registry.name("push/made:v1");
+    // Longer than what is sent in one request, and short.
+    make(&host, "base", &noise(3_000_000, 1));
+    let context = host.file("context/Dockerfile", "FROM base\nCOPY Dockerfile /again\nCMD [\"/x\"]\n");
+    let context = context.parent().expect("a directory").to_str().expect("UTF-8");
+    host.ok(["build", "-q", "-t", &name, context]);
+
+    let told = host.ok(["push", &name]);
+    let (sum, manifest) = match found(&name) {
+        Some(found) => found,
+        None => return,
+    };
+    let first = format!("The push refers to repository [{}]", registry.name("push/made"));
+    assert!(told.starts_with(&first), "{told}");
+    assert_eq!(told.matches(": Preparing").count(), 2, "{told}");
+    assert_eq!(told.matches(": Pushed").count(), 2, "{told}");
+    let size = serde_json::to_vec(&manifest).expect("JSON").len();
+    assert!(told.ends_with(&format!("v1: digest: {sum} size: {size}")), "{told}");
+    assert_eq!(manifest["mediaType"], "application/vnd.docker.distribution.manifest.v2+json");
+    assert_eq!(manifest["layers"][0]["mediaType"], "application/vnd.docker.image.rootfs.diff.tar.gzip");
+    let digests = host.inspect(&name, "/RepoDigests");
+    assert!(digests.to_string().contains(&sum), "{digests}");
+    let events = host.ok(["events", "--since", "0", "--until", "0s", "--filter", "event=push"]);
+    assert!(events.contains(&format!("image push {name} (")), "{events}");
+
+    other.ok(["pull", "-q", &name]);
+    assert_eq!(same(&host, &name), same(&other, &name));
+    assert_eq!(format!("{}", manifest["config"]["digest"].as_str().unwrap_or("")), same(&host, &name).0);
+    other.ok(["create", "--name", "it", &name]);
+    other.ok(["cp", "it:/d/file", other.dir().join("out").to_str().expect("UTF-8")]);
+    assert!(fs::read(other.dir().join("out")).expect("the file") == noise(3_000_000, 1));
+
+    // Nothing to do: nothing is done, and the same comes of it.
+    let again = host.ok(["push", &name]);
+    assert_eq!(again.matches(": Layer already exists").count(), 2, "{again}");
+    assert!(!again.contains(": Pushed") && again.ends_with(&format!("size: {size}")), "{again}");
+    assert_eq!(host.ok(["push", "-q", &name]), name);
+    host.assert_tidy();
+}
+
+#[test]
+fn nothing_to_upload_uploads_nothing() {
+    let (Some(host), Some(registry)) = (Host::new(), Registry::shared()) else { return };
+    let front = Front::start(&registry, |_, _| None);
+    let name = front.name("push/once:v1");
+    make(&host, &name, &noise(2_000_000, 2));
+    host.ok(["push", "-q", &name]);
+    assert_eq!(
+        (front.count("PATCH "), front.count("HEAD ")),
+        (1, 1),
+        "the layer as it is made; one look for the config"
+    );
+    let before = front.seen().len();
+    host.ok(["push", "-q", &name]);
+    let lines: Vec<String> = front.seen()[before..].iter().map(|asked| asked.line.clone()).collect();
+    let asked: Vec<&str> = lines.iter().map(|line| line.split(' ').next().unwrap_or("")).collect();
+    assert_eq!(asked, ["HEAD", "HEAD", "PUT"], "the layer, the config, the manifest: {lines:?}");
+    // Another tag of it is as little work.
+    host.ok(["tag", &name, &front.name("push/once:v2")]);
+    let before = front.seen().len();
+    host.ok(["push", "-q", &front.name("push/once:v2")]);
+    assert_eq!(front.seen().len(), before + 3);
+    // Another repository of the registry takes it over.
+    host.ok(["tag", &name, &front.name("push/twice:v1")]);
+    let told = host.ok(["push", &front.name("push/twice:v1")]);
+    assert!(told.contains(": Mounted from push/once"), "{told}");
+    assert_eq!(front.count("PATCH "), 1);
+}
+
+#[test]
+fn a_pulled_image_keeps_its_digests() {
+    let (Some(host), Some(registry)) = (Host::new(), Registry::shared()) else { return };
+    let layer = |text: &str| Tar::new().file("file", 0o644, text).file(text, 0o600, "x").end();
+    let mut image = Image::new(layer("one")).layer(layer("two"), Packing::Zstd).layer(layer("three"), Packing::Plain);
+    image = image.config(json!({ "Cmd": ["/x"] }));
+    let sum = registry.upload(&image, "push/upstream", "v1");
+    let (from, to) = (registry.name("push/upstream:v1"), registry.name("push/downstream:v1"));
+    host.ok(["pull", "-q", &from]);
+    host.ok(["tag", &from, &to]);
+    let told = host.ok(["push", &to]);
+    assert_eq!(told.matches(": Mounted from push/upstream").count(), 3, "{told}");
+    assert!(told.contains(&format!("v1: digest: {sum} size:")), "the same manifest, byte for byte: {told}");
+
+    // A registry that takes nothing over gets the same blobs by way of here.
+    let front = Front::start(&registry, |asked, _| asked.line.contains("mount=").then(|| Say::new(405, "")));
+    let (from, to) = (front.name("push/upstream:v1"), front.name("push/through:v1"));
+    host.ok(["pull", "-q", &from]);
+    host.ok(["tag", &from, &to]);
+    let told = host.ok(["push", &to]);
+    assert_eq!(told.matches(": Pushed").count(), 3, "{told}");
+    assert!(told.contains(&format!("v1: digest: {sum} size:")), "{told}");
+
+    // Where they cannot be had, the layers are packed anew; the image is the same.
+    let (other, Some(elsewhere)) = (Host::anyone(), Registry::start(false, None)) else { return };
+    let to = elsewhere.name("push/anew:v1");
+    host.ok(["tag", &from, &to]);
+    let told = host.ok(["push", &to]);
+    assert_eq!(told.matches(": Pushed").count(), 3, "{told}");
+    let Some((_, manifest)) = found(&to) else { return };
+    assert_eq!(manifest["mediaType"], "application/vnd.oci.image.manifest.v1+json", "it came in this form");
+    other.ok(["pull", "-q", &to]);
+    assert_eq!(same(&other, &to), same(&host, &from));
+}
+
+#[test]
+fn what_a_manifest_only_says_of_a_layer_is_not_passed_on() {
+    let (Some(host), Some(registry)) = (Host::new(), Registry::shared()) else { return };
+    let tar = Tar::new().file("file", 0o644, "honest").end();
+    registry.upload(&Image::new(tar.clone()), "push/honest", "v1");
+    let name = registry.name("push/honest:v1");
+    host.ok(["pull", "-q", &name]);
+    // An image with the same layer, says its config; but its manifest names another blob for it.
+    let honest = Image::new(tar).config(json!({ "Labels": { "a": "b" } })).blobs();
+    let lie = Packing::Gzip.pack(&Tar::new().file("file", 0o644, "a lie").end());
+    let sum = registry.upload_blob("push/lie", &lie);
+    registry.upload_blob("push/lie", &honest[1].bytes);
+    let mut manifest: Value = serde_json::from_slice(&honest[2].bytes).expect("JSON");
+    manifest["layers"][0]["digest"] = json!(sum);
+    manifest["layers"][0]["size"] = json!(lie.len());
+    let mut blob = honest[2].clone();
+    blob.bytes = serde_json::to_vec(&manifest).expect("JSON");
+    registry.upload_manifest("push/lie", "v1", &blob);
+    let lying = registry.name("push/lie:v1");
+    host.ok(["pull", "-q", &lying]);
+    let to = registry.name("push/lie:v2");
+    host.ok(["tag", &lying, &to]);
+    host.ok(["push", "-q", &to]);
+    let Some((_, pushed)) = found(&to) else { return };
+    assert_ne!(pushed["layers"][0]["digest"], json!(sum));
+    let other = Host::anyone();
+    other.ok(["pull", "-q", &to]);
+    assert_eq!(same(&other, &to), same(&host, &lying));
+}
+
+#[test]
+fn compressions_can_be_chosen() {
+    let (Some(host), Some(registry)) = (Host::new(), Registry::shared()) else { return };
+    let name = registry.name("push/zstd:v1");
+    make(&host, &name, &[7; 2_000_000]);
+    host.ok(["push", "-q", "--compression-format", "zstd", &name]);
+    let Some((_, manifest)) = found(&name) else { return };
+    assert_eq!(manifest["mediaType"], "application/vnd.oci.image.manifest.v1+json");
+    assert_eq!(manifest["layers"][0]["mediaType"], "application/vnd.oci.image.layer.v1.tar+zstd");
+    let other = Host::anyone();
+    other.ok(["pull", "-q", &name]);
+    assert_eq!(same(&other, &name), same(&host, &name));
+    host.ok(["push", "-q", "--compression-format=gzip", &name]);
+    let (_, manifest) = found(&name).expect("it was found before");
+    assert_eq!(manifest["layers"][0]["mediaType"], "application/vnd.docker.image.rootfs.diff.tar.gzip");
+    let said = host.refused(1, ["push", "--compression-format", "xz", "-q", &name]);
+    assert!(said.contains("unsupported compression format \"xz\""), "{said}");
+}
+
+#[test]
+fn the_same_is_packed_the_same() {
+    let (Some(one), Some(two), Some(registry)) = (Host::new(), Host::new(), Registry::shared()) else { return };
+    let mut sums = Vec::new();
+    for (host, repository) in [(&one, "push/here:v1"), (&two, "push/there:v1")] {
+        let name = registry.name(repository);
+        let file = host.file("made.tar", Tar::new().file("file", 0o644, noise(1_500_000, 3)).end());
+        host.ok(["import", file.to_str().expect("UTF-8"), &name]);
+        host.ok(["push", "-q", &name]);
+        let Some((_, manifest)) = found(&name) else { return };
+        sums.push(manifest["layers"][0]["digest"].clone());
+    }
+    assert_eq!(sums[0], sums[1]);
+}
+
+#[test]
+fn all_tags_and_those_that_are_not_there() {
+    let (Some(host), Some(registry)) = (Host::new(), Registry::shared()) else { return };
+    let name = registry.name("push/many");
+    for tag in ["one", "two"] {
+        make(&host, &format!("{name}:{tag}"), tag.as_bytes());
+    }
+    let told = host.ok(["push", "--all-tags", &name]);
+    assert!(told.contains("one: digest: sha256:") && told.contains("two: digest: sha256:"), "{told}");
+    let Some((one, _)) = found(&format!("{name}:one")) else { return };
+    assert_ne!(one, found(&format!("{name}:two")).expect("it too").0);
+    for (line, words) in [
+        (vec!["push", "-a", "x:1"], "tag can't be used with --all-tags/-a"),
+        (vec!["push", "-q", "no/such:here"], "An image does not exist locally with the tag: no/such:here"),
+        (vec!["push", "-q", "-a", "no/such"], "An image does not exist locally with the tag: no/such"),
+        (vec!["push", "-q", &format!("{name}@{one}")], "cannot push a digest reference"),
+        (vec!["push", "-q", "--platform", "linux/s390x", &format!("{name}:one")], "(linux/s390x)"),
+        (vec!["push", "-q", "Upper"], "must be lowercase"),
+    ] {
+        let said = host.refused(1, &line);
+        assert!(said.contains(words), "{line:?}: {said}");
+    }
+    host.assert_tidy();
+}
+
+#[test]
+fn who_may_not_push_is_told() {
+    let Some(host) = Host::new() else { return };
+    let Some(registry) = Registry::start(false, Some(Login::SAILOR)) else { return };
+    let name = registry.name("push/closed:v1");
+    make(&host, &name, b"closed");
+    let said = host.refused(1, ["push", "-q", &name]);
+    assert!(said.contains("unauthorized: no basic auth credentials"), "{said}");
+    let login = |word: &str| {
+        let auth =
+            format!("{{\"auths\":{{\"{}\":{{\"username\":\"sailor\",\"password\":\"{word}\"}}}}}}", registry.host());
+        host.file("home/.docker/config.json", auth);
+    };
+    login("hunter2hunter2");
+    let said = host.refused(1, ["push", "-q", &name]);
+    assert!(said.contains("unauthorized: authentication required") && !said.contains("hunter2"), "{said}");
+    login(PASSWORD);
+    let pushed = host.run(["push", &name]);
+    assert!(pushed.ok().contains("v1: digest: sha256:"));
+    // Wherever it may have gone: what was said, and every file that is not the one it stands in.
+    let secrets = [PASSWORD, "hunter2hunter2", "c2FpbG9yOmFob3kgdGhlcmU=", "c2FpbG9y"];
+    let said = format!("{}{}{}", pushed.stdout(), pushed.stderr(), host.ok(["inspect", &name]));
+    let said = said + &host.ok(["events", "--since", "0", "--until", "0s"]);
+    for secret in secrets {
+        assert!(!said.contains(secret), "{secret} in {said}");
+        let files =
+            Command::new("grep", ["-rlF", "--exclude-dir=.docker", secret, host.dir().to_str().expect("UTF-8")]).run();
+        assert_eq!(files.stdout(), "", "{secret}");
+    }
+    // A registry that takes nothing.
+    let shared = Registry::shared().expect("there was one before");
+    let denied = |status: u16, body: &'static str| {
+        let front =
+            Front::start(&shared, move |asked, _| (!asked.line.contains(" /v2/ ")).then(|| Say::new(status, body)));
+        let name = front.name("push/no:v1");
+        make(&host, &name, b"no");
+        host.refused(1, ["push", "-q", &name])
+    };
+    let said = denied(403, r#"{"errors":[{"code":"DENIED","message":"requested access to the resource is denied"}]}"#);
+    assert!(said.contains("push access denied for 127.0.0.1:"), "{said}");
+    assert!(said.ends_with("denied: requested access to the resource is denied"), "{said}");
+    let said = denied(405, r#"{"errors":[{"code":"UNSUPPORTED","message":"The operation is unsupported."}]}"#);
+    assert!(said.contains("the registry takes no pushes: unsupported: The operation is unsupported."), "{said}");
+}
