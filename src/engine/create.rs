@@ -271,7 +271,7 @@ fn settle(store: &Store, tmp: &Path, record: &mut Record) -> Result<()> {
         });
     if placed.is_err() {
         let _ = fs::rename(&place, tmp);
-        let _ = store::remove(&store.live(&record.id));
+        let _ = containers::forget(store, &record.id);
     }
     crate::failpoint::reach("create.named");
     drop(making);

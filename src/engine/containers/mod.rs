@@ -11,7 +11,7 @@ pub use attach::{Attach, attach, resize};
 pub use names::{find, name_in_use, named, no_such, rename, sync_names, take_name};
 pub use now::{Doing, Now, all, is_not_found, mend_held, now, state, tell_end, tell_start};
 use remove::bury;
-pub use remove::{Grave, remove, remove_stopped, take_away};
+pub use remove::{Grave, forget, remove, remove_stopped, take_away};
 pub use wait::{Until, wait};
 
 use super::protocol::{self, Message, Op};

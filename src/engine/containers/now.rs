@@ -1,6 +1,6 @@
 //! What a container is doing at this moment; what a killed shim left is mended by whoever looks.
 
-use super::{bury, no_such, remove_stopped};
+use super::{bury, forget, no_such, remove_stopped};
 use crate::api::Refusal;
 use crate::api::time::Time;
 use crate::api::types::{Health, State};
@@ -209,7 +209,7 @@ fn sweep_live(store: &Store, id: &str) -> Result<()> {
     }
     let lock = match locks::open_existing(&live.join("lock"))? {
         Some(lock) => lock,
-        // Made without a lock by somebody who was killed right then: an empty directory.
+        // Killed between the making or removal of the directory and of the lock in it: an empty directory.
         None => {
             let _ = std::fs::remove_dir(&live);
             return Ok(());
@@ -218,7 +218,7 @@ fn sweep_live(store: &Store, id: &str) -> Result<()> {
     let mine = |byte| crate::sys::lock::try_lock(&lock, byte).is_ok();
     if mine(byte::SHIM) && mine(byte::RECORD) && !store.container(id).exists() {
         networks::leave(store, id)?;
-        store::remove(&live)?;
+        forget(store, id)?;
     }
     Ok(())
 }
@@ -235,7 +235,7 @@ fn sweep(store: &Store, id: &str) -> Result<()> {
     bury(store, &store.container(id))?;
     if !record::held(store, id)?.shim {
         networks::leave(store, id)?;
-        store::remove(&store.live(id))?;
+        forget(store, id)?;
     }
     Ok(())
 }

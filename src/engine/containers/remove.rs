@@ -54,7 +54,7 @@ pub fn remove(store: &Store, id: &str, force: bool, volumes: bool) -> Result<()>
         };
         // Whoever held the lock before may have removed it.
         let Some(record) = Record::load(store, id)? else {
-            store::remove(&store.live(id))?;
+            forget(store, id)?;
             return if killed { Ok(()) } else { Err(no_such(id)) };
         };
         remove_stopped(store, &record, volumes)?;
@@ -75,7 +75,7 @@ fn discard(store: &Store, id: &str) -> Result<()> {
     }
     bury(store, &store.container(id))?;
     networks::leave(store, id)?;
-    store::remove(&store.live(id))
+    forget(store, id)
 }
 
 /// A shim that only waits for a start is no reason to keep a container; one that reaps is waited for.
@@ -163,9 +163,24 @@ pub fn take_away(store: &Store, record: &Record, volumes: bool) -> Result<Grave>
         cgroup::remove(&cgroup)?;
     }
     networks::leave(store, id)?;
-    store::remove(&store.live(id))?;
+    forget(store, id)?;
     events::container(store, record, "destroy", &[]);
     Ok(grave)
+}
+
+/// Removes the run directory of a container that is gone. Its lock goes last: a sweep asks the lock whether what it finds
+/// there is anybody's, so nothing may be there without one.
+pub fn forget(store: &Store, id: &str) -> Result<()> {
+    let live = store.live(id);
+    let entries = match std::fs::read_dir(&live) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        other => other.with_context(|| format!("list {}", live.display()))?,
+    };
+    for entry in entries.flatten().filter(|entry| entry.file_name() != "lock") {
+        store::remove(&entry.path())?;
+    }
+    crate::failpoint::reach("rm.unlived");
+    store::remove(&live)
 }
 
 /// Moves a tree out of the way at once, and deletes it then.
