@@ -95,7 +95,7 @@ pub struct Connect {
     /// link to another container
     #[argh(option)]
     link: Vec<String>,
-    /// a link-local address (with a later release)
+    /// an address that holds on this link only
     #[argh(option)]
     link_local_ip: Vec<String>,
     #[argh(positional, arg_name = "NETWORK")]
@@ -210,9 +210,6 @@ fn subnets(subnets: &[String], ranges: &[String], gateways: &[String], aux: &[St
 
 impl Command for Connect {
     fn run(self, context: &Context) -> Result<u8> {
-        if !self.link_local_ip.is_empty() {
-            bail!("--link-local-ip comes with a later release of dhow");
-        }
         let links = self.link.iter().map(|link| values::link(link).map_err(|why| anyhow!(why)));
         let links: Vec<String> = links.collect::<Result<_>>()?;
         let address = |given: &Option<String>, four| {
@@ -221,7 +218,7 @@ impl Command for Connect {
         let addresses = EndpointAddresses {
             ipv4_address: address(&self.ip, true)?,
             ipv6_address: address(&self.ip6, false)?,
-            link_local_ips: None,
+            link_local_ips: networks::link_local(&self.link_local_ip)?,
         };
         let settings = EndpointSettings {
             ipam_config: Some(addresses).filter(|addresses| *addresses != EndpointAddresses::default()),

@@ -50,6 +50,19 @@ pub fn add(socket: &Socket, link: u32, address: IpAddr, subnet: Subnet) -> io::R
     existing(socket.ask(message))
 }
 
+/// Whether an address holds on one link only: 169.254.0.0/16 (RFC 3927) and fe80::/10 (RFC 4291, 2.5.6).
+pub fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    }
+}
+
+/// The subnet of a link-local address.
+pub fn link_local(address: IpAddr) -> Option<Subnet> {
+    Subnet::new(address, if address.is_ipv4() { 16 } else { 64 })
+}
+
 /// All that is not on a link goes to this gateway from now on.
 pub fn set_default_route(socket: &Socket, link: u32, gateway: IpAddr) -> io::Result<()> {
     let head = [family(gateway), 0, 0, 0, TABLE_MAIN, PROTOCOL_BOOT, 0, TYPE_UNICAST, 0, 0, 0, 0];

@@ -436,6 +436,50 @@ fn several_networks_and_one_way_out() {
 }
 
 #[test]
+fn addresses_that_hold_on_one_link() {
+    let Some(host) = Host::with_busybox() else { return };
+    host.ok(["network", "create", "--ipv6", "both"]);
+    host.ok(["network", "create", "four"]);
+    let stay = |flags: &[&str]| {
+        let fixed = ["run", "--detach"];
+        host.ok(fixed.iter().chain(flags).chain(&["busybox", "sleep", "1000"]).copied())
+    };
+    stay(&["--name", "first", "--network", "both", "--link-local-ip", "169.254.8.8", "--link-local-ip", "fe80::8"]);
+    stay(&["--name", "second", "--network", "name=both,link-local-ip=169.254.9.9"]);
+    for (name, address) in [("second", "169.254.8.8"), ("second", "fe80::8%eth0"), ("first", "169.254.9.9")] {
+        host.ok(["exec", name, "ping", "-c", "1", "-W", "5", address]);
+    }
+    let asked = host.inspect("first", "/NetworkSettings/Networks/both/IPAMConfig/LinkLocalIPs");
+    assert_eq!(asked, json!(["169.254.8.8", "fe80::8"]));
+    host.ok(["network", "connect", "--link-local-ip", "169.254.7.7", "four", "first"]);
+    let addresses = host.ok(["exec", "first", "ip", "-4", "-o", "address", "show", "dev", "eth1"]);
+    assert!(addresses.contains("169.254.7.7/16"), "{addresses}");
+    // They are the container's, at every start.
+    host.ok(["restart", "-t", "0", "first"]);
+    host.ok(["exec", "first", "ping", "-c", "1", "-W", "5", "169.254.9.9"]);
+    host.ok(["exec", "second", "ping", "-c", "1", "-W", "5", "169.254.8.8"]);
+    let refused = |flags: &[&str]| {
+        let fixed = ["run", "--rm", "--name", "third"];
+        let output = host.run(fixed.iter().chain(flags).chain(&["busybox", "true"]).copied());
+        assert_eq!(output.code(), Some(125), "{output}");
+        output.stderr()
+    };
+    for (flags, why) in [
+        (&["--network", "four", "--link-local-ip", "x"][..], "invalid link-local IP address: x"),
+        (&["--network", "four", "--link-local-ip", "10.0.0.1"], "10.0.0.1 is no link-local address"),
+        (&["--network", "four", "--link-local-ip", "fe80::1"], "IPv6 is not enabled on network four"),
+        (
+            &["--network", "name=four,link-local-ip=169.254.1.1", "--link-local-ip", "169.254.1.2"],
+            "cannot specify both --link-local-ip and per-network link-local IP addresses",
+        ),
+    ] {
+        let said = refused(flags);
+        assert!(said.contains(why), "{said}");
+    }
+    assert_eq!(host.ok(["ps", "-aq", "--filter", "name=third"]), "");
+}
+
+#[test]
 fn networks_of_both_families() {
     let (Some(host), Some(neighbour), Some(())) = (Host::with_busybox(), Neighbour::new(), need("ip")) else { return };
     host.ok(["network", "create", "--ipv6", "both"]);

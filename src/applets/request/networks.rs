@@ -65,6 +65,13 @@ fn of_first(flags: &Run, settings: &mut EndpointSettings) -> Result<()> {
         }
         addresses.ipv6_address = address(&ip, false)?;
     }
+    if !flags.link_local_ip.is_empty() {
+        let addresses = settings.ipam_config.get_or_insert_default();
+        if addresses.link_local_ips.is_some() {
+            bail!(both("link-local-ip", "link-local IP addresses"));
+        }
+        addresses.link_local_ips = link_local(&flags.link_local_ip)?;
+    }
     if let Some(mac) = given(&flags.mac_address) {
         if !settings.mac_address.is_empty() {
             bail!(both("mac-address", "MAC address"));
@@ -104,7 +111,10 @@ fn network(text: &str) -> Result<(String, EndpointSettings)> {
                 };
                 settings.driver_opts.get_or_insert_with(BTreeMap::new).insert(key.to_lowercase(), value.to_owned());
             }
-            "link-local-ip" => bail!("--network link-local-ip: they come with a later release of dhow"),
+            "link-local-ip" => {
+                let more = link_local(&[value.to_owned()])?;
+                addresses.link_local_ips.get_or_insert_default().extend(more.into_iter().flatten());
+            }
             other => bail!("invalid field key {other}"),
         }
     }
@@ -120,6 +130,16 @@ pub fn address(text: &str, four: bool) -> Result<String> {
         Ok(address) if address.is_ipv4() == four => Ok(address.to_string()),
         _ => bail!("invalid IPv{} address: {text}", if four { 4 } else { 6 }),
     }
+}
+
+/// Addresses that hold on one link only (RFC 3927; RFC 4291, 2.5.6); none where none are given.
+pub fn link_local(texts: &[String]) -> Result<Option<Vec<String>>> {
+    let parsed = |text: &String| match text.parse::<std::net::IpAddr>() {
+        Ok(address) => Ok(address.to_string()),
+        Err(_) => bail!("invalid link-local IP address: {text}"),
+    };
+    let all: Vec<String> = texts.iter().map(parsed).collect::<Result<_>>()?;
+    Ok(Some(all).filter(|all| !all.is_empty()))
 }
 
 fn hardware(text: &str) -> Result<String> {

@@ -47,6 +47,9 @@ pub struct Place {
     pub mac: Mac,
     pub ipv4: Option<Given>,
     pub ipv6: Option<Given>,
+    /// Addresses that hold on this link only. They are asked for and not leased: nobody else is led to them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub link_local: Vec<IpAddr>,
     /// Its default routes lead here.
     pub gateway: bool,
 }
@@ -221,6 +224,9 @@ pub fn place(
     };
     place.ipv4 = if network.enable_ipv4 { give(true, &asked.ipv4_address)? } else { None };
     place.ipv6 = if network.enable_ipv6 { give(false, &asked.ipv6_address)? } else { None };
+    for text in asked.link_local_ips.iter().flatten() {
+        place.link_local.push(text.parse().with_context(|| format!("invalid link-local IP address: {text}"))?);
+    }
     place.mac = match settings.mac_address.as_str() {
         "" => mac(&place)?,
         text => link::parse_mac(text).with_context(|| format!("invalid MAC address: {text}"))?,
@@ -311,6 +317,10 @@ pub fn connect_place(store: &Store, place: &Place, namespace: &OwnedFd, hairpin:
 fn set_up(inside: &Socket, network: &Network, place: &Place) -> Result<()> {
     let peer = link::find(inside, &place.inside)?.context("the link inside is not there")?;
     link::set_up(inside, peer.index).context("set the link inside up")?;
+    for address in &place.link_local {
+        let subnet = address::link_local(*address).context("a prefix")?;
+        address::add(inside, peer.index, *address, subnet).context("set its link-local address")?;
+    }
     for given in place.given() {
         let subnet = Subnet::new(given.address, given.prefix).context("a prefix")?;
         address::add(inside, peer.index, given.address, subnet).context("set its address")?;

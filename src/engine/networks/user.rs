@@ -17,10 +17,10 @@ use crate::api::types::{
     EndpointSettings, Ipam, IpamConfig, Network, NetworkConnect, NetworkCreate, NetworkCreated, NetworkDisconnect,
     NetworksPruned,
 };
-use crate::net::Subnet;
-use crate::net::link;
+use crate::net::{Subnet, address, link};
 use anyhow::{Context, Result, bail};
 use std::fs::File;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
 /// Makes a network, with its bridge. Either it is there whole when this returns, or nothing of it is.
@@ -249,8 +249,16 @@ pub fn check_settings(network: &Network, settings: &EndpointSettings) -> Result<
     if is_default && settings.aliases.as_ref().is_some_and(|aliases| !aliases.is_empty()) {
         return Err(bad("network-scoped alias is supported only for containers in user defined networks".to_owned()));
     }
-    if asked.link_local_ips.as_ref().is_some_and(|list| !list.is_empty()) {
-        bail!(Refusal::NotImplemented("link-local addresses come with a later release of dhow".to_owned()));
+    for text in asked.link_local_ips.iter().flatten() {
+        let address: IpAddr = text.parse().map_err(|_| bad(format!("invalid link-local IP address: {text}")))?;
+        // Any other may be somebody's.
+        if !address::is_link_local(address) {
+            return Err(bad(format!("invalid endpoint settings:\n{text} is no link-local address")));
+        }
+        if address.is_ipv6() && !network.enable_ipv6 {
+            let name = &network.name;
+            return Err(bad(format!("invalid endpoint settings:\n{text}: IPv6 is not enabled on network {name}")));
+        }
     }
     for link in settings.links.iter().flatten() {
         super::links::split(link)?;
