@@ -1,6 +1,8 @@
 //! Networks with real traffic: between containers, with this host, and with a second machine on a LAN.
 
-use crate::fixture::network::{Neighbour, address, ask, from_container, from_here, from_there, ip, links, serve};
+use crate::fixture::network::{
+    Neighbour, address, ask, datagram, from_container, from_here, from_there, ip, links, serve, serve_datagrams,
+};
 use crate::fixture::{Command, Host, eventually, need, tool};
 use serde_json::json;
 use std::fs;
@@ -221,22 +223,13 @@ fn ports_that_are_taken_are_refused_before_anything_is_made() {
 fn datagrams_reach_their_port() {
     let (Some(host), Some(neighbour)) = (Host::with_busybox(), Neighbour::new()) else { return };
     let Some(()) = need("python3") else { return };
-    // The container's netcat of busybox speaks no UDP: this host's does the container's part, in its namespace.
     host.ok(["run", "--detach", "--name", "it", "-p", "5353:53/udp", "busybox", "sleep", "1000"]);
-    let pid = host.inspect("it", "/State/Pid").to_string();
-    let echo = "import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\ns.bind(('', 53))\nprint('up', flush=True)\n\
-                while True:\n  data, who = s.recvfrom(99)\n  s.sendto(who[0].encode(), who)";
-    let server = Command::new("nsenter", ["--target", &pid, "--net", "python3", "-c", echo]).spawn();
-    let client = |address: &str| {
-        format!(
-            "import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\ns.settimeout(1)\n\
-             s.connect(('{address}', 5353))\ns.send(b'x')\nprint(s.recv(99).decode())"
-        )
-    };
-    let line = client("10.99.0.1");
+    let server = serve_datagrams(&host, "it", 53);
+    let line = datagram("10.99.0.1", 5353);
     let there = || ask(neighbour.run("python3", &["-c", &line]));
     eventually("it answers", || there().as_deref() == Some("10.99.0.2"));
-    assert_eq!(ask(Command::new("python3", ["-c", &client("127.0.0.1")])).as_deref(), Some("172.17.0.1"));
+    let here = datagram("127.0.0.1", 5353);
+    assert_eq!(ask(Command::new("python3", ["-c", &here])).as_deref(), Some("172.17.0.1"));
     drop(server);
 }
 

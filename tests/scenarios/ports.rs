@@ -1,7 +1,7 @@
 //! Published ports: who reaches them, by the rules that are loaded, and what keeps them so.
 
 use crate::fixture::Command;
-use crate::fixture::network::{Neighbour, from_container, from_here, from_there, serve};
+use crate::fixture::network::{Neighbour, datagram, from_container, from_here, from_there, serve, serve_datagrams};
 use crate::fixture::{Host, eventually, need, tool};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -294,7 +294,7 @@ fn localhost_of_ipv6_reaches_a_container_of_ipv4() {
 
 /// As on a kernel without nf_tables, and where rules are turned off.
 fn published_by_a_program(host: &Host, lacks: bool) {
-    let Some(neighbour) = Neighbour::new() else { return };
+    let (Some(neighbour), Some(())) = (Neighbour::new(), need("python3")) else { return };
     let file = host.file("daemon.json", r#"{"iptables": false}"#);
     let run = |words: &[&str]| match lacks {
         true => host.dhow(words.iter().copied()).env("DHOW_LACKS", "nf_tables").run(),
@@ -311,6 +311,12 @@ fn published_by_a_program(host: &Host, lacks: bool) {
         "127.0.0.1:8081:80",
         "-p",
         "8082:80,from=10.98.0.0/16",
+        "-p",
+        "5353:53/udp",
+        "-p",
+        "127.0.0.1:5354:53/udp",
+        "-p",
+        "5355:53/udp,from=10.98.0.0/16",
         "busybox",
         "httpd",
         "-f",
@@ -335,6 +341,13 @@ fn published_by_a_program(host: &Host, lacks: bool) {
         neighbour.run("timeout", &["3", "busybox", "wget", "-q", "-O-", &url]).run().code() == Some(0)
     };
     assert!(there("8080") && !there("8081") && !there("8082"));
+    let server = serve_datagrams(host, "it", 53);
+    let here = |port| Command::new("python3", ["-c", &datagram("127.0.0.1", port)]).run().stdout();
+    eventually("datagrams are answered", || here(5353) == "172.17.0.1");
+    assert_eq!([here(5354), here(5355)], ["172.17.0.1", "172.17.0.1"]);
+    let there = |port| neighbour.run("python3", &["-c", &datagram("10.99.0.1", port)]).run().stdout();
+    assert_eq!([there(5353), there(5354), there(5355)], ["172.17.0.1", "", ""]);
+    drop(server);
     // Nothing is forwarded, and nothing is loaded.
     assert_eq!(fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap().trim(), "0");
     assert_eq!(tool("nft", ["list", "tables"]), "");
