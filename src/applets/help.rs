@@ -23,6 +23,7 @@ pub const GROUPS: &[(&str, &str)] = &[
     ("container", "manage containers"),
     ("context", "manage contexts: daemons that have a name"),
     ("image", "manage images"),
+    ("manifest", "manage manifests of several platforms"),
     ("network", "manage networks"),
     ("system", "manage the engine"),
     ("volume", "manage volumes"),

@@ -1,6 +1,6 @@
 //! `dhow inspect`, and that of each kind of thing.
 
-mod indent;
+pub mod indent;
 
 use super::format::template::Template;
 use super::{Command, Context, coded, each, output};

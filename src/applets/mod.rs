@@ -34,6 +34,8 @@ mod load;
 mod login;
 mod logout;
 mod logs;
+mod manifest;
+mod manifests;
 mod network;
 mod output;
 mod parse;
@@ -119,6 +121,11 @@ pub static TABLE: &[Entry] = &[
     entry::<login::Login>(&["login"]),
     entry::<logout::Logout>(&["logout"]),
     entry::<search::Search>(&["search"]),
+    entry::<manifest::Create>(&["manifest create"]),
+    entry::<manifest::Annotate>(&["manifest annotate"]),
+    entry::<manifest::Inspect>(&["manifest inspect"]),
+    entry::<manifest::Push>(&["manifest push"]),
+    entry::<manifest::Rm>(&["manifest rm"]),
     entry::<rmi::Rmi>(&["rmi", "image rm", "image remove"]),
     entry::<inspect::InspectImage>(&["image inspect"]),
     entry::<prune::PruneImages>(&["image prune"]),

@@ -281,3 +281,73 @@ fn who_may_not_push_is_told() {
     let said = denied(405, r#"{"errors":[{"code":"UNSUPPORTED","message":"The operation is unsupported."}]}"#);
     assert!(said.contains("the registry takes no pushes: unsupported: The operation is unsupported."), "{said}");
 }
+
+#[test]
+fn one_name_for_several_platforms() {
+    let (Some(host), Some(registry)) = (Host::new(), Registry::shared()) else { return };
+    let of = |architecture: &str| {
+        let tar = Tar::new().file("file", 0o644, architecture).end();
+        Image::new(tar).platform(architecture, None)
+    };
+    let sum = registry.upload(&of("amd64"), "push/amd", "v1");
+    registry.upload(&of("arm64"), "push/all", "arm");
+    let (list, amd, arm) = (registry.name("push/all:v1"), registry.name("push/amd:v1"), registry.name("push/all:arm"));
+    assert_eq!(host.ok(["manifest", "create", &list, &amd]), format!("Created manifest list {list}"));
+    let said = host.refused(1, ["manifest", "create", &list, &arm]);
+    assert!(said.contains("refusing to amend an existing manifest list with no --amend flag"), "{said}");
+    host.ok(["manifest", "create", "--amend", &list, &arm]);
+    host.ok(["manifest", "annotate", "--variant", "v8", "--os-version", "6.1", "--os-features=a,b", &list, &arm]);
+    let said = host.refused(1, ["manifest", "annotate", "--arch", "sparc", &list, &arm]);
+    assert!(said.contains("unsupported os/arch combination: linux/sparc"), "{said}");
+    let said = host.refused(1, ["manifest", "annotate", &list, &registry.name("push/none:v1")]);
+    assert!(said.contains("does not exist in"), "{said}");
+
+    let local: Value = serde_json::from_str(&host.ok(["manifest", "inspect", &list])).expect("JSON");
+    let told = host.ok(["manifest", "push", "--purge", &list]);
+    assert!(told.contains(&format!("Pushed ref {}@{sum}", registry.name("push/all"))), "{told}");
+    let Some((pushed, manifest)) = found(&list) else { return };
+    assert!(told.ends_with(&pushed), "{told}");
+    assert_eq!(manifest, local);
+    assert_eq!(manifest["mediaType"], "application/vnd.docker.distribution.manifest.list.v2+json");
+    let entries = manifest["manifests"].as_array().expect("a list");
+    let platform = |architecture: &str| {
+        entries.iter().find(|entry| entry["platform"]["architecture"] == architecture).expect("it is there")["platform"]
+            .clone()
+    };
+    assert_eq!(platform("amd64"), json!({ "architecture": "amd64", "os": "linux" }));
+    let wanted = json!({ "architecture": "arm64", "os": "linux", "variant": "v8", "os.version": "6.1", "os.features": ["a", "b"] });
+    assert_eq!(platform("arm64"), wanted);
+    for (platform, architecture) in [("linux/amd64", "amd64"), ("linux/arm64", "arm64")] {
+        host.ok(["pull", "-q", "--platform", platform, &list]);
+        assert_eq!(host.ok(["inspect", "--format", "{{.Architecture}}", &list]), architecture);
+    }
+    // It is purged here; the registry has it.
+    let said = host.refused(1, ["manifest", "rm", &list]);
+    assert!(said.contains("No such manifest: "), "{said}");
+    let all: Value = serde_json::from_str(&host.ok(["manifest", "inspect", "-v", &list])).expect("JSON");
+    assert_eq!(all[1]["Ref"].as_str().map(|name| name.contains("push/all@sha256:")), Some(true), "{all}");
+    let one: Value = serde_json::from_str(&host.ok(["manifest", "inspect", &amd])).expect("JSON");
+    assert_eq!(one["mediaType"], "application/vnd.oci.image.manifest.v1+json");
+    for (line, words) in [
+        (vec!["manifest", "inspect", &registry.name("no/such:v1")], "no such manifest: "),
+        (vec!["manifest", "create", "other.example/x:1"], "requires at least 2 arguments"),
+        (vec!["manifest", "create", &registry.name("push/again:v1"), &list], "is a manifest list"),
+        (vec!["manifest", "push", &list], "not found"),
+    ] {
+        let said = host.refused(1, &line);
+        assert!(said.contains(words), "{line:?}: {said}");
+    }
+    // What docker's own client has begun is gone on with.
+    let Some(()) = need("docker") else { return };
+    let docker = |args: &[&str]| {
+        let command = Command::new("docker", args.iter().copied());
+        command.env("HOME", host.dir().join("home").to_str().expect("UTF-8")).ok()
+    };
+    docker(&["manifest", "create", "--insecure", &list, &amd, &arm]);
+    host.ok(["manifest", "annotate", "--variant", "v9", &list, &arm]);
+    let theirs: Value = serde_json::from_str(&docker(&["manifest", "inspect", &list])).expect("JSON");
+    let ours: Value = serde_json::from_str(&host.ok(["manifest", "inspect", &list])).expect("JSON");
+    assert_eq!(theirs["manifests"], ours["manifests"]);
+    assert!(theirs.to_string().contains("v9"), "{theirs}");
+    host.ok(["manifest", "rm", &list]);
+}

@@ -21,6 +21,14 @@ pub fn array(elements: &[String]) -> String {
     out.text
 }
 
+/// One text of JSON.
+pub fn one(json: &str) -> String {
+    let mut out = Indented { text: String::new(), level: 0 };
+    out.value(json.trim());
+    out.line();
+    out.text
+}
+
 struct Indented {
     text: String,
     level: usize,

@@ -5,7 +5,6 @@ use crate::engine::images::LayerOf;
 use crate::engine::packed::{self, Compression, Packed};
 use crate::fs::assemble;
 use crate::fs::compress::{self, Format};
-use crate::oci::digest::Hasher;
 use crate::oci::image::Descriptor;
 use crate::oci::registry::{Client, Content, Mount, Pusher, Sent, Settings};
 use crate::oci::{Digest, Reference};
@@ -100,11 +99,7 @@ fn pass_through(target: &Target, packed: &Packed, path: &str, moved: &AtomicU64)
     let from = Reference { path: path.to_owned(), tag: None, digest: None, ..target.reference.clone() };
     let client = Client::new(&from, target.credentials.clone(), target.settings)?;
     let blob = Descriptor { digest: packed.digest.clone(), size: packed.size, ..Descriptor::of("", b"") };
-    let sent = target.pusher.upload(&Fetched { client: &client, blob: &blob, moved }, None)?;
-    if sent.digest != packed.digest {
-        bail!("digest mismatch: expected {}, got {}", packed.digest, sent.digest);
-    }
-    Ok(sent)
+    target.pusher.pass(&client, &blob, moved)
 }
 
 /// The tar of a layer of the store, compressed.
@@ -144,48 +139,5 @@ impl Write for Counted<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
-    }
-}
-
-/// A blob as its registry serves it.
-struct Fetched<'a> {
-    client: &'a Client,
-    blob: &'a Descriptor,
-    moved: &'a AtomicU64,
-}
-
-impl Content for Fetched<'_> {
-    fn make(&self, consume: &mut dyn FnMut(&mut dyn Read) -> Result<Sent>) -> Result<Result<Sent>> {
-        self.moved.store(0, Ordering::Relaxed);
-        let mut blob = self.client.blob(self.blob)?;
-        let hasher = Some(Hasher::new(self.blob.digest.algorithm()));
-        let mut checked = Checked { blob: &mut blob, hasher, digest: &self.blob.digest, moved: self.moved };
-        Ok(consume(&mut checked))
-    }
-}
-
-/// A blob that does not end where it was another one.
-struct Checked<'a> {
-    blob: &'a mut dyn Read,
-    hasher: Option<Hasher>,
-    digest: &'a Digest,
-    moved: &'a AtomicU64,
-}
-
-impl Read for Checked<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.blob.read(buffer)?;
-        self.moved.fetch_add(n as u64, Ordering::Relaxed);
-        if n > 0 {
-            self.hasher.iter_mut().for_each(|hasher| hasher.update(&buffer[..n]));
-        } else if !buffer.is_empty()
-            && let Some(hasher) = self.hasher.take()
-        {
-            let found = hasher.finish();
-            if found != *self.digest {
-                return Err(io::Error::other(format!("digest mismatch: expected {}, got {found}", self.digest)));
-            }
-        }
-        Ok(n)
     }
 }

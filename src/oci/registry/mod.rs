@@ -7,6 +7,7 @@ mod absolute;
 mod blob;
 mod challenge;
 mod endpoint;
+mod pass;
 mod proxy;
 mod tls;
 mod upload;
