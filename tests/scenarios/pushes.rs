@@ -1,8 +1,14 @@
 //! `dhow push`: images into real registries, and what other engines find there.
 
-use crate::fixture::{Command, Front, Host, Image, Login, Packing, Registry, Say, Tar, digest, need};
+use crate::fixture::{Command, Front, Host, Image, Login, Packing, Registry, Say, Tar, busybox_tar, digest, need};
 use serde_json::{Value, json};
 use std::fs;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 const PASSWORD: &str = Login::SAILOR.password;
 
@@ -350,4 +356,101 @@ fn one_name_for_several_platforms() {
     assert_eq!(theirs["manifests"], ours["manifests"]);
     assert!(theirs.to_string().contains("v9"), "{theirs}");
     host.ok(["manifest", "rm", &list]);
+}
+
+/// Passes on to a registry what comes, but breaks the first `times` connections that have brought `after` bytes.
+fn breaking(registry: &Registry, after: usize, times: usize) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
+    let address = listener.local_addr().expect("an address").to_string();
+    let (target, left) = (registry.host(), Arc::new(AtomicUsize::new(times)));
+    thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let (server, left) = (TcpStream::connect(&target).expect("reach the registry"), Arc::clone(&left));
+            let (mut from, mut to) = (client.try_clone().expect("clone"), server.try_clone().expect("clone"));
+            thread::spawn(move || {
+                let (mut count, mut buffer) = (0, vec![0; 64 * 1024]);
+                while let Ok(n @ 1..) = from.read(&mut buffer) {
+                    count += n;
+                    let breaks = count >= after
+                        && left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
+                    if breaks || to.write_all(&buffer[..n]).is_err() {
+                        let _ = from.shutdown(Shutdown::Both);
+                        break;
+                    }
+                }
+                let _ = to.shutdown(Shutdown::Both);
+            });
+            let (mut from, mut to) = (server, client);
+            thread::spawn(move || {
+                let _ = std::io::copy(&mut from, &mut to);
+                let _ = to.shutdown(Shutdown::Both);
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn a_connection_that_breaks_is_made_up_for() {
+    let (Some(host), Some(registry)) = (Host::new(), Registry::shared()) else { return };
+    let content = noise(6_000_000, 4);
+    let name = format!("{}/push/broken:v1", breaking(&registry, 3_000_000, 2));
+    make(&host, &name, &content);
+    host.ok(["push", "-q", &name]);
+    let other = Host::anyone();
+    other.ok(["pull", "-q", &name]);
+    assert_eq!(same(&other, &name), same(&host, &name));
+    // One that never stops breaking is given up, in words.
+    let name = format!("{}/push/always:v1", breaking(&registry, 3_000_000, usize::MAX));
+    make(&host, &name, &noise(6_000_000, 5));
+    let said = host.refused(1, ["push", "-q", &name]);
+    assert!(said.contains("broke off an upload 5 times"), "{said}");
+    host.assert_tidy();
+}
+
+#[test]
+fn a_layer_that_was_changed_is_not_pushed() {
+    let (Some(host), Some(registry)) = (Host::new(), Registry::shared()) else { return };
+    let name = registry.name("push/damaged:v1");
+    make(&host, &name, &noise(2_000_000, 6));
+    let layers =
+        Command::new("find", [host.root().join("layers").to_str().expect("UTF-8"), "-path", "*/fs/d/file"]).ok();
+    let file = layers.lines().next().expect("the file of the layer");
+    let mut bytes = fs::read(file).expect("read it");
+    bytes[1_000_000] ^= 1;
+    fs::write(file, bytes).expect("damage it");
+    let said = host.refused(1, ["push", "-q", &name]);
+    assert!(said.contains("the layer is not what was unpacked"), "{said}");
+    assert!(!registry.data().join("repositories/push/damaged/_manifests/tags/v1").exists());
+}
+
+#[test]
+fn memory_is_bounded_whatever_the_size() {
+    let (Some(host), Some(registry)) = (Host::new(), Registry::shared()) else { return };
+    let name = registry.name("push/zeros:v1");
+    let file = host.file(
+        "zeros/Dockerfile",
+        "FROM busybox\nRUN for n in 1 2 3 4 5 6; do dd if=/dev/zero of=/$n bs=1M count=64; done\n",
+    );
+    let Some(tar) = busybox_tar() else { return };
+    host.ok(["import", tar.to_str().expect("UTF-8"), "busybox"]);
+    host.ok([
+        "build",
+        "-q",
+        "--network",
+        "none",
+        "-t",
+        &name,
+        file.parent().expect("a folder").to_str().expect("UTF-8"),
+    ]);
+    let mut command = host.dhow(["push", "-q", &name]);
+    // SAFETY: one system call between fork and exec.
+    unsafe {
+        command.inner().pre_exec(|| {
+            let most = libc::rlimit { rlim_cur: 300 << 20, rlim_max: 300 << 20 };
+            if libc::setrlimit(libc::RLIMIT_AS, &most) == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+        });
+    }
+    command.ok();
+    host.ok(["rmi", "--force", &name]);
 }

@@ -389,3 +389,22 @@ fn what_cannot_be_made_is_not_tried_again() {
     assert_eq!(error.to_string(), "the layer is damaged");
     assert_eq!((harbour.count("POST"), harbour.count("PUT")), (1, 0));
 }
+
+#[test]
+fn who_a_blob_is_redirected_to_does_not_learn_who_we_are() {
+    let thief = Server::start(|_, _| Say::ok(r#"{"token":"t"}"#));
+    let realm = format!("http://{}/token", thief.address);
+    let elsewhere = Server::start(move |_, _| {
+        Say::status(401)
+            .with("WWW-Authenticate", format!("Bearer realm=\"{realm}\",service=\"x\""))
+            .with("WWW-Authenticate", "Basic realm=\"x\"")
+    });
+    let to = format!("http://{}/blob", elsewhere.address);
+    let server = Server::start(move |seen, _| closed(seen).unwrap_or_else(|| Say::status(307).with("Location", &to)));
+    let blob = Descriptor::of("x", &bytes(10));
+    let client = server.client(Some(sailor()));
+    assert!(client.blob(&blob).and_then(|mut blob| Ok(blob.read_to_end(&mut Vec::new())?)).is_err());
+    assert!(thief.seen().is_empty());
+    let seen = elsewhere.seen();
+    assert!(!seen.is_empty() && seen.iter().all(|seen| seen.header("authorization").is_empty()));
+}
