@@ -184,6 +184,7 @@ mod tests {
                 usage: 3 << 20,
                 limit: 8 << 20,
                 stats: BTreeMap::from([("inactive_file".into(), 1 << 20)]),
+                ..MemoryStats::default()
             },
             pids_stats: PidsStats { current: 3, limit: 0 },
             ..Stats::default()

@@ -20,7 +20,7 @@ const PERIOD: u64 = 100_000;
 pub struct Setting {
     pub file: String,
     pub value: String,
-    /// Says only what holds anyway where the kernel has no such file.
+    /// Is left out where the kernel has no such file.
     pub dispensable: bool,
 }
 
@@ -106,13 +106,17 @@ pub fn plan(resources: &Resources, bfq: bool) -> Result<Vec<Setting>> {
         settings.push(Setting::new(&format!("hugetlb.{}.max", pages.page_size), pages.limit));
     }
     for (file, value) in &resources.unified {
-        // Of the cgroup itself, and none of those that say who is in it.
-        if file.contains('/') || file.starts_with("cgroup.") || !file.contains('.') {
+        if !is_of_controller(file) {
             bail!("invalid limit {file:?}: not a file of a controller");
         }
         settings.push(Setting::new(file, value));
     }
     Ok(settings)
+}
+
+/// Whether a name is that of a file of the cgroup itself, and of none of those that say who is in it.
+pub fn is_of_controller(file: &str) -> bool {
+    !file.contains(['/', '\0']) && !file.starts_with("cgroup.") && file.contains('.')
 }
 
 /// Version 1 says -1 where version 2 says max.
@@ -196,13 +200,15 @@ fn io(wanted: &BlockIo, bfq: bool, settings: &mut Vec<Setting>) -> Result<()> {
         true => ("io.bfq.weight", u64::from),
         false => ("io.weight", |weight| 1 + u64::from(weight.saturating_sub(10)) * 9999 / 990),
     };
+    // A kernel without either was told of when the container was made.
+    let weighted = |value: String| Setting { dispensable: true, ..Setting::new(file, value) };
     if let Some(weight) = wanted.weight.filter(|weight| *weight != 0) {
-        settings.push(Setting::new(file, convert(weight)));
+        settings.push(weighted(convert(weight).to_string()));
     }
     for device in &wanted.weight_device {
         if let Some(weight) = device.weight {
             let value = format!("{}:{} {}", device.major, device.minor, convert(weight));
-            settings.push(Setting::new(file, value));
+            settings.push(weighted(value));
         }
     }
     for (key, devices) in [

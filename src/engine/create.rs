@@ -5,7 +5,8 @@ use super::record::{self, Record};
 use super::settings::Settings;
 use super::store::{self, Store};
 use super::{
-    containers, events, health, limits, locks, logs, mounts, names, networks, remap, restart, rootless, spec, volumes,
+    containers, events, health, limits, locks, logs, mounts, names, networks, quota, remap, restart, rootless, spec,
+    volumes,
 };
 use crate::api::Refusal;
 use crate::api::time::Time;
@@ -203,6 +204,9 @@ pub fn examine(asked: ContainerCreate) -> Result<()> {
 fn place(store: &Store, lease: &store::Lease, record: &mut Record, asked: Vec<mounts::Asked>) -> Result<()> {
     let tmp = lease.container()?;
     crate::failpoint::reach("create.made");
+    if let Some(size) = quota::size(&record.host_config)? {
+        quota::limit(&tmp, &record.id, size)?;
+    }
     let (mounts, made) = mounts::settle(store, lease, asked)?;
     record.mounts = mounts;
     copy_up(store, lease, record)?;
@@ -418,9 +422,7 @@ fn check(host: &HostConfig) -> Result<()> {
             "conflicting options: port publishing and the container type network mode".to_owned()
         ));
     }
-    if host.storage_opt.as_ref().is_some_and(|options| !options.is_empty()) {
-        return later("storage options");
-    }
+    quota::size(host)?;
     check_parent(&host.cgroup_parent)?;
     if host.device_requests.as_ref().is_some_and(|list| !list.is_empty()) {
         return later("device requests");

@@ -13,6 +13,10 @@ use std::path::Path;
 /// The least memory that Docker lets one have, bytes.
 const LEAST_MEMORY: i64 = 6 << 20;
 
+/// The beginning of annotations that name a file of the container's cgroup and what is written to it, for what Docker
+/// has no flag: `dhow.cgroup.memory.oom.group=1`, `dhow.cgroup.hugetlb.2MB.max=4194304`.
+pub const ANNOTATION: &str = "dhow.cgroup.";
+
 /// The period of `--cpus`, microseconds.
 const PERIOD: u64 = 100_000;
 
@@ -25,6 +29,10 @@ pub struct Supports {
     pub cpuset: bool,
     pub io: bool,
     pub pids: bool,
+    /// All controllers that there are, by name.
+    pub controllers: String,
+    /// Some device gives way by weight: its scheduler is BFQ, or it has a model of costs.
+    pub weighs: bool,
     /// Lists as `0-3,7`.
     pub cpus: String,
     pub mems: String,
@@ -46,11 +54,27 @@ impl Supports {
             cpuset: has("cpuset"),
             io: has("io"),
             pids: has("pids"),
+            weighs: weighs(&text("io.cost.qos"), Path::new("/sys/block")),
+            controllers: controllers.clone(),
             cpus: text("cpuset.cpus.effective"),
             mems: text("cpuset.mems.effective"),
             processors,
         }
     }
+}
+
+/// Whether weights of I/O mean anything to a device: without BFQ, and with costs (io.cost.qos) that nobody enabled, the
+/// kernel takes them and lets all go first.
+fn weighs(costs: &str, devices: &Path) -> bool {
+    let bfq = |device: fs::DirEntry| {
+        fs::read_to_string(device.path().join("queue/scheduler")).is_ok_and(|text| text.contains("[bfq]"))
+    };
+    costs.contains("enable=1") || fs::read_dir(devices).is_ok_and(|list| list.flatten().any(bfq))
+}
+
+/// The files of the cgroup that annotations name, with what is written.
+fn files(host: &HostConfig) -> impl Iterator<Item = (&str, &str)> {
+    host.annotations.iter().flatten().filter_map(|(key, value)| Some((key.strip_prefix(ANNOTATION)?, value.as_str())))
 }
 
 /// Whether a request names any limit: without one, nothing need be asked of the host.
@@ -82,6 +106,7 @@ pub fn any(host: &HostConfig) -> bool {
     ];
     let given = |list: &Option<Vec<ThrottleDevice>>| list.as_ref().is_some_and(|list| !list.is_empty());
     numbers.iter().any(|number| *number != 0)
+        || files(host).next().is_some()
         || !host.cpuset_cpus.is_empty()
         || !host.cpuset_mems.is_empty()
         || host.blkio_weight_device.as_ref().is_some_and(|list| !list.is_empty())
@@ -94,6 +119,7 @@ pub fn check(host: &mut HostConfig, supports: &Supports, update: bool) -> Result
     memory(host, supports, update, &mut warnings)?;
     processors(host, supports, &mut warnings)?;
     devices(host, supports, &mut warnings)?;
+    annotated(host, supports, &mut warnings)?;
     if host.pids_limit.is_some() && !supports.pids {
         if host.pids_limit.is_some_and(|limit| limit > 0) {
             warnings.push(lacks("PIDs limit capabilities or the cgroup is not mounted. PIDs limit discarded."));
@@ -237,6 +263,10 @@ fn numbers(list: &str) -> Option<BTreeSet<u32>> {
     Some(found)
 }
 
+/// The weight is kept: a scheduler can be chosen at any time, also while the container runs.
+const NO_WEIGHT: &str =
+    "Block I/O weight has no effect: no device has the scheduler BFQ, or costs that are enabled in io.cost.qos";
+
 fn devices(host: &mut HostConfig, supports: &Supports, warnings: &mut Vec<String>) -> Result<()> {
     if host.blkio_weight > 0 && !supports.io {
         warnings.push(lacks("Block I/O weight or the cgroup is not mounted. Weight discarded."));
@@ -244,6 +274,10 @@ fn devices(host: &mut HostConfig, supports: &Supports, warnings: &mut Vec<String
     }
     if host.blkio_weight > 0 && !(10..=1000).contains(&host.blkio_weight) {
         return refuse("Range of blkio weight is from 10 to 1000");
+    }
+    let weighted = host.blkio_weight > 0 || host.blkio_weight_device.as_ref().is_some_and(|list| !list.is_empty());
+    if weighted && supports.io && !supports.weighs {
+        warnings.push(NO_WEIGHT.to_owned());
     }
     if host.io_maximum_bandwidth != 0 || host.io_maximum_iops != 0 {
         return refuse("Invalid QoS settings: linux does not support Maximum IO Bandwidth or Maximum IO IOps");
@@ -272,6 +306,28 @@ fn devices(host: &mut HostConfig, supports: &Supports, warnings: &mut Vec<String
             *list = Some(Vec::new());
         }
     }
+    Ok(())
+}
+
+/// What annotations say of the cgroup's files.
+fn annotated(host: &mut HostConfig, supports: &Supports, warnings: &mut Vec<String>) -> Result<()> {
+    for (file, value) in files(host) {
+        if !cgroup::limits::is_of_controller(file) || value.is_empty() {
+            return refuse(format!(
+                "invalid annotation {ANNOTATION}{file}={value}: not a file of a controller, and a value"
+            ));
+        }
+    }
+    let Some(annotations) = &mut host.annotations else { return Ok(()) };
+    annotations.retain(|key, _| {
+        let Some(file) = key.strip_prefix(ANNOTATION) else { return true };
+        let controller = file.split('.').next().unwrap_or_default();
+        let there = supports.controllers.split(' ').any(|name| name == controller);
+        if !there {
+            warnings.push(lacks(&format!("{file} or the cgroup is not mounted. Limitation discarded.")));
+        }
+        there
+    });
     Ok(())
 }
 
@@ -320,6 +376,7 @@ pub fn resources(host: &HostConfig, number: &dyn Fn(&str) -> Result<(i64, i64)>)
         memory: Some(memory).filter(|memory| *memory != Memory::default()),
         cpu: Some(cpu).filter(|cpu| *cpu != Cpu::default()),
         block_io: Some(block_io).filter(|io| *io != BlockIo::default()),
+        unified: files(host).map(|(file, value)| (file.to_owned(), value.to_owned())).collect(),
         pids: host.pids_limit.map(|limit| Pids { limit: if limit <= 0 { -1 } else { limit } }),
         ..Resources::default()
     })
@@ -411,6 +468,8 @@ mod tests {
             cpuset: true,
             io: true,
             pids: true,
+            weighs: true,
+            controllers: "cpuset cpu io memory hugetlb pids".into(),
             cpus: "0-1".into(),
             mems: "0".into(),
             processors: 2,
@@ -561,6 +620,34 @@ mod tests {
             let error = merged(set, asked).unwrap_err();
             assert!(error.to_string().contains(words), "{error}");
         }
+    }
+
+    #[test]
+    fn files_that_annotations_name() {
+        let asked = |annotations: serde_json::Value| -> HostConfig {
+            serde_json::from_value(serde_json::json!({ "Annotations": annotations })).unwrap()
+        };
+        let mut one = asked(serde_json::json!({"dhow.cgroup.memory.oom.group": "1", "a": "b"}));
+        assert!(any(&one) && check(&mut one, &everything(), false).unwrap().is_empty());
+        let unified = resources(&one, &|_| bail!("no device")).unwrap().unified;
+        assert_eq!(unified, [("memory.oom.group".to_owned(), "1".to_owned())].into());
+        let mut none = asked(serde_json::json!({"dhow.cgroup.rdma.max": "1", "a": "b"}));
+        assert_eq!(check(&mut none, &everything(), false).unwrap().len(), 1);
+        assert_eq!(none.annotations.unwrap().into_keys().collect::<Vec<_>>(), ["a"]);
+        for (key, value) in [("cgroup.procs", "1"), ("../memory.max", "1"), ("memory", "1"), ("memory.max", "")] {
+            let mut wrong = asked(serde_json::json!({format!("{ANNOTATION}{key}"): value}));
+            assert!(check(&mut wrong, &everything(), false).is_err(), "{key}");
+        }
+    }
+
+    #[test]
+    fn weights_need_who_gives_way() {
+        let mut asked = host(r#"{"BlkioWeight":500}"#);
+        assert!(check(&mut asked, &everything(), false).unwrap().is_empty());
+        let none = Supports { weighs: false, ..everything() };
+        assert_eq!(check(&mut asked, &none, false).unwrap(), [NO_WEIGHT]);
+        assert_eq!(asked.blkio_weight, 500);
+        assert!(weighs("254:0 enable=1 ctrl=auto\n", Path::new("/absent")) && !weighs("", Path::new("/absent")));
     }
 
     #[test]

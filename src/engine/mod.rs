@@ -32,6 +32,7 @@ pub mod protocol;
 pub mod pull;
 pub mod push;
 pub mod query;
+pub mod quota;
 pub mod record;
 pub mod remap;
 pub mod restart;

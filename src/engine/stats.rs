@@ -4,7 +4,10 @@
 use super::containers::{self, Now};
 use super::store::Store;
 use crate::api::time::Time;
-use crate::api::types::{BlkioEntry, CpuStats, CpuUsage, MemoryStats, NetworkStats, PidsStats, Stats, ThrottlingData};
+use crate::api::types::{
+    BlkioEntry, CpuStats, CpuUsage, HugetlbStats, MemoryStats, NetworkStats, PidsStats, Psi, PsiData, Stats,
+    ThrottlingData,
+};
 use crate::cgroup;
 use anyhow::Result;
 use std::collections::BTreeMap;
@@ -74,14 +77,22 @@ fn sample(store: &Store, id: &str) -> Result<Stats> {
             system_cpu_usage: system,
             online_cpus: online,
             throttling_data: ThrottlingData::default(),
+            psi: cgroup.cpu_pressure.map(psi),
         },
         memory_stats: match cgroup.memory {
-            Some(memory) => MemoryStats { usage: memory.current, limit: memory.limit, stats: memory.stats },
+            Some(memory) => MemoryStats {
+                usage: memory.current,
+                limit: memory.limit,
+                stats: memory.stats,
+                psi: cgroup.memory_pressure.map(psi),
+            },
             None => MemoryStats { usage: pids.iter().map(|pid| resident(*pid)).sum(), ..MemoryStats::default() },
         },
+        hugetlb_stats: cgroup.huge_pages.into_iter().map(|(size, pages)| (size, huge_pages(&pages))).collect(),
         networks: networks(&now),
         ..stats
     };
+    stats.blkio_stats.psi = cgroup.io_pressure.map(psi);
     stats.blkio_stats.io_service_bytes_recursive = io.filter(|io| !io.is_empty());
     let total = super::system::memory() as u64;
     if stats.memory_stats.limit == 0 || stats.memory_stats.limit > total {
@@ -110,6 +121,19 @@ fn sample(store: &Store, id: &str) -> Result<Stats> {
         }
     }
     Ok(stats)
+}
+
+fn psi(pressure: cgroup::stats::Pressure) -> Psi {
+    let data = |stall: cgroup::stats::Stall| {
+        let [avg10, avg60, avg300] = stall.average;
+        PsiData { avg10, avg60, avg300, total: stall.total }
+    };
+    Psi { some: data(pressure.some), full: data(pressure.full) }
+}
+
+fn huge_pages(pages: &cgroup::stats::HugePages) -> HugetlbStats {
+    let limit = if pages.limit == u64::MAX { 0 } else { pages.limit };
+    HugetlbStats { usage: pages.current, limit, failcnt: pages.refused }
 }
 
 fn entries(((major, minor), read, written): ((u64, u64), u64, u64)) -> [BlkioEntry; 2] {

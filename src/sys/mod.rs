@@ -14,6 +14,7 @@ pub mod mount;
 pub mod mountinfo;
 pub mod net;
 pub mod process;
+pub mod quota;
 pub mod signals;
 pub mod time;
 pub mod tty;

@@ -59,6 +59,10 @@ checks! {
     limits_are_updated
     cgroup_parents_and_namespaces
     stats_are_the_kernels_own
+    huge_pages_are_limited
+    an_oom_kill_takes_the_group_along
+    weights_of_devices_share_them
+    what_is_written_is_limited
 
     containers_outlive_a_killed_daemon_and_init_starts_another
     a_shim_that_is_killed_is_started_again_by_the_daemon

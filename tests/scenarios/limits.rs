@@ -27,6 +27,19 @@ const LIMITS: [(&[&str], &str, &str); 6] = [
 ];
 
 #[test]
+fn a_size_of_the_root_needs_quotas() {
+    let Some(host) = Host::with_busybox() else { return };
+    let run = |option: &str| {
+        host.dhow(["run", "--rm", "--network", "none", "--storage-opt", option, "busybox", "true"]).refused(125)
+    };
+    assert!(run("volume=1g").contains("Unknown option volume"));
+    assert!(run("size=much").contains("invalid size: 'much'"));
+    assert!(run("size").contains("invalid storage option"));
+    let text = run("size=1g");
+    assert!(text.contains("--storage-opt is supported only for overlay over xfs with 'pquota' mount option"), "{text}");
+}
+
+#[test]
 fn what_cannot_hold_is_said_and_the_container_runs() {
     let Some(host) = Host::with_busybox() else { return };
     for (flags, controller, words) in LIMITS {

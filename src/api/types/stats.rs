@@ -22,6 +22,9 @@ pub struct Stats {
     pub cpu_stats: CpuStats,
     pub precpu_stats: CpuStats,
     pub memory_stats: MemoryStats,
+    /// By the size of a page; ours, and absent where it has none.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub hugetlb_stats: BTreeMap<String, HugetlbStats>,
     /// By interface; absent where it has none of its own.
     #[serde(skip_serializing_if = "is_zero")]
     pub networks: BTreeMap<String, NetworkStats>,
@@ -41,6 +44,7 @@ impl Default for Stats {
             cpu_stats: CpuStats::default(),
             precpu_stats: CpuStats::default(),
             memory_stats: MemoryStats::default(),
+            hugetlb_stats: BTreeMap::new(),
             networks: BTreeMap::new(),
         }
     }
@@ -68,6 +72,38 @@ pub struct BlkioStats {
     pub io_merged_recursive: Option<Vec<BlkioEntry>>,
     pub io_time_recursive: Option<Vec<BlkioEntry>>,
     pub sectors_recursive: Option<Vec<BlkioEntry>>,
+    /// Ours, as those of the processor and of memory, in the form of runc's events.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub psi: Option<Psi>,
+}
+
+/// Pressure, as the kernel's accounting of stalls has it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Psi {
+    pub some: PsiData,
+    pub full: PsiData,
+}
+
+/// Percent, and microseconds in total.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PsiData {
+    pub avg10: f64,
+    pub avg60: f64,
+    pub avg300: f64,
+    pub total: u64,
+}
+
+/// Bytes, and how often the limit was met.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HugetlbStats {
+    pub usage: u64,
+    /// Absent where there is none.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub limit: u64,
+    pub failcnt: u64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -90,6 +126,8 @@ pub struct CpuStats {
     #[serde(skip_serializing_if = "is_zero")]
     pub online_cpus: u32,
     pub throttling_data: ThrottlingData,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub psi: Option<Psi>,
 }
 
 /// Nanoseconds.
@@ -121,6 +159,8 @@ pub struct MemoryStats {
     pub stats: BTreeMap<String, u64>,
     #[serde(skip_serializing_if = "is_zero")]
     pub limit: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub psi: Option<Psi>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

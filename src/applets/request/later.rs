@@ -31,11 +31,10 @@ const LATER: &str = "come with a later release of dhow";
 const WINDOWS: &str = "only for containers of Windows";
 
 /// Each flag, whether it asks for something, and what that is.
-fn given(flags: &Run) -> [(&'static str, bool, &'static str); 7] {
+fn given(flags: &Run) -> [(&'static str, bool, &'static str); 6] {
     let number = |value: Option<i64>| value.is_some_and(|value| value != 0);
     let some = |value: &Option<String>| value.as_deref().is_some_and(|value| !value.is_empty());
     [
-        ("--storage-opt", !flags.storage_opt.is_empty(), "storage options"),
         ("--gpus", some(&flags.gpus), "GPUs"),
         ("--use-api-socket", flags.use_api_socket, "the daemon and its socket"),
         ("--cpu-count", number(flags.cpu_count), WINDOWS),

@@ -154,7 +154,11 @@ fn host_config(flags: &Run, here: &Here) -> Result<HostConfig> {
     for sysctl in &flags.sysctl {
         values::sysctl(sysctl).or_else(|why| wrong("--sysctl", sysctl, &why))?;
     }
+    if flags.storage_opt.iter().any(|option| !option.contains('=')) {
+        bail!("invalid storage option");
+    }
     Ok(HostConfig {
+        storage_opt: Some(map(&flags.storage_opt).unwrap_or_default()).filter(|options| !options.is_empty()),
         container_id_file: text(&flags.cidfile),
         log_config: LogConfig { r#type: log_driver, config: Some(values::pairs(&flags.log_opt)) },
         restart_policy,

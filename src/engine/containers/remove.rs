@@ -11,7 +11,7 @@ use crate::engine::protocol::{self, Message, Op};
 use crate::engine::record::{Live, Record};
 use crate::engine::shim::{self, Whose};
 use crate::engine::store::{self, Store};
-use crate::engine::{events, networks, volumes};
+use crate::engine::{events, networks, quota, volumes};
 use anyhow::{Context, Result, bail};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -141,6 +141,7 @@ pub fn take_away(store: &Store, record: &Record, volumes: bool) -> Result<Grave>
     if record.host_config.auto_remove || lease.is_none() {
         store::remove(&record.path(store))?;
     }
+    quota::release(record, &place);
     crate::failpoint::reach("rm.unrecorded");
     match std::fs::rename(&place, &path) {
         Ok(()) => {}

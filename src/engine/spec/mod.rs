@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 
 use super::devices::{self, Granted};
 use super::etc;
+use super::quota;
 use super::record::Record;
 use super::users::User;
 use crate::api::Refusal;
@@ -164,6 +165,10 @@ pub fn spec(inputs: &Inputs) -> Result<Spec> {
     if !masked.is_empty() {
         masked.extend(host.throttles.iter().filter(|path| !masked.contains(path)).cloned().collect::<Vec<_>>());
     }
+    let mut seccomp = security.filter(wants.privileged, set, host)?;
+    if let Some(filter) = seccomp.as_mut().filter(|_| quota::size(wants).is_ok_and(|size| size.is_some())) {
+        security::keep_in_project(filter);
+    }
     let ids = record.ids.clone().unwrap_or_default();
     let own_ids = !ids.uids.is_empty() || host.user_namespace;
     spec.linux = Some(Linux {
@@ -178,7 +183,7 @@ pub fn spec(inputs: &Inputs) -> Result<Spec> {
         namespaces,
         // In a user namespace nobody makes devices: those of the host are mounted in their places.
         devices: if own_ids { Vec::new() } else { nodes(inputs.devices) },
-        seccomp: security.filter(wants.privileged, set, host)?,
+        seccomp,
         rootfs_propagation: propagation,
         masked_paths: masked,
         readonly_paths: paths(&wants.readonly_paths, &READONLY),

@@ -5,7 +5,8 @@ use anyhow::{Result, bail};
 use super::Host;
 use crate::ns::caps::CapSet;
 use crate::ns::{profile, seccomp};
-use crate::oci::runtime;
+use crate::oci::runtime::{self, Seccomp, SeccompAction, SeccompArg, SeccompOp, SeccompRule};
+use crate::sys::quota;
 
 /// What the security options say together.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -85,6 +86,30 @@ impl Security {
             Some(json) => profile::load(json, facts),
         }
     }
+}
+
+/// Nobody in the container takes files out of the project that its quota is about: who owns a file may, in the first
+/// user namespace (`FS_IOC_FSSETXATTR`, and `FS_IOC_SETFLAGS` of the flag that a directory passes its project on).
+pub fn keep_in_project(filter: &mut Seccomp) {
+    let rule = |action, errno_ret, arg| SeccompRule { names: vec!["ioctl".into()], action, errno_ret, args: vec![arg] };
+    let masked = |value, value_two| SeccompArg { index: 1, value, value_two, op: SeccompOp::MaskedEq };
+    let mut rules: Vec<SeccompRule> = [quota::SET_ATTRIBUTES, quota::SET_FLAGS[0], quota::SET_FLAGS[1]]
+        .map(|call| rule(SeccompAction::Errno, Some(libc::EPERM as u32), masked(u32::MAX.into(), call.into())))
+        .into();
+    // A rule without conditions would replace these.
+    let mut all = None;
+    for known in filter.syscalls.iter_mut().filter(|known| known.args.is_empty()) {
+        let before = known.names.len();
+        known.names.retain(|name| name != "ioctl");
+        if known.names.len() < before {
+            all.get_or_insert((known.action, known.errno_ret));
+        }
+    }
+    filter.syscalls.retain(|known| !known.names.is_empty());
+    if let Some((action, errno)) = all {
+        rules.push(rule(action, errno, masked(0, 0)));
+    }
+    filter.syscalls.splice(0..0, rules);
 }
 
 /// As Go reads booleans.

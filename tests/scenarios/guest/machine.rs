@@ -86,7 +86,8 @@ impl Machine {
         let disk = dir.join("disk");
         let made = fs::File::create(&disk).and_then(|file| file.set_len(2 << 30));
         made.expect("make the guest's disk");
-        crate::fixture::tool("mkfs.ext4", ["-q", "-F", "-E", "lazy_itable_init=1", disk.to_str().expect("UTF-8")]);
+        let options = ["-q", "-F", "-O", "project,quota", "-E", "lazy_itable_init=1,quotatype=prjquota"];
+        crate::fixture::tool("mkfs.ext4", options.iter().chain(&[disk.to_str().expect("UTF-8")]));
         Machine { dir: dir.to_owned(), kernel: built.join("vmlinux"), root: kernel.root }
     }
 
