@@ -311,6 +311,9 @@ fn warnings(store: &Store, info: &Info) -> Vec<String> {
     if !info.ipv4_forwarding {
         warnings.push("WARNING: IPv4 forwarding is disabled".to_owned());
     }
+    if crate::sys::landlock::version().is_none() {
+        warnings.push("WARNING: No Landlock support (Linux 5.19): archives are unpacked without it".to_owned());
+    }
     if matches!(file_system(&store.root), "overlayfs" | "ramfs" | "nfs") {
         warnings.push(format!(
             "WARNING: No overlay support: the file system of {} cannot hold one, so that layers are copied",

@@ -6,7 +6,7 @@ use super::objects::{self, Maker};
 use super::stat::is_dir;
 use super::stream::Stream;
 use super::unpack::climbs_out;
-use super::{path, remove, xattr};
+use super::{path, remove, sandbox, xattr};
 use crate::oci::runtime::{Ids, outside};
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
@@ -47,15 +47,14 @@ pub struct Target<'a> {
 }
 
 /// Unpacks `tar` (uncompressed, read to its end). Gives the number of devices that were left out.
-pub fn extract(tar: &mut dyn Read, target: &Target) -> Result<u64> {
-    let mut extract = Extract {
-        target,
-        stream: Stream::new(tar, None),
-        maker: Maker::this_process(),
-        parent: None,
-        directories: Vec::new(),
-        left_out: 0,
-    };
+pub fn extract(tar: &mut (dyn Read + Send), target: &Target) -> Result<u64> {
+    let maker = Maker::this_process();
+    sandbox::beneath(target.root, || extract_here(tar, target, maker))
+}
+
+fn extract_here(tar: &mut dyn Read, target: &Target, maker: Maker) -> Result<u64> {
+    let mut extract =
+        Extract { target, stream: Stream::new(tar, None), maker, parent: None, directories: Vec::new(), left_out: 0 };
     let mut entry = Entry::default();
     let mut all = || -> Result<()> {
         while extract.stream.next(&mut entry)? {

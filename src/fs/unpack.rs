@@ -10,7 +10,7 @@ use super::kept::Kept;
 use super::objects::{self, Maker};
 use super::stat::{is_dir, is_file, is_whiteout};
 use super::stream::Stream;
-use super::{path, recipe, xattr};
+use super::{path, recipe, sandbox, xattr};
 use crate::oci::digest::Digest;
 use crate::sys::file;
 use anyhow::{Context, Result, bail};
@@ -59,7 +59,13 @@ pub struct Unpacked {
 
 /// Unpacks `tar` (uncompressed, read to its end) into the empty directory `staging`: `fs/`, `recipe`, and `kept/`
 /// where the tar has files that later ones of it displace. On an error the caller removes `staging`.
-pub fn unpack(tar: &mut dyn Read, staging: &Path) -> Result<Unpacked> {
+pub fn unpack(tar: &mut (dyn Read + Send), staging: &Path) -> Result<Unpacked> {
+    let place = path::open_root(staging)?;
+    let maker = Maker::this_process();
+    sandbox::beneath(place.as_fd(), || unpack_here(tar, staging, maker))
+}
+
+fn unpack_here(tar: &mut dyn Read, staging: &Path, maker: Maker) -> Result<Unpacked> {
     let making = || format!("make {}", staging.join("fs").display());
     std::fs::create_dir(staging.join("fs")).with_context(making)?;
     let stream = Stream::new(tar, Some(recipe::Writer::create(&staging.join("recipe"))?));
@@ -76,7 +82,7 @@ pub fn unpack(tar: &mut dyn Read, staging: &Path) -> Result<Unpacked> {
         root,
         stream,
         directories: Directories::create(staging)?,
-        maker: Maker::this_process(),
+        maker,
         size: 0,
         kept: Kept::new(path::open_root(staging)?),
         whiteouts: HashSet::new(),

@@ -8,6 +8,7 @@ pub mod file;
 pub mod heap;
 pub mod inotify;
 pub mod kernel;
+pub mod landlock;
 pub mod lock;
 pub mod memory;
 pub mod mount;

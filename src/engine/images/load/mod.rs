@@ -23,8 +23,9 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
 
 /// How often a layer that is being read is shown.
 const TICK: Duration = Duration::from_millis(100);
@@ -150,16 +151,29 @@ impl Stage<'_> {
             }
             io::Seek::rewind(&mut file).context("read it")?;
         }
-        let count = AtomicU64::new(0);
-        let show = |sink: Sink| {
+        let (count, gone) = (AtomicU64::new(0), AtomicBool::new(false));
+        let mut show = || {
             let detail = ProgressDetail { current: count.load(Ordering::Relaxed), total: size };
-            sink(ProgressLine::layer(diff_id.short(), "Loading layer", detail))
+            if self.quiet { Ok(()) } else { sink(ProgressLine::layer(diff_id.short(), "Loading layer", detail)) }
         };
-        let sink = if self.quiet { &mut |_| Ok(()) } else { sink };
-        let tar = compression::decoder(Counted { file, count: &count })?;
-        let mut tar = Told { tar, show: &mut || show(sink), last: Instant::now() };
-        let unpacked = unpack(&mut tar, &dir)?;
-        (tar.show)().context("show progress")?;
+        let mut tar = compression::decoder(Counted { file, count: &count, gone: &gone })?;
+        let unpacked = std::thread::scope(|scope| {
+            let (end, ended) = mpsc::channel::<()>();
+            let (dir, tar) = (&dir, &mut tar);
+            let unpacking = scope.spawn(move || {
+                let _end = end;
+                unpack(tar, dir)
+            });
+            // Shows how far it is, until the other end is dropped.
+            let mut shown = Ok(());
+            while let Err(mpsc::RecvTimeoutError::Timeout) = ended.recv_timeout(TICK) {
+                shown = shown.and_then(|()| show());
+                gone.fetch_or(shown.is_err(), Ordering::Relaxed);
+            }
+            let unpacked = unpacking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            shown.context("show progress").and(unpacked)
+        })?;
+        show().context("show progress")?;
         if unpacked.diff_id != *diff_id {
             bail!("invalid diffID for layer: expected {diff_id}, got {}", unpacked.diff_id);
         }
@@ -194,29 +208,17 @@ fn hash(file: &mut impl Read, hasher: &mut Hasher) -> io::Result<()> {
 struct Counted<'a> {
     file: File,
     count: &'a AtomicU64,
+    /// Who waited has left.
+    gone: &'a AtomicBool,
 }
 
 impl Read for Counted<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.gone.load(Ordering::Relaxed) {
+            return Err(io::Error::other("nobody waits for it any more"));
+        }
         let n = self.file.read(buffer)?;
         self.count.fetch_add(n as u64, Ordering::Relaxed);
         Ok(n)
-    }
-}
-
-/// Shows now and then how far its reader is.
-struct Told<'a, R> {
-    tar: R,
-    show: &'a mut dyn FnMut() -> io::Result<()>,
-    last: Instant,
-}
-
-impl<R: Read> Read for Told<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.last.elapsed() >= TICK {
-            self.last = Instant::now();
-            (self.show)()?;
-        }
-        self.tar.read(buffer)
     }
 }
