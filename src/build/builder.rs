@@ -1,4 +1,5 @@
-//! A build at work: stages in order, only those that the target needs, instruction by instruction.
+//! A build at work: the stages that the target needs, those that need not wait for each other side by side, each
+//! instruction by instruction.
 //!
 //! ```text
 //! instruction ─expand→ key ─cache→ the layer that was made before
@@ -14,7 +15,8 @@ use super::dockerfile::words::Lex;
 use super::dockerfile::{self, Dockerfile, Fault, Place};
 use super::ignore::Ignore;
 use super::metadata::{self, Words};
-use super::report::{Report, gone};
+use super::report::{Output, Report, gone};
+use super::schedule;
 use super::transfer::digest::Known;
 use super::transfer::gather::Tree;
 use crate::api::Refusal;
@@ -32,10 +34,11 @@ use crate::fs::{diff, flatten, path, repack, settle};
 use crate::oci::image::{History, ImageConfig, RootFs, RunConfig, chain_ids};
 use crate::oci::{Digest, Platform, Reference, platform};
 use anyhow::{Context as _, Result, anyhow, bail};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
-use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// What a stage has become so far.
 #[derive(Clone)]
@@ -110,24 +113,47 @@ impl std::fmt::Display for Failed {
 
 impl std::error::Error for Failed {}
 
+/// What all stages of a build have in common.
+pub struct Shared {
+    /// Each is held while it is built: who needs it waits, and finds it.
+    stages: Vec<Mutex<Option<Arc<State>>>>,
+    images: Mutex<HashMap<String, Arc<State>>>,
+    /// Digests of the context's files.
+    pub known: Mutex<Known>,
+    /// How many directories were made in the lease's.
+    count: AtomicUsize,
+}
+
+impl Shared {
+    pub fn new(file: &Dockerfile, context: &Context) -> Shared {
+        Shared {
+            stages: file.stages.iter().map(|_| Mutex::new(None)).collect(),
+            images: Mutex::new(HashMap::new()),
+            known: Mutex::new(Known::load(context.known.as_deref())),
+            count: AtomicUsize::new(0),
+        }
+    }
+
+    fn stage(&self, at: usize) -> Option<Arc<State>> {
+        self.stages[at].lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Who builds a stage, and the whole.
+#[derive(Clone)]
 pub struct Builder<'a> {
     pub engine: &'a Engine,
     pub lease: &'a Lease,
     pub asked: &'a Asked,
     pub file: &'a Dockerfile,
     pub context: &'a Context,
-    pub known: Known,
-    pub report: Report<'a>,
-    pub caller: &'a Caller,
+    pub shared: &'a Shared,
+    pub report: Report,
+    /// Goes when the one who asked does, and when another stage has failed.
+    pub caller: Caller,
     globals: Vec<(String, String)>,
     /// `SOURCE_DATE_EPOCH`
     pub epoch: Option<i64>,
-    stages: Vec<Option<Rc<State>>>,
-    images: HashMap<String, Rc<State>>,
-    number: usize,
-    total: usize,
-    /// How many directories were made in the lease's.
-    count: usize,
 }
 
 /// Variables that reach every command and belong to no image.
@@ -162,32 +188,17 @@ impl<'a> Builder<'a> {
         engine: &'a Engine,
         lease: &'a Lease,
         asked: &'a Asked,
-        file: &'a Dockerfile,
-        context: &'a Context,
-        report: Report<'a>,
-        caller: &'a Caller,
+        (file, context): (&'a Dockerfile, &'a Context),
+        shared: &'a Shared,
+        caller: &Caller,
     ) -> Builder<'a> {
-        Builder {
-            engine,
-            lease,
-            asked,
-            file,
-            context,
-            known: Known::load(context.known.as_deref()),
-            report,
-            caller,
-            globals: Vec::new(),
-            epoch: None,
-            stages: vec![None; file.stages.len()],
-            images: HashMap::new(),
-            number: 0,
-            total: 0,
-            count: 0,
-        }
+        let report = Report::new(asked.plain);
+        let (caller, globals) = (caller.clone(), Vec::new());
+        Builder { engine, lease, asked, file, context, shared, report, caller, globals, epoch: None }
     }
 
     /// Builds the target, registers the image and gives it its names.
-    pub fn run(mut self) -> Result<Digest> {
+    pub fn run(mut self, output: &mut Output) -> Result<Digest> {
         let target = match self.asked.target.as_str() {
             "" => self.file.stages.len() - 1,
             name => self.file.stage(name).ok_or_else(|| {
@@ -197,18 +208,24 @@ impl<'a> Builder<'a> {
             })?,
         };
         if !self.asked.cache_from.is_empty() {
-            self.report.note("note: only the cache of this store is used, and no image of --cache-from")?;
+            output.note("note: only the cache of this store is used, and no image of --cache-from")?;
         }
         self.globals(target)?;
         let bases = self.bases()?;
         let needed = self.needed(target, &bases)?;
-        self.total = needed.iter().map(|at| 1 + self.file.stages[*at].instructions.len()).sum();
-        for at in needed {
-            self.stage(at, &bases)?;
-        }
-        let state = self.stages[target].clone().context("the target was not built")?;
-        self.known.save();
-        self.finish(&state)
+        let needs = needed.iter().map(|at| Ok((*at, self.needs(*at, &bases)?))).collect::<Result<BTreeMap<_, _>>>()?;
+        let total = needed.iter().map(|at| 1 + self.file.stages[*at].instructions.len()).sum();
+        schedule::run(&needs, total, &self.caller, output, &|at, report, caller| {
+            let mut builder = Builder { report, caller, ..self.clone() };
+            let built = builder.stage(at, &bases);
+            if built.as_ref().is_err_and(|error| error.to_string() == gone().to_string()) {
+                builder.report.canceled()?;
+            }
+            built
+        })?;
+        let state = self.shared.stage(target).context("the target was not built")?;
+        self.shared.known.lock().unwrap_or_else(PoisonError::into_inner).save();
+        self.finish(&state, output)
     }
 
     fn lex(&self) -> Lex {
@@ -321,22 +338,35 @@ impl<'a> Builder<'a> {
     fn needed(&self, target: usize, bases: &[String]) -> Result<BTreeSet<usize>> {
         let (mut needed, mut left) = (BTreeSet::new(), vec![target]);
         while let Some(at) = left.pop() {
-            if !needed.insert(at) {
-                continue;
-            }
-            left.extend(self.earlier(&bases[at], at));
-            for instruction in &self.file.stages[at].instructions {
-                for from in sources(instruction) {
-                    let place = instruction.place;
-                    let stage = self.source_stage(&from, at);
-                    left.extend(stage.map_err(|error| self.file.source.error(place, &error))?);
-                }
+            if needed.insert(at) {
+                left.extend(self.needs(at, bases)?);
             }
         }
         Ok(needed)
     }
 
+    /// The stages that one is made of itself.
+    fn needs(&self, at: usize, bases: &[String]) -> Result<BTreeSet<usize>> {
+        let mut needs: BTreeSet<usize> = self.earlier(&bases[at], at).into_iter().collect();
+        for instruction in &self.file.stages[at].instructions {
+            for from in sources(instruction) {
+                let stage = self.source_stage(&from, at);
+                needs.extend(stage.map_err(|error| self.file.source.error(instruction.place, &error))?);
+            }
+        }
+        Ok(needs)
+    }
+
+    /// Builds a stage, unless that was done, or is being done by another, which is waited for.
     fn stage(&mut self, at: usize, bases: &[String]) -> Result<()> {
+        let mut slot = self.shared.stages[at].lock().unwrap_or_else(PoisonError::into_inner);
+        if slot.is_none() {
+            *slot = Some(Arc::new(self.made(at, bases)?));
+        }
+        Ok(())
+    }
+
+    fn made(&mut self, at: usize, bases: &[String]) -> Result<State> {
         let file = self.file;
         let stage = &file.stages[at];
         let label = stage
@@ -345,11 +375,12 @@ impl<'a> Builder<'a> {
             .clone()
             .unwrap_or_else(|| if file.stages.len() == 1 { String::new() } else { format!("stage-{at}") });
         let shown = format!("FROM {}", stage.from.words.join(" "));
-        self.begin(&label, &shown)?;
+        self.report.stage(&label, 1 + stage.instructions.len());
+        self.begin(&shown)?;
         let located = |place: Place, error: anyhow::Error| self::located(file, place, error);
         let place = stage.instruction.place;
         let mut state = match self.earlier(&bases[at], at) {
-            Some(base) => (*self.stages[base].clone().context("a stage was not built")?).clone(),
+            Some(base) => (*self.shared.stage(base).context("a stage was not built")?).clone(),
             None => {
                 let wanted = match &stage.from.platform {
                     Some(word) => Some(self.platform_of(word)?),
@@ -375,28 +406,26 @@ impl<'a> Builder<'a> {
             .collect();
         self.report.done(&state.key)?;
         let triggers = state.config.on_build.take().unwrap_or_default();
-        self.total += triggers.len();
+        self.report.more(triggers.len())?;
         for text in &triggers {
             let mut instruction = dockerfile::trigger(text).map_err(|error| located(place, error))?;
             instruction.place = place;
             let shown = format!("ONBUILD {}", instruction.text.trim());
-            self.begin(&label, &shown)?;
+            self.begin(&shown)?;
             self.instruction(&mut state, at, &instruction).map_err(|(_, error)| located(place, error))?;
         }
         for instruction in &stage.instructions {
-            self.begin(&label, instruction.text.trim())?;
+            self.begin(instruction.text.trim())?;
             self.instruction(&mut state, at, instruction).map_err(|(place, error)| located(place, error))?;
         }
-        self.stages[at] = Some(Rc::new(state));
-        Ok(())
+        Ok(state)
     }
 
-    fn begin(&mut self, label: &str, text: &str) -> Result<()> {
+    fn begin(&mut self, text: &str) -> Result<()> {
         if self.caller.has_gone() {
             return Err(gone());
         }
-        self.number += 1;
-        self.report.step(self.number, self.total, label, text)
+        self.report.step(text)
     }
 
     fn platform_of(&self, word: &Word) -> Result<Platform> {
@@ -409,18 +438,18 @@ impl<'a> Builder<'a> {
     }
 
     /// What a stage begins with: nothing, or an image, which is pulled where it is missing.
-    pub fn base(&mut self, name: &str, wanted: Option<&Platform>) -> Result<Rc<State>> {
+    pub fn base(&mut self, name: &str, wanted: Option<&Platform>) -> Result<Arc<State>> {
         let wanted = wanted.unwrap_or(&self.asked.platform).clone();
         let memo = format!("{name} {wanted}");
-        if let Some(known) = self.images.get(&memo) {
-            return Ok(Rc::clone(known));
+        if let Some(known) = self.shared.images.lock().unwrap_or_else(PoisonError::into_inner).get(&memo) {
+            return Ok(Arc::clone(known));
         }
         let state = match name {
             "scratch" => self.scratch(&wanted),
             name => of_image(name, self.image(name, &wanted)?),
         };
-        let state = Rc::new(state);
-        self.images.insert(memo, Rc::clone(&state));
+        let state = Arc::new(state);
+        self.shared.images.lock().unwrap_or_else(PoisonError::into_inner).insert(memo, Arc::clone(&state));
         Ok(state)
     }
 
@@ -474,7 +503,7 @@ impl<'a> Builder<'a> {
             platform: Some(wanted.clone()),
         };
         let pull = pull::Pull::find(store, asked, &self.engine.settings.registry())?;
-        let (report, caller) = (&mut self.report, self.caller);
+        let (report, caller) = (&mut self.report, &self.caller);
         pull.run(store, &mut |line| match caller.has_gone() {
             true => Err(std::io::ErrorKind::BrokenPipe.into()),
             false => report.pulling(line),
@@ -638,8 +667,8 @@ impl<'a> Builder<'a> {
 
     /// A directory of its own in the lease's.
     pub fn scratch_dir(&mut self) -> Result<PathBuf> {
-        self.count += 1;
-        let dir = self.lease.tmp()?.join(self.count.to_string());
+        let count = self.shared.count.fetch_add(1, Ordering::Relaxed);
+        let dir = self.lease.tmp()?.join(count.to_string());
         store::make_dir(&dir, 0o755).with_context(|| format!("make {}", dir.display()))?;
         Ok(dir)
     }
@@ -711,7 +740,7 @@ impl<'a> Builder<'a> {
     }
 
     /// The image: its config, in the store, under its names.
-    fn finish(mut self, state: &State) -> Result<Digest> {
+    fn finish(self, state: &State, output: &mut Output) -> Result<Digest> {
         let store = &self.engine.store;
         let mut config = state.template.clone();
         config.config = state.config.clone();
@@ -739,7 +768,7 @@ impl<'a> Builder<'a> {
             images::give(store, &id, name)?;
         }
         let names: Vec<String> = self.asked.names.iter().map(Reference::familiar).collect();
-        self.report.built(&id, &names)?;
+        output.built(&id, &names)?;
         Ok(image.id)
     }
 }
@@ -792,23 +821,22 @@ fn sources(instruction: &Instruction) -> Vec<String> {
 
 /// A stage that is taken from, for those who copy.
 impl Builder<'_> {
-    pub fn source(&mut self, name: &str, stage: usize) -> Result<Rc<State>> {
+    pub fn source(&mut self, name: &str, stage: usize) -> Result<Arc<State>> {
         match self.source_stage(name, stage)? {
-            Some(at) => match &self.stages[at] {
-                Some(state) => Ok(Rc::clone(state)),
-                None => {
-                    // A trigger of the base's asks for it, which nobody could know.
-                    let bases = self.bases()?;
-                    let needed = self.needed(at, &bases)?;
-                    for at in needed {
-                        if self.stages[at].is_none() {
-                            self.total += 1 + self.file.stages[at].instructions.len();
-                            self.stage(at, &bases)?;
-                        }
-                    }
-                    self.stages[at].clone().ok_or_else(|| anyhow!("stage {name} was not built"))
+            Some(at) => {
+                if let Some(state) = self.shared.stage(at) {
+                    return Ok(state);
                 }
-            },
+                // A trigger of the base's asks for it, which nobody could know.
+                let bases = self.bases()?;
+                for at in self.needed(at, &bases)? {
+                    let instructions = self.file.stages[at].instructions.len();
+                    let mut other = self.clone();
+                    other.report.more(1 + instructions)?;
+                    other.stage(at, &bases)?;
+                }
+                self.shared.stage(at).ok_or_else(|| anyhow!("stage {name} was not built"))
+            }
             None => self.base(name, None),
         }
     }

@@ -1,7 +1,7 @@
 //! Dockerfile → steps → layers.
 //!
 //! ```text
-//! request ─asked, context→ Dockerfile ─builder→ stages, in order, those that the target needs
+//! request ─asked, context→ Dockerfile ─schedule→ stages that the target needs, side by side ─builder→ steps
 //!     RUN   a container of `run`'s own kind; its upper directory becomes the layer
 //!     COPY  into an overlay over the stage, whose upper directory becomes the layer
 //!     each step under a key of all that it depends on: the cache knows what came of it
@@ -21,6 +21,7 @@ mod mounts;
 pub mod prune;
 mod report;
 mod run;
+mod schedule;
 mod transfer;
 
 use crate::api::types::{ErrorDetail, ProgressLine};
@@ -28,10 +29,10 @@ use crate::api::wire::{Body, Reply, Request, Response};
 use crate::engine::Engine;
 use anyhow::Result;
 use asked::Asked;
-use builder::{Builder, Failed};
+use builder::{Builder, Failed, Shared};
 use context::Context;
 use dockerfile::Dockerfile;
-use report::Report;
+use report::Output;
 use std::sync::Arc;
 
 /// What clients with the buildx plugin are told.
@@ -64,8 +65,9 @@ pub fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
                 let rules: Vec<&str> = rules.into_iter().collect();
                 anyhow::bail!("lint violation found for rules: {}\n{}", rules.join(", "), lint::show(&file, &warnings));
             }
-            let report = Report::new(&mut send, asked.plain, asked.quiet);
-            Builder::new(&engine, &lease, &asked, &file, &context, report, &caller).run()?;
+            let shared = Shared::new(&file, &context);
+            let builder = Builder::new(&engine, &lease, &asked, (&file, &context), &shared, &caller);
+            builder.run(&mut Output::new(&mut send, asked.plain, asked.quiet))?;
             prune::limit(&engine.store, &lease)
         })();
         match built {

@@ -22,6 +22,8 @@ use nix::unistd::{Gid, Uid, UnlinkatFlags, unlinkat};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What a command is given, and what is to be held and cleared while it has it.
 #[derive(Default)]
@@ -78,9 +80,10 @@ impl Builder<'_> {
         let nothing = Ignore::default();
         let mut items = Vec::new();
         gather(from, &mount.source, &Wish { parents: false, exclude: &nothing }, &mut items)?;
-        let mut known = Known::load(None);
-        let known = if tree.is_none() { &mut self.known } else { &mut known };
-        let content = digest::of(from, &items, known)?;
+        let content = match tree {
+            None => digest::of(from, &items, &mut self.shared.known.lock().unwrap_or_else(PoisonError::into_inner))?,
+            Some(_) => digest::of(from, &items, &mut Known::load(None))?,
+        };
         Ok((items, content))
     }
 
@@ -125,7 +128,7 @@ impl Builder<'_> {
         if items.is_empty() {
             bail!(Refusal::NotFound(format!("/{}: not found in {}", mount.source, from.called)));
         }
-        place.items(from, &items, self.caller)?;
+        place.items(from, &items, &self.caller)?;
         place.end()?;
         Ok(dir.join("bound"))
     }
@@ -202,10 +205,9 @@ impl Builder<'_> {
         }
         let dir = self.engine.store.run.join("secrets");
         store::make_dirs(&dir, 0o700)?;
-        let name: String = Digest::of(format!("{}{}{}", std::process::id(), given.secrets.len(), state.key).as_bytes())
-            .hex()[..32]
-            .to_owned();
-        let file = dir.join(name);
+        // Stages side by side may have the same secret at the same place.
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let file = dir.join(format!("{}.{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
         let _ = std::fs::remove_file(&file);
         let mut options = std::fs::OpenOptions::new();
         let mut open = options

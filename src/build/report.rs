@@ -2,19 +2,152 @@
 
 use crate::api::types::ProgressLine;
 use anyhow::{Result, anyhow};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::SyncSender;
 use std::time::Instant;
 
 /// Takes lines; an error means that nobody reads on.
 pub type Sink<'a> = &'a mut dyn FnMut(ProgressLine) -> io::Result<()>;
 
-pub struct Report<'a> {
+/// What a stage tells on its way to those who read.
+pub enum Told {
+    Line(ProgressLine),
+    /// A step begins, which gets its number when its turn has come.
+    Step(String),
+    /// So many steps more than was thought.
+    More(usize),
+    /// The stage is done, or has failed.
+    End,
+}
+
+/// Tells what all stages do. Docker's stream has no marks: there one stage is told after the other, in their order, and
+/// what the others do meanwhile waits.
+pub struct Output<'a> {
     sink: Sink<'a>,
     plain: bool,
     quiet: bool,
-    /// The number of the step that is told of, whether it was made before, and when it began.
     number: usize,
+    total: usize,
+    /// Stages whose turn has not passed, in order, with what they have told.
+    waiting: BTreeMap<usize, Vec<Told>>,
+}
+
+impl<'a> Output<'a> {
+    pub fn new(sink: Sink<'a>, plain: bool, quiet: bool) -> Output<'a> {
+        Output { sink, plain, quiet, number: 0, total: 0, waiting: BTreeMap::new() }
+    }
+
+    pub fn is_plain(&self) -> bool {
+        self.plain
+    }
+
+    /// Stages that will tell something, and how many steps they have in all.
+    pub fn expect(&mut self, stages: impl Iterator<Item = usize>, total: usize) {
+        self.total = total;
+        self.waiting = stages.map(|at| (at, Vec::new())).collect();
+    }
+
+    /// Takes what a stage tells.
+    pub fn take(&mut self, stage: usize, told: Told) -> Result<()> {
+        if self.plain {
+            return self.tell(told);
+        }
+        if self.waiting.first_key_value().is_none_or(|(first, _)| *first != stage) {
+            self.waiting.entry(stage).or_default().push(told);
+            return Ok(());
+        }
+        if !matches!(told, Told::End) {
+            return self.tell(told);
+        }
+        self.waiting.remove(&stage);
+        // The next ones, as far as they have come.
+        while let Some(mut next) = self.waiting.first_entry() {
+            let held = std::mem::take(next.get_mut());
+            let ended = matches!(held.last(), Some(Told::End));
+            if ended {
+                next.remove();
+            }
+            held.into_iter().try_for_each(|told| self.tell(told))?;
+            if !ended {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// What a stage that failed has told, though its turn has not come.
+    pub fn failed(&mut self, stage: usize) -> Result<()> {
+        let held = self.waiting.remove(&stage).unwrap_or_default();
+        held.into_iter().try_for_each(|told| self.tell(told))
+    }
+
+    fn tell(&mut self, told: Told) -> Result<()> {
+        match told {
+            Told::Line(line) => self.send(line),
+            Told::Step(first) => {
+                self.number += 1;
+                self.send(ProgressLine::text(format!("Step {}/{} : {first}\n", self.number, self.total)))
+            }
+            Told::More(steps) => {
+                self.total += steps;
+                Ok(())
+            }
+            Told::End => Ok(()),
+        }
+    }
+
+    fn send(&mut self, line: ProgressLine) -> Result<()> {
+        if self.quiet {
+            return Ok(());
+        }
+        (self.sink)(line).map_err(|_| gone())
+    }
+
+    /// A line of its own.
+    pub fn note(&mut self, text: &str) -> Result<()> {
+        self.send(ProgressLine::text(format!("{text}\n")))
+    }
+
+    /// What was built.
+    pub fn built(&mut self, id: &str, names: &[String]) -> Result<()> {
+        if self.plain {
+            self.note(&format!("writing image {id}"))?;
+            for name in names {
+                self.note(&format!("naming to {name}"))?;
+            }
+        } else if self.quiet {
+            // All that is told then.
+            (self.sink)(ProgressLine::text(format!("{id}\n"))).map_err(|_| gone())?;
+        } else {
+            let aux = Some(serde_json::json!({ "ID": id }));
+            self.send(ProgressLine { aux, ..ProgressLine::default() })?;
+            let short = id.trim_start_matches("sha256:");
+            self.note(&format!("Successfully built {}", &short[..12.min(short.len())]))?;
+            for name in names {
+                self.note(&format!("Successfully tagged {name}"))?;
+            }
+            return Ok(());
+        }
+        let aux = Some(serde_json::json!({ "ID": id }));
+        (self.sink)(ProgressLine { aux, ..ProgressLine::default() }).map_err(|_| gone())
+    }
+}
+
+/// What the steps of a stage tell.
+#[derive(Clone)]
+pub struct Report {
+    to: Option<(usize, SyncSender<(usize, Told)>)>,
+    plain: bool,
+    /// How the stage is called, how many steps it has, and how many have begun.
+    label: String,
+    steps: usize,
+    at: usize,
+    /// The number of the step that is told of among all of the build, whether it was made before, and when it began.
+    number: usize,
+    numbers: Arc<AtomicUsize>,
     cached: bool,
     begun: Instant,
     /// What a command said and that is no whole line, or no whole character, yet.
@@ -28,13 +161,16 @@ const LAST: usize = 20;
 /// A line that is longer is shown in parts.
 const LONGEST: usize = 16 * 1024;
 
-impl<'a> Report<'a> {
-    pub fn new(sink: Sink<'a>, plain: bool, quiet: bool) -> Report<'a> {
+impl Report {
+    pub fn new(plain: bool) -> Report {
         Report {
-            sink,
+            to: None,
             plain,
-            quiet,
+            label: String::new(),
+            steps: 0,
+            at: 0,
             number: 0,
+            numbers: Arc::new(AtomicUsize::new(0)),
             cached: false,
             begun: Instant::now(),
             partial: Vec::new(),
@@ -42,38 +178,67 @@ impl<'a> Report<'a> {
         }
     }
 
-    fn send(&mut self, line: ProgressLine) -> Result<()> {
-        if self.quiet {
-            return Ok(());
+    /// The report of a stage.
+    pub fn of(stage: usize, to: SyncSender<(usize, Told)>, numbers: &Arc<AtomicUsize>, plain: bool) -> Report {
+        Report { to: Some((stage, to)), numbers: Arc::clone(numbers), ..Report::new(plain) }
+    }
+
+    fn tell(&mut self, told: Told) -> Result<()> {
+        match &self.to {
+            Some((stage, to)) => to.send((*stage, told)).map_err(|_| gone()),
+            None => Ok(()),
         }
-        (self.sink)(line).map_err(|_| gone())
     }
 
     fn text(&mut self, text: String) -> Result<()> {
-        self.send(ProgressLine::text(text))
-    }
-
-    /// A line of its own.
-    pub fn note(&mut self, text: &str) -> Result<()> {
-        self.text(format!("{text}\n"))
+        self.tell(Told::Line(ProgressLine::text(text)))
     }
 
     /// What a pull tells.
     pub fn pulling(&mut self, line: ProgressLine) -> io::Result<()> {
-        if self.quiet { Ok(()) } else { (self.sink)(line) }
+        self.tell(Told::Line(line)).map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+
+    /// A stage begins.
+    pub fn stage(&mut self, label: &str, steps: usize) {
+        (self.label, self.steps, self.at) = (label.to_owned(), steps, 0);
+    }
+
+    /// There are more steps than was thought.
+    pub fn more(&mut self, steps: usize) -> Result<()> {
+        self.steps += steps;
+        self.tell(Told::More(steps))
     }
 
     /// A step begins.
-    pub fn step(&mut self, number: usize, total: usize, stage: &str, text: &str) -> Result<()> {
-        (self.number, self.cached, self.begun) = (number, false, Instant::now());
+    pub fn step(&mut self, text: &str) -> Result<()> {
+        self.at += 1;
+        (self.cached, self.begun) = (false, Instant::now());
         self.last.clear();
         self.partial.clear();
         let first = text.lines().next().unwrap_or_default();
-        match (self.plain, stage) {
-            (false, _) => self.text(format!("Step {number}/{total} : {first}\n")),
-            (true, "") => self.text(format!("#{number} [{number}/{total}] {first}\n")),
-            (true, stage) => self.text(format!("#{number} [{stage} {number}/{total}] {first}\n")),
+        if !self.plain {
+            return self.tell(Told::Step(first.to_owned()));
         }
+        self.number = self.numbers.fetch_add(1, Ordering::Relaxed) + 1;
+        let (number, at, steps) = (self.number, self.at, self.steps);
+        match self.label.as_str() {
+            "" => self.text(format!("#{number} [{at}/{steps}] {first}\n")),
+            stage => self.text(format!("#{number} [{stage} {at}/{steps}] {first}\n")),
+        }
+    }
+
+    /// It ends before it is done, for another one has failed.
+    pub fn canceled(&mut self) -> Result<()> {
+        match self.plain && self.number > 0 {
+            true => self.text(format!("#{} CANCELED\n\n", self.number)),
+            false => Ok(()),
+        }
+    }
+
+    /// The stage tells nothing more.
+    pub fn end(&mut self) -> Result<()> {
+        self.tell(Told::End)
     }
 
     /// It was made before.
@@ -163,30 +328,6 @@ impl<'a> Report<'a> {
         }
         self.text(text)
     }
-
-    /// What was built.
-    pub fn built(&mut self, id: &str, names: &[String]) -> Result<()> {
-        if self.plain {
-            self.text(format!("writing image {id}\n"))?;
-            for name in names {
-                self.text(format!("naming to {name}\n"))?;
-            }
-        } else if self.quiet {
-            // All that is told then.
-            (self.sink)(ProgressLine::text(format!("{id}\n"))).map_err(|_| gone())?;
-        } else {
-            let aux = Some(serde_json::json!({ "ID": id }));
-            self.send(ProgressLine { aux, ..ProgressLine::default() })?;
-            let short = id.trim_start_matches("sha256:");
-            self.text(format!("Successfully built {}\n", &short[..12.min(short.len())]))?;
-            for name in names {
-                self.text(format!("Successfully tagged {name}\n"))?;
-            }
-            return Ok(());
-        }
-        let aux = Some(serde_json::json!({ "ID": id }));
-        (self.sink)(ProgressLine { aux, ..ProgressLine::default() }).map_err(|_| gone())
-    }
 }
 
 /// Nobody reads what is told: the build is called off.
@@ -215,19 +356,53 @@ mod tests {
     use super::*;
 
     fn told(plain: bool, work: impl Fn(&mut Report) -> Result<()>) -> String {
+        let (sender, receiver) = std::sync::mpsc::sync_channel(100);
+        let mut report = Report::of(0, sender, &Arc::new(AtomicUsize::new(0)), plain);
+        report.stage("", 2);
+        work(&mut report).unwrap();
+        drop(report);
         let mut text = String::new();
         let mut sink = |line: ProgressLine| {
             text.push_str(&line.stream);
             Ok(())
         };
-        work(&mut Report::new(&mut sink, plain, false)).unwrap();
+        let mut output = Output::new(&mut sink, plain, false);
+        output.expect(0..1, 2);
+        receiver.into_iter().try_for_each(|(stage, told)| output.take(stage, told)).unwrap();
         text
+    }
+
+    #[test]
+    fn stages_are_told_one_after_the_other_where_nothing_marks_them() {
+        let mut text = String::new();
+        let mut sink = |line: ProgressLine| {
+            text.push_str(&line.stream);
+            Ok(())
+        };
+        let mut output = Output::new(&mut sink, false, false);
+        output.expect([1, 3, 4].into_iter(), 3);
+        let line = |text: &str| Told::Line(ProgressLine::text(format!("{text}\n")));
+        for (stage, told) in [
+            (3, Told::Step("b".to_owned())),
+            (1, Told::Step("a".to_owned())),
+            (4, Told::Step("c".to_owned())),
+            (3, line("of b")),
+            (1, line("of a")),
+            (3, Told::End),
+            (1, Told::More(1)),
+            (1, Told::End),
+            (4, line("of c")),
+        ] {
+            output.take(stage, told).unwrap();
+        }
+        output.failed(4).unwrap();
+        assert_eq!(text, "Step 1/3 : a\nof a\nStep 2/4 : b\nof b\nStep 3/4 : c\nof c\n");
     }
 
     #[test]
     fn characters_and_lines_stay_whole() {
         let work = |report: &mut Report| {
-            report.step(1, 2, "", "RUN x\nmore")?;
+            report.step("RUN x\nmore")?;
             report.said("a\u{e9}".as_bytes().split_last().unwrap().1)?;
             report.said(&[0xa9, b'\n', b'b'])?;
             report.silent()

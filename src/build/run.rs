@@ -193,7 +193,7 @@ impl Builder<'_> {
             let _ = containers::kill(store, id, None);
         }
         heard?;
-        let code = wait.finish(store, self.caller)?;
+        let code = wait.finish(store, &self.caller)?;
         self.report.silent()?;
         if code != 0 {
             let told = format!("process {line:?} did not complete successfully: exit code: {code}");

@@ -237,6 +237,37 @@ fn what_is_copied_and_how() {
 }
 
 #[test]
+fn stages_are_built_side_by_side() {
+    let Some(host) = Host::with_busybox() else { return };
+    // Each waits for a sign of the other.
+    let wait = |mine: &str, other: &str| {
+        format!(
+            "RUN --mount=type=cache,id=signs,target=/signs touch /signs/{mine}; n=0; \
+             while [ ! -e /signs/{other} ]; do n=$((n+1)); [ $n -lt 600 ] || exit 1; sleep 0.1; done; echo {mine} > /{mine}\n"
+        )
+    };
+    let text = format!(
+        "FROM busybox AS left\n{}FROM busybox AS right\n{}FROM busybox\nCOPY --from=left /one /\nCOPY --from=right /two /\n",
+        wait("one", "two"),
+        wait("two", "one")
+    );
+    let told = made(&host, &[("Dockerfile", &text)], &[]);
+    assert!(told.contains("[left 2/2] RUN") && told.contains("[right 2/2] RUN"), "{told}");
+    assert_eq!(says(&host, "cat /one /two"), "one\ntwo");
+    // One that fails stops the others, and is the one that is told of.
+    let text = "FROM busybox AS left\nRUN --mount=type=cache,id=signs,target=/signs touch /signs/three; sleep 1000\n\
+                FROM busybox AS right\nRUN --mount=type=cache,id=signs,target=/signs \
+                n=0; while [ ! -e /signs/three ]; do n=$((n+1)); [ $n -lt 600 ] || exit 1; sleep 0.1; done; exit 7\n\
+                FROM busybox\nCOPY --from=left /one /\nCOPY --from=right /two /\n";
+    let output = build(&host, &folder(&host, "context", &[("Dockerfile", text)]), &[]);
+    assert_eq!(output.code(), Some(1), "{output}");
+    assert!(output.stderr().contains("returned a non-zero code: 7"), "{output}");
+    assert!(output.stderr().contains("CANCELED"), "{output}");
+    assert_eq!(host.ok(["ps", "-aq"]), "");
+    host.assert_tidy();
+}
+
+#[test]
 fn many_files_are_copied_as_they_are() {
     let Some(host) = Host::with_busybox() else { return };
     let text = "FROM busybox\nCOPY base /d\nCOPY many /many\nCOPY one two /d/\n\

@@ -39,6 +39,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::sync::PoisonError;
 
 /// An instruction with its words expanded.
 struct Expanded {
@@ -172,7 +173,11 @@ impl Builder<'_> {
                 Some(question) => cache::find(store, self.lease, question, &[])?.and_then(|record| record.answer),
                 None => None,
             };
-            let known = if from.is_some() { &mut nothing } else { &mut self.known };
+            let known = if from.is_some() {
+                &mut nothing
+            } else {
+                &mut *self.shared.known.lock().unwrap_or_else(PoisonError::into_inner)
+            };
             answers.push(match (answer, source) {
                 (Some(answer), _) => Some(answer),
                 (None, Source::Download(_, _, digest, _)) => Some(digest.clone()),
@@ -208,10 +213,10 @@ impl Builder<'_> {
                 for (at, contents) in contents.into_iter().enumerate() {
                     if let (Source::Items(items), None) = (&sources[at], &answers[at]) {
                         answers[at] = Some(digest::with(tree, items, &contents)?);
-                        for (item, content) in items.iter().zip(contents).filter(|(item, _)| is_file(&item.stat)) {
-                            if from.is_none() {
-                                self.known.learn(&item.stat, content, now);
-                            }
+                        if from.is_none() {
+                            let mut known = self.shared.known.lock().unwrap_or_else(PoisonError::into_inner);
+                            let files = items.iter().zip(contents).filter(|(item, _)| is_file(&item.stat));
+                            files.for_each(|(item, content)| known.learn(&item.stat, content, now));
                         }
                     }
                 }
