@@ -7,7 +7,7 @@ use crate::engine::rootless;
 use crate::sys::process;
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
-use nix::sys::socket::{self, SockFlag, sockopt};
+use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, sockopt};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Group, chown};
 use std::fs;
@@ -15,7 +15,7 @@ use std::io::{self, ErrorKind};
 use std::net::{IpAddr, TcpListener, ToSocketAddrs};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 /// The first descriptor that a service manager hands over (sd_listen_fds(3)).
@@ -81,27 +81,31 @@ fn unix(path: &Path, group: Option<&str>) -> Result<Listener> {
             Err(error) => return Err(error).with_context(listening),
         },
     }
-    // From its first moment on it is nobody else's.
-    let before = umask(Mode::from_bits_truncate(0o117));
-    let listener = UnixListener::bind(path);
-    umask(before);
-    let listener = listener.with_context(listening)?;
-    let made = Made { path: path.to_owned(), inode: fs::metadata(path).with_context(listening)?.ino() };
-    if rootless::is_inside() {
-        // In a user's own directory, for himself alone.
-        return Listener::new(listener.into(), address, Some(made));
-    }
-    match (Group::from_name(group.unwrap_or(GROUP)), group) {
-        (Ok(Some(group)), _) => {
-            chown(path, None, Some(group.gid))
-                .with_context(|| format!("give {} to group {}", path.display(), group.name))?;
-        }
+    // In a user's own directory it is for himself alone.
+    let group = match (Group::from_name(group.unwrap_or(GROUP)), group) {
+        _ if rootless::is_inside() => None,
         (Err(error), _) => return Err(error).context("look up a group"),
         (Ok(None), name) => {
             log::warn!("there is no group {}: only root may use {}", name.unwrap_or(GROUP), path.display());
+            None
         }
+        (Ok(found), _) => found,
+    };
+    let listener = socket::socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None);
+    let listener = listener.with_context(listening)?;
+    let bound = socket::UnixAddr::new(path).with_context(listening)?;
+    // From its first moment on it is nobody else's, and the group's before it listens.
+    let before = umask(Mode::from_bits_truncate(0o117));
+    let done = socket::bind(listener.as_raw_fd(), &bound);
+    umask(before);
+    done.with_context(listening)?;
+    let made = Made { path: path.to_owned(), inode: fs::metadata(path).with_context(listening)?.ino() };
+    if let Some(group) = group {
+        chown(path, None, Some(group.gid))
+            .with_context(|| format!("give {} to group {}", path.display(), group.name))?;
     }
-    Listener::new(listener.into(), address, Some(made))
+    socket::listen(&listener, Backlog::MAXCONN).with_context(listening)?;
+    Listener::new(listener, address, Some(made))
 }
 
 fn tcp(asked: &Asked, host: &str, port: u16) -> Result<Vec<Listener>> {
