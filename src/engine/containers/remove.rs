@@ -141,13 +141,14 @@ pub fn take_away(store: &Store, record: &Record, volumes: bool) -> Result<Grave>
     if record.host_config.auto_remove || lease.is_none() {
         store::remove(&record.path(store))?;
     }
-    quota::release(record, &place);
     crate::failpoint::reach("rm.unrecorded");
     match std::fs::rename(&place, &path) {
         Ok(()) => {}
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => return Err(error).with_context(|| format!("remove container {}", record.name)),
     }
+    // Not before: one that is still there, because we were killed, is still limited.
+    quota::release(record, &path);
     let grave = Grave { path, lease };
     crate::failpoint::reach("rm.renamed");
     if !record.host_config.auto_remove {
