@@ -15,7 +15,7 @@ use super::dockerfile::words::Lex;
 use super::dockerfile::{self, Dockerfile, Fault, Place};
 use super::ignore::Ignore;
 use super::metadata::{self, Words};
-use super::report::{Output, Report, gone};
+use super::report::{Output, Report, gone, is_gone};
 use super::schedule;
 use super::transfer::digest::Known;
 use super::transfer::gather::Tree;
@@ -218,7 +218,7 @@ impl<'a> Builder<'a> {
         schedule::run(&needs, total, &self.caller, output, &|at, report, caller| {
             let mut builder = Builder { report, caller, ..self.clone() };
             let built = builder.stage(at, &bases);
-            if built.as_ref().is_err_and(|error| error.to_string() == gone().to_string()) {
+            if built.as_ref().is_err_and(is_gone) {
                 builder.report.canceled()?;
             }
             built
@@ -779,7 +779,7 @@ fn staged(dir: PathBuf, sealed: &Sealed) -> Staged {
 
 /// Names the place of an error, unless it is one that says all by itself.
 fn located(file: &Dockerfile, place: Place, error: anyhow::Error) -> anyhow::Error {
-    if error.downcast_ref::<Failed>().is_some() || error.to_string() == gone().to_string() {
+    if error.downcast_ref::<Failed>().is_some() || is_gone(&error) {
         return error;
     }
     file.source.error(place, &error)

@@ -1,7 +1,7 @@
 //! What a build tells while it works: Docker's stream of messages, or lines that name their step and its time.
 
 use crate::api::types::ProgressLine;
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
@@ -330,9 +330,26 @@ impl Report {
     }
 }
 
-/// Nobody reads what is told: the build is called off.
+/// Nobody reads what is told, or waits for what is made.
+#[derive(Debug)]
+struct Gone;
+
+impl std::fmt::Display for Gone {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str("the build was called off")
+    }
+}
+
+impl std::error::Error for Gone {}
+
+/// The build is called off.
 pub fn gone() -> anyhow::Error {
-    anyhow!("the build was called off")
+    anyhow::Error::new(Gone)
+}
+
+/// Whether an error says that the build was called off.
+pub fn is_gone(error: &anyhow::Error) -> bool {
+    error.is::<Gone>()
 }
 
 /// How many bytes at the end begin a character that is not whole.
