@@ -81,7 +81,6 @@ pub fn wanted(flags: Run) -> Result<Wanted> {
     if flags.kernel_memory.is_some() {
         output::complain("dhow: --kernel-memory has no effect: the kernel no longer supports it");
     }
-    pull::no_content_trust(flags.disable_content_trust);
     let platform = pull::platform(flags.platform.clone());
     Ok(Wanted {
         create,

@@ -30,9 +30,7 @@ pub struct Pull {
 
 impl Command for Pull {
     fn run(self, context: &Context) -> Result<u8> {
-        if self.disable_content_trust == Some(false) {
-            bail!("--disable-content-trust=false: content trust is not supported");
-        }
+        no_content_trust(self.disable_content_trust)?;
         let name = Reference::parse(&self.name)?;
         let named = name.tag.is_some() || name.digest.is_some();
         if self.all_tags && named {
@@ -41,7 +39,6 @@ impl Command for Pull {
         if !named && !self.all_tags && !self.quiet {
             output::say("Using default tag: latest\n")?;
         }
-        no_content_trust(self.disable_content_trust);
         let name = if self.all_tags { name } else { name.or_latest() };
         let platform = platform(self.platform);
         let mut out = std::io::stdout();
@@ -52,11 +49,12 @@ impl Command for Pull {
     }
 }
 
-/// Docker ended its content trust: the flag is taken, and says what it always did only where it is denied.
-pub fn no_content_trust(disable: Option<bool>) {
+/// Docker ended its content trust: the flag is taken as long as it asks for none.
+pub fn no_content_trust(disable: Option<bool>) -> Result<()> {
     if disable == Some(false) {
-        output::complain("dhow: --disable-content-trust has no effect: images are verified by their digests");
+        bail!("--disable-content-trust=false: content trust is not supported");
     }
+    Ok(())
 }
 
 /// The platform asked for here: the flag's, or DOCKER_DEFAULT_PLATFORM.

@@ -33,10 +33,7 @@ pub struct Push {
 
 impl Command for Push {
     fn run(self, context: &Context) -> Result<u8> {
-        if self.disable_content_trust == Some(false) {
-            bail!("--disable-content-trust=false: content trust is not supported");
-        }
-        no_content_trust(self.disable_content_trust);
+        no_content_trust(self.disable_content_trust)?;
         let name = Reference::parse(&self.name)?;
         if name.digest.is_some() {
             bail!("cannot push a digest reference");

@@ -1,5 +1,6 @@
 //! Flags that a later release honours: each is refused by name, unless its value asks for what there is anyway.
 
+use crate::applets::pull;
 use crate::applets::run::Run;
 use anyhow::{Result, bail};
 
@@ -14,9 +15,7 @@ pub fn refuse(flags: &Run) -> Result<()> {
     if let Some(driver) = flags.volume_driver.as_deref().filter(|driver| !matches!(*driver, "" | "local")) {
         bail!("--volume-driver {driver}: volume drivers other than local {LATER}");
     }
-    if flags.disable_content_trust == Some(false) {
-        bail!("--disable-content-trust=false: content trust is not supported");
-    }
+    pull::no_content_trust(flags.disable_content_trust)?;
     for (flag, given, what) in given(flags) {
         if given && what == WINDOWS {
             bail!("{flag}: {WINDOWS}");
