@@ -1,6 +1,8 @@
 //! `dhow push`: images into real registries, and what other engines find there.
 
-use crate::fixture::{Command, Front, Host, Image, Login, Packing, Registry, Say, Tar, busybox_tar, digest, need};
+use crate::fixture::{
+    Command, Front, Host, Image, Login, Packing, Registry, Say, Tar, busybox_tar, digest, need, noise,
+};
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{Read, Write};
@@ -11,16 +13,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 const PASSWORD: &str = Login::SAILOR.password;
-
-/// Bytes that do not compress.
-fn noise(count: usize, seed: u32) -> Vec<u8> {
-    let mut state = seed;
-    let next = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 24) as u8
-    };
-    std::iter::repeat_with(next).take(count).collect()
-}
 
 /// Puts an image that was made here, of one layer with this file, under a name.
 fn make(host: &Host, name: &str, content: &[u8]) {

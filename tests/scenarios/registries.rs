@@ -1,6 +1,8 @@
 //! How registries are reached: mirrors, proxies, certificates, connections that break, and pulls side by side.
 
-use crate::fixture::{Command, Front, Host, Image, Layout, Packing, Registry, Say, Tar, digest, eventually, need};
+use crate::fixture::{
+    Command, Front, Host, Image, Layout, Packing, Registry, Say, Tar, digest, eventually, need, noise,
+};
 use nix::sys::signal::Signal;
 use serde_json::json;
 use std::fs;
@@ -10,16 +12,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
-
-/// Bytes that do not compress.
-fn noise(count: usize, seed: u32) -> Vec<u8> {
-    let mut state = seed;
-    let next = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 24) as u8
-    };
-    std::iter::repeat_with(next).take(count).collect()
-}
 
 fn small(text: &str) -> Vec<u8> {
     Tar::new().file("file", 0o644, text).end()
