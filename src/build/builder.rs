@@ -7,96 +7,28 @@
 //! ```
 
 use super::asked::Asked;
-use super::cache::{self, Key, Made};
 use super::context::Context;
-use super::dockerfile::instruction::{Arg, Instruction, Kind, Word};
+use super::dockerfile::instruction::{Instruction, Kind, Word};
 use super::dockerfile::mount::Mount;
 use super::dockerfile::words::Lex;
 use super::dockerfile::{self, Dockerfile, Fault, Place};
-use super::ignore::Ignore;
-use super::metadata::{self, Words};
+use super::metadata;
 use super::report::{Output, Report, gone, is_gone};
 use super::schedule;
+use super::state::State;
 use super::transfer::digest::Known;
-use super::transfer::gather::Tree;
 use crate::api::Refusal;
-use crate::api::time::Time;
 use crate::api::wire::Caller;
-use crate::engine::images::{self, Image};
-use crate::engine::layers::{self, Staged};
-use crate::engine::pull;
-use crate::engine::store::{self, Lease};
+use crate::engine::images;
+use crate::engine::store::Lease;
 use crate::engine::{Engine, events};
 use crate::failpoint;
-use crate::fs::overlay::{self, Upper};
-use crate::fs::seal::{self, Sealed, Times};
-use crate::fs::{diff, flatten, path, repack, settle};
-use crate::oci::image::{History, ImageConfig, RootFs, RunConfig, chain_ids};
-use crate::oci::{Digest, Platform, Reference, platform};
-use anyhow::{Context as _, Result, anyhow, bail};
+use crate::oci::image::RootFs;
+use crate::oci::{Digest, Reference, platform};
+use anyhow::{Context as _, Result, bail};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::os::fd::{AsFd, BorrowedFd};
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
-
-/// What a stage has become so far.
-#[derive(Clone)]
-pub struct State {
-    pub config: RunConfig,
-    /// The image's own config, as far as it is not about running it.
-    template: ImageConfig,
-    /// Variables of the stage: the image's, and its arguments.
-    pub env: Vec<(String, String)>,
-    /// Arguments that were declared, for the history of what is run.
-    pub args: Vec<(String, String)>,
-    diff_ids: Vec<Digest>,
-    /// Lowest first: the directory under layers/, and whether it hides those below.
-    layers: Vec<(String, bool)>,
-    history: Vec<History>,
-    pub key: String,
-    /// The newest time of a file so far, in seconds since 1970: what is made has it.
-    pub clock: i64,
-    cmd: bool,
-    /// The image that the first stage began with, and its name.
-    pub image: Option<Digest>,
-    pub named: String,
-}
-
-impl State {
-    /// Directories under layers/, top first, as an overlay takes them.
-    pub fn layer_ids(&self) -> Vec<String> {
-        let bottom = self.layers.iter().rposition(|(_, opaque)| *opaque).unwrap_or(0);
-        self.layers[bottom.min(self.layers.len())..].iter().rev().map(|(id, _)| id.clone()).collect()
-    }
-
-    /// The same with no file in it.
-    pub fn without_layers(mut self) -> State {
-        self.layers.clear();
-        self
-    }
-
-    fn chain(&self) -> Option<Digest> {
-        chain_ids(&self.diff_ids).pop()
-    }
-
-    pub fn lookup(&self, name: &str) -> Option<String> {
-        self.env.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value.clone())
-    }
-
-    pub fn set(&mut self, name: &str, value: &str) {
-        match self.env.iter_mut().find(|(known, _)| known == name) {
-            Some((_, known)) => *known = value.to_owned(),
-            None => self.env.push((name.to_owned(), value.to_owned())),
-        }
-    }
-
-    fn add(&mut self, made: &Made) {
-        self.diff_ids.push(made.diff_id.clone());
-        self.layers.push((made.id.clone(), false));
-        self.clock = self.clock.max(made.newest);
-    }
-}
 
 /// A command of the build ended badly: what Docker's stream tells of it.
 #[derive(Debug)]
@@ -116,12 +48,12 @@ impl std::error::Error for Failed {}
 /// What all stages of a build have in common.
 pub struct Shared {
     /// Each is held while it is built: who needs it waits, and finds it.
-    stages: Vec<Mutex<Option<Arc<State>>>>,
-    images: Mutex<HashMap<String, Arc<State>>>,
+    pub(super) stages: Vec<Mutex<Option<Arc<State>>>>,
+    pub(super) images: Mutex<HashMap<String, Arc<State>>>,
     /// Digests of the context's files.
     pub known: Mutex<Known>,
     /// How many directories were made in the lease's.
-    count: AtomicUsize,
+    pub(super) count: AtomicUsize,
 }
 
 impl Shared {
@@ -134,7 +66,7 @@ impl Shared {
         }
     }
 
-    fn stage(&self, at: usize) -> Option<Arc<State>> {
+    pub(super) fn stage(&self, at: usize) -> Option<Arc<State>> {
         self.stages[at].lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -151,7 +83,7 @@ pub struct Builder<'a> {
     pub report: Report,
     /// Goes when the one who asked does, and when another stage has failed.
     pub caller: Caller,
-    globals: Vec<(String, String)>,
+    pub(super) globals: Vec<(String, String)>,
     /// `SOURCE_DATE_EPOCH`
     pub epoch: Option<i64>,
 }
@@ -171,17 +103,6 @@ pub const PROXIES: [&str; 10] = [
 ];
 
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-type Step = std::result::Result<(), (Place, anyhow::Error)>;
-
-/// An error with the place that it belongs to.
-fn at<T>(place: Place, result: Result<T>) -> std::result::Result<T, (Place, anyhow::Error)> {
-    result.map_err(|error| (place, error))
-}
-
-fn fault(fault: Fault) -> (Place, anyhow::Error) {
-    (fault.place, Refusal::BadParameter(fault.message).into())
-}
 
 impl<'a> Builder<'a> {
     pub fn new(
@@ -228,7 +149,7 @@ impl<'a> Builder<'a> {
         self.finish(&state, output)
     }
 
-    fn lex(&self) -> Lex {
+    pub(super) fn lex(&self) -> Lex {
         Lex::new(self.file.directives.escape)
     }
 
@@ -283,18 +204,18 @@ impl<'a> Builder<'a> {
     }
 
     /// What `--build-arg` says.
-    fn given(&self, name: &str) -> Option<String> {
+    pub(super) fn given(&self, name: &str) -> Option<String> {
         self.asked.args.get(name).cloned().flatten()
     }
 
-    fn expand_global(&self, word: &Word, globals: &[(String, String)]) -> Result<String> {
+    pub(super) fn expand_global(&self, word: &Word, globals: &[(String, String)]) -> Result<String> {
         let lookup = |name: &str| globals.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
         let expanded = self.lex().expand(&word.text, &lookup);
         expanded.map(|it| it.text).map_err(|message| self.file.source.parse_error(&Fault::new(word.place, message)))
     }
 
     /// The names behind `FROM`, expanded.
-    fn bases(&self) -> Result<Vec<String>> {
+    pub(super) fn bases(&self) -> Result<Vec<String>> {
         let stages = self.file.stages.iter().map(|stage| {
             let name = self.expand_global(&stage.from.image, &self.globals)?;
             if name.is_empty() {
@@ -307,7 +228,7 @@ impl<'a> Builder<'a> {
     }
 
     /// The stage before `before` that has this name.
-    fn earlier(&self, name: &str, before: usize) -> Option<usize> {
+    pub(super) fn earlier(&self, name: &str, before: usize) -> Option<usize> {
         let is = |stage: &dockerfile::Stage| {
             stage.from.name.as_deref().is_some_and(|known| known.eq_ignore_ascii_case(name))
         };
@@ -335,7 +256,7 @@ impl<'a> Builder<'a> {
     }
 
     /// The stages that a target is made of, in order.
-    fn needed(&self, target: usize, bases: &[String]) -> Result<BTreeSet<usize>> {
+    pub(super) fn needed(&self, target: usize, bases: &[String]) -> Result<BTreeSet<usize>> {
         let (mut needed, mut left) = (BTreeSet::new(), vec![target]);
         while let Some(at) = left.pop() {
             if needed.insert(at) {
@@ -358,7 +279,7 @@ impl<'a> Builder<'a> {
     }
 
     /// Builds a stage, unless that was done, or is being done by another, which is waited for.
-    fn stage(&mut self, at: usize, bases: &[String]) -> Result<()> {
+    pub(super) fn stage(&mut self, at: usize, bases: &[String]) -> Result<()> {
         let mut slot = self.shared.stages[at].lock().unwrap_or_else(PoisonError::into_inner);
         if slot.is_none() {
             *slot = Some(Arc::new(self.made(at, bases)?));
@@ -421,322 +342,11 @@ impl<'a> Builder<'a> {
         Ok(state)
     }
 
-    fn begin(&mut self, text: &str) -> Result<()> {
+    pub(super) fn begin(&mut self, text: &str) -> Result<()> {
         if self.caller.has_gone() {
             return Err(gone());
         }
         self.report.step(text)
-    }
-
-    fn platform_of(&self, word: &Word) -> Result<Platform> {
-        let text = self.expand_global(word, &self.globals)?;
-        let wrong = |message: String| self.file.source.parse_error(&Fault::new(word.place, message));
-        if text.is_empty() {
-            return Err(wrong(format!("empty platform value from expression {}", word.text)));
-        }
-        Platform::parse(&text).map(|it| it.normalised()).map_err(|error| wrong(format!("{error:#}")))
-    }
-
-    /// What a stage begins with: nothing, or an image, which is pulled where it is missing.
-    pub fn base(&mut self, name: &str, wanted: Option<&Platform>) -> Result<Arc<State>> {
-        let wanted = wanted.unwrap_or(&self.asked.platform).clone();
-        let memo = format!("{name} {wanted}");
-        if let Some(known) = self.shared.images.lock().unwrap_or_else(PoisonError::into_inner).get(&memo) {
-            return Ok(Arc::clone(known));
-        }
-        let state = match name {
-            "scratch" => self.scratch(&wanted),
-            name => of_image(name, self.image(name, &wanted)?),
-        };
-        let state = Arc::new(state);
-        self.shared.images.lock().unwrap_or_else(PoisonError::into_inner).insert(memo, Arc::clone(&state));
-        Ok(state)
-    }
-
-    fn scratch(&self, wanted: &Platform) -> State {
-        let template = ImageConfig {
-            architecture: wanted.architecture.clone(),
-            variant: wanted.variant.clone(),
-            os: wanted.os.clone(),
-            rootfs: RootFs { kind: "layers".to_owned(), diff_ids: Vec::new() },
-            ..ImageConfig::default()
-        };
-        let config = RunConfig { working_dir: "/".to_owned(), ..RunConfig::default() };
-        State {
-            config,
-            template,
-            env: Vec::new(),
-            args: Vec::new(),
-            diff_ids: Vec::new(),
-            layers: Vec::new(),
-            history: Vec::new(),
-            key: Key::new("scratch").end(),
-            clock: self.epoch.unwrap_or(0),
-            cmd: false,
-            image: None,
-            named: "scratch".to_owned(),
-        }
-    }
-
-    fn image(&mut self, name: &str, wanted: &Platform) -> Result<Image> {
-        let store = &self.engine.store;
-        let find = |lease: &Lease| -> Result<Image> {
-            let _gc = store.gc_shared()?;
-            let image = images::find(store, name)?;
-            images::check_platform(&image, name, Some(wanted))?;
-            lease.uses(&format!("image:{}", image.hex()))?;
-            image.layers.iter().try_for_each(|layer| lease.uses(&format!("layer:{}", layer.id)))?;
-            Ok(image)
-        };
-        if !self.asked.pull {
-            match find(self.lease) {
-                Err(error) if matches!(error.downcast_ref(), Some(Refusal::NotFound(_))) => {}
-                found => return found,
-            }
-        }
-        let reference =
-            Reference::parse(name).map_err(|error| Refusal::BadParameter(format!("{error:#}")))?.or_latest();
-        let asked = pull::Request {
-            credentials: self.asked.credentials.of(&reference.domain)?,
-            reference,
-            all_tags: false,
-            platform: Some(wanted.clone()),
-        };
-        let pull = pull::Pull::find(store, asked, &self.engine.settings.registry())?;
-        let (report, caller) = (&mut self.report, &self.caller);
-        pull.run(store, &mut |line| match caller.has_gone() {
-            true => Err(std::io::ErrorKind::BrokenPipe.into()),
-            false => report.pulling(line),
-        })?;
-        find(self.lease)
-    }
-
-    fn instruction(&mut self, state: &mut State, stage: usize, instruction: &Instruction) -> Step {
-        let place = instruction.place;
-        match &instruction.kind {
-            Kind::Arg(args) => self.arguments(state, args)?,
-            Kind::Run(run) => return self.run_step(state, stage, run, instruction),
-            Kind::Copy(transfer) => return self.transfer(state, stage, transfer, false, instruction),
-            Kind::Add(transfer) => return self.transfer(state, stage, transfer, true, instruction),
-            Kind::Maintainer(name) => {
-                state.template.author = name.clone();
-                self.remember(state, format!("MAINTAINER {name}"), true);
-            }
-            kind => {
-                let env = state.env.clone();
-                let lookup = |name: &str| env.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
-                let words = Words { lex: self.lex(), lookup: &lookup };
-                let text = metadata::apply(&mut state.config, &mut state.cmd, kind, &words).map_err(fault)?;
-                if let Kind::Env(pairs) = kind {
-                    for pair in pairs {
-                        let (name, value) =
-                            (words.one(&pair.name).map_err(fault)?, words.one(&pair.value).map_err(fault)?);
-                        state.set(&name, &value);
-                    }
-                }
-                let text = text.unwrap_or_default();
-                if matches!(kind, Kind::Workdir(_)) {
-                    return self.workdir(state, text, place);
-                }
-                // Triggers are told by the config alone.
-                if !matches!(kind, Kind::OnBuild(_)) {
-                    self.remember(state, text, true);
-                }
-            }
-        }
-        at(place, self.report.done(&state.key))
-    }
-
-    fn arguments(&mut self, state: &mut State, args: &[Arg]) -> Step {
-        let mut texts = Vec::new();
-        for arg in args {
-            let value = match (self.given(&arg.name), &arg.default) {
-                (Some(value), _) => Some(value),
-                (None, Some(word)) => {
-                    let lookup = |name: &str| state.lookup(name);
-                    Some(Words { lex: self.lex(), lookup: &lookup }.one(word).map_err(fault)?)
-                }
-                (None, None) => self.globals.iter().find(|(name, _)| *name == arg.name).map(|(_, value)| value.clone()),
-            };
-            texts.push(match &value {
-                Some(value) => format!("{}={value}", arg.name),
-                None => arg.name.clone(),
-            });
-            state.args.retain(|(name, _)| *name != arg.name);
-            state.args.push((arg.name.clone(), value.clone().unwrap_or_default()));
-            if let Some(value) = value {
-                state.set(&arg.name, &value);
-            }
-        }
-        self.remember(state, format!("ARG {}", texts.join(" ")), true);
-        Ok(())
-    }
-
-    /// Proxies that were given with `--build-arg`: every command has them, and no key nor history knows of them.
-    pub fn proxies(&self) -> Vec<(String, String)> {
-        PROXIES.iter().filter_map(|name| Some(((*name).to_owned(), self.given(name)?))).collect()
-    }
-
-    pub fn is_proxy(name: &str) -> bool {
-        PROXIES.contains(&name)
-    }
-
-    pub fn remember(&self, state: &mut State, created_by: String, empty_layer: bool) {
-        let created = Some(self.time(state));
-        state.history.push(History { created, created_by, empty_layer, ..History::default() });
-    }
-
-    /// The time that an image has: that of the newest file in it, or the one that was asked for.
-    fn time(&self, state: &State) -> String {
-        let seconds = self.epoch.unwrap_or(state.clock);
-        Time::from_unix_nanos(i128::from(seconds) * 1_000_000_000).to_string()
-    }
-
-    /// Makes the directory that commands run in, where there is none.
-    fn workdir(&mut self, state: &mut State, text: String, place: Place) -> Step {
-        let dir = state.config.working_dir.clone();
-        let user = state.config.user.clone();
-        let mut key = Key::new("workdir");
-        key.field(&state.key).field(&dir).field(&user);
-        let time = state.clock;
-        let made = self.step(state, &key.end(), &text, |builder, state| {
-            builder.change(state, true, &mut |root| {
-                let owner = super::transfer::owner::owner(root, &user)?;
-                let mut place = super::transfer::place::Place::new(root, format!("{dir}/"), owner, None, time);
-                place.directory()?;
-                place.end()
-            })
-        });
-        let layer = at(place, made)?;
-        self.remember(state, text, !layer);
-        at(place, self.report.done(&state.key))
-    }
-
-    /// A step that makes a layer: out of the cache, or by `work`. `key` is the state's from then on. Whether there is a
-    /// layer more.
-    pub fn step(
-        &mut self,
-        state: &mut State,
-        key: &str,
-        what: &str,
-        work: impl FnOnce(&mut Builder<'a>, &State) -> Result<Option<(Staged, Sealed)>>,
-    ) -> Result<bool> {
-        if let Some(layer) = self.made_before(state, key)? {
-            return Ok(layer);
-        }
-        let made = work(self, state)?;
-        self.keep(state, key, what, made)
-    }
-
-    /// Takes a step out of the cache, if it is there: then whether there is a layer more.
-    pub fn made_before(&mut self, state: &mut State, key: &str) -> Result<Option<bool>> {
-        if self.asked.no_cache {
-            return Ok(None);
-        }
-        let Some(record) = cache::find(&self.engine.store, self.lease, key, &state.diff_ids)? else { return Ok(None) };
-        if let Some(made) = &record.layer {
-            state.add(made);
-        }
-        state.key = key.to_owned();
-        self.report.cached()?;
-        Ok(Some(record.layer.is_some()))
-    }
-
-    /// Puts what came of a step into the store and the cache. Whether there is a layer more.
-    pub fn keep(&mut self, state: &mut State, key: &str, what: &str, made: Option<(Staged, Sealed)>) -> Result<bool> {
-        let store = &self.engine.store;
-        failpoint::reach("build.made");
-        let Some((staged, sealed)) = made else {
-            cache::put(store, key, None, None, what)?;
-            state.key = key.to_owned();
-            return Ok(false);
-        };
-        let mut diff_ids = state.diff_ids.clone();
-        diff_ids.push(sealed.diff_id.clone());
-        let id = chain_ids(&diff_ids).last().map(layers::dir_id).unwrap_or_default();
-        let made = Made { diff_id: sealed.diff_id, id, size: sealed.size, newest: sealed.newest };
-        cache::put(store, key, Some(made.clone()), None, what)?;
-        let mut all = vec![None; diff_ids.len() - 1];
-        all.push(Some(staged));
-        layers::commit(store, self.lease, &diff_ids, &all)?;
-        failpoint::reach("build.committed");
-        state.add(&made);
-        state.key = key.to_owned();
-        Ok(true)
-    }
-
-    /// A directory of its own in the lease's.
-    pub fn scratch_dir(&mut self) -> Result<PathBuf> {
-        let count = self.shared.count.fetch_add(1, Ordering::Relaxed);
-        let dir = self.lease.tmp()?.join(count.to_string());
-        store::make_dir(&dir, 0o755).with_context(|| format!("make {}", dir.display()))?;
-        Ok(dir)
-    }
-
-    pub fn lowers(&self, state: &State) -> Vec<PathBuf> {
-        state.layer_ids().iter().map(|id| self.engine.store.layer(id).join("fs")).collect()
-    }
-
-    /// What a stage shows, to read.
-    pub fn tree(&mut self, state: &State, called: &'static str) -> Result<Tree> {
-        let lowers = self.lowers(state);
-        let root = match lowers.is_empty() {
-            true => path::open_root(&self.scratch_dir()?)?,
-            false => overlay::mount(&lowers, None, &self.engine.store.root.join("tmp"))?,
-        };
-        Ok(Tree { root, ignore: Ignore::default(), called })
-    }
-
-    /// Lets `work` change the files of a stage; what it changed becomes a layer. `tidy`: times of directories that only
-    /// lead there do not count.
-    pub fn change(
-        &mut self,
-        state: &State,
-        tidy: bool,
-        work: &mut dyn FnMut(BorrowedFd) -> Result<()>,
-    ) -> Result<Option<(Staged, Sealed)>> {
-        let staging = self.scratch_dir()?;
-        let (fs, work_dir) = (staging.join("fs"), staging.join("work"));
-        for (dir, mode) in [(&fs, 0o755), (&work_dir, 0o700)] {
-            store::make_dir(dir, mode).with_context(|| format!("make {}", dir.display()))?;
-        }
-        let lowers = self.lowers(state);
-        let mut below = lowers.clone();
-        if below.is_empty() {
-            // An overlay wants something below.
-            below.push(self.scratch_dir()?);
-        }
-        let upper = Upper { upper: fs.clone(), work: work_dir.clone(), volatile: true };
-        let mounted = overlay::mount(&below, Some(&upper), &work_dir);
-        let times = Times { latest: self.epoch, kept: tidy };
-        match mounted {
-            Ok(root) => {
-                work(root.as_fd())?;
-                drop(root);
-                crate::fs::remove::tree(&work_dir)?;
-                let sealed = seal::seal(&staging, &lowers, times)?;
-                Ok(sealed.map(|sealed| (staged(staging, &sealed), sealed)))
-            }
-            Err(error) if overlay::is_unfit(&error) => {
-                flatten::flatten(&lowers, &fs).with_context(|| format!("copy layers, as {error:#}"))?;
-                work(overlay::bind(&fs, false)?.as_fd())?;
-                self.repacked(&fs, &lowers)
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// A layer of what a copy of all layers became: where the store's file system holds no overlay.
-    pub fn repacked(&mut self, upper: &std::path::Path, lowers: &[PathBuf]) -> Result<Option<(Staged, Sealed)>> {
-        let differences = diff::differences(upper, lowers, true)?;
-        if differences.is_empty() {
-            return Ok(None);
-        }
-        let staging = self.scratch_dir()?;
-        let unpacked = repack::repack(upper, &differences, &staging)?;
-        settle::settle(&unpacked, &staging, lowers)?;
-        let sealed = Sealed { diff_id: unpacked.diff_id.clone(), size: unpacked.size, newest: 0 };
-        Ok(Some((staged(staging, &sealed), sealed)))
     }
 
     /// The image: its config, in the store, under its names.
@@ -773,38 +383,12 @@ impl<'a> Builder<'a> {
     }
 }
 
-fn staged(dir: PathBuf, sealed: &Sealed) -> Staged {
-    Staged { dir, size: sealed.size, opaque: false }
-}
-
 /// Names the place of an error, unless it is one that says all by itself.
 fn located(file: &Dockerfile, place: Place, error: anyhow::Error) -> anyhow::Error {
     if error.downcast_ref::<Failed>().is_some() || is_gone(&error) {
         return error;
     }
     file.source.error(place, &error)
-}
-
-fn of_image(name: &str, image: Image) -> State {
-    let mut key = Key::new("image");
-    let chain = chain_ids(&image.config.rootfs.diff_ids).pop();
-    key.field(chain.map(|chain| chain.to_string()).unwrap_or_default());
-    let created = image.config.created.as_deref().and_then(Time::parse);
-    let clock = created.map_or(0, |time| (time.unix_nanos() / 1_000_000_000) as i64);
-    State {
-        config: image.config.config.clone(),
-        env: Vec::new(),
-        args: Vec::new(),
-        diff_ids: image.config.rootfs.diff_ids.clone(),
-        layers: image.layers.iter().map(|layer| (layer.id.clone(), layer.opaque)).collect(),
-        history: image.config.history.clone(),
-        key: key.end(),
-        clock,
-        cmd: false,
-        image: Some(image.id.clone()),
-        named: name.to_owned(),
-        template: image.config,
-    }
 }
 
 /// The stages and images that an instruction takes files from, as far as they can be known before its turn.
@@ -817,32 +401,4 @@ fn sources(instruction: &Instruction) -> Vec<String> {
         }
         _ => Vec::new(),
     }
-}
-
-/// A stage that is taken from, for those who copy.
-impl Builder<'_> {
-    pub fn source(&mut self, name: &str, stage: usize) -> Result<Arc<State>> {
-        match self.source_stage(name, stage)? {
-            Some(at) => {
-                if let Some(state) = self.shared.stage(at) {
-                    return Ok(state);
-                }
-                // A trigger of the base's asks for it, which nobody could know.
-                let bases = self.bases()?;
-                for at in self.needed(at, &bases)? {
-                    let instructions = self.file.stages[at].instructions.len();
-                    let mut other = self.clone();
-                    other.report.more(1 + instructions)?;
-                    other.stage(at, &bases)?;
-                }
-                self.shared.stage(at).ok_or_else(|| anyhow!("stage {name} was not built"))
-            }
-            None => self.base(name, None),
-        }
-    }
-}
-
-/// A chain that a question about files can be asked of.
-pub fn chain_key(state: &State) -> String {
-    state.chain().map(|chain| chain.to_string()).unwrap_or_default()
 }

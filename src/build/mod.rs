@@ -8,6 +8,7 @@
 //! ```
 
 pub mod asked;
+mod bases;
 mod builder;
 pub mod cache;
 mod context;
@@ -22,6 +23,8 @@ pub mod prune;
 mod report;
 mod run;
 mod schedule;
+mod state;
+mod steps;
 mod transfer;
 
 use crate::api::types::{ErrorDetail, ProgressLine};

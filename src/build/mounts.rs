@@ -1,10 +1,11 @@
 //! `RUN --mount`: what a command finds while it runs, and what does not become a part of the image.
 
-use super::builder::{Builder, State};
+use super::builder::Builder;
 use super::cache::Key;
 use super::dockerfile::mount::{Mount, MountKind, Sharing};
 use super::ignore::Ignore;
 use super::metadata;
+use super::state::State;
 use super::transfer::digest::{self, Known};
 use super::transfer::gather::{Item, Tree, Wish, gather};
 use super::transfer::owner::Owner;

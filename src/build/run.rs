@@ -1,6 +1,6 @@
 //! `RUN`: a container over the layers of the stage, as `run` makes them; what it wrote is the layer.
 
-use super::builder::{Builder, Failed, State};
+use super::builder::{Builder, Failed};
 use super::cache::Key;
 use super::dockerfile::Place;
 use super::dockerfile::instruction::{Instruction, Run, RunNetwork};
@@ -8,6 +8,7 @@ use super::dockerfile::lines::heredoc;
 use super::dockerfile::mount::Mount;
 use super::metadata::{self, Words};
 use super::report::gone;
+use super::state::State;
 use crate::api::Refusal;
 use crate::api::types::Mount as ContainerMount;
 use crate::api::types::{ContainerConfig, ContainerCreate, LogConfig};

@@ -14,13 +14,14 @@ pub mod gather;
 pub mod owner;
 pub mod place;
 
-use super::builder::{Builder, State, chain_key};
+use super::builder::Builder;
 use super::cache::{self, Key};
 use super::dockerfile::instruction::{Instruction, Transfer, Word};
 use super::dockerfile::words::Lex;
 use super::dockerfile::{Fault, Place as At};
 use super::ignore::Ignore;
 use super::metadata::{self, Words};
+use super::state::{State, chain_key};
 use crate::api::Refusal;
 use crate::api::wire::Caller;
 use crate::engine::layers::Staged;

@@ -1,0 +1,144 @@
+//! What stages begin with and take from: nothing, images, other stages.
+
+use super::builder::Builder;
+use super::cache::Key;
+use super::dockerfile::Fault;
+use super::dockerfile::instruction::Word;
+use super::state::State;
+use crate::api::Refusal;
+use crate::api::time::Time;
+use crate::engine::images::{self, Image};
+use crate::engine::pull;
+use crate::engine::store::Lease;
+use crate::oci::image::{ImageConfig, RootFs, RunConfig, chain_ids};
+use crate::oci::{Platform, Reference};
+use anyhow::{Result, anyhow};
+use std::sync::{Arc, PoisonError};
+
+impl Builder<'_> {
+    pub(super) fn platform_of(&self, word: &Word) -> Result<Platform> {
+        let text = self.expand_global(word, &self.globals)?;
+        let wrong = |message: String| self.file.source.parse_error(&Fault::new(word.place, message));
+        if text.is_empty() {
+            return Err(wrong(format!("empty platform value from expression {}", word.text)));
+        }
+        Platform::parse(&text).map(|it| it.normalised()).map_err(|error| wrong(format!("{error:#}")))
+    }
+
+    /// What a stage begins with: nothing, or an image, which is pulled where it is missing.
+    pub fn base(&mut self, name: &str, wanted: Option<&Platform>) -> Result<Arc<State>> {
+        let wanted = wanted.unwrap_or(&self.asked.platform).clone();
+        let memo = format!("{name} {wanted}");
+        if let Some(known) = self.shared.images.lock().unwrap_or_else(PoisonError::into_inner).get(&memo) {
+            return Ok(Arc::clone(known));
+        }
+        let state = match name {
+            "scratch" => self.scratch(&wanted),
+            name => of_image(name, self.image(name, &wanted)?),
+        };
+        let state = Arc::new(state);
+        self.shared.images.lock().unwrap_or_else(PoisonError::into_inner).insert(memo, Arc::clone(&state));
+        Ok(state)
+    }
+
+    fn scratch(&self, wanted: &Platform) -> State {
+        let template = ImageConfig {
+            architecture: wanted.architecture.clone(),
+            variant: wanted.variant.clone(),
+            os: wanted.os.clone(),
+            rootfs: RootFs { kind: "layers".to_owned(), diff_ids: Vec::new() },
+            ..ImageConfig::default()
+        };
+        let config = RunConfig { working_dir: "/".to_owned(), ..RunConfig::default() };
+        State {
+            config,
+            template,
+            env: Vec::new(),
+            args: Vec::new(),
+            diff_ids: Vec::new(),
+            layers: Vec::new(),
+            history: Vec::new(),
+            key: Key::new("scratch").end(),
+            clock: self.epoch.unwrap_or(0),
+            cmd: false,
+            image: None,
+            named: "scratch".to_owned(),
+        }
+    }
+
+    fn image(&mut self, name: &str, wanted: &Platform) -> Result<Image> {
+        let store = &self.engine.store;
+        let find = |lease: &Lease| -> Result<Image> {
+            let _gc = store.gc_shared()?;
+            let image = images::find(store, name)?;
+            images::check_platform(&image, name, Some(wanted))?;
+            lease.uses(&format!("image:{}", image.hex()))?;
+            image.layers.iter().try_for_each(|layer| lease.uses(&format!("layer:{}", layer.id)))?;
+            Ok(image)
+        };
+        if !self.asked.pull {
+            match find(self.lease) {
+                Err(error) if matches!(error.downcast_ref(), Some(Refusal::NotFound(_))) => {}
+                found => return found,
+            }
+        }
+        let reference =
+            Reference::parse(name).map_err(|error| Refusal::BadParameter(format!("{error:#}")))?.or_latest();
+        let asked = pull::Request {
+            credentials: self.asked.credentials.of(&reference.domain)?,
+            reference,
+            all_tags: false,
+            platform: Some(wanted.clone()),
+        };
+        let pull = pull::Pull::find(store, asked, &self.engine.settings.registry())?;
+        let (report, caller) = (&mut self.report, &self.caller);
+        pull.run(store, &mut |line| match caller.has_gone() {
+            true => Err(std::io::ErrorKind::BrokenPipe.into()),
+            false => report.pulling(line),
+        })?;
+        find(self.lease)
+    }
+
+    /// A stage or an image that is taken from, for those who copy.
+    pub fn source(&mut self, name: &str, stage: usize) -> Result<Arc<State>> {
+        match self.source_stage(name, stage)? {
+            Some(at) => {
+                if let Some(state) = self.shared.stage(at) {
+                    return Ok(state);
+                }
+                // A trigger of the base's asks for it, which nobody could know.
+                let bases = self.bases()?;
+                for at in self.needed(at, &bases)? {
+                    let instructions = self.file.stages[at].instructions.len();
+                    let mut other = self.clone();
+                    other.report.more(1 + instructions)?;
+                    other.stage(at, &bases)?;
+                }
+                self.shared.stage(at).ok_or_else(|| anyhow!("stage {name} was not built"))
+            }
+            None => self.base(name, None),
+        }
+    }
+}
+
+fn of_image(name: &str, image: Image) -> State {
+    let mut key = Key::new("image");
+    let chain = chain_ids(&image.config.rootfs.diff_ids).pop();
+    key.field(chain.map(|chain| chain.to_string()).unwrap_or_default());
+    let created = image.config.created.as_deref().and_then(Time::parse);
+    let clock = created.map_or(0, |time| (time.unix_nanos() / 1_000_000_000) as i64);
+    State {
+        config: image.config.config.clone(),
+        env: Vec::new(),
+        args: Vec::new(),
+        diff_ids: image.config.rootfs.diff_ids.clone(),
+        layers: image.layers.iter().map(|layer| (layer.id.clone(), layer.opaque)).collect(),
+        history: image.config.history.clone(),
+        key: key.end(),
+        clock,
+        cmd: false,
+        image: Some(image.id.clone()),
+        named: name.to_owned(),
+        template: image.config,
+    }
+}

@@ -1,0 +1,69 @@
+//! What a stage has become so far.
+
+use super::cache::Made;
+use crate::oci::Digest;
+use crate::oci::image::{History, ImageConfig, RunConfig, chain_ids};
+
+/// What a stage has become so far.
+#[derive(Clone)]
+pub struct State {
+    pub config: RunConfig,
+    /// The image's own config, as far as it is not about running it.
+    pub template: ImageConfig,
+    /// Variables of the stage: the image's, and its arguments.
+    pub env: Vec<(String, String)>,
+    /// Arguments that were declared, for the history of what is run.
+    pub args: Vec<(String, String)>,
+    pub diff_ids: Vec<Digest>,
+    /// Lowest first: the directory under layers/, and whether it hides those below.
+    pub layers: Vec<(String, bool)>,
+    pub history: Vec<History>,
+    pub key: String,
+    /// The newest time of a file so far, in seconds since 1970: what is made has it.
+    pub clock: i64,
+    /// Whether the stage has named a command of its own.
+    pub cmd: bool,
+    /// The image that the first stage began with, and its name.
+    pub image: Option<Digest>,
+    pub named: String,
+}
+
+impl State {
+    /// Directories under layers/, top first, as an overlay takes them.
+    pub fn layer_ids(&self) -> Vec<String> {
+        let bottom = self.layers.iter().rposition(|(_, opaque)| *opaque).unwrap_or(0);
+        self.layers[bottom.min(self.layers.len())..].iter().rev().map(|(id, _)| id.clone()).collect()
+    }
+
+    /// The same with no file in it.
+    pub fn without_layers(mut self) -> State {
+        self.layers.clear();
+        self
+    }
+
+    pub fn chain(&self) -> Option<Digest> {
+        chain_ids(&self.diff_ids).pop()
+    }
+
+    pub fn lookup(&self, name: &str) -> Option<String> {
+        self.env.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value.clone())
+    }
+
+    pub fn set(&mut self, name: &str, value: &str) {
+        match self.env.iter_mut().find(|(known, _)| known == name) {
+            Some((_, known)) => *known = value.to_owned(),
+            None => self.env.push((name.to_owned(), value.to_owned())),
+        }
+    }
+
+    pub fn add(&mut self, made: &Made) {
+        self.diff_ids.push(made.diff_id.clone());
+        self.layers.push((made.id.clone(), false));
+        self.clock = self.clock.max(made.newest);
+    }
+}
+
+/// A chain that a question about files can be asked of.
+pub fn chain_key(state: &State) -> String {
+    state.chain().map(|chain| chain.to_string()).unwrap_or_default()
+}

@@ -1,0 +1,268 @@
+//! Instructions, one by one: what they say, or the layer that comes of them, made before or made now.
+
+use super::builder::{Builder, PROXIES};
+use super::cache::{self, Key, Made};
+use super::dockerfile::instruction::{Arg, Instruction, Kind};
+use super::dockerfile::{Fault, Place};
+use super::ignore::Ignore;
+use super::metadata::{self, Words};
+use super::state::State;
+use super::transfer::gather::Tree;
+use crate::api::Refusal;
+use crate::api::time::Time;
+use crate::engine::layers::{self, Staged};
+use crate::engine::store;
+use crate::failpoint;
+use crate::fs::overlay::{self, Upper};
+use crate::fs::seal::{self, Sealed, Times};
+use crate::fs::{diff, flatten, path, repack, settle};
+use crate::oci::image::{History, chain_ids};
+use anyhow::{Context as _, Result};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+
+type Step = std::result::Result<(), (Place, anyhow::Error)>;
+
+/// An error with the place that it belongs to.
+fn at<T>(place: Place, result: Result<T>) -> std::result::Result<T, (Place, anyhow::Error)> {
+    result.map_err(|error| (place, error))
+}
+
+fn fault(fault: Fault) -> (Place, anyhow::Error) {
+    (fault.place, Refusal::BadParameter(fault.message).into())
+}
+
+impl<'a> Builder<'a> {
+    pub(super) fn instruction(&mut self, state: &mut State, stage: usize, instruction: &Instruction) -> Step {
+        let place = instruction.place;
+        match &instruction.kind {
+            Kind::Arg(args) => self.arguments(state, args)?,
+            Kind::Run(run) => return self.run_step(state, stage, run, instruction),
+            Kind::Copy(transfer) => return self.transfer(state, stage, transfer, false, instruction),
+            Kind::Add(transfer) => return self.transfer(state, stage, transfer, true, instruction),
+            Kind::Maintainer(name) => {
+                state.template.author = name.clone();
+                self.remember(state, format!("MAINTAINER {name}"), true);
+            }
+            kind => {
+                let env = state.env.clone();
+                let lookup = |name: &str| env.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+                let words = Words { lex: self.lex(), lookup: &lookup };
+                let text = metadata::apply(&mut state.config, &mut state.cmd, kind, &words).map_err(fault)?;
+                if let Kind::Env(pairs) = kind {
+                    for pair in pairs {
+                        let (name, value) =
+                            (words.one(&pair.name).map_err(fault)?, words.one(&pair.value).map_err(fault)?);
+                        state.set(&name, &value);
+                    }
+                }
+                let text = text.unwrap_or_default();
+                if matches!(kind, Kind::Workdir(_)) {
+                    return self.workdir(state, text, place);
+                }
+                // Triggers are told by the config alone.
+                if !matches!(kind, Kind::OnBuild(_)) {
+                    self.remember(state, text, true);
+                }
+            }
+        }
+        at(place, self.report.done(&state.key))
+    }
+
+    fn arguments(&mut self, state: &mut State, args: &[Arg]) -> Step {
+        let mut texts = Vec::new();
+        for arg in args {
+            let value = match (self.given(&arg.name), &arg.default) {
+                (Some(value), _) => Some(value),
+                (None, Some(word)) => {
+                    let lookup = |name: &str| state.lookup(name);
+                    Some(Words { lex: self.lex(), lookup: &lookup }.one(word).map_err(fault)?)
+                }
+                (None, None) => self.globals.iter().find(|(name, _)| *name == arg.name).map(|(_, value)| value.clone()),
+            };
+            texts.push(match &value {
+                Some(value) => format!("{}={value}", arg.name),
+                None => arg.name.clone(),
+            });
+            state.args.retain(|(name, _)| *name != arg.name);
+            state.args.push((arg.name.clone(), value.clone().unwrap_or_default()));
+            if let Some(value) = value {
+                state.set(&arg.name, &value);
+            }
+        }
+        self.remember(state, format!("ARG {}", texts.join(" ")), true);
+        Ok(())
+    }
+
+    /// Proxies that were given with `--build-arg`: every command has them, and no key nor history knows of them.
+    pub fn proxies(&self) -> Vec<(String, String)> {
+        PROXIES.iter().filter_map(|name| Some(((*name).to_owned(), self.given(name)?))).collect()
+    }
+
+    pub fn is_proxy(name: &str) -> bool {
+        PROXIES.contains(&name)
+    }
+
+    pub fn remember(&self, state: &mut State, created_by: String, empty_layer: bool) {
+        let created = Some(self.time(state));
+        state.history.push(History { created, created_by, empty_layer, ..History::default() });
+    }
+
+    /// The time that an image has: that of the newest file in it, or the one that was asked for.
+    pub(super) fn time(&self, state: &State) -> String {
+        let seconds = self.epoch.unwrap_or(state.clock);
+        Time::from_unix_nanos(i128::from(seconds) * 1_000_000_000).to_string()
+    }
+
+    /// Makes the directory that commands run in, where there is none.
+    fn workdir(&mut self, state: &mut State, text: String, place: Place) -> Step {
+        let dir = state.config.working_dir.clone();
+        let user = state.config.user.clone();
+        let mut key = Key::new("workdir");
+        key.field(&state.key).field(&dir).field(&user);
+        let time = state.clock;
+        let made = self.step(state, &key.end(), &text, |builder, state| {
+            builder.change(state, true, &mut |root| {
+                let owner = super::transfer::owner::owner(root, &user)?;
+                let mut place = super::transfer::place::Place::new(root, format!("{dir}/"), owner, None, time);
+                place.directory()?;
+                place.end()
+            })
+        });
+        let layer = at(place, made)?;
+        self.remember(state, text, !layer);
+        at(place, self.report.done(&state.key))
+    }
+
+    /// A step that makes a layer: out of the cache, or by `work`. `key` is the state's from then on. Whether there is a
+    /// layer more.
+    pub fn step(
+        &mut self,
+        state: &mut State,
+        key: &str,
+        what: &str,
+        work: impl FnOnce(&mut Builder<'a>, &State) -> Result<Option<(Staged, Sealed)>>,
+    ) -> Result<bool> {
+        if let Some(layer) = self.made_before(state, key)? {
+            return Ok(layer);
+        }
+        let made = work(self, state)?;
+        self.keep(state, key, what, made)
+    }
+
+    /// Takes a step out of the cache, if it is there: then whether there is a layer more.
+    pub fn made_before(&mut self, state: &mut State, key: &str) -> Result<Option<bool>> {
+        if self.asked.no_cache {
+            return Ok(None);
+        }
+        let Some(record) = cache::find(&self.engine.store, self.lease, key, &state.diff_ids)? else { return Ok(None) };
+        if let Some(made) = &record.layer {
+            state.add(made);
+        }
+        state.key = key.to_owned();
+        self.report.cached()?;
+        Ok(Some(record.layer.is_some()))
+    }
+
+    /// Puts what came of a step into the store and the cache. Whether there is a layer more.
+    pub fn keep(&mut self, state: &mut State, key: &str, what: &str, made: Option<(Staged, Sealed)>) -> Result<bool> {
+        let store = &self.engine.store;
+        failpoint::reach("build.made");
+        let Some((staged, sealed)) = made else {
+            cache::put(store, key, None, None, what)?;
+            state.key = key.to_owned();
+            return Ok(false);
+        };
+        let mut diff_ids = state.diff_ids.clone();
+        diff_ids.push(sealed.diff_id.clone());
+        let id = chain_ids(&diff_ids).last().map(layers::dir_id).unwrap_or_default();
+        let made = Made { diff_id: sealed.diff_id, id, size: sealed.size, newest: sealed.newest };
+        cache::put(store, key, Some(made.clone()), None, what)?;
+        let mut all = vec![None; diff_ids.len() - 1];
+        all.push(Some(staged));
+        layers::commit(store, self.lease, &diff_ids, &all)?;
+        failpoint::reach("build.committed");
+        state.add(&made);
+        state.key = key.to_owned();
+        Ok(true)
+    }
+
+    /// A directory of its own in the lease's.
+    pub fn scratch_dir(&mut self) -> Result<PathBuf> {
+        let count = self.shared.count.fetch_add(1, Ordering::Relaxed);
+        let dir = self.lease.tmp()?.join(count.to_string());
+        store::make_dir(&dir, 0o755).with_context(|| format!("make {}", dir.display()))?;
+        Ok(dir)
+    }
+
+    pub fn lowers(&self, state: &State) -> Vec<PathBuf> {
+        state.layer_ids().iter().map(|id| self.engine.store.layer(id).join("fs")).collect()
+    }
+
+    /// What a stage shows, to read.
+    pub fn tree(&mut self, state: &State, called: &'static str) -> Result<Tree> {
+        let lowers = self.lowers(state);
+        let root = match lowers.is_empty() {
+            true => path::open_root(&self.scratch_dir()?)?,
+            false => overlay::mount(&lowers, None, &self.engine.store.root.join("tmp"))?,
+        };
+        Ok(Tree { root, ignore: Ignore::default(), called })
+    }
+
+    /// Lets `work` change the files of a stage; what it changed becomes a layer. `tidy`: times of directories that only
+    /// lead there do not count.
+    pub fn change(
+        &mut self,
+        state: &State,
+        tidy: bool,
+        work: &mut dyn FnMut(BorrowedFd) -> Result<()>,
+    ) -> Result<Option<(Staged, Sealed)>> {
+        let staging = self.scratch_dir()?;
+        let (fs, work_dir) = (staging.join("fs"), staging.join("work"));
+        for (dir, mode) in [(&fs, 0o755), (&work_dir, 0o700)] {
+            store::make_dir(dir, mode).with_context(|| format!("make {}", dir.display()))?;
+        }
+        let lowers = self.lowers(state);
+        let mut below = lowers.clone();
+        if below.is_empty() {
+            // An overlay wants something below.
+            below.push(self.scratch_dir()?);
+        }
+        let upper = Upper { upper: fs.clone(), work: work_dir.clone(), volatile: true };
+        let mounted = overlay::mount(&below, Some(&upper), &work_dir);
+        let times = Times { latest: self.epoch, kept: tidy };
+        match mounted {
+            Ok(root) => {
+                work(root.as_fd())?;
+                drop(root);
+                crate::fs::remove::tree(&work_dir)?;
+                let sealed = seal::seal(&staging, &lowers, times)?;
+                Ok(sealed.map(|sealed| (staged(staging, &sealed), sealed)))
+            }
+            Err(error) if overlay::is_unfit(&error) => {
+                flatten::flatten(&lowers, &fs).with_context(|| format!("copy layers, as {error:#}"))?;
+                work(overlay::bind(&fs, false)?.as_fd())?;
+                self.repacked(&fs, &lowers)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A layer of what a copy of all layers became: where the store's file system holds no overlay.
+    pub fn repacked(&mut self, upper: &std::path::Path, lowers: &[PathBuf]) -> Result<Option<(Staged, Sealed)>> {
+        let differences = diff::differences(upper, lowers, true)?;
+        if differences.is_empty() {
+            return Ok(None);
+        }
+        let staging = self.scratch_dir()?;
+        let unpacked = repack::repack(upper, &differences, &staging)?;
+        settle::settle(&unpacked, &staging, lowers)?;
+        let sealed = Sealed { diff_id: unpacked.diff_id.clone(), size: unpacked.size, newest: 0 };
+        Ok(Some((staged(staging, &sealed), sealed)))
+    }
+}
+
+fn staged(dir: PathBuf, sealed: &Sealed) -> Staged {
+    Staged { dir, size: sealed.size, opaque: false }
+}
