@@ -38,6 +38,8 @@ pub fn run(base: Base, pairs: &[(&str, &str)]) -> Result<()> {
         let before = super::millis(pairs, "pause").unwrap_or_default();
         launch::put_off(&base, restart::pause(before, end.uptime), &clients, &kept)
     }
+    // Whoever hears of the end finds the ports free.
+    drop(kept);
     sys::lock::unlock(lock(), byte::RESTARTING)?;
     match clients::part(&base, clients, end.status, || remove(&base))? {
         Some(grave) => {
