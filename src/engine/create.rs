@@ -362,8 +362,11 @@ fn apply_settings(host: &mut HostConfig, settings: &Settings) -> Result<()> {
     if host.shm_size == 0 {
         host.shm_size = settings.shm_size()?;
     }
+    let none = settings.bridge.as_deref() == Some("none");
+    if none && host.network_mode == "bridge" {
+        bail!(Refusal::NotFound("network bridge not found".to_owned()));
+    }
     if matches!(host.network_mode.as_str(), "" | "default") {
-        let none = settings.bridge.as_deref() == Some("none");
         host.network_mode = if none { "none" } else { "bridge" }.to_owned();
     }
     if host.restart_policy.name.is_empty() {

@@ -63,7 +63,7 @@ pub struct Settings {
     pub icc: bool,
     pub ip_masq: bool,
     pub ipv6: bool,
-    /// `none`: containers that name no network have none.
+    /// A bridge that somebody else made, for containers that name no network; with `none` they have none.
     pub bridge: Option<String>,
     /// From which subnets are cut for networks that name none.
     pub default_address_pools: Vec<AddressPool>,
@@ -243,10 +243,12 @@ impl Settings {
             bail!("ip6tables and iptables must agree: both families have one table");
         }
         if let Some(name) = self.bridge.as_deref().filter(|name| !matches!(*name, "" | "none")) {
-            bail!(
-                "bridge {name:?} is not supported: only none; a bridge of another name is a network with the option \
-                 com.docker.network.bridge.name"
-            );
+            if !super::networks::is_link(name) {
+                bail!("bridge {name:?} is no name of a link");
+            }
+            if [&self.bip, &self.bip6].into_iter().flatten().any(|text| !text.is_empty()) {
+                bail!("bip and bridge exclude each other: a bridge that is there has its addresses");
+            }
         }
         for (key, text, four) in [("bip", &self.bip, true), ("bip6", &self.bip6, false)] {
             let Some(text) = text.as_deref().filter(|text| !text.is_empty()) else { continue };
@@ -337,6 +339,7 @@ mod tests {
             r#"{"default-address-pools": [{"base": "10.10.0.0/16", "size": 24}], "bridge": "none", "userland-proxy": false}"#,
             r#"{"ipv6": true, "fixed-cidr-v6": "fd00:5::/64", "iptables": false, "ip6tables": false}"#,
             r#"{"default-network-opts": {"bridge": {"com.docker.network.driver.mtu": "1400"}}}"#,
+            r#"{"bridge": "br0", "fixed-cidr": "192.168.5.128/25"}"#,
         ] {
             assert!(Settings::parse(text).is_ok(), "{text}");
         }
@@ -348,7 +351,8 @@ mod tests {
                 "fixed-cidr 192.168.6.0/24 does not lie in",
             ),
             (r#"{"fixed-cidr-v6": "10.0.0.0/8"}"#, "fixed-cidr-v6 10.0.0.0/8 is of the other family"),
-            (r#"{"bridge": "br0"}"#, "bridge \"br0\" is not supported"),
+            (r#"{"bridge": "br 0"}"#, "bridge \"br 0\" is no name of a link"),
+            (r#"{"bridge": "br0", "bip": "192.168.5.1/24"}"#, "bip and bridge exclude each other"),
             (r#"{"ip6tables": false}"#, "ip6tables and iptables must agree"),
             (r#"{"mtu": 10}"#, "mtu 10 is none"),
             (

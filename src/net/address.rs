@@ -6,6 +6,7 @@ use std::io;
 use std::net::IpAddr;
 
 const NEW_ADDRESS: u16 = 20;
+const GET_ADDRESS: u16 = 22;
 const NEW_ROUTE: u16 = 24;
 const GET_ROUTE: u16 = 26;
 
@@ -48,6 +49,20 @@ pub fn add(socket: &Socket, link: u32, address: IpAddr, subnet: Subnet) -> io::R
         message = message.bytes(IFA_BROADCAST, &octets(subnet.last()));
     }
     existing(socket.ask(message))
+}
+
+/// The addresses of a link, each with its subnet, in the order in which it came by them.
+pub fn of_link(socket: &Socket, link: u32) -> io::Result<Vec<(IpAddr, Subnet)>> {
+    /// `struct ifaddrmsg`.
+    const HEAD: usize = 8;
+    let replies = socket.list(GET_ADDRESS, &[0; HEAD])?;
+    let address = |reply: &super::netlink::Reply| {
+        let bytes = reply.get(HEAD, IFA_LOCAL).or(reply.get(HEAD, IFA_ADDRESS))?;
+        let address = from_octets(bytes)?;
+        let is_its = reply.body.get(4..8).and_then(u32_of) == Some(link);
+        Some((address, Subnet::new(address, *reply.body.get(1)?)?)).filter(|_| is_its)
+    };
+    Ok(replies.iter().filter_map(address).collect())
 }
 
 /// Whether an address holds on one link only: 169.254.0.0/16 (RFC 3927) and fe80::/10 (RFC 4291, 2.5.6).

@@ -5,7 +5,7 @@
 //! raw          what comes from elsewhere to 127/8 is dropped, and what a port is not open to
 //! input        the same of what is meant for a bridge's own address
 //! prerouting   published ports: from outside and from containers      ┐ any, at (and any6, at6):
-//! output       the same, from this host                               ┘ [address .] protocol . port → address . port
+//! output       the same, from this host, but for its ::1              ┘ [address .] protocol . port → address . port
 //! postrouting  containers go out under this host's address; and to each other, where a published port leads back
 //! forward      networks are apart, and nobody comes to a container's own address; if forwarding is on for us alone, nobody
 //!              else is forwarded
@@ -29,6 +29,26 @@ pub struct Bridge {
     pub masquerade: bool,
     /// Nothing leaves or enters.
     pub internal: bool,
+    /// On a bridge that is somebody else's too, what its containers have addresses of: no rule is for others on it.
+    pub shared: Option<Vec<Subnet>>,
+}
+
+impl Bridge {
+    /// A rule for what goes to its containers; where others are on it, one for each range of theirs.
+    fn to(&self, rule: Rule) -> Vec<Rule> {
+        match &self.shared {
+            None => vec![rule],
+            Some(ranges) => ranges.iter().map(|range| rule.clone().to(*range)).collect(),
+        }
+    }
+
+    /// The same for what comes from them.
+    fn from(&self, rule: Rule) -> Vec<Rule> {
+        match &self.shared {
+            None => vec![rule],
+            Some(ranges) => ranges.iter().map(|range| rule.clone().from(*range)).collect(),
+        }
+    }
 }
 
 /// A published port.
@@ -41,6 +61,8 @@ pub struct Mapping {
     pub container: SocketAddr,
     /// From elsewhere it is reached by these alone; by everybody where nothing is said.
     pub from: Option<Vec<Subnet>>,
+    /// What this host sends to it by its loopback is left to who listens there.
+    pub by_loopback: bool,
 }
 
 /// All that the table follows from.
@@ -169,6 +191,7 @@ fn mapping(map: &Map, element: &ruleset::Element) -> Option<Mapping> {
         host: SocketAddr::new(host, number(key.get(4..)?)?),
         container: SocketAddr::new(inside, number(data)?),
         from: None,
+        by_loopback: false,
     })
 }
 
@@ -267,6 +290,12 @@ fn rules(state: &State) -> Vec<(&'static str, Rule)> {
     rules.push(("raw", Rule::new().comes_by(Name::IsNot("lo")).to(loopback).decide(DROP)));
     let guards = state.mappings.iter().filter(|mapping| mapping.from.is_some());
     rules.extend(guards.map(|mapping| ("raw", guard(mapping))));
+    // The kernel lets nothing that was sent to ::1 leave: a program serves it.
+    rules.push(("output", Rule::new().to(Subnet::alone(Ipv6Addr::LOCALHOST.into())).decide(ACCEPT)));
+    for mapping in state.mappings.iter().filter(|mapping| mapping.by_loopback) {
+        let rule = Rule::new().to(loopback).at_port(mapping.protocol, mapping.host.port());
+        rules.push(("output", rule.decide(ACCEPT)));
+    }
     for chain in ["prerouting", "output"] {
         for (family, any, at) in [(IPV4, 0, 1), (IPV6, 2, 3)] {
             rules.push((chain, Rule::new().redirect(family, &MAPS[at], at as u32 + 1)));
@@ -275,35 +304,46 @@ fn rules(state: &State) -> Vec<(&'static str, Rule)> {
     }
     for bridge in &state.bridges {
         let name = bridge.link.as_str();
+        let subnets = bridge.shared.as_ref().unwrap_or(&bridge.subnets);
         for subnet in &bridge.subnets {
-            if bridge.masquerade || bridge.internal {
+            // A bridge that is not ours has addresses of this host that others may well ask for.
+            if (bridge.masquerade || bridge.internal) && bridge.shared.is_none() {
                 let outside = Rule::new().comes_by(Name::IsNot(name)).comes_by(Name::IsNot("lo"));
                 rules.push(("input", outside.to(*subnet).decide(DROP)));
             }
             // By the host's address back to their own network: the answer must come back this way, too.
-            rules.push(("postrouting", Rule::new().from(*subnet).leaves_by(Name::Is(name)).redirected().masquerade()));
+            let back = Rule::new().from(*subnet).leaves_by(Name::Is(name)).redirected();
+            rules.extend(bridge.to(back).into_iter().map(|rule| ("postrouting", rule.masquerade())));
+        }
+        for subnet in subnets {
             if bridge.masquerade && !bridge.internal {
                 let leaves = Rule::new().comes_by(Name::Is(name)).from(*subnet).leaves_by(Name::IsNot(name));
                 rules.push(("postrouting", leaves.masquerade()));
             }
         }
         // From this host's loopback, to a published port.
-        rules.push(("postrouting", Rule::new().from(loopback).leaves_by(Name::Is(name)).masquerade()));
+        if bridge.shared.is_none() {
+            rules.push(("postrouting", Rule::new().from(loopback).leaves_by(Name::Is(name)).masquerade()));
+        }
     }
     let is_bridge = |rule: Rule, from: &str, to: &str| rule.comes_by(Name::IsNot(from)).leaves_by(Name::Is(to));
-    for Bridge { link, .. } in state.bridges.iter().filter(|bridge| bridge.internal) {
-        rules.push(("forward", is_bridge(Rule::new(), link, link).decide(DROP)));
+    for bridge in state.bridges.iter().filter(|bridge| bridge.internal) {
+        let link = bridge.link.as_str();
         let leaves = Rule::new().comes_by(Name::Is(link)).leaves_by(Name::IsNot(link));
-        rules.push(("forward", leaves.decide(DROP)));
+        let both = [bridge.to(is_bridge(Rule::new(), link, link)), bridge.from(leaves)];
+        rules.extend(both.into_iter().flatten().map(|rule| ("forward", rule.decide(DROP))));
     }
     rules.push(("forward", Rule::new().established().decide(ACCEPT)));
-    for Bridge { link, .. } in state.bridges.iter().filter(|bridge| !bridge.internal) {
-        rules.push(("forward", is_bridge(Rule::new(), link, link).redirected().decide(ACCEPT)));
-        rules.push(("forward", is_bridge(Rule::new(), link, link).decide(DROP)));
+    for bridge in state.bridges.iter().filter(|bridge| !bridge.internal) {
+        for comes in bridge.to(is_bridge(Rule::new(), &bridge.link, &bridge.link)) {
+            rules.push(("forward", comes.clone().redirected().decide(ACCEPT)));
+            rules.push(("forward", comes.decide(DROP)));
+        }
     }
     if state.forwards_for_us {
-        for Bridge { link, .. } in &state.bridges {
-            rules.push(("forward", Rule::new().comes_by(Name::Is(link)).decide(ACCEPT)));
+        for bridge in &state.bridges {
+            let leaves = bridge.from(Rule::new().comes_by(Name::Is(&bridge.link)));
+            rules.extend(leaves.into_iter().map(|rule| ("forward", rule.decide(ACCEPT))));
         }
         for name in OTHERS {
             rules.push(("forward", Rule::new().comes_by(Name::Begins(name)).decide(ACCEPT)));
@@ -339,7 +379,7 @@ mod tests {
             ),
         ] {
             let (host, container) = (host.parse().unwrap(), container.parse().unwrap());
-            let mapping = Mapping { protocol: 6, host, container, from: None };
+            let mapping = Mapping { protocol: 6, host, container, from: None, by_loopback: false };
             assert_eq!(map_of(&mapping).name, map);
             assert_eq!(element(&mapping), (key.clone(), data.clone()));
             let read = super::mapping(&map_of(&mapping), &ruleset::Element { key, data, ..Default::default() });
@@ -350,6 +390,7 @@ mod tests {
             host: "[::]:9".parse().unwrap(),
             container: "[fd00::2]:9".parse().unwrap(),
             from: None,
+            by_loopback: false,
         };
         assert_eq!((map_of(&six).name, element(&six).0.len(), element(&six).1.len()), ("any6", 8, 20));
     }
@@ -361,6 +402,7 @@ mod tests {
             host: "0.0.0.0:80".parse().unwrap(),
             container: "172.17.0.2:80".parse().unwrap(),
             from: Some(vec!["10.0.0.0/8".parse().unwrap(), "192.168.1.7/32".parse().unwrap()]),
+            by_loopback: false,
         };
         let told =
             |mapping: &Mapping| let_in(&ruleset::Rule { expressions: guard(mapping).told(), ..Default::default() });
@@ -376,7 +418,7 @@ mod tests {
             link: "dhow0".into(),
             subnets: vec!["172.17.0.0/16".parse().unwrap()],
             masquerade: true,
-            internal: false,
+            ..Bridge::default()
         };
         let mut state = State { bridges: vec![bridge.clone()], ..State::default() };
         let count = |state: &State, chain: &str| rules(state).iter().filter(|(of, _)| *of == chain).count();
@@ -387,7 +429,24 @@ mod tests {
         // Answers to those who go out under their own address come to it.
         state.bridges = vec![Bridge { masquerade: false, ..bridge.clone() }];
         assert_eq!((count(&state, "input"), count(&state, "postrouting")), (0, 2));
-        state.bridges = vec![Bridge { internal: true, ..bridge }];
+        state.bridges = vec![Bridge { internal: true, ..bridge.clone() }];
         assert_eq!((count(&state, "input"), count(&state, "postrouting")), (1, 2));
+        // Of others on a shared bridge nothing is said: each rule about it names the range of ours.
+        let range: Subnet = "172.17.9.0/24".parse().unwrap();
+        state.bridges = vec![Bridge { shared: Some(vec![range]), ..bridge }];
+        let about = |state: &State| {
+            let link = Rule::new().comes_by(Name::Is("dhow0")).told().pop();
+            let not = Rule::new().comes_by(Name::IsNot("dhow0")).told().pop();
+            let all = rules(state).into_iter().map(|(_, rule)| rule.told());
+            all.filter(|rule| rule.iter().any(|it| Some(it) == link.as_ref() || Some(it) == not.as_ref())).collect()
+        };
+        let rules: Vec<Vec<ruleset::Expression>> = about(&state);
+        let (to, from) = (Rule::new().to(range).told(), Rule::new().from(range).told());
+        let holds = |rule: &[ruleset::Expression], part: &[ruleset::Expression]| {
+            rule.windows(part.len()).any(|window| window == part)
+        };
+        assert_eq!(rules.len(), 5, "{rules:?}");
+        assert!(rules.iter().all(|rule| holds(rule, &to) || holds(rule, &from)), "{rules:?}");
+        assert_eq!(count(&state, "input"), 0);
     }
 }

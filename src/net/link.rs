@@ -20,6 +20,7 @@ const IFLA_MTU: u16 = 4;
 const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
+const IFLA_IFALIAS: u16 = 20;
 const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
@@ -36,6 +37,11 @@ pub struct Link {
     pub up: bool,
     /// `bridge`, `veth`; empty for a real device.
     pub kind: String,
+    /// None where it is not one of Ethernet.
+    pub mac: Option<Mac>,
+    pub mtu: u32,
+    /// What somebody wrote to it, for people to read.
+    pub alias: String,
 }
 
 /// `struct ifinfomsg`.
@@ -74,6 +80,9 @@ fn link(reply: &Reply) -> Option<Link> {
         index: u32_of(reply.body.get(4..8)?)?,
         up: flags & UP != 0,
         kind: kind.map_or(String::new(), |(_, kind)| text_of(kind)),
+        mac: reply.get(HEAD, IFLA_ADDRESS).and_then(|bytes| bytes.try_into().ok()),
+        mtu: reply.get(HEAD, IFLA_MTU).and_then(u32_of).unwrap_or(0),
+        alias: reply.get(HEAD, IFLA_IFALIAS).map(text_of).unwrap_or_default(),
     })
 }
 
@@ -90,6 +99,8 @@ pub struct Veth<'a> {
     /// The index of the bridge.
     pub bridge: u32,
     pub mtu: u32,
+    /// The kernel picks one where it is not said.
+    pub mac: Option<Mac>,
     pub peer: &'a str,
     pub peer_mac: Mac,
     /// The peer is born in this network namespace.
@@ -98,9 +109,10 @@ pub struct Veth<'a> {
 
 /// Makes a pair by one message: nothing has to be moved, and the end here is up. The kernel has no peer come up with it.
 pub fn make_veth(socket: &Socket, veth: &Veth) -> io::Result<()> {
-    let Veth { name, bridge, mtu, peer, peer_mac, namespace } = *veth;
+    let Veth { name, bridge, mtu, mac, peer, peer_mac, namespace } = *veth;
     let message = Message::new(NEW, CREATE | EXCLUSIVE, &head(0, UP));
     let message = message.text(IFLA_IFNAME, name).u32(IFLA_MTU, mtu).u32(IFLA_MASTER, bridge);
+    let message = mac.map_or(message.clone(), |mac| message.bytes(IFLA_ADDRESS, &mac));
     let inside = |data: Message| {
         // The peer's attributes follow an ifinfomsg of its own, which is written as the attribute's first bytes.
         data.nest(VETH_INFO_PEER, |peer_info| {
@@ -200,6 +212,11 @@ pub fn set_port(socket: &Socket, name: &str, port: Port) -> io::Result<()> {
             data.bytes(IFLA_BRPORT_MODE, &[port.hairpin.into()]).bytes(IFLA_BRPORT_ISOLATED, &[port.isolated.into()])
         })
     }))
+}
+
+/// Writes to a link whose it is.
+pub fn set_alias(socket: &Socket, index: u32, alias: &str) -> io::Result<()> {
+    socket.ask(Message::new(NEW, 0, &head(index, 0)).text(IFLA_IFALIAS, alias))
 }
 
 pub fn set_up(socket: &Socket, index: u32) -> io::Result<()> {

@@ -1,6 +1,7 @@
 //! What the configuration says of networks.
 
-use crate::fixture::Host;
+use crate::fixture::network::{Neighbour, WHO, address, from_container, from_here, from_there, ip, links};
+use crate::fixture::{Command, Host, eventually};
 use serde_json::json;
 use std::fs;
 
@@ -52,8 +53,119 @@ fn keys_of_the_configuration_that_speak_of_networks() {
     let keys = r#"{"ipv6": true, "fixed-cidr-v6": "fd77::/64"}"#;
     let words = ["run", "--rm", "busybox", "ip", "-6", "-o", "address", "show", "dev", "eth0", "scope", "global"];
     assert!(with(keys, &words).ok().contains("fd77::2/64"));
-    let output = with(r#"{"bridge": "br0"}"#, &["ps"]);
-    assert!(output.stderr().contains("bridge \"br0\" is not supported"), "{output}");
+    let output = with(r#"{"bridge": "none"}"#, &["run", "--rm", "--network", "bridge", "busybox", "true"]);
+    assert!(output.stderr().contains("network bridge not found"), "{output}");
+}
+
+/// As the LAN's bridge of a host, with the LAN on it.
+#[test]
+fn a_bridge_of_somebody_elses_is_used_and_left_as_it_was() {
+    let (Some(host), Some(neighbour)) = (Host::with_busybox(), Neighbour::new()) else { return };
+    let Some(far) = Neighbour::on("far0", 98) else { return };
+    let with = |keys: &str, words: &[&str]| {
+        let file = host.file("daemon.json", keys);
+        host.run(["--config", file.to_str().expect("UTF-8")].iter().chain(words).copied())
+    };
+    let lines = "link add br0 type bridge; address flush dev lan0; link set lan0 master br0; link set br0 mtu 1450; \
+                 address add 10.99.0.1/24 dev br0; address add 10.99.0.130/24 dev br0; address add fd99::1/64 dev br0 nodad; \
+                 link set br0 up; link add bare type bridge";
+    for line in lines.split("; ") {
+        ip(&line.split_whitespace().collect::<Vec<_>>());
+    }
+    let stands = || {
+        let out = |words: &[&str]| Command::new("ip", words.iter().copied()).ok();
+        let keys = ["ipv4/conf/br0/route_localnet", "ipv6/conf/br0/disable_ipv6", "ipv6/conf/br0/proxy_ndp"];
+        let keys = keys.map(|key| fs::read_to_string(format!("/proc/sys/net/{key}")).expect("a key of the kernel"));
+        let link = out(&["-o", "-d", "link", "show", "br0"]);
+        // Timers of the bridge go on.
+        let link: Vec<&str> = link.split_whitespace().filter(|word| !word.contains('.')).collect();
+        format!("{}\n{}\n{keys:?}", link.join(" "), out(&["-o", "address", "show", "br0", "scope", "global"]))
+    };
+    let before = stands();
+    let keys = r#"{"bridge": "br0", "fixed-cidr": "10.99.0.128/25", "ipv6": true, "fixed-cidr-v6": "fd99::8:0/112"}"#;
+    let serve = |keys: &str, name: &str, flags: &[&str]| {
+        let words = ["run", "--detach", "--name", name];
+        with(keys, &words.iter().chain(flags).chain(&["busybox", "sh", "-c", WHO]).copied().collect::<Vec<_>>()).ok();
+        let there = || from_container(&host, name, "127.0.0.1");
+        eventually("it serves", || there().is_some());
+        address(&host, name)
+    };
+    let first = serve(keys, "first", &["-p", "8080:80", "-p", "127.0.0.1:8081:80"]);
+    assert_eq!(first, "10.99.0.128");
+    let shown = host.ok(["exec", "first", "sh", "-c", "ip route; cat /sys/class/net/eth0/mtu; ip address show eth0"]);
+    for words in ["default via 10.99.0.1 dev eth0", "\n1450", "fd99::8:0/64", "10.99.0.128/24"] {
+        assert!(shown.contains(words), "{words}: {shown}");
+    }
+    let second = serve(keys, "second", &["-p", "[::]:8083:80"]);
+    assert_eq!(second, "10.99.0.129");
+    assert_eq!(host.inspect("bridge", "/IPAM/Config/0/AuxiliaryAddresses/br0_1"), "10.99.0.130");
+    // On one link with the LAN, and with each other.
+    assert_eq!(from_there(&neighbour, &first).as_deref(), Some("10.99.0.2"));
+    assert_eq!(from_container(&host, "second", &first).as_deref(), Some("10.99.0.129"));
+    // Published ports, from everywhere; this host's loopback is a program's to serve.
+    for address in ["127.0.0.1:8080", "127.0.0.1:8081", "10.99.0.1:8080", "10.98.0.1:8080", "[::1]:8083", &first] {
+        assert!(from_here(address).is_some(), "{address}");
+    }
+    assert_eq!(from_there(&far, "10.98.0.1:8080").as_deref(), Some("10.98.0.2"));
+    assert!(from_there(&neighbour, "10.99.0.1:8080").is_some());
+    assert_eq!([from_there(&far, "10.98.0.1:8081"), from_there(&far, "10.99.0.1:8081")], [None, None]);
+    assert!(from_container(&host, "first", "10.99.0.1:8080").is_some(), "its own port");
+    let listed = host.ok(["ports", "--format", "{{.Published}} {{.Name}}: {{.Reach}}"]);
+    let expected = "0.0.0.0:8080/tcp first: everyone\n[::]:8080/tcp first: everyone\n127.0.0.1:8081/tcp first: this host\n\
+                    [::]:8083/tcp second: everyone";
+    assert_eq!(listed, expected);
+    // What is not published is not reached by others of this host, who reach it as before.
+    assert_eq!(from_there(&far, &first), None);
+    let ping = |from: &Neighbour, to: &str| from.run("ping", &["-c", "1", "-W", "1", to]).run().code() == Some(0);
+    assert!(ping(&far, "10.99.0.1") && ping(&neighbour, "10.99.0.1"));
+    assert!(!ping(&far, "10.99.0.2"), "forwarding was off before");
+    assert!(host.run(["exec", "first", "ping", "-c", "1", "-W", "2", "10.98.0.2"]).code() == Some(0), "its way out");
+    assert_eq!(stands(), before, "nothing of it has changed");
+    // While it is in use it stays what it is, for all that the settings say.
+    let output = with("{}", &["run", "--rm", "busybox", "true"]);
+    assert!(output.stderr().contains("they hold once no container is on it"), "{output}");
+    with(keys, &["rm", "--force", "first", "second"]).ok();
+    assert!(with("{}", &["run", "--rm", "busybox", "ip", "address"]).ok().contains("inet 172.17.0."));
+    assert_eq!(stands(), before);
+    // A network of a user's may have it too.
+    let create = |name: &str, more: &[&str]| {
+        let option = format!("com.docker.network.bridge.name={name}");
+        let words = ["network", "create", "-o", &option];
+        with("{}", &words.iter().chain(more).chain(&["lan"]).copied().collect::<Vec<_>>())
+    };
+    create("br0", &["--ip-range", "10.99.0.64/26", "--subnet", "10.99.0.0/24"]).ok();
+    assert_eq!(host.inspect("lan", "/IPAM/Config/0/Gateway"), "10.99.0.1");
+    assert_eq!(serve("{}", "first", &["--network", "lan", "-p", "8080:80"]), "10.99.0.64");
+    assert!(from_here("127.0.0.1:8080").is_some() && from_there(&far, "10.98.0.1:8080").is_some());
+    host.ok(["rm", "--force", "first"]);
+    host.ok(["network", "rm", "lan"]);
+    assert_eq!(stands(), before);
+    // What cannot be is said.
+    for (result, words) in [
+        (create("br0", &["--subnet", "10.97.0.0/24"]), "bridge br0 is not dhow's, and has no address in 10.97.0.0/24"),
+        (create("lan0", &[]), "lan0 is a link of this host's, and no bridge"),
+        (create("bare", &[]), "bridge bare has no IPv4 address: it is not dhow's, and is given none"),
+        (
+            with(r#"{"bridge": "nowhere"}"#, &["run", "--rm", "busybox", "true"]),
+            "bridge device with non default name nowhere must be created manually",
+        ),
+    ] {
+        assert!(result.code() != Some(0) && result.stderr().contains(words), "{result}");
+    }
+    drop((neighbour, far));
+}
+
+#[test]
+fn no_store_takes_the_bridge_of_another() {
+    let (Some(one), Some(two)) = (Host::with_busybox(), Host::with_busybox()) else { return };
+    let name = ["network", "create", "-o", "com.docker.network.bridge.name=shared0", "web"];
+    one.ok(name);
+    let said = two.refused(1, name);
+    assert!(said.contains("bridge shared0 is that of a network of another store"), "{said}");
+    one.ok(["network", "rm", "web"]);
+    two.ok(name);
+    two.ok(["network", "rm", "web"]);
+    assert!(!links().contains(&"shared0".to_owned()));
 }
 
 #[test]

@@ -478,7 +478,10 @@ fn networks_of_both_families() {
     host.ok(["network", "create", "--ipv6", "both"]);
     let subnet = host.inspect("both", "/IPAM/Config/1/Subnet");
     assert!(subnet.as_str().is_some_and(|text| text.starts_with("fd") && text.ends_with("/64")), "{subnet}");
-    serve(&host, "it", &["--network", "both", "-p", "8080:80"]);
+    serve(&host, "it", &["--network", "both", "-p", "8080:80", "-p", "[::1]:8081:80"]);
+    for address in ["127.0.0.1:8080", "[::1]:8080", "[::1]:8081"] {
+        assert!(from_here(address).is_some(), "{address}");
+    }
     let place = host.inspect("it", "/NetworkSettings/Networks/both");
     let six = place["GlobalIPv6Address"].as_str().expect("an address of IPv6").to_owned();
     host.ok(["exec", "it", "ping", "-c", "1", "-W", "5", "fd99::2"]);
@@ -487,7 +490,7 @@ fn networks_of_both_families() {
     assert_eq!(from_there(&neighbour, &format!("[{six}]")), None, "its own address is not published");
     assert!(from_here("[fd99::1]:8080").is_some());
     let ports = host.ok(["port", "it"]);
-    assert_eq!(ports, "80/tcp -> 0.0.0.0:8080\n80/tcp -> [::]:8080");
+    assert_eq!(ports, "80/tcp -> 0.0.0.0:8080\n80/tcp -> [::]:8080\n80/tcp -> [::1]:8081");
     // On a network of IPv4 alone the kernel makes no address of IPv6 up.
     assert_eq!(host.ok(["run", "--rm", "busybox", "ip", "-6", "address", "show", "dev", "eth0"]), "");
 }

@@ -1,7 +1,7 @@
 //! The bridge of a network in the kernel: made when the network is, and again by whoever needs it after a reboot.
 
 use super::super::store::Store;
-use super::{lease, parent, stored};
+use super::{lease, parent, stored, theirs};
 use crate::api::Refusal;
 use crate::api::types::Network;
 use crate::net::netlink::Socket;
@@ -16,11 +16,19 @@ pub fn ensure(store: &Store, network: Network) -> Result<Network> {
     }
     let socket = Socket::route().context("open a netlink socket")?;
     let name = stored::link_name(&network);
-    match link::find(&socket, &name).with_context(|| format!("look for link {name}"))? {
+    let found = link::find(&socket, &name).with_context(|| format!("look for link {name}"))?;
+    if theirs::is_theirs(&network) {
+        return theirs::ensure(&socket, &name, found).map(|()| network);
+    }
+    match found {
+        Some(link) if !theirs::is_ours(&link, &network, mac(&network)?) => {
+            bail!(Refusal::Conflict(format!(
+                "{name} is a link of this host's, and not the bridge that was made for it"
+            )))
+        }
         Some(link) if link.up => return Ok(network),
         // What a killed command began.
-        Some(link) if link.kind == "bridge" => return set_up(&socket, &network, link.index).map(|()| network),
-        Some(_) => bail!(Refusal::Conflict(format!("{name} is a link of this host's, and no bridge"))),
+        Some(link) => return set_up(&socket, &network, link.index).map(|()| network),
         None => {}
     }
     let network = settle(store, network)?;
@@ -84,15 +92,23 @@ fn set_up(socket: &Socket, network: &Network, index: u32) -> Result<()> {
                 .with_context(|| format!("give {name} the address {gateway}"))?;
         }
     }
+    link::set_alias(socket, index, &theirs::alias(network)).with_context(|| format!("name the network of {name}"))?;
     link::set_up(socket, index).with_context(|| format!("set {name} up"))
 }
 
-/// Takes a network's bridge away.
+/// Takes a network's bridge away, if it was made for it.
 pub fn remove(network: &Network) -> Result<()> {
     if network.driver != stored::BRIDGE {
         return parent::remove(network);
     }
     let name = stored::link_name(network);
-    let delete = || link::delete(&Socket::route()?, &name);
+    let mac = mac(network)?;
+    let delete = || {
+        let socket = Socket::route()?;
+        match link::find(&socket, &name)? {
+            Some(link) if theirs::is_ours(&link, network, mac) => link::delete(&socket, &name),
+            _ => Ok(()),
+        }
+    };
     delete().with_context(|| format!("delete the bridge {name}"))
 }

@@ -3,7 +3,7 @@
 use super::super::locks::{self, Lock};
 use super::super::store::{self, Store};
 use super::join::{self, Published};
-use super::{lease, obstacles, stored};
+use super::{lease, obstacles, stored, theirs};
 use crate::net::firewall::{self, Bridge, Mapping, State};
 use crate::net::nftables;
 use anyhow::{Context, Result};
@@ -118,6 +118,7 @@ fn bridges(store: &Store) -> Result<Vec<Bridge>> {
             subnets: stored::pools(network).map(|pool| pool.subnet).collect(),
             masquerade: stored::is_on(&network.options, stored::MASQUERADE, true),
             internal: network.internal,
+            shared: theirs::is_theirs(network).then(|| stored::pools(network).map(|pool| pool.range).collect()),
         })
         .collect())
 }
@@ -163,9 +164,9 @@ pub fn open(store: &Store, ports: &[Published]) -> Result<()> {
         return Ok(());
     }
     let _lock = lock(store)?;
-    // The table is gone, or a killed shim left one of the ports in it: what is on disk decides. Guards are rules, which
-    // have no names by which to add and remove them.
-    if by_rules(ports).any(is_guarded) || firewall::add(&table(store), &mappings).is_err() {
+    // The table is gone, or a killed shim left one of the ports in it: what is on disk decides. Rules have no names by
+    // which to add and remove them.
+    if by_rules(ports).any(has_rules) || firewall::add(&table(store), &mappings).is_err() {
         replace(store)?;
     }
     Ok(())
@@ -176,13 +177,13 @@ fn by_rules(ports: &[Published]) -> impl Iterator<Item = &Published> {
     ports.iter().filter(|port| !port.served)
 }
 
-/// Whether not everybody may reach a port: there is a rule for it.
-pub fn is_guarded(port: &Published) -> bool {
-    !port.from.is_empty() && !port.served
+/// Whether there are rules for a port alone: not everybody may reach it, or a program serves this host's loopback.
+pub fn has_rules(port: &Published) -> bool {
+    !port.served && (!port.from.is_empty() || port.by_loopback)
 }
 
-/// Takes away guards of ports that are held no more. The caller holds the lock.
-pub fn unguard(store: &Store) -> Result<()> {
+/// Takes away rules for ports that are held no more. The caller holds the lock.
+pub fn drop_rules(store: &Store) -> Result<()> {
     match firewall::loaded(&table(store)).context("ask nf_tables for our table")? {
         Some(_) => replace(store),
         None => Ok(()),

@@ -7,7 +7,7 @@
 use super::super::record::{self, Record};
 use super::super::store::{self, Store};
 use super::stored::{self, Pool};
-use super::{firewall, lease, obstacles, parent, publish};
+use super::{firewall, lease, obstacles, parent, publish, theirs};
 use crate::api::Refusal;
 use crate::api::types::{EndpointSettings, Network};
 use crate::net::firewall::Mapping;
@@ -75,6 +75,10 @@ pub struct Published {
     /// A program passes on what comes to it; there is no rule.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub served: bool,
+    /// The same of what comes by this host's loopback alone: the bridge is somebody else's, and not to be told to route
+    /// for 127/8.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_loopback: bool,
 }
 
 /// Where a program leads what comes to a port of the host.
@@ -106,7 +110,8 @@ pub fn targets(store: &Store, container: &str) -> Result<Vec<Target>> {
 impl From<&Published> for Mapping {
     fn from(port: &Published) -> Mapping {
         let from = Some(port.from.clone()).filter(|from| !from.is_empty());
-        Mapping { protocol: port.protocol, host: port.host, container: port.container, from }
+        let Published { protocol, host, container, by_loopback, .. } = *port;
+        Mapping { protocol, host, container, from, by_loopback }
     }
 }
 
@@ -300,6 +305,7 @@ pub fn connect_place(store: &Store, place: &Place, namespace: &OwnedFd, hairpin:
             name: &place.link,
             bridge: bridge.index,
             mtu: stored::mtu(&network),
+            mac: theirs::is_theirs(&network).then(|| theirs::high(place.mac)),
             peer: &place.inside,
             peer_mac: place.mac,
             namespace: namespace.as_fd(),
@@ -381,9 +387,9 @@ pub fn leave(store: &Store, container: &str) -> Result<()> {
     let held = held(store, container).unwrap_or_default();
     let _lock = firewall::lock(store)?;
     firewall::close(store, &held.ports)?;
-    if held.ports.iter().any(firewall::is_guarded) {
+    if held.ports.iter().any(firewall::has_rules) {
         save(store, container, &Held { ports: Vec::new(), ..held.clone() })?;
-        firewall::unguard(store)?;
+        firewall::drop_rules(store)?;
     }
     if held.cooperates {
         obstacles::part(store, container)?;

@@ -14,13 +14,14 @@ mod parent;
 mod publish;
 mod reach;
 mod stored;
+mod theirs;
 mod user;
 
 pub use firewall::{mend as mend_firewall, table as firewall_table, watch_path as firewall_watch};
 pub use join::{Entry, Held, Target, connect, enter, has_networks, held, leave, targets};
 pub use publish::{check as check_ports, discarded, obstacles, publishing, summary as port_summary, without_rules};
 pub use reach::published;
-pub use stored::find;
+pub use stored::{find, is_link};
 pub use user::{check_settings, connect as join_network, create, disconnect, prune, remove};
 
 use super::containers;

@@ -5,7 +5,7 @@ use super::super::settings::Settings;
 use super::super::store::Store;
 use super::join::{self, Entry, Held, Place, Published};
 use super::obstacles::{self, Obstacle, Others};
-use super::stored;
+use super::{stored, theirs};
 use crate::api::Refusal;
 use crate::api::types::{HostConfig, PortBinding, PortMap, PortSummary};
 use crate::net::{Subnet, port};
@@ -197,7 +197,8 @@ pub fn reserve(store: &Store, record: &Record, entry: &mut Entry, has_rules: boo
     let binding = of_network.and_then(|text| text.parse().ok()).or(record.publishing.host);
     for asked in asked {
         let hosts = hosts(&asked, place, binding.unwrap_or(Ipv4Addr::UNSPECIFIED.into()));
-        let bound = bind(&asked, &hosts, place, entry, has_rules).map_err(|(address, error)| {
+        let how = How { has_rules, shared: theirs::is_theirs(&network), proxy: !record.publishing.without_proxy };
+        let bound = bind(&asked, &hosts, place, entry, how).map_err(|(address, error)| {
             let what = conflict(store, record, place, &asked, address, &error);
             let (name, id) = (&record.name, &place.endpoint);
             anyhow::anyhow!("driver failed programming external connectivity on endpoint {name} ({id}): {what}")
@@ -251,13 +252,23 @@ pub fn inside(place: &Place, host: IpAddr) -> Option<IpAddr> {
     given.map(|given| given.address)
 }
 
+/// How ports come to their container.
+#[derive(Clone, Copy)]
+struct How {
+    has_rules: bool,
+    /// Its bridge is somebody else's.
+    shared: bool,
+    /// A program may serve what no rule leads there.
+    proxy: bool,
+}
+
 /// Binds the first port of the range that is free on all addresses.
 fn bind(
     asked: &Asked,
     hosts: &[IpAddr],
     place: &Place,
     entry: &mut Entry,
-    has_rules: bool,
+    how: How,
 ) -> Result<Vec<Published>, (SocketAddr, std::io::Error)> {
     let tries: Vec<u16> = match *asked.ports.start() {
         0 => vec![0; TRIES],
@@ -269,13 +280,17 @@ fn bind(
         for host in hosts {
             let address = SocketAddr::new(*host, port);
             let Some((inside, by_program)) = leads_to(place, *host) else { continue };
-            let by_program = by_program || !has_rules;
-            let take = if by_program { port::listen } else { port::reserve };
+            // Nothing that was sent to ::1 leaves this host, nor to 127/8 by a bridge that does not route for that.
+            let stays = (how.shared || host.is_ipv6()) && asked.protocol != port::SCTP;
+            let by_program = by_program || !how.has_rules || stays && host.is_loopback();
+            let by_loopback = !by_program && how.shared && host.is_ipv4() && host.is_unspecified();
+            let listens = by_program || stays && host.is_unspecified() && how.proxy;
+            let take = if listens { port::listen } else { port::reserve };
             match take(asked.protocol, address) {
                 Ok((socket, number)) => {
                     port = number;
                     let address = SocketAddr::new(*host, number);
-                    match by_program {
+                    match listens {
                         true => served.push((socket, asked.protocol, address)),
                         false => some.push(socket),
                     }
@@ -285,6 +300,7 @@ fn bind(
                         container: SocketAddr::new(inside, asked.port),
                         from: asked.from.clone(),
                         served: by_program,
+                        by_loopback,
                     });
                 }
                 Err(error) => {

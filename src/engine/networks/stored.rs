@@ -4,6 +4,7 @@
 use super::super::locks::{self, Lock};
 use super::super::settings::{Settings, address_of};
 use super::super::store::{self, Store};
+use super::theirs::{self, Bridge};
 use super::{hex, id};
 use crate::api::Refusal;
 use crate::api::time::Time;
@@ -173,13 +174,18 @@ pub fn default_bridge(store: &Store) -> Result<Network> {
     Ok(network)
 }
 
+/// The name of the default bridge, where nobody says another.
+fn default_link(store: &Store) -> String {
+    match super::is_default(store) {
+        true => "dhow0".to_owned(),
+        false => format!("dhow-{}", super::super::tag(store)),
+    }
+}
+
 /// The default bridge, with a subnet that is free now.
 pub fn new_default(store: &Store) -> Result<Network> {
     let id = id(store, BRIDGE);
-    let link = match super::is_default(store) {
-        true => "dhow0".to_owned(),
-        false => format!("dhow-{}", super::super::tag(store)),
-    };
+    let link = default_link(store);
     let options = [
         (DEFAULT_BRIDGE, "true"),
         (ICC, "true"),
@@ -224,43 +230,60 @@ pub fn wanted(store: &Store, network: &Network, settings: &Settings) -> Result<N
     ] {
         wanted.options.insert(key.to_owned(), value);
     }
+    let name = settings.bridge.as_deref().filter(|name| !matches!(*name, "" | "none") && *name != default_link(store));
+    let bridge = name.map(Bridge::look).transpose()?;
+    let was_theirs = theirs::is_theirs(network);
+    theirs::forget(&mut wanted);
+    wanted.options.insert(BRIDGE_NAME.to_owned(), default_link(store));
+    if let Some(bridge) = &bridge {
+        if settings.mtu.is_none_or(|mtu| mtu == 0) {
+            wanted.options.remove(MTU);
+        }
+        bridge.note(&mut wanted.options);
+    }
     let bip = settings.bip.as_deref().and_then(address_of);
-    let old = pools(network).find(|pool| pool.subnet.is_ipv4()).map(|pool| pool.subnet);
+    let old = |four: bool| {
+        let of_family = |pool: &Pool| pool.subnet.is_ipv4() == four && !was_theirs;
+        pools(network).find(of_family).map(|pool| pool.subnet)
+    };
     let in_pools = |subnet: Subnet| {
         let pools = &settings.default_address_pools;
         pools.is_empty() || pools.iter().any(|pool| pool.base.contains(subnet.first) && pool.size == subnet.prefix)
     };
     let fits =
         |subnet: &Subnet| settings.fixed_cidr.is_none_or(|range| subnet.contains(range.first)) && in_pools(*subnet);
-    let mut four = match (bip, settings.fixed_cidr, old) {
-        (Some((address, subnet)), ..) => {
+    let mut four = match (&bridge, bip, settings.fixed_cidr, old(true)) {
+        (Some(bridge), ..) => bridge.config(true, settings.fixed_cidr)?,
+        (None, Some((address, subnet)), ..) => {
             IpamConfig { subnet: subnet.to_string(), gateway: address.to_string(), ..IpamConfig::default() }
         }
-        (None, _, Some(subnet)) if fits(&subnet) => with_gateway(subnet)?,
-        (None, Some(range), _) => with_gateway(range)?,
+        (None, None, _, Some(subnet)) if fits(&subnet) => with_gateway(subnet)?,
+        (None, None, Some(range), _) => with_gateway(range)?,
         _ => with_gateway(free_subnet(store, settings, &network.id)?)?,
     };
     match bip.is_some() || settings.fixed_cidr.is_some() {
         true => drop(wanted.options.insert(CHOSEN.to_owned(), "true".to_owned())),
         false => drop(wanted.options.remove(CHOSEN)),
     }
-    four.ip_range = settings.fixed_cidr.map(|range| range.to_string()).unwrap_or_default();
+    if bridge.is_none() {
+        four.ip_range = settings.fixed_cidr.map(|range| range.to_string()).unwrap_or_default();
+    }
     four.aux_address.extend(settings.default_gateway.map(|way| (WAY_OUT4.to_owned(), way.to_string())));
     let mut config = vec![four];
     wanted.enable_ipv6 = settings.ipv6 || settings.fixed_cidr_v6.is_some() || settings.bip6.is_some();
     if wanted.enable_ipv6 {
         let bip6 = settings.bip6.as_deref().and_then(address_of);
-        let old = pools(network).find(|pool| !pool.subnet.is_ipv4()).map(|pool| pool.subnet);
-        let mut six = match (bip6, settings.fixed_cidr_v6, old) {
-            (Some((address, subnet)), ..) => {
+        let mut six = match (&bridge, bip6, settings.fixed_cidr_v6, old(false)) {
+            (Some(bridge), ..) => bridge.config(false, settings.fixed_cidr_v6)?,
+            (None, Some((address, subnet)), ..) => {
                 IpamConfig { subnet: subnet.to_string(), gateway: address.to_string(), ..IpamConfig::default() }
             }
-            (None, Some(range), _) => with_gateway(range)?,
-            (None, None, Some(subnet)) => with_gateway(subnet)?,
-            (None, None, None) => with_gateway(free_subnet6(store, settings, &network.id)?)?,
+            (None, None, Some(range), _) => with_gateway(range)?,
+            (None, None, None, Some(subnet)) => with_gateway(subnet)?,
+            (None, None, None, None) => with_gateway(free_subnet6(store, settings, &network.id)?)?,
         };
-        six.ip_range =
-            settings.fixed_cidr_v6.filter(|_| bip6.is_some()).map(|range| range.to_string()).unwrap_or_default();
+        let range = settings.fixed_cidr_v6.filter(|_| bip6.is_some());
+        six.ip_range = range.map_or(six.ip_range, |range| range.to_string());
         six.aux_address.extend(settings.default_gateway_v6.map(|way| (WAY_OUT6.to_owned(), way.to_string())));
         config.push(six);
     }

@@ -10,7 +10,7 @@ use super::super::store::{self, Store};
 use super::super::{etc, events};
 use super::join::{self, Held, Place};
 use super::stored::{self, Pool};
-use super::{bridge, firewall, is_predefined, lease, names, parent};
+use super::{bridge, firewall, is_predefined, lease, names, parent, theirs};
 use crate::api::Refusal;
 use crate::api::time::Time;
 use crate::api::types::{
@@ -117,6 +117,18 @@ fn network(store: &Store, settings: &Settings, asked: NetworkCreate, others: &[N
     let (four, six) = (asked.enable_ipv4.unwrap_or(true), asked.enable_ipv6.unwrap_or(false));
     let mut config = ipam.config.unwrap_or_default();
     config.retain(|config| *config != IpamConfig::default());
+    let mut options = asked.options.unwrap_or_default();
+    let is_bridge = matches!(asked.driver.as_str(), "" | stored::BRIDGE);
+    let name = options.get(stored::BRIDGE_NAME).filter(|name| is_bridge && !name.is_empty());
+    if let Some(name) = name
+        && others.iter().any(|other| other.driver == stored::BRIDGE && stored::link_name(other) == *name)
+    {
+        bail!(Refusal::Forbidden(format!("bridge {name} is another network's")));
+    }
+    if let Some(bridge) = theirs::asked(name)? {
+        bridge.complete(&mut config, four, six)?;
+        bridge.note(&mut options);
+    }
     let mut pools: Vec<Pool> = Vec::new();
     for one in &mut config {
         let pool = complete(one)?;
@@ -144,13 +156,6 @@ fn network(store: &Store, settings: &Settings, asked: NetworkCreate, others: &[N
     }
     if six && !pools.iter().any(|pool| !pool.subnet.is_ipv4()) {
         add(stored::free_subnet6(store, settings, &id)?)?;
-    }
-    let options = asked.options.unwrap_or_default();
-    let name = options.get(stored::BRIDGE_NAME).filter(|name| !name.is_empty());
-    if let Some(name) = name
-        && others.iter().any(|other| stored::link_name(other) == *name && other.driver == stored::BRIDGE)
-    {
-        bail!(Refusal::Forbidden(format!("bridge {name} is another network's")));
     }
     Ok(Network {
         name: asked.name,
@@ -412,9 +417,9 @@ pub fn disconnect(store: &Store, wanted: &str, asked: &NetworkDisconnect) -> Res
             give_back(store, &now, &place, &held)?;
             crate::failpoint::reach("disconnect.moved");
             firewall::open(store, &moved)?;
-            if closed.iter().any(firewall::is_guarded) {
+            if closed.iter().any(firewall::has_rules) {
                 let _firewall = firewall::lock(store)?;
-                firewall::unguard(store)?;
+                firewall::drop_rules(store)?;
             }
             etc::change_hosts(store, &now.record, &held)?;
             if names::are_resolved(&before) {
