@@ -7,6 +7,7 @@ use crate::api::client::{Client, SECRETS};
 use crate::api::types::ProgressLine;
 use crate::api::wire::{Body, Caller, Folder};
 use crate::build::dockerfile::{Dockerfile, LARGEST};
+use crate::build::git::Address;
 use crate::build::ignore::Ignore;
 use crate::build::lint;
 use crate::fs::pack::{Kept, Packer};
@@ -142,10 +143,12 @@ impl Command for Build {
         }
         let from = match self.context.as_str() {
             "-" => From::Stdin,
-            url if url.starts_with("http://") || url.starts_with("https://") || url.starts_with("git@") => {
-                From::Url(url.to_owned())
-            }
-            path => From::Folder(PathBuf::from(path)),
+            path if Path::new(path).is_dir() => From::Folder(PathBuf::from(path)),
+            url if url.starts_with("http://") || url.starts_with("https://") => From::Url(url.to_owned()),
+            text => match Address::parse(text, true)? {
+                Some(_) => From::Url(text.to_owned()),
+                None => From::Folder(PathBuf::from(text)),
+            },
         };
         if self.check {
             return self.checked(&from);
@@ -154,8 +157,12 @@ impl Command for Build {
         let client = context.client()?;
         let mut known = None;
         let body = match from {
+            From::Url(_) if self.file.as_deref() == Some("-") => {
+                bail!("invalid argument: a Dockerfile on stdin needs a folder as context")
+            }
             From::Url(url) => {
                 query.push(("remote".to_owned(), url));
+                query.extend(self.file.iter().map(|file| ("dockerfile".to_owned(), file.clone())));
                 Body::Empty
             }
             From::Stdin if self.file.as_deref() == Some("-") => {

@@ -1,10 +1,11 @@
 //! Where the files of a build come from: a folder of this machine, a tar, a URL.
 
 use super::asked::Asked;
+use super::git::{self, Address, Keys, Repository};
 use super::ignore::{self, Ignore};
 use super::transfer::gather::Tree;
 use crate::api::Refusal;
-use crate::api::wire::Body;
+use crate::api::wire::{Body, Caller};
 use crate::engine::store::{self, Lease, Store};
 use crate::fs::extract::{self, Owner, Target};
 use crate::fs::{compression, path};
@@ -32,7 +33,17 @@ const MOST: u64 = 64 << 30;
 
 impl Context {
     /// Reads what came with a request; a tar is unpacked into the lease's directory.
-    pub fn open(store: &Store, lease: &Lease, asked: &Asked, body: Body, settings: &Settings) -> Result<Context> {
+    pub fn open(
+        store: &Store,
+        lease: &Lease,
+        asked: &Asked,
+        body: Body,
+        settings: &Settings,
+        caller: &Caller,
+    ) -> Result<Context> {
+        if let Some(address) = Address::parse(&asked.remote, true)? {
+            return Context::cloned(address, lease, asked, caller);
+        }
         let tar: Box<dyn Read + Send> = match body {
             Body::Folder(folder) => {
                 let path = std::fs::read_link(path::of_fd(folder.dir.as_fd()).to_str().unwrap_or_default());
@@ -78,6 +89,21 @@ impl Context {
             Target { root: root.as_fd(), dir: b"", owner: Owner::AsTold, replace: true, rename: None, ids: None };
         extract::extract(&mut std::io::Cursor::new(&start[..filled]).chain(tar), &target)
             .map_err(|error| Refusal::BadParameter(format!("unpack the build context: {error:#}")))?;
+        Context::whole(root, asked)
+    }
+
+    /// The files of a repository. Its address is the user's own word, who may have keys for it.
+    fn cloned(address: Address, lease: &Lease, asked: &Asked, caller: &Caller) -> Result<Context> {
+        let place = lease.tmp()?.join("context");
+        store::make_dir(&place, 0o755).with_context(|| format!("make {}", place.display()))?;
+        let keep = asked.args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR").cloned().flatten();
+        let keep = keep.is_some_and(|value| matches!(value.as_str(), "1" | "t" | "T" | "true" | "TRUE" | "True"));
+        let repository = Repository::find(address, place, Keys::User, &asked.secrets, caller)?;
+        Context::whole(repository.files(keep)?, asked)
+    }
+
+    /// A context whose files, the Dockerfile among them, lie in this directory of ours.
+    fn whole(root: OwnedFd, asked: &Asked) -> Result<Context> {
         let mut name = asked.dockerfile.clone();
         let dockerfile = file(root.as_fd(), &name, super::dockerfile::LARGEST)?
             .ok_or_else(|| Refusal::BadParameter(format!("Cannot locate specified Dockerfile: {name}")))?;
@@ -128,17 +154,8 @@ fn file(root: std::os::fd::BorrowedFd, name: &str, most: usize) -> Result<Option
 
 /// A context that lies elsewhere.
 fn remote(url: &str, settings: &Settings) -> Result<Box<dyn Read + Send>> {
-    let git = url.starts_with("git://")
-        || url.starts_with("git@")
-        || url.starts_with("github.com/")
-        || url.split('#').next().is_some_and(|url| url.ends_with(".git"));
-    if git {
-        bail!(Refusal::NotImplemented(format!(
-            "a build context from git is not supported yet: clone {url} and build the folder"
-        )));
-    }
     if !url.starts_with("http://") && !url.starts_with("https://") {
-        bail!(Refusal::BadParameter(format!("unsupported context {url:?}")));
+        bail!(Refusal::BadParameter(format!("unsupported context {:?}", git::shown(url))));
     }
     let (reader, _) = registry::download(url, MOST, settings)?;
     Ok(Box::new(reader))

@@ -15,6 +15,7 @@ mod context;
 pub mod dockerfile;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+pub mod git;
 pub mod ignore;
 pub mod lint;
 mod metadata;
@@ -60,7 +61,8 @@ pub fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
             Err(error) => return send(ProgressLine::failed(format!("{error:#}"))),
         };
         let built = (|| -> Result<()> {
-            let context = Context::open(&engine.store, &lease, &asked, body, &engine.settings.registry())?;
+            let registry = engine.settings.registry();
+            let context = Context::open(&engine.store, &lease, &asked, body, &registry, &caller)?;
             let file = Dockerfile::parse(&context.name, &context.dockerfile)?;
             let (warnings, error) = lint::check(&file)?;
             if error && !warnings.is_empty() {

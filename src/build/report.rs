@@ -216,7 +216,7 @@ impl Report {
         (self.cached, self.begun) = (false, Instant::now());
         self.last.clear();
         self.partial.clear();
-        let first = text.lines().next().unwrap_or_default();
+        let first = &super::git::shown(text.lines().next().unwrap_or_default());
         if !self.plain {
             return self.tell(Told::Step(first.to_owned()));
         }

@@ -20,7 +20,7 @@ pub mod path;
 pub mod recipe;
 pub mod remove;
 pub mod repack;
-mod sandbox;
+pub mod sandbox;
 pub mod seal;
 pub mod settle;
 pub mod size;

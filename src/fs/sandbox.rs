@@ -16,6 +16,17 @@ pub fn beneath<T: Send>(directory: BorrowedFd, work: impl FnOnce() -> Result<T> 
     std::thread::scope(|scope| scope.spawn(confined).join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
+/// Does the work in a thread that changes files nowhere else than below these directories, and these files; nor does
+/// whom it starts. Without Landlock it is done here.
+pub fn writing_beneath<T: Send>(places: &[BorrowedFd], work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let Some(version) = landlock::version() else { return work() };
+    let confined = || {
+        landlock::confine_writing(version, places).context("confine the thread that starts a command")?;
+        work()
+    };
+    std::thread::scope(|scope| scope.spawn(confined).join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -60,6 +71,26 @@ mod tests {
         .unwrap();
         // This thread is as it was.
         assert!(fs::read_to_string(outside.join("file")).is_ok());
+        fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_command_changes_nothing_outside() {
+        let Some(_) = landlock::version() else { return eprintln!("no Landlock here") };
+        let dir = std::env::temp_dir().join(format!("dhow-writing-{}", std::process::id()));
+        fs::create_dir_all(dir.join("inside")).unwrap();
+        fs::write(dir.join("file"), "kept").unwrap();
+        let (inside, null) = (File::open(dir.join("inside")).unwrap(), File::open("/dev/null").unwrap());
+        let run = |line: &str| {
+            let mut command = std::process::Command::new("sh");
+            command.args(["-c", line]).current_dir(&dir).stderr(std::process::Stdio::null());
+            writing_beneath(&[inside.as_fd(), null.as_fd()], || Ok(command.status()?.success())).unwrap()
+        };
+        assert!(run("cat file >/dev/null && echo x >inside/a && mkdir inside/b && mv inside/a inside/b/c"));
+        for line in ["echo x >file", "echo x >new", "rm file", "mv inside/b ."] {
+            assert!(!run(line), "{line}");
+        }
+        assert_eq!(fs::read_to_string(dir.join("file")).unwrap(), "kept");
         fs::remove_dir_all(&dir).unwrap();
     }
 

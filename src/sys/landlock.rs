@@ -42,12 +42,35 @@ pub fn version() -> Option<u32> {
     version.ok().map(|version| version as u32).filter(|version| *version >= 2)
 }
 
+/// To execute, to read and to list.
+const LOOK: u64 = EXECUTE | 1 << 2 | 1 << 3;
+/// What a rule for a file may grant: to execute, to write, to read, and the later ones but linking.
+const OF_FILES: u64 = EXECUTE | 1 << 1 | 1 << 2 | TRUNCATE | IOCTL_DEVICE;
+
 /// From now on this thread, and whom it starts, may touch files below these directories only, execute none, and reach
 /// nobody by TCP; what it has open stays as it is.
 pub fn confine(version: u32, beneath: &[BorrowedFd]) -> io::Result<()> {
-    let since = |first: u32, rights: u64| if version >= first { rights } else { 0 };
-    let files = FIRST | since(2, REFER) | since(3, TRUNCATE) | since(5, IOCTL_DEVICE);
-    let handled = Handled { files, network: since(4, TCP), scoped: since(6, ABSTRACT) };
+    let files = every(version);
+    let handled = Handled { files, network: since(version, 4, TCP), scoped: since(version, 6, ABSTRACT) };
+    restrict(version, &handled, beneath, files & !(EXECUTE | IOCTL_DEVICE))
+}
+
+/// From now on this thread, and whom it starts, may change files below these directories, and these files, only.
+pub fn confine_writing(version: u32, beneath: &[BorrowedFd]) -> io::Result<()> {
+    let files = every(version) & !LOOK;
+    restrict(version, &Handled { files, network: 0, scoped: 0 }, beneath, files & !IOCTL_DEVICE)
+}
+
+fn since(version: u32, first: u32, rights: u64) -> u64 {
+    if version >= first { rights } else { 0 }
+}
+
+/// All that a kernel of this version knows of files.
+fn every(version: u32) -> u64 {
+    FIRST | since(version, 2, REFER) | since(version, 3, TRUNCATE) | since(version, 5, IOCTL_DEVICE)
+}
+
+fn restrict(version: u32, handled: &Handled, beneath: &[BorrowedFd], allowed: u64) -> io::Result<()> {
     // An older kernel takes a shorter structure.
     let size = match version {
         ..4 => 8usize,
@@ -56,11 +79,14 @@ pub fn confine(version: u32, beneath: &[BorrowedFd]) -> io::Result<()> {
     };
     // SAFETY: the structure is at least `size` bytes, and outlives the call.
     let ruleset =
-        check(unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, &handled as *const Handled, size, 0u32) })?;
+        check(unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, handled as *const Handled, size, 0u32) })?;
     // SAFETY: a new descriptor that nobody else owns.
     let ruleset = unsafe { OwnedFd::from_raw_fd(ruleset as _) };
-    for directory in beneath {
-        let rule = Beneath { allowed: files & !(EXECUTE | IOCTL_DEVICE), parent: directory.as_raw_fd() };
+    for place in beneath {
+        let stat = nix::sys::stat::fstat(place)?;
+        let directory = stat.st_mode & libc::S_IFMT == libc::S_IFDIR;
+        let allowed = if directory { allowed } else { allowed & OF_FILES };
+        let rule = Beneath { allowed, parent: place.as_raw_fd() };
         const PATH_BENEATH: i32 = 1;
         // SAFETY: the structure is the one of this kind of rule, and outlives the call.
         check(unsafe {

@@ -432,9 +432,6 @@ fn add_unpacks_and_downloads() {
     let dir = folder(&host, "context", &[("Dockerfile", &format!("FROM busybox\nADD --checksum={wrong} {url} /\n"))]);
     let output = build(&host, &dir, &[]);
     assert!(output.stderr().contains("digest mismatch"), "{output}");
-    let dir = folder(&host, "context", &[("Dockerfile", "FROM busybox\nADD https://example.com/x.git /\n")]);
-    let output = build(&host, &dir, &[]);
-    assert!(output.stderr().contains("ADD of a git repository is not supported yet"), "{output}");
 }
 
 #[test]

@@ -7,6 +7,7 @@
 mod archives;
 mod attach;
 mod bad_input;
+mod build_sources;
 mod builds;
 mod changes;
 mod clients_compose;

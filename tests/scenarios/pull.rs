@@ -100,7 +100,7 @@ fn a_password_is_asked_for_and_found() {
     let text = host.refused(1, ["pull", "-q", &name]);
     assert!(text.contains("no basic auth credentials") || text.contains("unauthorized"), "{text}");
     let login = Login::SAILOR;
-    let encoded = base64(format!("{}:{}", login.user, login.password).as_bytes());
+    let encoded = crate::fixture::base64(format!("{}:{}", login.user, login.password).as_bytes());
     let auths = json!({ "auths": { registry.host(): { "auth": encoded } } });
     host.file("home/.docker/config.json", auths.to_string());
     host.ok(["pull", "-q", &name]);
@@ -120,7 +120,7 @@ fn a_password_is_asked_for_and_found() {
         host.dhow(["pull", "-q", &name]).env("PATH", &with_path).ok();
         host.ok(["rmi", &name]);
     }
-    let wrong = json!({ "auths": { registry.host(): { "auth": base64(b"sailor:wrong") } } });
+    let wrong = json!({ "auths": { registry.host(): { "auth": crate::fixture::base64(b"sailor:wrong") } } });
     host.file("home/.docker/config.json", wrong.to_string());
     let text = host.refused(1, ["pull", "-q", &name]);
     assert!(text.contains("unauthorized") || text.contains("401"), "{text}");
@@ -262,17 +262,4 @@ fn memory_is_bounded_whatever_the_size() {
         });
     }
     command.ok();
-}
-
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for part in bytes.chunks(3) {
-        let word = part.iter().fold(0u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - part.len()));
-        for place in 0..4 {
-            let digit = DIGITS[(word >> (18 - 6 * place) & 63) as usize];
-            text.push(if place <= part.len() { char::from(digit) } else { '=' });
-        }
-    }
-    text
 }

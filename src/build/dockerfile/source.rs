@@ -63,6 +63,7 @@ impl Source {
     /// The name, line and column of a place, and the text of its line.
     pub fn excerpt(&self, place: Place) -> String {
         let text = place.line.checked_sub(1).and_then(|at| self.lines.get(at)).map_or("", |line| line.trim_end());
+        let text = super::super::git::shown(text);
         let plain = |c: char| if c.is_control() && c != '\t' { '\u{fffd}' } else { c };
         let shown: String = text.chars().take(SHOWN).map(plain).collect();
         let more = if text.chars().nth(SHOWN).is_some() { "…" } else { "" };

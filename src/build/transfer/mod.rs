@@ -13,12 +13,14 @@ pub mod digest;
 pub mod gather;
 pub mod owner;
 pub mod place;
+mod remote;
 
 use super::builder::Builder;
 use super::cache::{self, Key};
 use super::dockerfile::instruction::{Instruction, Transfer, Word};
 use super::dockerfile::words::Lex;
 use super::dockerfile::{Fault, Place as At};
+use super::git::{self, Address, Repository};
 use super::ignore::Ignore;
 use super::metadata::{self, Words};
 use super::state::{State, chain_key};
@@ -30,14 +32,13 @@ use crate::fs::seal::Sealed;
 use crate::fs::stat::is_file;
 use crate::fs::{compression, header, path, tree};
 use crate::oci::Digest;
-use crate::oci::registry;
 use anyhow::{Context as _, Result, bail};
 use digest::Known;
 use gather::{Item, Tree, Wish, gather};
 use owner::{Mode, Owner, owner};
 use place::{Content, Place};
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::PoisonError;
@@ -51,7 +52,14 @@ struct Expanded {
     chown: Option<String>,
     chmod: Option<Mode>,
     exclude: Ignore,
-    checksum: Option<Digest>,
+    checksum: Option<Checksum>,
+}
+
+/// What `--checksum` says.
+enum Checksum {
+    Digest(Digest),
+    /// The beginning of a commit's hash, or of an annotated tag's.
+    Commit(String),
 }
 
 /// What one source is.
@@ -62,10 +70,11 @@ enum Source {
     Archive(Item),
     /// A file that was downloaded: its name, where it lies, its digest, and whether it is to be unpacked.
     Download(String, PathBuf, Digest, bool),
+    /// A repository, and the digest that its commit and what is wanted of it have.
+    Git(Box<Repository>, Digest),
+    /// What was fetched of one.
+    Fetched(Tree, Vec<Item>),
 }
-
-/// The largest file that is downloaded.
-const MOST: u64 = 64 << 30;
 
 impl Builder<'_> {
     pub fn transfer(
@@ -92,17 +101,27 @@ impl Builder<'_> {
         expanded: Expanded,
     ) -> Result<()> {
         let name = if add { "ADD" } else { "COPY" };
-        let (urls, paths): (Vec<&String>, Vec<&String>) = expanded.sources.iter().partition(|source| is_url(source));
-        if let Some(url) = urls.first().filter(|_| !add) {
-            bail!(Refusal::BadParameter(format!("source can't be a URL for COPY: {url}")));
+        let mut repositories = Vec::new();
+        let (mut urls, mut paths): (Vec<&String>, Vec<&String>) = (Vec::new(), Vec::new());
+        for source in &expanded.sources {
+            match Address::parse(source, false)? {
+                Some(_) if !add => {
+                    let text = format!("source can't be a git ref for COPY: {}", git::shown(source));
+                    bail!(Refusal::BadParameter(text))
+                }
+                Some(address) => repositories.push(address),
+                None if is_url(source) => urls.push(source),
+                None => paths.push(source),
+            }
         }
-        if expanded.checksum.is_some() && (urls.len() != 1 || expanded.sources.len() != 1) {
+        if let Some(url) = urls.first().filter(|_| !add) {
+            bail!(Refusal::BadParameter(format!("source can't be a URL for COPY: {}", git::shown(url))));
+        }
+        if expanded.checksum.is_some() && (expanded.sources.len() != 1 || !paths.is_empty()) {
             bail!(Refusal::BadParameter("checksum can only be specified for one source, which is a URL".to_owned()));
         }
-        if let Some(git) = expanded.sources.iter().find(|source| is_git(source)).filter(|_| add) {
-            bail!(Refusal::NotImplemented(format!("ADD of a git repository is not supported yet: {git}")));
-        }
-        if transfer.keep_git_dir.is_some() {
+        let keep = transfer.keep_git_dir == Some(true);
+        if keep && repositories.is_empty() {
             bail!(Refusal::BadParameter("--keep-git-dir is for git repositories, of which there is none".to_owned()));
         }
         // The files of this build, of another stage, or of an image.
@@ -140,12 +159,25 @@ impl Builder<'_> {
         }
         for url in &urls {
             let (file, digest) = self.download(url)?;
-            if let Some(wanted) = &expanded.checksum
+            if let Some(Checksum::Digest(wanted)) = &expanded.checksum
                 && *wanted != digest
             {
-                bail!("{url}: digest mismatch: expected {wanted}, got {digest}");
+                bail!("{}: digest mismatch: expected {wanted}, got {digest}", git::shown(url));
             }
             sources.push(Source::Download(file_name(url), file, digest, transfer.unpack == Some(true)));
+        }
+        for address in repositories {
+            let repository = self.repository(address)?;
+            if let Some(Checksum::Commit(wanted)) = &expanded.checksum {
+                repository.found.check(wanted)?;
+            }
+            // Of one commit there is always the same.
+            let mut wanted = Key::new("git");
+            wanted.field(&repository.found.commit).field(&repository.address.subdir);
+            wanted.field(if keep { repository.address.remote.as_str() } else { "" });
+            wanted.list(transfer.exclude.iter().map(|word| word.text.as_str()));
+            let digest = Digest::of(wanted.end().as_bytes());
+            sources.push(Source::Git(Box::new(repository), digest));
         }
         let count = sources.len() + expanded.documents.len();
         if count > 1 && !expanded.destination.ends_with('/') {
@@ -181,13 +213,13 @@ impl Builder<'_> {
             };
             answers.push(match (answer, source) {
                 (Some(answer), _) => Some(answer),
-                (None, Source::Download(_, _, digest, _)) => Some(digest.clone()),
+                (None, Source::Download(_, _, digest, _) | Source::Git(_, digest)) => Some(digest.clone()),
                 (None, Source::Archive(item)) => Some(digest::of(tree, std::slice::from_ref(item), known)?),
                 (None, Source::Items(items)) if perhaps => Some(digest::of(tree, items, known)?),
-                (None, Source::Items(_)) => None,
+                (None, Source::Items(_) | Source::Fetched(..)) => None,
             });
         }
-        let whole = |answers: &[Option<Digest>]| {
+        let whole = |sources: &[Source], answers: &[Option<Digest>]| {
             let mut key = key.clone();
             for (source, answer) in sources.iter().zip(answers) {
                 key.field(answer.as_ref().map(Digest::to_string).unwrap_or_default());
@@ -195,6 +227,7 @@ impl Builder<'_> {
                     Source::Items(_) => key.field([0]),
                     Source::Archive(_) => key.field([1]),
                     Source::Download(name, _, _, unpack) => key.field(name).field([u8::from(*unpack)]),
+                    Source::Git(..) | Source::Fetched(..) => key.field([2]),
                 };
             }
             for (name, content) in &expanded.documents {
@@ -204,12 +237,13 @@ impl Builder<'_> {
         };
         let history = history(name, transfer, &expanded);
         let before = match answers.iter().all(Option::is_some) {
-            true => self.made_before(state, &whole(&answers))?,
+            true => self.made_before(state, &whole(&sources, &answers))?,
             false => None,
         };
         let layer = match before {
             Some(layer) => layer,
             None => {
+                self.fetched(&mut sources, keep, &wish)?;
                 let (made, contents) = self.written(state, tree, &sources, &expanded, transfer.link)?;
                 for (at, contents) in contents.into_iter().enumerate() {
                     if let (Source::Items(items), None) = (&sources[at], &answers[at]) {
@@ -222,7 +256,7 @@ impl Builder<'_> {
                     }
                 }
                 let store = &self.engine.store;
-                let layer = self.keep(state, &whole(&answers), &history, made)?;
+                let layer = self.keep(state, &whole(&sources, &answers), &history, made)?;
                 cache::put(store, &begun, None, None, &history)?;
                 layer
             }
@@ -278,28 +312,6 @@ impl Builder<'_> {
         })?;
         Ok((made, contents))
     }
-
-    /// Downloads a file into the lease's directory, and gives its digest.
-    fn download(&mut self, url: &str) -> Result<(PathBuf, Digest)> {
-        let place = self.scratch_dir()?.join("download");
-        let (mut reader, _) = registry::download(url, MOST, &self.engine.settings.registry())?;
-        let mut file = File::create(&place).with_context(|| format!("create {}", place.display()))?;
-        let mut hasher = crate::oci::digest::Hasher::new(crate::oci::digest::Algorithm::Sha256);
-        let mut buffer = vec![0; 128 * 1024];
-        loop {
-            if self.caller.has_gone() {
-                return Err(super::report::gone());
-            }
-            match reader.read(&mut buffer).with_context(|| format!("download {url}"))? {
-                0 => break,
-                n => {
-                    hasher.update(&buffer[..n]);
-                    file.write_all(&buffer[..n]).with_context(|| format!("write {}", place.display()))?;
-                }
-            }
-        }
-        Ok((place, hasher.finish()))
-    }
 }
 
 fn owned(root: std::os::fd::BorrowedFd, chown: &Option<String>) -> Result<Option<Owner>> {
@@ -329,6 +341,8 @@ fn one(
             unpack(place, open(from, item)?).with_context(|| format!("unpack {}", path::show(&item.path)))?;
         }
         Source::Items(items) => contents = place.items(from, items, caller)?,
+        Source::Fetched(tree, items) => drop(place.items(tree, items, caller)?),
+        Source::Git(repository, _) => bail!("{} was not fetched", repository.address.remote),
         Source::Download(_, file, _, true) => {
             let file = File::open(file).with_context(|| format!("open {}", file.display()))?;
             unpack(place, file).context("unpack what was downloaded")?;
@@ -369,14 +383,6 @@ fn is_archive(from: &Tree, items: &[Item]) -> Result<bool> {
     let mut block = [0; header::BLOCK];
     let whole = compression::decoder(open(from, item)?).and_then(|mut tar| Ok(tar.read_exact(&mut block)?));
     Ok(whole.is_ok() && block != [0; header::BLOCK] && header::check(&block).is_ok())
-}
-
-fn is_git(source: &str) -> bool {
-    let base = source.split('#').next().unwrap_or_default();
-    base.starts_with("git@")
-        || base.starts_with("git://")
-        || base.starts_with("ssh://")
-        || is_url(base) && base.ends_with(".git")
 }
 
 fn is_url(source: &str) -> bool {
@@ -424,25 +430,25 @@ fn expand(state: &State, transfer: &Transfer, add: bool, lex: Lex) -> Result<Exp
         Some(text) => Some(Mode::parse(&text).map_err(|error| Fault::new(place(&transfer.chmod), error.to_string()))?),
         None => None,
     };
+    let sources: Vec<String> = transfer.sources.iter().map(|word| words.one(word)).collect::<Result<_, _>>()?;
     let checksum = match one(&transfer.checksum)? {
         Some(_) if !add => return Err(Fault::new(place(&transfer.checksum), "checksum can't be specified for COPY")),
-        Some(text) => {
-            Some(Digest::parse(&text).map_err(|error| Fault::new(place(&transfer.checksum), format!("{error:#}")))?)
-        }
+        Some(text) => Some(checked(&text, &sources).map_err(|why| Fault::new(place(&transfer.checksum), why))?),
         None => None,
     };
     let exclude: Vec<String> = transfer.exclude.iter().map(|word| words.one(word)).collect::<Result<_, _>>()?;
     let exclude = Ignore::new(exclude.iter().map(String::as_str))
         .map_err(|error| Fault::new(transfer.destination.place, error.to_string()))?;
-    Ok(Expanded {
-        sources: transfer.sources.iter().map(|word| words.one(word)).collect::<Result<_, _>>()?,
-        documents,
-        destination,
-        chown: one(&transfer.chown)?,
-        chmod,
-        exclude,
-        checksum,
-    })
+    Ok(Expanded { sources, documents, destination, chown: one(&transfer.chown)?, chmod, exclude, checksum })
+}
+
+/// A commit of a repository, or a digest of whatever else.
+fn checked(text: &str, sources: &[String]) -> Result<Checksum, String> {
+    let git = sources.iter().any(|source| matches!(Address::parse(source, false), Ok(Some(_))));
+    if git {
+        return git::check_commit(text).map(|()| Checksum::Commit(text.to_owned()));
+    }
+    Digest::parse(text).map(Checksum::Digest).map_err(|error| format!("{error:#}"))
 }
 
 /// `COPY --chown=a b /c`, as the history of Docker's images has it.
@@ -458,7 +464,7 @@ fn history(name: &str, transfer: &Transfer, expanded: &Expanded) -> String {
         text.push_str(&format!(" --chmod={}", word.text));
     }
     for source in &expanded.sources {
-        text.push_str(&format!(" {source}"));
+        text.push_str(&format!(" {}", git::shown(source)));
     }
     for (name, _) in &expanded.documents {
         text.push_str(&format!(" <<{name}"));
@@ -480,15 +486,6 @@ mod tests {
             ("https://h/..", "__unnamed__"),
         ] {
             assert_eq!(file_name(url), name, "{url}");
-        }
-        for (source, git) in [
-            ("https://h/x.git", true),
-            ("https://h/x.git#main:sub", true),
-            ("git@h:x", true),
-            ("https://h/x", false),
-            ("x.git", false),
-        ] {
-            assert_eq!(is_git(source), git, "{source}");
         }
     }
 }
