@@ -103,10 +103,6 @@ fn make(
     let ContainerCreate { mut config, mut host_config, networking_config } = asked;
     let mut warnings = Vec::new();
     apply_settings(&mut host_config, settings)?;
-    if rootless::is_inside() && matches!(host_config.network_mode.as_str(), "bridge") {
-        host_config.network_mode = "none".to_owned();
-        warnings.push(rootless::NO_NETWORK.to_owned());
-    }
     check(&host_config)?;
     restart::check(&host_config.restart_policy, host_config.auto_remove)?;
     health::check(&config, &mut host_config)?;
@@ -114,6 +110,7 @@ fn make(
     networks::check_ports(&host_config, config.labels.as_ref())?;
     if networks::has_networks(&host_config.network_mode) {
         warnings.extend(networks::configure(store, settings)?);
+        warnings.extend(rootless::no_way_out(store));
     }
     spec::check(&config, &host_config, &mut warnings)?;
     let ids = remap::ids(settings, &host_config)?;

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use super::networks::{self, Held};
 use super::record::Record;
+use super::rootless::{self, gateway};
 use super::store::Store;
 use crate::api::Refusal;
 use crate::api::types::HostConfig;
@@ -68,12 +69,12 @@ pub fn change_hosts(store: &Store, record: &Record, held: &Held) -> Result<()> {
 /// The whole of /etc/resolv.conf. On networks of users it names the resolver of ours.
 pub fn resolv_conf_of(record: &Record, held: &Held) -> Result<String> {
     let of_host = host_resolv_conf()?;
-    Ok(resolv_conf(&record.host_config, &of_host, networks::names::are_resolved(held)))
+    Ok(resolv_conf(&record.host_config, &of_host, networks::names::are_resolved(held), &beyond()))
 }
 
 /// Whether the resolver inside adds domains to names without a dot, and asks for such as they are at the end only.
 pub fn adds_domains(wants: &HostConfig) -> Result<bool> {
-    let text = resolv_conf(wants, &host_resolv_conf()?, true);
+    let text = resolv_conf(wants, &host_resolv_conf()?, true, &[]);
     let options = values(&text, "options").last().unwrap_or_default();
     let dots =
         options.split_whitespace().filter_map(|option| option.strip_prefix("ndots:")?.parse::<u32>().ok()).next_back();
@@ -162,10 +163,18 @@ pub fn extra_host(entry: &str) -> Result<(&str, Option<IpAddr>)> {
 /// Whom a container on a network asks where its host's servers answer nobody else: Docker's choice.
 const PUBLIC: [&str; 2] = ["8.8.8.8", "8.8.4.4"];
 
+fn beyond() -> Vec<String> {
+    match rootless::is_inside() {
+        // It asks the host's, wherever that listens.
+        true => vec![gateway::DNS.to_string()],
+        false => PUBLIC.map(str::to_owned).into(),
+    }
+}
+
 /// /etc/resolv.conf: the host's, where nothing else was asked for. Outside the host's network its loopback answers
 /// nobody.
-/// `resolved`: ours is asked, which asks those that were given.
-pub fn resolv_conf(wants: &HostConfig, of_host: &str, resolved: bool) -> String {
+/// `resolved`: ours is asked, which asks those that were given. `beyond`: who is asked where the host's are of no use.
+pub fn resolv_conf(wants: &HostConfig, of_host: &str, resolved: bool, beyond: &[String]) -> String {
     let given = |list: &Option<Vec<String>>| list.clone().filter(|list| !list.is_empty());
     let (dns, search, options) = (given(&wants.dns), given(&wants.dns_search), given(&wants.dns_options));
     let in_hosts_network = wants.network_mode == "host";
@@ -177,9 +186,9 @@ pub fn resolv_conf(wants: &HostConfig, of_host: &str, resolved: bool) -> String 
             return vec![dns::ADDRESS.to_string()];
         }
         let servers = values(of_host, "nameserver").filter(|server| in_hosts_network || !is_loopback(server));
-        let servers: Vec<&str> = servers.collect();
+        let servers: Vec<String> = servers.map(str::to_owned).collect();
         let none = servers.is_empty() && networks::has_networks(&wants.network_mode);
-        (if none { PUBLIC.to_vec() } else { servers }).into_iter().map(str::to_owned).collect()
+        if none { beyond.to_vec() } else { servers }
     });
     let words = |key: &str| values(of_host, key).last().unwrap_or_default().to_owned();
     let mut text = String::new();
@@ -257,7 +266,7 @@ mod tests {
                 dns_options: list(options),
                 ..wants(network, &[])
             };
-            resolv_conf(&wants, host, network == "sea")
+            resolv_conf(&wants, host, network == "sea", &[])
         };
         for (network, dns, search, options, expected) in [
             ("host", &[][..], &[][..], &[][..], host),
@@ -284,7 +293,11 @@ mod tests {
             assert_eq!(ask(network, dns, search, options), expected, "{network} {dns:?} {search:?} {options:?}");
         }
         for (network, expected) in [("bridge", "nameserver 8.8.8.8\nnameserver 8.8.4.4\n"), ("none", "")] {
-            assert_eq!(resolv_conf(&wants(network, &[]), "nameserver 127.0.0.53\n", false), expected, "{network}");
+            assert_eq!(
+                resolv_conf(&wants(network, &[]), "nameserver 127.0.0.53\n", false, &beyond()),
+                expected,
+                "{network}"
+            );
         }
     }
 }

@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::fs::File;
 use std::io::ErrorKind;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -277,18 +277,23 @@ fn start(store: &Store, whose: &Whose, lock: File) -> Result<UnixStream> {
     }
 }
 
-/// Starts the resolver with the socket at which containers are handed to it. Called in a shim, in whose cgroup it is
-/// born, and whose executable it has; it depends on nothing else of it.
-pub fn start_resolver(store: &Store, socket: OwnedFd) -> Result<()> {
-    let words = ["dhow", "shim", "resolver", "--root", path(&store.root)?, "--run", path(&store.run)?];
+/// Starts another process of ours, which outlives this one, with the descriptors that it is given as [`LISTEN_FD`] and
+/// [`LOCK_FD`]. Called in a shim, in whose cgroup it is born, and whose executable it has; it depends on nothing else of it.
+pub fn start_beside(store: &Store, face: &str, first: BorrowedFd, second: Option<BorrowedFd>) -> Result<()> {
+    let words = ["dhow", "shim", face, "--root", path(&store.root)?, "--run", path(&store.run)?];
     let args = strings(words.into_iter().map(str::to_owned))?;
     let env = strings(std::env::vars().map(|(key, value)| format!("{key}={value}")))?;
-    let Clone::Parent { .. } = process::clone3(libc::CLONE_VFORK as u64, None).context("clone the resolver")? else {
+    let Clone::Parent { .. } =
+        process::clone3(libc::CLONE_VFORK as u64, None).with_context(|| format!("clone the {face}"))?
+    else {
         // What keeps the locks, the ports and the socket of this shim is not the resolver's.
         let placed = || -> std::io::Result<()> {
             nix::unistd::setsid()?;
-            process::dup_to(socket.as_fd(), LISTEN_FD)?;
-            process::close_range(LOCK_FD, LOCK_FD)?;
+            process::dup_to(first, LISTEN_FD)?;
+            match second {
+                Some(second) => process::dup_to(second, LOCK_FD)?,
+                None => process::close_range(LOCK_FD, LOCK_FD)?,
+            }
             process::close_range(EXE_FD + 1, i32::MAX).or_else(|_| process::cloexec_from(EXE_FD + 1))
         };
         if placed().is_ok() {

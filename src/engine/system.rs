@@ -298,7 +298,7 @@ fn warnings(store: &Store, info: &Info) -> Vec<String> {
         let why = format!("the {controller} controller is not in cgroup v2 on this host");
         warnings.extend(limits.iter().map(|limit| format!("WARNING: No {limit} support: {why}")));
     }
-    warnings.extend(rootless::lacks());
+    warnings.extend(rootless::lacks(store));
     if root.is_none() {
         warnings.push("WARNING: No pause support: no cgroup v2 is mounted, and kill reaches init only".to_owned());
     }
@@ -308,7 +308,7 @@ fn warnings(store: &Store, info: &Info) -> Vec<String> {
                 .to_owned(),
         );
     }
-    if !info.ipv4_forwarding {
+    if !info.ipv4_forwarding && !rootless::is_inside() {
         warnings.push("WARNING: IPv4 forwarding is disabled".to_owned());
     }
     if crate::sys::landlock::version().is_none() {

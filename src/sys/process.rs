@@ -54,6 +54,22 @@ pub fn fork() -> io::Result<i32> {
     check(unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) }).map(|pid| pid as i32)
 }
 
+/// Has what is started by a command killed when the thread that started it ends (PR_SET_PDEATHSIG, prctl(2)).
+pub fn end_with_parent(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt;
+    let ours = std::process::id();
+    let set = move || {
+        prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64, 0)?;
+        match std::os::unix::process::parent_id() == ours {
+            true => Ok(()),
+            // It ended just before.
+            false => Err(io::Error::from_raw_os_error(libc::ESRCH)),
+        }
+    };
+    // SAFETY: between fork and exec only system calls are made, and nothing is allocated.
+    unsafe { command.pre_exec(set) };
+}
+
 /// `pidfd_open(2)`.
 pub fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
     // SAFETY: integers only; a non-negative result is a new descriptor.

@@ -52,6 +52,7 @@ mod pushes;
 mod registries;
 mod restarts;
 mod rootless;
+mod rootless_network;
 mod run;
 mod service;
 mod slow;

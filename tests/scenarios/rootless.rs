@@ -1,82 +1,9 @@
 //! Containers of an ordinary user: his own store, his own ids, nothing of root's.
 
-use crate::fixture::{Command, Host, Image, Layout, Packing, Tar, accounts, busybox_tar, eventually, need, tool};
+use crate::fixture::sailor::{FIRST, Sailor, UID};
+use crate::fixture::{Command, Image, Layout, Packing, Tar, busybox_tar, eventually, tool};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
-
-const UID: u32 = 1999;
-const FIRST: u32 = 400_000;
-
-/// An ordinary user with a home and a runtime directory. His containers go with him.
-struct Sailor {
-    host: Host,
-}
-
-impl Sailor {
-    /// With the image busybox; with subordinate ids or without.
-    fn new(ids: bool) -> Option<Sailor> {
-        let (host, tar) = (Host::new()?, busybox_tar()?);
-        if ids {
-            need("newuidmap")?;
-            need("newgidmap")?;
-        }
-        accounts(&host, "sailor", UID, ids.then_some(FIRST));
-        for dir in ["home", "xdg"] {
-            fs::create_dir_all(host.dir().join(dir)).expect("make a directory");
-            std::os::unix::fs::chown(host.dir().join(dir), Some(UID), Some(UID)).expect("chown");
-        }
-        let sailor = Sailor { host };
-        sailor.command(["import", "-", "busybox"]).input(fs::read(tar).expect("read")).ok();
-        Some(sailor)
-    }
-
-    fn command<S: AsRef<str>>(&self, args: impl IntoIterator<Item = S>) -> Command {
-        let dir = |name: &str| self.host.dir().join(name).to_str().expect("UTF-8").to_owned();
-        let command = Command::new(env!("CARGO_BIN_EXE_dhow"), args).user(UID);
-        command.env("HOME", &dir("home")).env("XDG_RUNTIME_DIR", &dir("xdg"))
-    }
-
-    fn ok<S: AsRef<str>>(&self, args: impl IntoIterator<Item = S>) -> String {
-        self.command(args).ok()
-    }
-
-    /// Runs this line of shell in a new container.
-    fn sh(&self, flags: &[&str], line: &str) -> String {
-        let fixed = ["run", "--rm", "--network", "none"];
-        self.ok(fixed.iter().chain(flags).chain(&["busybox", "sh", "-c", line]).copied())
-    }
-
-    fn detached(&self, flags: &[&str], line: &str) -> String {
-        let fixed = ["run", "-d", "--network", "none"];
-        self.ok(fixed.iter().chain(flags).chain(&["busybox", "sh", "-c", line]).copied())
-    }
-
-    fn store(&self) -> PathBuf {
-        self.host.dir().join("home/.local/share/dhow")
-    }
-
-    /// Whether the process that keeps his namespaces lives.
-    fn is_kept(&self) -> bool {
-        let pid = fs::read_to_string(self.host.dir().join("xdg/dhow/namespaces")).expect("who keeps the namespaces");
-        let line = fs::read(format!("/proc/{}/cmdline", pid.trim())).unwrap_or_default();
-        String::from_utf8_lossy(&line).contains("keep")
-    }
-}
-
-impl Drop for Sailor {
-    fn drop(&mut self) {
-        let ids = self.command(["ps", "-aq", "--no-trunc"]).run().stdout();
-        for id in ids.lines() {
-            self.command(["rm", "-f", "-v", id]).run();
-        }
-        let left = fs::read_dir(self.store().join("containers")).map_or(0, Iterator::count);
-        if !std::thread::panicking() {
-            assert_eq!(left, 0, "no container is left");
-            eventually("nobody keeps his namespaces", || !self.is_kept());
-        }
-    }
-}
 
 #[test]
 fn an_ordinary_user_runs_containers() {
@@ -222,11 +149,19 @@ fn his_daemon_listens_where_he_may() {
 #[test]
 fn what_he_cannot_have_is_said() {
     let Some(sailor) = Sailor::new(true) else { return };
+    sailor.hide("pasta");
+    sailor.hide("slirp4netns");
     let output = sailor.command(["run", "--rm", "busybox", "ls", "/sys/class/net"]).run();
-    assert_eq!(output.stdout(), "lo", "{output}");
-    assert!(output.stderr().contains("WARNING: No network: containers of an ordinary user have the loopback only"));
-    let text = sailor.command(["network", "create", "mine"]).refused(1);
-    assert!(text.contains("networks need root"), "{text}");
+    assert_eq!(output.stdout(), "eth0\nlo", "{output}");
+    let words = "WARNING: No way out of this network: neither pasta nor slirp4netns is installed";
+    assert!(output.stderr().contains(words), "{output}");
+    let info = sailor.command(["info"]).run();
+    assert!(format!("{}{}", info.stdout(), info.stderr()).contains(words), "{info}");
+    let text = sailor.command(["network", "create", "-d", "macvlan", "mine"]).refused(1);
+    assert!(text.contains("networks of the driver macvlan need root"), "{text}");
+    let output = sailor.command(["run", "--rm", "-p", "80:80", "busybox", "true"]).run();
+    let words = "ports below net.ipv4.ip_unprivileged_port_start are root's";
+    assert!(output.code() == Some(125) && output.stderr().contains(words), "{output}");
     let output =
         sailor.command(["run", "--rm", "--network", "none", "--pids-limit", "5", "busybox", "echo", "ran"]).run();
     assert_eq!(output.stdout(), "ran");

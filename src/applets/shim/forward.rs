@@ -5,6 +5,7 @@
 use super::Base;
 use super::kept::{SERVE, Served};
 use crate::engine::networks::{self, Target};
+use crate::engine::rootless::network;
 use crate::net::{Subnet, port};
 use crate::sys::{net, process};
 use anyhow::{Context, Result};
@@ -31,14 +32,16 @@ pub fn run(base: &Base, pairs: &[(&str, &str)]) -> Result<()> {
     process::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64, 0)?;
     let busy = Arc::new(AtomicUsize::new(0));
     let targets = networks::targets(&base.store, &base.whose.container)?;
+    // Clients come from the host's network, and the container is in the user's.
+    let network = network::existing(&base.store)?.map(Arc::new);
     for (_, text) in pairs.iter().filter(|(key, _)| *key == SERVE) {
         let Some(served) = Served::parse(text) else { continue };
         let Some(target) = targets.iter().find(|target| target.is_for(served.protocol, served.host)) else { continue };
-        let (busy, target) = (Arc::clone(&busy), target.clone());
+        let (busy, target, network) = (Arc::clone(&busy), target.clone(), network.clone());
         let socket = served.socket;
         let work = move || match target.protocol {
-            port::UDP => datagrams(&UdpSocket::from(socket), &target, &busy),
-            _ => connections(&TcpListener::from(socket), &target, &busy),
+            port::UDP => datagrams(&UdpSocket::from(socket), &target, network.as_deref(), &busy),
+            _ => connections(&TcpListener::from(socket), &target, &network, &busy),
         };
         thread::Builder::new().stack_size(STACK).spawn(work).context("start a thread")?;
     }
@@ -74,7 +77,7 @@ fn is_welcome(client: IpAddr, from: &[Subnet]) -> bool {
     from.is_empty() || from.iter().any(|subnet| subnet.contains(client)) || UdpSocket::bind((client, 0)).is_ok()
 }
 
-fn connections(listener: &TcpListener, target: &Target, busy: &Arc<AtomicUsize>) {
+fn connections(listener: &TcpListener, target: &Target, network: &Option<Arc<OwnedFd>>, busy: &Arc<AtomicUsize>) {
     let _ = listener.set_nonblocking(false);
     loop {
         let (client, address) = match listener.accept() {
@@ -89,11 +92,12 @@ fn connections(listener: &TcpListener, target: &Target, busy: &Arc<AtomicUsize>)
         if !is_welcome(address.ip(), &target.from) || busy.load(Ordering::Relaxed) >= MOST {
             continue;
         }
-        let (guard, to) = (Busy::new(busy), target.container);
+        let (guard, to, network) = (Busy::new(busy), target.container, network.clone());
         // What cannot be served now is closed at once.
         let _ = thread::Builder::new().stack_size(STACK).spawn(move || {
             let _guard = guard;
-            if let Ok(server) = TcpStream::connect_timeout(&to, Duration::from_secs(30)) {
+            let connect = || TcpStream::connect_timeout(&to, Duration::from_secs(30));
+            if let Ok(Ok(server)) = network::enter(network.as_deref(), connect) {
                 both_ways(client, server);
             }
         });
@@ -121,7 +125,7 @@ fn pass(mut from: &TcpStream, mut to: &TcpStream) {
 }
 
 /// Each client is a socket of ours, so that answers find back.
-fn datagrams(socket: &UdpSocket, target: &Target, busy: &Arc<AtomicUsize>) {
+fn datagrams(socket: &UdpSocket, target: &Target, network: Option<&OwnedFd>, busy: &Arc<AtomicUsize>) {
     let Ok(socket) = socket.try_clone().map(Arc::new) else { return };
     let _ = socket.set_nonblocking(false);
     let mut clients: BTreeMap<SocketAddr, (Arc<UdpSocket>, std::sync::Weak<()>)> = BTreeMap::new();
@@ -133,7 +137,7 @@ fn datagrams(socket: &UdpSocket, target: &Target, busy: &Arc<AtomicUsize>) {
         }
         clients.retain(|_, (_, alive)| alive.strong_count() > 0);
         if !clients.contains_key(&client) && clients.len() < MOST {
-            match answers(&socket, client, target.container, busy) {
+            match answers(&socket, client, target.container, network, busy) {
                 Ok(made) => drop(clients.insert(client, made)),
                 Err(_) => continue,
             }
@@ -149,13 +153,14 @@ fn answers(
     socket: &Arc<UdpSocket>,
     client: SocketAddr,
     container: SocketAddr,
+    network: Option<&OwnedFd>,
     busy: &Arc<AtomicUsize>,
 ) -> io::Result<(Arc<UdpSocket>, std::sync::Weak<()>)> {
     let any: IpAddr = match container.is_ipv4() {
         true => std::net::Ipv4Addr::UNSPECIFIED.into(),
         false => std::net::Ipv6Addr::UNSPECIFIED.into(),
     };
-    let server = Arc::new(UdpSocket::bind((any, 0))?);
+    let server = Arc::new(network::enter(network, || UdpSocket::bind((any, 0)))??);
     server.connect(container)?;
     server.set_read_timeout(Some(SILENCE))?;
     let alive = Arc::new(());

@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 pub const NAMESPACE: &str = "netns";
 pub const PORT: &str = "port";
 pub const RESOLVER: &str = "resolver";
+pub const GATEWAY: &str = "gateway";
 
 /// A port that no rule leads to the container: `serve=FD,PROTOCOL,ADDRESS`.
 pub const SERVE: &str = "serve";
@@ -22,6 +23,8 @@ pub struct Kept {
     /// It ends with the resolver, and says to that one when we have.
     pub resolver: Option<OwnedFd>,
     pub served: Vec<Served>,
+    /// An ordinary user's network has a way out for as long as it is open.
+    pub gateway: Option<OwnedFd>,
 }
 
 pub struct Served {
@@ -58,6 +61,7 @@ impl Kept {
             ports: of(PORT).filter_map(|(_, text)| fd(text)).collect(),
             resolver: of(RESOLVER).find_map(|(_, text)| fd(text)),
             served: of(SERVE).filter_map(|(_, text)| Served::parse(text)).collect(),
+            gateway: of(GATEWAY).find_map(|(_, text)| fd(text)),
         }
     }
 
@@ -65,6 +69,7 @@ impl Kept {
     pub fn hand_over(&self, words: &mut Vec<String>) -> io::Result<()> {
         let named = self.namespace.iter().map(|fd| (NAMESPACE, fd)).chain(self.ports.iter().map(|fd| (PORT, fd)));
         let named = named.chain(self.resolver.iter().map(|fd| (RESOLVER, fd)));
+        let named = named.chain(self.gateway.iter().map(|fd| (GATEWAY, fd)));
         for (name, fd) in named {
             process::set_inherit(fd.as_fd(), true)?;
             words.push(format!("{name}={}", fd.as_raw_fd()));

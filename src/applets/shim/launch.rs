@@ -316,6 +316,7 @@ fn clone_container(base: &Base, idle: &Idle, kept: Option<&mut Kept>, record: Re
                 .map(|(socket, protocol, host)| Served { socket, protocol, host })
                 .collect(),
             resolver: None,
+            gateway: entry.gateway,
         },
     };
     kept.resolver = kept.resolver.take().or(resolver);

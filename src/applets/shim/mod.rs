@@ -70,8 +70,19 @@ struct Handover {
 }
 
 /// Which words of a handover name descriptors.
-const DESCRIPTORS: [&str; 10] =
-    ["pidfd", "in", "out", "err", "logfd", "lines", kept::NAMESPACE, kept::PORT, kept::SERVE, kept::RESOLVER];
+const DESCRIPTORS: [&str; 11] = [
+    "pidfd",
+    "in",
+    "out",
+    "err",
+    "logfd",
+    "lines",
+    kept::NAMESPACE,
+    kept::PORT,
+    kept::SERVE,
+    kept::RESOLVER,
+    kept::GATEWAY,
+];
 
 /// The hidden applet: `dhow shim FACE --root ROOT --run RUN CONTAINER [EXEC] [KEY=VALUE…]`.
 pub fn main(args: &[String]) -> u8 {
@@ -95,6 +106,10 @@ pub fn main(args: &[String]) -> u8 {
     if let ("resolver", Some(root), Some(run)) = (face.as_str(), root, run) {
         let store = Store { root: PathBuf::from(root), run: PathBuf::from(run) };
         return code(resolver::run(&store));
+    }
+    if let ("gateway", Some(root), Some(run)) = (face.as_str(), root, run) {
+        let store = Store { root: PathBuf::from(root), run: PathBuf::from(run) };
+        return code(rootless::gateway::run(&store));
     }
     let (Some(root), Some(run), [container, exec @ ..]) = (root, run, names.as_slice()) else {
         eprintln!("dhow: shim is started by dhow itself");

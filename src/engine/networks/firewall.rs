@@ -222,9 +222,6 @@ pub fn close(store: &Store, ports: &[Published]) -> Result<()> {
 /// Takes the table away where nobody is on a network. Only where forwarding is on for us alone it stays, and keeps
 /// others out.
 pub fn rest(store: &Store) -> Result<()> {
-    if !store.run.join("networks").exists() {
-        return Ok(());
-    }
     let _lock = lock(store)?;
     // What a killed shim left in tables of others.
     obstacles::part(store, "")?;

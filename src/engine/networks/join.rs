@@ -5,6 +5,8 @@
 //! `network.json` of the container's run directory, so that whoever finds a killed shim can give it back.
 
 use super::super::record::{self, Record};
+use super::super::rootless::network::within;
+use super::super::rootless::{self, gateway};
 use super::super::store::{self, Store};
 use super::stored::{self, Pool};
 use super::{firewall, lease, obstacles, parent, publish, theirs};
@@ -19,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What a container that runs holds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -129,6 +131,8 @@ pub struct Entry {
     pub sockets: Vec<OwnedFd>,
     /// Those that a program serves: protocol and address on the host.
     pub served: Vec<(OwnedFd, u8, SocketAddr)>,
+    /// It keeps the way out of an ordinary user's network.
+    pub gateway: Option<OwnedFd>,
 }
 
 fn path(store: &Store, container: &str) -> PathBuf {
@@ -160,7 +164,20 @@ pub fn enter(store: &Store, record: &Record) -> Result<Entry> {
     if !has_networks(&record.host_config.network_mode) {
         return Ok(Entry::default());
     }
-    super::check_rights()?;
+    let (held, has_rules) = within(store, || take(store, record))?;
+    let gateway = gateway::hold(store)?;
+    let mut entry = Entry { held, gateway, ..Entry::default() };
+    // On the host, from where no rule of an ordinary user's leads anywhere.
+    let has_rules = has_rules && !rootless::is_inside();
+    entry.held.ports = publish::reserve(store, record, &mut entry, has_rules)?;
+    entry.held.cooperates = record.publishing.cooperates && has_rules && !entry.held.ports.is_empty();
+    save(store, &record.id, &entry.held)?;
+    crate::failpoint::reach("network.entered");
+    Ok(entry)
+}
+
+/// Its addresses; and whether there are rules.
+fn take(store: &Store, record: &Record) -> Result<(Held, bool)> {
     leave(store, &record.id)?;
     let mut held = Held::default();
     let mut has_rules = false;
@@ -180,12 +197,7 @@ pub fn enter(store: &Store, record: &Record) -> Result<Entry> {
     }
     super::links::enter(store, record)?;
     choose_gateway(record, &mut held);
-    let mut entry = Entry { held, ..Entry::default() };
-    entry.held.ports = publish::reserve(store, record, &mut entry, has_rules)?;
-    entry.held.cooperates = record.publishing.cooperates && has_rules && !entry.held.ports.is_empty();
-    save(store, &record.id, &entry.held)?;
-    crate::failpoint::reach("network.entered");
-    Ok(entry)
+    Ok((held, has_rules))
 }
 
 /// Leases a place on a network. The caller holds the lock of networks.
@@ -267,8 +279,13 @@ fn choose_gateway(record: &Record, held: &mut Held) {
 /// be kept over restarts.
 pub fn connect(store: &Store, held: &Held, namespace: Option<OwnedFd>) -> Result<Option<OwnedFd>> {
     let Some(namespace) = namespace.filter(|_| !held.places.is_empty()) else { return Ok(None) };
+    within(store, || make_links(store, held, &namespace))?;
+    Ok(Some(namespace))
+}
+
+fn make_links(store: &Store, held: &Held, namespace: &OwnedFd) -> Result<()> {
     for place in &held.places {
-        connect_place(store, place, &namespace, !held.ports.is_empty())
+        connect_place(store, place, namespace, !held.ports.is_empty())
             .with_context(|| format!("connect to network {}", place.name))?;
     }
     crate::failpoint::reach("network.connected");
@@ -277,7 +294,7 @@ pub fn connect(store: &Store, held: &Held, namespace: Option<OwnedFd>) -> Result
         let _lock = firewall::lock(store)?;
         obstacles::cooperate(store, held)?;
     }
-    Ok(Some(namespace))
+    Ok(())
 }
 
 /// Makes one link.
@@ -380,9 +397,13 @@ fn set_ipv6(link: &str, on: bool) {
 /// Gives back what a container holds. The kernel takes its links with its namespace; nobody waits for that.
 pub fn leave(store: &Store, container: &str) -> Result<()> {
     let path = path(store, container);
-    if !path.exists() {
-        return Ok(());
+    match path.exists() {
+        true => within(store, || part(store, container, &path)),
+        false => Ok(()),
     }
+}
+
+fn part(store: &Store, container: &str, path: &Path) -> Result<()> {
     // One that was cut off says nothing: then only its addresses are left, which are free once it does not live.
     let held = held(store, container).unwrap_or_default();
     let _lock = firewall::lock(store)?;
@@ -402,7 +423,7 @@ pub fn leave(store: &Store, container: &str) -> Result<()> {
             lease::release(store, &place.network, given.address, container)?;
         }
     }
-    store::remove(&path)
+    store::remove(path)
 }
 
 /// What every container holds that lives.

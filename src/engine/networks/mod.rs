@@ -28,6 +28,7 @@ use super::containers;
 use super::events;
 use super::filters::Filters;
 use super::record::Record;
+use super::rootless::network::{self, within};
 use super::settings::Settings;
 use super::store::Store;
 use crate::api::Refusal;
@@ -68,16 +69,6 @@ fn is_default_bridge(store: &Store, wanted: &str) -> Result<bool> {
     Ok(wanted == stored::BRIDGE || wanted != "none" && find(store, wanted)?.name == stored::BRIDGE)
 }
 
-/// Links and rules of the host are root's to make.
-fn check_rights() -> Result<()> {
-    if super::rootless::is_inside() {
-        bail!(Refusal::Forbidden(
-            "networks need root: an ordinary user's containers have none, host or container:X".to_owned()
-        ));
-    }
-    Ok(())
-}
-
 fn is_predefined(name: &str) -> bool {
     matches!(name, "bridge" | "host" | "none")
 }
@@ -104,6 +95,10 @@ pub fn configure(store: &Store, settings: &Settings) -> Result<Option<String>> {
     if stored::wanted(store, &now, settings)? == now {
         return Ok(None);
     }
+    within(store, || change(store, settings))
+}
+
+fn change(store: &Store, settings: &Settings) -> Result<Option<String>> {
     lease::sweep(store)?;
     let _lock = stored::lock(store)?;
     let now = stored::default_bridge(store)?;
@@ -138,7 +133,11 @@ pub fn sweep(store: &Store) -> Result<()> {
 /// Takes the firewall's table away where nobody is on a network any more. Done by who looks and who removes, and not by
 /// an end, after which the next start would have to make it again: that costs the kernel as much as ten starts.
 pub fn rest(store: &Store) {
-    if let Err(error) = firewall::rest(store) {
+    let rest = || match network::is_missing(store)? || !store.run.join("networks").exists() {
+        true => Ok(()),
+        false => within(store, || firewall::rest(store)),
+    };
+    if let Err(error) = rest() {
         log::debug!("{error:#}");
     }
 }

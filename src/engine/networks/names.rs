@@ -4,6 +4,7 @@
 //! answers; it goes when the last container has. A shim that sees it end hands its container over anew.
 
 use super::super::record::Record;
+use super::super::rootless::network::within;
 use super::super::store::{self, Store};
 use super::super::{containers, etc, locks, protocol, shim};
 use super::join::{self, Held};
@@ -89,7 +90,11 @@ pub fn write(store: &Store, record: &Record, held: &Held) -> Result<()> {
     let dir = dir(store);
     if !dir.exists() {
         store::make_dirs(&dir, 0o750)?;
-        chown(&dir, None, Some(NOBODY)).with_context(|| format!("chown {}", dir.display()))?;
+        // Where there is no such group the resolver stays who it is.
+        match chown(&dir, None, Some(NOBODY)) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
+            done => done.with_context(|| format!("chown {}", dir.display()))?,
+        }
     }
     let bytes = serde_json::to_vec(&host(store, record, held)?).context("encode what a container is called")?;
     let temporary = dir.join(format!(".{}", record.id));
@@ -140,7 +145,8 @@ pub fn serve(store: &Store, id: &str, namespace: BorrowedFd, held: &Held) -> Res
 /// Only a shim does this: it is what may start the resolver.
 pub fn open(store: &Store, record: &Record, namespace: BorrowedFd, shim: BorrowedFd) -> Result<()> {
     let id = &record.id;
-    let sockets = listen::open(namespace, port(id), &servers(record)).context("open the resolver's sockets")?;
+    let sockets =
+        within(store, || listen::open(namespace, port(id), &servers(record)).context("open the resolver's sockets"))?;
     let _lock = locks::exclusive(&lock_path(store), 0)?;
     // By descriptor, because a socket's address holds 107 bytes and a run directory may be deep.
     let run = File::open(&store.run).with_context(|| format!("open {}", store.run.display()))?;
@@ -150,7 +156,7 @@ pub fn open(store: &Store, record: &Record, namespace: BorrowedFd, shim: Borrowe
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
             store::remove(&store.run.join("resolver.sock"))?;
             let socket = UnixDatagram::bind(&address).context("listen for containers that have names")?;
-            shim::start_resolver(store, socket.into())?;
+            shim::start_beside(store, "resolver", socket.as_fd(), None)?;
             crate::failpoint::reach("resolver.started");
             hand_over()
         }

@@ -1,6 +1,7 @@
 //! Published ports of a container: what was asked for, bound on the host.
 
 use super::super::record::{Publishing, Record};
+use super::super::rootless;
 use super::super::settings::Settings;
 use super::super::store::Store;
 use super::join::{self, Entry, Held, Place, Published};
@@ -62,6 +63,10 @@ pub fn publishing(settings: &Settings, host: &HostConfig) -> Publishing {
 
 /// What stands between others and the ports of a new container, in sentences. What cannot be asked now is left out.
 pub fn obstacles(store: &Store, record: &Record) -> Vec<String> {
+    // The host's firewall is not an ordinary user's to read.
+    if rootless::is_inside() {
+        return Vec::new();
+    }
     let none = Labels::new();
     let exposed = record.config.exposed_ports.iter().flatten().map(|(port, _)| port.clone()).collect();
     let labels = record.config.labels.as_ref().unwrap_or(&none);
@@ -339,6 +344,7 @@ fn conflict(
     let why = match error.raw_os_error() {
         Some(libc::EADDRINUSE) => "address already in use".to_owned(),
         Some(libc::EPROTONOSUPPORT) if asked.protocol == port::SCTP => "this kernel has no SCTP".to_owned(),
+        Some(libc::EACCES) => "ports below net.ipv4.ip_unprivileged_port_start are root's".to_owned(),
         Some(libc::EADDRNOTAVAIL) => "cannot assign requested address".to_owned(),
         _ => error.to_string(),
     };

@@ -1,6 +1,7 @@
 //! Who reaches the published ports of this host, as the rules that are loaded say.
 
 use super::super::record::Record;
+use super::super::rootless::network::within;
 use super::super::store::Store;
 use super::join::{self, Published};
 use super::obstacles::{Obstacle, Others};
@@ -12,6 +13,10 @@ use anyhow::Result;
 
 /// Every published port of containers that live, by its number on the host.
 pub fn published(store: &Store) -> Result<Vec<PublishedPort>> {
+    within(store, || read(store))
+}
+
+fn read(store: &Store) -> Result<Vec<PublishedPort>> {
     lease::sweep(store)?;
     let held = join::all_held(store)?;
     if held.iter().all(|(_, held)| held.ports.is_empty()) {

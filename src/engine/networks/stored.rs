@@ -2,6 +2,7 @@
 //! bridge gets one when its subnet is chosen, and keeps it.
 
 use super::super::locks::{self, Lock};
+use super::super::rootless::{self, gateway, network};
 use super::super::settings::{Settings, address_of};
 use super::super::store::{self, Store};
 use super::theirs::{self, Bridge};
@@ -314,6 +315,12 @@ pub fn free_subnet(store: &Store, settings: &Settings, but: &str) -> Result<Subn
 /// What routes of this host and networks of ours (but `but`) use.
 fn used(store: &Store, but: &str) -> Result<Vec<Subnet>> {
     let mut used: Vec<Subnet> = host_routes()?.into_iter().map(|(subnet, _)| subnet).collect();
+    if rootless::is_inside() {
+        // What containers shall reach is the host's network, too, and what lies between.
+        let of_host = network::ask_host(address::routes).transpose().context("read the routes of this host")?;
+        used.extend(of_host.into_iter().flatten().map(|(subnet, _)| subnet).filter(|subnet| subnet.prefix > 0));
+        used.push(gateway::SUBNET.parse().map_err(anyhow::Error::msg)?);
+    }
     for network in with_files(store)?.iter().filter(|network| network.id != but) {
         used.extend(pools(network).map(|pool| pool.subnet));
     }

@@ -6,6 +6,7 @@ use super::super::filters::Filters;
 use super::super::locks::{self, Lock, byte};
 use super::super::query::Prune;
 use super::super::record::Record;
+use super::super::rootless::{self, network::within};
 use super::super::store::{self, Store};
 use super::super::{etc, events};
 use super::join::{self, Held, Place};
@@ -30,7 +31,16 @@ pub fn create(store: &Store, settings: &Settings, mut asked: NetworkCreate) -> R
         asked.options.get_or_insert_default().entry(key.clone()).or_insert_with(|| value.clone());
     }
     check(&asked)?;
-    super::check_rights()?;
+    if rootless::is_inside() && matches!(asked.driver.as_str(), "macvlan" | "ipvlan") {
+        bail!(Refusal::Forbidden(format!(
+            "networks of the driver {} need root: links of this host are his",
+            asked.driver
+        )));
+    }
+    within(store, || make(store, settings, asked))
+}
+
+fn make(store: &Store, settings: &Settings, asked: NetworkCreate) -> Result<NetworkCreated> {
     let _lock = stored::lock(store)?;
     let others = stored::all(store)?;
     if others.iter().any(|other| other.name == asked.name) {
@@ -204,6 +214,10 @@ pub fn remove(store: &Store, wanted: &str) -> Result<()> {
     if is_predefined(&network.name) {
         bail!(Refusal::Forbidden(format!("{} is a pre-defined network and cannot be removed", network.name)));
     }
+    within(store, || unmake(store, &network))
+}
+
+fn unmake(store: &Store, network: &Network) -> Result<()> {
     lease::sweep(store)?;
     let _lock = stored::lock(store)?;
     if let Some((holder, _)) = lease::holders(store, &network.id)?.first() {
@@ -216,12 +230,12 @@ pub fn remove(store: &Store, wanted: &str) -> Result<()> {
         )));
     }
     // Its bridge first: one without a file would be nobody's.
-    bridge::remove(&network)?;
+    bridge::remove(network)?;
     crate::failpoint::reach("netrm.unbridged");
     stored::remove(store, &network.id)?;
     store::remove(&stored::live(store, &network.id))?;
     firewall::refresh(store)?;
-    tell(store, &network, "destroy", None);
+    tell(store, network, "destroy", None);
     Ok(())
 }
 
@@ -318,6 +332,10 @@ fn namespace(now: &Now) -> Result<OwnedFd> {
 
 /// Brings a container to a network; one that runs at once, another one with its next start.
 pub fn connect(store: &Store, wanted: &str, asked: NetworkConnect) -> Result<()> {
+    within(store, || join(store, wanted, asked))
+}
+
+fn join(store: &Store, wanted: &str, asked: NetworkConnect) -> Result<()> {
     let network = stored::find(store, wanted)?;
     if matches!(network.name.as_str(), "host" | "none") {
         bail!(Refusal::Forbidden(format!("container cannot be connected to the {} network", network.name)));
@@ -388,6 +406,10 @@ fn give_back(store: &Store, now: &Now, place: &Place, held: &Held) -> Result<()>
 
 /// Takes a container away from a network.
 pub fn disconnect(store: &Store, wanted: &str, asked: &NetworkDisconnect) -> Result<()> {
+    within(store, || part(store, wanted, asked))
+}
+
+fn part(store: &Store, wanted: &str, asked: &NetworkDisconnect) -> Result<()> {
     let network = stored::find(store, wanted)?;
     let (_one, now) = with_networks(store, &asked.container)?;
     let id = &now.record.id;

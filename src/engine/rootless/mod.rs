@@ -10,11 +10,14 @@
 //!                  byte ENTERING: held while somebody goes in, or makes the namespaces
 //! ```
 
+pub mod gateway;
+pub mod network;
+
 use super::locks;
 use super::record;
 use super::remap::ranges;
 use super::settings::Settings;
-use super::store;
+use super::store::{self, Store};
 use crate::oci::runtime::{IdMapping, Ids};
 use crate::sys::{kernel, lock, process};
 use anyhow::{Context, Result, bail};
@@ -227,7 +230,7 @@ fn find(name: &str) -> Option<PathBuf> {
     ["/usr/bin", "/bin", "/usr/local/bin", "/usr/sbin", "/sbin"]
         .iter()
         .map(|dir| Path::new(dir).join(name))
-        .find(|it| it.exists())
+        .find(|it| nix::unistd::access(it, nix::unistd::AccessFlags::X_OK).is_ok())
 }
 
 fn tell(tool: &Path, pid: u32, map: &[IdMapping]) -> bool {
@@ -284,7 +287,7 @@ pub fn wait(path: &Path) -> Result<()> {
 }
 
 /// What an ordinary user's engine cannot give here, and why; for `info`.
-pub fn lacks() -> Vec<String> {
+pub fn lacks(store: &Store) -> Vec<String> {
     let mut lacks = Vec::new();
     if !is_inside() {
         return lacks;
@@ -302,9 +305,11 @@ pub fn lacks() -> Vec<String> {
                 .to_owned(),
         );
     }
-    lacks.push(format!("WARNING: {NO_NETWORK}"));
+    lacks.extend(no_way_out(store).map(|why| format!("WARNING: {why}")));
     lacks
 }
 
-/// What is said where a container would have had a network.
-pub const NO_NETWORK: &str = "No network: containers of an ordinary user have the loopback only";
+/// Why what a container sends goes nowhere; `None` where it does, and in root's store.
+pub fn no_way_out(store: &Store) -> Option<String> {
+    if is_inside() { gateway::lack(store) } else { None }
+}
