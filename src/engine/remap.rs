@@ -14,8 +14,13 @@ use nix::unistd::{Gid, Group, Uid, User};
 use std::fs;
 use std::io::ErrorKind;
 
-/// The user that `default` stands for.
+/// The user that `default` stands for. Docker makes him where he is missing; here he need not be one who logs in, or is
+/// in /etc/passwd: that ids are his is all there is to him.
 const DEFAULT: &str = "dockremap";
+
+/// What useradd gives, as a rule: so many ids, from this one on.
+const SIZE: u64 = 65_536;
+const FIRST: u64 = 100_000;
 
 /// The map of a container that is about to be made; `None` where it has the ids of the host.
 pub fn ids(settings: &Settings, host: &HostConfig) -> Result<Option<Ids>> {
@@ -43,16 +48,37 @@ pub fn ids(settings: &Settings, host: &HostConfig) -> Result<Option<Ids>> {
     if host.pid_mode == "host" {
         return refuse("cannot share the host PID namespace when user namespaces are enabled");
     }
-    let map = |path: &str, what: &str, owners: &[String]| -> Result<Vec<IdMapping>> {
-        let map = ranges(&read(path)?, owners);
+    let (subuid, subgid) = (read("/etc/subuid")?, read("/etc/subgid")?);
+    let map = |path: &str, text: &str, what: &str, owners: &[String]| -> Result<Vec<IdMapping>> {
+        let map = ranges(text, owners);
         if map.is_empty() {
-            bail!("no {what} ranges found for user {user:?} in {path} (a line such as {user}:100000:65536)");
+            let line = new_line(&user, &[&subuid, &subgid]);
+            bail!("no {what} ranges found for user {user:?} in {path}: add this line there: {line}");
         }
         Ok(map)
     };
-    let uids = map("/etc/subuid", "subuid", &[user.clone(), uid.clone()]).with_context(|| named(settings))?;
-    let gids = map("/etc/subgid", "subgid", &[user.clone(), uid, group]).with_context(|| named(settings))?;
+    let owners = [user.clone(), uid.clone()];
+    let uids = map("/etc/subuid", &subuid, "subuid", &owners).with_context(|| named(settings))?;
+    let owners = [user.clone(), uid, group];
+    let gids = map("/etc/subgid", &subgid, "subgid", &owners).with_context(|| named(settings))?;
     Ok(Some(Ids { uids, gids }))
+}
+
+/// A line of subuid(5) for one who has no ids yet: those after all that the files give to others.
+fn new_line(user: &str, texts: &[&str]) -> String {
+    let fields = texts.iter().flat_map(|text| text.lines()).map(|line| line.trim().split(':').collect::<Vec<_>>());
+    let ends = fields.filter_map(|fields| {
+        let [owner, start, size] = fields[..] else { return None };
+        // The same line does for both files, once it is in one of them.
+        if owner == user && size == SIZE.to_string() {
+            return Some(Err(start.parse::<u64>().ok()?));
+        }
+        Some(Ok(start.parse::<u64>().ok()? + size.parse::<u64>().ok()?))
+    });
+    let ends: Vec<Result<u64, u64>> = ends.collect();
+    let own = ends.iter().find_map(|end| end.err());
+    let after = ends.iter().filter_map(|end| end.ok()).fold(FIRST, u64::max);
+    format!("{user}:{}:{SIZE}", own.unwrap_or(after))
 }
 
 fn named(settings: &Settings) -> String {
@@ -72,8 +98,11 @@ fn parse(text: &str) -> Result<(String, String, String)> {
             .with_context(|| format!("uid {number} has no entry in /etc/passwd"))?,
         Err(_) => {
             let name = if user == "default" { DEFAULT } else { user };
-            let found = User::from_name(name).context("look up a user")?;
-            found.with_context(|| format!("error during uid lookup for {name:?}: no such user"))?
+            match User::from_name(name).context("look up a user")? {
+                Some(found) => found,
+                None if text == "default" => return Ok((name.to_owned(), name.to_owned(), name.to_owned())),
+                None => bail!("error during uid lookup for {name:?}: no such user"),
+            }
         }
     };
     let of_name = |name: &str| {
@@ -129,6 +158,20 @@ mod tests {
         assert_eq!(ranges(text, &owners(&["me", "1000"])), [range(0, 1000, 10), range(10, 70000, 5)]);
         assert_eq!(ranges(text, &owners(&["you"])), [range(0, 5000, 5)]);
         assert_eq!(ranges(text, &owners(&["nobody"])), []);
+    }
+
+    #[test]
+    fn a_line_for_one_who_has_no_ids() {
+        for (subuid, subgid, expected) in [
+            ("", "", "me:100000:65536"),
+            ("you:100000:65536\n", "", "me:165536:65536"),
+            ("you:100000:65536\n", "they:300000:1000\n", "me:301000:65536"),
+            ("low:1000:5\n# x\n", "", "me:100000:65536"),
+            // It is in one of the files already.
+            ("me:100000:65536\nyou:165536:65536\n", "you:165536:65536\n", "me:100000:65536"),
+        ] {
+            assert_eq!(new_line("me", &[subuid, subgid]), expected, "{subuid:?} {subgid:?}");
+        }
     }
 
     #[test]

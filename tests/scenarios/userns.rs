@@ -181,8 +181,39 @@ fn what_cannot_be_combined_is_refused() {
     host.file("daemon.json", SETTINGS);
     fs::write(host.dir().join("etc/subuid"), "").expect("write");
     let text = run(&host, &[], "true").refused(125);
-    assert!(text.contains("no subuid ranges found for user \"dockremap\""), "{text}");
+    let line = "dockremap:300000:65536";
+    assert!(
+        text.ends_with(&format!(
+            "no subuid ranges found for user \"dockremap\" in /etc/subuid: add this line there: {line}"
+        )),
+        "{text}"
+    );
     assert_eq!(host.ok(["ps", "-aq"]), "");
+}
+
+/// Docker would make the user. Ids are all that there is to him, and what is missing of them is said to the letter.
+#[test]
+fn the_default_user_need_not_be_one() {
+    let Some(host) = remapped(Host::with_probe()) else { return };
+    let file = |name: &str| host.dir().join("etc").join(name);
+    for name in ["passwd", "group"] {
+        let text = fs::read_to_string(file(name)).expect("read");
+        let others: String =
+            text.lines().filter(|line| !line.starts_with("dockremap:")).map(|line| format!("{line}\n")).collect();
+        fs::write(file(name), others).expect("write");
+    }
+    let seen = run(&host, &[], "cat /proc/self/uid_map").ok();
+    assert_eq!(seen.split_whitespace().collect::<Vec<_>>(), ["0", "300000", "65536"]);
+    for name in ["subuid", "subgid"] {
+        fs::write(file(name), "sailor:100000:65536\n").expect("write");
+    }
+    for name in ["subuid", "subgid"] {
+        let text = run(&host, &[], "true").refused(125);
+        let (_, line) = text.split_once(&format!("in /etc/{name}: add this line there: ")).expect("the line to add");
+        fs::write(file(name), format!("sailor:100000:65536\n{line}\n")).expect("write");
+    }
+    let seen = run(&host, &[], "cat /proc/self/gid_map").ok();
+    assert_eq!(seen.split_whitespace().collect::<Vec<_>>(), ["0", "165536", "65536"]);
 }
 
 /// In file capabilities of the first kind any root may be meant, in those of the second one by his id.
