@@ -1,11 +1,15 @@
 //! `dhow build`.
 
-use super::progress::Progress;
+mod display;
+mod outputs;
+mod told;
+
 use super::{Command, Context, output, pull};
 use crate::api::base64;
 use crate::api::client::{Client, SECRETS};
 use crate::api::types::ProgressLine;
 use crate::api::wire::{Body, Caller, Folder};
+use crate::build::cache_from::{self, Named};
 use crate::build::dockerfile::{Dockerfile, LARGEST};
 use crate::build::git::Address;
 use crate::build::ignore::Ignore;
@@ -17,12 +21,14 @@ use crate::oci::reference::Reference;
 use crate::sys::signals::{self, Signals};
 use anyhow::{Context as _, Result, anyhow, bail};
 use argh::{ArgsInfo, FromArgs};
+use outputs::Outputs;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use told::{Mode, Told};
 
 /// Build an image from a Dockerfile
 #[derive(FromArgs, ArgsInfo)]
@@ -34,9 +40,12 @@ pub struct Build {
     /// set an argument of the Dockerfile: name=value, or name for the value here
     #[argh(option)]
     build_arg: Vec<String>,
-    /// taken for Docker's sake: only the cache of this store is used, and the build says so
+    /// take steps from an image: NAME or type=registry,ref=NAME; it is pulled where it is missing
     #[argh(option)]
     cache_from: Vec<String>,
+    /// let the image tell its steps to builds that name it with --cache-from: type=inline
+    #[argh(option)]
+    cache_to: Vec<String>,
     /// say what can be said against the Dockerfile, and build nothing
     #[argh(switch)]
     check: bool,
@@ -88,10 +97,16 @@ pub struct Build {
     /// do not use what was made before
     #[argh(switch)]
     no_cache: bool,
+    /// do not use what was made before of these stages, by name or number: STAGE[,STAGE]
+    #[argh(option)]
+    no_cache_filter: Vec<String>,
     /// platform of the image: os/arch[/variant]
     #[argh(option)]
     platform: Option<String>,
-    /// how progress is told: auto or plain
+    /// where what is built goes: DIR, - or type=image|local|tar|oci|docker|cacheonly[,dest=PATH][,name=NAME]
+    #[argh(option, short = 'o')]
+    output: Vec<String>,
+    /// how progress is told: auto, plain, tty, quiet or rawjson; $BUILDKIT_PROGRESS unless given
     #[argh(option)]
     progress: Option<String>,
     /// pull the base images anew
@@ -138,8 +153,10 @@ enum From {
 
 impl Command for Build {
     fn run(self, context: &Context) -> Result<u8> {
-        if !matches!(self.progress.as_deref(), None | Some("auto" | "plain")) {
-            bail!("--progress={}: only auto and plain are supported", self.progress.unwrap_or_default());
+        let mode = Mode::of(self.progress.as_deref(), self.quiet)?;
+        let outputs = Outputs::read(&self.output)?;
+        if self.iidfile.is_some() && !outputs.have_id() {
+            bail!("--iidfile needs an image among the outputs");
         }
         let from = match self.context.as_str() {
             "-" => From::Stdin,
@@ -154,6 +171,9 @@ impl Command for Build {
             return self.checked(&from);
         }
         let mut query = self.query()?;
+        query.push(("progress".to_owned(), mode.query().to_owned()));
+        query.extend((mode == Mode::Quiet).then(|| ("q".to_owned(), "1".to_owned())));
+        query.extend(outputs.query().map(|outputs| ("outputs".to_owned(), outputs)));
         let client = context.client()?;
         let mut known = None;
         let body = match from {
@@ -174,7 +194,7 @@ impl Command for Build {
         let mut headers: Vec<(String, String)> =
             self.secrets()?.map(|value| (SECRETS.to_owned(), value)).into_iter().collect();
         headers.extend(known);
-        self.built(&client, query, headers, body)
+        self.built(&client, query, headers, body, (mode, outputs))
     }
 }
 
@@ -203,8 +223,14 @@ impl Build {
         self.allow.iter().for_each(|right| push("allow", right.clone()));
         push("target", text(&self.target));
         push("nocache", flag(self.no_cache));
+        if self.no_cache && !self.no_cache_filter.is_empty() {
+            bail!("--no-cache and --no-cache-filter cannot be used together");
+        }
+        self.no_cache_filter
+            .iter()
+            .flat_map(|list| list.split(','))
+            .for_each(|it| push("nocachefilter", it.to_owned()));
         push("pull", flag(self.pull));
-        push("q", flag(self.quiet));
         push("rm", flag(self.rm.unwrap_or(true)));
         push("forcerm", flag(self.force_rm));
         push("networkmode", text(&self.network));
@@ -218,9 +244,14 @@ impl Build {
         push("memory", bytes("memory", &self.memory)?);
         push("memswap", bytes("memory-swap", &self.memory_swap)?);
         push("shmsize", bytes("shm-size", &self.shm_size)?);
-        push("progress", "plain".to_owned());
-        if !self.build_arg.is_empty() {
-            let mut args = serde_json::Map::new();
+        let mut args = serde_json::Map::new();
+        for cache in &self.cache_to {
+            match cache.as_str() {
+                "inline" | "type=inline" => drop(args.insert("BUILDKIT_INLINE_CACHE".to_owned(), "1".into())),
+                _ => bail!("--cache-to={cache}: only type=inline is supported, which goes with the image"),
+            }
+        }
+        if !self.build_arg.is_empty() || !args.is_empty() {
             for arg in &self.build_arg {
                 let (name, value) = match arg.split_once('=') {
                     Some((name, value)) => (name, Some(value.to_owned())),
@@ -238,8 +269,11 @@ impl Build {
             };
             push("labels", serde_json::Value::Object(self.label.iter().map(pair).collect()).to_string());
         }
-        if !self.cache_from.is_empty() {
-            push("cachefrom", serde_json::json!(self.cache_from).to_string());
+        let caches = self.caches()?;
+        if !caches.is_empty() {
+            // Who names an image here wants it also where it is to be pulled first.
+            let pulled = |cache: &Named| format!("type=registry,ref={}", cache.image);
+            push("cachefrom", serde_json::json!(caches.iter().map(pulled).collect::<Vec<_>>()).to_string());
         }
         let mut limits = Vec::new();
         for limit in &self.ulimit {
@@ -255,6 +289,12 @@ impl Build {
         Ok(query)
     }
 
+    /// What `--cache-from` names.
+    fn caches(&self) -> Result<Vec<Named>> {
+        let parsed: Result<Vec<_>> = self.cache_from.iter().map(|entry| cache_from::parse(entry)).collect();
+        Ok(parsed?.into_iter().flatten().collect())
+    }
+
     /// The header that says who we are at the registries that a Dockerfile takes images from.
     fn registries(&self, dockerfile: &[u8]) -> Result<Option<(String, String)>> {
         // What cannot be read is told by the build.
@@ -264,7 +304,8 @@ impl Build {
             pairs.find(|(known, _)| *known == name).map(|(_, value)| value.to_owned())
         };
         let mut all = serde_json::Map::new();
-        for name in file.images(&given) {
+        let caches = self.caches()?.into_iter().map(|cache| cache.image);
+        for name in file.images(&given).into_iter().chain(caches) {
             let Ok(reference) = Reference::parse(&name) else { continue };
             if !all.contains_key(&reference.domain)
                 && let Some(found) = auth::lookup(&reference.domain)?
@@ -388,6 +429,7 @@ impl Build {
         query: Vec<(String, String)>,
         headers: Vec<(String, String)>,
         body: Body,
+        (mode, outputs): (Mode, Outputs),
     ) -> Result<u8> {
         // A signal ends the build and not this process, which clears up first.
         let calm = Signals::of([libc::SIGINT, libc::SIGTERM, libc::SIGHUP]);
@@ -408,45 +450,31 @@ impl Build {
             crate::sys::process::exit_now(128 + number);
         });
         let caller = Caller::at(Arc::new(OwnedFd::from(theirs)));
-        let mut out = std::io::stdout();
         let mut errors = std::io::stderr();
-        let quiet = self.quiet;
-        let mut told = Told { id: String::new(), partial: Vec::new() };
-        let outcome = {
-            let progress = match quiet {
-                true => Progress::new(&mut out, &std::io::stdout(), true),
-                false => Progress::new(&mut errors, &std::io::stderr(), false),
-            };
-            let mut both = Both { progress, told: &mut told };
-            let sent = client.build(query, headers, body, caller, &mut both);
-            match both.progress.finish() {
-                Err(message) => Err(anyhow!(message)),
-                Ok(()) => sent,
-            }
-        };
+        let mut lines = Lines { told: Told::new(mode, &mut errors), outputs, partial: Vec::new(), failed: None };
+        let sent = client.build(query, headers, body, caller, &mut lines);
+        let stdout = lines.outputs.use_stdout();
+        let outcome = lines.finish(sent);
         if stopped.load(Ordering::SeqCst) {
             return Ok(130);
         }
         let _ = signals::set_blocked(before);
-        outcome?;
-        if told.id.is_empty() {
-            bail!("the build ended without an image");
-        }
+        let id = outcome?;
         if let Some(path) = &self.iidfile {
-            std::fs::write(path, &told.id).with_context(|| format!("write {}", path.display()))?;
+            std::fs::write(path, &id).with_context(|| format!("write {}", path.display()))?;
         }
         if let Some(path) = &self.metadata_file {
             let names: Vec<String> = self.tag.iter().map(|name| pull::tagged(name)).collect();
             let told = serde_json::json!({
-                "containerimage.config.digest": told.id,
-                "containerimage.digest": told.id,
+                "containerimage.config.digest": id,
+                "containerimage.digest": id,
                 "image.name": names.join(","),
             });
             std::fs::write(path, serde_json::to_vec_pretty(&told)?)
                 .with_context(|| format!("write {}", path.display()))?;
         }
-        if quiet {
-            output::say(&format!("{}\n", told.id))?;
+        if self.quiet && !id.is_empty() && !stdout {
+            output::say(&format!("{id}\n"))?;
         }
         Ok(0)
     }
@@ -464,33 +492,66 @@ fn await_one(calm: Signals) -> i32 {
     }
 }
 
-/// Shows what is told, and listens for the image's id.
-struct Both<'a> {
-    progress: Progress<'a>,
-    told: &'a mut Told,
-}
-
-struct Told {
-    id: String,
+/// The lines of the answer: what is told, and the pieces of outputs.
+struct Lines<'a> {
+    told: Told<'a>,
+    outputs: Outputs,
+    /// Of a line that has not come whole.
     partial: Vec<u8>,
+    /// Why an output cannot be written.
+    failed: Option<anyhow::Error>,
 }
 
-impl Write for Both<'_> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.told.partial.extend_from_slice(bytes);
-        while let Some(end) = self.told.partial.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = self.told.partial.drain(..=end).collect();
-            if let Ok(ProgressLine { aux: Some(aux), .. }) = serde_json::from_slice(&line)
-                && let Some(id) = aux.get("ID").and_then(|id| id.as_str())
-            {
-                self.told.id = id.to_owned();
+impl Lines<'_> {
+    fn line(&mut self, text: &[u8]) -> std::io::Result<()> {
+        if text.trim_ascii().is_empty() {
+            return Ok(());
+        }
+        let line: ProgressLine = serde_json::from_slice(text)?;
+        if let Some(aux) = &line.aux {
+            match self.outputs.take(aux) {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                Err(error) => {
+                    self.failed.get_or_insert(error);
+                    return Err(std::io::ErrorKind::BrokenPipe.into());
+                }
             }
         }
-        self.progress.write(bytes)
+        self.told.line(text, &line)
+    }
+
+    /// The answer has ended like this. Gives the image's id; what is no image has none.
+    fn finish(self, sent: Result<()>) -> Result<String> {
+        let told = self.told.finish();
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        let id = told?;
+        sent?;
+        self.outputs.finish()?;
+        if id.is_empty() && self.outputs.have_id() {
+            bail!("the build ended without an image");
+        }
+        Ok(id)
+    }
+}
+
+impl Write for Lines<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let mut rest = bytes;
+        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            let mut line = std::mem::take(&mut self.partial);
+            line.extend_from_slice(&rest[..=end]);
+            self.line(&line)?;
+            rest = &rest[end + 1..];
+        }
+        self.partial.extend_from_slice(rest);
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
-        self.progress.flush()
+        Ok(())
     }
 }
 

@@ -49,14 +49,14 @@ impl Command for Save {
 }
 
 /// A file that is there whole or not at all. What is no regular file is written to as it is.
-struct Whole {
-    file: File,
+pub struct Whole {
+    pub file: File,
     path: PathBuf,
     temporary: Option<PathBuf>,
 }
 
 impl Whole {
-    fn create(path: &Path) -> Result<Whole> {
+    pub fn create(path: &Path) -> Result<Whole> {
         let doing = || format!("save to {}", path.display());
         let special = fs::metadata(path).is_ok_and(|meta| !meta.is_file());
         let mut temporary = path.as_os_str().to_owned();
@@ -71,7 +71,7 @@ impl Whole {
         Ok(Whole { file: file.with_context(doing)?, path: path.to_owned(), temporary })
     }
 
-    fn finish(mut self) -> Result<()> {
+    pub fn finish(mut self) -> Result<()> {
         let doing = || format!("save to {}", self.path.display());
         self.file.flush().with_context(doing)?;
         if let Some(temporary) = &self.temporary {

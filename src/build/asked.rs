@@ -1,5 +1,8 @@
 //! What a request asks of a build: the query of `POST /build`, checked.
 
+use super::cache_from::Named;
+use super::export::{self, Wanted};
+use super::report::Style;
 use crate::api::Refusal;
 use crate::api::types::{HostConfig, Ulimit};
 use crate::api::wire::Request;
@@ -27,12 +30,17 @@ pub struct Asked {
     pub no_cache: bool,
     /// What a Dockerfile may have beyond the sandbox: `network.host`, `security.insecure`.
     pub allow: Vec<String>,
-    /// Images whose layers somebody would have used.
-    pub cache_from: Vec<String>,
+    /// Stages whose steps are made anew, by name or number.
+    pub no_cache_filter: Vec<String>,
+    /// Images whose layers may be taken for those of steps.
+    pub cache_from: Vec<Named>,
+    /// Whether the image tells its steps to those who name it as their cache: `BUILDKIT_INLINE_CACHE`.
+    pub inline_cache: bool,
     pub pull: bool,
     pub quiet: bool,
-    /// Steps are told as `docker buildx build --progress=plain` tells them.
-    pub plain: bool,
+    pub style: Style,
+    /// What is made of it; nothing is an image.
+    pub outputs: Vec<Wanted>,
     /// Limits, network and hosts of the containers of `RUN`.
     pub host: HostConfig,
     pub credentials: Registries,
@@ -81,9 +89,6 @@ impl Asked {
         if !matches!(text("isolation").as_str(), "" | "default") {
             bail!(bad(format!("isolation {:?} is of Windows only", text("isolation"))));
         }
-        if !matches!(text("outputs").as_str(), "" | "[]" | "null") {
-            bail!(Refusal::NotImplemented("outputs other than an image are not supported yet".to_owned()));
-        }
         let mut names = Vec::new();
         for (_, name) in request.query.iter().filter(|(key, name)| key == "t" && !name.is_empty()) {
             names.extend(images::name(name, "")?);
@@ -112,22 +117,37 @@ impl Asked {
             None => BTreeMap::new(),
         };
         let secrets = secrets.into_iter().filter_map(|(id, text)| Some((id, crate::api::base64::decode(&text)?)));
+        let args: BTreeMap<String, Option<String>> = json(request, "buildargs")?;
+        let mut cache_from = Vec::new();
+        for entry in json::<Vec<String>>(request, "cachefrom")? {
+            cache_from.extend(super::cache_from::parse(&entry)?);
+        }
         let dockerfile = Some(text("dockerfile")).filter(|name| !name.is_empty());
         Ok(Asked {
             dockerfile: dockerfile.unwrap_or_else(|| "Dockerfile".to_owned()),
             remote: text("remote"),
             names,
-            args: json(request, "buildargs")?,
             labels: json(request, "labels")?,
             target: text("target"),
             platform,
             platform_asked,
             no_cache: request.flag("nocache"),
             allow: allowed(request)?,
-            cache_from: json(request, "cachefrom")?,
+            no_cache_filter: all(request, "nocachefilter"),
+            cache_from,
+            inline_cache: args.get("BUILDKIT_INLINE_CACHE").is_some_and(|value| is_true(value.as_deref())),
+            args,
             pull: request.flag("pull"),
             quiet: request.flag("q"),
-            plain: text("progress") == "plain",
+            style: match text("progress").as_str() {
+                "plain" => Style::Plain,
+                "trace" => Style::Trace,
+                _ => Style::Stream,
+            },
+            outputs: json::<Vec<export::Asked>>(request, "outputs")?
+                .into_iter()
+                .map(Wanted::try_from)
+                .collect::<Result<_>>()?,
             host,
             credentials: Registries(given),
             secrets: secrets.collect(),
@@ -135,15 +155,23 @@ impl Asked {
     }
 }
 
+/// Go's words for true.
+fn is_true(value: Option<&str>) -> bool {
+    matches!(value, Some("1" | "t" | "T" | "true" | "TRUE" | "True"))
+}
+
+/// All values of a key that may be there more than once.
+fn all(request: &Request, key: &str) -> Vec<String> {
+    let values = request.query.iter().filter(|(known, _)| known == key);
+    values.map(|(_, value)| value.clone()).filter(|value| !value.is_empty()).collect()
+}
+
 fn allowed(request: &Request) -> Result<Vec<String>> {
-    let mut all = Vec::new();
-    for (_, right) in request.query.iter().filter(|(key, right)| key == "allow" && !right.is_empty()) {
-        if !matches!(right.as_str(), "network.host" | "security.insecure") {
-            bail!(Refusal::BadParameter(format!("unknown entitlement: {right}")));
-        }
-        all.push(right.clone());
+    let rights = all(request, "allow");
+    match rights.iter().find(|right| !matches!(right.as_str(), "network.host" | "security.insecure")) {
+        Some(right) => bail!(Refusal::BadParameter(format!("unknown entitlement: {right}"))),
+        None => Ok(rights),
     }
-    Ok(all)
 }
 
 /// What the containers of `RUN` are limited by.
@@ -154,10 +182,6 @@ fn host(request: &Request) -> Result<HostConfig> {
             "" => Ok(0),
             text => Ok(text.parse().map_err(|_| Refusal::BadParameter(format!("invalid value {text:?} for {key}")))?),
         }
-    };
-    let all = |key: &str| -> Vec<String> {
-        let values = request.query.iter().filter(|(known, _)| known == key);
-        values.map(|(_, value)| value.clone()).filter(|value| !value.is_empty()).collect()
     };
     let mut host = HostConfig {
         memory: number("memory")?,
@@ -176,12 +200,12 @@ fn host(request: &Request) -> Result<HostConfig> {
         let ulimit = |limit: NamedLimit| Ulimit { name: limit.name, hard: limit.hard, soft: limit.soft };
         host.ulimits = Some(limits.into_iter().map(ulimit).collect());
     }
-    let security = all("securityopt");
+    let security = all(request, "securityopt");
     if !security.is_empty() {
         host.security_opt = Some(security);
     }
     let mut hosts = Vec::new();
-    for value in all("extrahosts") {
+    for value in all(request, "extrahosts") {
         // One each, or docker-py's JSON of name → address.
         match serde_json::from_str::<BTreeMap<String, String>>(&value) {
             Ok(map) => hosts.extend(map.into_iter().map(|(name, address)| format!("{name}:{address}"))),
@@ -209,6 +233,7 @@ fn json<T: for<'de> Deserialize<'de> + Default>(request: &Request, key: &str) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::build::bases::Pull;
 
     fn read(query: &[(&str, &str)]) -> Result<Asked> {
         let mut request = Request::new("POST", "/build");
@@ -220,7 +245,9 @@ mod tests {
     fn what_clients_send_is_read() {
         let asked = read(&[
             ("buildargs", r#"{"A":"1","B":null}"#),
-            ("cachefrom", "[]"),
+            ("cachefrom", r#"["a:1"]"#),
+            ("nocachefilter", "one"),
+            ("nocachefilter", "2"),
             ("cgroupparent", ""),
             ("cpuperiod", "0"),
             ("dockerfile", "d/Dockerfile"),
@@ -244,16 +271,23 @@ mod tests {
         let names: Vec<_> = asked.names.iter().map(Reference::familiar).collect();
         assert_eq!(names, ["one:latest", "localhost:5000/two:3"]);
         assert_eq!(asked.host.memory, 1 << 20);
+        assert_eq!(asked.cache_from, [Named { image: "a:1".into(), pull: Pull::Never }]);
+        assert_eq!(asked.no_cache_filter, ["one", "2"]);
         assert_eq!(asked.host.extra_hosts.unwrap(), ["a:1.2.3.4", "b:::1"]);
-        assert_eq!((asked.no_cache, asked.pull, asked.plain, asked.platform_asked), (true, false, false, false));
+        assert_eq!(
+            (asked.no_cache, asked.pull, asked.style, asked.platform_asked),
+            (true, false, Style::Stream, false)
+        );
     }
 
     #[test]
     fn what_cannot_be_is_refused() {
         for (key, value, status) in [
             ("version", "2", 501),
+            ("cachefrom", r#"["type=s3,bucket=x"]"#, 501),
+            ("cachefrom", r#"["type=registry"]"#, 400),
             ("squash", "1", 501),
-            ("outputs", r#"[{"Type":"local"}]"#, 501),
+            ("outputs", r#"[{"Type":"registry"}]"#, 501),
             ("platform", "linux/amd64,linux/arm64", 501),
             ("platform", "windows/amd64", 400),
             ("isolation", "hyperv", 400),

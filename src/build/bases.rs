@@ -15,6 +15,14 @@ use crate::oci::{Platform, Reference};
 use anyhow::{Result, anyhow};
 use std::sync::{Arc, PoisonError};
 
+/// When an image is pulled.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Pull {
+    Never,
+    Missing,
+    Always,
+}
+
 impl Builder<'_> {
     pub(super) fn platform_of(&self, word: &Word) -> Result<Platform> {
         let text = self.expand_global(word, &self.globals)?;
@@ -34,7 +42,7 @@ impl Builder<'_> {
         }
         let state = match name {
             "scratch" => self.scratch(&wanted),
-            name => of_image(name, self.image(name, &wanted)?),
+            name => of_image(name, self.image(name, &wanted, self.wanted())?),
         };
         let state = Arc::new(state);
         self.shared.images.lock().unwrap_or_else(PoisonError::into_inner).insert(memo, Arc::clone(&state));
@@ -61,12 +69,21 @@ impl Builder<'_> {
             key: Key::new("scratch").end(),
             clock: self.epoch.unwrap_or(0),
             cmd: false,
+            based: 0,
+            steps: Vec::new(),
+            foreign: false,
             image: None,
             named: "scratch".to_owned(),
         }
     }
 
-    fn image(&mut self, name: &str, wanted: &Platform) -> Result<Image> {
+    /// Whether bases are pulled.
+    fn wanted(&self) -> Pull {
+        if self.asked.pull { Pull::Always } else { Pull::Missing }
+    }
+
+    /// An image of the store, which is pulled first where that is wanted.
+    pub(super) fn image(&mut self, name: &str, wanted: &Platform, pull: Pull) -> Result<Image> {
         let store = &self.engine.store;
         let find = |lease: &Lease| -> Result<Image> {
             let _gc = store.gc_shared()?;
@@ -76,9 +93,9 @@ impl Builder<'_> {
             image.layers.iter().try_for_each(|layer| lease.uses(&format!("layer:{}", layer.id)))?;
             Ok(image)
         };
-        if !self.asked.pull {
+        if pull != Pull::Always {
             match find(self.lease) {
-                Err(error) if matches!(error.downcast_ref(), Some(Refusal::NotFound(_))) => {}
+                Err(error) if pull == Pull::Missing && matches!(error.downcast_ref(), Some(Refusal::NotFound(_))) => {}
                 found => return found,
             }
         }
@@ -137,6 +154,9 @@ fn of_image(name: &str, image: Image) -> State {
         key: key.end(),
         clock,
         cmd: false,
+        based: image.config.history.len(),
+        steps: Vec::new(),
+        foreign: false,
         image: Some(image.id.clone()),
         named: name.to_owned(),
         template: image.config,

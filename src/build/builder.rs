@@ -7,11 +7,13 @@
 //! ```
 
 use super::asked::Asked;
+use super::cache_from::Source;
 use super::context::Context;
 use super::dockerfile::instruction::{Instruction, Kind, Word};
 use super::dockerfile::mount::Mount;
 use super::dockerfile::words::Lex;
 use super::dockerfile::{self, Dockerfile, Fault, Place};
+use super::export;
 use super::metadata;
 use super::report::{Output, Report, gone, is_gone};
 use super::schedule;
@@ -84,6 +86,10 @@ pub struct Builder<'a> {
     /// Goes when the one who asked does, and when another stage has failed.
     pub caller: Caller,
     pub(super) globals: Vec<(String, String)>,
+    /// Whether steps of the stage are made anew, whatever was made before.
+    pub fresh: bool,
+    /// Images that were named as cache.
+    pub cache_from: Arc<Vec<Source>>,
     /// `SOURCE_DATE_EPOCH`
     pub epoch: Option<i64>,
 }
@@ -113,13 +119,14 @@ impl<'a> Builder<'a> {
         shared: &'a Shared,
         caller: &Caller,
     ) -> Builder<'a> {
-        let report = Report::new(asked.plain);
-        let (caller, globals) = (caller.clone(), Vec::new());
-        Builder { engine, lease, asked, file, context, shared, report, caller, globals, epoch: None }
+        let report = Report::new(asked.style);
+        let (caller, globals, cache_from) = (caller.clone(), Vec::new(), Arc::default());
+        let fresh = asked.no_cache;
+        Builder { engine, lease, asked, file, context, shared, report, caller, globals, fresh, cache_from, epoch: None }
     }
 
     /// Builds the target, registers the image and gives it its names.
-    pub fn run(mut self, output: &mut Output) -> Result<Digest> {
+    pub fn run(mut self, output: &mut Output) -> Result<()> {
         let target = match self.asked.target.as_str() {
             "" => self.file.stages.len() - 1,
             name => self.file.stage(name).ok_or_else(|| {
@@ -128,8 +135,11 @@ impl<'a> Builder<'a> {
                 Refusal::BadParameter(format!("target stage {name:?} could not be found{known}"))
             })?,
         };
-        if !self.asked.cache_from.is_empty() {
-            output.note("note: only the cache of this store is used, and no image of --cache-from")?;
+        self.cache_from = Arc::new(self.cache_sources(output)?);
+        for name in &self.asked.no_cache_filter {
+            if !(0..self.file.stages.len()).any(|at| self.is_called(at, name)) {
+                output.note(&format!("no stage is called {name:?}: all of the cache is used"))?;
+            }
         }
         self.globals(target)?;
         let bases = self.bases()?;
@@ -139,8 +149,10 @@ impl<'a> Builder<'a> {
         schedule::run(&needs, total, &self.caller, output, &|at, report, caller| {
             let mut builder = Builder { report, caller, ..self.clone() };
             let built = builder.stage(at, &bases);
-            if built.as_ref().is_err_and(is_gone) {
-                builder.report.canceled()?;
+            match &built {
+                Err(error) if is_gone(error) => builder.report.canceled()?,
+                Err(error) => builder.report.broken(&format!("{error:#}"))?,
+                Ok(()) => {}
             }
             built
         })?;
@@ -287,6 +299,12 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
+    /// Whether this is a stage's name, or its number.
+    fn is_called(&self, at: usize, name: &str) -> bool {
+        let known = self.file.stages[at].from.name.as_deref();
+        known.is_some_and(|known| known.eq_ignore_ascii_case(name)) || name.parse() == Ok(at)
+    }
+
     fn made(&mut self, at: usize, bases: &[String]) -> Result<State> {
         let file = self.file;
         let stage = &file.stages[at];
@@ -296,6 +314,7 @@ impl<'a> Builder<'a> {
             .clone()
             .unwrap_or_else(|| if file.stages.len() == 1 { String::new() } else { format!("stage-{at}") });
         let shown = format!("FROM {}", stage.from.words.join(" "));
+        self.fresh = self.asked.no_cache || self.asked.no_cache_filter.iter().any(|name| self.is_called(at, name));
         self.report.stage(&label, 1 + stage.instructions.len());
         self.begin(&shown)?;
         let located = |place: Place, error: anyhow::Error| self::located(file, place, error);
@@ -349,9 +368,8 @@ impl<'a> Builder<'a> {
         self.report.step(text)
     }
 
-    /// The image: its config, in the store, under its names.
-    fn finish(self, state: &State, output: &mut Output) -> Result<Digest> {
-        let store = &self.engine.store;
+    /// What becomes of it: an image in the store, under its names, or what else was asked for.
+    fn finish(mut self, state: &State, output: &mut Output) -> Result<()> {
         let mut config = state.template.clone();
         config.config = state.config.clone();
         for (name, value) in &self.asked.labels {
@@ -363,10 +381,28 @@ impl<'a> Builder<'a> {
         config.created = Some(self.time(state));
         config.comment.clear();
         config.container_config = None;
+        config.steps = match self.asked.inline_cache {
+            true => Some(serde_json::to_value(&state.steps).context("encode the steps of an image")?),
+            false => None,
+        };
         config.history = state.history.clone();
         config.rootfs = RootFs { kind: "layers".to_owned(), diff_ids: state.diff_ids.clone() };
         config.check_layers()?;
         let bytes = serde_json::to_vec(&config).context("encode an image's config")?;
+        self.export(state, &bytes, output)?;
+        let outputs = &self.asked.outputs;
+        let mut images = outputs.iter().filter(|wanted| wanted.kind == export::Kind::Image).peekable();
+        if images.peek().is_none() && !outputs.is_empty() {
+            return match outputs.iter().any(|wanted| wanted.kind == export::Kind::Archive) {
+                true => output.id(&Digest::of(&bytes).to_string()),
+                false => Ok(()),
+            };
+        }
+        let mut names: Vec<&Reference> = images.flat_map(|wanted| &wanted.names).collect();
+        if names.is_empty() {
+            names.extend(&self.asked.names);
+        }
+        let store = &self.engine.store;
         let known = images::load(store, Digest::of(&bytes).hex())?.is_some();
         let image = images::register(store, self.lease, None, &bytes, state.image.as_ref())?;
         failpoint::reach("build.registered");
@@ -374,12 +410,11 @@ impl<'a> Builder<'a> {
         if !known {
             events::image(store, image.config.config.labels.as_ref(), "create", &id, &id);
         }
-        for name in &self.asked.names {
+        for name in &names {
             images::give(store, &id, name)?;
         }
-        let names: Vec<String> = self.asked.names.iter().map(Reference::familiar).collect();
-        output.built(&id, &names)?;
-        Ok(image.id)
+        let names: Vec<String> = names.into_iter().map(Reference::familiar).collect();
+        output.built(&id, &names)
     }
 }
 

@@ -11,8 +11,10 @@ pub mod asked;
 mod bases;
 mod builder;
 pub mod cache;
+pub mod cache_from;
 mod context;
 pub mod dockerfile;
+mod export;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod git;
@@ -26,6 +28,7 @@ mod run;
 mod schedule;
 mod state;
 mod steps;
+mod trace;
 mod transfer;
 
 use crate::api::types::{ErrorDetail, ProgressLine};
@@ -72,7 +75,7 @@ pub fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
             }
             let shared = Shared::new(&file, &context);
             let builder = Builder::new(&engine, &lease, &asked, (&file, &context), &shared, &caller);
-            builder.run(&mut Output::new(&mut send, asked.plain, asked.quiet))?;
+            builder.run(&mut Output::new(&mut send, asked.style, asked.quiet))?;
             prune::limit(&engine.store, &lease)
         })();
         match built {

@@ -1,6 +1,7 @@
 //! What a build tells while it works: Docker's stream of messages, or lines that name their step and its time.
 
-use crate::api::types::ProgressLine;
+use super::trace::{self, Trace};
+use crate::api::types::{ProgressLine, SolveStatus};
 use anyhow::Result;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -8,6 +9,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::time::Instant;
+
+/// How a build is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Style {
+    /// As Docker's first builder tells it.
+    #[default]
+    Stream,
+    /// In lines that name their step, as `docker buildx build --progress=plain` does.
+    Plain,
+    /// In BuildKit's own messages.
+    Trace,
+}
 
 /// Takes lines; an error means that nobody reads on.
 pub type Sink<'a> = &'a mut dyn FnMut(ProgressLine) -> io::Result<()>;
@@ -27,7 +40,7 @@ pub enum Told {
 /// what the others do meanwhile waits.
 pub struct Output<'a> {
     sink: Sink<'a>,
-    plain: bool,
+    style: Style,
     quiet: bool,
     number: usize,
     total: usize,
@@ -36,12 +49,12 @@ pub struct Output<'a> {
 }
 
 impl<'a> Output<'a> {
-    pub fn new(sink: Sink<'a>, plain: bool, quiet: bool) -> Output<'a> {
-        Output { sink, plain, quiet, number: 0, total: 0, waiting: BTreeMap::new() }
+    pub fn new(sink: Sink<'a>, style: Style, quiet: bool) -> Output<'a> {
+        Output { sink, style, quiet, number: 0, total: 0, waiting: BTreeMap::new() }
     }
 
-    pub fn is_plain(&self) -> bool {
-        self.plain
+    pub fn style(&self) -> Style {
+        self.style
     }
 
     /// Stages that will tell something, and how many steps they have in all.
@@ -52,7 +65,7 @@ impl<'a> Output<'a> {
 
     /// Takes what a stage tells.
     pub fn take(&mut self, stage: usize, told: Told) -> Result<()> {
-        if self.plain {
+        if self.style != Style::Stream {
             return self.tell(told);
         }
         if self.waiting.first_key_value().is_none_or(|(first, _)| *first != stage) {
@@ -108,12 +121,37 @@ impl<'a> Output<'a> {
 
     /// A line of its own.
     pub fn note(&mut self, text: &str) -> Result<()> {
+        if self.style == Style::Trace {
+            return self.send(trace::line(&trace::done(text, &[])));
+        }
         self.send(ProgressLine::text(format!("{text}\n")))
+    }
+
+    /// A piece of an output.
+    pub fn data(&mut self, at: usize, bytes: &[u8]) -> io::Result<()> {
+        let aux = Some(serde_json::json!({ "output": at, "data": crate::api::base64::encode(bytes) }));
+        (self.sink)(ProgressLine { aux, ..ProgressLine::default() })
+    }
+
+    /// That was all of an output.
+    pub fn sent(&mut self, at: usize) -> Result<()> {
+        let aux = Some(serde_json::json!({ "output": at }));
+        (self.sink)(ProgressLine { aux, ..ProgressLine::default() }).map_err(|_| gone())
+    }
+
+    /// The image's id, for programs.
+    pub fn id(&mut self, id: &str) -> Result<()> {
+        let aux = Some(serde_json::json!({ "ID": id }));
+        (self.sink)(ProgressLine { aux, ..ProgressLine::default() }).map_err(|_| gone())
     }
 
     /// What was built.
     pub fn built(&mut self, id: &str, names: &[String]) -> Result<()> {
-        if self.plain {
+        if self.style == Style::Trace {
+            let named = names.iter().map(|name| format!("naming to {name}"));
+            let parts: Vec<String> = std::iter::once(format!("writing image {id}")).chain(named).collect();
+            self.send(trace::line(&trace::done("exporting to image", &parts)))?;
+        } else if self.style == Style::Plain {
             self.note(&format!("writing image {id}"))?;
             for name in names {
                 self.note(&format!("naming to {name}"))?;
@@ -131,8 +169,7 @@ impl<'a> Output<'a> {
             }
             return Ok(());
         }
-        let aux = Some(serde_json::json!({ "ID": id }));
-        (self.sink)(ProgressLine { aux, ..ProgressLine::default() }).map_err(|_| gone())
+        self.id(id)
     }
 }
 
@@ -140,7 +177,8 @@ impl<'a> Output<'a> {
 #[derive(Clone)]
 pub struct Report {
     to: Option<(usize, SyncSender<(usize, Told)>)>,
-    plain: bool,
+    style: Style,
+    pub(super) trace: Trace,
     /// How the stage is called, how many steps it has, and how many have begun.
     label: String,
     steps: usize,
@@ -162,10 +200,11 @@ const LAST: usize = 20;
 const LONGEST: usize = 16 * 1024;
 
 impl Report {
-    pub fn new(plain: bool) -> Report {
+    pub fn new(style: Style) -> Report {
         Report {
             to: None,
-            plain,
+            style,
+            trace: Trace::default(),
             label: String::new(),
             steps: 0,
             at: 0,
@@ -179,8 +218,8 @@ impl Report {
     }
 
     /// The report of a stage.
-    pub fn of(stage: usize, to: SyncSender<(usize, Told)>, numbers: &Arc<AtomicUsize>, plain: bool) -> Report {
-        Report { to: Some((stage, to)), numbers: Arc::clone(numbers), ..Report::new(plain) }
+    pub fn of(stage: usize, to: SyncSender<(usize, Told)>, numbers: &Arc<AtomicUsize>, style: Style) -> Report {
+        Report { to: Some((stage, to)), numbers: Arc::clone(numbers), ..Report::new(style) }
     }
 
     fn tell(&mut self, told: Told) -> Result<()> {
@@ -190,12 +229,20 @@ impl Report {
         }
     }
 
+    fn status(&mut self, status: &SolveStatus) -> Result<()> {
+        self.tell(Told::Line(trace::line(status)))
+    }
+
     fn text(&mut self, text: String) -> Result<()> {
         self.tell(Told::Line(ProgressLine::text(text)))
     }
 
     /// What a pull tells.
     pub fn pulling(&mut self, line: ProgressLine) -> io::Result<()> {
+        let line = match self.style {
+            Style::Trace => trace::line(&self.trace.pulling(&line)),
+            _ => line,
+        };
         self.tell(Told::Line(line)).map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 
@@ -217,22 +264,31 @@ impl Report {
         self.last.clear();
         self.partial.clear();
         let first = &super::git::shown(text.lines().next().unwrap_or_default());
-        if !self.plain {
+        if self.style == Style::Stream {
             return self.tell(Told::Step(first.to_owned()));
         }
         self.number = self.numbers.fetch_add(1, Ordering::Relaxed) + 1;
         let (number, at, steps) = (self.number, self.at, self.steps);
-        match self.label.as_str() {
-            "" => self.text(format!("#{number} [{at}/{steps}] {first}\n")),
-            stage => self.text(format!("#{number} [{stage} {at}/{steps}] {first}\n")),
+        let name = match self.label.as_str() {
+            "" => format!("[{at}/{steps}] {first}"),
+            stage => format!("[{stage} {at}/{steps}] {first}"),
+        };
+        match self.style {
+            Style::Trace => {
+                let begun = self.trace.begin(number, name);
+                self.status(&begun)
+            }
+            _ => self.text(format!("#{number} {name}\n")),
         }
     }
 
     /// It ends before it is done, for another one has failed.
     pub fn canceled(&mut self) -> Result<()> {
-        match self.plain && self.number > 0 {
-            true => self.text(format!("#{} CANCELED\n\n", self.number)),
-            false => Ok(()),
+        match self.style {
+            Style::Plain if self.number > 0 => self.text(format!("#{} CANCELED\n\n", self.number)),
+            // So BuildKit says it.
+            Style::Trace => self.broken("context canceled"),
+            _ => Ok(()),
         }
     }
 
@@ -244,36 +300,45 @@ impl Report {
     /// It was made before.
     pub fn cached(&mut self) -> Result<()> {
         self.cached = true;
-        match self.plain {
-            true => self.text(format!("#{} CACHED\n\n", self.number)),
-            false => self.text(" ---> Using cache\n".to_owned()),
+        match self.style {
+            Style::Plain => self.text(format!("#{} CACHED\n\n", self.number)),
+            Style::Trace => Ok(()),
+            Style::Stream => self.text(" ---> Using cache\n".to_owned()),
         }
     }
 
     /// It runs, in this container.
     pub fn running(&mut self, container: &str) -> Result<()> {
-        match self.plain {
-            true => Ok(()),
-            false => self.text(format!(" ---> Running in {}\n", &container[..12.min(container.len())])),
+        match self.style {
+            Style::Plain | Style::Trace => Ok(()),
+            Style::Stream => self.text(format!(" ---> Running in {}\n", &container[..12.min(container.len())])),
         }
     }
 
     /// It is done; `id` is what came of it.
     pub fn done(&mut self, id: &str) -> Result<()> {
-        match self.plain {
-            true if self.cached => Ok(()),
-            true => {
+        match self.style {
+            Style::Trace => {
+                let ended = self.trace.end(self.cached, "");
+                self.status(&ended)
+            }
+            Style::Plain if self.cached => Ok(()),
+            Style::Plain => {
                 let took = self.begun.elapsed().as_secs_f64();
                 self.text(format!("#{} DONE {took:.1}s\n\n", self.number))
             }
-            false => self.text(format!(" ---> {}\n", &id[..12.min(id.len())])),
+            Style::Stream => self.text(format!(" ---> {}\n", &id[..12.min(id.len())])),
         }
     }
 
-    /// What a command says, as it comes.
-    pub fn said(&mut self, bytes: &[u8]) -> Result<()> {
+    /// What a command says on one of its streams, as it comes.
+    pub fn said(&mut self, stream: u8, bytes: &[u8]) -> Result<()> {
+        if self.style == Style::Trace {
+            let said = self.trace.said(stream, bytes);
+            return self.status(&said);
+        }
         self.partial.extend_from_slice(bytes);
-        if !self.plain {
+        if self.style == Style::Stream {
             // Characters are not cut.
             let whole = self.partial.len() - incomplete(&self.partial);
             let text: Vec<u8> = self.partial.drain(..whole).collect();
@@ -300,9 +365,9 @@ impl Report {
         if rest.is_empty() {
             return Ok(());
         }
-        let text = match self.plain {
-            true => self.line(&rest),
-            false => String::from_utf8_lossy(&rest).into_owned(),
+        let text = match self.style {
+            Style::Plain => self.line(&rest),
+            _ => String::from_utf8_lossy(&rest).into_owned(),
         };
         self.text(text)
     }
@@ -319,8 +384,13 @@ impl Report {
 
     /// The step failed: its last lines once more, where others may stand between.
     pub fn failed(&mut self, why: &str) -> Result<()> {
-        if !self.plain {
-            return Ok(());
+        match self.style {
+            Style::Plain => {}
+            Style::Trace => {
+                let ended = self.trace.end(false, why);
+                return self.status(&ended);
+            }
+            Style::Stream => return Ok(()),
         }
         let mut text = format!("#{} ERROR: {why}\n", self.number);
         for line in &self.last {
@@ -372,9 +442,9 @@ fn incomplete(bytes: &[u8]) -> usize {
 mod tests {
     use super::*;
 
-    fn told(plain: bool, work: impl Fn(&mut Report) -> Result<()>) -> String {
+    fn told(style: Style, work: impl Fn(&mut Report) -> Result<()>) -> String {
         let (sender, receiver) = std::sync::mpsc::sync_channel(100);
-        let mut report = Report::of(0, sender, &Arc::new(AtomicUsize::new(0)), plain);
+        let mut report = Report::of(0, sender, &Arc::new(AtomicUsize::new(0)), style);
         report.stage("", 2);
         work(&mut report).unwrap();
         drop(report);
@@ -383,7 +453,7 @@ mod tests {
             text.push_str(&line.stream);
             Ok(())
         };
-        let mut output = Output::new(&mut sink, plain, false);
+        let mut output = Output::new(&mut sink, style, false);
         output.expect(0..1, 2);
         receiver.into_iter().try_for_each(|(stage, told)| output.take(stage, told)).unwrap();
         text
@@ -396,7 +466,7 @@ mod tests {
             text.push_str(&line.stream);
             Ok(())
         };
-        let mut output = Output::new(&mut sink, false, false);
+        let mut output = Output::new(&mut sink, Style::Stream, false);
         output.expect([1, 3, 4].into_iter(), 3);
         let line = |text: &str| Told::Line(ProgressLine::text(format!("{text}\n")));
         for (stage, told) in [
@@ -420,12 +490,12 @@ mod tests {
     fn characters_and_lines_stay_whole() {
         let work = |report: &mut Report| {
             report.step("RUN x\nmore")?;
-            report.said("a\u{e9}".as_bytes().split_last().unwrap().1)?;
-            report.said(&[0xa9, b'\n', b'b'])?;
+            report.said(1, "a\u{e9}".as_bytes().split_last().unwrap().1)?;
+            report.said(1, &[0xa9, b'\n', b'b'])?;
             report.silent()
         };
-        assert_eq!(told(false, work), "Step 1/2 : RUN x\na\u{e9}\nb");
-        let plain = told(true, work);
+        assert_eq!(told(Style::Stream, work), "Step 1/2 : RUN x\na\u{e9}\nb");
+        let plain = told(Style::Plain, work);
         let lines: Vec<&str> = plain.lines().collect();
         assert_eq!(lines[0], "#1 [1/2] RUN x");
         assert!(lines[1].starts_with("#1 0.") && lines[1].ends_with(" a\u{e9}"), "{plain}");

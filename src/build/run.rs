@@ -105,10 +105,12 @@ impl Builder<'_> {
         self.mounts_key(state, stage, mounts, &mut key)?;
         key.field(script.as_ref().map_or("", |(_, text)| text));
         let history = history(state, &argv);
+        // What else a command may depend on has no word there.
+        let told = mounts.is_empty() && script.is_none() && run.network == RunNetwork::Default && !run.insecure;
         let mut all = env;
         all.extend(proxies.into_iter().map(|(name, value)| format!("{name}={value}")));
         let mut command = Command { argv, env: all, mounts: Vec::new(), network, privileged: run.insecure };
-        let layer = self.step(state, &key.end(), &history, |builder, state| {
+        let layer = self.step(state, &key.end(), &history, told, |builder, state| {
             // Held until the command has ended.
             let given = builder.give(state, stage, mounts)?;
             command.mounts.extend(given.mounts.iter().cloned());
@@ -235,7 +237,7 @@ impl Builder<'_> {
             }
             match nix::unistd::read(stream, &mut buffer) {
                 Ok(0) => return Ok(()),
-                Ok(n) => frames.read(&buffer[..n], &mut |text| self.report.said(text))?,
+                Ok(n) => frames.read(&buffer[..n], &mut |stream, text| self.report.said(stream, text))?,
                 Err(nix::errno::Errno::EINTR) => {}
                 Err(nix::errno::Errno::ECONNRESET) => return Ok(()),
                 Err(error) => return Err(error).context("read what the command says"),
@@ -248,15 +250,16 @@ impl Builder<'_> {
 #[derive(Default)]
 struct Frames {
     header: Vec<u8>,
+    stream: u8,
     left: usize,
 }
 
 impl Frames {
-    fn read(&mut self, mut bytes: &[u8], said: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    fn read(&mut self, mut bytes: &[u8], said: &mut dyn FnMut(u8, &[u8]) -> Result<()>) -> Result<()> {
         while !bytes.is_empty() {
             if self.left > 0 {
                 let n = self.left.min(bytes.len());
-                said(&bytes[..n])?;
+                said(self.stream, &bytes[..n])?;
                 self.left -= n;
                 bytes = &bytes[n..];
                 continue;
@@ -265,6 +268,7 @@ impl Frames {
             self.header.extend_from_slice(&bytes[..n]);
             bytes = &bytes[n..];
             if let Some(header) = self.header.first_chunk::<8>() {
+                self.stream = header[0];
                 self.left = u32::from_be_bytes([header[4], header[5], header[6], header[7]]) as usize;
                 self.header.clear();
             }
@@ -343,7 +347,7 @@ mod tests {
         for size in 1..wire.len() {
             let (mut frames, mut text) = (Frames::default(), Vec::new());
             for piece in wire.chunks(size) {
-                let mut said = |bytes: &[u8]| {
+                let mut said = |_: u8, bytes: &[u8]| {
                     text.extend_from_slice(bytes);
                     Ok(())
                 };

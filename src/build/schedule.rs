@@ -1,7 +1,7 @@
 //! Stages side by side: each begins when those that it needs are done, so many at once, and the first that fails calls
 //! the others off.
 
-use super::report::{Output, Report, Told, gone};
+use super::report::{Output, Report, Style, Told, gone};
 use crate::api::wire::Caller;
 use anyhow::{Context, Result};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -42,7 +42,7 @@ struct Stages<'a> {
     stop: UnixStream,
     caller: Caller,
     numbers: Arc<AtomicUsize>,
-    plain: bool,
+    style: Style,
 }
 
 /// Builds all stages of `needs`, which names for each those that it is made of.
@@ -63,7 +63,7 @@ pub fn run(
         stop,
         caller: Caller::at(Arc::clone(&end)),
         numbers: Arc::new(AtomicUsize::new(0)),
-        plain: output.is_plain(),
+        style: output.style(),
     };
     std::thread::scope(|scope| {
         let (sender, receiver) = sync_channel(256);
@@ -107,7 +107,7 @@ impl<'a> Stages<'a> {
             };
             plan.left.remove(&at);
             drop(plan);
-            let mut report = Report::of(at, sender.clone(), &self.numbers, self.plain);
+            let mut report = Report::of(at, sender.clone(), &self.numbers, self.style);
             let built = work(at, report.clone(), self.caller.clone());
             let mut plan = self.plan();
             match built {

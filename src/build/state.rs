@@ -1,6 +1,7 @@
 //! What a stage has become so far.
 
 use super::cache::Made;
+use super::cache_from::Step;
 use crate::oci::Digest;
 use crate::oci::image::{History, ImageConfig, RunConfig, chain_ids};
 
@@ -23,6 +24,14 @@ pub struct State {
     pub clock: i64,
     /// Whether the stage has named a command of its own.
     pub cmd: bool,
+    /// So much of the history is the base's.
+    pub based: usize,
+    /// The steps of the Dockerfile that were made, for those who take this image as their cache.
+    pub steps: Vec<Step>,
+    /// Whether something of it is only known from an image that was named as cache: that a step on top of it changed
+    /// nothing is then no record of the cache, which would be found by who does not trust that image. Layers are safe,
+    /// for what lies below them counts.
+    pub foreign: bool,
     /// The image that the first stage began with, and its name.
     pub image: Option<Digest>,
     pub named: String,
@@ -60,6 +69,13 @@ impl State {
         self.diff_ids.push(made.diff_id.clone());
         self.layers.push((made.id.clone(), false));
         self.clock = self.clock.max(made.newest);
+    }
+
+    /// A step has ended on top of so many layers.
+    pub fn end(&mut self, key: &str, below: usize) {
+        self.key = key.to_owned();
+        let layer = self.diff_ids.len() > below;
+        self.steps.push(Step { key: key.to_owned(), below, layer, clock: self.clock });
     }
 }
 

@@ -122,7 +122,7 @@ impl<'a> Builder<'a> {
         let mut key = Key::new("workdir");
         key.field(&state.key).field(&dir).field(&user);
         let time = state.clock;
-        let made = self.step(state, &key.end(), &text, |builder, state| {
+        let made = self.step(state, &key.end(), &text, true, |builder, state| {
             builder.change(state, true, &mut |root| {
                 let owner = super::transfer::owner::owner(root, &user)?;
                 let mut place = super::transfer::place::Place::new(root, format!("{dir}/"), owner, None, time);
@@ -135,43 +135,52 @@ impl<'a> Builder<'a> {
         at(place, self.report.done(&state.key))
     }
 
-    /// A step that makes a layer: out of the cache, or by `work`. `key` is the state's from then on. Whether there is a
-    /// layer more.
+    /// A step that makes a layer: out of the cache, or by `work`. `key` is the state's from then on; `what` is the text
+    /// that the history has, and `told` says whether that tells all that it depends on. Whether there is a layer more.
     pub fn step(
         &mut self,
         state: &mut State,
         key: &str,
         what: &str,
+        told: bool,
         work: impl FnOnce(&mut Builder<'a>, &State) -> Result<Option<(Staged, Sealed)>>,
     ) -> Result<bool> {
-        if let Some(layer) = self.made_before(state, key)? {
+        if let Some(layer) = self.made_before(state, key, Some(what).filter(|_| told))? {
             return Ok(layer);
         }
         let made = work(self, state)?;
         self.keep(state, key, what, made)
     }
 
-    /// Takes a step out of the cache, if it is there: then whether there is a layer more.
-    pub fn made_before(&mut self, state: &mut State, key: &str) -> Result<Option<bool>> {
-        if self.asked.no_cache {
+    /// Takes a step out of the cache, or out of an image that was named as cache, if it is there: then whether there is a
+    /// layer more.
+    pub fn made_before(&mut self, state: &mut State, key: &str, text: Option<&str>) -> Result<Option<bool>> {
+        if self.fresh {
             return Ok(None);
         }
-        let Some(record) = cache::find(&self.engine.store, self.lease, key, &state.diff_ids)? else { return Ok(None) };
-        if let Some(made) = &record.layer {
-            state.add(made);
+        let below = state.diff_ids.len();
+        match cache::find(&self.engine.store, self.lease, key, &state.diff_ids)? {
+            Some(record) => record.layer.iter().for_each(|made| state.add(made)),
+            None => match self.cache_from.iter().find_map(|image| image.find(state, key, text)) {
+                Some(taken) => state.take(taken),
+                None => return Ok(None),
+            },
         }
-        state.key = key.to_owned();
+        state.end(key, below);
         self.report.cached()?;
-        Ok(Some(record.layer.is_some()))
+        Ok(Some(state.diff_ids.len() > below))
     }
 
     /// Puts what came of a step into the store and the cache. Whether there is a layer more.
     pub fn keep(&mut self, state: &mut State, key: &str, what: &str, made: Option<(Staged, Sealed)>) -> Result<bool> {
         let store = &self.engine.store;
         failpoint::reach("build.made");
+        let below = state.diff_ids.len();
         let Some((staged, sealed)) = made else {
-            cache::put(store, key, None, None, what)?;
-            state.key = key.to_owned();
+            if !state.foreign {
+                cache::put(store, key, None, None, what)?;
+            }
+            state.end(key, below);
             return Ok(false);
         };
         let mut diff_ids = state.diff_ids.clone();
@@ -184,7 +193,7 @@ impl<'a> Builder<'a> {
         layers::commit(store, self.lease, &diff_ids, &all)?;
         failpoint::reach("build.committed");
         state.add(&made);
-        state.key = key.to_owned();
+        state.end(key, below);
         Ok(true)
     }
 

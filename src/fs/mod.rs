@@ -12,6 +12,7 @@ pub mod flatten;
 pub mod header;
 mod kept;
 mod lowers;
+pub mod merge;
 mod objects;
 pub mod overlay;
 pub mod owner;

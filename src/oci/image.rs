@@ -180,6 +180,9 @@ pub struct ImageConfig {
     pub rootfs: RootFs,
     #[serde(default, deserialize_with = "null_is_default")]
     pub history: Vec<History>,
+    /// Our own: what other builds find its steps by, where whoever built it wanted that.
+    #[serde(default, rename = "dhow.steps", skip_serializing_if = "Option::is_none")]
+    pub steps: Option<serde_json::Value>,
 }
 
 impl ImageConfig {

@@ -7,6 +7,8 @@
 mod archives;
 mod attach;
 mod bad_input;
+mod build_cache;
+mod build_outputs;
 mod build_sources;
 mod builds;
 mod changes;

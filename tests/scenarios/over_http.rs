@@ -1,6 +1,10 @@
 //! What a user of the command line notices, once more with a daemon between: `over_http::exec::…` is `exec::…`, and its
 //! host starts a daemon and has its commands ask that (see `fixture`).
 
+#[path = "build_cache.rs"]
+mod build_cache;
+#[path = "build_outputs.rs"]
+mod build_outputs;
 #[path = "build_sources.rs"]
 mod build_sources;
 #[path = "builds.rs"]

@@ -17,6 +17,7 @@ mod remote;
 
 use super::builder::Builder;
 use super::cache::{self, Key};
+use super::cache_from;
 use super::dockerfile::instruction::{Instruction, Transfer, Word};
 use super::dockerfile::words::Lex;
 use super::dockerfile::{Fault, Place as At};
@@ -139,7 +140,9 @@ impl Builder<'_> {
             .field([u8::from(transfer.link), u8::from(transfer.parents)]);
         let store = &self.engine.store;
         let begun = key.end();
-        let perhaps = !self.asked.no_cache && cache::find(store, self.lease, &begun, &[])?.is_some();
+        let perhaps = !self.fresh
+            && (self.cache_from.iter().any(cache_from::Source::has_keys)
+                || cache::find(store, self.lease, &begun, &[])?.is_some());
         let tree = from.as_ref().map_or(&self.context.tree, |(tree, _)| tree);
         let wish = Wish { parents: transfer.parents, exclude: &expanded.exclude };
         let now = digest::now()?;
@@ -237,7 +240,7 @@ impl Builder<'_> {
         };
         let history = history(name, transfer, &expanded);
         let before = match answers.iter().all(Option::is_some) {
-            true => self.made_before(state, &whole(&sources, &answers))?,
+            true => self.made_before(state, &whole(&sources, &answers), None)?,
             false => None,
         };
         let layer = match before {
@@ -256,7 +259,21 @@ impl Builder<'_> {
                     }
                 }
                 let store = &self.engine.store;
-                let layer = self.keep(state, &whole(&sources, &answers), &history, made)?;
+                let key = whole(&sources, &answers);
+                let same = match &made {
+                    Some((staged, _)) => self.copied_before(state, staged)?,
+                    None => None,
+                };
+                let layer = match same {
+                    Some(taken) => {
+                        let below = state.diff_ids.len();
+                        state.take(taken);
+                        state.end(&key, below);
+                        self.report.cached()?;
+                        true
+                    }
+                    None => self.keep(state, &key, &history, made)?,
+                };
                 cache::put(store, &begun, None, None, &history)?;
                 layer
             }

@@ -234,6 +234,36 @@ pub fn register(
     config: &[u8],
     parent: Option<&Digest>,
 ) -> Result<Image> {
+    let mut image = describe(store, manifest, config, parent)?;
+    let descriptor = image.manifests.first().cloned();
+    let _gc = store.gc_shared()?;
+    lease.uses(&format!("image:{}", image.hex()))?;
+    let _references = references::lock(store)?;
+    if let Some(known) = load(store, image.hex())? {
+        // The same image, perhaps brought by another manifest: it is packed otherwise.
+        let new = descriptor.iter().filter(|new| known.manifests.iter().all(|old| old.digest != new.digest));
+        if new.clone().next().is_none() {
+            return Ok(known);
+        }
+        image = Image { manifests: known.manifests.iter().chain(new).cloned().collect(), ..known };
+    }
+    store::write_file(&store.blob(image.hex()), config, true)?;
+    if let (Some(descriptor), Some((_, bytes))) = (&descriptor, manifest) {
+        store::write_file(&store.blob(descriptor.digest.hex()), bytes, true)?;
+    }
+    failpoint::reach("image.blobs");
+    image.save(store)?;
+    failpoint::reach("image.recorded");
+    Ok(image)
+}
+
+/// What would be put into the store. Its layers are there already.
+pub fn describe(
+    store: &Store,
+    manifest: Option<(&str, &[u8])>,
+    config: &[u8],
+    parent: Option<&Digest>,
+) -> Result<Image> {
     let id = Digest::of(config);
     let parsed = ImageConfig::parse(config)?;
     let packed = match manifest {
@@ -268,38 +298,18 @@ pub fn register(
         });
     }
     let descriptor = manifest.map(|(media_type, bytes)| Descriptor::of(media_type, bytes));
-    let mut image = Image {
+    Ok(Image {
         version: VERSION,
         // A layer may say of a sparse file that it is as long as a file can be.
         size: layers_of.iter().fold(0, |size: u64, layer| size.saturating_add(layer.size)),
         platform: parsed.platform(),
         parent: parent.cloned(),
-        manifests: descriptor.clone().into_iter().collect(),
+        manifests: descriptor.into_iter().collect(),
         layers: layers_of,
         last_tag_time: None,
         config: parsed,
         id,
-    };
-
-    let _gc = store.gc_shared()?;
-    lease.uses(&format!("image:{}", image.hex()))?;
-    let _references = references::lock(store)?;
-    if let Some(known) = load(store, image.hex())? {
-        // The same image, perhaps brought by another manifest: it is packed otherwise.
-        let new = descriptor.iter().filter(|new| known.manifests.iter().all(|old| old.digest != new.digest));
-        if new.clone().next().is_none() {
-            return Ok(known);
-        }
-        image = Image { manifests: known.manifests.iter().chain(new).cloned().collect(), ..known };
-    }
-    store::write_file(&store.blob(image.hex()), config, true)?;
-    if let (Some(descriptor), Some((_, bytes))) = (&descriptor, manifest) {
-        store::write_file(&store.blob(descriptor.digest.hex()), bytes, true)?;
-    }
-    failpoint::reach("image.blobs");
-    image.save(store)?;
-    failpoint::reach("image.recorded");
-    Ok(image)
+    })
 }
 
 /// Gives an image a name, and takes the name from the image that had it.

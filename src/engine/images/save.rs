@@ -29,6 +29,8 @@ struct Wanted {
     image: Image,
     /// Under which it was asked for.
     names: Vec<Reference>,
+    /// Its config, where the store has it not.
+    config: Option<Vec<u8>>,
 }
 
 /// A file of the archive.
@@ -65,7 +67,7 @@ impl Save {
                     None => {
                         lease.uses(&format!("image:{}", image.hex()))?;
                         image.layers.iter().try_for_each(|layer| lease.uses(&format!("layer:{}", layer.id)))?;
-                        images.push(Wanted { image, names: Vec::new() });
+                        images.push(Wanted { image, names: Vec::new(), config: None });
                         images.len() - 1
                     }
                 };
@@ -76,6 +78,12 @@ impl Save {
         Ok(Save { store: store.clone(), lease, images })
     }
 
+    /// One image that is not in the store, whose layers are, and stay there meanwhile.
+    pub fn made(store: &Store, image: Image, config: Vec<u8>, names: Vec<Reference>) -> Result<Save> {
+        let images = vec![Wanted { image, names, config: Some(config) }];
+        Ok(Save { store: store.clone(), lease: store.lease()?, images })
+    }
+
     /// The archive as a stream. An error in the midst of it breaks it off.
     pub fn stream(self) -> Result<Producer> {
         let members = self.members()?;
@@ -83,7 +91,7 @@ impl Save {
             let mut out = io::BufWriter::with_capacity(256 * 1024, out);
             write(&members, &mut out).map_err(|error| io::Error::other(format!("{error:#}")))?;
             out.flush()?;
-            for wanted in &self.images {
+            for wanted in self.images.iter().filter(|wanted| wanted.config.is_none()) {
                 let id = wanted.image.id.to_string();
                 events::other(&self.store, "image", "save", &id, &[("name", &id)]);
             }
@@ -100,8 +108,11 @@ impl Save {
         let (mut items, mut described, mut repositories) = (Vec::new(), Vec::new(), BTreeMap::new());
         let saved: BTreeSet<&Digest> = self.images.iter().map(|wanted| &wanted.image.id).collect();
         let mut blobs = Vec::new();
-        for Wanted { image, names } in &self.images {
-            let config = std::fs::read(self.store.blob(image.hex())).context("read the image config")?;
+        for Wanted { image, names, config } in &self.images {
+            let config = match config {
+                Some(config) => config.clone(),
+                None => std::fs::read(self.store.blob(image.hex())).context("read the image config")?,
+            };
             image.id.verify(&config).with_context(|| format!("the config of image {}", image.id))?;
             let time = image.config.created.as_deref().and_then(Time::parse);
             let time = time.map_or(0, |time| u64::try_from(time.seconds).unwrap_or(0));

@@ -1,0 +1,68 @@
+//! How far a build is, as BuildKit tells it: `--progress rawjson` prints these.
+
+use serde::{Deserialize, Serialize};
+
+/// What has changed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SolveStatus {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub vertexes: Vec<Vertex>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub statuses: Vec<VertexStatus>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub logs: Vec<VertexLog>,
+}
+
+impl SolveStatus {
+    /// Under this name it stands in the messages of a build.
+    pub const ID: &str = "dhow.trace";
+}
+
+/// A step. Times are of RFC 3339.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Vertex {
+    pub digest: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub inputs: Vec<String>,
+    pub name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub completed: Option<String>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub cached: bool,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub error: String,
+}
+
+/// A part of a step: a layer that is pulled.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct VertexStatus {
+    pub id: String,
+    pub vertex: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    #[serde(skip_serializing_if = "super::is_zero")]
+    pub total: u64,
+    pub current: u64,
+    pub timestamp: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub completed: Option<String>,
+}
+
+/// What a step said.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct VertexLog {
+    pub vertex: String,
+    /// 1 is stdout, 2 stderr.
+    pub stream: u8,
+    /// Base64.
+    pub data: String,
+    pub timestamp: String,
+}

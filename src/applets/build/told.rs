@@ -1,0 +1,173 @@
+//! How a build is told: as it goes on a terminal, in lines, as BuildKit's JSON, or not at all.
+
+use super::super::{progress, terminal};
+use super::display::Display;
+use crate::api::types::{ProgressLine, SolveStatus};
+use anyhow::{Result, anyhow, bail};
+use std::io::{IsTerminal, Write};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// `--progress`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Mode {
+    Tty,
+    Plain,
+    RawJson,
+    Quiet,
+}
+
+impl Mode {
+    /// What the flag says, or the variable `BUILDKIT_PROGRESS`.
+    pub fn of(flag: Option<&str>, quiet: bool) -> Result<Mode> {
+        let variable = std::env::var("BUILDKIT_PROGRESS").ok();
+        Mode::read(flag, variable.as_deref(), quiet, std::io::stderr().is_terminal())
+    }
+
+    fn read(flag: Option<&str>, variable: Option<&str>, quiet: bool, terminal: bool) -> Result<Mode> {
+        let wanted = flag.or(variable).unwrap_or_default();
+        if quiet && !matches!(wanted, "" | "auto" | "quiet") && flag.is_some() {
+            bail!("progress={wanted} and quiet cannot be used together");
+        }
+        Ok(match wanted {
+            _ if quiet => Mode::Quiet,
+            "" | "auto" if terminal => Mode::Tty,
+            "" | "auto" | "plain" => Mode::Plain,
+            "tty" if terminal => Mode::Tty,
+            "tty" => bail!("failed to get console: stderr is no terminal"),
+            "rawjson" => Mode::RawJson,
+            "quiet" => Mode::Quiet,
+            other => bail!("invalid progress mode {other}: auto, plain, tty, quiet or rawjson"),
+        })
+    }
+
+    /// What is asked of who builds.
+    pub fn query(self) -> &'static str {
+        match self {
+            Mode::Tty | Mode::RawJson => "trace",
+            Mode::Plain | Mode::Quiet => "plain",
+        }
+    }
+}
+
+/// How often a terminal is drawn at most, and at least.
+const SOON: Duration = Duration::from_millis(100);
+const LATE: Duration = Duration::from_millis(150);
+
+/// A terminal that is drawn also while nothing comes: time goes on.
+struct Screen {
+    display: Arc<Mutex<(Display, Instant)>>,
+    stop: Option<mpsc::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Screen {
+    fn new() -> Screen {
+        let display = Arc::new(Mutex::new((Display::new(std::env::var_os("NO_COLOR").is_none()), Instant::now())));
+        let (stop, stopped) = mpsc::channel();
+        let shared = Arc::clone(&display);
+        let thread = std::thread::spawn(move || {
+            while let Err(mpsc::RecvTimeoutError::Timeout) = stopped.recv_timeout(LATE) {
+                let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
+                if shared.1.elapsed() >= LATE {
+                    draw(&mut shared, false);
+                }
+            }
+        });
+        Screen { display, stop: Some(stop), thread: Some(thread) }
+    }
+
+    fn update(&mut self, status: SolveStatus) {
+        let mut shared = self.display.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.0.update(status);
+        if shared.1.elapsed() >= SOON {
+            draw(&mut shared, false);
+        }
+    }
+}
+
+/// The last picture stays, also where the build is called off.
+impl Drop for Screen {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        let _ = self.thread.take().map(JoinHandle::join);
+        draw(&mut self.display.lock().unwrap_or_else(PoisonError::into_inner), true);
+    }
+}
+
+fn draw(shared: &mut (Display, Instant), end: bool) {
+    let mut stderr = std::io::stderr().lock();
+    let size = terminal::size(&std::io::stderr()).unwrap_or((24, 80));
+    // Nobody is told where a terminal has gone.
+    let _ = stderr.write_all(shared.0.draw(size, end).as_bytes()).and_then(|()| stderr.flush());
+    shared.1 = Instant::now();
+}
+
+/// Takes the lines of the answer.
+pub struct Told<'a> {
+    mode: Mode,
+    screen: Option<Screen>,
+    lines: progress::Progress<'a>,
+    /// The image's id, once it was told.
+    pub id: String,
+}
+
+impl<'a> Told<'a> {
+    pub fn new(mode: Mode, errors: &'a mut std::io::Stderr) -> Told<'a> {
+        let lines = progress::Progress::new(errors, &std::io::stderr(), mode == Mode::Quiet);
+        Told { mode, screen: None, lines, id: String::new() }
+    }
+
+    /// Shows one line, whole and with its end.
+    pub fn line(&mut self, text: &[u8], line: &ProgressLine) -> std::io::Result<()> {
+        if let Some(aux) = &line.aux {
+            if line.id == SolveStatus::ID {
+                match self.mode {
+                    Mode::RawJson => writeln!(std::io::stderr().lock(), "{aux}")?,
+                    _ => self.screen.get_or_insert_with(Screen::new).update(serde_json::from_value(aux.clone())?),
+                }
+            } else if let Some(id) = aux.get("ID").and_then(|id| id.as_str()) {
+                self.id = id.to_owned();
+            }
+            return Ok(());
+        }
+        self.lines.write_all(text)
+    }
+
+    /// Nothing more comes. Gives the error that ended the answer, if any.
+    pub fn finish(self) -> Result<String> {
+        drop(self.screen);
+        self.lines.finish().map_err(|message| anyhow!(message))?;
+        Ok(self.id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modes() {
+        for (flag, variable, quiet, terminal, mode) in [
+            (None, None, false, false, Mode::Plain),
+            (None, None, false, true, Mode::Tty),
+            (Some("auto"), Some("plain"), false, true, Mode::Tty),
+            (None, Some("plain"), false, true, Mode::Plain),
+            (None, Some("rawjson"), false, true, Mode::RawJson),
+            (Some("tty"), None, false, true, Mode::Tty),
+            (Some("quiet"), None, false, true, Mode::Quiet),
+            (None, Some("plain"), true, true, Mode::Quiet),
+        ] {
+            assert_eq!(Mode::read(flag, variable, quiet, terminal).unwrap(), mode, "{flag:?} {variable:?}");
+        }
+        for (flag, quiet, words) in [
+            ("tty", false, "failed to get console"),
+            ("x", false, "invalid progress mode x"),
+            ("plain", true, "together"),
+        ] {
+            let error = Mode::read(Some(flag), None, quiet, false).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! `dhow build`: where what is built goes, and what is told meanwhile.
+
+use super::builds::{build, folder, id};
+use crate::fixture::Host;
+use std::fs;
+use std::os::unix::fs::symlink;
+
+/// What lies in a directory, with what is in its files.
+fn listed(dir: &std::path::Path) -> String {
+    let line = "find . ! -name . | sort | while read f; do echo \"$f $(stat -c '%A %u' $f)$(test -L $f && readlink $f || \
+                test ! -f $f || cat $f)\"; done";
+    crate::fixture::tool("sh", ["-c", &format!("cd {} && {line}", dir.display())])
+}
+
+#[test]
+fn what_is_built_goes_where_it_is_wanted() {
+    let Some(host) = Host::with_busybox() else { return };
+    let text = "FROM busybox AS all\nRUN mkdir -p /d/e && echo 1 > /d/a && ln -s /etc/passwd /d/l && chown -R 7:7 /d && chmod 640 /d/a \
+                && echo x > /gone\nRUN rm /gone && ln /d/a /d/twin\nFROM scratch\nCOPY --chown=7:7 --from=all /d /d\nCOPY Dockerfile /f\n";
+    let dir = folder(&host, "context", &[("Dockerfile", text)]);
+    let at = |name: &str| host.dir().join(name).to_str().expect("UTF-8").to_owned();
+    let images = || host.ok(["images", "-aq"]);
+    let before = images();
+    // A folder: ours, with what was there, and nothing through links.
+    fs::create_dir_all(host.dir().join("out/d")).expect("make a directory");
+    fs::create_dir_all(host.dir().join("outside")).expect("make a directory");
+    for (name, text) in [("out/kept", "kept"), ("out/d/a", "old"), ("outside/f", "theirs")] {
+        host.file(name, text);
+    }
+    symlink("../outside/f", host.dir().join("out/f")).expect("make a link");
+    symlink("../../outside", host.dir().join("out/d/e")).expect("make a link");
+    build(&host, &dir, &["-o", &at("out"), "-t", "made"]).ok();
+    let mine = listed(&host.dir().join("out"));
+    for line in ["./d/a -rw-r----- 01", "./d/e drwxr-xr-x 0", "./d/twin -rw-r----- 01", "./kept -rw-r--r-- 0kept"] {
+        assert!(mine.contains(line), "{line} is not in {mine}");
+    }
+    assert!(mine.contains("/etc/passwd") && mine.contains(&format!("./f -rw-r--r-- 0{text}")), "{mine}");
+    assert_eq!(mine.lines().filter(|line| line.starts_with("./")).count(), 7, "{mine}");
+    assert_eq!(fs::read_to_string(host.dir().join("outside/f")).expect("read"), "theirs");
+    // Tars: of the files with their owners, on stdout and in a file; the same without --output's help.
+    let tar = host.file(
+        "stdout.tar",
+        host.dhow(["build", "--network", "none", "-o", "-", dir.to_str().expect("UTF-8")]).run().out,
+    );
+    let names =
+        |tar: &std::path::Path| crate::fixture::tool("tar", ["--numeric-owner", "-tvf", tar.to_str().expect("UTF-8")]);
+    let told = names(&tar);
+    assert!(told.contains("7/7") && told.contains("d/l -> /etc/passwd") && !told.contains("gone"), "{told}");
+    let several = [format!("type=tar,dest={}", at("two.tar")), format!("type=oci,dest={},tar=false", at("oci"))];
+    build(&host, &dir, &["-o", &several[0], "-o", &several[1], "-o", "type=cacheonly"]).ok();
+    assert_eq!(fs::read(at("two.tar")).expect("read"), fs::read(&tar).expect("read"));
+    let layout: serde_json::Value =
+        serde_json::from_slice(&fs::read(at("oci/index.json")).expect("read")).expect("JSON");
+    assert_eq!(layout["schemaVersion"], 2);
+    assert_eq!(images(), before, "nothing of it is an image here");
+    // An archive is what `save` would write, and one more of the outputs may be an image.
+    let (archive, id_file) = (at("made.tar"), at("id"));
+    let output = format!("type=docker,dest={archive},name=saved:1");
+    build(&host, &dir, &["-o", &output, "--iidfile", &id_file]).ok();
+    assert_eq!(images(), before);
+    host.ok(["load", "-q", "-i", &archive]);
+    assert_eq!(id(&host, "saved:1"), fs::read_to_string(&id_file).expect("read"));
+    build(&host, &dir, &["-o", "type=image,name=other", "-o", &format!("type=oci,dest={archive}"), "-t", "made"]).ok();
+    assert_eq!(id(&host, "other"), id(&host, "saved:1"));
+    assert_eq!(host.ok(["images", "-q", "made"]), "");
+    // What fails leaves nothing.
+    let failing = folder(&host, "failing", &[("Dockerfile", "FROM busybox\nRUN false\n")]);
+    for output in [at("none"), format!("type=tar,dest={}", at("none")), format!("type=docker,dest={}", at("none"))] {
+        assert_eq!(build(&host, &failing, &["-o", &output]).code(), Some(1));
+        assert!(!host.dir().join("none").exists(), "{output}");
+    }
+    fs::write(at("file"), "").expect("write");
+    for (flags, words) in [
+        (vec!["-o", "type=local"], "dest is required"),
+        (vec!["-o", "type=x"], "type x is not supported"),
+        (vec!["-o", "-", "-o", "type=oci"], "only one output can go to stdout"),
+        (vec!["-o", "type=image,push=true"], "push that name"),
+        (vec!["-o", "-", "--iidfile", "x"], "--iidfile needs an image"),
+    ] {
+        let output = build(&host, &failing, &flags);
+        assert!(output.code() == Some(1) && output.stderr().contains(words), "{output}");
+    }
+    for (output, words) in [
+        (format!("type=tar,dest={}", at("out")), "is a directory"),
+        (at("file"), "destination directory must be a directory"),
+        (format!("type=tar,dest={}", at("nowhere/x.tar")), "No such file or directory"),
+    ] {
+        let output = build(&host, &dir, &["-o", &output]);
+        assert!(output.code() == Some(1) && output.stderr().contains(words), "{output}");
+    }
+    let rest: Vec<_> = fs::read_dir(host.dir().join("out")).expect("list").flatten().map(|it| it.file_name()).collect();
+    assert_eq!(rest.len(), 3, "{rest:?}");
+    host.assert_tidy();
+}
+
+#[test]
+fn progress_is_told_as_it_is_wanted() {
+    let Some(host) = Host::with_busybox() else { return };
+    let text =
+        "FROM busybox AS one\nRUN echo to-stdout; echo to-stderr >&2\nFROM busybox\nCOPY --from=one /bin/sh /copy\n";
+    let dir = folder(&host, "context", &[("Dockerfile", text)]);
+    let path = dir.to_str().expect("UTF-8");
+    let traced = |flags: &[&str]| -> (Vec<serde_json::Value>, String) {
+        let output = build(&host, &dir, &[&["--progress", "rawjson"], flags].concat());
+        let told = output.stderr();
+        let lines = told.lines().filter(|line| line.starts_with('{'));
+        (lines.map(|line| serde_json::from_str(line).expect("JSON")).collect(), told)
+    };
+    let (lines, told) = traced(&["-t", "made"]);
+    assert_eq!(lines.len(), told.lines().count(), "{told}");
+    let all = |field: &str| -> Vec<serde_json::Value> {
+        lines.iter().filter_map(|line| line[field].as_array()).flatten().cloned().collect()
+    };
+    let vertexes = all("vertexes");
+    let run = |vertex: &&serde_json::Value| {
+        vertex["name"].as_str().is_some_and(|name| name.starts_with("[one 2/2] RUN echo"))
+    };
+    let last = vertexes.iter().rfind(run).expect("it is told");
+    assert!(last["completed"].is_string() && last["started"].is_string() && last["error"].is_null(), "{last}");
+    let logs: Vec<_> = all("logs").into_iter().filter(|log| log["vertex"] == last["digest"]).collect();
+    for (stream, text) in [(1, "dG8tc3Rkb3V0Cg=="), (2, "dG8tc3RkZXJyCg==")] {
+        assert!(logs.iter().any(|log| log["stream"] == stream && log["data"] == text), "{logs:?}");
+    }
+    assert!(all("statuses").iter().any(|status| status["id"] == "naming to made:latest"), "{told}");
+    let (lines, told) = traced(&[]);
+    let cached =
+        lines.iter().filter_map(|line| line["vertexes"].as_array()).flatten().filter(|vertex| vertex["cached"] == true);
+    assert_eq!(cached.count(), 2, "{told}");
+    // What fails is told of its step.
+    let bad = folder(&host, "bad", &[("Dockerfile", "FROM busybox\nCOPY nothere /\n")]);
+    let output = build(&host, &bad, &["--progress", "rawjson"]);
+    assert!(output.stderr().contains("\"error\":\"/nothere: not found"), "{output}");
+    // Nothing, by the flag and by the variable, which is not asked where there is a flag.
+    let quiet = build(&host, &dir, &["--progress", "quiet"]);
+    assert_eq!((quiet.ok(), quiet.stderr()), (String::new(), String::new()));
+    let by_variable = |mode: &str, flags: &[&str]| {
+        let args = [&["build", "--network", "none"], flags, &[path]].concat();
+        host.dhow(args).env("BUILDKIT_PROGRESS", mode).run()
+    };
+    assert_eq!(by_variable("quiet", &[]).stderr(), "");
+    assert!(by_variable("rawjson", &[]).stderr().starts_with('{'));
+    assert!(by_variable("rawjson", &["--progress", "plain"]).stderr().starts_with("#1 "));
+    for (mode, words) in [("tty", "failed to get console"), ("loud", "invalid progress mode loud")] {
+        let output = by_variable(mode, &[]);
+        assert!(output.code() == Some(1) && output.stderr().contains(words), "{output}");
+    }
+}
+
+#[test]
+fn a_terminal_shows_what_runs() {
+    let Some(host) = Host::with_busybox() else { return };
+    let wait = "RUN --mount=type=cache,id=sign,target=/s echo first; echo second; while [ ! -e /s/go ]; do sleep 0.05; done; exit $(cat /s/go)\n";
+    let text = format!("FROM busybox\nENV a=b\n{wait}");
+    let dir = folder(&host, "context", &[("Dockerfile", &text)]);
+    let go = |code: &str| {
+        let text = format!("FROM busybox\nRUN --mount=type=cache,id=sign,target=/s echo {code} > /s/go\n");
+        build(&host, &folder(&host, "go", &[("Dockerfile", &text)]), &["--progress", "quiet"]).ok();
+    };
+    let show = || {
+        let args = ["build", "--network", "none", dir.to_str().expect("UTF-8")];
+        let mut terminal = crate::fixture::Terminal::start(host.dhow(args));
+        terminal.expect("[+] Building 0.");
+        terminal.expect(" => [2/3] ENV a=b");
+        terminal.expect(" => [3/3] RUN");
+        terminal.expect(" => => # first");
+        terminal.expect(" => => # second");
+        // Time goes on where nothing is told, and what a narrower one has wrapped is gone.
+        terminal.resize(40, 24);
+        terminal.expect("\x1b[J");
+        terminal.expect(" => => # second");
+        terminal
+    };
+    let terminal = show();
+    go("7");
+    let output = terminal.finish();
+    assert_eq!(output.code(), Some(1), "{output}");
+    let shown = output.stdout();
+    assert!(shown.contains(" => ERROR [3/3] RUN") && shown.contains("------\r\n > [3/3] RUN"), "{shown:?}");
+    assert!(shown.contains("returned a non-zero code: 7") && !shown.contains("FINISHED"), "{shown:?}");
+    let prune = ["builder", "prune", "--all", "--force"];
+    host.ok(prune);
+    let terminal = show();
+    go("0");
+    let output = terminal.finish();
+    assert!(output.stdout().contains("(4/4) FINISHED"), "{output}");
+    assert!(output.stdout().ends_with("\x1b[?25h"), "{output}");
+}
