@@ -124,7 +124,7 @@ fn a_full_disk() {
         "busybox",
         "sh",
         "-c",
-        "yes | head -c 40000000; echo end >/dev/shm/end; sleep 1000",
+        "yes | head -c 4000000; echo end >/dev/shm/end; sleep 1000",
     ]);
     let id = id.stdout();
     crate::fixture::eventually("it has written all", || dhow(&["exec", &id, "cat", "/dev/shm/end"]).stdout() == "end");

@@ -202,10 +202,9 @@ fn another_boot_means_that_nothing_runs() {
     host.ok(["kill", &id]);
     host.ok(["wait", &id]);
     // As if the machine had gone while it ran: the run directory says another boot, no end is on record.
-    let record = host.root().join("containers").join(&id).join("record.json");
-    let mut text: serde_json::Value = serde_json::from_slice(&std::fs::read(&record).expect("read")).expect("JSON");
-    text["ended"]["boot"] = "another".into();
-    std::fs::write(&record, text.to_string()).expect("write");
+    let mut record = host.record(&id);
+    record["ended"]["boot"] = "another".into();
+    host.write_record(&id, &record);
     std::fs::write(host.run_dir().join("boot"), "another\n").expect("write");
     assert_eq!(status(&host, &id), "exited");
     assert_eq!(host.inspect(&id, "/State/ExitCode"), 255);

@@ -211,13 +211,11 @@ fn twenty_at_once() {
 /// As if the machine had gone and come back: nothing runs, and the run directory is another boot's.
 fn reboot(host: &Host) {
     for id in host.ok(["ps", "-q", "--no-trunc"]).lines() {
-        let record = host.root().join("containers").join(id).join("record.json");
-        let text = fs::read(&record).expect("read");
+        let mut record = host.record(id);
         end_shim(host, id);
         eventually("it is gone with its shim", || nobody_knows(id));
-        let mut text: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
-        text["ended"]["boot"] = "another".into();
-        fs::write(&record, text.to_string()).expect("write");
+        record["ended"]["boot"] = "another".into();
+        host.write_record(id, &record);
     }
     fs::write(host.run_dir().join("boot"), "another\n").expect("write");
 }

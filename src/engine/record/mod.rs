@@ -1,5 +1,7 @@
 //! A container's record: one file that says what it is and how it last ended. Whether it lives is asked of its locks.
 
+mod file;
+
 use super::locks::{self, Held, byte};
 use super::store::{self, Store};
 use crate::api::Refusal;
@@ -15,12 +17,13 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// The version of record that this program writes; a newer one is refused by name.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = file::VERSION;
 
 /// What create settled. Written at create, at start and at the end, and by rename and update.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Record {
+    /// That of its file, which it keeps: its shim may be of the build that made it.
     pub version: u32,
     /// 64 hex digits.
     pub id: String,
@@ -49,6 +52,8 @@ pub struct Record {
     pub mounts: Vec<Mounted>,
     #[serde(skip_serializing_if = "Publishing::is_usual")]
     pub publishing: Publishing,
+    /// Not with the rest where the file has places for it.
+    #[serde(skip_serializing_if = "Ended::is_none")]
     pub ended: Ended,
     /// A step of a build: as long as that has it in its lease, it takes what was written, and removes it itself.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -140,6 +145,10 @@ impl Default for Ended {
 }
 
 impl Ended {
+    fn is_none(&self) -> bool {
+        *self == Ended::default()
+    }
+
     /// Started, and no end is on record: it runs, or whoever should have written the end was killed.
     pub fn open(&self) -> bool {
         !self.boot.is_empty()
@@ -164,17 +173,38 @@ fn path(store: &Store, id: &str, auto_remove: bool) -> PathBuf {
 }
 
 thread_local! {
-    /// The record that was last read or written here, with the bytes that it is in the file. A command reads the one that
-    /// it is about again and again, and to compare bytes is quicker than to parse them.
+    /// The record that was last read or written here, with the bytes that it is in the file, but for how it ended. A
+    /// command reads the one that it is about again and again, and to compare bytes is quicker than to parse them.
     static LAST: RefCell<Option<(Vec<u8>, Record)>> = const { RefCell::new(None) };
 }
 
-fn known(bytes: &[u8]) -> Option<Record> {
-    LAST.with_borrow(|last| last.as_ref().filter(|(text, _)| text == bytes).map(|(_, record)| record.clone()))
+fn known(rest: &[u8]) -> Option<Record> {
+    LAST.with_borrow(|last| last.as_ref().filter(|(text, _)| text == rest).map(|(_, record)| record.clone()))
 }
 
-fn keep(bytes: Vec<u8>, record: &Record) {
-    LAST.set(Some((bytes, record.clone())));
+/// Reads a record's file; `None` where there is none.
+fn read(path: &Path) -> Result<Option<Vec<u8>>> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("read {}", path.display())),
+    }
+}
+
+/// Reads it, and again where it was being written, and takes from it what the caller wants: it is given the record's JSON,
+/// and how the container ended where that does not stand there.
+fn parse<T>(path: &Path, take: impl Fn(&[u8], Option<Ended>) -> Result<T>) -> Result<Option<T>> {
+    for _ in 0..100 {
+        let Some(bytes) = read(path)? else { return Ok(None) };
+        let context = || format!("read {}", path.display());
+        if !file::has_places(&bytes) {
+            return take(&bytes, None).with_context(context).map(Some);
+        }
+        if let Some(parts) = file::decode(&bytes).with_context(context)? {
+            return take(parts.rest, Some(parts.ended)).with_context(context).map(Some);
+        }
+    }
+    bail!("read {}: how the container ended is damaged", path.display())
 }
 
 impl Record {
@@ -186,19 +216,24 @@ impl Record {
     pub fn load(store: &Store, id: &str) -> Result<Option<Record>> {
         for auto_remove in [false, true] {
             let path = path(store, id, auto_remove);
-            let text = match std::fs::read(&path) {
-                Ok(text) => text,
-                Err(error) if error.kind() == ErrorKind::NotFound => continue,
-                Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
+            let take = |rest: &[u8], ended: Option<Ended>| {
+                let mut record = match known(rest) {
+                    Some(record) => record,
+                    None => {
+                        let record: Record = serde_json::from_slice(rest)?;
+                        LAST.set(Some((rest.to_vec(), record.clone())));
+                        record
+                    }
+                };
+                if let Some(ended) = ended {
+                    record.ended = ended;
+                }
+                Ok(record)
             };
-            if let Some(record) = known(&text) {
-                return Ok(Some(record));
-            }
-            let record: Record = serde_json::from_slice(&text).with_context(|| format!("read {}", path.display()))?;
+            let Some(record) = parse(&path, take)? else { continue };
             if record.version > VERSION {
                 bail!("{} was written by a newer dhow (version {})", path.display(), record.version);
             }
-            keep(text, &record);
             return Ok(Some(record));
         }
         Ok(None)
@@ -218,40 +253,52 @@ impl Record {
             ended: Ended,
         }
         for auto_remove in [false, true] {
-            let path = path(store, id, auto_remove);
-            match std::fs::read(&path) {
-                Ok(text) => {
-                    let brief: Brief =
-                        serde_json::from_slice(&text).with_context(|| format!("read {}", path.display()))?;
-                    return Ok(brief.ended.open());
-                }
-                Err(error) if error.kind() == ErrorKind::NotFound => continue,
-                Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
+            let take = |rest: &[u8], ended: Option<Ended>| match ended {
+                Some(ended) => Ok(ended),
+                None => Ok(serde_json::from_slice::<Brief>(rest)?.ended),
+            };
+            if let Some(ended) = parse(&path(store, id, auto_remove), take)? {
+                return Ok(ended.open());
             }
         }
         Ok(false)
     }
 
+    /// The bytes of its whole file.
+    fn encode(&self) -> Result<Vec<u8>> {
+        let places = self.version >= file::VERSION;
+        let ended = if places { Ended::default() } else { self.ended.clone() };
+        let rest = Record { ended, ..self.clone() };
+        let bytes = serde_json::to_vec(&rest).context("encode a container's record")?;
+        let whole = if places { file::encode(&bytes, &self.ended)? } else { bytes.clone() };
+        LAST.set(Some((bytes, rest)));
+        Ok(whole)
+    }
+
     /// Writes the record, durably unless it lives in the run directory.
     pub fn save(&self, store: &Store) -> Result<()> {
-        let bytes = serde_json::to_vec(self).context("encode a container's record")?;
-        store::write_file(&self.path(store), &bytes, !self.host_config.auto_remove)?;
-        keep(bytes, self);
-        Ok(())
+        store::write_file(&self.path(store), &self.encode()?, !self.host_config.auto_remove)
+    }
+
+    /// Writes how it ended in its place; `false` where the file has none that it fits into.
+    fn save_end(&self, store: &Store) -> Result<bool> {
+        let path = self.path(store);
+        let Some(bytes) = read(&path)?.filter(|bytes| file::has_places(bytes)) else { return Ok(false) };
+        let Some(parts) = file::decode(&bytes)? else { return Ok(false) };
+        file::overwrite(&path, &parts, &self.ended, !self.host_config.auto_remove)
+            .with_context(|| format!("write {}", path.display()))
     }
 
     /// Writes it to a new file that will be the record's, and brings its content to the disk; its name comes there with
     /// the directory that is being made.
     pub fn save_new(&self, path: &Path) -> Result<()> {
-        let bytes = serde_json::to_vec(self).context("encode a container's record")?;
+        let bytes = self.encode()?;
         let write = || -> std::io::Result<()> {
             let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
             file.write_all(&bytes)?;
             file.sync_all()
         };
-        write().with_context(|| format!("write {}", path.display()))?;
-        keep(bytes, self);
-        Ok(())
+        write().with_context(|| format!("write {}", path.display()))
     }
 
     /// Reads, changes and writes a record under its lock; nothing is written where nothing changed.
@@ -262,7 +309,11 @@ impl Record {
             Record::load(store, id)?.ok_or_else(|| Refusal::NotFound(format!("No such container: {id}")))?;
         let before = record.clone();
         change(&mut record)?;
-        if record != before {
+        if record == before {
+            return Ok(record);
+        }
+        let only_its_end = record == Record { ended: record.ended.clone(), ..before };
+        if !only_its_end || !record.save_end(store)? {
             record.save(store)?;
         }
         Ok(record)
