@@ -27,6 +27,7 @@ pub mod networks;
 pub mod older;
 mod packed;
 pub mod pattern;
+pub mod privileges;
 mod propagation;
 pub mod protocol;
 pub mod pull;
@@ -56,7 +57,7 @@ pub use record::Record;
 pub use settings::Settings;
 pub use store::Store;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -81,6 +82,7 @@ impl Engine {
         let pick = |given: Option<&Path>, set: &Option<PathBuf>, default: &str| {
             given.map(Path::to_owned).or_else(|| set.clone()).unwrap_or_else(|| PathBuf::from(default))
         };
+        privileges::hold(privileges::engine()).context("give up what an engine does not need")?;
         let root = std::path::absolute(pick(root, &settings.data_root, DEFAULT_ROOT))?;
         let run = std::path::absolute(pick(run, &settings.exec_root, DEFAULT_RUN))?;
         Ok(Engine { store: Store::open(&root, &run)?, settings })

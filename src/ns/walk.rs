@@ -169,16 +169,7 @@ fn take(step: &Step, prepared: &Prepared, made: &mut Made) -> Done {
             nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(*mask));
             Ok(())
         }
-        Step::Bounding(keep) => {
-            for cap in (0..64).filter(|cap| keep & (1 << cap) == 0) {
-                match process::prctl(libc::PR_CAPBSET_DROP, cap, 0).map_err(errno) {
-                    // Beyond the last capability of this kernel.
-                    Err(Errno::EINVAL) => break,
-                    other => other?,
-                };
-            }
-            Ok(())
-        }
+        Step::Bounding(keep) => process::drop_bounding(*keep).map_err(errno),
         Step::KeepCapabilities => process::prctl(libc::PR_SET_KEEPCAPS, 1, 0).map(drop).map_err(errno),
         Step::Groups(groups) => process::setgroups(groups).map_err(errno),
         Step::Gid(gid) => process::setresgid(*gid).map_err(errno),

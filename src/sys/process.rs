@@ -205,6 +205,26 @@ pub fn capget() -> io::Result<(u64, u64, u64)> {
     Ok((join(0), join(1), join(2)))
 }
 
+/// Drops from this thread's bounding set all that is not in `keep`.
+pub fn drop_bounding(keep: u64) -> io::Result<()> {
+    for cap in (0..64).filter(|cap| keep & (1 << cap) == 0) {
+        match prctl(libc::PR_CAPBSET_DROP, cap, 0) {
+            // Beyond the last capability of this kernel.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => break,
+            other => other?,
+        };
+    }
+    Ok(())
+}
+
+/// Whether execve gives this process all that is in its bounding set, as it does to root.
+pub fn is_given_back() -> io::Result<bool> {
+    const NOROOT: i32 = 1;
+    Ok(nix::unistd::geteuid().is_root()
+        && prctl(libc::PR_GET_NO_NEW_PRIVS, 0, 0)? == 0
+        && prctl(libc::PR_GET_SECUREBITS, 0, 0)? & NOROOT == 0)
+}
+
 /// `seccomp(2)` SECCOMP_SET_MODE_FILTER.
 pub fn seccomp_filter(program: &[libc::sock_filter], flags: u64) -> io::Result<()> {
     let len = u16::try_from(program.len()).map_err(|_| io::Error::from_raw_os_error(libc::E2BIG))?;

@@ -5,7 +5,7 @@ use crate::fixture::{Host, Terminal, eventually};
 #[test]
 fn it_sees_what_the_container_sees() {
     let Some(host) = Host::with_busybox() else { return };
-    let id = host.detached(&["-e", "COLOUR=red", "-w", "/var"], &["sleep", "1000"]);
+    let id = host.detached(&["--rm", "-e", "COLOUR=red", "-w", "/var"], &["sleep", "1000"]);
     assert_eq!(
         host.ok(["exec", &id, "sh", "-c", "echo $COLOUR $(pwd) $(hostname)"]),
         format!("red /var {}", &id[..12])
@@ -35,6 +35,9 @@ fn it_sees_what_the_container_sees() {
         ]),
         "same"
     );
+    // Its end is not the container's, with --rm neither.
+    host.assert_tidy();
+    assert_eq!(host.inspect(&id, "/State/Status"), "running");
 }
 
 #[test]

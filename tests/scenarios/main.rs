@@ -49,6 +49,7 @@ mod network_settings;
 mod networks;
 mod over_http;
 mod ports;
+mod privileges;
 mod pull;
 mod pushes;
 mod registries;

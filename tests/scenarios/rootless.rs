@@ -113,6 +113,12 @@ fn all_that_he_starts_at_once_is_in_one_namespace() {
         (0..6).map(|number| sailor.ok(["exec", &format!("c{number}"), "readlink", "/proc/self/ns/user"])).collect();
     assert!(all.iter().all(|one| *one == all[0]), "{all:?}");
     assert!(sailor.is_kept());
+    // Who keeps them does nothing but wait.
+    let pid = fs::read_to_string(sailor.host.dir().join("xdg/dhow/namespaces")).expect("who keeps the namespaces");
+    let held = fs::read_to_string(format!("/proc/{}/status", pid.trim())).expect("its status");
+    for line in ["CapPrm:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"] {
+        assert!(held.contains(line), "{line}: {held}");
+    }
     // Whoever is killed: what comes after finds its way there.
     let keeper = fs::read_to_string(sailor.host.dir().join("xdg/dhow/namespaces")).expect("who keeps the namespaces");
     let keeper = nix::unistd::Pid::from_raw(keeper.trim().parse().expect("a number"));

@@ -5,6 +5,7 @@
 use super::Base;
 use super::kept::{SERVE, Served};
 use crate::engine::networks::{self, Target};
+use crate::engine::privileges::{self, Keep, Work};
 use crate::engine::rootless::network;
 use crate::net::{Subnet, port};
 use crate::sys::{net, process};
@@ -29,11 +30,17 @@ const STACK: usize = 96 * 1024;
 
 /// The face `forward`: `serve=FD,PROTOCOL,ADDRESS` for each port.
 pub fn run(base: &Base, pairs: &[(&str, &str)]) -> Result<()> {
-    process::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64, 0)?;
     let busy = Arc::new(AtomicUsize::new(0));
     let targets = networks::targets(&base.store, &base.whose.container)?;
     // Clients come from the host's network, and the container is in the user's.
     let network = network::existing(&base.store)?.map(Arc::new);
+    privileges::give_up(match &network {
+        None => Keep::Nothing,
+        Some(_) => Keep::Entering,
+    })?;
+    // A change of credentials would clear it.
+    process::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64, 0)?;
+    privileges::keep_to(if network.is_some() { Work::PassInside } else { Work::Pass })?;
     for (_, text) in pairs.iter().filter(|(key, _)| *key == SERVE) {
         let Some(served) = Served::parse(text) else { continue };
         let Some(target) = targets.iter().find(|target| target.is_for(served.protocol, served.host)) else { continue };

@@ -10,8 +10,9 @@ use crate::engine::locks::{self, Lock, byte};
 use crate::engine::protocol::{Message, Op};
 use crate::engine::record::{Ended, Live};
 use crate::engine::shim::{LOCK_FD, cgroup_of};
-use crate::engine::{Record, containers, exec, health, limits, networks, restart, start, store};
+use crate::engine::{Record, containers, exec, health, limits, networks, privileges, restart, start, store};
 use crate::net::namespace::Coming;
+use crate::ns::caps::CapSet;
 use crate::ns::{self, Plan, Prepared, Step};
 use crate::sys::{self, process};
 use anyhow::{Context, Result};
@@ -152,7 +153,7 @@ struct Started {
     stderr: Option<OwnedFd>,
     log: Option<(OwnedFd, PathBuf, u64, u64, String)>,
     cgroup: Option<PathBuf>,
-    /// Words on its health check, and on how it is stopped.
+    /// Words on its health check, on how it is stopped, and on what its next faces need.
     watched: Vec<String>,
     kept: Kept,
     /// Of a container's root.
@@ -300,7 +301,9 @@ fn clone_container(base: &Base, idle: &Idle, kept: Option<&mut Kept>, record: Re
         }
         Ok(())
     })?;
-    let watched = watched(store, &record)?;
+    let mut watched = watched(store, &record)?;
+    let bounding = process_spec.capabilities.as_ref().map(|named| CapSet::from_names(&named.bounding)).transpose()?;
+    watched.push(format!("later={}", privileges::later(bounding.unwrap_or_default(), &record.host_config).0));
     crate::failpoint::reach("launch.marked");
     set_limits(&plan, child.pid)?;
     child.go()?.map_err(|failed| refusal(&record.name, &plan, &failed))?;

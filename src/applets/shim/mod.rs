@@ -20,6 +20,7 @@ mod watch;
 
 use crate::engine::shim::{EXE_FD, LISTEN_FD, LOCK_FD, Whose};
 use crate::engine::{Store, rootless};
+use crate::ns::caps::CapSet;
 use crate::sys::process::{self, Strings};
 use clients::Client;
 use kept::Kept;
@@ -67,6 +68,8 @@ struct Handover {
     uptime: Duration,
     /// How many of its processes the kernel has killed for memory that were told of.
     oom: u64,
+    /// The capabilities that its next faces may need; none where no container comes from it.
+    later: Option<CapSet>,
 }
 
 /// Which words of a handover name descriptors.
@@ -180,6 +183,7 @@ fn handover(base: Base, pairs: &[(&str, &str)]) -> Option<Handover> {
         pause: millis(pairs, "pause").unwrap_or_default(),
         uptime: millis(pairs, "uptime").unwrap_or_default(),
         oom: value("oom").and_then(|count| count.parse().ok()).unwrap_or(0),
+        later: value("later").and_then(|bits| bits.parse().ok()).map(CapSet),
         timing: value("health").and_then(health::Timing::take_over),
         stop: (number("signal").unwrap_or(libc::SIGTERM), millis(pairs, "grace").unwrap_or_default()),
         listener: process::adopt(LISTEN_FD).ok()?,

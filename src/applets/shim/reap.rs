@@ -127,6 +127,10 @@ fn ended(base: &Base, end: &End) -> Result<bool> {
 }
 
 fn remove(base: &Base) -> Result<Option<Grave>> {
+    // The end of an exec is not that of its container.
+    if base.whose.exec.is_some() {
+        return Ok(None);
+    }
     let (store, id) = (&base.store, &base.whose.container);
     match Record::load(store, id)? {
         Some(record) if record.step && store.leased()?.contains(&format!("container:{id}")) => Ok(None),

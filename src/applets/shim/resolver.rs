@@ -3,10 +3,11 @@
 
 use super::Base;
 use crate::engine::networks::names;
+use crate::engine::privileges::{self, Keep, Work};
 use crate::engine::shim::LISTEN_FD;
 use crate::engine::{Record, Store, containers, locks, networks};
 use crate::net::dns;
-use crate::sys::{kernel, process};
+use crate::sys::process;
 use anyhow::{Context, Result};
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -25,18 +26,8 @@ pub fn run(store: &Store) -> Result<()> {
     if let Ok((_, most)) = nix::sys::resource::getrlimit(limit) {
         let _ = nix::sys::resource::setrlimit(limit, most, most);
     }
-    if kernel::may_set_groups() {
-        process::setgroups(&[]).context("leave all groups")?;
-    }
-    // In an ordinary user's namespace there may be no such id.
-    for done in [process::setresgid(names::NOBODY), process::setresuid(names::NOBODY)] {
-        match done {
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) && !kernel::is_first_user_namespace() => {}
-            done => done.context("become nobody")?,
-        }
-    }
-    process::capset(0, 0, 0).context("give up capabilities")?;
-    process::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0).context("rule privileges out")?;
+    privileges::give_up(Keep::Nothing)?;
+    privileges::keep_to(Work::Answer)?;
     dns::run(resolver).context("resolve names")
 }
 

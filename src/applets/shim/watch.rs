@@ -12,6 +12,7 @@ use super::log::Log;
 use super::oom::Oom;
 use super::probe::{Action, Verdict};
 use super::{Handover, exec_face, resolver};
+use crate::engine::privileges;
 use crate::engine::protocol::{Message, Op, STDERR, STDIN, STDOUT};
 use crate::sys::memory::Pages;
 use crate::sys::process;
@@ -118,6 +119,7 @@ pub fn run(mut handover: Handover) -> Result<()> {
         let _ = nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK));
     }
     if !super::is_young() {
+        give_up(&handover);
         watch.stand_guard(&handover);
     }
     watch.run(&mut handover)
@@ -158,6 +160,11 @@ impl Watch {
             if self.settle.is_some_and(|settle| Instant::now() >= settle) {
                 if self.is_quiet() {
                     self.settle(handover);
+                }
+                if super::is_young() {
+                    // Whatever face comes next executes itself: it is given back what it needs.
+                    super::grow_up();
+                    give_up(handover);
                 }
                 self.stand_guard(handover);
                 self.settle = Instant::now().checked_add(YOUTH);
@@ -678,6 +685,14 @@ impl Watch {
         let _ = clients::hand_over(self.clients.iter().flatten(), &mut words);
         let _ = handover.kept.hand_over(&mut words);
         exec_face("reap", &handover.base, words)
+    }
+}
+
+/// Lets go what a shim that waits does not need. One that could not goes on as it is: nothing of its work depends on it.
+fn give_up(handover: &Handover) {
+    let guards = !handover.kept.ports.is_empty();
+    if handover.later.is_some() || handover.base.whose.exec.is_some() {
+        let _ = privileges::become_watch(guards, handover.later);
     }
 }
 

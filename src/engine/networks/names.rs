@@ -3,6 +3,7 @@
 //! One resolver serves all containers of a store. Whoever hands it a container holds its lock, and starts it where none
 //! answers; it goes when the last container has. A shim that sees it end hands its container over anew.
 
+use super::super::privileges::NOBODY;
 use super::super::record::Record;
 use super::super::rootless::network::within;
 use super::super::store::{self, Store};
@@ -22,9 +23,6 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
-
-/// Whom the resolver runs as: nobody.
-pub const NOBODY: u32 = 65_534;
 
 /// Where the files lie that the resolver reads, one a container.
 pub fn dir(store: &Store) -> PathBuf {

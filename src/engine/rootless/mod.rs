@@ -14,6 +14,7 @@ pub mod gateway;
 pub mod network;
 
 use super::locks;
+use super::privileges;
 use super::record;
 use super::remap::ranges;
 use super::settings::Settings;
@@ -281,6 +282,9 @@ fn keep(path: &Path) -> Result<()> {
 /// The keeper: does nothing, until nobody is inside any more.
 pub fn wait(path: &Path) -> Result<()> {
     let file = locks::open(path)?;
+    // Not nobody: the user may want to end it.
+    privileges::give_up(privileges::Keep::User)?;
+    privileges::keep_to(privileges::Work::Wait)?;
     lock::lock(&file, USERS).with_context(|| format!("lock {}", path.display()))?;
     // Before the other byte is free: who waits for that one shall not take this process for one that stays.
     lock::unlock(process::unbound(LIFE_FD), LIFE).context("let the namespaces go")
