@@ -236,6 +236,7 @@ pub fn prepare(store: &Store, container: &str, asked: &ExecCreate) -> Result<Rea
     let user = users::resolve(root.as_fd(), named, &now.record.host_config.group_add)?;
     let record = super::networks::links::with_variables(store, &now.record, false)?;
     let process = spec::exec_process(&record, &spec, asked, &user)?;
+    super::apparmor::ensure(&process.apparmor_profile)?;
     let filter = spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref()).filter(|_| !asked.privileged);
     // Its children are born in the container's pid namespace.
     nix::sched::setns(&pidfd, nix::sched::CloneFlags::CLONE_NEWPID).context("join the container's pid namespace")?;

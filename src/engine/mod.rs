@@ -1,6 +1,7 @@
 //! The verbs on containers, images and volumes, on an on-disk store that many processes share.
 
 pub mod absent;
+pub mod apparmor;
 pub mod base;
 pub mod boot;
 pub mod containers;

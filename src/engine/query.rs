@@ -3,8 +3,9 @@
 use super::containers::{self, Doing, Now};
 use super::filters::Filters;
 use super::record::Record;
+use super::spec::Security;
 use super::store::Store;
-use super::{events, exec, images, networks};
+use super::{apparmor, events, exec, images, networks};
 use crate::api::Refusal;
 use crate::api::time::{self, Time};
 use crate::api::types::{
@@ -267,6 +268,10 @@ pub fn inspect(store: &Store, id: &str, size: bool) -> Result<ContainerInspect> 
         ("UpperDir".to_owned(), file("upper")),
         ("WorkDir".to_owned(), file("work")),
     ]);
+    // What makes no sense was refused at create.
+    let options = record.host_config.security_opt.as_deref().unwrap_or_default();
+    let asked = Security::parse(options).unwrap_or_default().apparmor;
+    let profile = apparmor::profile(asked.as_deref(), record.host_config.privileged, apparmor::support()).to_owned();
     let logged = record.host_config.log_config.r#type != "none";
     Ok(ContainerInspect {
         id: record.id.clone(),
@@ -283,6 +288,7 @@ pub fn inspect(store: &Store, id: &str, size: bool) -> Result<ContainerInspect> 
         restart_count: record.ended.restart_count + record.ended.unhealthy_count,
         driver: "overlay2".to_owned(),
         platform: "linux".to_owned(),
+        app_armor_profile: profile,
         exec_ids: (!running.is_empty()).then_some(running),
         host_config: HostConfig { links: networks::links::shown(store, record)?, ..record.host_config.clone() },
         graph_driver: GraphDriver { data: Some(data), name: "overlay2".to_owned() },

@@ -3,7 +3,7 @@
 use super::record::Record;
 use super::shim::{cgroup_of, cgroup_root};
 use super::store::{self, Store};
-use super::{base, containers, devices, etc, limits, networks, propagation, spec, users, volumes};
+use super::{apparmor, base, containers, devices, etc, limits, networks, propagation, spec, users, volumes};
 use crate::api::Refusal;
 use crate::fs::overlay::{self, Mapped, Upper};
 use crate::fs::{flatten, path};
@@ -96,6 +96,7 @@ pub fn ready(store: &Store, record: &Record, given: Given) -> Result<Ready> {
         host.devices.iter().flatten().next().is_none() && host.device_cgroup_rules.iter().flatten().next().is_none();
     let keep = cgroup_root(store).filter(|_| usual);
     confine_devices(&mut spec, confined, host.privileged, keep.as_deref());
+    apparmor::ensure(spec.process.as_ref().map_or("", |process| &process.apparmor_profile))?;
     let bytes = serde_json::to_vec(&spec).context("encode the runtime spec")?;
     store::write_file(&store.live(&record.id).join("config.json"), &bytes, false)?;
     let mut open = subpaths(record)?;

@@ -4,7 +4,7 @@ use super::containers::{self, Doing};
 use super::events;
 use super::limits::Supports;
 use super::store::Store;
-use super::{Engine, Settings, images, rootless, shim};
+use super::{Engine, Settings, apparmor, images, rootless, shim};
 use crate::api;
 use crate::api::time::Time;
 use crate::api::types::{
@@ -269,7 +269,11 @@ fn masked(proxy: &str) -> String {
 }
 
 fn security_options(settings: &Settings) -> Vec<String> {
-    let mut options = vec!["name=seccomp,profile=builtin".to_owned()];
+    let mut options = Vec::new();
+    if apparmor::support() != apparmor::Support::None {
+        options.push("name=apparmor".to_owned());
+    }
+    options.push("name=seccomp,profile=builtin".to_owned());
     if settings.no_new_privileges {
         options.push("name=no-new-privileges".to_owned());
     }
@@ -310,6 +314,12 @@ fn warnings(store: &Store, info: &Info) -> Vec<String> {
     }
     if !info.ipv4_forwarding && !rootless::is_inside() {
         warnings.push("WARNING: IPv4 forwarding is disabled".to_owned());
+    }
+    if apparmor::support() == apparmor::Support::Loaded {
+        warnings.push(format!(
+            "WARNING: No default AppArmor profile: {} is not loaded, and there is no apparmor_parser to do it",
+            apparmor::DEFAULT
+        ));
     }
     if crate::sys::landlock::version().is_none() {
         warnings.push("WARNING: No Landlock support (Linux 5.19): archives are unpacked without it".to_owned());

@@ -46,6 +46,7 @@ pub fn plan(spec: &Spec, mut given: Given) -> Result<Plan> {
         bail!("the spec and what is given for it differ on the user namespace");
     }
     plan.steps.extend([Step::Hide, Step::CloseLock, Step::DefaultSignals]);
+    plan.steps.extend(open_profile(process, given.init));
     for namespace in &linux.namespaces {
         let (flag, joined) = (clone_flag(namespace.kind), !namespace.path.is_empty());
         match (namespace.kind, joined) {
@@ -141,6 +142,7 @@ pub fn plan_exec(process: &Process, filter: Option<&Seccomp>, pidfd: OwnedFd, li
     let mut plan = Plan::default();
     let slot = plan.slot(Source::Open(pidfd));
     plan.steps.extend([Step::Hide, Step::CloseLock, Step::DefaultSignals, Step::NewSession]);
+    plan.steps.extend(open_profile(process, false));
     // Those that the container has of its own or joined; its pid namespace was entered before the clone.
     let entered = linux.namespaces.iter().filter(|namespace| namespace.kind != NamespaceKind::Pid);
     let flags = entered.fold(0, |flags, namespace| flags | clone_flag(namespace.kind) as i32);
@@ -150,6 +152,11 @@ pub fn plan_exec(process: &Process, filter: Option<&Seccomp>, pidfd: OwnedFd, li
     }
     tail(&mut plan, process, linux, filter, false)?;
     Ok(plan)
+}
+
+/// Of a process with an AppArmor profile.
+fn open_profile(process: &Process, init: bool) -> Option<Step> {
+    (!process.apparmor_profile.is_empty()).then_some(Step::OpenProfile { now: init })
 }
 
 /// From "all mounts are made" to exec: the privilege order, with its reasons, on one screen.
@@ -178,6 +185,11 @@ fn tail(plan: &mut Plan, process: &Process, linux: &Linux, filter: Option<&Secco
     steps.push(Step::WaitForGo);
     steps.push(Step::Umask(user.umask.unwrap_or(0o022)));
     steps.push(Step::Stdio { terminal: process.terminal, owner: Some(user.uid).filter(|_| plan.owner.is_none()) });
+    if !process.apparmor_profile.is_empty() {
+        // Init is in it without executing anything.
+        let words = format!("{} {}", if init { "changeprofile" } else { "exec" }, process.apparmor_profile);
+        steps.push(Step::Profile { name: text(&process.apparmor_profile)?, words: text(&words)? });
+    }
     // From here on no descriptor leads out, so that a working directory cannot either.
     steps.push(Step::CloseDescriptors);
     steps.push(Step::ChangeDirectory { path: text(if process.cwd.is_empty() { "/" } else { &process.cwd })? });

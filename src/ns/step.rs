@@ -15,6 +15,10 @@ pub enum Step {
     CloseLock,
     /// What its starter ignores or blocks is not the container's business.
     DefaultSignals,
+    /// Opens what says in which AppArmor profile this process shall be: in the host's proc, which no image can replace.
+    OpenProfile {
+        now: bool,
+    },
     /// Enters a namespace of another container or process.
     JoinNamespace {
         slot: usize,
@@ -93,6 +97,11 @@ pub enum Step {
         /// Nobody where the parent has given them to him already.
         owner: Option<u32>,
     },
+    /// The AppArmor profile of what is executed, or of this process from now on.
+    Profile {
+        name: CString,
+        words: CString,
+    },
     /// Nothing of ours but the report pipe is open from here on.
     CloseDescriptors,
     /// Only now, when no descriptor leads outside: a working directory such as /proc/self/fd/7 finds nothing.
@@ -148,6 +157,8 @@ impl fmt::Display for Step {
             Step::Hide => write!(f, "become undumpable"),
             Step::DefaultSignals => write!(f, "reset signals"),
             Step::CloseLock => write!(f, "close the lock"),
+            Step::OpenProfile { .. } => write!(f, "open /proc/thread-self/attr"),
+            Step::Profile { name, .. } => write!(f, "unable to apply apparmor profile {}", text(name)),
             Step::JoinNamespace { path, .. } => write!(f, "join namespace {}", text(path)),
             Step::JoinProcess { .. } => write!(f, "join the container's namespaces"),
             Step::BecomeRoot => write!(f, "become root of the user namespace"),

@@ -27,6 +27,8 @@ enum Kind {
 struct Made {
     /// Our own proc, through which sysctls are written.
     proc: Option<OwnedFd>,
+    /// Where our AppArmor profile is written.
+    profile: Option<OwnedFd>,
     null_used: bool,
     empty_used: bool,
 }
@@ -59,6 +61,20 @@ fn take(step: &Step, prepared: &Prepared, made: &mut Made) -> Done {
                 nix::unistd::close(lock)?;
             }
             Ok(())
+        }
+        Step::OpenProfile { now } => {
+            let paths = match now {
+                true => [c"/proc/thread-self/attr/apparmor/current", c"/proc/thread-self/attr/current"],
+                // Before 5.8 all modules share one.
+                false => [c"/proc/thread-self/attr/apparmor/exec", c"/proc/thread-self/attr/exec"],
+            };
+            let open = |path: &CStr| file::openat2(cwd(), path, libc::O_WRONLY, 0, 0).map_err(errno);
+            made.profile = Some(open(paths[0]).or_else(|_| open(paths[1]))?);
+            Ok(())
+        }
+        Step::Profile { words, .. } => {
+            let file = made.profile.take().ok_or(Errno::EBADF)?;
+            nix::unistd::write(&file, words.to_bytes()).map(drop)
         }
         Step::JoinNamespace { slot, .. } => {
             Ok(nix::sched::setns(prepared.slot(*slot)?, nix::sched::CloneFlags::empty())?)

@@ -44,6 +44,7 @@ checks! {
     restart_policies
     health
     a_daemon_serves_the_same_store
+    apparmor_profiles_hold
     names_on_a_network
 
     devices_are_confined
@@ -108,6 +109,7 @@ fn can() -> Option<()> {
         need(program)?;
     }
     need("docker-registry")?;
+    need("apparmor_parser")?;
     probe_tar()?;
     for kernel in &KERNELS {
         if let Err(why) = machine::built(kernel) {
@@ -147,7 +149,27 @@ fn files(dir: &Path) -> Vec<File> {
         files.push(File::data(&format!("vm/{name}"), source(&format!("tests/vm/{name}"))));
     }
     files.extend(registry(dir));
+    files.extend(apparmor_parser());
     files
+}
+
+/// Where nobody looks for it, with the libraries of this distribution.
+fn apparmor_parser() -> Vec<File> {
+    let program =
+        ["/usr/sbin/apparmor_parser", "/sbin/apparmor_parser"].into_iter().find(|path| Path::new(path).exists());
+    let program = program.expect("apparmor_parser");
+    let libraries = libraries(program).into_iter();
+    let mut files: Vec<File> = libraries
+        .map(|path| File::program(path.to_str().expect("UTF-8").trim_start_matches('/'), path.clone()))
+        .collect();
+    files.push(File::program("vm/apparmor_parser", PathBuf::from(program)));
+    files
+}
+
+/// What a program is linked with.
+fn libraries(program: &str) -> Vec<PathBuf> {
+    let listed = crate::fixture::tool("ldd", [program]);
+    listed.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from).collect()
 }
 
 /// Without what only a debugger reads, which is most of it.
@@ -191,8 +213,7 @@ fn registry(dir: &Path) -> Vec<File> {
         File::program("registry/docker-registry", PathBuf::from("/usr/bin/docker-registry")),
         File::data("registry/config.yml", dir.join("config.yml")),
     ];
-    let listed = crate::fixture::tool("ldd", ["/usr/bin/docker-registry"]);
-    for library in listed.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from) {
+    for library in libraries("/usr/bin/docker-registry") {
         let mut name = library.file_name().and_then(|name| name.to_str()).expect("a library's name").to_owned();
         if name.starts_with("ld-linux") {
             name = "ld.so".to_owned();

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use super::apparmor;
 use super::devices::{self, Granted};
 use super::etc;
 use super::quota;
@@ -54,7 +55,7 @@ pub struct Host {
     /// What we could give.
     pub caps: CapSet,
     pub seccomp: bool,
-    pub apparmor: bool,
+    pub apparmor: apparmor::Support,
     pub selinux: bool,
     pub time_namespaces: bool,
     /// We are in a user namespace ourselves, and may make no devices.
@@ -81,7 +82,7 @@ impl Host {
             kernel: profile::kernel_version(release).unwrap_or((5, 6)),
             caps: caps::available(),
             seccomp: exists("/proc/sys/kernel/seccomp"),
-            apparmor: exists("/sys/kernel/security/apparmor/profiles"),
+            apparmor: apparmor::support(),
             selinux: exists("/sys/fs/selinux/enforce"),
             time_namespaces: exists("/proc/self/ns/time"),
             user_namespace: !kernel::is_first_user_namespace(),
@@ -296,6 +297,8 @@ fn process(inputs: &Inputs, set: CapSet, security: &Security) -> Result<Process>
         capabilities: Some(linux_capabilities(set)),
         rlimits: rlimits.map(|limit| rlimit(&limit.name, limit.soft, limit.hard)).collect::<Result<_>>()?,
         no_new_privileges: security.no_new_privileges,
+        apparmor_profile: apparmor::profile(security.apparmor.as_deref(), wants.privileged, inputs.host.apparmor)
+            .to_owned(),
         oom_score_adj: Some(i32::try_from(wants.oom_score_adj).context("the oom score is out of range")?),
         ..Process::default()
     })

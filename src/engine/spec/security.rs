@@ -56,11 +56,6 @@ impl Security {
     /// Refuses what this host would need more of us for than we do. Where a host has no AppArmor or SELinux the
     /// options for them mean nothing, as with Docker.
     pub fn check(&self, host: &Host) -> Result<()> {
-        if let Some(name) = self.apparmor.as_deref().filter(|name| !matches!(*name, "" | "unconfined"))
-            && host.apparmor
-        {
-            bail!("apparmor={name}: AppArmor profiles are not supported, only apparmor=unconfined");
-        }
         if let Some(label) = self.labels.iter().find(|label| *label != "disable")
             && host.selinux
         {

@@ -160,6 +160,45 @@ a_daemon_serves_the_same_store() {
 	is "$(dhow client ps --format '{{.Names}}')" served
 }
 
+apparmor_profiles_hold() {
+	mount -t securityfs securityfs /sys/kernel/security
+	trap 'rm -f /usr/sbin/apparmor_parser; umount /sys/kernel/security' EXIT
+	is "$(cat /sys/module/apparmor/parameters/enabled)" Y
+	# Nobody is here who could compile the default profile.
+	has "$(dhow info 2>&1)" "WARNING: No default AppArmor profile: dhow-default is not loaded"
+	is "$(run --rm busybox cat /proc/self/attr/current)" unconfined
+	has "$(code 125 run --rm --security-opt apparmor=none-such busybox true)" \
+		"unable to apply apparmor profile none-such: no such file or directory"
+	# As if the package were installed.
+	mkdir -p /usr/sbin
+	ln -s /vm/apparmor_parser /usr/sbin/apparmor_parser
+	is "$(run --rm busybox cat /proc/self/attr/current)" "dhow-default (enforce)"
+	case $(dhow info 2>&1) in *"No default AppArmor"*) fail "there is one now" ;; *apparmor*) ;; *) fail "info" ;; esac
+	has "$(run --rm --cap-add SYS_ADMIN busybox mount -t tmpfs x /tmp 2>&1 || true)" "Permission denied"
+	is "$(run --rm --cap-add SYS_ADMIN --security-opt apparmor=unconfined busybox \
+		sh -c 'mount -t tmpfs x /tmp && cat /proc/self/attr/current')" unconfined
+	is "$(run --rm --privileged busybox cat /proc/self/attr/current)" unconfined
+	# An exec is in it too, also with all capabilities, and PID 1 of ours, which passes signals on.
+	run --detach --init --name it busybox sleep 1000
+	is "$(dhow exec it cat /proc/1/attr/current /proc/self/attr/current)" "dhow-default (enforce)
+dhow-default (enforce)"
+	is "$(dhow exec --privileged it cat /proc/self/attr/current)" "dhow-default (enforce)"
+	is "$(inspect it '{{.AppArmorProfile}}')" dhow-default
+	dhow exec it kill -TERM 1
+	eventually status_is it exited
+	is "$(inspect it '{{.State.ExitCode}}')" 143
+	# Somebody has taken it away.
+	printf dhow-default >/sys/kernel/security/apparmor/.remove
+	is "$(run --rm busybox cat /proc/self/attr/current)" "dhow-default (enforce)"
+	# One's own.
+	printf '%s\n' 'profile no-passwd flags=(attach_disconnected) {' 'file, capability, network, deny /etc/passwd r,' '}' |
+		/vm/apparmor_parser -Kr
+	said=$(run --rm --security-opt apparmor=no-passwd --security-opt no-new-privileges --user 1000 busybox \
+		sh -c 'cat /proc/self/attr/current; cat /etc/passwd' 2>&1 || true)
+	has "$said" "no-passwd (enforce)"
+	has "$said" "Permission denied"
+}
+
 names_on_a_network() {
 	dhow network create sea
 	dhow run --detach --name db --network sea --network-alias store busybox sleep 1000
