@@ -59,6 +59,8 @@ pub struct Folder {
     pub dockerfile: (String, Vec<u8>),
     /// What is to be ignored, where that is not said in the folder.
     pub ignore: Option<Vec<u8>>,
+    /// Folders that the build takes from under these names.
+    pub named: Vec<(String, OwnedFd)>,
 }
 
 /// The answer to a [`Request`].

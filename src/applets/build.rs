@@ -1,5 +1,6 @@
 //! `dhow build`.
 
+mod contexts;
 mod display;
 mod outputs;
 mod told;
@@ -14,13 +15,14 @@ use crate::build::dockerfile::{Dockerfile, LARGEST};
 use crate::build::git::Address;
 use crate::build::ignore::Ignore;
 use crate::build::lint;
-use crate::fs::pack::{Kept, Packer};
+use crate::fs::pack::Packer;
 use crate::fs::path;
 use crate::oci::auth;
 use crate::oci::reference::Reference;
 use crate::sys::signals::{self, Signals};
 use anyhow::{Context as _, Result, anyhow, bail};
 use argh::{ArgsInfo, FromArgs};
+use contexts::{Contexts, kept};
 use outputs::Outputs;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -103,6 +105,9 @@ pub struct Build {
     /// platform of the image: os/arch[/variant]
     #[argh(option)]
     platform: Option<String>,
+    /// give the Dockerfile files or an image under a name: name=PATH, name=URL of a tar or a repository, name=docker-image://IMAGE
+    #[argh(option)]
+    build_context: Vec<String>,
     /// where what is built goes: DIR, - or type=image|local|tar|oci|docker|cacheonly[,dest=PATH][,name=NAME]
     #[argh(option, short = 'o')]
     output: Vec<String>,
@@ -153,11 +158,6 @@ enum From {
 
 impl Command for Build {
     fn run(self, context: &Context) -> Result<u8> {
-        let mode = Mode::of(self.progress.as_deref(), self.quiet)?;
-        let outputs = Outputs::read(&self.output)?;
-        if self.iidfile.is_some() && !outputs.have_id() {
-            bail!("--iidfile needs an image among the outputs");
-        }
         let from = match self.context.as_str() {
             "-" => From::Stdin,
             path if Path::new(path).is_dir() => From::Folder(PathBuf::from(path)),
@@ -167,12 +167,22 @@ impl Command for Build {
                 None => From::Folder(PathBuf::from(text)),
             },
         };
+        let mode = Mode::of(self.progress.as_deref(), self.quiet)?;
+        let outputs = Outputs::read(&self.output)?;
+        let contexts = Contexts::read(&self.build_context)?;
+        if contexts.has_folders() && !matches!(from, From::Folder(_)) {
+            bail!("--build-context with a folder needs a folder as the build context");
+        }
+        if self.iidfile.is_some() && !outputs.have_id() {
+            bail!("--iidfile needs an image among the outputs");
+        }
         if self.check {
             return self.checked(&from);
         }
         let mut query = self.query()?;
         query.push(("progress".to_owned(), mode.query().to_owned()));
         query.extend((mode == Mode::Quiet).then(|| ("q".to_owned(), "1".to_owned())));
+        query.extend(contexts.query().map(|contexts| ("contexts".to_owned(), contexts)));
         query.extend(outputs.query().map(|outputs| ("outputs".to_owned(), outputs)));
         let client = context.client()?;
         let mut known = None;
@@ -189,7 +199,7 @@ impl Command for Build {
                 bail!("invalid argument: can't use stdin for both build context and dockerfile")
             }
             From::Stdin => stdin(self.file.as_deref(), &mut query)?,
-            From::Folder(dir) => self.folder(&client, &dir, &mut query, &mut known)?,
+            From::Folder(dir) => self.folder(&client, &dir, contexts, &mut query, &mut known)?,
         };
         let mut headers: Vec<(String, String)> =
             self.secrets()?.map(|value| (SECRETS.to_owned(), value)).into_iter().collect();
@@ -296,7 +306,7 @@ impl Build {
     }
 
     /// The header that says who we are at the registries that a Dockerfile takes images from.
-    fn registries(&self, dockerfile: &[u8]) -> Result<Option<(String, String)>> {
+    fn registries(&self, dockerfile: &[u8], contexts: &Contexts) -> Result<Option<(String, String)>> {
         // What cannot be read is told by the build.
         let Ok(file) = Dockerfile::parse("Dockerfile", dockerfile) else { return Ok(None) };
         let given = |name: &str| {
@@ -305,7 +315,7 @@ impl Build {
         };
         let mut all = serde_json::Map::new();
         let caches = self.caches()?.into_iter().map(|cache| cache.image);
-        for name in file.images(&given).into_iter().chain(caches) {
+        for name in file.images(&given).into_iter().chain(caches).chain(contexts.images()) {
             let Ok(reference) = Reference::parse(&name) else { continue };
             if !all.contains_key(&reference.domain)
                 && let Some(found) = auth::lookup(&reference.domain)?
@@ -393,13 +403,14 @@ impl Build {
         &self,
         client: &Client,
         dir: &Path,
+        contexts: Contexts,
         query: &mut Vec<(String, String)>,
         known: &mut Option<(String, String)>,
     ) -> Result<Body> {
         let root =
             path::open_root(dir).with_context(|| format!("unable to prepare context: path {:?}", dir.display()))?;
         let (name, bytes, beside) = self.dockerfile(dir)?;
-        *known = self.registries(&bytes)?;
+        *known = self.registries(&bytes, &contexts)?;
         let ignore = match beside
             .filter(|path| path.exists())
             .or_else(|| Some(dir.join(".dockerignore")).filter(|path| path.exists()))
@@ -412,14 +423,16 @@ impl Build {
                 dir: root,
                 dockerfile: (name, bytes),
                 ignore: Some(ignore.unwrap_or_default()),
+                named: contexts.folders(),
             }));
         }
         let ignored = Ignore::read(ignore.as_deref().unwrap_or_default())?;
         // Under names that no file of the context has.
         let inside = format!(".dockerfile.{}", std::process::id());
         query.push(("dockerfile".to_owned(), inside.clone()));
-        let tar =
-            super::piped::piped(move |sink| pack(root, &ignored, &inside, &bytes, &ignore.unwrap_or_default(), sink))?;
+        let tar = super::piped::piped(move |sink| {
+            pack(root, &ignored, (&inside, &bytes), &ignore.unwrap_or_default(), &contexts, sink)
+        })?;
         Ok(Body::Reader(Box::new(tar)))
     }
 
@@ -586,21 +599,15 @@ fn stdin(file: Option<&str>, query: &mut Vec<(String, String)>) -> Result<Body> 
 fn pack(
     root: OwnedFd,
     ignored: &Ignore,
-    name: &str,
-    dockerfile: &[u8],
+    (name, dockerfile): (&str, &[u8]),
     ignore: &[u8],
+    contexts: &Contexts,
     sink: &mut dyn Write,
 ) -> Result<()> {
     let mut packer = Packer::new(sink);
     packer.bytes(name.as_bytes(), dockerfile)?;
     packer.bytes(format!("{name}.dockerignore").as_bytes(), ignore)?;
-    packer.contents(root.as_fd(), b"", &mut |path, _, stat| {
-        let text = String::from_utf8_lossy(path);
-        Ok(match ignored.leaves_out(&text) {
-            false => Kept::All,
-            true if crate::fs::stat::is_dir(stat) && ignored.may_keep_inside(&text) => Kept::All,
-            true => Kept::Nothing,
-        })
-    })?;
+    packer.contents(root.as_fd(), b"", &mut kept(ignored))?;
+    contexts.pack(&mut packer)?;
     packer.end()
 }

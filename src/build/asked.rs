@@ -23,6 +23,8 @@ pub struct Asked {
     /// `--build-arg`; `None` where only a name was given.
     pub args: BTreeMap<String, Option<String>>,
     pub labels: BTreeMap<String, String>,
+    /// `--build-context`
+    pub contexts: BTreeMap<String, String>,
     pub target: String,
     pub platform: Platform,
     /// Whether somebody asked for that platform.
@@ -128,6 +130,7 @@ impl Asked {
             remote: text("remote"),
             names,
             labels: json(request, "labels")?,
+            contexts: json(request, "contexts")?,
             target: text("target"),
             platform,
             platform_asked,

@@ -2,9 +2,16 @@
 
 use super::builder::Builder;
 use super::cache::Key;
+use super::context::Context;
+use super::contexts::Named;
 use super::dockerfile::Fault;
 use super::dockerfile::instruction::Word;
+use super::ignore::Ignore;
 use super::state::State;
+use super::transfer::digest;
+use super::transfer::gather::{Tree, Wish, gather};
+use super::transfer::owner::Owner;
+use super::transfer::place::Place;
 use crate::api::Refusal;
 use crate::api::time::Time;
 use crate::engine::images::{self, Image};
@@ -21,6 +28,14 @@ pub enum Pull {
     Never,
     Missing,
     Always,
+}
+
+impl<'a> Builder<'a> {
+    /// Files that lie outside of stages and images: those of the build, or of a named context.
+    pub fn here(&self, from: &str) -> Option<&'a Tree> {
+        let context: &'a Context = self.context;
+        if from.is_empty() { Some(&context.tree) } else { context.named.files(from) }
+    }
 }
 
 impl Builder<'_> {
@@ -40,9 +55,11 @@ impl Builder<'_> {
         if let Some(known) = self.shared.images.lock().unwrap_or_else(PoisonError::into_inner).get(&memo) {
             return Ok(Arc::clone(known));
         }
-        let state = match name {
-            "scratch" => self.scratch(&wanted),
-            name => of_image(name, self.image(name, &wanted, self.wanted())?),
+        let state = match (self.context.named.get(name), name) {
+            (Some(Named::Image(image)), _) => of_image(image, self.image(image, &wanted, self.wanted())?),
+            (Some(Named::Files(tree)), _) => self.of_files(name, tree, &wanted)?,
+            (None, "scratch") => self.scratch(&wanted),
+            (None, name) => of_image(name, self.image(name, &wanted, self.wanted())?),
         };
         let state = Arc::new(state);
         self.shared.images.lock().unwrap_or_else(PoisonError::into_inner).insert(memo, Arc::clone(&state));
@@ -75,6 +92,28 @@ impl Builder<'_> {
             image: None,
             named: "scratch".to_owned(),
         }
+    }
+
+    /// The files of a named context as one layer.
+    fn of_files(&mut self, name: &str, tree: &Tree, wanted: &Platform) -> Result<State> {
+        let mut state = self.scratch(wanted);
+        name.clone_into(&mut state.named);
+        let mut items = Vec::new();
+        gather(tree, "", &Wish { parents: false, exclude: &Ignore::default() }, &mut items)?;
+        let content = digest::of(tree, &items, &mut self.shared.known.lock().unwrap_or_else(PoisonError::into_inner))?;
+        let mut key = Key::new("context");
+        key.field(&state.key).field(content.to_string());
+        let text = format!("COPY --from={name} . /");
+        let layer = self.step(&mut state, &key.end(), &text, false, |builder, state| {
+            let (time, caller) = (state.clock, builder.caller.clone());
+            builder.change(state, true, &mut |root| {
+                let mut place = Place::new(root, "/".to_owned(), Owner::default(), None, time);
+                place.items(tree, &items, &caller)?;
+                place.end()
+            })
+        })?;
+        self.remember(&mut state, text, !layer);
+        Ok(state)
     }
 
     /// Whether bases are pulled.

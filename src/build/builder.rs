@@ -241,6 +241,9 @@ impl<'a> Builder<'a> {
 
     /// The stage before `before` that has this name.
     pub(super) fn earlier(&self, name: &str, before: usize) -> Option<usize> {
+        if self.context.named.get(name).is_some() {
+            return None;
+        }
         let is = |stage: &dockerfile::Stage| {
             stage.from.name.as_deref().is_some_and(|known| known.eq_ignore_ascii_case(name))
         };
@@ -249,6 +252,9 @@ impl<'a> Builder<'a> {
 
     /// The same by name or by number, as `--from` has it.
     pub fn source_stage(&self, name: &str, before: usize) -> Result<Option<usize>> {
+        if self.context.named.get(name).is_some() {
+            return Ok(None);
+        }
         if let Some(at) = self.earlier(name, before) {
             return Ok(Some(at));
         }

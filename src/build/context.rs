@@ -1,6 +1,7 @@
 //! Where the files of a build come from: a folder of this machine, a tar, a URL.
 
 use super::asked::Asked;
+use super::contexts::Contexts;
 use super::git::{self, Address, Keys, Repository};
 use super::ignore::{self, Ignore};
 use super::transfer::gather::Tree;
@@ -15,7 +16,7 @@ use anyhow::{Context as _, Result, bail};
 use nix::fcntl::OFlag;
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 /// The files of a build, and its Dockerfile.
@@ -25,6 +26,8 @@ pub struct Context {
     pub name: String,
     /// Where digests of the files are kept, if the files stay.
     pub known: Option<PathBuf>,
+    /// What else has a name.
+    pub named: Contexts,
 }
 
 const CALLED: &str = "the build context";
@@ -32,8 +35,27 @@ const CALLED: &str = "the build context";
 const MOST: u64 = 64 << 30;
 
 impl Context {
-    /// Reads what came with a request; a tar is unpacked into the lease's directory.
+    /// Reads what came with a request, and what was said of named contexts.
     pub fn open(
+        store: &Store,
+        lease: &Lease,
+        asked: &Asked,
+        mut body: Body,
+        settings: &Settings,
+        caller: &Caller,
+    ) -> Result<Context> {
+        let (folders, packed) = match &mut body {
+            Body::Folder(folder) => (std::mem::take(&mut folder.named), false),
+            _ => (Vec::new(), true),
+        };
+        let mut context = Context::files(store, lease, asked, body, settings, caller)?;
+        let unpacked = packed.then_some(&context.tree);
+        context.named = Contexts::open(asked, folders, unpacked, lease, settings, caller)?;
+        Ok(context)
+    }
+
+    /// Reads what came with a request; a tar is unpacked into the lease's directory.
+    fn files(
         store: &Store,
         lease: &Lease,
         asked: &Asked,
@@ -56,7 +78,7 @@ impl Context {
                 };
                 let tree = Tree { root: folder.dir, ignore, called: CALLED };
                 let (name, dockerfile) = folder.dockerfile;
-                return Ok(Context { tree, dockerfile, name, known });
+                return Ok(Context { tree, dockerfile, name, known, named: Contexts::default() });
             }
             _ if !asked.remote.is_empty() => remote(&asked.remote, settings)?,
             Body::Empty => bail!(Refusal::BadParameter("there is no build context".to_owned())),
@@ -83,7 +105,13 @@ impl Context {
                 .read_to_end(&mut dockerfile)
                 .context("read the Dockerfile")?;
             let tree = Tree { root, ignore: Ignore::default(), called: CALLED };
-            return Ok(Context { tree, dockerfile, name: "Dockerfile".to_owned(), known: None });
+            return Ok(Context {
+                tree,
+                dockerfile,
+                name: "Dockerfile".to_owned(),
+                known: None,
+                named: Contexts::default(),
+            });
         }
         let target =
             Target { root: root.as_fd(), dir: b"", owner: Owner::AsTold, replace: true, rename: None, ids: None };
@@ -116,12 +144,20 @@ impl Context {
             name = "Dockerfile".to_owned();
         }
         let tree = Tree { root, ignore, called: CALLED };
-        Ok(Context { tree, dockerfile, name, known: None })
+        Ok(Context { tree, dockerfile, name, known: None, named: Contexts::default() })
     }
 }
 
+/// Unpacks a tar in any packing into a directory of ours.
+pub(super) fn unpack(tar: impl Read + Send, root: BorrowedFd) -> Result<()> {
+    let target = Target { root, dir: b"", owner: Owner::AsTold, replace: true, rename: None, ids: None };
+    extract::extract(&mut compression::decoder(tar)?, &target)
+        .map_err(|error| Refusal::BadParameter(format!("unpack it: {error:#}")))?;
+    Ok(())
+}
+
 /// `<Dockerfile>.dockerignore` if there is one, else `.dockerignore`.
-fn ignored(root: std::os::fd::BorrowedFd, dockerfile: &str) -> Result<Ignore> {
+pub(super) fn ignored(root: BorrowedFd, dockerfile: &str) -> Result<Ignore> {
     for name in [format!("{dockerfile}.dockerignore"), ".dockerignore".to_owned()] {
         if let Some(bytes) = file(root, &name, ignore::LARGEST)? {
             return Ignore::read(&bytes);
@@ -131,7 +167,7 @@ fn ignored(root: std::os::fd::BorrowedFd, dockerfile: &str) -> Result<Ignore> {
 }
 
 /// A small file of the context; nothing where there is none.
-fn file(root: std::os::fd::BorrowedFd, name: &str, most: usize) -> Result<Option<Vec<u8>>> {
+fn file(root: BorrowedFd, name: &str, most: usize) -> Result<Option<Vec<u8>>> {
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK;
     let fd: OwnedFd = match path::open(root, path::trim_slashes(name.as_bytes()), flags, 0, path::IN_ROOT) {
         Ok(fd) => fd,
@@ -153,7 +189,7 @@ fn file(root: std::os::fd::BorrowedFd, name: &str, most: usize) -> Result<Option
 }
 
 /// A context that lies elsewhere.
-fn remote(url: &str, settings: &Settings) -> Result<Box<dyn Read + Send>> {
+pub(super) fn remote(url: &str, settings: &Settings) -> Result<Box<dyn Read + Send>> {
     if !url.starts_with("http://") && !url.starts_with("https://") {
         bail!(Refusal::BadParameter(format!("unsupported context {:?}", git::shown(url))));
     }

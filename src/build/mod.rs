@@ -13,6 +13,7 @@ mod builder;
 pub mod cache;
 pub mod cache_from;
 mod context;
+pub mod contexts;
 pub mod dockerfile;
 mod export;
 #[cfg(any(test, fuzzing))]
@@ -41,6 +42,11 @@ use context::Context;
 use dockerfile::Dockerfile;
 use report::Output;
 use std::sync::Arc;
+
+/// What a folder says that is to be ignored of it.
+pub fn ignored(root: std::os::fd::BorrowedFd) -> Result<ignore::Ignore> {
+    context::ignored(root, "")
+}
 
 /// What clients with the buildx plugin are told.
 pub const NO_BUILDKIT: &str = "BuildKit's protocol is not spoken here: set DOCKER_BUILDKIT=0, and docker build asks \

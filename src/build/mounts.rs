@@ -68,7 +68,7 @@ impl Builder<'_> {
 
     /// The tree that a mount is taken from.
     fn mount_tree(&mut self, stage: usize, mount: &Mount) -> Result<Option<Tree>> {
-        if mount.from.is_empty() {
+        if self.here(&mount.from).is_some() {
             return Ok(None);
         }
         let from = self.source(&mount.from, stage)?;
@@ -77,7 +77,7 @@ impl Builder<'_> {
 
     fn bound(&mut self, stage: usize, mount: &Mount) -> Result<(Vec<Item>, Digest)> {
         let tree = self.mount_tree(stage, mount)?;
-        let from = tree.as_ref().unwrap_or(&self.context.tree);
+        let from = tree.as_ref().or(self.here(&mount.from)).unwrap_or(&self.context.tree);
         let nothing = Ignore::default();
         let mut items = Vec::new();
         gather(from, &mount.source, &Wish { parents: false, exclude: &nothing }, &mut items)?;
@@ -121,7 +121,7 @@ impl Builder<'_> {
         let (items, _) = self.bound(stage, mount)?;
         let tree = self.mount_tree(stage, mount)?;
         let dir = self.scratch_dir()?;
-        let from = tree.as_ref().unwrap_or(&self.context.tree);
+        let from = tree.as_ref().or(self.here(&mount.from)).unwrap_or(&self.context.tree);
         let root = path::open_root(&dir)?;
         let file = items.len() == 1 && !crate::fs::stat::is_dir(&items[0].stat);
         let destination = if file { "/bound".to_owned() } else { "/bound/".to_owned() };

@@ -22,6 +22,11 @@ fn dockerode_executes_copies_and_commits() {
 }
 
 #[test]
+fn dockerode_builds() {
+    dockerode("builds");
+}
+
+#[test]
 fn dockerode_hears_events_and_pulls() {
     dockerode("system");
 }

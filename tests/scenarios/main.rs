@@ -8,6 +8,7 @@ mod archives;
 mod attach;
 mod bad_input;
 mod build_cache;
+mod build_contexts;
 mod build_outputs;
 mod build_sources;
 mod builds;

@@ -3,6 +3,8 @@
 
 #[path = "build_cache.rs"]
 mod build_cache;
+#[path = "build_contexts.rs"]
+mod build_contexts;
 #[path = "build_outputs.rs"]
 mod build_outputs;
 #[path = "build_sources.rs"]

@@ -126,13 +126,15 @@ impl Builder<'_> {
             bail!(Refusal::BadParameter("--keep-git-dir is for git repositories, of which there is none".to_owned()));
         }
         // The files of this build, of another stage, or of an image.
+        let from_name = transfer.from.as_ref().map_or("", |word| word.text.as_str());
+        let here = self.here(from_name);
         let from = match &transfer.from {
-            Some(word) => {
+            Some(word) if here.is_none() => {
                 let from = self.source(&word.text, stage)?;
                 let called = "the stage or image that --from names";
                 Some((self.tree(&from, called)?, chain_key(&from)))
             }
-            None => None,
+            _ => None,
         };
         let mut key = Key::new(name);
         key.field(&state.key).field(&expanded.destination).field(format!("{:?}", expanded.chmod));
@@ -143,7 +145,7 @@ impl Builder<'_> {
         let perhaps = !self.fresh
             && (self.cache_from.iter().any(cache_from::Source::has_keys)
                 || cache::find(store, self.lease, &begun, &[])?.is_some());
-        let tree = from.as_ref().map_or(&self.context.tree, |(tree, _)| tree);
+        let tree = from.as_ref().map(|(tree, _)| tree).or(here).unwrap_or(&self.context.tree);
         let wish = Wish { parents: transfer.parents, exclude: &expanded.exclude };
         let now = digest::now()?;
         let mut sources = Vec::new();

@@ -2,8 +2,10 @@
 
 import assert from "node:assert/strict";
 import { once } from "node:events";
+import { mkdtemp, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
-import { PassThrough } from "node:stream";
+import { tmpdir } from "node:os";
+import { PassThrough, Readable } from "node:stream";
 import { buffer, text } from "node:stream/consumers";
 
 // From the folder that NODE_PATH names: imports do not look there.
@@ -42,7 +44,48 @@ function tarOf(name, content) {
   return Buffer.concat([head, body, Buffer.alloc(1024)]);
 }
 
+/** The messages of a build, to its end. */
+function told(stream) {
+  return new Promise((done, failed) => {
+    docker.modem.followProgress(stream, (error, lines) => (error ? failed(error) : done(lines)));
+  });
+}
+
 const parts = {
+  async builds() {
+    const context = await mkdtemp(`${tmpdir()}/harbour-`);
+    const lines = "FROM busybox AS one\nARG who=nobody\nRUN echo hello $who | tee /said\nFROM one\nCOPY x /x\nLABEL a=b\n";
+    await writeFile(`${context}/Dockerfile`, lines);
+    await writeFile(`${context}/x`, "content");
+    const options = { t: "harbour/made:1", networkmode: "none", buildargs: { who: "me" }, labels: { c: "d" } };
+    const from = { context, src: ["Dockerfile", "x"] };
+    const first = await told(await docker.buildImage(from, options));
+    const said = (lines) => lines.map((line) => line.stream ?? "").join("");
+    for (const part of ["Step 1/6 : FROM busybox AS one", "hello me", "Successfully tagged harbour/made:1"]) {
+      assert.ok(said(first).includes(part), said(first));
+    }
+    const image = await docker.getImage("harbour/made:1").inspect();
+    assert.deepEqual(first.find((line) => line.aux).aux, { ID: image.Id });
+    assert.deepEqual(image.Config.Labels, { a: "b", c: "d" });
+    const box = await create("cat /said /x", { Image: "harbour/made:1" });
+    await box.start();
+    await box.wait();
+    assert.deepEqual(await apart(await box.logs({ follow: true, stdout: true })), ["hello me\ncontent", ""]);
+    const again = await told(await docker.buildImage(from, { ...options, cachefrom: ["harbour/made:1"] }));
+    assert.equal((said(again).match(/Using cache/g) ?? []).length, 2, said(again));
+    const one = await told(await docker.buildImage(from, { networkmode: "none", target: "one" }));
+    assert.ok(said(one).includes("hello nobody"), said(one));
+    const failing = Readable.from([tarOf("Dockerfile", "FROM busybox\nRUN exit 3\n")]);
+    await assert.rejects(
+      async () => {
+        const lines = await told(await docker.buildImage(failing, { networkmode: "none" }));
+        throw new Error(lines.at(-1).error);
+      },
+      /returned a non-zero code: 3/,
+    );
+    await refused(400, "lowercase", () => docker.buildImage(Readable.from([tarOf("Dockerfile", "")]), { t: "UPPER" }));
+  },
+
   async containers() {
     const box = await create("echo out; echo err >&2; exit 3", { name: "hull", Labels: { sea: "red" } });
     const stream = await box.attach({ stream: true, stdout: true, stderr: true });

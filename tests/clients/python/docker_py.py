@@ -525,6 +525,12 @@ def building():
     again, log = client.images.build(path=where, extra_hosts={"sea": "10.1.2.3"}, **options)
     same(again.id, image.id)
     within("".join(line.get("stream", "") for line in log), "Using cache")
+    api.prune_builds(all=True)
+    options["cache_from"] = ["harbour/made:1"]
+    cached, log = client.images.build(path=where, extra_hosts={"sea": "10.1.2.3"}, **options)
+    same(cached.id, image.id)
+    same("".join(line.get("stream", "") for line in log).count("Using cache"), 2)
+    del options["cache_from"]
     one, _ = client.images.build(path=where, target="one", extra_hosts={"sea": "10.1.2.3"}, **options)
     assert one.id != image.id
     alone, _ = client.images.build(fileobj=io.BytesIO(b"FROM busybox\nENV a=b\n"), quiet=False)

@@ -11,6 +11,7 @@ import tempfile
 from docker.types import Healthcheck
 from testcontainers.compose import DockerCompose
 from testcontainers.core.container import DockerContainer
+from testcontainers.core.image import DockerImage
 from testcontainers.core.wait_strategies import (
     ContainerStatusWaitStrategy,
     ExecWaitStrategy,
@@ -28,6 +29,18 @@ def same(got, want):
 
 def box(line=FOREVER, **more):
     return DockerContainer("busybox").with_command(["sh", "-c", line]).with_kwargs(network_mode="none", **more)
+
+
+def images():
+    where = tempfile.TemporaryDirectory()
+    pathlib.Path(where.name, "Dockerfile").write_text("FROM busybox\nARG what=tea\nENV CARGO=$what\nCOPY hold /hold\n")
+    pathlib.Path(where.name, "hold").write_text("full\n")
+    with DockerImage(path=where.name, tag="harbour/hold:1", buildargs={"what": "sugar"}) as image:
+        same("Successfully tagged harbour/hold:1" in "".join(line.get("stream", "") for line in image.get_logs()), True)
+        line = "cat /hold; echo $CARGO; echo ready; while :; do sleep 0.1; done"
+        made = DockerContainer(str(image)).with_command(["sh", "-c", line]).with_kwargs(network_mode="none")
+        with made.waiting_for(LogMessageWaitStrategy("ready").with_startup_timeout(30)) as it:
+            same(it.get_logs()[0], b"full\nsugar\nready\n")
 
 
 def containers():
@@ -91,6 +104,7 @@ def compose(folder):
 
 
 if __name__ == "__main__":
+    images()
     containers()
     if len(sys.argv) > 1:
         compose(sys.argv[1])
