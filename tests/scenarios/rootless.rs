@@ -165,6 +165,10 @@ fn what_he_cannot_have_is_said() {
     assert!(format!("{}{}", info.stdout(), info.stderr()).contains(words), "{info}");
     let text = sailor.command(["network", "create", "-d", "macvlan", "mine"]).refused(1);
     assert!(text.contains("networks of the driver macvlan need root"), "{text}");
+    let config = sailor.host.file("daemon.json", r#"{"bridge": "lan0"}"#);
+    let text =
+        sailor.command(["--config", config.to_str().expect("UTF-8"), "run", "--rm", "busybox", "true"]).refused(125);
+    assert!(text.contains("bridge lan0: links of this host are root's"), "{text}");
     let output = sailor.command(["run", "--rm", "-p", "80:80", "busybox", "true"]).run();
     let words = "ports below net.ipv4.ip_unprivileged_port_start are root's";
     assert!(output.code() == Some(125) && output.stderr().contains(words), "{output}");

@@ -232,6 +232,9 @@ pub fn wanted(store: &Store, network: &Network, settings: &Settings) -> Result<N
         wanted.options.insert(key.to_owned(), value);
     }
     let name = settings.bridge.as_deref().filter(|name| !matches!(*name, "" | "none") && *name != default_link(store));
+    if let Some(name) = name.filter(|_| rootless::is_inside()) {
+        bail!(Refusal::BadParameter(format!("bridge {name}: links of this host are root's")));
+    }
     let bridge = name.map(Bridge::look).transpose()?;
     let was_theirs = theirs::is_theirs(network);
     theirs::forget(&mut wanted);
