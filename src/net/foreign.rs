@@ -158,6 +158,15 @@ fn is_ours(table: &str) -> bool {
 
 /// Puts a rule at the head of somebody's chain that lets something through, with a comment by which it is found again.
 pub fn open(block: &Block, way: &Way, tag: &str) -> io::Result<()> {
+    if block.is_legacy {
+        let rule = xtables::Rule { tag, ..xtables::Rule::default() };
+        let rule = match way {
+            Way::To(bridge) => xtables::Rule { leaves_by: Some(bridge), ..rule },
+            Way::From(bridge) => xtables::Rule { comes_by: Some(bridge), ..rule },
+            Way::Here(protocol, number) => xtables::Rule { port: Some((*protocol, *number)), ..rule },
+        };
+        return xtables::open(block.family == "ip", if block.chain == "INPUT" { INPUT } else { FORWARD }, &rule);
+    }
     let rule = nftables::Rule::new();
     let rule = match way {
         Way::To(bridge) => rule.leaves_by(Name::Is(bridge)),
@@ -179,6 +188,13 @@ fn family(name: &str) -> u8 {
 
 /// Takes away every rule that bears a tag.
 pub fn close(tag: &str) -> io::Result<()> {
+    for is_ipv4 in [true, false] {
+        // Without the old iptables in the kernel there is nothing of ours.
+        match xtables::close(is_ipv4, tag) {
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOPROTOOPT | libc::EAFNOSUPPORT)) => {}
+            done => done?,
+        }
+    }
     let foreign = Foreign::read()?;
     for rule in foreign.rules.values().flatten().filter(|rule| rule.comment == tag) {
         let mut batch = Batch::of(rule.family, &rule.table);

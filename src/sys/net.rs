@@ -49,6 +49,39 @@ pub fn get_option(socket: BorrowedFd, level: i32, option: i32, buffer: &mut [u8]
     Ok(length as usize)
 }
 
+/// Loads a table of ip_tables or ip6_tables anew (IPT_SO_SET_REPLACE): `head` is `struct ipt_replace` up to its pointer,
+/// and ends with the number of `counters` that the old table has, 16 bytes each; they are filled in.
+pub fn replace_table(
+    socket: BorrowedFd,
+    level: i32,
+    head: &[u8],
+    entries: &[u8],
+    counters: &mut [u8],
+) -> io::Result<()> {
+    const REPLACE: i32 = 64;
+    const HEAD: usize = 88;
+    let count = head.get(HEAD - 4..HEAD).and_then(|bytes| bytes.try_into().ok()).map(u32::from_ne_bytes);
+    if head.len() != HEAD || count.map(|count| count as usize * 16) != Some(counters.len()) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let place = (counters.as_mut_ptr() as usize).to_ne_bytes();
+    let request = [head, &place, entries].concat();
+    let length = request.len() as libc::socklen_t;
+    // SAFETY: the kernel reads the request, and stores as many counters as the request says, which is what there is room
+    // for.
+    check(unsafe { libc::setsockopt(socket.as_raw_fd(), level, REPLACE, request.as_ptr().cast(), length) }.into())
+        .map(drop)
+}
+
+/// Adds to what the rules of a table have counted (IPT_SO_SET_ADD_COUNTERS): `struct xt_counters_info`.
+pub fn add_counters(socket: BorrowedFd, level: i32, request: &[u8]) -> io::Result<()> {
+    const ADD_COUNTERS: i32 = 65;
+    let length = request.len() as libc::socklen_t;
+    // SAFETY: the kernel reads the request.
+    check(unsafe { libc::setsockopt(socket.as_raw_fd(), level, ADD_COUNTERS, request.as_ptr().cast(), length) }.into())
+        .map(drop)
+}
+
 /// `epoll_create1(2)`.
 pub fn epoll() -> io::Result<OwnedFd> {
     // SAFETY: integers only; a non-negative result is a new descriptor that nobody else owns.

@@ -244,7 +244,14 @@ fn at_cooperation(host: &Host, point: &str) {
     }
     let drops = "add table inet theirs { chain forward { type filter hook forward priority 0 ; policy drop ; } ; }";
     tool("nft", [drops]);
-    let theirs = || tool("nft", ["list", "table", "inet", "theirs"]);
+    let has_old = need("iptables-legacy").is_some();
+    if has_old {
+        tool("iptables-legacy", ["-P", "FORWARD", "DROP"]);
+    }
+    let theirs = || {
+        let old = if has_old { tool("iptables-legacy", ["-S"]) } else { String::new() };
+        tool("nft", ["list", "table", "inet", "theirs"]) + &old
+    };
     let before = theirs();
     host.ok(["create", "--name", "it", "-p", "8080:80", "--firewall-cooperate", "busybox", "sleep", "1000"]);
     host.dhow(["start", "it"]).fail(point, &mark(host)).run();
@@ -253,6 +260,9 @@ fn at_cooperation(host: &Host, point: &str) {
     host.ok(["ps"]);
     assert_eq!(theirs(), before);
     tool("nft", ["delete", "table", "inet", "theirs"]);
+    if has_old {
+        tool("iptables-legacy", ["-P", "FORWARD", "ACCEPT"]);
+    }
 }
 
 fn at_network_of_users(host: &Host, point: &str) {

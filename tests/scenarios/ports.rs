@@ -226,32 +226,78 @@ fn firewalls_of_others_that_drop_are_told_with_the_line_that_helps() {
 #[test]
 fn firewalls_of_others_are_opened_for_those_who_ask() {
     let programs = ["nft", "iptables", "iptables-legacy"].iter().all(|program| need(program).is_some());
-    let by_nf_tables = FIREWALLS.iter().filter(|(name, _)| programs && *name != "iptables-legacy");
-    for (number, (firewall, line)) in by_nf_tables.enumerate() {
+    for (number, (firewall, line)) in FIREWALLS.iter().enumerate().filter(|_| programs) {
         let link = format!("lan{number}");
         let (Some(host), Some(neighbour)) = (Host::with_busybox(), Neighbour::on(&link, 99)) else { return };
         fs::write("/proc/sys/net/ipv4/ip_forward", "1").expect("turn forwarding on");
         sh(line);
-        let rules = || tool("nft", ["--stateless", "list", "ruleset"]);
+        let is_legacy = *firewall == "iptables-legacy";
+        if is_legacy {
+            // What rules have counted is theirs, too.
+            sh(
+                "iptables-legacy -I FORWARD -c 7 77 -d 192.0.2.1 -j DROP; iptables-legacy -A FORWARD; ip6tables-legacy -L",
+            );
+        }
+        // What nft has loaded itself it lists as it was.
+        sh(RELOAD);
+        let rules = || tool("nft", ["--stateless", "list", "ruleset"]) + &old_rules();
         let before = rules();
         serve(&host, "it", &["-p", "8080:80", "--firewall-cooperate"]);
         assert!(from_there(&neighbour, "10.99.0.1:8080").is_some(), "{firewall}");
         host.ok(["exec", "it", "ping", "-c", "1", "-W", "5", "10.99.0.2"]);
         assert_eq!(told(&host), [""; 0], "{firewall}");
         let during = rules();
-        assert!(during.contains("comment \"dhow-"), "{firewall}: {during}");
+        let tagged =
+            |rules: &str| rules.lines().filter(|line| line.contains("comment") && line.contains("dhow-")).count();
+        assert!(tagged(&during) > 0, "{firewall}: {during}");
         // Another one needs no more of it, and keeps it.
         serve(&host, "other", &["-p", "8081:80", "--firewall-cooperate"]);
-        assert_eq!(rules().matches("comment \"dhow-").count(), during.matches("comment \"dhow-").count(), "{firewall}");
+        assert_eq!(tagged(&rules()), tagged(&during), "{firewall}");
+        // Their firewall is loaded anew, without what we put there: it comes back, by itself, or with the next command
+        // where the kernel tells nobody.
+        sh(if is_legacy { "iptables-legacy-save -c | grep -v dhow- | iptables-legacy-restore -c" } else { RELOAD });
+        if is_legacy {
+            assert_eq!(tagged(&rules()), 0);
+            host.ok(["ps"]);
+        }
+        eventually("it is open again", || tagged(&rules()) == tagged(&during));
+        assert!(from_there(&neighbour, "10.99.0.1:8081").is_some(), "{firewall}");
         host.ok(["rm", "--force", "it"]);
         assert!(from_there(&neighbour, "10.99.0.1:8081").is_some(), "{firewall}");
         host.ok(["rm", "--force", "other"]);
         assert_eq!(rules(), before, "{firewall}: nothing of it stays");
+        if is_legacy {
+            assert!(before.contains("\n[7:77] -A FORWARD -d 192.0.2.1/32 -j DROP\n"), "{before}");
+            // Somebody else changes it at the same time, and neither loses anything.
+            let line = "for i in $(seq 100); do iptables-legacy -w -A INPUT -s 192.0.2.$i -j DROP; done";
+            let writer = Command::new("sh", ["-ec", line]).spawn();
+            for _ in 0..5 {
+                host.ok(["run", "--rm", "-p", "8080:80", "--firewall-cooperate", "busybox", "true"]);
+            }
+            assert_eq!(writer.wait().code(), Some(0));
+            let after = rules();
+            assert_eq!((after.matches("-A INPUT").count(), tagged(&after)), (100, 0), "{after}");
+        }
         drop(neighbour);
         drop(host);
-        sh("nft flush ruleset");
+        sh("nft flush ruleset; iptables-legacy -P FORWARD ACCEPT; iptables-legacy -F; iptables-legacy -X");
     }
 }
+
+/// What the old iptables has loaded, with what the rules that nobody meets have counted.
+fn old_rules() -> String {
+    let all = tool("iptables-legacy-save", ["-c"]) + "\n" + &tool("ip6tables-legacy-save", [] as [&str; 0]);
+    let counted = |line: &str| match line.split_once("] ") {
+        Some((counters, rule)) if !rule.contains("192.0.2.1/") => format!("{}] {rule}", &counters[..1]),
+        _ => line.split(" [").next().unwrap_or_default().to_owned(),
+    };
+    all.lines().filter(|line| !line.starts_with('#')).map(|line| counted(line) + "\n").collect()
+}
+
+/// Everything that nf_tables has but ours is flushed, and loaded again in a second step, as a service's restart does.
+const RELOAD: &str = "nft list ruleset | awk '/^table/ { ours = $3 ~ /^dhow-/ } !ours' | sed '/comment \"dhow-/d' >/tmp/reload.$$; \
+                      sed -n 's/^table \\(.*\\) {$/delete table \\1/p' /tmp/reload.$$ | nft -f -; nft -f /tmp/reload.$$; \
+                      rm /tmp/reload.$$";
 
 #[test]
 fn localhost_of_ipv6_reaches_a_container_of_ipv4() {

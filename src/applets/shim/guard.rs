@@ -1,4 +1,5 @@
-//! Watches over the firewall's table: when a flush has taken it away, it is loaded again. One shim of those with
+//! Watches over the firewall's table: when a flush has taken it away, it is loaded again; so are rules of ours in tables of
+//! others, for containers that asked for them. One shim of those with
 //! published ports does, the one that holds a lock; the others wait for its end, by its pidfd, and one of them takes over.
 //!
 //! Who waits read the pid from the file that is locked, and asked after it had the pidfd whether the lock is held still and
@@ -6,15 +7,18 @@
 
 use super::Base;
 use crate::engine::networks;
-use crate::net::flush::{Flush, ROOM};
+use crate::net::flush::{Flush, Heard, ROOM};
 use crate::sys::memory::Pages;
 use crate::sys::{lock, process};
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::PathBuf;
 
 pub struct Guard {
     file: File,
+    /// It is there when there are rules in tables of others.
+    cooperates: PathBuf,
     duty: Duty,
     /// A process that loads the table, and whether it is to be done once more after it.
     mender: Option<(i32, OwnedFd)>,
@@ -34,7 +38,8 @@ impl Guard {
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let file = options.open(networks::firewall_watch(&base.store)).ok()?;
         let duty = duty(base, &file)?;
-        let mut guard = Guard { file, duty, mender: None, again: false };
+        let cooperates = networks::firewall_cooperates(&base.store);
+        let mut guard = Guard { file, cooperates, duty, mender: None, again: false };
         guard.begin(base);
         Some(guard)
     }
@@ -62,8 +67,9 @@ impl Guard {
         match &mut self.duty {
             Duty::Watches(flush) => {
                 // For a moment only: it stays out of what an idle shim has.
-                let lost = Pages::zeroed(ROOM).is_ok_and(|mut buffer| flush.is_lost(&mut buffer));
-                if lost {
+                let heard = Pages::zeroed(ROOM).map(|mut buffer| flush.heard(&mut buffer));
+                let Heard { lost, others } = heard.unwrap_or_default();
+                if lost || others && self.cooperates.exists() {
                     self.mend(base);
                 }
             }

@@ -139,17 +139,17 @@ fn replace(store: &Store) -> Result<()> {
     firewall::replace(&table(store), &state(store)?).context("load our table into nf_tables")
 }
 
-/// Loads it where it is not whole: somebody took it away, or a part of it.
+/// Loads it where it is not whole: somebody took it away, or a part of it. The same of our rules in tables of others.
 pub fn mend(store: &Store) -> Result<()> {
     let _lock = lock(store)?;
     if !lease::any(store)? {
         return Ok(());
     }
     let state = state(store)?;
-    if firewall::is_whole(&table(store), &state).context("read our table from nf_tables")? {
-        return Ok(());
+    if !firewall::is_whole(&table(store), &state).context("read our table from nf_tables")? {
+        firewall::replace(&table(store), &state).context("load our table into nf_tables")?;
     }
-    firewall::replace(&table(store), &state).context("load our table into nf_tables")
+    obstacles::mend(store)
 }
 
 /// The file whose lock the one who watches over the table holds, with its pid in it.
@@ -223,8 +223,8 @@ pub fn close(store: &Store, ports: &[Published]) -> Result<()> {
 /// others out.
 pub fn rest(store: &Store) -> Result<()> {
     let _lock = lock(store)?;
-    // What a killed shim left in tables of others.
-    obstacles::part(store, "")?;
+    // What a killed shim left in tables of others, and what somebody took out of them unseen.
+    obstacles::mend(store)?;
     if mark(store).exists() || lease::any(store)? || !nftables::is_there() {
         return Ok(());
     }

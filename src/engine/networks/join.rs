@@ -170,7 +170,8 @@ pub fn enter(store: &Store, record: &Record) -> Result<Entry> {
     // On the host, from where no rule of an ordinary user's leads anywhere.
     let has_rules = has_rules && !rootless::is_inside();
     entry.held.ports = publish::reserve(store, record, &mut entry, has_rules)?;
-    entry.held.cooperates = record.publishing.cooperates && has_rules && !entry.held.ports.is_empty();
+    let asks = record.publishing.cooperates && !record.publishing.forwarder && !rootless::is_inside();
+    entry.held.cooperates = asks && !entry.held.ports.is_empty();
     save(store, &record.id, &entry.held)?;
     crate::failpoint::reach("network.entered");
     Ok(entry)
@@ -292,7 +293,7 @@ fn make_links(store: &Store, held: &Held, namespace: &OwnedFd) -> Result<()> {
     firewall::open(store, &held.ports)?;
     if held.cooperates {
         let _lock = firewall::lock(store)?;
-        obstacles::cooperate(store, held)?;
+        obstacles::cooperate(store, [held])?;
     }
     Ok(())
 }

@@ -19,6 +19,7 @@ mod user;
 
 pub use firewall::{mend as mend_firewall, table as firewall_table, watch_path as firewall_watch};
 pub use join::{Entry, Held, Target, connect, enter, has_networks, held, leave, targets};
+pub use obstacles::mark as firewall_cooperates;
 pub use publish::{check as check_ports, discarded, obstacles, publishing, summary as port_summary, without_rules};
 pub use reach::published;
 pub use stored::{find, is_link};

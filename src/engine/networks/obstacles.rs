@@ -166,25 +166,26 @@ fn bridge_of(store: &Store, held: &Held, port: &Published) -> Result<Option<Stri
 }
 
 /// It is there when rules of ours may stand in tables of others.
-fn mark(store: &Store) -> PathBuf {
+pub fn mark(store: &Store) -> PathBuf {
     store.run.join("cooperates")
 }
 
-/// Opens what stands in the way of a container's ports. The caller holds the lock of the firewall. What cannot be opened
-/// is told by who lists ports.
-pub fn cooperate(store: &Store, held: &Held) -> Result<()> {
+/// Opens what stands in the way of the ports of containers. The caller holds the lock of the firewall.
+pub fn cooperate<'a>(store: &Store, holders: impl IntoIterator<Item = &'a Held>) -> Result<()> {
+    // Also where nothing stands in the way now: a firewall may come later.
+    if !mark(store).exists() {
+        store::write_file(&mark(store), b"", false)?;
+    }
+    crate::failpoint::reach("cooperate.marked");
     let others = Others::read()?;
     // One rule does for all ports of a bridge.
     let mut found = BTreeSet::new();
-    for port in held.ports.iter().filter(|port| !port.host.ip().is_loopback()) {
-        let all = others.of_held(store, held, port)?.into_iter().filter(|it| !it.block.is_legacy);
-        found.extend(all.map(|it| Obstacle { block: Block { is_unsure: false, ..it.block }, ..it }));
+    for held in holders {
+        for port in held.ports.iter().filter(|port| !port.host.ip().is_loopback()) {
+            let all = others.of_held(store, held, port)?.into_iter();
+            found.extend(all.map(|it| Obstacle { block: Block { is_unsure: false, ..it.block }, ..it }));
+        }
     }
-    if found.is_empty() {
-        return Ok(());
-    }
-    store::write_file(&mark(store), b"", false)?;
-    crate::failpoint::reach("cooperate.marked");
     for Obstacle { way, block } in &found {
         foreign::open(block, way, &firewall::table(store))
             .with_context(|| format!("open chain {} of table {} {}", block.chain, block.family, block.table))?;
@@ -193,15 +194,29 @@ pub fn cooperate(store: &Store, held: &Held) -> Result<()> {
     Ok(())
 }
 
-/// Takes away what stands in tables of others, unless somebody but `leaving` still wants it. The caller holds the lock of
-/// the firewall.
-pub fn part(store: &Store, leaving: &str) -> Result<()> {
+/// Opens again what was opened and is not any more: a firewall of others was loaded anew. Where nobody wants it, what is
+/// left of it is taken away. The caller holds the lock of the firewall.
+pub fn mend(store: &Store) -> Result<()> {
     if !mark(store).exists() {
         return Ok(());
     }
-    if join::all_held(store)?.iter().any(|(id, held)| id != leaving && held.cooperates) {
+    let all = join::all_held(store)?;
+    if all.iter().all(|(_, held)| !held.cooperates) {
+        return close(store);
+    }
+    cooperate(store, all.iter().map(|(_, held)| held).filter(|held| held.cooperates))
+}
+
+/// Takes away what stands in tables of others, unless somebody but `leaving` still wants it. The caller holds the lock of
+/// the firewall.
+pub fn part(store: &Store, leaving: &str) -> Result<()> {
+    if !mark(store).exists() || join::all_held(store)?.iter().any(|(id, held)| id != leaving && held.cooperates) {
         return Ok(());
     }
+    close(store)
+}
+
+fn close(store: &Store) -> Result<()> {
     foreign::close(&firewall::table(store)).context("take our rules out of tables of others")?;
     store::remove(&mark(store))
 }

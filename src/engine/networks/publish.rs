@@ -73,6 +73,10 @@ pub fn obstacles(store: &Store, record: &Record) -> Vec<String> {
     let mut asked = asked(&record.host_config, &exposed, labels).unwrap_or_default();
     // What only this host reaches is never forwarded.
     asked.retain(|asked| !asked.host.or(record.publishing.host).is_some_and(|host| host.is_loopback()));
+    if record.publishing.cooperates {
+        // What is opened at the start is no obstacle.
+        return Vec::new();
+    }
     let network = stored::find(store, &record.host_config.network_mode).ok();
     let Some(network) = network.filter(|network| network.driver == stored::BRIDGE && !asked.is_empty()) else {
         return Vec::new();
@@ -86,9 +90,7 @@ pub fn obstacles(store: &Store, record: &Record) -> Vec<String> {
             number: asked.port,
         };
         let found = asked.iter().flat_map(|asked| others.of_port(&stored::link_name(&network), &port(asked)));
-        // What is opened at the start is no obstacle.
-        let left: BTreeSet<Obstacle> = found.filter(|it| !record.publishing.cooperates || it.block.is_legacy).collect();
-        Ok(left.iter().map(Obstacle::sentence).collect())
+        Ok(found.collect::<BTreeSet<Obstacle>>().iter().map(Obstacle::sentence).collect())
     };
     told().unwrap_or_else(|error| {
         log::debug!("{error:#}");

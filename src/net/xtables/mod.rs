@@ -1,12 +1,16 @@
 //! What iptables has loaded the old way (ip_tables.h, x_tables.h): read by getsockopt, and only tables that are there
 //! already, because to ask for one makes it. Also the matches and targets that iptables puts into nf_tables.
 
+mod change;
+
+pub use change::{Rule, close, open};
+
 use super::packet::{Answer, Packet};
 use crate::sys::net::get_option;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 use std::collections::BTreeSet;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 const GET_INFO: i32 = 64;
 const GET_ENTRIES: i32 = 65;
@@ -48,11 +52,17 @@ const NOT_FROM: u8 = 8;
 const NOT_TO: u8 = 16;
 const NOT_PROTOCOL: u8 = 64;
 
+#[derive(Clone)]
 pub struct Table {
     is_ipv4: bool,
     entries: Vec<u8>,
-    /// Where the chains of the hooks begin.
+    /// Where the chains of the hooks begin, and where their policies stand.
     hooks: [usize; 5],
+    underflows: [usize; 5],
+    /// Which hooks it has, as bits.
+    valid: u32,
+    /// How many entries there are.
+    count: usize,
 }
 
 impl Table {
@@ -63,9 +73,7 @@ impl Table {
         if !there.lines().any(|name| name == "filter") {
             return Ok(None);
         }
-        let (family, level) =
-            if is_ipv4 { (AddressFamily::Inet, libc::SOL_IP) } else { (AddressFamily::Inet6, libc::SOL_IPV6) };
-        let socket = socket(family, SockType::Raw, SockFlag::SOCK_CLOEXEC, None).or_else(|_| raw(family))?;
+        let (socket, level) = (Table::socket(is_ipv4)?, Table::level(is_ipv4));
         // It may grow between the two questions.
         for _ in 0..100 {
             let mut info = vec![0; INFO];
@@ -73,17 +81,31 @@ impl Table {
             get_option(socket.as_fd(), level, GET_INFO, &mut info)?;
             let number = |at: usize| number(&info, at).unwrap_or(0) as usize;
             let size = number(INFO - 4);
-            let hooks = [0, 1, 2, 3, 4].map(|hook| number(NAME + 4 + 4 * hook));
+            let places = |at: usize| [0, 1, 2, 3, 4].map(|hook| number(at + 4 * hook));
+            let (hooks, underflows) = (places(NAME + 4), places(NAME + 24));
+            let (valid, count) = (number(NAME) as u32, number(INFO - 8));
             let mut all = vec![0; ENTRIES + size];
             all[..6].copy_from_slice(b"filter");
             all[NAME..NAME + 4].copy_from_slice(&(size as u32).to_ne_bytes());
             match get_option(socket.as_fd(), level, GET_ENTRIES, &mut all) {
                 Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => {}
                 Err(error) => return Err(error),
-                Ok(_) => return Ok(Some(Table { is_ipv4, entries: all.split_off(ENTRIES), hooks })),
+                Ok(_) => {
+                    let entries = all.split_off(ENTRIES);
+                    return Ok(Some(Table { is_ipv4, entries, hooks, underflows, valid, count }));
+                }
             }
         }
         Err(io::ErrorKind::Interrupted.into())
+    }
+
+    fn socket(is_ipv4: bool) -> io::Result<OwnedFd> {
+        let family = if is_ipv4 { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        Ok(socket(family, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Raw)?)
+    }
+
+    fn level(is_ipv4: bool) -> i32 {
+        if is_ipv4 { libc::SOL_IP } else { libc::SOL_IPV6 }
     }
 
     /// What the chain of a hook (`NF_INET_*`) does with a packet.
@@ -107,10 +129,6 @@ impl Table {
         let next = usize::from(short(rest, self.layout().next)?);
         rest.get(..next).filter(|_| next >= self.layout().matches)
     }
-}
-
-fn raw(family: AddressFamily) -> nix::Result<std::os::fd::OwnedFd> {
-    socket(family, SockType::Raw, SockFlag::SOCK_CLOEXEC, nix::sys::socket::SockProtocol::Raw)
 }
 
 struct Walk<'a> {
