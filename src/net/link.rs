@@ -178,9 +178,9 @@ pub fn make_plain(socket: &Socket, name: &str, kind: &str) -> io::Result<()> {
     socket.ask(message.nest(IFLA_LINKINFO, |info| info.text(IFLA_INFO_KIND, kind)))
 }
 
-/// Makes the link of one VLAN of a link.
+/// Makes the link of one VLAN of a link. It is down yet.
 pub fn make_vlan(socket: &Socket, name: &str, parent: u32, number: u16) -> io::Result<()> {
-    let message = Message::new(NEW, CREATE | EXCLUSIVE, &head(0, UP)).text(IFLA_IFNAME, name).u32(IFLA_LINK, parent);
+    let message = Message::new(NEW, CREATE | EXCLUSIVE, &head(0, 0)).text(IFLA_IFNAME, name).u32(IFLA_LINK, parent);
     socket.ask(message.nest(IFLA_LINKINFO, |info| {
         info.text(IFLA_INFO_KIND, "vlan").nest(IFLA_INFO_DATA, |data| data.bytes(1, &number.to_ne_bytes()))
     }))
@@ -212,6 +212,11 @@ pub fn set_port(socket: &Socket, name: &str, port: Port) -> io::Result<()> {
             data.bytes(IFLA_BRPORT_MODE, &[port.hairpin.into()]).bytes(IFLA_BRPORT_ISOLATED, &[port.isolated.into()])
         })
     }))
+}
+
+/// Gives a link that is down another name.
+pub fn rename(socket: &Socket, index: u32, name: &str) -> io::Result<()> {
+    socket.ask(Message::new(NEW, 0, &head(index, 0)).text(IFLA_IFNAME, name))
 }
 
 /// Writes to a link whose it is.

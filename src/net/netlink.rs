@@ -3,7 +3,8 @@
 
 use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send, socket,
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send, setsockopt, socket,
+    sockopt,
 };
 use std::fs::File;
 use std::io;
@@ -12,6 +13,8 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 const HEADER: usize = 16;
 /// As much as the kernel puts into one datagram of a dump.
 const BUFFER: usize = 32 * 1024;
+/// What any socket takes at once.
+const ROOM: usize = 64 * 1024;
 
 pub const REQUEST: u16 = 1;
 pub const ACK: u16 = 4;
@@ -202,6 +205,10 @@ impl Socket {
     /// is the error of all. Only for a socket that is not used any more after an error.
     pub fn batch(&self, messages: Vec<Message>, last: u32) -> io::Result<()> {
         let bytes: Vec<u8> = messages.into_iter().zip(1..).flat_map(|(message, n)| message.finish(n)).collect();
+        // Hundreds of rules are more than a socket takes at once.
+        if bytes.len() > ROOM {
+            setsockopt(&self.0, sockopt::SndBufForce, &(2 * bytes.len()))?;
+        }
         self.send(&bytes)?;
         self.collect(last, |_| {})
     }

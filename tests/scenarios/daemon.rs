@@ -2,6 +2,8 @@
 
 use crate::fixture::{Command, Daemon, Host, TcpDaemon, certificates, eventually, need};
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
@@ -65,10 +67,32 @@ fn containers_outlive_their_daemon() {
         "sleep 1; exit 9",
     ])
     .ok();
+    // A port, a name, and a connection.
+    over(&["network", "create", "sea"]).ok();
+    let echo = ["busybox", "nc", "-l", "-p", "7", "-e", "cat"];
+    let flags = ["run", "--detach", "--name", "echo", "--network", "sea", "--publish", "7007:7"];
+    over(&[&flags[..], &echo].concat()).ok();
+    over(&["run", "--detach", "--name", "crow", "--network", "sea", "busybox", "sleep", "1000"]).ok();
+    let mut connection = None;
+    eventually("it listens", || {
+        connection = TcpStream::connect("127.0.0.1:7007").ok();
+        connection.is_some()
+    });
+    let mut connection = connection.expect("a connection");
+    let mut answers = |words: &str| {
+        connection.write_all(words.as_bytes()).expect("write to the container");
+        let mut answer = vec![0; words.len()];
+        connection.read_exact(&mut answer).expect("hear of the container");
+        answer == words.as_bytes() && host.run(["exec", "crow", "nslookup", "echo."]).code() == Some(0)
+    };
+    assert!(answers("before"));
     daemon.kill();
+    assert!(answers("without a daemon"));
+    assert!(host.ok(["ports", "--format", "{{.Published}} {{.Reach}}"]).starts_with("0.0.0.0:7007/tcp everyone"));
     assert_eq!(host.inspect("hull", "/State/Running"), true);
     host.detached(&["--name", "keel"], &["sleep", "1000"]);
     let daemon = Daemon::start(&host);
+    assert!(answers("with another one"));
     let names = over(&["ps", "--format", "{{.Names}}"]).ok();
     assert!(names.contains("hull") && names.contains("keel"), "{names}");
     assert_eq!(over(&["wait", "mast"]).ok(), "9");

@@ -414,6 +414,27 @@ fn a_running_container_is_connected_and_disconnected() {
 }
 
 #[test]
+fn one_that_waits_for_its_restart_is_connected_and_disconnected() {
+    let Some(host) = Host::with_busybox() else { return };
+    host.ok(["network", "create", "web"]);
+    let links = ["run", "--detach", "--restart", "always", "--name", "it", "busybox", "sh", "-c"];
+    host.ok(links.iter().chain(&["echo $(ls /sys/class/net)"]).copied());
+    let waits = || {
+        eventually("it waits for its restart", || host.inspect("it", "/State/Status") == "restarting");
+    };
+    let last = || host.ok(["logs", "--tail", "1", "it"]);
+    eventually("it has been started", || last() == "eth0 lo");
+    waits();
+    host.ok(["network", "connect", "web", "it"]);
+    eventually("it has both", || last() == "eth0 eth1 lo");
+    waits();
+    host.ok(["network", "disconnect", "bridge", "it"]);
+    eventually("it has one", || last() == "eth0 lo");
+    host.ok(["rm", "--force", "it"]);
+    host.ok(["network", "rm", "web"]);
+}
+
+#[test]
 fn several_networks_and_one_way_out() {
     let Some(host) = Host::with_busybox() else { return };
     host.ok(["network", "create", "--subnet", "10.61.0.0/24", "a"]);

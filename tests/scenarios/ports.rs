@@ -59,6 +59,8 @@ fn a_port_may_be_open_to_some_only() {
     host.ok(["rm", "--force", "it"]);
     serve(&host, "it", &["-p", "8080:80"]);
     assert_eq!(from_there(&neighbour, "10.99.0.1:8080").as_deref(), Some("10.99.0.2"));
+    // Rules by the hundred.
+    host.ok(["run", "--rm", "-p", "20000-20599:20000-20599,from=10.99.0.0/24", "busybox", "true"]);
     let said = host.refused(125, ["run", "--rm", "-p", "8090:80,from=nowhere", "busybox", "true"]);
     assert!(said.ends_with("invalid source of a published port: \"nowhere\""), "{said}");
 }

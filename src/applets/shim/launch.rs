@@ -197,9 +197,15 @@ impl Started {
 
 /// Starts the container; with what was kept for a restart, which goes on counting, and which a stop may be about to call
 /// off.
-fn launch_container(base: &Base, idle: &Idle, kept: Option<&mut Kept>) -> Result<Started, Refused> {
+fn launch_container(base: &Base, idle: &Idle, mut kept: Option<&mut Kept>) -> Result<Started, Refused> {
     let (store, id) = (&base.store, base.whose.container.as_str());
     let record = Record::load(store, id)?.ok_or_else(|| containers::no_such(id))?;
+    // One that came to a network or left one while it waited is given all of them anew.
+    if let Some(kept) = kept.as_mut().filter(|kept| kept.namespace.is_some())
+        && !networks::are_held(store, &record)?
+    {
+        **kept = Kept::default();
+    }
     let before = record.ended.clone();
     clone_container(base, idle, kept, record).map_err(|refused| Refused { before: Some(Box::new(before)), ..refused })
 }

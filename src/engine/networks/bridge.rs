@@ -97,9 +97,9 @@ fn set_up(socket: &Socket, network: &Network, index: u32) -> Result<()> {
 }
 
 /// Takes a network's bridge away, if it was made for it.
-pub fn remove(network: &Network) -> Result<()> {
+pub fn remove(store: &Store, network: &Network) -> Result<()> {
     if network.driver != stored::BRIDGE {
-        return parent::remove(network);
+        return parent::remove(store, network);
     }
     let name = stored::link_name(network);
     let mac = mac(network)?;

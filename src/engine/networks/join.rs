@@ -149,6 +149,21 @@ pub fn held(store: &Store, container: &str) -> Result<Held> {
     }
 }
 
+/// Whether a container holds places on the networks that its record names, and on no others.
+pub fn are_held(store: &Store, record: &Record) -> Result<bool> {
+    let held = held(store, &record.id)?;
+    let same = |place: &Place| {
+        record.networks.get(&place.name).is_some_and(|settings| {
+            let asked = settings.ipam_config.clone().unwrap_or_default();
+            let is = |text: &str, given: Option<Given>| {
+                text.is_empty() || text.parse() == Ok::<IpAddr, _>(given.map_or(IpAddr::from([0; 4]), |it| it.address))
+            };
+            is(&asked.ipv4_address, place.ipv4) && is(&asked.ipv6_address, place.ipv6)
+        })
+    };
+    Ok(held.places.len() == record.networks.len() && held.places.iter().all(same))
+}
+
 pub fn save(store: &Store, container: &str, held: &Held) -> Result<()> {
     let bytes = serde_json::to_vec(held).context("encode what a container holds of networks")?;
     store::write_file(&path(store, container), &bytes, false)

@@ -10,7 +10,8 @@ use crate::net::link;
 use crate::net::netlink::Socket;
 use crate::net::packet::Packet;
 use anyhow::{Context, Result};
-use std::collections::BTreeSet;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -58,17 +59,25 @@ fn way_out() -> Option<(String, u32)> {
 pub struct Others {
     foreign: Foreign,
     out: Option<(String, u32)>,
+    /// Indices of bridges that were asked for.
+    bridges: RefCell<BTreeMap<String, u32>>,
 }
 
 impl Others {
     pub fn read() -> Result<Others> {
-        Ok(Others { foreign: Foreign::read().context("read the rules of others from nf_tables")?, out: way_out() })
+        let foreign = Foreign::read().context("read the rules of others from nf_tables")?;
+        Ok(Others { foreign, out: way_out(), bridges: RefCell::default() })
+    }
+
+    fn index(&self, bridge: &str) -> u32 {
+        let find = || Socket::route().and_then(|socket| link::find(&socket, bridge)).ok().flatten();
+        let ask = || find().map_or(0, |link| link.index);
+        *self.bridges.borrow_mut().entry(bridge.to_owned()).or_insert_with(ask)
     }
 
     /// What stands between others and a port that is published on a bridge; what only this host reaches needs nobody.
     pub fn of_port(&self, bridge: &str, port: &Port) -> Vec<Obstacle> {
-        let link = Socket::route().and_then(|socket| link::find(&socket, bridge)).ok().flatten();
-        let bridge_link = (bridge.to_owned(), link.map_or(0, |link| link.index));
+        let bridge_link = (bridge.to_owned(), self.index(bridge));
         let comes = Packet {
             comes_by: self.out.clone(),
             leaves_by: Some(bridge_link.clone()),

@@ -1,7 +1,8 @@
 //! Networks of the drivers macvlan and ipvlan: their containers are on a link of this host, the parent, beside it. Nothing
 //! of them passes this host's firewall, and this host itself does not reach them.
 
-use super::stored;
+use super::super::store::Store;
+use super::{stored, theirs};
 use crate::api::Refusal;
 use crate::api::types::Network;
 use crate::net::link::{self, Kind};
@@ -66,8 +67,13 @@ pub fn has_gateway(network: &Network) -> bool {
 pub fn name(network: &Network) -> String {
     match network.options.get(PARENT).filter(|name| !name.is_empty()) {
         Some(name) => name.clone(),
-        None => format!("dm-{}", &network.id[..12]),
+        None => made(network),
     }
+}
+
+/// The name of a dummy that is made for a network, and of a VLAN's link until it is known whose it is.
+fn made(network: &Network) -> String {
+    format!("dm-{}", &network.id[..12])
 }
 
 /// Refuses a network that could not be.
@@ -121,7 +127,18 @@ pub fn ensure(network: &Network) -> Result<u32> {
         let (Some((_, number)), Some(parent)) = (vlan, parent) else {
             bail!(Refusal::BadParameter(format!("-o parent interface was not found on the host: {name}")));
         };
-        link::make_vlan(&socket, &name, parent.index, number).map_err(|error| no_kind(error, "vlan"))?;
+        // Its own name comes last: whoever is killed before leaves one that is the network's for sure.
+        let made = made(network);
+        if find(&made)?.is_none() {
+            link::make_vlan(&socket, &made, parent.index, number).map_err(|error| no_kind(error, "vlan"))?;
+        }
+        let index = find(&made)?.context("the link that was made is gone")?.index;
+        let finish = || {
+            link::set_alias(&socket, index, &theirs::alias(network))?;
+            link::rename(&socket, index, &name)?;
+            link::set_up(&socket, index)
+        };
+        finish().with_context(|| format!("make the link {name}"))?;
     }
     Ok(find(&name)?.context("the link that was made is gone")?.index)
 }
@@ -131,14 +148,24 @@ fn is_own(network: &Network) -> bool {
     network.options.get(PARENT).is_none_or(String::is_empty)
 }
 
-/// Takes the parent away, if it was made for the network alone. A VLAN's may be somebody else's by now.
-pub fn remove(network: &Network) -> Result<()> {
-    if !is_own(network) {
-        return Ok(());
-    }
+/// Takes the parent away, if it was made for the network. One that another network shares is handed on to that.
+pub fn remove(store: &Store, network: &Network) -> Result<()> {
+    let socket = Socket::route().context("open a netlink socket")?;
     let name = name(network);
-    let delete = || link::delete(&Socket::route()?, &name);
-    delete().with_context(|| format!("delete the link {name}"))
+    if !is_own(network) {
+        let link = link::find(&socket, &name).with_context(|| format!("look for link {name}"))?;
+        let Some(link) = link.filter(|link| link.alias == theirs::alias(network)) else {
+            // What a killed command began.
+            return link::delete(&socket, &made(network)).with_context(|| format!("delete the link {name}"));
+        };
+        let shares = |other: &Network| {
+            matches!(other.driver.as_str(), "macvlan" | "ipvlan") && other.id != network.id && self::name(other) == name
+        };
+        if let Some(heir) = stored::with_files(store)?.into_iter().find(shares) {
+            return link::set_alias(&socket, link.index, &theirs::alias(&heir)).context("hand on a link");
+        }
+    }
+    link::delete(&socket, &name).with_context(|| format!("delete the link {name}"))
 }
 
 #[cfg(test)]

@@ -54,7 +54,7 @@ fn make(store: &Store, settings: &Settings, asked: NetworkCreate) -> Result<Netw
     if let Err(error) = made {
         // What cannot be undone now is undone by its removal.
         let _ = stored::remove(store, &network.id);
-        let _ = bridge::remove(&network);
+        let _ = bridge::remove(store, &network);
         return Err(error);
     }
     tell(store, &network, "create", None);
@@ -230,7 +230,7 @@ fn unmake(store: &Store, network: &Network) -> Result<()> {
         )));
     }
     // Its bridge first: one without a file would be nobody's.
-    bridge::remove(network)?;
+    bridge::remove(store, network)?;
     crate::failpoint::reach("netrm.unbridged");
     stored::remove(store, &network.id)?;
     store::remove(&stored::live(store, &network.id))?;
@@ -325,9 +325,15 @@ fn with_networks(store: &Store, container: &str) -> Result<(Lock, Now)> {
     Ok((lock, now))
 }
 
-fn namespace(now: &Now) -> Result<OwnedFd> {
+fn namespace(store: &Store, now: &Now) -> Result<OwnedFd> {
     let path = format!("/proc/{}/ns/net", now.live.pid);
-    Ok(File::open(&path).with_context(|| format!("open {path}"))?.into())
+    let namespace = File::open(&path).with_context(|| format!("open {path}"))?;
+    // If it lives still, nobody else had its pid meanwhile.
+    let after = containers::now(store, &now.record.id)?;
+    if !after.doing.is_alive() || after.live.pid != now.live.pid {
+        bail!(Refusal::Conflict(format!("container {} has just ended", now.record.id)));
+    }
+    Ok(namespace.into())
 }
 
 /// Brings a container to a network; one that runs at once, another one with its next start.
@@ -351,7 +357,7 @@ fn join(store: &Store, wanted: &str, asked: NetworkConnect) -> Result<()> {
         bail!(exists());
     }
     if now.doing.is_alive() {
-        let namespace = namespace(&now)?;
+        let namespace = namespace(store, &now)?;
         let _lock = stored::lock(store)?;
         let mut held = join::held(store, id)?;
         // What a killed command began.
@@ -417,7 +423,7 @@ fn part(store: &Store, wanted: &str, asked: &NetworkDisconnect) -> Result<()> {
         bail!("container {id} is not connected to network {}", network.name);
     }
     if now.doing.is_alive() {
-        let namespace = namespace(&now)?;
+        let namespace = namespace(store, &now)?;
         let _lock = stored::lock(store)?;
         let before = join::held(store, id)?;
         let mut held = before.clone();

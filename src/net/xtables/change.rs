@@ -7,7 +7,9 @@
 use super::{ENTRIES, INFO, LAYOUT4, LAYOUT6, Layout, NAME, Table, name, number, short};
 use crate::net::port;
 use crate::sys::net::{add_counters, replace_table};
-use std::fs::{File, TryLockError};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
@@ -81,15 +83,16 @@ fn change(is_ipv4: bool, edit: impl Fn(&Table) -> Option<Change>) -> io::Result<
 }
 
 /// Where it cannot be made, iptables cannot make it either.
-fn lock() -> io::Result<Option<File>> {
+fn lock() -> io::Result<Option<Flock<File>>> {
     let mut options = File::options();
-    let Ok(file) = options.write(true).create(true).truncate(false).mode(0o600).open(LOCK) else { return Ok(None) };
+    let Ok(mut file) = options.write(true).create(true).truncate(false).mode(0o600).open(LOCK) else { return Ok(None) };
     for _ in 0..PATIENCE.as_millis() / STEP.as_millis() {
-        match file.try_lock() {
-            Ok(()) => return Ok(Some(file)),
-            Err(TryLockError::WouldBlock) => std::thread::sleep(STEP),
-            Err(TryLockError::Error(error)) => return Err(error),
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(Some(lock)),
+            Err((back, Errno::EWOULDBLOCK | Errno::EINTR)) => file = back,
+            Err((_, error)) => return Err(error.into()),
         }
+        std::thread::sleep(STEP);
     }
     Err(io::Error::other(format!("somebody holds {LOCK}")))
 }
