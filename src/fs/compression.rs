@@ -1,6 +1,7 @@
 //! What a layer is compressed with is decided by its first bytes: registries' media types are often wrong.
 
-use anyhow::{Context, Result, bail};
+use super::{bzip2, xz};
+use anyhow::{Context, Result};
 use flate2::bufread::MultiGzDecoder;
 use std::io::{BufRead, BufReader, Read};
 
@@ -35,7 +36,7 @@ impl Compression {
     }
 }
 
-/// Reads what `reader` holds uncompressed: gzip (of several members too), zstd, or as it is.
+/// Reads what `reader` holds uncompressed: gzip, bzip2, xz (of several members too), zstd, or as it is.
 /// Reading to the end also reads `reader` to its end.
 pub fn decoder<'a>(reader: impl Read + Send + 'a) -> Result<Box<dyn Read + Send + 'a>> {
     let mut reader = BufReader::with_capacity(BUFFER, reader);
@@ -60,8 +61,8 @@ fn decode<'a>(compression: Compression, reader: impl BufRead + Send + 'a) -> Res
             decoder.window_log_max(ZSTD_WINDOW_LOG).context("limit a zstd decoder's window")?;
             Box::new(decoder)
         }
-        Compression::Bzip2 => bail!("the archive is compressed with bzip2, which is not supported"),
-        Compression::Xz => bail!("the archive is compressed with xz, which is not supported"),
+        Compression::Bzip2 => Box::new(bzip2::Decoder::new(reader)),
+        Compression::Xz => Box::new(xz::Decoder::new(reader)),
     })
 }
 
@@ -109,15 +110,53 @@ mod tests {
         }
     }
 
+    /// "text text text text" and a new line, by xz 5.4 and bzip2 1.0.
+    const XZ: &str = "fd377a585a000004e6d6b4460200210116000000742fe5a3e00013000c5d003a194b7810\
+                      3b308c435000000046b248da95affea500012814fccf01671fb6f37d010000000004595a";
+    const BZIP2: &str =
+        "425a68393141592653590e346b6d000007d1800010400002000440200020aa19066820a4c94f1772453850900e346b6d";
+
+    fn bytes(hex: &str) -> Vec<u8> {
+        (0..hex.len() / 2).map(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap()).collect()
+    }
+
     #[test]
-    fn others_are_refused_by_name_and_cuts_are_seen() {
-        let named = |bytes: &'static [u8]| decoder(bytes).err().unwrap().to_string();
-        assert!(named(b"BZh91AY&SY").contains("bzip2"));
-        assert!(named(b"\xfd7zXZ\0\0").contains("xz"));
+    fn cuts_and_changes_are_seen() {
+        for whole in [bytes(XZ), bytes(BZIP2)] {
+            let read = |bytes: &[u8]| {
+                let mut text = String::new();
+                decoder(bytes)?.read_to_string(&mut text).map(|_| text).map_err(anyhow::Error::from)
+            };
+            assert_eq!(read(&whole).unwrap(), "text text text text\n");
+            assert_eq!(read(&[&whole[..], &whole].concat()).unwrap(), "text text text text\n".repeat(2));
+            for at in 6..whole.len() {
+                assert!(read(&whole[..at]).is_err(), "cut at {at}");
+                for bit in 0..8 {
+                    let mut changed = whole.clone();
+                    changed[at] ^= 1 << bit;
+                    // Gaps of less than a byte hold nothing.
+                    assert!(
+                        read(&changed).is_ok_and(|text| text == "text text text text\n") || read(&changed).is_err()
+                    );
+                }
+            }
+        }
         for bytes in [gzip(&[7; 5000]), zstd::encode_all(&[7; 5000][..], 1).unwrap()] {
             let cut = bytes[..bytes.len() - 3].to_vec();
             assert!(decoder(&cut[..]).unwrap().read_to_end(&mut Vec::new()).is_err());
         }
+    }
+
+    #[test]
+    fn what_would_take_much_memory_is_refused() {
+        // The same with a dictionary of 256 MiB, and the check of the block's head made right.
+        let mut huge = bytes(XZ);
+        huge[16] = 32;
+        let mut sum = flate2::Crc::new();
+        sum.update(&huge[12..20]);
+        huge[20..24].copy_from_slice(&sum.sum().to_le_bytes());
+        let error = decoder(&huge[..]).unwrap().read_to_end(&mut Vec::new()).unwrap_err();
+        assert!(error.to_string().contains("is larger than"), "{error}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 pub mod archive;
 pub mod assemble;
+mod bzip2;
 pub mod compress;
 pub mod compression;
 pub mod copy;
@@ -12,6 +13,7 @@ pub mod flatten;
 pub mod header;
 mod kept;
 mod lowers;
+mod lzma;
 pub mod merge;
 mod objects;
 pub mod overlay;
@@ -32,3 +34,4 @@ pub mod tree;
 pub mod unpack;
 pub mod write;
 pub mod xattr;
+mod xz;
