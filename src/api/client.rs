@@ -408,11 +408,12 @@ impl Client {
         query: Query,
         headers: Vec<(String, String)>,
         body: Body,
+        agents: BTreeMap<String, PathBuf>,
         caller: Caller,
         sink: &mut dyn Write,
     ) -> Result<()> {
         let tar = !matches!(body, Body::Empty | Body::Folder(_));
-        let mut request = Request { caller, ..request("POST", "/build".into(), query, Body::Empty) };
+        let mut request = Request { caller, agents, ..request("POST", "/build".into(), query, Body::Empty) };
         if tar {
             request.headers.push(("Content-Type".into(), "application/x-tar".into()));
         }

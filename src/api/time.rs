@@ -51,6 +51,16 @@ impl Time {
         Some(Time { seconds: time.seconds - i64::from(zone?), ..time })
     }
 
+    /// Reads the date of a header of HTTP (RFC 9110, section 5.6.7), in the form that servers send:
+    /// `Sun, 06 Nov 1994 08:49:37 GMT`.
+    pub fn parse_http(text: &str) -> Option<Time> {
+        const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+        let words: Vec<&str> = text.split(' ').collect();
+        let [_, day, month, year, time, "GMT"] = words[..] else { return None };
+        let month = MONTHS.iter().position(|name| *name == month)? + 1;
+        (day.len() == 2 && time.len() == 8).then(|| Time::parse(&format!("{year}-{month:02}-{day}T{time}Z")))?
+    }
+
     /// Reads RFC 3339 and its shorter forms, without a zone, seconds, minutes or time of day. Gives the time as if it
     /// were in UTC, and the seconds east of it that the text names.
     pub fn parse_local(text: &str) -> Option<(Time, Option<i32>)> {
@@ -267,6 +277,17 @@ pub fn rough(seconds: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn dates_of_http() {
+        let seconds = |text: &str| Time::parse_http(text).map(|time| time.unix_nanos() / 1_000_000_000);
+        assert_eq!(seconds("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
+        for bad in
+            ["", "Sun, 6 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08:49:37 CET", "Sunday, 06-Nov-94 08:49:37 GMT"]
+        {
+            assert_eq!(seconds(bad), None, "{bad}");
+        }
+    }
 
     #[test]
     fn times_read_and_written() {

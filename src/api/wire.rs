@@ -2,8 +2,10 @@
 
 use crate::api::version::{self, ApiVersion};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// One API request. `path` has no version prefix and no query; both are parsed away where it enters.
@@ -18,6 +20,8 @@ pub struct Request {
     pub headers: Vec<(String, String)>,
     pub body: Body,
     pub caller: Caller,
+    /// Sockets of ssh agents that a build may use, by id. Only a caller in this process has them.
+    pub agents: BTreeMap<String, PathBuf>,
 }
 
 /// Who asked, as far as that one may go away before all is answered.
@@ -118,6 +122,7 @@ impl Request {
             headers: vec![],
             body: Body::Empty,
             caller: Caller::default(),
+            agents: BTreeMap::new(),
         }
     }
 

@@ -24,8 +24,10 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use argh::{ArgsInfo, FromArgs};
 use contexts::{Contexts, kept};
 use outputs::Outputs;
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -126,6 +128,9 @@ pub struct Build {
     /// give RUN --mount=type=secret a secret: id=name[,src=file|,env=variable]
     #[argh(option)]
     secret: Vec<String>,
+    /// let RUN --mount=type=ssh ask your ssh agent: default, or id=socket
+    #[argh(option)]
+    ssh: Vec<String>,
     /// security options of RUN
     #[argh(option)]
     security_opt: Vec<String>,
@@ -204,7 +209,8 @@ impl Command for Build {
         let mut headers: Vec<(String, String)> =
             self.secrets()?.map(|value| (SECRETS.to_owned(), value)).into_iter().collect();
         headers.extend(known);
-        self.built(&client, query, headers, body, (mode, outputs))
+        let agents = agents(&self.ssh, std::env::var("SSH_AUTH_SOCK").ok(), client.is_local())?;
+        self.built(&client, query, headers, body, agents, (mode, outputs))
     }
 }
 
@@ -442,6 +448,7 @@ impl Build {
         query: Vec<(String, String)>,
         headers: Vec<(String, String)>,
         body: Body,
+        agents: BTreeMap<String, PathBuf>,
         (mode, outputs): (Mode, Outputs),
     ) -> Result<u8> {
         // A signal ends the build and not this process, which clears up first.
@@ -465,7 +472,7 @@ impl Build {
         let caller = Caller::at(Arc::new(OwnedFd::from(theirs)));
         let mut errors = std::io::stderr();
         let mut lines = Lines { told: Told::new(mode, &mut errors), outputs, partial: Vec::new(), failed: None };
-        let sent = client.build(query, headers, body, caller, &mut lines);
+        let sent = client.build(query, headers, body, agents, caller, &mut lines);
         let stdout = lines.outputs.use_stdout();
         let outcome = lines.finish(sent);
         if stopped.load(Ordering::SeqCst) {
@@ -491,6 +498,32 @@ impl Build {
         }
         Ok(0)
     }
+}
+
+/// What `--ssh` says: the sockets of agents, by id.
+fn agents(flags: &[String], environment: Option<String>, local: bool) -> Result<BTreeMap<String, PathBuf>> {
+    let mut agents = BTreeMap::new();
+    for flag in flags {
+        if !local {
+            bail!("--ssh {flag}: Docker's classic API has no way for an agent: build without a daemon, by dhow build");
+        }
+        let (id, paths) = flag.split_once('=').unwrap_or((flag, ""));
+        let socket = match (paths, &environment) {
+            ("", Some(socket)) if !socket.is_empty() => PathBuf::from(socket),
+            ("", _) => bail!("invalid empty ssh agent socket: make sure SSH_AUTH_SOCK is set"),
+            (paths, _) => PathBuf::from(paths),
+        };
+        let is_socket = std::fs::metadata(&socket).is_ok_and(|it| it.file_type().is_socket());
+        if !is_socket {
+            let path = socket.display();
+            bail!("--ssh {id}={path}: only the socket of an agent is taken; add a key file to one, by ssh-add")
+        }
+        let socket = std::path::absolute(&socket).with_context(|| format!("look for {}", socket.display()))?;
+        if agents.insert(id.to_owned(), socket).is_some() {
+            bail!("invalid duplicate ID {id} for --ssh");
+        }
+    }
+    Ok(agents)
 }
 
 /// Waits for one of these signals, whatever else interrupts it: a stop and a continue do.

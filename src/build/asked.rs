@@ -12,6 +12,7 @@ use crate::oci::{Platform, Reference, platform};
 use anyhow::{Result, bail};
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 #[derive(Default)]
 pub struct Asked {
@@ -48,6 +49,8 @@ pub struct Asked {
     pub credentials: Registries,
     /// What `RUN --mount=type=secret` may have, by id.
     pub secrets: BTreeMap<String, Vec<u8>>,
+    /// Agents that `RUN --mount=type=ssh` may ask, by id.
+    pub agents: BTreeMap<String, PathBuf>,
 }
 
 /// Who we are at which registry, as it came with the request.
@@ -154,6 +157,7 @@ impl Asked {
             host,
             credentials: Registries(given),
             secrets: secrets.collect(),
+            agents: request.agents.clone(),
         })
     }
 }

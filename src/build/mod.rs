@@ -7,6 +7,7 @@
 //!     each step under a key of all that it depends on: the cache knows what came of it
 //! ```
 
+mod agent;
 pub mod asked;
 mod bases;
 mod builder;
@@ -21,7 +22,7 @@ pub mod fuzz;
 pub mod git;
 pub mod ignore;
 pub mod lint;
-mod metadata;
+pub mod metadata;
 mod mounts;
 pub mod prune;
 mod report;
@@ -82,7 +83,7 @@ pub fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
             let shared = Shared::new(&file, &context);
             let builder = Builder::new(&engine, &lease, &asked, (&file, &context), &shared, &caller);
             builder.run(&mut Output::new(&mut send, asked.style, asked.quiet))?;
-            prune::limit(&engine.store, &lease)
+            prune::limit(&engine.store, &lease, engine.settings.cache_size()?)
         })();
         match built {
             Ok(()) => Ok(()),

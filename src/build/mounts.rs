@@ -1,10 +1,12 @@
 //! `RUN --mount`: what a command finds while it runs, and what does not become a part of the image.
 
+use super::agent::Forwarded;
 use super::builder::Builder;
 use super::cache::Key;
 use super::dockerfile::mount::{Mount, MountKind, Sharing};
 use super::ignore::Ignore;
 use super::metadata;
+use super::report;
 use super::state::State;
 use super::transfer::digest::{self, Known};
 use super::transfer::gather::{Item, Tree, Wish, gather};
@@ -17,7 +19,9 @@ use crate::engine::store;
 use crate::fs::path;
 use crate::oci::Digest;
 use anyhow::{Context as _, Result, bail};
+use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag};
+use nix::poll::{PollFd, poll};
 use nix::sys::stat::fstatat;
 use nix::unistd::{Gid, Uid, UnlinkatFlags, unlinkat};
 use std::os::fd::AsFd;
@@ -36,6 +40,7 @@ pub struct Given {
     locks: Vec<Lock>,
     /// Files with secrets.
     secrets: Vec<PathBuf>,
+    agents: Vec<Forwarded>,
 }
 
 impl Drop for Given {
@@ -49,6 +54,8 @@ impl Drop for Given {
 
 /// Where secrets are, unless it is said.
 const SECRETS: &str = "/run/secrets";
+/// The same of agents, with a number.
+const AGENTS: &str = "/run/buildkit/ssh_agent";
 
 impl Builder<'_> {
     /// What the key of a command says of its mounts. Caches, secrets and empty file systems are no part of it but by name.
@@ -108,9 +115,7 @@ impl Builder<'_> {
                     given.mounts.push(bind(&source, at, mount.read_only));
                 }
                 MountKind::Secret => self.secret(mount, state, &mut given)?,
-                MountKind::Ssh => {
-                    bail!(Refusal::NotImplemented("RUN --mount=type=ssh is not supported yet".to_owned()))
-                }
+                MountKind::Ssh => self.agent(mount, state, &mut given)?,
             }
         }
         Ok(given)
@@ -143,7 +148,12 @@ impl Builder<'_> {
         let (name, lock) = match mount.sharing {
             Sharing::Shared => (hex, None),
             Sharing::Locked => {
-                let lock = locks::exclusive(&lock_of(&hex), 0)?;
+                let lock = loop {
+                    if let Some(lock) = locks::try_exclusive(&lock_of(&hex), 0)? {
+                        break lock;
+                    }
+                    self.pause()?;
+                };
                 (hex, Some(lock))
             }
             Sharing::Private => {
@@ -181,6 +191,51 @@ impl Builder<'_> {
         Ok((dir, lock))
     }
 
+    /// Waits a moment for somebody else's build, unless the caller goes: nothing tells when a lock becomes free.
+    fn pause(&self) -> Result<()> {
+        let mut watch: Vec<PollFd> = self.caller.watch().into_iter().collect();
+        match poll(&mut watch, 20u16) {
+            Err(Errno::EINTR) => {}
+            other => drop(other.context("wait for a cache")?),
+        }
+        if self.caller.has_gone() { Err(report::gone()) } else { Ok(()) }
+    }
+
+    /// Where what is secret lies as long as a command runs, and a name there that is nobody else's: stages side by side
+    /// may have the same secret at the same place.
+    fn secrets(&self) -> Result<(PathBuf, String)> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let dir = self.engine.store.run.join("secrets");
+        store::make_dirs(&dir, 0o700)?;
+        Ok((dir, format!("{}.{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))))
+    }
+
+    /// The socket of an agent. The first one is the one that programs find.
+    fn agent(&mut self, mount: &Mount, state: &State, given: &mut Given) -> Result<()> {
+        let id = if mount.id.is_empty() { "default" } else { &mount.id };
+        let Some(agent) = self.asked.agents.get(id) else {
+            if mount.required {
+                bail!(Refusal::BadParameter(format!(
+                    "no SSH key {id:?} forwarded from the client: build with --ssh {id}"
+                )));
+            }
+            return Ok(());
+        };
+        let (dir, name) = self.secrets()?;
+        let owner = (mount.uid.unwrap_or(0), mount.gid.unwrap_or(0));
+        let forwarded = Forwarded::start(&dir, &name, agent, owner, mount.mode.unwrap_or(0o600))?;
+        let at = match mount.target.as_str() {
+            "" => format!("{AGENTS}.{}", given.agents.len()),
+            _ => target(state, mount),
+        };
+        given.mounts.push(bind(&forwarded.path, at.clone(), mount.read_only));
+        if given.agents.is_empty() {
+            given.env.push(("SSH_AUTH_SOCK".to_owned(), at));
+        }
+        given.agents.push(forwarded);
+        Ok(())
+    }
+
     /// A secret as a file, as a variable, or as both. It lies in the run directory as long as the command runs.
     fn secret(&mut self, mount: &Mount, state: &State, given: &mut Given) -> Result<()> {
         let last = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
@@ -204,11 +259,8 @@ impl Builder<'_> {
                 return Ok(());
             }
         }
-        let dir = self.engine.store.run.join("secrets");
-        store::make_dirs(&dir, 0o700)?;
-        // Stages side by side may have the same secret at the same place.
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let file = dir.join(format!("{}.{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
+        let (dir, name) = self.secrets()?;
+        let file = dir.join(name);
         let _ = std::fs::remove_file(&file);
         let mut options = std::fs::OpenOptions::new();
         let mut open = options

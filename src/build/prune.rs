@@ -11,8 +11,6 @@ use anyhow::{Result, bail};
 use std::collections::HashSet;
 use std::time::{Duration, SystemTime};
 
-/// What the cache may hold besides what images hold, in bytes; the longest unused goes first.
-const LARGEST: u64 = 20 << 30;
 /// So many contexts are remembered.
 const CONTEXTS: usize = 64;
 /// So many records are no reason to look.
@@ -96,16 +94,17 @@ fn evict(store: &Store, lease: &Lease, all: bool, keep: u64, fits: &dyn Fn(&List
     Ok(pruned)
 }
 
-/// Keeps the cache at its size; after a build.
-pub fn limit(store: &Store, lease: &Lease) -> Result<()> {
+/// Keeps the cache at its size, in bytes; after a build. The longest unused goes first.
+pub fn limit(store: &Store, lease: &Lease, largest: Option<u64>) -> Result<()> {
     forget_contexts(store)?;
+    let Some(largest) = largest else { return Ok(()) };
     let records = cache::all(store)?;
     let held: u64 = records.iter().filter_map(|it| it.record.layer.as_ref()).map(|made| made.size).sum();
-    if held <= LARGEST && records.len() <= FEW * 50 {
+    if held <= largest && records.len() <= FEW * 50 {
         return Ok(());
     }
     let lately = SystemTime::now() - Duration::from_secs(60);
-    evict(store, lease, true, LARGEST, &|listed| listed.used < lately).map(drop)
+    evict(store, lease, true, largest, &|listed| listed.used < lately).map(drop)
 }
 
 /// Digests of the files of contexts are kept for those that were built last.

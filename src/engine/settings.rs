@@ -16,6 +16,9 @@ const PUBLISH_DEFAULT: &str = "DHOW_PUBLISH_DEFAULT";
 
 const COOPERATE: &str = "DHOW_FIREWALL_COOPERATE";
 
+/// What the cache of builds may hold besides what images hold, in bytes.
+const CACHE: u64 = 20 << 30;
+
 pub const DEFAULT_PATH: &str = "/etc/dhow/daemon.json";
 
 /// The settings, with Docker's defaults.
@@ -72,6 +75,8 @@ pub struct Settings {
     /// What `host-gateway` stands for, one of each family.
     pub host_gateway_ip: Option<IpAddr>,
     pub host_gateway_ips: Vec<IpAddr>,
+    /// What the cache of builds may hold.
+    pub builder: Builder,
     pub init: bool,
     pub no_new_privileges: bool,
     /// `user[:group]` whose subordinate ids containers have, or `default`; nobody where empty.
@@ -130,6 +135,7 @@ impl Default for Settings {
             default_network_opts: BTreeMap::new(),
             host_gateway_ip: None,
             host_gateway_ips: Vec::new(),
+            builder: Builder::default(),
             init: false,
             no_new_privileges: false,
             userns_remap: String::new(),
@@ -152,6 +158,22 @@ impl Default for Settings {
 pub enum Size {
     Bytes(i64),
     Text(String),
+}
+
+/// `{"gc": {"enabled": true, "defaultKeepStorage": "20GB"}}`; policies of several steps are not known.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct Builder {
+    pub gc: Gc,
+}
+
+/// See [`Builder`].
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Gc {
+    pub enabled: Option<bool>,
+    /// Bytes, or with a unit: `20GB`.
+    pub default_keep_storage: Option<Size>,
 }
 
 /// `{"base": "10.10.0.0/16", "size": 24}`.
@@ -233,6 +255,7 @@ impl Settings {
             bail!("max-concurrent-uploads must be 1 at least");
         }
         settings.shm_size()?;
+        settings.cache_size()?;
         settings.check_networks()?;
         Ok(settings)
     }
@@ -301,6 +324,26 @@ impl Settings {
                 let size = crate::api::units::parse_binary(text).map_err(anyhow::Error::msg);
                 size.with_context(|| format!("default-shm-size {text:?}"))
             }
+        }
+    }
+
+    /// Bytes that the cache of builds may hold; `None` where it is not limited.
+    pub fn cache_size(&self) -> Result<Option<u64>> {
+        let gc = &self.builder.gc;
+        if gc.enabled == Some(false) {
+            return Ok(None);
+        }
+        let bytes = match &gc.default_keep_storage {
+            None => return Ok(Some(CACHE)),
+            Some(Size::Bytes(bytes)) => *bytes,
+            Some(Size::Text(text)) => {
+                let size = crate::api::units::parse_binary(text).map_err(anyhow::Error::msg);
+                size.with_context(|| format!("builder.gc.defaultKeepStorage {text:?}"))?
+            }
+        };
+        match u64::try_from(bytes) {
+            Ok(bytes) if bytes > 0 => Ok(Some(bytes)),
+            _ => bail!("builder.gc.defaultKeepStorage must be more than 0; without a limit, say \"enabled\": false"),
         }
     }
 
@@ -385,6 +428,19 @@ mod tests {
             assert!(Settings::parse(bad).is_err(), "{bad}");
         }
         assert_eq!(Settings::parse("").unwrap(), Settings::default());
+    }
+
+    #[test]
+    fn the_cache_of_builds_has_a_limit() {
+        let of =
+            |gc: &str| Settings::parse(&format!(r#"{{"builder": {{"gc": {gc}}}}}"#)).and_then(|it| it.cache_size());
+        assert_eq!(Settings::default().cache_size().unwrap(), Some(20 << 30));
+        assert_eq!(of(r#"{"defaultKeepStorage": "10GB"}"#).unwrap(), Some(10 << 30));
+        assert_eq!(of(r#"{"defaultKeepStorage": 5000, "enabled": true}"#).unwrap(), Some(5000));
+        assert_eq!(of(r#"{"enabled": false}"#).unwrap(), None);
+        for bad in [r#"{"defaultKeepStorage": "x"}"#, r#"{"defaultKeepStorage": 0}"#, r#"{"policy": []}"#] {
+            assert!(of(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

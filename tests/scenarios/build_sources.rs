@@ -1,9 +1,11 @@
 //! What builds take from elsewhere: repositories, files by HTTP, keys.
 
 use crate::fixture::git::Repositories;
-use crate::fixture::{Host, Output, Say};
+use crate::fixture::{Front, Host, Output, Say};
 use std::fs;
+use std::io::{Read, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
 use std::sync::{Arc, Mutex};
 
 /// `dhow build` of this Dockerfile alone, as `made`.
@@ -257,5 +259,108 @@ fn who_opens_a_repository_is_not_told() {
     let output = build(&host, &format!("FROM busybox\nADD http://sailor:op3n-wrong@{boat} /x\n"), &[]);
     assert!(output.code() == Some(1) && !output.stderr().contains("op3n"), "{output}");
     assert_eq!(*seen.lock().expect("not broken"), "");
+    host.assert_tidy();
+}
+
+#[test]
+fn downloads_keep_their_time_and_are_not_read_twice() {
+    let Some(host) = Host::with_busybox() else { return };
+    let said = Arc::new(Mutex::new(("\"one\"", "first")));
+    let saying = Arc::clone(&said);
+    let front = Front::alone(move |_| {
+        let (tag, text) = *saying.lock().expect("not broken");
+        let say = Say::new(200, text).with("ETag", tag);
+        if tag == "\"bare\"" { say } else { say.with("Last-Modified", "Sun, 06 Nov 1994 08:49:37 GMT") }
+    });
+    let url = format!("http://sailor:op3n-sesame@{}/file", front.address);
+    let text = format!("FROM busybox\nADD {url} /\nADD --chmod=755 {url} /other/\n");
+    let is = |expected: &str| assert_eq!(says(&host, "cat /file; stat -c ' %Y' /file /other/file"), expected);
+    let say = |tag, text| *said.lock().expect("not broken") = (tag, text);
+    let built = build(&host, &text, &[]);
+    assert!(built.code() == Some(0) && !built.stderr().contains("op3n"), "{built}");
+    assert!(!host.ok(["history", "--no-trunc", "made"]).contains("op3n"));
+    is("first 784111777\n 784111777");
+    // What would be read is something else: nothing is read of a file with the same ETag.
+    say("\"one\"", "lying");
+    assert_eq!(build(&host, &text, &[]).stderr().matches("CACHED").count(), 2);
+    is("first 784111777\n 784111777");
+    // Unless it is asked for, or needed for another step.
+    build(&host, &format!("{text}ADD {url} /third/\n"), &[]).ok();
+    assert_eq!(says(&host, "cat /file /third/file"), "firstlying");
+    build(&host, &text, &["--no-cache"]).ok();
+    is("lying 784111777\n 784111777");
+    say("\"two\"", "second");
+    build(&host, &text, &[]).ok();
+    is("second 784111777\n 784111777");
+    // A weak one says nothing of bytes.
+    say("W/\"weak\"", "third");
+    build(&host, &text, &[]).ok();
+    say("W/\"weak\"", "fourth");
+    build(&host, &text, &[]).ok();
+    is("fourth 784111777\n 784111777");
+    host.assert_tidy();
+}
+
+/// An agent that answers to each message with the next type; what it was asked.
+fn agent(host: &Host) -> (String, Arc<Mutex<Vec<u8>>>) {
+    let path = host.dir().join("agent");
+    let listener = UnixListener::bind(&path).expect("listen");
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&asked);
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            let mut message = [0; 5];
+            while client.read_exact(&mut message).is_ok() {
+                seen.lock().expect("not broken").push(message[4]);
+                let _ = client.write_all(&[0, 0, 0, 1, message[4] + 1]);
+            }
+        }
+    });
+    (path.to_str().expect("UTF-8").to_owned(), asked)
+}
+
+#[test]
+fn an_agent_is_there_for_one_command() {
+    let Some(host) = Host::with_probe() else { return };
+    let (socket, asked) = agent(&host);
+    let text = "FROM busybox\nRUN --mount=type=ssh probe agent $SSH_AUTH_SOCK 11 13 19 > /said; echo $SSH_AUTH_SOCK >> /said; \
+                stat -c '%F %a %u:%g' $SSH_AUTH_SOCK >> /said\n\
+                RUN --mount=type=ssh,id=other,target=/s,uid=5,gid=6,mode=660 stat -c '%a %u:%g' /s > /other; echo $SSH_AUTH_SOCK >> /other\n\
+                RUN --mount=type=ssh,id=absent echo none $SSH_AUTH_SOCK > /none\nRUN ls -A /run > /left; echo $SSH_AUTH_SOCK >> /left\n";
+    if host.has_daemon() {
+        let output = build(&host, text, &["--ssh", &format!("default={socket}")]);
+        assert!(output.code() == Some(1) && output.stderr().contains("Docker's classic API has no way"), "{output}");
+        let output = build(&host, "FROM busybox\nRUN --mount=type=ssh,required true\n", &[]);
+        assert!(output.stderr().contains("no SSH key \"default\" forwarded from the client"), "{output}");
+        return;
+    }
+    build(&host, text, &["--ssh", &format!("default={socket}"), "--ssh", &format!("other={socket}")]).ok();
+    assert_eq!(
+        says(&host, "cat /said /other /none /left"),
+        "12\n14\n5\n/run/buildkit/ssh_agent.0\nsocket 600 0:0\n660 5:6\n/s\nnone\n"
+    );
+    assert_eq!(says(&host, "ls -d /run/buildkit /s 2>/dev/null; true"), "");
+    assert_eq!(*asked.lock().expect("not broken"), [11, 13]);
+    // The variable names the agent where none is named; without one, what need not be had is not there.
+    let dir = host.dir().join("context");
+    let dir = dir.to_str().expect("UTF-8");
+    let with = |flags: &[&str]| {
+        let fixed = ["build", "--no-cache", "--network", "none", "-t", "made"];
+        host.dhow(fixed.iter().chain(flags).chain(&[dir]).copied())
+    };
+    with(&["--ssh", "default"]).env("SSH_AUTH_SOCK", &socket).ok();
+    assert_eq!(says(&host, "cat /none; ls -A /run 2>/dev/null; true"), "none");
+    let key = host.file("key", "-----BEGIN OPENSSH PRIVATE KEY-----");
+    for (flag, told) in [
+        ("default".to_owned(), "make sure SSH_AUTH_SOCK is set"),
+        (format!("default={}", key.display()), "only the socket of an agent is taken"),
+        ("x=/nowhere".to_owned(), "only the socket of an agent is taken"),
+    ] {
+        let text = with(&["--ssh", &flag]).refused(1);
+        assert!(text.contains(told), "{text}");
+    }
+    build(&host, "FROM busybox\nRUN --mount=type=ssh test -z \"$SSH_AUTH_SOCK\"\n", &[]).ok();
+    let output = build(&host, "FROM busybox\nRUN --mount=type=ssh,required true\n", &[]);
+    assert!(output.stderr().contains("no SSH key \"default\" forwarded from the client"), "{output}");
     host.assert_tidy();
 }

@@ -86,6 +86,8 @@ fn exchange(socket: &Socket, input: &Arc<Mutex<Input>>, engine: &dyn Fn(Request)
             headers: head.headers,
             body,
             caller: caller.clone(),
+            // Paths of another machine, perhaps, and of another user.
+            agents: Default::default(),
         }),
     };
     respond(asked, &mut out, input, response, &caller)

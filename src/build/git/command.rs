@@ -21,6 +21,8 @@ pub enum Keys {
     /// Nothing: whoever wrote the Dockerfile is not to use our keys.
     #[default]
     None,
+    /// An agent that was given to the build, by its socket.
+    Agent(PathBuf),
     /// All that ssh finds of its user, who named the repository.
     User,
 }
@@ -134,6 +136,10 @@ impl Git {
         let mut ssh = SSH.to_owned();
         match &self.keys {
             Keys::None => ssh += " -o IdentityAgent=none -o IdentityFile=/dev/null",
+            Keys::Agent(socket) => {
+                ssh += " -o IdentityFile=/dev/null";
+                command.env("SSH_AUTH_SOCK", socket);
+            }
             Keys::User => {
                 command.envs(std::env::var_os("SSH_AUTH_SOCK").map(|socket| ("SSH_AUTH_SOCK", socket)));
             }

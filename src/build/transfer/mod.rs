@@ -38,10 +38,10 @@ use digest::Known;
 use gather::{Item, Tree, Wish, gather};
 use owner::{Mode, Owner, owner};
 use place::{Content, Place};
+use remote::Download;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
 use std::sync::PoisonError;
 
 /// An instruction with its words expanded.
@@ -69,8 +69,7 @@ enum Source {
     Items(Vec<Item>),
     /// One of the tree that is an archive, to be unpacked.
     Archive(Item),
-    /// A file that was downloaded: its name, where it lies, its digest, and whether it is to be unpacked.
-    Download(String, PathBuf, Digest, bool),
+    Download(Download),
     /// A repository, and the digest that its commit and what is wanted of it have.
     Git(Box<Repository>, Digest),
     /// What was fetched of one.
@@ -163,13 +162,14 @@ impl Builder<'_> {
             sources.push(source);
         }
         for url in &urls {
-            let (file, digest) = self.download(url)?;
+            let download = self.download(url, transfer.unpack == Some(true))?;
             if let Some(Checksum::Digest(wanted)) = &expanded.checksum
-                && *wanted != digest
+                && *wanted != download.digest
             {
-                bail!("{}: digest mismatch: expected {wanted}, got {digest}", git::shown(url));
+                let shown = git::shown(url);
+                bail!("{shown}: digest mismatch: expected {wanted}, got {}", download.digest);
             }
-            sources.push(Source::Download(file_name(url), file, digest, transfer.unpack == Some(true)));
+            sources.push(Source::Download(download));
         }
         for address in repositories {
             let repository = self.repository(address)?;
@@ -218,7 +218,7 @@ impl Builder<'_> {
             };
             answers.push(match (answer, source) {
                 (Some(answer), _) => Some(answer),
-                (None, Source::Download(_, _, digest, _) | Source::Git(_, digest)) => Some(digest.clone()),
+                (None, Source::Download(Download { digest, .. }) | Source::Git(_, digest)) => Some(digest.clone()),
                 (None, Source::Archive(item)) => Some(digest::of(tree, std::slice::from_ref(item), known)?),
                 (None, Source::Items(items)) if perhaps => Some(digest::of(tree, items, known)?),
                 (None, Source::Items(_) | Source::Fetched(..)) => None,
@@ -231,7 +231,7 @@ impl Builder<'_> {
                 match source {
                     Source::Items(_) => key.field([0]),
                     Source::Archive(_) => key.field([1]),
-                    Source::Download(name, _, _, unpack) => key.field(name).field([u8::from(*unpack)]),
+                    Source::Download(it) => key.field(&it.name).field([u8::from(it.unpack)]),
                     Source::Git(..) | Source::Fetched(..) => key.field([2]),
                 };
             }
@@ -248,7 +248,7 @@ impl Builder<'_> {
         let layer = match before {
             Some(layer) => layer,
             None => {
-                self.fetched(&mut sources, keep, &wish)?;
+                self.fetched(&mut sources, &mut answers, keep, &wish)?;
                 let (made, contents) = self.written(state, tree, &sources, &expanded, transfer.link)?;
                 for (at, contents) in contents.into_iter().enumerate() {
                     if let (Source::Items(items), None) = (&sources[at], &answers[at]) {
@@ -362,17 +362,17 @@ fn one(
         Source::Items(items) => contents = place.items(from, items, caller)?,
         Source::Fetched(tree, items) => drop(place.items(tree, items, caller)?),
         Source::Git(repository, _) => bail!("{} was not fetched", repository.address.remote),
-        Source::Download(_, file, _, true) => {
+        Source::Download(Download { file, unpack: true, .. }) => {
             let file = File::open(file).with_context(|| format!("open {}", file.display()))?;
             unpack(place, file).context("unpack what was downloaded")?;
         }
-        Source::Download(name, file, _, false) => {
+        Source::Download(Download { name, file, modified, .. }) => {
             // As a tree of one file.
             let dir = file.parent().context("a download without a directory")?;
             let tree = Tree { root: path::open_root(dir)?, ignore: Ignore::default(), called: "the download" };
             let Some(fd) = tree::look(tree.root.as_fd(), b"download")? else { bail!("the download went away") };
             let mut stat = nix::sys::stat::fstat(&fd).context("look at the download")?;
-            (stat.st_mode, stat.st_mtime) = (libc::S_IFREG | 0o600, place.time);
+            (stat.st_mode, stat.st_mtime) = (libc::S_IFREG | 0o600, modified.unwrap_or(place.time));
             let item = Item { path: b"download".to_vec(), name: name.clone().into_bytes(), stat, top: false };
             place.items(&tree, &[item], caller)?;
         }
@@ -390,15 +390,6 @@ fn is_archive(from: &Tree, items: &[Item]) -> Result<bool> {
     if !is_file(&item.stat) {
         return Ok(false);
     }
-    let mut start = [0; 6];
-    let n = open(from, item)?.read(&mut start).with_context(|| format!("read {}", path::show(&item.path)))?;
-    match compression::Compression::of(&start[..n]) {
-        compression::Compression::Bzip2 | compression::Compression::Xz => bail!(Refusal::NotImplemented(format!(
-            "{} is compressed with bzip2 or xz, which ADD cannot unpack here: unpack it, or copy it with --unpack=false",
-            path::show(&item.path)
-        ))),
-        _ => {}
-    }
     let mut block = [0; header::BLOCK];
     let whole = compression::decoder(open(from, item)?).and_then(|mut tar| Ok(tar.read_exact(&mut block)?));
     Ok(whole.is_ok() && block != [0; header::BLOCK] && header::check(&block).is_ok())
@@ -406,15 +397,6 @@ fn is_archive(from: &Tree, items: &[Item]) -> Result<bool> {
 
 fn is_url(source: &str) -> bool {
     source.starts_with("http://") || source.starts_with("https://")
-}
-
-/// The last name in the path of a URL.
-fn file_name(url: &str) -> String {
-    let path = url.split(['?', '#']).next().unwrap_or_default();
-    let path = path.split_once("://").map_or(path, |(_, rest)| rest);
-    let name =
-        path.split_once('/').map_or("", |(_, path)| path).trim_end_matches('/').rsplit('/').next().unwrap_or_default();
-    if matches!(name, "" | "." | "..") { "__unnamed__".to_owned() } else { name.to_owned() }
 }
 
 fn expand(state: &State, transfer: &Transfer, add: bool, lex: Lex) -> Result<Expanded, Fault> {
@@ -489,22 +471,4 @@ fn history(name: &str, transfer: &Transfer, expanded: &Expanded) -> String {
         text.push_str(&format!(" <<{name}"));
     }
     format!("{text} {}", expanded.destination)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn urls_have_names() {
-        for (url, name) in [
-            ("http://h/a/b.tar?x=1#y", "b.tar"),
-            ("https://h/a/", "a"),
-            ("https://h", "__unnamed__"),
-            ("https://h/", "__unnamed__"),
-            ("https://h/..", "__unnamed__"),
-        ] {
-            assert_eq!(file_name(url), name, "{url}");
-        }
-    }
 }

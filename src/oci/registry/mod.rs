@@ -156,8 +156,19 @@ pub fn login(server: &str, credentials: Credentials, settings: &Settings) -> Res
     Endpoint::registry(host(server), credentials, settings, &cancelled)?.login()
 }
 
-/// Gets a file by its URL: its bytes, and how many there are if the server says. `most` is refused to be exceeded.
-pub fn download(url: &str, most: u64, settings: &Settings) -> Result<(impl Read + Send + use<>, Option<u64>)> {
+/// What a server says of a file that is downloaded.
+#[derive(Debug, Default)]
+pub struct About {
+    /// Bytes.
+    pub length: Option<u64>,
+    /// When it was changed last, in seconds since 1970.
+    pub modified: Option<i64>,
+    /// A strong ETag (RFC 9110, section 8.8.3): another one is said as soon as a byte is another.
+    pub tag: Option<String>,
+}
+
+/// Gets a file by its URL: its bytes, and what the server says of it. `most` is refused to be exceeded.
+pub fn download(url: &str, most: u64, settings: &Settings) -> Result<(impl Read + Send + use<>, About)> {
     let uri: ureq::http::Uri = url.parse().with_context(|| format!("{url:?} is not a URL"))?;
     let host = match (uri.scheme_str(), uri.authority()) {
         (Some("http" | "https"), Some(authority)) => authority.as_str().rsplit('@').next().unwrap_or_default(),
@@ -166,11 +177,18 @@ pub fn download(url: &str, most: u64, settings: &Settings) -> Result<(impl Read 
     let cancelled = Arc::new(AtomicBool::new(false));
     let endpoint = Endpoint::registry(host, Credentials::default(), settings, &cancelled)?;
     let answer = endpoint.retrying(|| endpoint.outside(url, 0))?;
-    let length = answer.body().content_length();
-    if length.is_some_and(|length| length > most) {
+    let header = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok());
+    let about = About {
+        length: answer.body().content_length(),
+        modified: header("Last-Modified")
+            .and_then(crate::api::time::Time::parse_http)
+            .map(|time| (time.unix_nanos() / 1_000_000_000) as i64),
+        tag: header("ETag").filter(|tag| tag.starts_with('"') && tag.len() > 2).map(str::to_owned),
+    };
+    if about.length.is_some_and(|length| length > most) {
         bail!("{url} is longer than the {most} bytes that are taken");
     }
-    Ok((Bounded { body: answer.into_body().into_reader(), left: most }, length))
+    Ok((Bounded { body: answer.into_body().into_reader(), left: most }, about))
 }
 
 /// A body that fails where it is longer than it may be.

@@ -723,7 +723,7 @@ fn a_file_is_fetched_up_to_its_limit() {
         let (mut body, length) = download(&format!("http://{}{path}", server.address), most, &settings())?;
         let mut text = String::new();
         body.read_to_string(&mut text)?;
-        assert_eq!(length, Some(7));
+        assert_eq!(length.length, Some(7));
         Ok(text)
     };
     assert_eq!(get("/file", 7).unwrap(), "content");

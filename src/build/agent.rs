@@ -1,0 +1,166 @@
+//! `RUN --mount=type=ssh`: an agent's socket inside, as long as one command runs. Who is there may ask for the keys'
+//! names and for signatures; nothing is added, removed or locked through it.
+//!
+//! ```text
+//! the command ─socket of ours, whose owner and mode are asked for→ a thread ─only two kinds of message→ the agent
+//! ```
+
+use anyhow::{Context as _, Result};
+use nix::sys::socket::{Shutdown, shutdown};
+use nix::unistd::{Gid, Uid};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+/// The messages that pass, and the answer that others get (draft-ietf-sshm-ssh-agent, section 6.1).
+const REQUEST_IDENTITIES: u8 = 11;
+const SIGN_REQUEST: u8 = 13;
+const FAILURE: [u8; 5] = [0, 0, 0, 1, 5];
+/// Agents take and give no longer ones.
+const LONGEST: u32 = 256 << 10;
+
+/// A socket that leads to an agent until it is dropped.
+pub struct Forwarded {
+    pub path: PathBuf,
+    listener: UnixListener,
+    open: Arc<Mutex<Vec<UnixStream>>>,
+    accepts: Option<JoinHandle<()>>,
+}
+
+impl Forwarded {
+    /// Makes the socket `name` in the directory.
+    pub fn start(dir: &Path, name: &str, agent: &Path, owner: (u32, u32), mode: u32) -> Result<Forwarded> {
+        // By descriptor: a socket's address is short.
+        let root = File::open(dir).with_context(|| format!("open {}", dir.display()))?;
+        let path = dir.join(name);
+        let _ = std::fs::remove_file(&path);
+        let listener = UnixListener::bind(format!("/proc/self/fd/{}/{name}", root.as_raw_fd()))
+            .with_context(|| format!("listen on {}", path.display()))?;
+        let open = Arc::new(Mutex::new(Vec::new()));
+        let accepts = {
+            let (listener, open, agent) =
+                (listener.try_clone().context("share a socket")?, Arc::clone(&open), agent.to_owned());
+            std::thread::spawn(move || accept(&listener, &open, &agent))
+        };
+        let forwarded = Forwarded { path, listener, open, accepts: Some(accepts) };
+        let path = &forwarded.path;
+        nix::unistd::chown(path, Some(Uid::from_raw(owner.0)), Some(Gid::from_raw(owner.1)))
+            .with_context(|| format!("chown {}", path.display()))?;
+        std::fs::set_permissions(path, PermissionsExt::from_mode(mode & 0o777))
+            .with_context(|| format!("chmod {}", path.display()))?;
+        Ok(forwarded)
+    }
+}
+
+impl Drop for Forwarded {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+        let _ = shutdown(self.listener.as_raw_fd(), Shutdown::Both);
+        if let Some(accepts) = self.accepts.take() {
+            let _ = accepts.join();
+        }
+        for stream in self.open.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            let _ = stream.shutdown(std::net::Shutdown::Both);
+        }
+    }
+}
+
+/// Serves who comes, until the listener is shut down.
+fn accept(listener: &UnixListener, open: &Mutex<Vec<UnixStream>>, agent: &Path) {
+    for client in listener.incoming() {
+        let Ok(client) = client else { return };
+        // Who cannot be served finds the connection closed.
+        let (Ok(agent), Ok(kept)) = (UnixStream::connect(agent), client.try_clone()) else { continue };
+        open.lock().unwrap_or_else(PoisonError::into_inner).push(kept);
+        std::thread::spawn(move || serve(client, agent));
+    }
+}
+
+/// Passes questions to the agent, and its answers back: one after the other, as the protocol is.
+fn serve(mut client: impl Read + Write, mut agent: impl Read + Write) {
+    while let Ok(Some(question)) = message(&mut client) {
+        let answer = match question.get(4) {
+            Some(&(REQUEST_IDENTITIES | SIGN_REQUEST)) => {
+                match agent.write_all(&question).and_then(|()| message(&mut agent)) {
+                    Ok(Some(answer)) => answer,
+                    _ => return,
+                }
+            }
+            _ => FAILURE.to_vec(),
+        };
+        if client.write_all(&answer).is_err() {
+            return;
+        }
+    }
+}
+
+/// One message with its length before it; `None` at the end.
+fn message(from: &mut impl Read) -> std::io::Result<Option<Vec<u8>>> {
+    let mut length = [0; 4];
+    if let Err(error) = from.read_exact(&mut length) {
+        return if error.kind() == std::io::ErrorKind::UnexpectedEof { Ok(None) } else { Err(error) };
+    }
+    let count = u32::from_be_bytes(length);
+    if count == 0 || count > LONGEST {
+        return Err(std::io::Error::other("a message that agents do not send"));
+    }
+    let mut whole = length.to_vec();
+    whole.resize(4 + count as usize, 0);
+    from.read_exact(&mut whole[4..])?;
+    Ok(Some(whole))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_two_questions_reach_the_agent() {
+        let dir = std::env::temp_dir().join(format!("dhow-agent-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let real = dir.join("real");
+        let listener = UnixListener::bind(&real).unwrap();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let kinds = Arc::clone(&seen);
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                let mut client = client.unwrap();
+                while let Ok(Some(question)) = message(&mut client) {
+                    kinds.lock().unwrap().push(question[4]);
+                    client.write_all(&[0, 0, 0, 2, 12, question[4]]).unwrap();
+                }
+            }
+        });
+        let forwarded = Forwarded::start(&dir, "ours", &real, (0, 0), 0o666);
+        let forwarded = match forwarded {
+            Err(error) => return eprintln!("not root: {error:#}"),
+            Ok(forwarded) => forwarded,
+        };
+        let path = forwarded.path.clone();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o666);
+        let ask = |stream: &mut UnixStream, kind: u8| {
+            stream.write_all(&[0, 0, 0, 2, kind, 7]).unwrap();
+            message(stream).unwrap().unwrap()
+        };
+        let mut one = UnixStream::connect(&path).unwrap();
+        let mut two = UnixStream::connect(&path).unwrap();
+        assert_eq!(ask(&mut one, REQUEST_IDENTITIES), [0, 0, 0, 2, 12, 11]);
+        assert_eq!(ask(&mut two, SIGN_REQUEST), [0, 0, 0, 2, 12, 13]);
+        // Add, remove, remove all, lock, unlock, add constrained, extension.
+        for kind in [17, 18, 19, 22, 23, 25, 27, 1, 0] {
+            assert_eq!(ask(&mut one, kind), FAILURE, "{kind}");
+        }
+        one.write_all(&u32::MAX.to_be_bytes()).unwrap();
+        assert!(message(&mut one).unwrap().is_none(), "one that lies about a length is closed");
+        drop(forwarded);
+        assert!(message(&mut two).is_ok_and(|end| end.is_none()), "nobody is served afterwards");
+        assert!(!path.exists() && UnixStream::connect(&path).is_err());
+        assert_eq!(*seen.lock().unwrap(), [REQUEST_IDENTITIES, SIGN_REQUEST]);
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+}
