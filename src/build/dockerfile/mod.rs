@@ -152,6 +152,20 @@ pub fn trigger(text: &str) -> Result<Instruction> {
     }
 }
 
+/// Reads instructions that change a config, of which only these are known.
+pub fn changes(text: &str, known: &[&str]) -> Result<Vec<Instruction>, Fault> {
+    let (directives, lines) = lines::read(text)?;
+    let read = |line: &lines::Line| {
+        let keyword = line.text.split_whitespace().next().unwrap_or_default().to_ascii_uppercase();
+        if !known.contains(&keyword.as_str()) {
+            let message = format!("{keyword} is not a valid change command");
+            return Err(Fault::new(line.place(0), message));
+        }
+        parse::instruction(line, directives.escape)
+    };
+    lines.iter().map(read).collect()
+}
+
 /// ` (did you mean X?)`, where something known is close to what was written.
 pub fn suggest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     if written.chars().count() > 64 {
