@@ -58,6 +58,7 @@ mod restarts;
 mod rootless;
 mod rootless_network;
 mod run;
+mod secrets;
 mod service;
 mod slow;
 mod stats;

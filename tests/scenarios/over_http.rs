@@ -33,6 +33,8 @@ mod ports;
 mod pushes;
 #[path = "run.rs"]
 mod run;
+#[path = "secrets.rs"]
+mod secrets;
 #[path = "stats.rs"]
 mod stats;
 #[path = "streams.rs"]
