@@ -64,6 +64,7 @@ checks! {
     an_oom_kill_takes_the_group_along
     weights_of_devices_share_them
     what_is_written_is_limited
+    an_ordinary_user_has_limits_in_the_cgroup_that_he_was_given
 
     containers_outlive_a_killed_daemon_and_init_starts_another
     a_shim_that_is_killed_is_started_again_by_the_daemon

@@ -261,3 +261,65 @@ what_is_written_is_limited() {
 	has "$(code 1 dhow exec it dd if=/dev/zero of=/other bs=1M count=8)" "Disk quota exceeded"
 	has "$(code 125 run --rm --storage-opt volume=1m busybox true)" "Unknown option volume"
 }
+
+# A command of a user who was given a cgroup, from inside it.
+_his() {
+	(
+		echo 0 >/sys/fs/cgroup/given/session/cgroup.procs
+		exec su -s /bin/sh -c 'XDG_RUNTIME_DIR=/var/lib/sailor/xdg exec dhow "$@"' sailor -- dhow "$@"
+	)
+}
+
+# His commands clear what shims were still in when the last one looked.
+_he_left() {
+	_his ps >/dev/null
+	[ "$(find "$1" -type d | wc -l)" = 2 ]
+}
+
+_he_reads() {
+	[ "$(_his logs it)" = "$1" ]
+}
+
+# As a session of systemd gives a cgroup to its user. There is no newuidmap, so he has one id.
+an_ordinary_user_has_limits_in_the_cgroup_that_he_was_given() {
+	given=/sys/fs/cgroup/given
+	echo sailor:x:1999:1999::/var/lib/sailor:/bin/sh >>/etc/passwd
+	echo sailor:x:1999: >>/etc/group
+	mkdir -p "$given/session" /var/lib/sailor/xdg
+	chown -R 1999:1999 /var/lib/sailor
+	for dir in "$given" "$given/session"; do
+		chown 1999:1999 "$dir" "$dir/cgroup.procs" "$dir/cgroup.threads" "$dir/cgroup.subtree_control"
+	done
+	_his import /vm/probe.tar busybox
+	_his load --input /vm/layers.tar
+	is "$(_his run --rm --network none layers:latest sh -c 'cat /kept; id -u; tr -s " " </proc/self/uid_map')" "kept
+0
+ 0 1999 1"
+	_his run --detach --network none --name it --memory 32m --memory-swap 32m --pids-limit 12 --cpus 0.5 busybox sh -c 'echo up; sleep 1000'
+	eventually _he_reads up
+	dir=/sys/fs/cgroup$(sed -n 's/^0:://p' "/proc/$(_his inspect --format '{{.State.Pid}}' it)/cgroup")
+	has "$dir" "$given/dhow-"
+	is "$(cat "$dir/memory.max" "$dir/pids.max" "$dir/cpu.max" | tr '\n' ' ')" "33554432 12 50000 100000 "
+	has "$(_his exec it sh -c 'for n in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep 2 & done' 2>&1 || true)" "can't fork"
+	_his update --pids-limit 100 it
+	is "$(cat "$dir/pids.max")" 100
+	has "$(_his stats --no-stream --format '{{.MemUsage}}' it)" "/ 32MiB"
+	_his pause it
+	has "$(cat "$dir/cgroup.events")" "frozen 1"
+	_his unpause it
+	code 137 _his run --network none --name hog --memory 16m --memory-swap 16m busybox dd if=/dev/zero of=/dev/null bs=64M count=1
+	is "$(_his inspect --format '{{.State.OOMKilled}}' hog)" true
+	told=$(_his info 2>&1)
+	has "$told" "single-id mode"
+	case $told in *"No limits"* | *"limit support"*) fail "$told" ;; esac
+	_his run --detach --name web --publish 127.0.0.1:8080:80 busybox httpd -f -p 80 -h /etc
+	eventually wget -q -O /dev/null http://127.0.0.1:8080/passwd
+	_his rm --force it hog web
+	# He has nothing of root's, and root has nothing of his.
+	is "$(dhow ps --all --quiet)" ""
+	eventually _he_left "$given"
+	eventually sh -c "[ -z \"\$(cat $given/session/cgroup.procs)\" ]"
+	rmdir "$given/session" "$given"
+	rm -r /var/lib/sailor
+	sed -i /^sailor:/d /etc/passwd /etc/group
+}
