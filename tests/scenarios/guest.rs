@@ -4,8 +4,8 @@
 
 mod machine;
 
-use crate::fixture::{Image, Packing, Registry, Tar, need, probe_tar, skip};
-use machine::{Boot, File, Kernel, Report};
+use crate::fixture::{Command, Image, Packing, Registry, Tar, need, probe_tar, skip};
+use machine::{Arch, Boot, File, Kernel, Machine, Report};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -77,8 +77,8 @@ checks! {
 }
 
 const KERNELS: [Kernel; 2] = [
-    Kernel { name: "linux_6_12", suite: "trixie", release: "6.12.", root: "ramfs" },
-    Kernel { name: "linux_6_1", suite: "bookworm", release: "6.1.", root: "tmpfs" },
+    Kernel { name: "linux_6_12", suite: "trixie", release: "6.12.", root: "ramfs", arch: Arch::Amd64 },
+    Kernel { name: "linux_6_1", suite: "bookworm", release: "6.1.", root: "tmpfs", arch: Arch::Amd64 },
 ];
 
 /// What a kernel's boots reported. The first who asks starts both kernels, side by side: the others only wait.
@@ -102,7 +102,7 @@ fn can() -> Option<()> {
         return skip("not root");
     }
     if std::env::consts::ARCH != "x86_64" {
-        return skip("guests are of x86-64 so far");
+        return skip("guests are started from x86-64 so far");
     }
     for program in
         ["qemu-system-x86_64", "busybox", "cpio", "depmod", "xz", "zstd", "python3", "apt-get", "mkfs.ext4", "strip"]
@@ -120,26 +120,105 @@ fn can() -> Option<()> {
     Some(())
 }
 
-/// Boots a kernel for all checks up to the power cut, and then for those that come after it.
+/// Boots a kernel for all checks up to the power cut, and then for those that come after it. DHOW_GUEST_ONLY names those that
+/// are wanted, while one of them is written.
 fn boot(kernel: &Kernel) -> Report {
     let dir = crate::fixture::scratch("guest");
-    let files = files(&dir);
-    let machine = machine::Machine::make(kernel, &dir, &files);
-    let mut report = machine.run(&Boot { append: "", last: "@cut" });
-    report.add(machine.run(&Boot { append: "after-power-cut", last: "" }));
+    let mut files = files();
+    files.push(File::program("usr/local/bin/dhow", executable(&dir)));
+    files.push(File::data("vm/probe.tar", probe_tar().expect("an image")));
+    files.push(File::data("vm/layers.tar", layers(&dir, &layered())));
+    files.extend(registry(&dir));
+    files.extend(apparmor_parser());
+    let machine = Machine::make(kernel, &dir, &files);
+    let only = std::env::var("DHOW_GUEST_ONLY").map_or(String::new(), |names| format!("only={names}"));
+    let mut report = machine.run(&Boot { append: &only, last: "@cut" });
+    if only.is_empty() {
+        report.add(machine.run(&Boot { append: "after-power-cut", last: "" }));
+    }
     let _ = fs::remove_dir_all(&dir);
     report
 }
 
-/// What the guest finds beside its busybox: the executable, the checks, images, and a registry.
-fn files(dir: &Path) -> Vec<File> {
+/// The checks of arm64: an executable for it, of debugging's kind, in one boot of some of the same.
+mod arm64 {
+    use super::*;
+
+    macro_rules! checks {
+        ($($check:ident)*) => {
+            $(#[test] fn $check() {
+                if let Some(report) = report() {
+                    report.assert_passed(stringify!($check));
+                }
+            })*
+            const CHECKS: &[&str] = &[$(stringify!($check)),*];
+        };
+    }
+
+    checks! {
+        images_come_from_tars_and_archives
+        the_root_of_a_container_is_an_overlay
+        exit_codes_streams_and_environment
+        names_on_a_network
+        devices_are_confined
+        every_controller_is_used
+        memory_is_limited
+        processes_are_limited
+    }
+
+    const KERNEL: Kernel =
+        Kernel { name: "arm64", suite: "trixie", release: "6.12.", root: "ramfs", arch: Arch::Arm64 };
+
+    fn report() -> Option<&'static Report> {
+        static REPORT: OnceLock<Option<Report>> = OnceLock::new();
+        REPORT.get_or_init(boot).as_ref()
+    }
+
+    fn boot() -> Option<Report> {
+        super::can()?;
+        need("qemu-system-aarch64")?;
+        need("aarch64-linux-gnu-gcc")?;
+        let built = match machine::built(&KERNEL) {
+            Ok(built) => built,
+            Err(why) => return skip(&why),
+        };
+        let executable = cross()?;
+        let dir = crate::fixture::scratch("guest");
+        let root = crate::fixture::root_of(fs::read(built.join("busybox")).expect("read busybox"));
+        fs::write(dir.join("busybox.tar"), &root).expect("write an image");
+        let mut files = files();
+        files.push(File::program("usr/local/bin/dhow", executable));
+        files.push(File::data("vm/probe.tar", dir.join("busybox.tar")));
+        files.push(File::data("vm/layers.tar", layers(&dir, &layers_on(root).platform("arm64", Some("v8")))));
+        let machine = Machine::make(&KERNEL, &dir, &files);
+        let report = machine.run(&Boot { append: &format!("only={}", CHECKS.join(",")), last: "" });
+        let _ = fs::remove_dir_all(&dir);
+        Some(report)
+    }
+
+    /// Builds the executable. Where the compiler has nothing for arm64, and no network to fetch it, nothing is shown.
+    fn cross() -> Option<PathBuf> {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vm/cross");
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("arm64");
+        let args = [dir.to_str().expect("UTF-8")];
+        let output = crate::fixture::network::outside(|| Command::new(script.to_str().expect("UTF-8"), args).run());
+        match output.code() {
+            Some(0) => Some(PathBuf::from(output.stdout())),
+            Some(77) => {
+                eprintln!("nothing is shown of arm64: {}", output.stderr());
+                None
+            }
+            _ => panic!("{output}"),
+        }
+    }
+}
+
+/// What every guest finds beside its busybox: the checks, and what runs them.
+fn files() -> Vec<File> {
     let source = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
     let mut files = vec![
-        File::program("usr/local/bin/dhow", executable(dir)),
         File::program("init", source("tests/vm/init")),
         File::data("vm/inittab", source("contrib/busybox/inittab")),
-        File::data("vm/probe.tar", probe_tar().expect("an image")),
-        File::data("vm/layers.tar", layers(dir)),
     ];
     files.extend(
         ["run", "settle"].map(|name| File::program(&format!("vm/{name}"), source(&format!("tests/vm/{name}")))),
@@ -149,8 +228,6 @@ fn files(dir: &Path) -> Vec<File> {
     {
         files.push(File::data(&format!("vm/{name}"), source(&format!("tests/vm/{name}"))));
     }
-    files.extend(registry(dir));
-    files.extend(apparmor_parser());
     files
 }
 
@@ -181,7 +258,10 @@ fn executable(dir: &Path) -> PathBuf {
 }
 
 fn layered() -> Image {
-    let busybox = fs::read(probe_tar().expect("an image")).expect("read an image");
+    layers_on(fs::read(probe_tar().expect("an image")).expect("read an image"))
+}
+
+fn layers_on(busybox: Vec<u8>) -> Image {
     let below =
         Tar::new().file("kept", 0o644, "kept\n").file("gone", 0o644, "gone\n").file("opaque/old", 0o644, "").end();
     let above =
@@ -192,9 +272,9 @@ fn layered() -> Image {
 }
 
 /// An OCI archive of three layers, packed in three ways.
-fn layers(dir: &Path) -> PathBuf {
+fn layers(dir: &Path, image: &Image) -> PathBuf {
     let layout = dir.join("layout");
-    crate::fixture::Layout::new(layout.clone()).add(&layered(), "layers:latest");
+    crate::fixture::Layout::new(layout.clone()).add(image, "layers:latest");
     let (layout, tar) = (layout.to_str().expect("UTF-8").to_owned(), dir.join("layers.tar"));
     crate::fixture::tool("tar", ["-C", &layout, "-cf", tar.to_str().expect("UTF-8"), "."]);
     tar

@@ -1,11 +1,15 @@
 #!/usr/bin/env python3
-"""vmlinux.py BZIMAGE OUT: the kernel out of its self-extracting file (Documentation/arch/x86/boot.rst: setup_sects at
-0x1f1, payload_offset and payload_length at 0x248). An emulated processor would take seconds to unpack it."""
+"""vmlinux.py IMAGE OUT: the kernel out of its self-extracting file, which an emulated processor would take seconds for.
+Of x86 (Documentation/arch/x86/boot.rst): setup_sects at 0x1f1, payload_offset and payload_length at 0x248. Of arm64
+(Documentation/arch/arm64/booting.rst), "ARM\\x64" at 56, there is nothing to unpack."""
 import struct
 import subprocess
 import sys
 
 image = open(sys.argv[1], "rb").read()
+if image[56:60] == b"ARM\x64":
+    open(sys.argv[2], "wb").write(image)
+    sys.exit()
 setup = (image[0x1f1] or 4) + 1
 offset, length = struct.unpack("<II", image[0x248:0x250])
 payload = image[setup * 512 + offset:setup * 512 + offset + length]

@@ -23,6 +23,36 @@ pub struct Kernel {
     pub release: &'static str,
     /// The file system of the initramfs.
     pub root: &'static str,
+    pub arch: Arch,
+}
+
+/// What it runs on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Arch {
+    Amd64,
+    Arm64,
+}
+
+impl Arch {
+    fn qemu(self) -> (&'static str, &'static [&'static str]) {
+        match self {
+            Arch::Amd64 => ("qemu-system-x86_64", &["-cpu", "max,la57=off"]),
+            // An older one, which has less to emulate.
+            Arch::Arm64 => ("qemu-system-aarch64", &["-machine", "virt,gic-version=3", "-cpu", "cortex-a72"]),
+        }
+    }
+
+    fn console(self) -> &'static str {
+        match self {
+            Arch::Amd64 => "ttyS0",
+            Arch::Arm64 => "ttyAMA0",
+        }
+    }
+
+    /// Its name in dpkg, where it is not this machine's.
+    fn foreign(self) -> Option<&'static str> {
+        (self == Arch::Arm64).then_some("arm64")
+    }
 }
 
 /// A file for the guest.
@@ -60,12 +90,13 @@ pub struct Machine {
     dir: PathBuf,
     kernel: PathBuf,
     root: &'static str,
+    arch: Arch,
 }
 
 /// One boot of it.
-pub struct Boot {
+pub struct Boot<'a> {
     /// Words for the kernel's command line.
-    pub append: &'static str,
+    pub append: &'a str,
     /// The machine is killed when its checks say this line.
     pub last: &'static str,
 }
@@ -88,7 +119,7 @@ impl Machine {
         made.expect("make the guest's disk");
         let options = ["-q", "-F", "-O", "project,quota", "-E", "lazy_itable_init=1,quotatype=prjquota"];
         crate::fixture::tool("mkfs.ext4", options.iter().chain(&[disk.to_str().expect("UTF-8")]));
-        Machine { dir: dir.to_owned(), kernel: built.join("vmlinux"), root: kernel.root }
+        Machine { dir: dir.to_owned(), kernel: built.join("vmlinux"), root: kernel.root, arch: kernel.arch }
     }
 
     /// Boots it and waits until it turns itself off, or is killed.
@@ -98,16 +129,16 @@ impl Machine {
             fs::write(self.dir.join(name), "").expect("make a file for what the guest says");
         }
         let append = format!(
-            "console=ttyS0 quiet loglevel=4 panic=-1 nokaslr mitigations=off audit=0 random.trust_cpu=on \
+            "console={} quiet loglevel=4 panic=-1 nokaslr mitigations=off audit=0 random.trust_cpu=on \
              cryptomgr.notests no_timer_check rootfstype={} {}",
-            self.root, boot.append
+            self.arch.console(),
+            self.root,
+            boot.append
         );
         let (out, console, initrd, disk) = (at("out"), at("console"), at("initrd"), at("disk"));
         let args = [
             "-accel",
             "tcg,thread=multi,tb-size=256",
-            "-cpu",
-            "max,la57=off",
             "-smp",
             "2",
             "-m",
@@ -136,9 +167,10 @@ impl Machine {
             "-device",
             "virtio-blk-pci,drive=disk",
         ];
-        let mut command = std::process::Command::new("qemu-system-x86_64");
+        let (program, machine) = self.arch.qemu();
+        let mut command = std::process::Command::new(program);
         let log = fs::File::create(self.dir.join("qemu")).expect("make a log");
-        command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        command.args(machine).args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         // SAFETY: one system call between fork and exec. The thread that starts it is the one that waits for it.
         unsafe {
             command.pre_exec(|| {
@@ -224,13 +256,15 @@ pub fn built(kernel: &Kernel) -> Result<PathBuf, String> {
     let source = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vm").join(name);
     // Named for the scripts, so that what older ones made is not taken for it.
     let scripts = ["build", "vmlinux.py"].map(|name| fs::read(source(name)).expect("read how guests are built"));
-    let name = format!("guest-{}-{}", kernel.suite, &crate::fixture::digest(&scripts.concat())[7..19]);
+    let foreign = kernel.arch.foreign();
+    let of = format!("{}{}", kernel.suite, foreign.map_or(String::new(), |arch| format!("-{arch}")));
+    let name = format!("guest-{of}-{}", &crate::fixture::digest(&scripts.concat())[7..19]);
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     if !dir.join("release").exists() {
-        let args = [kernel.suite, dir.to_str().expect("UTF-8")];
+        let args = [kernel.suite, dir.to_str().expect("UTF-8")].into_iter().chain(foreign);
         let output = network::outside(|| Command::new(source("build").to_str().expect("UTF-8"), args).run());
         if !output.status.success() {
-            return Err(format!("no kernel of {}: {}", kernel.suite, output.stderr()));
+            return Err(format!("no kernel of {of}: {}", output.stderr()));
         }
     }
     let release = fs::read_to_string(dir.join("release")).expect("read which kernel it is");
