@@ -14,6 +14,7 @@ mod fuzz;
 mod net;
 mod ns;
 mod oci;
+mod order;
 mod sys;
 
 use api::client::{Local, Place};

@@ -25,6 +25,8 @@ mod net;
 mod ns;
 #[path = "../../src/oci/mod.rs"]
 mod oci;
+#[path = "../../src/order.rs"]
+mod order;
 #[path = "../../src/sys/mod.rs"]
 mod sys;
 

@@ -4,6 +4,7 @@ use crate::api::base64;
 use crate::api::http::Remote;
 use crate::api::types::*;
 use crate::api::wire::{Body, Caller, Producer, Reply, Request, Response};
+use crate::order;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -594,7 +595,7 @@ fn filtered(filters: &Filters) -> Query {
         return vec![];
     }
     let sets: BTreeMap<&String, BTreeMap<&String, bool>> =
-        filters.iter().map(|(key, values)| (key, values.iter().map(|value| (value, true)).collect())).collect();
+        order::map(filters.iter().map(|(key, values)| (key, order::map(values.iter().map(|value| (value, true))))));
     vec![("filters".to_owned(), serde_json::json!(sets).to_string())]
 }
 

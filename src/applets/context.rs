@@ -8,6 +8,7 @@ use super::{Command, Context, each, host, inspect, output};
 use crate::api::http::address::Address;
 use crate::api::http::tls::{self, Files};
 use crate::oci::auth::keep;
+use crate::order;
 use anyhow::{Context as _, Result, bail};
 use argh::{ArgsInfo, FromArgs};
 use serde::Serialize;
@@ -301,7 +302,7 @@ impl Command for Ls {
             let error = load(context, &current).err().map(|error| format!("{error:#}")).unwrap_or_default();
             rows.push((current.clone(), row(&current, "", "", &error)));
         }
-        rows.sort_unstable_by_key(|(name, _)| natural(name));
+        order::by_key(&mut rows, |(name, _)| natural(name));
         let rows: Vec<Value> = rows.into_iter().map(|(_, row)| row).collect();
         output::say(&LIST.print(&self.format.unwrap_or_default(), self.quiet, &rows)?)?;
         if overridden() {

@@ -1,6 +1,7 @@
 //! Help, from the table.
 
 use crate::applets::{Entry, TABLE, parse};
+use crate::order;
 use argh::{CommandInfoWithArgs, FlagInfo, FlagInfoKind, Optionality};
 use std::fmt::Write;
 
@@ -62,7 +63,7 @@ pub fn group(name: &str) -> String {
             rows.push((word, sentence(entry)));
         }
     }
-    rows.sort_unstable();
+    order::sort(&mut rows);
     for (word, about) in rows {
         let _ = writeln!(text, "  {word:<12}{about}");
     }
@@ -79,7 +80,7 @@ pub fn command(entry: &Entry, spelt: &str) -> String {
         let _ = write!(text, "\nAliases:\n  {}\n", names.join(", "));
     }
     let mut flags: Vec<&FlagInfo> = info.flags.iter().filter(|flag| !flag.hidden && flag.long != "--help").collect();
-    flags.sort_unstable_by_key(|flag| flag.long);
+    order::by_key(&mut flags, |flag| flag.long);
     if !flags.is_empty() {
         text.push_str("\nOptions:\n");
         let rows: Vec<(String, &str)> = flags.iter().map(|flag| (spelling(flag), flag.description)).collect();

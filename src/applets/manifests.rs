@@ -5,6 +5,7 @@ use super::contexts;
 use crate::api::base64;
 use crate::oci::image::{Descriptor, media};
 use crate::oci::reference::Reference;
+use crate::order;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -64,7 +65,7 @@ pub fn members(list: &Reference) -> Result<Vec<Member>> {
             members.push(read(&path).with_context(|| format!("read {}", path.display()))?);
         }
     }
-    members.sort_by(|a, b| a.reference.cmp(&b.reference));
+    order::by(&mut members, |a, b| a.reference.cmp(&b.reference));
     Ok(members)
 }
 

@@ -9,6 +9,7 @@ use crate::api::types::{
     EndpointAddresses, EndpointSettings, Ipam, IpamConfig, Network, NetworkConnect, NetworkCreate, NetworkDisconnect,
 };
 use crate::net::Subnet;
+use crate::order;
 use anyhow::{Result, anyhow, bail};
 use argh::{ArgsInfo, FromArgs};
 use serde_json::{Value, json};
@@ -298,7 +299,7 @@ const LIST: List = List {
 impl Command for Ls {
     fn run(self, context: &Context) -> Result<u8> {
         let mut networks = context.client()?.networks(&filter::gather(self.filter))?;
-        networks.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        order::by(&mut networks, |a, b| a.name.cmp(&b.name));
         let rows: Vec<Value> = networks.iter().map(|network| row(network, !self.no_trunc)).collect();
         output::say(&LIST.print(&self.format.unwrap_or_default(), self.quiet, &rows)?)?;
         Ok(0)

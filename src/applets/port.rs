@@ -2,6 +2,7 @@
 
 use super::{Command, Context, output};
 use crate::api::types::PortMap;
+use crate::order;
 use anyhow::{Result, bail};
 use argh::{ArgsInfo, FromArgs};
 
@@ -38,7 +39,7 @@ fn lines(container: &str, ports: &PortMap, wanted: Option<&str>) -> Result<Strin
         return Ok(bindings.iter().map(|it| address(&it.host_ip, &it.host_port) + "\n").collect());
     }
     let mut sorted: Vec<_> = ports.iter().collect();
-    sorted.sort_unstable_by_key(|(key, _)| {
+    order::by_key(&mut sorted, |(key, _)| {
         (key.split('/').next().and_then(|number| number.parse::<u16>().ok()), (*key).clone())
     });
     let rows = sorted.into_iter().flat_map(|(key, bindings)| {

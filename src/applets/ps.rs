@@ -6,6 +6,7 @@ use super::{Command, Context, filter, output};
 use crate::api::time::Time;
 use crate::api::types::{ContainerSummary, PortSummary};
 use crate::oci::reference::Reference;
+use crate::order;
 use anyhow::Result;
 use argh::{ArgsInfo, FromArgs};
 use serde_json::{Value, json};
@@ -198,7 +199,7 @@ fn quoted(text: &str) -> String {
 /// `0.0.0.0:8080->80/tcp, 443/tcp`; ports in a row with the same numbers outside are one range.
 fn ports(ports: &[PortSummary]) -> String {
     let mut sorted: Vec<&PortSummary> = ports.iter().collect();
-    sorted.sort_unstable_by_key(|port| (port.private_port, port.ip.as_str(), port.public_port, port.r#type.as_str()));
+    order::by_key(&mut sorted, |port| (port.private_port, port.ip.as_str(), port.public_port, port.r#type.as_str()));
     let mut ranges: Vec<(String, u16, u16)> = Vec::new();
     let mut latest: BTreeMap<String, usize> = BTreeMap::new();
     let mut mapped = Vec::new();

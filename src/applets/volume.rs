@@ -4,6 +4,7 @@ use super::format::table::List;
 use super::request::values;
 use super::{Command, Context, each, filter, output};
 use crate::api::types::{Volume, VolumeCreate};
+use crate::order;
 use anyhow::{Result, anyhow, bail};
 use argh::{ArgsInfo, FromArgs};
 use serde_json::{Value, json};
@@ -152,7 +153,7 @@ impl Command for Ls {
             bail!("--cluster: volumes of a cluster come with a later release of dhow");
         }
         let mut volumes = context.client()?.volumes(&filter::gather(self.filter))?.volumes;
-        volumes.sort_unstable_by_key(|volume| natural(&volume.name));
+        order::by_key(&mut volumes, |volume| natural(&volume.name));
         let rows: Vec<Value> = volumes.iter().map(row).collect();
         output::say(&LIST.print(&self.format.unwrap_or_default(), self.quiet, &rows)?)?;
         Ok(0)

@@ -9,6 +9,7 @@ use crate::api::wire::Request;
 use crate::engine::images;
 use crate::oci::auth::Credentials;
 use crate::oci::{Platform, Reference, platform};
+use crate::order;
 use anyhow::{Result, bail};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -156,7 +157,7 @@ impl Asked {
                 .collect::<Result<_>>()?,
             host,
             credentials: Registries(given),
-            secrets: secrets.collect(),
+            secrets: order::map(secrets),
             agents: request.agents.clone(),
         })
     }

@@ -8,6 +8,7 @@ use crate::engine::layers;
 use crate::engine::store::{self, Lease, Store};
 use crate::oci::Digest;
 use crate::oci::image::chain_ids;
+use crate::order;
 use anyhow::{Context, Result};
 use nix::sys::time::TimeSpec;
 use serde::{Deserialize, Serialize};
@@ -155,7 +156,7 @@ pub fn all(store: &Store) -> Result<Vec<Listed>> {
             all.push(Listed { key, record, used });
         }
     }
-    all.sort_by(|a, b| (a.used, &a.key).cmp(&(b.used, &b.key)));
+    order::by(&mut all, |a, b| (a.used, &a.key).cmp(&(b.used, &b.key)));
     Ok(all)
 }
 

@@ -4,6 +4,7 @@ use super::builder::PROXIES;
 use super::dockerfile::instruction::{Command, Instruction, Kind, Pair, Word};
 use super::dockerfile::words::Lex;
 use super::dockerfile::{Dockerfile, Place, suggest};
+use crate::order;
 use anyhow::{Result, bail};
 use std::collections::BTreeSet;
 
@@ -88,7 +89,7 @@ pub fn check(file: &Dockerfile) -> Result<(Vec<Warning>, bool)> {
     casing(file, &mut found);
     stages(file, &mut found);
     for stage in &file.stages {
-        let mut known: BTreeSet<String> = KNOWN.iter().chain(&PROXIES).map(|name| (*name).to_owned()).collect();
+        let mut known: BTreeSet<String> = order::set(KNOWN.iter().chain(&PROXIES).map(|name| (*name).to_owned()));
         // What the base sets is not known here: nothing is said of names then, unless it is empty.
         let closed = stage.from.image.text == "scratch";
         let (mut workdir, mut once) = (false, [None; 3]);
@@ -123,7 +124,7 @@ pub fn check(file: &Dockerfile) -> Result<(Vec<Warning>, bool)> {
     }
     let mut all = found.0;
     all.retain(|warning| !wish.skips(warning.rule));
-    all.sort_by_key(|warning| (warning.place, RULES.iter().position(|rule| *rule == warning.rule)));
+    order::by_key(&mut all, |warning| (warning.place, RULES.iter().position(|rule| *rule == warning.rule)));
     Ok((all, wish.error))
 }
 

@@ -5,6 +5,7 @@ use super::dockerfile::Fault;
 use super::dockerfile::instruction::{Command, Kind, Pair, Word};
 use super::dockerfile::words::{Expanded, Lex, Lookup};
 use crate::oci::image::{Empty, RunConfig};
+use crate::order;
 
 /// Expands words with the variables of the moment.
 pub struct Words<'a> {
@@ -94,7 +95,7 @@ pub fn apply(config: &mut RunConfig, cmd: &mut bool, kind: &Kind, words: &Words)
                     all.extend(ports(&port).map_err(|message| Fault::new(word.place, message))?);
                 }
             }
-            all.sort();
+            order::sort(&mut all);
             for port in &all {
                 config.exposed_ports.get_or_insert_default().insert(port.clone(), Empty);
             }

@@ -36,6 +36,7 @@ mod transfer;
 use crate::api::types::{ErrorDetail, ProgressLine};
 use crate::api::wire::{Body, Reply, Request, Response};
 use crate::engine::Engine;
+use crate::order;
 use anyhow::Result;
 use asked::Asked;
 use builder::{Builder, Failed, Shared};
@@ -76,7 +77,7 @@ pub fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
             let file = Dockerfile::parse(&context.name, &context.dockerfile)?;
             let (warnings, error) = lint::check(&file)?;
             if error && !warnings.is_empty() {
-                let rules: std::collections::BTreeSet<&str> = warnings.iter().map(|warning| warning.rule).collect();
+                let rules: std::collections::BTreeSet<&str> = order::set(warnings.iter().map(|warning| warning.rule));
                 let rules: Vec<&str> = rules.into_iter().collect();
                 anyhow::bail!("lint violation found for rules: {}\n{}", rules.join(", "), lint::show(&file, &warnings));
             }

@@ -7,6 +7,7 @@ use crate::engine::filters::Filters;
 use crate::engine::images::inventory::Inventory;
 use crate::engine::store::{self, Lease, Store};
 use crate::engine::{events, images, query};
+use crate::order;
 use anyhow::{Result, bail};
 use std::collections::HashSet;
 use std::time::{Duration, SystemTime};
@@ -117,7 +118,7 @@ fn forget_contexts(store: &Store) -> Result<()> {
             all.push((used, path));
         }
     }
-    all.sort();
+    order::sort(&mut all);
     let spare = all.len().saturating_sub(CONTEXTS);
     all.into_iter().take(spare).try_for_each(|(_, path)| store::remove(&path))
 }

@@ -2,6 +2,7 @@
 
 use super::trace::{self, Trace};
 use crate::api::types::{ProgressLine, SolveStatus};
+use crate::order;
 use anyhow::Result;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -60,7 +61,7 @@ impl<'a> Output<'a> {
     /// Stages that will tell something, and how many steps they have in all.
     pub fn expect(&mut self, stages: impl Iterator<Item = usize>, total: usize) {
         self.total = total;
-        self.waiting = stages.map(|at| (at, Vec::new())).collect();
+        self.waiting = order::map(stages.map(|at| (at, Vec::new())));
     }
 
     /// Takes what a stage tells.

@@ -1,6 +1,7 @@
 //! What the processes of a cgroup use, as its files say. Where a controller is not in version 2 its files are not
 //! there, and what they would say is `None`.
 
+use crate::order;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -82,7 +83,7 @@ pub fn read(path: &Path) -> Stats {
         cpu_pressure: text("cpu.pressure").map(|text| pressure(&text)),
         memory_pressure: text("memory.pressure").map(|text| pressure(&text)),
         io_pressure: text("io.pressure").map(|text| pressure(&text)),
-        huge_pages: sizes_of_pages().into_iter().filter_map(|size| huge_pages(path, size)).collect(),
+        huge_pages: order::map(sizes_of_pages().into_iter().filter_map(|size| huge_pages(path, size))),
     }
 }
 
@@ -132,7 +133,7 @@ fn pairs(text: &str) -> BTreeMap<String, u64> {
         let (name, value) = line.split_once(' ')?;
         Some((name.to_owned(), value.trim().parse().ok()?))
     };
-    text.lines().filter_map(pair).collect()
+    order::map(text.lines().filter_map(pair))
 }
 
 fn cpu(pairs: &BTreeMap<String, u64>) -> Cpu {

@@ -1,5 +1,6 @@
 //! Devices of the host that a container is given.
 
+use crate::order;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -36,7 +37,7 @@ pub fn granted(host: &HostConfig) -> Result<Vec<Granted>> {
 /// Refuses what is not `r`, `w` and `m`, each at most once.
 pub fn check_access(access: &str) -> Result<()> {
     let mut letters: Vec<_> = access.bytes().collect();
-    letters.sort_unstable();
+    order::sort(&mut letters);
     letters.dedup();
     if letters.len() != access.len() || !letters.iter().all(|letter| b"rwm".contains(letter)) {
         bail!(Refusal::BadParameter(format!("invalid device mode: {access}")));
@@ -68,7 +69,7 @@ fn walk(dir: &Path, target: &Path, access: &str, granted: &mut Vec<Granted>) {
     const OWN: [&str; 8] = ["pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts", ".udev", "console"];
     let mut entries: Vec<PathBuf> =
         fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
-    entries.sort_unstable();
+    order::sort(&mut entries);
     for path in entries {
         let Some(name) = path.file_name() else { continue };
         if OWN.iter().any(|own| name == *own) {

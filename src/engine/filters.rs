@@ -2,6 +2,7 @@
 
 use super::pattern::Pattern;
 use crate::api::Refusal;
+use crate::order;
 use anyhow::{Result, bail};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -34,7 +35,7 @@ impl Filters {
             Values::List(list) => list,
             Values::Null => Vec::new(),
         };
-        Ok(Filters(sets.into_iter().map(|(key, set)| (key, values(set))).collect()))
+        Ok(Filters(order::map(sets.into_iter().map(|(key, set)| (key, values(set))))))
     }
 
     pub fn add(&mut self, key: &str, value: &str) {

@@ -7,6 +7,7 @@ use super::store::{self, Lease, Store};
 use super::volumes::{self, Made};
 use crate::api::Refusal;
 use crate::api::types::{HostConfig, Mount, MountPoint, Nothing, TmpfsOptions};
+use crate::order;
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -75,7 +76,7 @@ pub fn plan(
             points.insert(target, Asked { mounted, volume, make_source: false });
         }
     }
-    let mut taken: BTreeMap<String, ()> = tmpfs.keys().map(|target| (clean(target), ())).collect();
+    let mut taken: BTreeMap<String, ()> = order::map(tmpfs.keys().map(|target| (clean(target), ())));
     for spec in host.binds.iter().flatten() {
         let mut asked = bind(spec, &host.volume_driver).map_err(bad)?;
         let said = asked.mounted.point.mode.split(',').any(|word| PROPAGATIONS.contains(&word));
@@ -112,7 +113,7 @@ pub fn plan(
     }
     let mut asked: Vec<Asked> = points.into_values().collect();
     let place = |asked: &Asked| asked.mounted.point.destination.clone();
-    asked.sort_unstable_by_key(|asked| (depth(&asked.mounted.point.destination), place(asked)));
+    order::by_key(&mut asked, |asked| (depth(&asked.mounted.point.destination), place(asked)));
     for asked in &mut asked {
         if let Some(volume) = &mut asked.volume {
             volume.durable = !(host.auto_remove && volume.name.is_empty());

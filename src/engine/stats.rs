@@ -9,6 +9,7 @@ use crate::api::types::{
     ThrottlingData,
 };
 use crate::cgroup;
+use crate::order;
 use anyhow::Result;
 use std::collections::BTreeMap;
 use std::fs;
@@ -88,7 +89,7 @@ fn sample(store: &Store, id: &str) -> Result<Stats> {
             },
             None => MemoryStats { usage: pids.iter().map(|pid| resident(*pid)).sum(), ..MemoryStats::default() },
         },
-        hugetlb_stats: cgroup.huge_pages.into_iter().map(|(size, pages)| (size, huge_pages(&pages))).collect(),
+        hugetlb_stats: order::map(cgroup.huge_pages.into_iter().map(|(size, pages)| (size, huge_pages(&pages)))),
         networks: networks(&now),
         ..stats
     };
@@ -200,7 +201,7 @@ fn interfaces(text: &str) -> BTreeMap<String, NetworkStats> {
         };
         Some((name.trim().to_owned(), stats)).filter(|(name, _)| name != "lo")
     };
-    text.lines().filter_map(interface).collect()
+    order::map(text.lines().filter_map(interface))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use super::lowers::Lowers;
 use super::pack::Packer;
 use super::stat::{is_dir, is_file, is_whiteout};
 use super::{path, remove, tree, xattr};
+use crate::order;
 use anyhow::{Context, Result};
 use nix::fcntl::OFlag;
 use nix::sys::stat::{FileStat, fstat};
@@ -75,7 +76,7 @@ pub fn differences(upper: &Path, lowers: &[PathBuf], copied: bool) -> Result<Vec
         Ok(true)
     })
     .with_context(|| format!("compare {} with the layers below", upper.display()))?;
-    found.sort_unstable_by(|a, b| a.path.split(|&byte| byte == b'/').cmp(b.path.split(|&byte| byte == b'/')));
+    order::by(&mut found, |a, b| a.path.split(|&byte| byte == b'/').cmp(b.path.split(|&byte| byte == b'/')));
     // Of directories that are as they were, only those that something lies in.
     let parents: HashSet<Vec<u8>> = found.iter().filter(|it| it.counts).flat_map(above).collect();
     found.retain(|it| it.counts || parents.contains(&it.path));
@@ -149,7 +150,7 @@ fn differ(upper: BorrowedFd, stat: &FileStat, lower: BorrowedFd, below: &FileSta
     }
     let capabilities = |fd| -> Result<BTreeSet<Vec<u8>>> {
         let all = xattr::list(fd)?.into_iter();
-        Ok(all.filter(|(name, _)| name.to_bytes() == b"security.capability").map(|(_, value)| value).collect())
+        Ok(order::set(all.filter(|(name, _)| name.to_bytes() == b"security.capability").map(|(_, value)| value)))
     };
     Ok(is_file(stat) && capabilities(upper)? != capabilities(lower)?)
 }

@@ -3,6 +3,7 @@
 
 use super::header::{Entry, Time};
 use super::{objects, path};
+use crate::order;
 use anyhow::{Context, Result};
 use nix::fcntl::OFlag;
 use std::collections::HashSet;
@@ -66,7 +67,7 @@ impl Directories {
         }
         std::fs::remove_file(&self.path).with_context(|| format!("remove {}", self.path.display()))?;
         let mut implied: Vec<_> = implied.into_iter().collect();
-        implied.sort_unstable_by(|a, b| a.split(|&byte| byte == b'/').cmp(b.split(|&byte| byte == b'/')));
+        order::by(&mut implied, |a, b| a.split(|&byte| byte == b'/').cmp(b.split(|&byte| byte == b'/')));
         Ok(implied)
     }
 }

@@ -3,6 +3,7 @@
 
 use super::stat::is_dir;
 use super::{path, remove};
+use crate::order;
 use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag};
@@ -129,7 +130,7 @@ fn list(dir: BorrowedFd) -> Result<Vec<CString>> {
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Vec::new(),
         Err(error) => return Err(error).context("list a directory"),
     };
-    names.sort_unstable_by(|a, b| b.cmp(a));
+    order::by(&mut names, |a, b| b.cmp(a));
     Ok(names)
 }
 

@@ -12,6 +12,7 @@ use super::stat::{is_dir, is_file, is_whiteout};
 use super::stream::Stream;
 use super::{path, recipe, sandbox, xattr};
 use crate::oci::digest::Digest;
+use crate::order;
 use crate::sys::file;
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
@@ -99,7 +100,7 @@ fn unpack_here(tar: &mut dyn Read, staging: &Path, maker: Maker) -> Result<Unpac
     let diff_id = layer.stream.finish()?;
     let sorted = |set: HashSet<Vec<u8>>| {
         let mut all: Vec<_> = set.into_iter().collect();
-        all.sort_unstable();
+        order::sort(&mut all);
         all
     };
     Ok(Unpacked {

@@ -9,6 +9,7 @@ pub mod archive;
 mod zip;
 
 use crate::api::http::tls::Files;
+use crate::order;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -165,7 +166,7 @@ fn names(dir: &Path) -> Result<Vec<String>> {
         let entry = entry.with_context(|| format!("list {}", dir.display()))?;
         names.extend(entry.file_name().into_string());
     }
-    names.sort_unstable();
+    order::sort(&mut names);
     Ok(names)
 }
 

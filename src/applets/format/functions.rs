@@ -2,6 +2,7 @@
 
 use super::lex::quote;
 use super::value::{self, Found, Node, Shape, Value, Zero};
+use crate::order;
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
@@ -129,7 +130,7 @@ fn join(list: &Node, separator: &str) -> Result<String, String> {
         Node::List(items) => Ok(items.iter().map(shown).collect::<Vec<_>>().join(separator)),
         Node::Object(entries, Shape::Map | Shape::Struct) => {
             let mut values: Vec<String> = entries.iter().map(|(_, value)| shown(value)).collect();
-            values.sort_unstable();
+            order::sort(&mut values);
             Ok(values.join(separator))
         }
         Node::NoValue | Node::Nil(_) => Ok(String::new()),

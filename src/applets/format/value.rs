@@ -1,6 +1,7 @@
 //! The data that a template walks: JSON with its order kept, and with what JSON forgets about Go's types told from
 //! the names of Docker's fields, because a missing label, a field left out and a misspelt field print differently.
 
+use crate::order;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use std::borrow::Cow;
 use std::fmt::{self, Write};
@@ -240,7 +241,7 @@ impl Node {
     pub fn sorted(&self) -> Vec<(&str, &Node)> {
         let Node::Object(entries, _) = self else { return Vec::new() };
         let mut entries: Vec<_> = entries.iter().map(|(key, node)| (key.as_str(), node)).collect();
-        entries.sort_unstable_by_key(|(key, _)| *key);
+        order::by_key(&mut entries, |(key, _)| *key);
         entries
     }
 

@@ -13,6 +13,7 @@ pub use limits::nano_cpus;
 
 use super::run::Run;
 use crate::api::types::*;
+use crate::order;
 use anyhow::{Context, Result, anyhow, bail};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -59,7 +60,8 @@ fn config<'a>(flags: &Run, here: &Here, published: impl Iterator<Item = &'a Stri
     }
     let attached = |stream: &str| streams.iter().any(|given| given == stream);
     let attach_stdin = attached("stdin") || flags.interactive;
-    let mut ports: BTreeMap<String, Option<Nothing>> = published.map(|port| (port.clone(), Some(Nothing {}))).collect();
+    let mut ports: BTreeMap<String, Option<Nothing>> =
+        order::map(published.map(|port| (port.clone(), Some(Nothing {}))));
     for range in &flags.expose {
         for port in values::exposed(range).map_err(|why| anyhow!(why))? {
             ports.insert(port, Some(Nothing {}));

@@ -2,6 +2,7 @@
 
 use super::values;
 use crate::api::types::{BindOptions, DeviceMapping, Mount, VolumeDriver, VolumeOptions};
+use crate::order;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -52,7 +53,7 @@ pub fn tmpfs(specs: &[String]) -> BTreeMap<String, String> {
         let (path, options) = spec.split_once(':').unwrap_or((spec, ""));
         (path.to_owned(), options.to_owned())
     };
-    specs.iter().map(pair).collect()
+    order::map(specs.iter().map(pair))
 }
 
 /// Reads one `--mount`: a line of CSV with `key=value` fields.

@@ -3,6 +3,7 @@
 
 use crate::api::types::{EndpointAddresses, EndpointSettings, Endpoints};
 use crate::applets::run::Run;
+use crate::order;
 use anyhow::{Result, bail};
 use std::collections::BTreeMap;
 
@@ -35,7 +36,7 @@ pub fn networks(flags: &Run) -> Result<(String, Option<Endpoints>)> {
     let said = |(name, settings): &(String, EndpointSettings)| {
         !is_mode(name) && (name != "default" && name != "bridge" || *settings != EndpointSettings::default())
     };
-    let places: Endpoints = all.into_iter().filter(said).collect();
+    let places: Endpoints = order::map(all.into_iter().filter(said));
     Ok((mode, Some(places).filter(|places| !places.is_empty())))
 }
 

@@ -2,6 +2,7 @@
 
 use crate::api::types::{RestartPolicy, Ulimit};
 pub use crate::api::units::parse_binary as bytes;
+use crate::order;
 use std::collections::BTreeMap;
 
 /// A size in bytes, or -1 for no limit.
@@ -48,12 +49,10 @@ pub fn ulimit(text: &str) -> Result<Ulimit, String> {
 
 /// `key=value` pairs; a key alone has an empty value; the last one counts.
 pub fn pairs(list: &[String]) -> BTreeMap<String, String> {
-    list.iter()
-        .map(|pair| {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (key.to_owned(), value.to_owned())
-        })
-        .collect()
+    order::map(list.iter().map(|pair| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (key.to_owned(), value.to_owned())
+    }))
 }
 
 /// A label's key must be there and hold no blanks.

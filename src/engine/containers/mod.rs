@@ -7,6 +7,7 @@ mod now;
 mod remove;
 mod wait;
 
+use crate::order;
 pub use attach::{Attach, attach, resize};
 pub use names::{find, name_in_use, named, no_such, rename, sync_names, take_name};
 pub use now::{Doing, Now, all, is_not_found, mend_held, now, state, tell_end, tell_start};
@@ -217,7 +218,7 @@ pub fn top(store: &Store, id: &str, args: &[String]) -> Result<Top> {
         true => vec![now.live.pid],
         false => cgroup::processes(Path::new(&now.live.cgroup))?,
     };
-    pids.sort_unstable();
+    order::sort(&mut pids);
     let listed = super::top::list(&pids, args)?;
     events::container(store, &now.record, "top", &[]);
     Ok(listed)

@@ -10,6 +10,7 @@ use crate::engine::record::{self, Live, Record};
 use crate::engine::shim;
 use crate::engine::store::{self, Store};
 use crate::engine::{events, health, networks, restart};
+use crate::order;
 use anyhow::{Result, bail};
 use std::path::Path;
 
@@ -196,7 +197,7 @@ pub fn all(store: &Store) -> Result<Vec<Now>> {
     if found.is_empty() {
         shim::leave_cgroups(store);
     }
-    found.sort_unstable_by(|a, b| b.record.created.cmp(&a.record.created));
+    order::by(&mut found, |a, b| b.record.created.cmp(&a.record.created));
     Ok(found)
 }
 

@@ -10,6 +10,7 @@ use super::record::Record;
 use super::store::Store;
 use crate::api::time::Time;
 use crate::api::types::{Actor, Event};
+use crate::order;
 use std::collections::BTreeMap;
 use std::fs::{self, Metadata, OpenOptions};
 use std::io::{self, Write};
@@ -57,7 +58,7 @@ pub fn of_container(record: &Record, action: &str, more: &[(&str, &str)]) -> Eve
 
 /// An event of something else, to be told with others.
 pub fn of_other(kind: &str, action: &str, id: &str, attributes: &[(&str, &str)]) -> Event {
-    event(kind, action, id, attributes.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect())
+    event(kind, action, id, order::map(attributes.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))))
 }
 
 fn event(kind: &str, action: &str, id: &str, attributes: BTreeMap<String, String>) -> Event {

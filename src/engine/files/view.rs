@@ -15,6 +15,7 @@ use super::super::volumes;
 use crate::fs::overlay::{self, Upper};
 use crate::fs::path::{self, IN_ROOT};
 use crate::oci::runtime::Ids;
+use crate::order;
 use crate::sys::mount::{self, MOUNT_ATTR_RDONLY, MountAttr, OPEN_TREE_CLONE};
 use anyhow::{Context, Result, anyhow, bail};
 use nix::errno::Errno;
@@ -226,7 +227,7 @@ fn mounts(store: &Store, record: &Record) -> Result<Vec<Part>> {
             parts.push(Part { at, tree: overlay::bind(&source, record.host_config.readonly_rootfs)?, is_dir: false });
         }
     }
-    parts.sort_unstable_by_key(|part| part.at.split('/').filter(|part| !part.is_empty()).count());
+    order::by_key(&mut parts, |part| part.at.split('/').filter(|part| !part.is_empty()).count());
     Ok(parts)
 }
 

@@ -12,6 +12,7 @@ use crate::fs::unpack::Unpacked;
 use crate::fs::{repack, settle};
 use crate::oci::image::{Empty, Healthcheck, History, ImageConfig, RunConfig};
 use crate::oci::{Digest, Reference};
+use crate::order;
 use anyhow::{Context, Result, anyhow};
 use std::path::{Path, PathBuf};
 
@@ -160,7 +161,7 @@ fn config(
 
 /// What a container's config says of containers of its image.
 fn run_config(config: ContainerConfig) -> RunConfig {
-    let set = |keys: Vec<String>| (!keys.is_empty()).then(|| keys.into_iter().map(|key| (key, Empty)).collect());
+    let set = |keys: Vec<String>| (!keys.is_empty()).then(|| order::map(keys.into_iter().map(|key| (key, Empty))));
     RunConfig {
         user: config.user,
         exposed_ports: set(config.exposed_ports.unwrap_or_default().into_keys().collect()),

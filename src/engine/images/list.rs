@@ -10,6 +10,7 @@ use crate::api::types::{
     GraphDriver, HistoryItem, ImageConfig, ImageInspect, ImageMetadata, ImageSummary, NEVER, RootFs,
 };
 use crate::oci::{Digest, Reference};
+use crate::order;
 use anyhow::{Result, bail};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -59,7 +60,7 @@ pub fn list(store: &Store, intermediate: bool, shared_size: bool, filters: &Filt
             virtual_size: None,
         });
     }
-    list.sort_unstable_by(|a, b| b.created.cmp(&a.created).then_with(|| a.id.cmp(&b.id)));
+    order::by(&mut list, |a, b| b.created.cmp(&a.created).then_with(|| a.id.cmp(&b.id)));
     Ok(list)
 }
 
@@ -154,7 +155,7 @@ pub fn inspect(store: &Store, name: &str) -> Result<ImageInspect> {
     let (repo_tags, repo_digests) = familiar(&names);
     let config = image.container_config();
     let nothing = |set: BTreeMap<String, Option<_>>| {
-        set.into_iter().map(|(key, value)| (key, value.unwrap_or_default())).collect()
+        order::map(set.into_iter().map(|(key, value)| (key, value.unwrap_or_default())))
     };
     Ok(ImageInspect {
         id: image.id.to_string(),

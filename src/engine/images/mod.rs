@@ -29,6 +29,7 @@ use crate::failpoint;
 use crate::oci::digest::Algorithm;
 use crate::oci::image::{Descriptor, Empty, ImageConfig, Manifest, chain_ids};
 use crate::oci::{Digest, Platform, Reference, platform};
+use crate::order;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -93,7 +94,7 @@ impl Image {
     /// What the image says of containers made from it, as a container's config.
     pub fn container_config(&self) -> ContainerConfig {
         let run = self.config.config.clone();
-        let set = |set: BTreeMap<String, Empty>| set.into_keys().map(|key| (key, Some(Nothing {}))).collect();
+        let set = |set: BTreeMap<String, Empty>| order::map(set.into_keys().map(|key| (key, Some(Nothing {}))));
         ContainerConfig {
             user: run.user,
             exposed_ports: run.exposed_ports.map(set),

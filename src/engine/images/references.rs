@@ -5,6 +5,7 @@
 use super::super::locks::{self, Lock};
 use super::super::store::{self, Store};
 use crate::oci::{Digest, Reference};
+use crate::order;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -83,7 +84,7 @@ pub fn all(store: &Store) -> Result<Vec<(Reference, Digest)>> {
     for domain in store::read_dir(&store.refs())? {
         walk(store, &domain, "", &mut found)?;
     }
-    found.sort_unstable();
+    order::sort(&mut found);
     Ok(found)
 }
 

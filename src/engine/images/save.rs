@@ -11,6 +11,7 @@ use crate::fs::assemble;
 use crate::oci::archive::{self, Item};
 use crate::oci::image::{Descriptor, Index, Manifest, media};
 use crate::oci::{Digest, Platform, Reference};
+use crate::order;
 use anyhow::{Context, Result, bail};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
@@ -106,7 +107,7 @@ impl Save {
             members.entry(path).or_insert(Member { content: Content::Bytes(bytes), time });
         };
         let (mut items, mut described, mut repositories) = (Vec::new(), Vec::new(), BTreeMap::new());
-        let saved: BTreeSet<&Digest> = self.images.iter().map(|wanted| &wanted.image.id).collect();
+        let saved: BTreeSet<&Digest> = order::set(self.images.iter().map(|wanted| &wanted.image.id));
         let mut blobs = Vec::new();
         for Wanted { image, names, config } in &self.images {
             let config = match config {
@@ -154,7 +155,7 @@ impl Save {
                 repo_tags: (!names.is_empty()).then(|| names.iter().map(Reference::familiar).collect()),
                 layers: Some(layers.iter().map(|layer| archive::blob(&layer.digest)).collect()),
                 parent: parent.map(Digest::to_string).unwrap_or_default(),
-                layer_sources: layers.into_iter().map(|layer| (layer.digest.to_string(), layer)).collect(),
+                layer_sources: order::map(layers.into_iter().map(|layer| (layer.digest.to_string(), layer))),
             });
         }
         let index = Index {

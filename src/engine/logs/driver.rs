@@ -5,6 +5,7 @@ use super::super::record::Record;
 use crate::api::Refusal;
 use crate::api::types::LogConfig;
 use crate::api::units;
+use crate::order;
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 
@@ -105,14 +106,8 @@ fn read(config: &LogConfig) -> Result<Option<(u64, u64)>, String> {
 fn attributes(record: &Record, options: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     let nothing = BTreeMap::new();
     let labels = record.config.labels.as_ref().unwrap_or(&nothing);
-    let env: BTreeMap<String, String> = record
-        .config
-        .env
-        .iter()
-        .flatten()
-        .filter_map(|entry| entry.split_once('='))
-        .map(|(key, value)| (key.to_owned(), value.to_owned()))
-        .collect();
+    let env = record.config.env.iter().flatten().filter_map(|entry| entry.split_once('='));
+    let env = order::map(env.map(|(key, value)| (key.to_owned(), value.to_owned())));
     let mut found = BTreeMap::new();
     for (from, names, expression) in [(labels, "labels", "labels-regex"), (&env, "env", "env-regex")] {
         let names: Vec<&str> = options.get(names).map(|names| names.split(',').collect()).unwrap_or_default();

@@ -3,6 +3,7 @@
 use super::Options;
 use super::print::Printer;
 use super::scan;
+use crate::order;
 use anyhow::{Context, Result};
 use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind};
@@ -59,7 +60,7 @@ fn look(path: &Path) -> Result<Vec<(u32, Identity)>> {
             found.push((number, identity(&meta)));
         }
     }
-    found.sort_unstable();
+    order::sort(&mut found);
     Ok(found)
 }
 

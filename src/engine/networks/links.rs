@@ -8,6 +8,7 @@ use super::super::{containers, etc};
 use super::{Held, join, stored};
 use crate::api::Refusal;
 use crate::api::types::HostConfig;
+use crate::order;
 use anyhow::{Context, Result, bail};
 use std::borrow::Cow;
 use std::path::PathBuf;
@@ -138,7 +139,7 @@ fn variables(name: &str, alias: &str, target: &Record, address: &str) -> Vec<Str
     });
     let mut ports: Vec<(u16, String)> = exposed.collect();
     // Of one number, TCP comes first.
-    ports.sort_by_key(|(number, protocol)| (*number, protocol != "tcp", protocol.clone()));
+    order::by_key(&mut ports, |(number, protocol)| (*number, protocol != "tcp", protocol.clone()));
     let mut all = Vec::new();
     if let Some((number, protocol)) = ports.first() {
         all.push(format!("{prefix}_PORT={protocol}://{address}:{number}"));

@@ -10,6 +10,7 @@ use super::{stored, theirs};
 use crate::api::Refusal;
 use crate::api::types::{HostConfig, PortBinding, PortMap, PortSummary};
 use crate::net::{Subnet, port};
+use crate::order;
 use anyhow::{Context, Result, bail};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -68,7 +69,7 @@ pub fn obstacles(store: &Store, record: &Record) -> Vec<String> {
         return Vec::new();
     }
     let none = Labels::new();
-    let exposed = record.config.exposed_ports.iter().flatten().map(|(port, _)| port.clone()).collect();
+    let exposed = order::set(record.config.exposed_ports.iter().flatten().map(|(port, _)| port.clone()));
     let labels = record.config.labels.as_ref().unwrap_or(&none);
     let mut asked = asked(&record.host_config, &exposed, labels).unwrap_or_default();
     // What only this host reaches is never forwarded.
@@ -155,7 +156,7 @@ fn asked(host: &HostConfig, exposed: &BTreeSet<String>, labels: &Labels) -> Resu
             }
         }
     }
-    list.sort_by_key(|asked| (asked.port, asked.protocol, *asked.ports.start()));
+    order::by_key(&mut list, |asked| (asked.port, asked.protocol, *asked.ports.start()));
     Ok(list)
 }
 
@@ -186,7 +187,7 @@ pub fn discarded(store: &Store, record: &Record) -> Option<String> {
 
 /// Binds all ports of a container. They lead to its address on the network that has its default routes.
 pub fn reserve(store: &Store, record: &Record, entry: &mut Entry, has_rules: bool) -> Result<Vec<Published>> {
-    let exposed = record.config.exposed_ports.iter().flatten().map(|(port, _)| port.clone()).collect();
+    let exposed = order::set(record.config.exposed_ports.iter().flatten().map(|(port, _)| port.clone()));
     let none = Labels::new();
     let asked = asked(&record.host_config, &exposed, record.config.labels.as_ref().unwrap_or(&none))?;
     let Some(place) = target(&entry.held).cloned() else { return Ok(Vec::new()) };
@@ -359,7 +360,7 @@ pub fn map(record: &Record, held: &Held) -> PortMap {
         return PortMap::new();
     }
     let exposed = record.config.exposed_ports.iter().flatten();
-    let mut map: BTreeMap<String, Option<Vec<PortBinding>>> = exposed.map(|(port, _)| (port.clone(), None)).collect();
+    let mut map: BTreeMap<String, Option<Vec<PortBinding>>> = order::map(exposed.map(|(port, _)| (port.clone(), None)));
     for port in &held.ports {
         let key = format!("{}/{}", port.container.port(), port::name(port.protocol));
         let (host_ip, host_port) = (port.host.ip().to_string(), port.host.port().to_string());

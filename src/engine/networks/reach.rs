@@ -9,6 +9,7 @@ use super::{firewall, lease};
 use crate::api::types::PublishedPort;
 use crate::net::firewall::Mapping;
 use crate::net::{Subnet, port};
+use crate::order;
 use anyhow::Result;
 
 /// Every published port of containers that live, by its number on the host.
@@ -39,7 +40,7 @@ fn read(store: &Store) -> Result<Vec<PublishedPort>> {
             all.push(told);
         }
     }
-    all.sort_by(|a, b| {
+    order::by(&mut all, |a, b| {
         let key = |port: &PublishedPort| (port.host_port, port.protocol.clone(), port.host_ip.clone());
         key(a).cmp(&key(b))
     });

@@ -11,6 +11,7 @@ use crate::api::Refusal;
 use crate::api::time::Time;
 use crate::api::types::{Ipam, IpamConfig, Network};
 use crate::net::{self, Subnet, address, netlink::Socket};
+use crate::order;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -100,7 +101,7 @@ pub fn ids(store: &Store) -> Result<Vec<String>> {
         }
         None => false,
     });
-    ids.sort();
+    order::sort(&mut ids);
     Ok(ids)
 }
 

@@ -8,6 +8,7 @@ use crate::fs::compress::{self, Format};
 use crate::oci::image::Descriptor;
 use crate::oci::registry::{Client, Content, Mount, Pusher, Sent, Settings};
 use crate::oci::{Digest, Reference};
+use crate::order;
 use anyhow::{Context, Result, bail};
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -49,7 +50,7 @@ fn find_or_send(target: &Target, layer: &LayerOf, wanted: &[&Digest], moved: &At
         Some(Format::Zstd) => packed.compression == Compression::Zstd,
     };
     let mut known: Vec<Packed> = packed::known(target.store, &layer.id).into_iter().filter(suits).collect();
-    known.sort_by_key(|packed| !wanted.contains(&&packed.digest));
+    order::by_key(&mut known, |packed| !wanted.contains(&&packed.digest));
     known.truncate(ASKED);
     for packed in &known {
         if target.pusher.has(&packed.digest)? {

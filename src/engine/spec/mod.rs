@@ -4,6 +4,7 @@ mod mounts;
 mod security;
 mod sysctls;
 
+use crate::order;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -337,7 +338,7 @@ fn environment(config: &ContainerConfig, tty: bool, more: &[String], user: &User
         env.push("TERM=xterm".to_owned());
     }
     let name = |entry: &str| entry.split_once('=').map_or(entry, |(name, _)| name).to_owned();
-    let mut places: BTreeMap<String, usize> = env.iter().map(|entry| name(entry)).zip(0..).collect();
+    let mut places: BTreeMap<String, usize> = order::map(env.iter().map(|entry| name(entry)).zip(0..));
     for entry in config.env.iter().flatten().chain(more) {
         match (places.get(&name(entry)), entry.contains('=')) {
             (Some(&place), true) => env[place] = entry.clone(),

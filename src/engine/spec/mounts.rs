@@ -1,5 +1,6 @@
 //! The mounts of a container: Docker's own, then the user's by depth.
 
+use crate::order;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
@@ -52,7 +53,7 @@ pub fn mounts(inputs: &Inputs, security: &Security) -> Result<(Vec<Mount>, Strin
     {
         users.push(bind(shm, "/dev/shm", &["rbind", "rprivate"])?);
     }
-    users.sort_by_key(|mount| mount.destination.split('/').filter(|part| !part.is_empty()).count());
+    order::by_key(&mut users, |mount| mount.destination.split('/').filter(|part| !part.is_empty()).count());
 
     let has = |target: &str| users.iter().any(|mount| mount.destination == target);
     let mut mounts = defaults(wants, security, inputs.host);

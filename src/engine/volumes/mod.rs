@@ -18,6 +18,7 @@ use super::store::{self, Lease, Store};
 use crate::api::Refusal;
 use crate::api::time::Time;
 use crate::api::types::{Volume, VolumeCreate, VolumeList, VolumeUsage, VolumesPruned};
+use crate::order;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -228,7 +229,7 @@ fn all(store: &Store) -> Result<Vec<Volume>> {
             volumes.push(shown(store, &name, description));
         }
     }
-    volumes.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    order::by(&mut volumes, |a, b| a.name.cmp(&b.name));
     Ok(volumes)
 }
 

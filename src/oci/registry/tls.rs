@@ -1,5 +1,6 @@
 //! Whom we trust, and who we are, on a TLS connection to one registry.
 
+use crate::order;
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,7 +26,7 @@ pub fn config(host: &str, certs_dirs: &[PathBuf], insecure: bool) -> Result<TlsC
         let dir = dir.join(host);
         let Ok(entries) = std::fs::read_dir(&dir) else { continue };
         let mut names: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
-        names.sort_unstable();
+        order::sort(&mut names);
         for path in names {
             match path.extension().and_then(|e| e.to_str()) {
                 Some("crt") => extra.extend(certificates(&path)?),
