@@ -8,6 +8,7 @@
 use anyhow::{Context as _, Result};
 use nix::sys::socket::{Shutdown, shutdown};
 use nix::unistd::{Gid, Uid};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
@@ -24,11 +25,14 @@ const FAILURE: [u8; 5] = [0, 0, 0, 1, 5];
 /// Agents take and give no longer ones.
 const LONGEST: u32 = 256 << 10;
 
+type Open = Arc<Mutex<BTreeMap<usize, UnixStream>>>;
+
 /// A socket that leads to an agent until it is dropped.
 pub struct Forwarded {
     pub path: PathBuf,
     listener: UnixListener,
-    open: Arc<Mutex<Vec<UnixStream>>>,
+    /// Those who are being served, by number.
+    open: Open,
     accepts: Option<JoinHandle<()>>,
 }
 
@@ -41,7 +45,7 @@ impl Forwarded {
         let _ = std::fs::remove_file(&path);
         let listener = UnixListener::bind(format!("/proc/self/fd/{}/{name}", root.as_raw_fd()))
             .with_context(|| format!("listen on {}", path.display()))?;
-        let open = Arc::new(Mutex::new(Vec::new()));
+        let open = Open::default();
         let accepts = {
             let (listener, open, agent) =
                 (listener.try_clone().context("share a socket")?, Arc::clone(&open), agent.to_owned());
@@ -64,20 +68,24 @@ impl Drop for Forwarded {
         if let Some(accepts) = self.accepts.take() {
             let _ = accepts.join();
         }
-        for stream in self.open.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        for stream in self.open.lock().unwrap_or_else(PoisonError::into_inner).values() {
             let _ = stream.shutdown(std::net::Shutdown::Both);
         }
     }
 }
 
 /// Serves who comes, until the listener is shut down.
-fn accept(listener: &UnixListener, open: &Mutex<Vec<UnixStream>>, agent: &Path) {
-    for client in listener.incoming() {
+fn accept(listener: &UnixListener, open: &Open, agent: &Path) {
+    for (number, client) in listener.incoming().enumerate() {
         let Ok(client) = client else { return };
         // Who cannot be served finds the connection closed.
         let (Ok(agent), Ok(kept)) = (UnixStream::connect(agent), client.try_clone()) else { continue };
-        open.lock().unwrap_or_else(PoisonError::into_inner).push(kept);
-        std::thread::spawn(move || serve(client, agent));
+        open.lock().unwrap_or_else(PoisonError::into_inner).insert(number, kept);
+        let open = Arc::clone(open);
+        std::thread::spawn(move || {
+            serve(client, agent);
+            open.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
+        });
     }
 }
 
@@ -129,11 +137,13 @@ mod tests {
         let kinds = Arc::clone(&seen);
         std::thread::spawn(move || {
             for client in listener.incoming() {
-                let mut client = client.unwrap();
-                while let Ok(Some(question)) = message(&mut client) {
-                    kinds.lock().unwrap().push(question[4]);
-                    client.write_all(&[0, 0, 0, 2, 12, question[4]]).unwrap();
-                }
+                let (mut client, kinds) = (client.unwrap(), Arc::clone(&kinds));
+                std::thread::spawn(move || {
+                    while let Ok(Some(question)) = message(&mut client) {
+                        kinds.lock().unwrap().push(question[4]);
+                        client.write_all(&[0, 0, 0, 2, 12, question[4]]).unwrap();
+                    }
+                });
             }
         });
         let forwarded = Forwarded::start(&dir, "ours", &real, (0, 0), 0o666);
