@@ -12,8 +12,8 @@ use std::process::{Child, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-/// How long a boot with all its checks may take. A bound on a hang: some thirty seconds are usual.
-const PATIENCE: Duration = Duration::from_secs(900);
+/// How long a boot with all its checks may take. A bound on a hang: ten minutes are usual on two processors.
+const PATIENCE: Duration = Duration::from_secs(1800);
 
 /// A kernel of a distribution.
 pub struct Kernel {
