@@ -609,6 +609,8 @@ fn who_waits_for_a_cache_may_be_called_off() {
     first.signal(Signal::SIGINT);
     assert_eq!(first.wait().code(), Some(130));
     eventually("nothing of it is left", || host.ok(["ps", "-aq"]).is_empty());
+    // A daemon clears away behind the back of who has gone.
+    host.assert_tidy();
 }
 
 #[test]
