@@ -24,6 +24,8 @@ const SIGN_REQUEST: u8 = 13;
 const FAILURE: [u8; 5] = [0, 0, 0, 1, 5];
 /// Agents take and give no longer ones.
 const LONGEST: u32 = 256 << 10;
+/// So many may ask at the same time.
+const MOST: usize = 64;
 
 type Open = Arc<Mutex<BTreeMap<usize, UnixStream>>>;
 
@@ -80,7 +82,12 @@ fn accept(listener: &UnixListener, open: &Open, agent: &Path) {
         let Ok(client) = client else { return };
         // Who cannot be served finds the connection closed.
         let (Ok(agent), Ok(kept)) = (UnixStream::connect(agent), client.try_clone()) else { continue };
-        open.lock().unwrap_or_else(PoisonError::into_inner).insert(number, kept);
+        let mut served = open.lock().unwrap_or_else(PoisonError::into_inner);
+        if served.len() == MOST {
+            continue;
+        }
+        served.insert(number, kept);
+        drop(served);
         let open = Arc::clone(open);
         std::thread::spawn(move || {
             serve(client, agent);
