@@ -54,12 +54,15 @@ def in_turn(what, rounds, works):
     for work in works.values():
         work()
     times = {label: [] for label in works}
-    for _ in range(rounds):
+    # In blocks: each is warm by its own work, and none pays for what another still does.
+    for _ in range(5):
         for label, work in works.items():
             settle()
-            begun = time.perf_counter()
             work()
-            times[label].append(time.perf_counter() - begun)
+            for _ in range(max(rounds // 5, 1)):
+                begun = time.perf_counter()
+                work()
+                times[label].append(time.perf_counter() - begun)
     first = None
     for label, taken in times.items():
         median = report(f"{label}: {what}", taken, first)
