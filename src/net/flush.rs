@@ -1,5 +1,5 @@
-//! Hears when somebody takes our table away, or a part of it, and when tables of others change. Allocates nothing when it is asked: whoever asks may be a
-//! process that must stay small.
+//! Hears when somebody takes our table away, or a part of it, and when tables of others change. Allocates nothing when it
+//! is asked: whoever asks may be a process that must stay small.
 
 use super::netlink::{attributes, messages, nftables_changes};
 use super::nftables::SUBSYSTEM;

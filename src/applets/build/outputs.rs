@@ -215,8 +215,9 @@ impl Folder {
             let made = !dir.exists();
             std::fs::create_dir_all(&dir).with_context(|| format!("make {}", dir.display()))?;
             let part = dir.join(format!(".output.{}", std::process::id()));
+            // What bears that name already is not ours to remove.
+            std::fs::create_dir(&part).with_context(|| format!("make {}", part.display()))?;
             let placed = (|| -> Result<()> {
-                std::fs::create_dir(&part).with_context(|| format!("make {}", part.display()))?;
                 let root = path::open_root(&part)?;
                 let owner = Owner::All(nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
                 let target = Target { root: root.as_fd(), dir: b"", owner, replace: true, rename: None, ids: None };
@@ -268,6 +269,18 @@ impl Drop for Folder {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_stands_in_the_place_of_a_part_stays() {
+        let dir = std::env::temp_dir().join(format!("dhow-outputs-{}", std::process::id()));
+        let theirs = dir.join(format!(".output.{}", std::process::id()));
+        std::fs::create_dir_all(&theirs).unwrap();
+        std::fs::write(theirs.join("kept"), "").unwrap();
+        let error = Folder::begin(&dir).unwrap().finish().unwrap_err();
+        assert!(format!("{error:#}").contains("File exists"), "{error:#}");
+        assert!(theirs.join("kept").exists());
+        std::fs::remove_dir_all(dir).unwrap();
+    }
 
     #[test]
     fn outputs_are_read_as_buildx_reads_them() {
