@@ -10,13 +10,14 @@ use crate::api::types::PathStat;
 use crate::fs::extract::{self, Owner, Target};
 use crate::fs::pack::{Kept, Packer};
 use crate::fs::path::open_root;
+use crate::fs::stream;
 use anyhow::{Context as _, Result, anyhow, bail};
 use argh::{ArgsInfo, FromArgs};
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use paths::{Plan, Side};
 use std::fs::Metadata;
-use std::io::{BufWriter, ErrorKind, IsTerminal, Read, Write};
+use std::io::{BufReader, BufWriter, ErrorKind, IsTerminal, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
@@ -90,7 +91,8 @@ impl Cp {
         let owner = if self.archive { Owner::AsTold } else { Owner::Us };
         let target = Target { root: root.as_fd(), dir: b"", owner, replace: false, rename, ids: None };
         let progress = self.progress("Copying from container - ");
-        let mut tar = Counted { inner: piped(|sink| tar.write_to(sink))?, progress: progress.clone() };
+        let tar = Counted { inner: piped(|sink| tar.write_to(sink))?, progress: progress.clone() };
+        let mut tar = BufReader::with_capacity(stream::BUFFER, tar);
         let left_out = extract::extract(&mut tar, &target);
         progress.end(&destination, left_out.is_ok());
         if left_out? > 0 {

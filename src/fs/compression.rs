@@ -38,7 +38,7 @@ impl Compression {
 
 /// Reads what `reader` holds uncompressed: gzip, bzip2, xz (of several members too), zstd, or as it is.
 /// Reading to the end also reads `reader` to its end.
-pub fn decoder<'a>(reader: impl Read + Send + 'a) -> Result<Box<dyn Read + Send + 'a>> {
+pub fn decoder<'a>(reader: impl Read + Send + 'a) -> Result<Box<dyn BufRead + Send + 'a>> {
     let mut reader = BufReader::with_capacity(BUFFER, reader);
     let start = reader.fill_buf().context("read the start of the archive")?;
     let compression = Compression::of(start);
@@ -52,9 +52,9 @@ pub fn decoder<'a>(reader: impl Read + Send + 'a) -> Result<Box<dyn Read + Send 
     decode(compression, BufReader::with_capacity(BUFFER, std::io::Cursor::new(head).chain(reader)))
 }
 
-fn decode<'a>(compression: Compression, reader: impl BufRead + Send + 'a) -> Result<Box<dyn Read + Send + 'a>> {
-    Ok(match compression {
-        Compression::None => Box::new(reader),
+fn decode<'a>(compression: Compression, reader: impl BufRead + Send + 'a) -> Result<Box<dyn BufRead + Send + 'a>> {
+    let decoder: Box<dyn Read + Send> = match compression {
+        Compression::None => return Ok(Box::new(reader)),
         Compression::Gzip => Box::new(MultiGzDecoder::new(reader)),
         Compression::Zstd => {
             let mut decoder = zstd::stream::read::Decoder::with_buffer(reader).context("start a zstd decoder")?;
@@ -63,7 +63,8 @@ fn decode<'a>(compression: Compression, reader: impl BufRead + Send + 'a) -> Res
         }
         Compression::Bzip2 => Box::new(bzip2::Decoder::new(reader)),
         Compression::Xz => Box::new(xz::Decoder::new(reader)),
-    })
+    };
+    Ok(Box::new(BufReader::with_capacity(BUFFER, decoder)))
 }
 
 #[cfg(test)]

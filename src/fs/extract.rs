@@ -15,7 +15,7 @@ use nix::sys::stat::{Mode, fstatat, mkdirat, mknodat};
 use nix::unistd::{UnlinkatFlags, ftruncate, linkat, symlinkat, unlinkat};
 use std::ffi::CString;
 use std::fs::File;
-use std::io::Read;
+use std::io::BufRead;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
@@ -47,12 +47,12 @@ pub struct Target<'a> {
 }
 
 /// Unpacks `tar` (uncompressed, read to its end). Gives the number of devices that were left out.
-pub fn extract(tar: &mut (dyn Read + Send), target: &Target) -> Result<u64> {
+pub fn extract(tar: &mut (dyn BufRead + Send), target: &Target) -> Result<u64> {
     let maker = Maker::this_process();
     sandbox::beneath(target.root, || extract_here(tar, target, maker))
 }
 
-fn extract_here(tar: &mut dyn Read, target: &Target, maker: Maker) -> Result<u64> {
+fn extract_here(tar: &mut dyn BufRead, target: &Target, maker: Maker) -> Result<u64> {
     let mut extract =
         Extract { target, stream: Stream::new(tar, None), maker, parent: None, directories: Vec::new(), left_out: 0 };
     let mut entry = Entry::default();

@@ -3,14 +3,16 @@
 
 use super::diff::{self, Difference};
 use super::pack::Packer;
+use super::stream;
 use super::unpack::{self, Unpacked};
 use anyhow::{Context, Result, anyhow};
-use std::io::{BufWriter, Write};
+use std::io::{BufReader, BufWriter, Write};
 use std::path::Path;
 
 /// Unpacks the differences of `upper` into the empty directory `staging`, as a layer that was pulled.
 pub fn repack(upper: &Path, differences: &[Difference], staging: &Path) -> Result<Unpacked> {
-    let (mut reader, writer) = std::io::pipe().context("make a pipe")?;
+    let (reader, writer) = std::io::pipe().context("make a pipe")?;
+    let mut reader = BufReader::with_capacity(stream::BUFFER, reader);
     std::thread::scope(|scope| {
         let packing = scope.spawn(move || -> Result<()> {
             let mut writer = BufWriter::with_capacity(128 * 1024, writer);

@@ -5,35 +5,34 @@ use super::header::{self, BLOCK, Block, Entry, Extra, Kind, Sparse};
 use super::{path, recipe};
 use crate::oci::digest::{Algorithm, Digest, Hasher};
 use anyhow::{Context, Result, bail};
-use std::io::{ErrorKind, Read};
+use std::io::{BufRead, ErrorKind};
 
-const BUFFER: usize = 256 * 1024;
+/// What a buffer before a [`Stream`] holds: so much is hashed at once.
+pub const BUFFER: usize = 256 * 1024;
 /// Longer PAX and long-name data is an attack on memory (Go's archive/tar has the same limit).
 const MAX_EXTRA: u64 = 1 << 20;
 
 /// Reads the entries of a tar. After [`Stream::next`], all data of the entry must be consumed with [`Stream::data`]
 /// and [`Stream::consume`], or dropped with [`Stream::skip`], and then [`Stream::pad`] called.
 pub struct Stream<'a> {
-    source: &'a mut dyn Read,
+    source: &'a mut dyn BufRead,
     /// None where nobody will ask for the tar again.
     recipe: Option<recipe::Writer>,
-    buffer: Box<[u8]>,
-    start: usize,
-    end: usize,
+    /// Bytes at the front of what the source holds that are hashed and counted already.
+    seen: usize,
     hasher: Hasher,
+    /// Bytes that were seen.
     length: u64,
     extra: Extra,
     scratch: Vec<u8>,
 }
 
 impl<'a> Stream<'a> {
-    pub fn new(source: &'a mut dyn Read, recipe: Option<recipe::Writer>) -> Stream<'a> {
+    pub fn new(source: &'a mut dyn BufRead, recipe: Option<recipe::Writer>) -> Stream<'a> {
         Stream {
             source,
             recipe,
-            buffer: vec![0; BUFFER].into_boxed_slice(),
-            start: 0,
-            end: 0,
+            seen: 0,
             hasher: Hasher::new(Algorithm::Sha256),
             length: 0,
             extra: Extra::default(),
@@ -48,47 +47,44 @@ impl<'a> Stream<'a> {
 
     /// The position in the tar, for messages.
     fn position(&self) -> u64 {
-        self.length - (self.end - self.start) as u64
+        self.length - self.seen as u64
     }
 
-    /// Reads more; `false` at the end of the source.
-    fn fill(&mut self) -> Result<bool> {
-        if self.start == self.end {
-            (self.start, self.end) = (0, 0);
-        } else if self.end == self.buffer.len() {
-            self.buffer.copy_within(self.start..self.end, 0);
-            (self.start, self.end) = (0, self.end - self.start);
-        }
-        loop {
-            match self.source.read(&mut self.buffer[self.end..]) {
-                Ok(0) => return Ok(false),
-                Ok(n) => {
-                    if self.recipe.is_some() {
-                        self.hasher.update(&self.buffer[self.end..self.end + n]);
-                    }
-                    self.end += n;
-                    self.length += n as u64;
-                    return Ok(true);
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error).context("read the archive"),
+    /// What the source holds of the bytes that come, hashed; nothing at its end.
+    fn ahead(&mut self) -> Result<&[u8]> {
+        while let Err(error) = self.source.fill_buf() {
+            if error.kind() != ErrorKind::Interrupted {
+                return Err(error).context("read the archive");
             }
         }
+        let bytes = self.source.fill_buf().context("read the archive")?;
+        if self.seen < bytes.len() {
+            if self.recipe.is_some() {
+                self.hasher.update(&bytes[self.seen..]);
+            }
+            self.length += (bytes.len() - self.seen) as u64;
+            self.seen = bytes.len();
+        }
+        Ok(bytes)
     }
 
     /// The next block; `None` where the source ends before it.
     fn block(&mut self) -> Result<Option<Block>> {
-        while self.end - self.start < BLOCK {
-            if !self.fill()? {
-                if self.start == self.end {
-                    return Ok(None);
-                }
+        let mut block = [0; BLOCK];
+        let mut filled = 0;
+        while filled < BLOCK {
+            let bytes = self.ahead()?;
+            let n = bytes.len().min(BLOCK - filled);
+            if n == 0 && filled == 0 {
+                return Ok(None);
+            }
+            if n == 0 {
                 bail!("the archive is cut short at byte {}", self.length);
             }
+            block[filled..filled + n].copy_from_slice(&bytes[..n]);
+            self.consume(n);
+            filled += n;
         }
-        let mut block = [0; BLOCK];
-        block.copy_from_slice(&self.buffer[self.start..self.start + BLOCK]);
-        self.start += BLOCK;
         if let Some(recipe) = &mut self.recipe {
             recipe.bytes(&block)?;
         }
@@ -97,29 +93,35 @@ impl<'a> Stream<'a> {
 
     /// Some of the next `max` bytes, at least one.
     pub fn data(&mut self, max: u64) -> Result<&[u8]> {
-        if self.start == self.end && !self.fill()? {
+        if self.ahead()?.is_empty() {
             bail!("the archive is cut short at byte {}", self.length);
         }
-        let n = max.min((self.end - self.start) as u64) as usize;
-        Ok(&self.buffer[self.start..self.start + n])
+        let bytes = self.source.fill_buf().context("read the archive")?;
+        Ok(&bytes[..max.min(bytes.len() as u64) as usize])
     }
 
     /// Takes `n` bytes that [`Stream::data`] gave: they are content, and the recipe does not keep them.
     pub fn consume(&mut self, n: usize) {
-        self.start += n;
+        self.source.consume(n);
+        self.seen -= n;
     }
 
     /// Passes over bytes; the recipe keeps them.
     pub fn skip(&mut self, mut left: u64) -> Result<()> {
         while left > 0 {
-            self.data(left)?;
-            let n = left.min((self.end - self.start) as u64) as usize;
-            if let Some(recipe) = &mut self.recipe {
-                recipe.bytes(&self.buffer[self.start..self.start + n])?;
-            }
-            self.start += n;
+            let n = self.data(left)?.len();
+            self.keep(n)?;
             left -= n as u64;
         }
+        Ok(())
+    }
+
+    /// Passes over `n` bytes that are ahead.
+    fn keep(&mut self, n: usize) -> Result<()> {
+        if let Some(recipe) = &mut self.recipe {
+            recipe.bytes(&self.source.fill_buf().context("read the archive")?[..n])?;
+        }
+        self.consume(n);
         Ok(())
     }
 
@@ -180,10 +182,11 @@ impl<'a> Stream<'a> {
     /// Reads bytes that the recipe keeps too.
     fn read(&mut self, mut left: u64, into: &mut Vec<u8>) -> Result<()> {
         while left > 0 {
-            into.extend_from_slice(self.data(left)?);
-            let n = left.min((self.end - self.start) as u64);
-            self.skip(n)?;
-            left -= n;
+            let bytes = self.data(left)?;
+            into.extend_from_slice(bytes);
+            let n = bytes.len();
+            self.keep(n)?;
+            left -= n as u64;
         }
         Ok(())
     }
@@ -245,12 +248,9 @@ impl<'a> Stream<'a> {
     /// Reads what stands behind the end of the archive, ends the recipe, and gives the digest of all.
     pub fn finish(mut self) -> Result<Digest> {
         loop {
-            if let Some(recipe) = &mut self.recipe {
-                recipe.bytes(&self.buffer[self.start..self.end])?;
-            }
-            self.start = self.end;
-            if !self.fill()? {
-                break;
+            match self.ahead()?.len() {
+                0 => break,
+                n => self.keep(n)?,
             }
         }
         let digest = self.hasher.finish();

@@ -22,7 +22,7 @@ use nix::unistd::{UnlinkatFlags, ftruncate, linkat, symlinkat, unlinkat};
 use std::collections::HashSet;
 use std::ffi::CString;
 use std::fs::File;
-use std::io::Read;
+use std::io::BufRead;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -60,13 +60,13 @@ pub struct Unpacked {
 
 /// Unpacks `tar` (uncompressed, read to its end) into the empty directory `staging`: `fs/`, `recipe`, and `kept/`
 /// where the tar has files that later ones of it displace. On an error the caller removes `staging`.
-pub fn unpack(tar: &mut (dyn Read + Send), staging: &Path) -> Result<Unpacked> {
+pub fn unpack(tar: &mut (dyn BufRead + Send), staging: &Path) -> Result<Unpacked> {
     let place = path::open_root(staging)?;
     let maker = Maker::this_process();
     sandbox::beneath(place.as_fd(), || unpack_here(tar, staging, maker))
 }
 
-fn unpack_here(tar: &mut dyn Read, staging: &Path, maker: Maker) -> Result<Unpacked> {
+fn unpack_here(tar: &mut dyn BufRead, staging: &Path, maker: Maker) -> Result<Unpacked> {
     let making = || format!("make {}", staging.join("fs").display());
     std::fs::create_dir(staging.join("fs")).with_context(making)?;
     let stream = Stream::new(tar, Some(recipe::Writer::create(&staging.join("recipe"))?));

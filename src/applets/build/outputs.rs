@@ -6,10 +6,10 @@ use super::super::save::Whole;
 use crate::api::base64;
 use crate::build::dockerfile::mount::fields;
 use crate::fs::extract::{self, Owner, Target};
-use crate::fs::{merge, path, remove};
+use crate::fs::{merge, path, remove, stream};
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::{Value, json};
-use std::io::{IsTerminal, PipeWriter, Write};
+use std::io::{BufReader, IsTerminal, PipeWriter, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -208,7 +208,7 @@ struct Folder {
 
 impl Folder {
     fn begin(dir: &Path) -> Result<Folder> {
-        let (mut reader, pipe) = std::io::pipe().context("make a pipe")?;
+        let (reader, pipe) = std::io::pipe().context("make a pipe")?;
         let whole = Arc::new(AtomicBool::new(false));
         let (dir, came) = (dir.to_owned(), Arc::clone(&whole));
         let thread = std::thread::spawn(move || {
@@ -221,7 +221,7 @@ impl Folder {
                 let root = path::open_root(&part)?;
                 let owner = Owner::All(nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
                 let target = Target { root: root.as_fd(), dir: b"", owner, replace: true, rename: None, ids: None };
-                extract::extract(&mut reader, &target)?;
+                extract::extract(&mut BufReader::with_capacity(stream::BUFFER, reader), &target)?;
                 if !came.load(Ordering::SeqCst) {
                     bail!("the output broke off");
                 }

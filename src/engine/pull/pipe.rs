@@ -1,7 +1,7 @@
 //! A pipe between two threads: a few buffers go round, so that each side works while the other does, and memory is
 //! bounded. What ends without having been ended by its writer is an error, never a short stream.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 /// The end that is filled.
@@ -70,22 +70,21 @@ impl Writer {
 
 impl Read for Reader {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        loop {
-            if let Some(buffer) = &self.current {
-                let left = &buffer.bytes[self.at..buffer.filled];
-                if !left.is_empty() {
-                    let n = left.len().min(into.len());
-                    into[..n].copy_from_slice(&left[..n]);
-                    self.at += n;
-                    return Ok(n);
-                }
-            }
+        let bytes = self.fill_buf()?;
+        let n = bytes.len().min(into.len());
+        into[..n].copy_from_slice(&bytes[..n]);
+        self.consume(n);
+        Ok(n)
+    }
+}
+
+/// Hands out the writer's buffers as they are.
+impl BufRead for Reader {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        while !self.ended && self.current.as_ref().is_none_or(|buffer| self.at == buffer.filled) {
             if let Some(buffer) = self.current.take() {
                 // A writer that has ended wants none back.
                 let _ = self.empty.send(buffer);
-            }
-            if self.ended {
-                return Ok(0);
             }
             match self.full.recv() {
                 Ok(Some(buffer)) => (self.current, self.at) = (Some(buffer), 0),
@@ -95,6 +94,11 @@ impl Read for Reader {
                 }
             }
         }
+        Ok(self.current.as_ref().map_or(&[], |buffer| &buffer.bytes[self.at..buffer.filled]))
+    }
+
+    fn consume(&mut self, n: usize) {
+        self.at += n;
     }
 }
 

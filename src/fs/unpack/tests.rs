@@ -708,7 +708,7 @@ mod hostile {
         block: Vec<u8>,
     }
 
-    impl Read for Many {
+    impl std::io::Read for Many {
         fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
             if self.block.is_empty() && self.left > 0 {
                 self.left -= 1;
@@ -729,7 +729,9 @@ mod hostile {
         }
         let scratch = Scratch::new();
         let layer = scratch.layer("layer");
-        let unpacked = unpack(&mut Many { left: 5_000, block: Vec::new() }, &layer).unwrap();
+        // Blocks that no buffer holds whole.
+        let mut tar = std::io::BufReader::with_capacity(700, Many { left: 5_000, block: Vec::new() });
+        let unpacked = unpack(&mut tar, &layer).unwrap();
         settle(&unpacked, &layer, &[]).unwrap();
         assert_eq!(std::fs::read_dir(layer.join("fs")).unwrap().count(), 5);
         assert!(layer.join("fs/d4/4999").exists());
@@ -756,6 +758,6 @@ fn what_is_listed_for_the_layers_below_has_an_end() {
     let scratch = Scratch::new();
     let target = vec!["nowhere"; 500].join("/");
     let entry = Tar::default().add(b'K', "long", "", target.as_bytes()).link("name", "").0;
-    let error = unpack(&mut Endless(entry, 0), &scratch.layer("it")).unwrap_err();
+    let error = unpack(&mut std::io::BufReader::new(Endless(entry, 0)), &scratch.layer("it")).unwrap_err();
     assert!(format!("{error:#}").contains("asks too much of the layers below"), "{error:#}");
 }
