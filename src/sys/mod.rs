@@ -16,6 +16,7 @@ pub mod mountinfo;
 pub mod net;
 pub mod process;
 pub mod quota;
+pub mod search;
 pub mod signals;
 pub mod time;
 pub mod tty;

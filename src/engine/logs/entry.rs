@@ -49,7 +49,8 @@ fn decode_whole<'l>(line: &'l [u8], text: &mut Vec<u8>) -> Option<Entry<'l>> {
         }
     };
     let time = str::from_utf8(time.strip_suffix(b"\"}")?).ok()?;
-    let is_time = (20..=30).contains(&time.len()) && time.bytes().all(|b| b.is_ascii_digit() || b"-:.TZ".contains(&b));
+    let of_time = |byte| matches!(byte, b'-' | b'.' | b'0'..=b':' | b'T' | b'Z');
+    let is_time = (20..=30).contains(&time.len()) && time.bytes().all(of_time);
     (is_time && is_flat(attributes)).then_some(Entry { stream, time, attributes })
 }
 

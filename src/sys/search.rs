@@ -1,0 +1,126 @@
+//! The first byte of some kind, many at a time.
+
+/// So many bytes at a time, with instructions that every x86-64 has.
+#[cfg(target_arch = "x86_64")]
+mod step {
+    use std::arch::x86_64::*;
+    use std::ops::BitOr;
+
+    pub const STEP: usize = 16;
+
+    /// Bytes that are looked at together.
+    #[derive(Clone, Copy)]
+    pub struct Bytes(__m128i);
+
+    /// Which of them are wanted.
+    pub struct Marks(__m128i);
+
+    // SAFETY, here and below: SSE2 is part of x86-64.
+    impl Bytes {
+        pub(super) fn new(bytes: &[u8; STEP]) -> Bytes {
+            let (halves, _) = bytes.as_chunks();
+            Bytes(unsafe { _mm_set_epi64x(i64::from_le_bytes(halves[1]), i64::from_le_bytes(halves[0])) })
+        }
+
+        /// Those that are less than `limit`, which is 1 to 128.
+        pub fn below(self, limit: u8) -> Marks {
+            Marks(unsafe { _mm_cmpeq_epi8(_mm_min_epu8(self.0, _mm_set1_epi8((limit - 1) as i8)), self.0) })
+        }
+
+        pub fn equal(self, byte: u8) -> Marks {
+            Marks(unsafe { _mm_cmpeq_epi8(self.0, _mm_set1_epi8(byte as i8)) })
+        }
+
+        /// Without the bits that `bits` has not.
+        pub fn of(self, bits: u8) -> Bytes {
+            Bytes(unsafe { _mm_and_si128(self.0, _mm_set1_epi8(bits as i8)) })
+        }
+    }
+
+    impl Marks {
+        pub(super) fn first(&self) -> Option<usize> {
+            let marks = unsafe { _mm_movemask_epi8(self.0) };
+            (marks != 0).then_some(marks.trailing_zeros() as usize)
+        }
+    }
+
+    impl BitOr for Marks {
+        type Output = Marks;
+
+        fn bitor(self, other: Marks) -> Marks {
+            Marks(unsafe { _mm_or_si128(self.0, other.0) })
+        }
+    }
+}
+
+/// So many bytes at a time, as one number.
+#[cfg(not(target_arch = "x86_64"))]
+mod step {
+    use std::ops::BitOr;
+
+    pub const STEP: usize = 8;
+    const ONES: u64 = u64::from_ne_bytes([1; STEP]);
+    const HIGH: u64 = ONES << 7;
+
+    /// Bytes that are looked at together.
+    #[derive(Clone, Copy)]
+    pub struct Bytes(u64);
+
+    /// Which of them are wanted. Above the first one marked there may be false ones.
+    pub struct Marks(u64);
+
+    impl Bytes {
+        pub(super) fn new(bytes: &[u8; STEP]) -> Bytes {
+            Bytes(u64::from_le_bytes(*bytes))
+        }
+
+        /// Those that are less than `limit`, which is 1 to 128.
+        pub fn below(self, limit: u8) -> Marks {
+            Marks(self.0.wrapping_sub(ONES * limit as u64) & !self.0 & HIGH)
+        }
+
+        pub fn equal(self, byte: u8) -> Marks {
+            Bytes(self.0 ^ (ONES * byte as u64)).below(1)
+        }
+
+        /// Without the bits that `bits` has not.
+        pub fn of(self, bits: u8) -> Bytes {
+            Bytes(self.0 & (ONES * bits as u64))
+        }
+    }
+
+    impl Marks {
+        pub(super) fn first(&self) -> Option<usize> {
+            (self.0 != 0).then_some(self.0.trailing_zeros() as usize / 8)
+        }
+    }
+
+    impl BitOr for Marks {
+        type Output = Marks;
+
+        fn bitor(self, other: Marks) -> Marks {
+            Marks(self.0 | other.0)
+        }
+    }
+}
+
+use step::STEP;
+pub use step::{Bytes, Marks};
+
+/// The first byte that `wanted` marks.
+pub fn first(bytes: &[u8], wanted: impl Fn(Bytes) -> Marks) -> Option<usize> {
+    let (steps, rest) = bytes.as_chunks::<STEP>();
+    for (number, bytes) in steps.iter().enumerate() {
+        if let Some(found) = wanted(Bytes::new(bytes)).first() {
+            return Some(number * STEP + found);
+        }
+    }
+    // Some before the rest may be looked at twice, but nothing of them is wanted.
+    if let Some(last) = bytes.last_chunk() {
+        return wanted(Bytes::new(last)).first().map(|found| bytes.len() - STEP + found);
+    }
+    let mut last = [0; STEP];
+    last[..rest.len()].copy_from_slice(rest);
+    // What fills it up may be wanted.
+    wanted(Bytes::new(&last)).first().filter(|found| *found < bytes.len())
+}
