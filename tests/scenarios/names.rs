@@ -1,11 +1,12 @@
 //! Names on networks of users, asked for by dig, by busybox's nslookup and by the C libraries: glibc's and musl's.
 
 use crate::fixture::names::{NameServer, Say, inside, resolv_conf};
-use crate::fixture::{Host, Output, eventually, need};
+use crate::fixture::{Command, Host, Output, eventually, need};
 use serde_json::json;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::thread;
+use std::time::Duration;
 
 /// A container that does nothing, on a network.
 fn idle(host: &Host, name: &str, network: &str, flags: &[&str]) -> String {
@@ -330,6 +331,63 @@ fn hostile_packets_harm_nobody() {
     assert_eq!(said.ok(), "True");
     assert_eq!(short(&host, "it", &["it"]), address(&host, "it", "sea"));
     assert_eq!(resolver(&host), Some(before));
+}
+
+/// Sends questions to the resolver from a container, and reads no answer for a while: how many at once over how many
+/// connections, or in packets where there are none.
+fn floods(host: &Host, name: &str, asked: &str, connections: usize) -> Command {
+    let script = "import socket, sys, time\n\
+        at = ('127.0.0.11', 53)\n\
+        labels = b''.join(len(label).to_bytes(1, 'big') + label.encode() for label in sys.argv[1].split('.'))\n\
+        def q(n): return n.to_bytes(2, 'big') + b'\\x01\\x00\\x00\\x01' + bytes(6) + labels + b'\\x00\\x00\\x01\\x00\\x01'\n\
+        held = []\n\
+        for _ in range(int(sys.argv[2])):\n\
+            \x20   t = socket.socket()\n\
+            \x20   t.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)\n\
+            \x20   t.connect(at)\n\
+            \x20   t.sendall(b''.join(len(q(n)).to_bytes(2, 'big') + q(n) for n in range(120)))\n\
+            \x20   held.append(t)\n\
+            \x20   time.sleep(1)\n\
+        u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
+        for n in range(0 if held else 128): u.sendto(q(n), at)\n\
+        print('sent', flush=True)\n\
+        time.sleep(0 if held else 2)\n";
+    inside(host, name, "python3", &["-c", script, asked, &connections.to_string()])
+}
+
+#[test]
+fn who_asks_much_and_reads_nothing_takes_neither_memory_nor_the_turns_of_others() {
+    let (Some(_file), Some(()), Some(())) = (resolv_conf(LOOPBACK), need("dig"), need("python3")) else { return };
+    let Some(host) = Host::with_busybox() else { return };
+    let many: Vec<Ipv4Addr> = (0..4000u16).map(|n| Ipv4Addr::from(0x0a00_0000 + u32::from(n))).collect();
+    let _server = NameServer::start("127.0.0.53", move |name| match name {
+        "many.example" => Say::Addresses(many.clone()),
+        "chart.example" => Say::Addresses(vec![Ipv4Addr::new(1, 2, 3, 4)]),
+        _ => Say::Nothing,
+    });
+    host.ok(["network", "create", "sea"]);
+    let crowd: Vec<String> = (0..8).map(|number| format!("it{number}")).collect();
+    crowd.iter().chain([&"other".to_owned()]).for_each(|name| drop(idle(&host, name, "sea", &[])));
+    let process = resolver(&host).expect("a resolver");
+    let peak = || -> usize {
+        let text = fs::read_to_string(format!("/proc/{process}/status")).expect("its status");
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its peak");
+        line.trim_end_matches("kB").trim().parse().expect("a number")
+    };
+    let before = peak();
+    assert_eq!(floods(&host, "it0", "many.example", 6).run().ok(), "sent");
+    let grown = peak() - before;
+    assert!(grown < 16 << 10, "{grown} KiB");
+    assert_eq!(short(&host, "other", &["chart.example"]), "1.2.3.4");
+    // Eight of them ask all that may be asked at once, of a server that says nothing.
+    thread::scope(|scope| {
+        let floods: Vec<_> =
+            crowd.iter().map(|name| scope.spawn(|| floods(&host, name, "silent.example", 0).run().ok())).collect();
+        thread::sleep(Duration::from_secs(1));
+        assert_eq!(short(&host, "other", &["chart.example"]), "1.2.3.4");
+        floods.into_iter().for_each(|flood| assert_eq!(flood.join().expect("it ends"), "sent"));
+    });
+    assert_eq!(resolver(&host), Some(process));
 }
 
 #[test]

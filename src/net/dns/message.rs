@@ -13,6 +13,8 @@ const IN: u16 = 1;
 /// What a client without EDNS takes over UDP, and what we say that we take.
 const PLAIN: usize = 512;
 const OURS: u16 = 1232;
+/// The longest question. One has 300 bytes at most, and whatever EDNS adds.
+const LONGEST: usize = 4096;
 /// Seconds for which an answer may be kept: a container that starts again may have another address.
 const TTL: u32 = 5;
 
@@ -81,7 +83,7 @@ pub fn read(bytes: &[u8]) -> Message {
     if flags & OPCODE != 0 {
         return bare(Code::NotImplemented);
     }
-    match query(bytes, id, flags) {
+    match query(bytes, id, flags).filter(|_| bytes.len() <= LONGEST) {
         Some(query) if query.edns.is_some_and(|(_, version)| version > 0) => {
             Message::Answered(query.answer(Code::BadVersion, &[], Some(query.room())))
         }
@@ -417,6 +419,7 @@ mod tests {
             (ask(&long, A, None), Some(Code::Malformed)),
             (with(12, &[0x41]), Some(Code::Malformed)),
             ([&good[..], &good[good.len() - 11..]].concat(), Some(Code::Ok)),
+            ([&good[..], &[0; LONGEST]].concat(), Some(Code::Malformed)),
         ] {
             let code = match read(&message) {
                 Message::Noise => None,

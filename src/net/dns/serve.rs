@@ -24,10 +24,14 @@ use std::time::{Duration, Instant};
 /// Questions that wait for other servers: of one container, and of all.
 const WAITING: usize = 128;
 const WAITING_IN_ALL: usize = 1024;
+/// So many a container may have even when there are no more for all: others cannot use up what it has.
+const WAITING_ALWAYS: usize = 8;
 /// Connections of one container, how long they may be silent, and how much may wait to be read by the other side.
 const STREAMS: usize = 32;
 const SILENCE: Duration = Duration::from_secs(10);
 const UNREAD: usize = 1 << 17;
+/// How much may wait on all connections of a container: who asks for more and reads nothing loses the connection.
+const UNREAD_OF_ONE: usize = 1 << 20;
 /// How long no connection is taken where there is no descriptor for another one.
 const FULL: Duration = Duration::from_millis(200);
 /// How many packets of one container are taken before the others have their turn.
@@ -96,7 +100,7 @@ struct Client {
 
 /// A connection from a container.
 struct Stream {
-    client: u32,
+    client: u64,
     stream: TcpStream,
     input: Vec<u8>,
     output: Vec<u8>,
@@ -109,11 +113,11 @@ struct Stream {
 #[derive(Clone, Copy)]
 enum Asker {
     Udp(SocketAddr),
-    Stream(u32),
+    Stream(u64),
 }
 
 struct Waiting {
-    client: u32,
+    client: u64,
     asker: Asker,
     ask: Ask,
     /// It is asked by sockets of the container's.
@@ -124,21 +128,21 @@ struct Waiting {
 enum Polled {
     HandOver,
     Changes,
-    Shim(u32),
-    Udp(u32),
-    Tcp(u32),
-    Stream(u32),
-    Ask(u32, i32),
+    Shim(u64),
+    Udp(u64),
+    Tcp(u64),
+    Stream(u64),
+    Ask(u64, i32),
 }
 
 struct State {
     given: Resolver,
     zone: Zone,
     servers: Servers,
-    clients: BTreeMap<u32, Client>,
-    streams: BTreeMap<u32, Stream>,
-    waiting: BTreeMap<u32, Waiting>,
-    count: u32,
+    clients: BTreeMap<u64, Client>,
+    streams: BTreeMap<u64, Stream>,
+    waiting: BTreeMap<u64, Waiting>,
+    count: u64,
     /// Until when no connection is taken.
     full: Option<Instant>,
 }
@@ -231,8 +235,8 @@ impl State {
         Ok(())
     }
 
-    fn number(&mut self) -> u32 {
-        self.count = self.count.wrapping_add(1);
+    fn number(&mut self) -> u64 {
+        self.count += 1;
         self.count
     }
 
@@ -268,13 +272,13 @@ impl State {
     }
 
     /// A shim has ended, and with it what it was called.
-    fn part(&mut self, number: u32) {
+    fn part(&mut self, number: u64) {
         if let Some(id) = self.forget(number) {
             self.zone.0.remove(&id);
         }
     }
 
-    fn forget(&mut self, number: u32) -> Option<String> {
+    fn forget(&mut self, number: u64) -> Option<String> {
         self.waiting.retain(|_, waiting| waiting.client != number);
         self.streams.retain(|_, stream| stream.client != number);
         self.clients.remove(&number).map(|client| client.id)
@@ -336,7 +340,7 @@ impl State {
         }
     }
 
-    fn receive(&mut self, number: u32) {
+    fn receive(&mut self, number: u64) {
         let mut buffer = [0; 4096];
         for _ in 0..TURN {
             let Some(client) = self.clients.get(&number) else { return };
@@ -349,7 +353,7 @@ impl State {
         }
     }
 
-    fn accept(&mut self, number: u32) {
+    fn accept(&mut self, number: u64) {
         for _ in 0..TURN {
             let Some(client) = self.clients.get(&number) else { return };
             let stream = match client.tcp.accept() {
@@ -374,7 +378,7 @@ impl State {
     }
 
     /// A connection has something to say, or room for what we said.
-    fn listen(&mut self, number: u32) {
+    fn listen(&mut self, number: u64) {
         let Some(stream) = self.streams.get_mut(&number) else { return };
         let client = stream.client;
         let mut buffer = [0; 4096];
@@ -397,7 +401,7 @@ impl State {
         self.write(number);
     }
 
-    fn write(&mut self, number: u32) {
+    fn write(&mut self, number: u64) {
         let Some(stream) = self.streams.get_mut(&number) else { return };
         while !stream.output.is_empty() {
             match stream.stream.write(&stream.output) {
@@ -413,17 +417,17 @@ impl State {
         }
     }
 
-    fn hang_up(&mut self, number: u32) {
+    fn hang_up(&mut self, number: u64) {
         self.streams.remove(&number);
         let of_it = |it: &Waiting| matches!(it.asker, Asker::Stream(asker) if asker == number);
-        let asked: Vec<u32> = self.waiting.iter().filter(|(_, it)| of_it(it)).map(|(number, _)| *number).collect();
+        let asked: Vec<u64> = self.waiting.iter().filter(|(_, it)| of_it(it)).map(|(number, _)| *number).collect();
         for number in asked {
             self.done(number, None);
         }
     }
 
     /// Answers a message, or asks others.
-    fn answer(&mut self, number: u32, asker: Asker, bytes: &[u8]) {
+    fn answer(&mut self, number: u64, asker: Asker, bytes: &[u8]) {
         let query = match message::read(bytes) {
             Message::Query(query) => query,
             Message::Answered(answer) => return self.reply(number, asker, answer),
@@ -449,7 +453,8 @@ impl State {
             false => Vec::new(),
         };
         let waiting = self.waiting.values().filter(|waiting| waiting.client == number).count();
-        if servers.is_empty() || waiting >= WAITING || self.waiting.len() >= WAITING_IN_ALL {
+        let most = if self.waiting.len() < WAITING_IN_ALL { WAITING } else { WAITING_ALWAYS };
+        if servers.is_empty() || waiting >= most {
             return self.reply(number, asker, query.answer(Code::ServerFailed, &[], room));
         }
         let ask = Ask::new(query, room.is_none(), &servers);
@@ -481,7 +486,7 @@ impl State {
         }
     }
 
-    fn reply(&mut self, number: u32, asker: Asker, answer: Vec<u8>) {
+    fn reply(&mut self, number: u64, asker: Asker, answer: Vec<u8>) {
         match asker {
             Asker::Udp(to) => {
                 if let Some(client) = self.clients.get(&number) {
@@ -489,16 +494,19 @@ impl State {
                     let _ = client.udp.send_to(&answer, to);
                 }
             }
-            Asker::Stream(number) => {
-                if let Some(stream) = self.streams.get_mut(&number) {
+            Asker::Stream(at) => {
+                let of_it = self.streams.values().filter(|stream| stream.client == number);
+                if of_it.map(|stream| stream.output.len()).sum::<usize>() > UNREAD_OF_ONE {
+                    self.hang_up(at);
+                } else if let Some(stream) = self.streams.get_mut(&at) {
                     stream.output.extend(framed(&answer));
-                    self.write(number);
+                    self.write(at);
                 }
             }
         }
     }
 
-    fn hear(&mut self, number: u32, socket: i32) {
+    fn hear(&mut self, number: u64, socket: i32) {
         let Some(waiting) = self.waiting.get_mut(&number) else { return };
         let mut own = self.clients.get_mut(&waiting.client).filter(|_| waiting.own).map(|client| &mut client.own);
         match waiting.ask.hear(socket, &mut own) {
@@ -508,7 +516,7 @@ impl State {
     }
 
     /// Asks the next server where it is time.
-    fn go_on(&mut self, number: u32) {
+    fn go_on(&mut self, number: u64) {
         let Some(waiting) = self.waiting.get_mut(&number) else { return };
         let mut own = self.clients.get_mut(&waiting.client).filter(|_| waiting.own).map(|client| &mut client.own);
         match waiting.ask.go_on(&mut own, &mut || random(&self.given.random)) {
@@ -517,7 +525,7 @@ impl State {
         }
     }
 
-    fn done(&mut self, number: u32, outcome: Option<Outcome>) {
+    fn done(&mut self, number: u64, outcome: Option<Outcome>) {
         let Some(Waiting { client, asker, ask, own }) = self.waiting.remove(&number) else { return };
         let room = matches!(asker, Asker::Udp(_)).then(|| ask.query.room());
         let answer = match outcome {
@@ -536,12 +544,12 @@ impl State {
     fn remind(&mut self) {
         let now = Instant::now();
         self.full = self.full.filter(|until| *until > now);
-        let due: Vec<u32> =
+        let due: Vec<u64> =
             self.waiting.iter().filter(|(_, it)| it.ask.due() <= now).map(|(number, _)| *number).collect();
         for number in due {
             self.go_on(number);
         }
-        let silent: Vec<u32> =
+        let silent: Vec<u64> =
             self.streams.iter().filter(|(_, it)| it.heard + SILENCE <= now).map(|(number, _)| *number).collect();
         for number in silent {
             self.hang_up(number);
