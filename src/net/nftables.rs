@@ -5,6 +5,7 @@ use super::Subnet;
 use super::address::octets;
 use super::netlink::{APPEND, CREATE, Message, Socket};
 use std::io;
+use std::sync::Mutex;
 
 pub(super) const SUBSYSTEM: u16 = 10;
 const BATCH_BEGIN: u16 = 0x10;
@@ -115,6 +116,17 @@ pub struct Batch {
     family: u8,
     table: String,
     messages: Vec<Message>,
+    deletes: bool,
+}
+
+/// Sockets that were used since something was deleted last. The kernel frees what was deleted once nobody looks at it any
+/// more, some 10 ms later, and has everybody wait for that who closes a socket of netfilter's meanwhile: the end of a
+/// container does not.
+static KEPT: Mutex<Vec<Socket>> = Mutex::new(Vec::new());
+
+/// Closes a socket with the next deletion of this process, or with its end.
+pub(super) fn close_later(socket: Socket) {
+    KEPT.lock().unwrap_or_else(|broken| broken.into_inner()).push(socket);
 }
 
 impl Batch {
@@ -125,7 +137,7 @@ impl Batch {
     /// To a table of another family than ours.
     pub fn of(family: u8, table: &str) -> Batch {
         let begin = Message::new(BATCH_BEGIN, 0, &head(0, SUBSYSTEM));
-        Batch { family, table: table.to_owned(), messages: vec![begin] }
+        Batch { family, table: table.to_owned(), messages: vec![begin], deletes: false }
     }
 
     fn message(&self, kind: u16, flags: u16) -> Message {
@@ -136,6 +148,11 @@ impl Batch {
         self.messages.push(message);
     }
 
+    fn delete(&mut self, message: Message) {
+        self.deletes = true;
+        self.push(message);
+    }
+
     /// Makes the table where there is none.
     pub fn table(&mut self, comment: &str) {
         let message = self.message(NEW_TABLE, CREATE).text(TABLE_NAME, &self.table);
@@ -143,7 +160,7 @@ impl Batch {
     }
 
     pub fn delete_table(&mut self) {
-        self.push(self.message(DELETE_TABLE, 0).text(TABLE_NAME, &self.table));
+        self.delete(self.message(DELETE_TABLE, 0).text(TABLE_NAME, &self.table));
     }
 
     /// A base chain that accepts what no rule of it decides. `kind` is `filter` or `nat`.
@@ -164,6 +181,7 @@ impl Batch {
     }
 
     pub fn remove(&mut self, map: &str, elements: &[(Vec<u8>, Vec<u8>)]) {
+        self.deletes = true;
         self.elements(DELETE_ELEMENT, 0, map, elements);
     }
 
@@ -194,7 +212,7 @@ impl Batch {
 
     pub fn delete_rule(&mut self, chain: &str, handle: u64) {
         let message = self.message(DELETE_RULE, 0).text(1, &self.table).text(2, chain);
-        self.push(message.bytes(3, &handle.to_be_bytes()));
+        self.delete(message.bytes(3, &handle.to_be_bytes()));
     }
 
     /// Has the kernel do all of it, or nothing.
@@ -203,7 +221,15 @@ impl Batch {
         self.messages.push(last.acknowledged());
         let last = self.messages.len() as u32;
         self.messages.push(Message::new(BATCH_END, 0, &head(0, SUBSYSTEM)));
-        Socket::netfilter()?.batch(self.messages, last)
+        let socket = Socket::netfilter()?;
+        if !self.deletes {
+            return socket.batch(self.messages, last);
+        }
+        // While nothing of ours waits to be freed.
+        KEPT.lock().unwrap_or_else(|broken| broken.into_inner()).clear();
+        let done = socket.batch(self.messages, last);
+        close_later(socket);
+        done
     }
 }
 
