@@ -2,10 +2,11 @@
 //!
 //! [`netlink`] writes messages and reads answers; [`link`], [`address`] and [`nftables`] say what the kernel can be
 //! asked for; [`ruleset`] and [`xtables`] read whose rules ever, [`foreign`] walks those of others, [`firewall`] is our one
-//! table, [`port`] holds ports of the host, [`namespace`] makes what they are used in, and [`dns`] knows names. None of
-//! them knows a container.
+//! table, [`conntrack`] what the kernel remembers of it, [`port`] holds ports of the host, [`namespace`] makes what they
+//! are used in, and [`dns`] knows names. None of them knows a container.
 
 pub mod address;
+pub mod conntrack;
 pub mod dns;
 pub mod firewall;
 pub mod flush;

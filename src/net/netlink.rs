@@ -29,7 +29,8 @@ const TORN: u16 = 0x10;
 
 const ERROR: u16 = 2;
 const DONE: u16 = 3;
-const NESTED: u16 = 0x8000;
+/// In the kind of an attribute: it holds others.
+pub const NESTED: u16 = 0x8000;
 
 /// A message under construction.
 #[derive(Clone, Debug, PartialEq)]

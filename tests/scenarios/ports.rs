@@ -1,7 +1,9 @@
 //! Published ports: who reaches them, by the rules that are loaded, and what keeps them so.
 
 use crate::fixture::Command;
-use crate::fixture::network::{Neighbour, datagram, from_container, from_here, from_there, serve, serve_datagrams};
+use crate::fixture::network::{
+    Neighbour, ask, datagram, from_container, from_here, from_there, serve, serve_datagrams,
+};
 use crate::fixture::{Host, eventually, need, tool};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -176,6 +178,26 @@ const FIREWALLS: [(&str, &str); 5] = [
          chain filter_FORWARD_POLICIES { iifname \"eth9\" oifname \"eth9\" accept ; } ; }'",
     ),
 ];
+
+#[test]
+fn who_never_stops_sending_is_led_to_who_has_the_port_now() {
+    let (Some(host), Some(neighbour), Some(())) = (Host::with_busybox(), Neighbour::new(), need("python3")) else {
+        return;
+    };
+    // Always the same one, as far as the kernel is concerned.
+    let line = datagram("10.99.0.1", 5353).replace("s.settimeout", "s.bind(('', 5555))\ns.settimeout");
+    let answer = || ask(neighbour.run("python3", &["-c", &line]));
+    host.ok(["run", "--rm", "busybox", "true"]);
+    assert_eq!(answer(), None, "nobody is there yet");
+    for name in ["first", "second"] {
+        host.ok(["run", "--detach", "--name", name, "-p", "5353:53/udp", "busybox", "sleep", "1000"]);
+        let server = serve_datagrams(&host, name, 53);
+        eventually("it answers", || answer().as_deref() == Some("10.99.0.2"));
+        host.ok(["stop", "--time", "0", name]);
+        drop(server);
+        assert_eq!(answer(), None, "{name} is gone");
+    }
+}
 
 fn sh(line: &str) {
     Command::new("sh", ["-ec", line]).ok();

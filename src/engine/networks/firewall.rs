@@ -5,7 +5,7 @@ use super::super::store::{self, Store};
 use super::join::{self, Published};
 use super::{lease, obstacles, stored, theirs};
 use crate::net::firewall::{self, Bridge, Mapping, State};
-use crate::net::nftables;
+use crate::net::{conntrack, nftables, port};
 use anyhow::{Context, Result};
 use std::path::PathBuf;
 
@@ -169,7 +169,20 @@ pub fn open(store: &Store, ports: &[Published]) -> Result<()> {
     if by_rules(ports).any(has_rules) || firewall::add(&table(store), &mappings).is_err() {
         replace(store)?;
     }
+    forget(&mappings);
     Ok(())
+}
+
+/// Has datagrams of who sent some before go by the rules that there are now.
+fn forget(mappings: &[Mapping]) {
+    let udp: Vec<_> = mappings.iter().filter(|it| it.protocol == port::UDP).map(|it| it.host).collect();
+    if udp.is_empty() {
+        return;
+    }
+    // Without it they do so once they have been silent for a while.
+    if let Err(error) = conntrack::forget(&udp) {
+        log::debug!("forget ways of datagrams: {error}");
+    }
 }
 
 /// Those that rules lead to their container, and no program.
@@ -201,12 +214,12 @@ pub fn close(store: &Store, ports: &[Published]) -> Result<()> {
     if mappings.is_empty() {
         return Ok(());
     }
-    match firewall::remove(&table(store), &mappings) {
+    let closed = match firewall::remove(&table(store), &mappings) {
         // Not there, or not all of it.
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
             let mut left = Vec::new();
-            for mapping in mappings {
-                if let Err(error) = firewall::remove(&table(store), &[mapping]) {
+            for mapping in &mappings {
+                if let Err(error) = firewall::remove(&table(store), std::slice::from_ref(mapping)) {
                     left.push(error);
                 }
             }
@@ -216,7 +229,9 @@ pub fn close(store: &Store, ports: &[Published]) -> Result<()> {
             }
         }
         done => done.context("close published ports"),
-    }
+    };
+    forget(&mappings);
+    closed
 }
 
 /// Takes the table away where nobody is on a network. Only where forwarding is on for us alone it stays, and keeps
