@@ -1,9 +1,14 @@
 //! Addresses and routes (rtnetlink(7)).
 
 use super::Subnet;
+use super::link::Mac;
 use super::netlink::{CREATE, EXCLUSIVE, Message, REPLACE, Socket, u32_of};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn6, bind, sendto, setsockopt, socket, sockopt,
+};
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddrV6};
+use std::os::fd::AsRawFd;
 
 const NEW_ADDRESS: u16 = 20;
 const GET_ADDRESS: u16 = 22;
@@ -49,6 +54,25 @@ pub fn add(socket: &Socket, link: u32, address: IpAddr, subnet: Subnet) -> io::R
         message = message.bytes(IFA_BROADCAST, &octets(subnet.last()));
     }
     existing(socket.ask(message))
+}
+
+/// Tells the neighbours on a link which hardware address one of IPv6 of this host's has now: an unsolicited neighbour
+/// advertisement (RFC 4861, 7.2.6). In the network namespace of the caller.
+pub fn advertise(link: u32, mac: Mac, address: Ipv6Addr) -> io::Result<()> {
+    const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+    /// Kind 136; the kernel writes the checksum; it overrides what is known.
+    const HEAD: [u8; 8] = [136, 0, 0, 0, 0x20, 0, 0, 0];
+    /// The hardware address of the target, in units of 8 bytes.
+    const TARGET: [u8; 2] = [2, 1];
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(AddressFamily::Inet6, SockType::Raw, flags, SockProtocol::IcmpV6)?;
+    // Any other number of hops says that it came from elsewhere.
+    setsockopt(&socket, sockopt::Ipv6MulticastHops, &255)?;
+    let of_link = |address| SockaddrIn6::from(SocketAddrV6::new(address, 0, 0, link));
+    bind(socket.as_raw_fd(), &of_link(address))?;
+    let message = [&HEAD[..], &address.octets(), &TARGET, &mac].concat();
+    sendto(socket.as_raw_fd(), &message, &of_link(ALL_NODES), MsgFlags::empty())?;
+    Ok(())
 }
 
 /// The addresses of a link, each with its subnet, in the order in which it came by them.

@@ -27,6 +27,7 @@ const IFLA_INFO_DATA: u16 = 2;
 const IFLA_INFO_SLAVE_KIND: u16 = 4;
 const IFLA_INFO_SLAVE_DATA: u16 = 5;
 const VETH_INFO_PEER: u16 = 1;
+const IFLA_BRPORT_STATE: u16 = 1;
 const IFLA_BRPORT_MODE: u16 = 4;
 const IFLA_BRPORT_ISOLATED: u16 = 33;
 
@@ -214,6 +215,16 @@ pub fn set_port(socket: &Socket, name: &str, port: Port) -> io::Result<()> {
     }))
 }
 
+/// Whether a port of a bridge lets frames through yet: the kernel opens it some time after its other end has come up. To be
+/// asked for it is an occasion to do so (since Linux 6.8).
+pub fn is_open(socket: &Socket, name: &str) -> io::Result<bool> {
+    const FORWARDING: u8 = 3;
+    let reply = socket.get(Message::new(GET, 0, &head(0, 0)).text(IFLA_IFNAME, name))?;
+    let find = |bytes, wanted| attributes(bytes).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
+    let data = reply.get(HEAD, IFLA_LINKINFO).and_then(|info| find(info, IFLA_INFO_SLAVE_DATA));
+    Ok(data.and_then(|data| find(data, IFLA_BRPORT_STATE)) == Some(&[FORWARDING]))
+}
+
 /// Gives a link that is down another name.
 pub fn rename(socket: &Socket, index: u32, name: &str) -> io::Result<()> {
     socket.ask(Message::new(NEW, 0, &head(index, 0)).text(IFLA_IFNAME, name))
@@ -226,6 +237,12 @@ pub fn set_alias(socket: &Socket, index: u32, alias: &str) -> io::Result<()> {
 
 pub fn set_up(socket: &Socket, index: u32) -> io::Result<()> {
     socket.ask(Message::new(NEW, 0, &head(index, UP)))
+}
+
+/// Gives a link the hardware address that it has, which is an occasion for the kernel to tell its neighbours of it
+/// (arp_notify). Links of some kinds can be given none.
+pub fn announce(socket: &Socket, index: u32, mac: Mac) -> io::Result<()> {
+    socket.ask(Message::new(NEW, 0, &head(index, 0)).bytes(IFLA_ADDRESS, &mac))
 }
 
 /// Deletes a link; one that is not there is gone. Costs the kernel some 20 ms: never on the way of a start or an end.

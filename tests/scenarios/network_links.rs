@@ -26,7 +26,13 @@ fn containers_share_a_link_of_this_host() {
         serve(&host, "second", &["--network", "lan", "--ip", "10.99.0.99", "--mac-address", "02:42:00:00:00:99"]);
     assert_eq!(from_container(&host, "first", &second).as_deref(), Some(first.as_str()), "in the mode bridge");
     assert_eq!(host.ok(["exec", "second", "cat", "/sys/class/net/eth0/address"]), "02:42:00:00:00:99");
+    assert!(from_there(&neighbour, &second).is_some());
     assert!(host.ok(["exec", "second", "ip", "route"]).contains("default via 10.99.0.2 dev eth0"));
+    // Whoever has the address next is known on the LAN at once.
+    host.ok(["rm", "--force", "second"]);
+    let known = || neighbour.run("ip", &["neighbour", "show", "to", "10.99.0.99"]).run().stdout();
+    host.ok(["run", "--detach", "--network", "lan", "--ip", "10.99.0.99", "busybox", "sleep", "1000"]);
+    eventually("the neighbour hears of it", || known().contains("02:42:0a:63:00:63"));
     host.ok(["network", "create", "web"]);
     host.ok(["network", "connect", "web", "first"]);
     host.ok(["network", "disconnect", "lan", "first"]);

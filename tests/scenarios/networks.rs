@@ -517,6 +517,34 @@ fn networks_of_both_families() {
 }
 
 #[test]
+fn neighbours_hear_of_a_new_hardware_address() {
+    let (Some(host), Some(())) = (Host::with_busybox(), need("ip")) else { return };
+    host.ok(["network", "create", "--subnet", "10.77.0.0/24", "--ipv6", "--subnet", "fd77::/64", "sea"]);
+    let start = |mac: &str| {
+        let place = format!("name=sea,ip=10.77.0.7,ip6=fd77::7,mac-address={mac}");
+        host.ok(["run", "--detach", "--name", "it", "--network", &place, "busybox", "sleep", "1000"]);
+    };
+    let known = |mac: &str| {
+        let told = |address| tool("ip", ["neighbour", "show", "to", address]).contains(mac);
+        (told("10.77.0.7"), told("fd77::7"))
+    };
+    // With its last port a bridge forgets all neighbours.
+    host.ok(["run", "--detach", "--network", "sea", "busybox", "sleep", "1000"]);
+    start("02:42:00:00:00:01");
+    for address in ["10.77.0.7", "fd77::7"] {
+        host.ok(["run", "--rm", "--network", "host", "busybox", "ping", "-c", "1", "-W", "5", address]);
+    }
+    assert_eq!(known("02:42:00:00:00:01"), (true, true));
+    for number in 2..8 {
+        // Who says nothing of itself has its network say it.
+        let mac = format!("02:42:00:00:00:0{number}");
+        host.ok(["rm", "--force", "it"]);
+        start(&mac);
+        eventually("its neighbour hears of it", || known(&mac) == (true, true));
+    }
+}
+
+#[test]
 fn fifty_at_once_leave_nothing() {
     let (Some(host), Some(())) = (Host::with_busybox(), need("nft")) else { return };
     fs::write("/proc/sys/net/ipv4/ip_forward", "1").expect("turn forwarding on");

@@ -13,7 +13,7 @@ use super::{firewall, lease, obstacles, parent, publish, theirs};
 use crate::api::Refusal;
 use crate::api::types::{EndpointSettings, Network};
 use crate::net::firewall::Mapping;
-use crate::net::link::{self, Mac, Port, Veth};
+use crate::net::link::{self, Link, Mac, Port, Veth};
 use crate::net::netlink::{self, Socket};
 use crate::net::{Subnet, address};
 use anyhow::{Context, Result, bail};
@@ -22,6 +22,12 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How often, and after how long, a port of a bridge is asked for again that is not open yet. One of somebody's bridge may
+/// take half a minute (STP), for which nobody waits.
+const OPENINGS: usize = 20;
+const OPENING: Duration = Duration::from_millis(1);
 
 /// What a container that runs holds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -320,15 +326,18 @@ pub fn connect_place(store: &Store, place: &Place, namespace: &OwnedFd, hairpin:
     let inside = netlink::inside(namespace, || {
         // New links get no address of IPv6 of the kernel's own making on networks that have none.
         set_ipv6("default", place.ipv6.is_some());
+        // Those that come up tell their neighbours of the addresses of IPv4 that they have.
+        let _ = std::fs::write("/proc/sys/net/ipv4/conf/default/arp_notify", "1");
         Socket::route()
     })??;
     if let Some(kind) = parent::kind(&network)? {
         let parent = parent::ensure(&network)?;
         let mtu = network.options.contains_key(stored::MTU).then(|| stored::mtu(&network));
-        let (name, mac, namespace) = (&place.inside, place.mac, namespace.as_fd());
-        link::make_shared(&outside, &link::Shared { kind, parent, name, mac, mtu, namespace })
+        let (name, mac) = (&place.inside, place.mac);
+        link::make_shared(&outside, &link::Shared { kind, parent, name, mac, mtu, namespace: namespace.as_fd() })
             .with_context(|| format!("make a link of the kind {}", kind.name()))?;
-        return set_up(&inside, &network, place);
+        let link = set_up(&inside, &network, place)?;
+        return announce(&outside, &inside, namespace, &link, place);
     }
     let name = stored::link_name(&network);
     let bridge = link::find(&outside, &name)?.with_context(|| format!("there is no link {name}"))?;
@@ -349,20 +358,28 @@ pub fn connect_place(store: &Store, place: &Place, namespace: &OwnedFd, hairpin:
     if port != Port::default() {
         link::set_port(&outside, &place.link, port).context("set up the port of the bridge")?;
     }
-    set_up(&inside, &network, place)
+    let link = set_up(&inside, &network, place)?;
+    announce(&outside, &inside, namespace, &link, place)
 }
 
-/// The end inside: up, with its addresses and routes.
-fn set_up(inside: &Socket, network: &Network, place: &Place) -> Result<()> {
+/// The end inside: up, with its addresses and routes. The kernel tells its neighbours of those of IPv4 that it comes up with.
+fn set_up(inside: &Socket, network: &Network, place: &Place) -> Result<Link> {
     let peer = link::find(inside, &place.inside)?.context("the link inside is not there")?;
+    let add = |four: bool| -> Result<()> {
+        for address in place.link_local.iter().filter(|address| address.is_ipv4() == four) {
+            let subnet = address::link_local(*address).context("a prefix")?;
+            address::add(inside, peer.index, *address, subnet).context("set its link-local address")?;
+        }
+        for given in place.given().filter(|given| given.address.is_ipv4() == four) {
+            let subnet = Subnet::new(given.address, given.prefix).context("a prefix")?;
+            address::add(inside, peer.index, given.address, subnet).context("set its address")?;
+        }
+        Ok(())
+    };
+    add(true)?;
     link::set_up(inside, peer.index).context("set the link inside up")?;
-    for address in &place.link_local {
-        let subnet = address::link_local(*address).context("a prefix")?;
-        address::add(inside, peer.index, *address, subnet).context("set its link-local address")?;
-    }
+    add(false)?;
     for given in place.given() {
-        let subnet = Subnet::new(given.address, given.prefix).context("a prefix")?;
-        address::add(inside, peer.index, given.address, subnet).context("set its address")?;
         if let Some(gateway) = given.gateway.filter(|_| place.gateway) {
             address::set_default_route(inside, peer.index, gateway).context("set its default route")?;
         } else if !network.internal && !parent::has_gateway(network) {
@@ -370,6 +387,37 @@ fn set_up(inside: &Socket, network: &Network, place: &Place) -> Result<()> {
             address::set_default_link(inside, peer.index, four).context("set its default route")?;
         }
     }
+    Ok(peer)
+}
+
+/// Tells the neighbours whose addresses these are now, who may remember somebody else. Who is not told finds out when
+/// nobody answers.
+fn announce(outside: &Socket, inside: &Socket, namespace: &OwnedFd, link: &Link, place: &Place) -> Result<()> {
+    let Some(mac) = link.mac else { return Ok(()) };
+    for _ in 0..OPENINGS {
+        if place.link.is_empty() || link::is_open(outside, &place.link).unwrap_or(true) {
+            break;
+        }
+        std::thread::sleep(OPENING);
+    }
+    let addresses = || place.link_local.iter().copied().chain(place.given().map(|given| given.address));
+    if addresses().any(|address| address.is_ipv4())
+        && let Err(error) = link::announce(inside, link.index, mac)
+    {
+        log::debug!("tell the neighbours of {}: {error}", link::mac_text(mac));
+    }
+    if addresses().all(|address| address.is_ipv4()) {
+        return Ok(());
+    }
+    netlink::inside(namespace, || {
+        for address in addresses() {
+            if let IpAddr::V6(address) = address
+                && let Err(error) = address::advertise(link.index, mac, address)
+            {
+                log::debug!("tell the neighbours of {address}: {error}");
+            }
+        }
+    })?;
     Ok(())
 }
 
