@@ -307,6 +307,10 @@ mod tests {
         let named = |name: &str| NetworkCreate { name: name.to_owned(), ..NetworkCreate::default() };
         let ipam = |config: IpamConfig| Some(Ipam { config: Some(vec![config]), ..Ipam::default() });
         let subnet = |subnet: &str| IpamConfig { subnet: subnet.to_owned(), ..IpamConfig::default() };
+        let with = |key: &str, text: &str| NetworkCreate {
+            options: Some([(format!("com.docker.network.{key}"), text.to_owned())].into()),
+            ..named("x")
+        };
         let bridges = subnet(&stored::pools(&bridge).next().unwrap().subnet.to_string());
         let cases = [
             (inspect(&store, "harbour").map(drop), 404, "network harbour not found"),
@@ -318,6 +322,22 @@ mod tests {
             (make(NetworkCreate { driver: "overlay".into(), ..named("x") }), 501, "networks of the driver overlay"),
             (make(NetworkCreate { driver: "host".into(), ..named("x") }), 403, "only one instance of \"host\""),
             (make(NetworkCreate { ipam: ipam(subnet("10.1")), ..named("x") }), 400, "invalid subnet 10.1"),
+            (make(with("bridge.enable_icc", "no")), 400, "invalid value of com.docker.network.bridge.enable_icc: no"),
+            (
+                make(with("bridge.gateway_mode_ipv4", "routed")),
+                501,
+                "networks with com.docker.network.bridge.gateway_mode_ipv4=routed",
+            ),
+            (
+                make(with("bridge.inhibit_ipv4", "true")),
+                501,
+                "networks with com.docker.network.bridge.inhibit_ipv4=true",
+            ),
+            (
+                make(with("container_iface_prefix", "sea")),
+                501,
+                "networks with com.docker.network.container_iface_prefix=sea",
+            ),
             (make(NetworkCreate { ipam: ipam(bridges), ..named("x") }), 403, "invalid pool request: Pool overlaps"),
             (
                 make(NetworkCreate {

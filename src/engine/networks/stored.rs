@@ -421,7 +421,16 @@ pub fn link_name(network: &Network) -> String {
 
 /// An option that is yes or no.
 pub fn is_on(options: &BTreeMap<String, String>, key: &str, default: bool) -> bool {
-    options.get(key).map_or(default, |text| matches!(text.as_str(), "true" | "1" | "t" | "T" | "TRUE" | "True"))
+    options.get(key).map_or(default, |text| truth(text) == Some(true))
+}
+
+/// As Go's strconv.ParseBool reads it.
+pub fn truth(text: &str) -> Option<bool> {
+    match text {
+        "true" | "1" | "t" | "T" | "TRUE" | "True" => Some(true),
+        "false" | "0" | "f" | "F" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
 }
 
 pub fn mtu(network: &Network) -> u32 {

@@ -20,6 +20,7 @@ use crate::api::types::{
 };
 use crate::net::{Subnet, address, link};
 use anyhow::{Context, Result, bail};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
@@ -114,11 +115,39 @@ fn check(asked: &NetworkCreate) -> Result<()> {
     if let Some(text) = binding {
         return Err(bad(format!("invalid IPv4 address for {}: {text}", stored::HOST_BINDING)));
     }
+    if matches!(asked.driver.as_str(), "" | stored::BRIDGE) {
+        check_options(&options)?;
+    }
     if asked.enable_ipv4 == Some(false) && asked.enable_ipv6 != Some(true) {
         return Err(bad("IPv4 or IPv6 must be enabled".to_owned()));
     }
     Ok(())
 }
+
+/// Options of a bridge that Docker knows. What it does not know it ignores, and so do we.
+fn check_options(options: &BTreeMap<String, String>) -> Result<()> {
+    for key in [stored::ICC, stored::MASQUERADE] {
+        if let Some(text) = options.get(key).filter(|text| stored::truth(text).is_none()) {
+            return Err(bad(format!("invalid value of {key}: {text}")));
+        }
+    }
+    for (key, text) in options {
+        let is_usual = match key.strip_prefix(DOCKERS) {
+            None | Some("bridge.name" | "bridge.default_bridge" | "bridge.host_binding_ipv4" | "driver.mtu") => true,
+            Some("bridge.enable_icc" | "bridge.enable_ip_masquerade") => true,
+            Some("bridge.gateway_mode_ipv4" | "bridge.gateway_mode_ipv6") => matches!(text.as_str(), "" | "nat"),
+            Some("bridge.inhibit_ipv4") => stored::truth(text) == Some(false),
+            Some(_) => false,
+        };
+        if !is_usual {
+            bail!(Refusal::NotImplemented(format!("networks with {key}={text} are not supported")));
+        }
+    }
+    Ok(())
+}
+
+/// How the names of options begin that Docker's own drivers know.
+const DOCKERS: &str = "com.docker.network.";
 
 /// The network that was asked for, with what it did not say.
 fn network(store: &Store, settings: &Settings, asked: NetworkCreate, others: &[Network]) -> Result<Network> {
@@ -255,6 +284,7 @@ pub fn prune(store: &Store, filters: &Filters) -> Result<NetworksPruned> {
             Err(error) => return Err(error).context("prune networks"),
         }
     }
+    super::rest(store);
     Ok(NetworksPruned { networks_deleted: (!deleted.is_empty()).then_some(deleted) })
 }
 
@@ -281,6 +311,9 @@ pub fn check_settings(network: &Network, settings: &EndpointSettings) -> Result<
     }
     for link in settings.links.iter().flatten() {
         super::links::split(link)?;
+    }
+    if let Some(key) = settings.driver_opts.iter().flatten().map(|(key, _)| key).find(|key| key.starts_with(DOCKERS)) {
+        bail!(Refusal::NotImplemented(format!("the option {key} of a container on a network is not supported")));
     }
     for text in [&asked.ipv4_address, &asked.ipv6_address].into_iter().filter(|text| !text.is_empty()) {
         let address = text.parse().map_err(|_| bad(format!("invalid IP address: {text}")))?;
