@@ -36,12 +36,12 @@ pub fn plain(info: &CommandInfoWithArgs, command: &str, args: &[String], stops: 
             operands.extend(rest.by_ref().cloned());
         } else if let Some(long) = arg.strip_prefix("--") {
             let (name, attached) = split(long);
+            if name == "help" {
+                return Err(Misuse::Help);
+            }
             let Some(flag) = info.flags.iter().find(|flag| flag.long == ["--", name].concat()) else {
                 return Err(unknown_flag(info, command, &["--", name].concat()));
             };
-            if name == "help" && attached != Some("false") {
-                return Err(Misuse::Help);
-            }
             given.add(flag, attached, &mut rest, &["--", name].concat())?;
         } else if arg.len() > 1 && arg.starts_with('-') {
             let mut cluster = &arg[1..];

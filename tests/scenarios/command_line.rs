@@ -12,11 +12,17 @@ fn help_names_every_command() {
         assert!(help.split_whitespace().any(|word| word == command), "{command} is not in {help}");
     }
     assert!(!help.split_whitespace().any(|word| word == "shim"), "what is hidden stays so: {help}");
+    let help_of_all = help;
     let help = host.ok(["run", "--help"]);
     for flag in ["--interactive", "--tty", "--detach", "--volume", "--cap-add", "--read-only"] {
         assert!(help.contains(flag), "{flag} is not in {help}");
     }
     assert_eq!(host.ok(["container", "run", "--help"]).lines().count(), help.lines().count());
+    let words = help_of_all.lines().filter_map(|line| line.strip_prefix("  ")?.split_whitespace().next());
+    for command in words.filter(|word| !word.starts_with('-')) {
+        let help = host.ok([command, "--help"]);
+        assert!(help.contains(&format!("Usage:  dhow {command}")), "{command}: {help}");
+    }
 }
 
 #[test]

@@ -35,7 +35,7 @@ fn given(flags: &Run) -> [(&'static str, bool, &'static str); 6] {
     let some = |value: &Option<String>| value.as_deref().is_some_and(|value| !value.is_empty());
     [
         ("--gpus", some(&flags.gpus), "GPUs"),
-        ("--use-api-socket", flags.use_api_socket, "the daemon and its socket"),
+        ("--use-api-socket", flags.use_api_socket, "its credentials for a container"),
         ("--cpu-count", number(flags.cpu_count), WINDOWS),
         ("--cpu-percent", number(flags.cpu_percent), WINDOWS),
         ("--io-maxbandwidth", some(&flags.io_maxbandwidth), WINDOWS),

@@ -1,5 +1,7 @@
 //! One server that speaks the registry API: how it is reached, who we are to it, and what is tried again.
 
+use super::address::{join, percent, same_origin, show};
+use super::answer::{Timely, drain, succeeded};
 use super::challenge::{self, Challenge};
 use super::{Refused, Settings, absolute, proxy, tls};
 use crate::oci::auth::Credentials;
@@ -23,17 +25,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// The head of an answer, however slowly its bytes come one by one.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
-/// A document (a manifest, a token, what an error says), likewise.
-const DOCUMENT_TIMEOUT: Duration = Duration::from_secs(120);
 /// What a registry may do with what it was sent before it answers: hash it, copy it to where it stays.
 const STORE_TIMEOUT: Duration = Duration::from_secs(900);
 /// A server that asks for a longer pause than this has refused.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
 const MAX_DELAY: Duration = Duration::from_secs(8);
-/// What is read of an answer that says no.
-const MAX_ERROR_BODY: u64 = 64 * 1024;
-/// And what is told of that, in letters.
-const MAX_SAID: usize = 1000;
 /// What an access token lives if its server does not say (distribution's token specification).
 const TOKEN_LIFE: u64 = 60;
 
@@ -575,28 +571,6 @@ impl Endpoint {
     }
 }
 
-/// A body that must have come within some time: one byte a minute is no stall, but no answer either.
-pub struct Timely<R> {
-    body: R,
-    end: Instant,
-}
-
-impl<R: Read> Timely<R> {
-    pub fn new(body: R) -> Timely<R> {
-        Timely { body, end: Instant::now() + DOCUMENT_TIMEOUT }
-    }
-}
-
-impl<R: Read> Read for Timely<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if Instant::now() > self.end {
-            let seconds = DOCUMENT_TIMEOUT.as_secs();
-            return Err(io::Error::new(io::ErrorKind::TimedOut, format!("it did not come within {seconds} seconds")));
-        }
-        self.body.read(buffer)
-    }
-}
-
 /// The server was there and the connection broke.
 pub fn is_transient(error: &io::Error) -> bool {
     use io::ErrorKind::*;
@@ -612,174 +586,7 @@ fn is_unreachable(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionRefused | HostUnreachable | NetworkUnreachable | NetworkDown)
 }
 
-impl Refused {
-    /// Reads what an answer that is not of success says, in the registry's JSON or not.
-    fn read(answer: Answer) -> Refused {
-        #[derive(Deserialize, Default)]
-        #[serde(default)]
-        struct Said {
-            errors: Vec<One>,
-            message: String,
-            details: String,
-        }
-        #[derive(Deserialize, Default)]
-        #[serde(default)]
-        struct One {
-            code: String,
-            message: String,
-        }
-        let status = answer.status();
-        let retry_after = answer.headers().get("Retry-After").and_then(|value| retry_after(value.to_str().ok()?));
-        let mut body = Vec::new();
-        // Only its words are lost if it cannot be read.
-        let _ = Timely::new(answer.into_body().into_reader()).take(MAX_ERROR_BODY).read_to_end(&mut body);
-        let said: Said = serde_json::from_slice(&body).unwrap_or_default();
-        let (code, message) = match said.errors.into_iter().next() {
-            Some(one) => (one.code, one.message),
-            None => (String::new(), if said.details.is_empty() { said.message } else { said.details }),
-        };
-        let (code, message) = (printable(&code), printable(&message));
-        let message = if message.is_empty() && code.is_empty() {
-            format!("unexpected HTTP status {} {}", status.as_u16(), status.canonical_reason().unwrap_or(""))
-                .trim_end()
-                .to_owned()
-        } else {
-            message
-        };
-        Refused { status: status.as_u16(), code, message, retry_after }
-    }
-}
-
-/// What a server says, for a message: on one line, of some length, and with nothing that a terminal would obey.
-fn printable(text: &str) -> String {
-    let mut text: String =
-        text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_SAID + 1).collect();
-    if text.chars().count() > MAX_SAID {
-        text.pop();
-        text.push('…');
-    }
-    text
-}
-
-/// `Retry-After` in seconds. The form with a date is not worth a calendar: it counts as a short pause.
-fn retry_after(value: &str) -> Option<Duration> {
-    match value.trim().parse() {
-        Ok(seconds) => Some(Duration::from_secs(seconds)),
-        Err(_) => value.ends_with("GMT").then_some(Duration::from_secs(2)),
-    }
-}
-
-/// The answer, if it is one of success; what the server said, otherwise.
-fn succeeded(answer: Answer) -> Result<Answer> {
-    if answer.status().is_success() { Ok(answer) } else { Err(Refused::read(answer).into()) }
-}
-
-/// An address for a message: what follows the path, or stands before the host, may be a secret.
-pub fn show(uri: &Uri) -> String {
-    let host = uri.authority().map_or("", |a| a.as_str()).rsplit('@').next().unwrap_or_default();
-    format!("{}://{host}{}", uri.scheme_str().unwrap_or_default(), uri.path())
-}
-
 fn challenges(headers: &HeaderMap) -> Vec<Challenge> {
     let values = headers.get_all("WWW-Authenticate").iter();
     values.filter_map(|value| value.to_str().ok()).flat_map(challenge::parse).collect()
-}
-
-/// Reads a short answer to its end, so that its connection can serve again.
-fn drain(answer: Answer) {
-    let _ = io::copy(&mut Timely::new(answer.into_body().into_reader()).take(MAX_ERROR_BODY), &mut io::sink());
-}
-
-fn same_origin(a: &Uri, b: &Uri) -> bool {
-    let host = |uri: &Uri| uri.host().map(str::to_ascii_lowercase);
-    let port = |uri: &Uri| uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
-    a.scheme() == b.scheme() && host(a) == host(b) && port(a) == port(b)
-}
-
-/// Where a `Location` leads from `base` (RFC 3986, 5.2, without dot segments).
-pub fn join(base: &Uri, location: &[u8]) -> Result<Uri> {
-    // Servers do not always encode what they should.
-    let encode = |byte: &u8| match byte {
-        0x21..=0x7e if !b"\"<>\\^`{|}".contains(byte) => (*byte as char).to_string(),
-        other => format!("%{other:02X}"),
-    };
-    let location: String = location.iter().map(encode).collect();
-    let location = location.split('#').next().unwrap_or("");
-    let scheme = base.scheme_str().unwrap_or("https");
-    let authority = base.authority().map_or("", |a| a.as_str());
-    let joined = if location.starts_with("http://") || location.starts_with("https://") {
-        location.to_owned()
-    } else if location.starts_with("//") {
-        format!("{scheme}:{location}")
-    } else if location.starts_with('/') {
-        format!("{scheme}://{authority}{location}")
-    } else if location.starts_with('?') {
-        format!("{scheme}://{authority}{}{location}", base.path())
-    } else {
-        let dir = base.path().rsplit_once('/').map_or("", |(dir, _)| dir);
-        format!("{scheme}://{authority}{dir}/{location}")
-    };
-    let uri: Uri = joined.parse().with_context(|| format!("redirected to {joined:?}"))?;
-    if uri.authority().is_none_or(|a| a.as_str().is_empty()) {
-        bail!("redirected to {joined:?}, which is no URL");
-    }
-    Ok(uri)
-}
-
-/// Percent-encodes a query value.
-pub fn percent(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => encoded.push(byte as char),
-            _ => encoded.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    encoded
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn redirects_are_resolved() {
-        let base: Uri = "https://reg.example:5000/v2/a/blobs/x?y=1".parse().unwrap();
-        for (location, found) in [
-            ("https://cdn.example/x?sig=a%2Fb", "https://cdn.example/x?sig=a%2Fb"),
-            ("//cdn.example/x", "https://cdn.example/x"),
-            ("/other?z", "https://reg.example:5000/other?z"),
-            ("sibling", "https://reg.example:5000/v2/a/blobs/sibling"),
-            ("?q=1", "https://reg.example:5000/v2/a/blobs/x?q=1"),
-            ("https://cdn.example/a b#frag", "https://cdn.example/a%20b"),
-        ] {
-            assert_eq!(join(&base, location.as_bytes()).unwrap().to_string(), found, "{location}");
-        }
-        assert!(join(&base, b"https://").is_err());
-        assert!(join(&base, b"http://[::1/x").is_err());
-    }
-
-    #[test]
-    fn origins() {
-        let same = |a: &str, b: &str| same_origin(&a.parse().unwrap(), &b.parse().unwrap());
-        assert!(same("https://a/x", "https://A:443/y"));
-        assert!(!same("https://a/x", "http://a/x"));
-        assert!(!same("https://a/x", "https://a:5000/x"));
-        assert!(!same("https://a/x", "https://b/x"));
-    }
-
-    #[test]
-    fn a_server_says_what_it_likes_on_one_line() {
-        assert_eq!(printable(" gone\nfor\x1b[2Jgood\u{9b}1m "), "gone for [2Jgood 1m");
-        let long = printable(&"x".repeat(5000));
-        assert_eq!((long.chars().count(), long.ends_with("x…")), (1001, true));
-    }
-
-    #[test]
-    fn pauses_that_servers_ask_for() {
-        assert_eq!(retry_after("7"), Some(Duration::from_secs(7)));
-        assert_eq!(retry_after("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::from_secs(2)));
-        assert_eq!(retry_after("-1"), None);
-        assert_eq!(percent("repository:a/b:pull,push"), "repository%3Aa%2Fb%3Apull%2Cpush");
-    }
 }

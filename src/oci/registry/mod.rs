@@ -4,6 +4,8 @@
 //! Specification: opencontainers/distribution-spec 1.1; tokens: distribution's token authentication.
 
 mod absolute;
+mod address;
+mod answer;
 mod blob;
 mod challenge;
 mod endpoint;
@@ -30,8 +32,9 @@ use super::auth::Credentials;
 use super::digest::Digest;
 use super::image::Descriptor;
 use super::reference::{DEFAULT_DOMAIN, Reference};
+use answer::Timely;
 use anyhow::{Context, Result, bail};
-use endpoint::{Answer, Ask, Endpoint, Timely};
+use endpoint::{Answer, Ask, Endpoint};
 use serde::Deserialize;
 use std::fmt;
 use std::io::Read;

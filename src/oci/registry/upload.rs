@@ -13,7 +13,8 @@
 //! what is there. What a registry says of itself is never taken for more than that: what it has is decided by the digest,
 //! and it is tried only so often.
 
-use super::endpoint::{self, Answer, Ask, Endpoint, Flow, Payload, is_transient};
+use super::address;
+use super::endpoint::{Answer, Ask, Endpoint, Flow, Payload, is_transient};
 use super::{HUB, Refused, Settings, content_digest};
 use crate::oci::auth::Credentials;
 use crate::oci::digest::{Algorithm, Digest, Hasher};
@@ -92,7 +93,7 @@ impl Pusher {
 
     /// Has the registry take a blob over from another repository of it, by its path.
     pub fn mount(&self, digest: &Digest, from: &str) -> Result<Mount> {
-        let path = format!("{}/blobs/uploads/?mount={digest}&from={}", self.path, endpoint::percent(from));
+        let path = format!("{}/blobs/uploads/?mount={digest}&from={}", self.path, address::percent(from));
         let scope = format!("{} repository:{from}:pull", self.scope);
         let answer = match self.endpoint.send(&Ask { scope: &scope, ..self.ask("POST", &path) }) {
             Ok(answer) => answer,
@@ -292,7 +293,7 @@ impl Pusher {
     /// Says that an upload is all of a blob, with the bytes that are still missing.
     fn commit(&self, place: &Uri, digest: &Digest, rest: &[u8]) -> Result<()> {
         let query = place.query().map_or(String::new(), |query| format!("{query}&"));
-        let to = endpoint::join(place, format!("{}?{query}digest={digest}", place.path()).as_bytes())?;
+        let to = address::join(place, format!("{}?{query}digest={digest}", place.path()).as_bytes())?;
         let payload = || Payload::Bytes("application/octet-stream", rest);
         match self.endpoint.retrying(|| self.endpoint.deliver(&to, &self.ask("PUT", ""), &mut payload())) {
             Ok(_) => Ok(()),
