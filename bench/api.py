@@ -3,6 +3,7 @@
 api.py start SOCKET COMMAND...        from the start of the daemon to its first answer, 20 times
 api.py exec ROUNDS LABEL=SOCKET...    exec of true in a running container: create, start, read to the end, inspect
 api.py run ROUNDS LABEL=SOCKET...     create, start, wait and remove a container
+api.py many ROUNDS LABEL=SOCKET...    fifty containers created and started, eight at a time, and then removed so
 Several daemons take turns; each but the first is shown with its ratio to the first.
 """
 
@@ -13,7 +14,9 @@ import socket
 import statistics
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 
 class Connection(http.client.HTTPConnection):
@@ -117,6 +120,46 @@ def run_true(path):
     return once, lambda: None
 
 
+def many(rounds, sockets):
+    def begin(connection, _):
+        made = {"Image": "busybox", "Cmd": ["sleep", "1000"], "HostConfig": HOST}
+        container = ask(connection, "POST", "/containers/create", made)["Id"]
+        ask(connection, "POST", f"/containers/{container}/start")
+        return container
+
+    def remove(connection, container):
+        ask(connection, "DELETE", f"/containers/{container}?force=1")
+
+    def eight(path, work, items):
+        """A connection each, and whoever has done one takes the next."""
+        own = threading.local()
+
+        def one(item):
+            if not hasattr(own, "connection"):
+                own.connection = Connection(path)
+            return work(own.connection, item)
+
+        begun = time.perf_counter()
+        with ThreadPoolExecutor(8) as pool:
+            done = list(pool.map(one, items))
+        return len(done) / (time.perf_counter() - begun), done
+
+    first = None
+    for label, path in sockets.items():
+        rates = []
+        # The first round warms up.
+        for _ in range(rounds + 1):
+            settle()
+            started, containers = eight(path, begin, range(50))
+            settle()
+            removed, _ = eight(path, remove, containers)
+            rates.append((started, removed))
+        medians = [statistics.median(rate) for rate in zip(*rates[1:])]
+        first = first or medians
+        for what, rate, ours in zip(("started", "removed"), medians, first):
+            print(f"{label + f': 50 by the API, 8 at a time, {what}':<44} {rate:8.1f} /s   dhow's {ours / rate:6.1f} times")
+
+
 # The defaults of Debian's dockerd are more than a host without CAP_SYS_RESOURCE may set.
 LIMITS = [{"Name": name, "Soft": most, "Hard": most} for name, most in (("nofile", 1024), ("nproc", 4096))]
 HOST = {"NetworkMode": "none", "Ulimits": LIMITS}
@@ -124,6 +167,8 @@ HOST = {"NetworkMode": "none", "Ulimits": LIMITS}
 what, where, *rest = sys.argv[1:]
 if what == "start":
     start(where, rest)
+elif what == "many":
+    many(int(where), dict(word.split("=", 1) for word in rest))
 else:
     make, words = (exec_true, "exec of true by the API") if what == "exec" else (run_true, "create, start, wait, remove by the API")
     made = {label: make(path) for label, path in (word.split("=", 1) for word in rest)}
