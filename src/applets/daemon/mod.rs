@@ -158,6 +158,9 @@ const CONNECTIONS: usize = 1000;
 /// Descriptors that one connection may come to need.
 const DESCRIPTORS: u64 = 4;
 
+/// In milliseconds: when nobody has come for so long, the daemon keeps no more in memory than it must.
+const REST: u16 = 1000;
+
 impl Command for Daemon {
     fn run(self, context: &Context) -> Result<u8> {
         if self.version {
@@ -206,12 +209,18 @@ fn serve(flags: Daemon, context: &Context) -> Result<()> {
     notify::ready();
     std::thread::spawn(move || boot::attend(&store));
 
+    let mut at_rest = false;
     loop {
         let watched = [signals.as_fd(), children.as_fd()];
         let mut fds = watched.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).to_vec();
         fds.extend(listeners.iter().map(|listener| PollFd::new(listener.as_fd(), PollFlags::POLLIN)));
-        match poll(&mut fds, PollTimeout::NONE) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+        match poll(&mut fds, if at_rest { PollTimeout::NONE } else { REST.into() }) {
+            Ok(0) => {
+                sys::memory::let_go_of_the_file();
+                at_rest = true;
+                continue;
+            }
+            Ok(_) | Err(nix::errno::Errno::EINTR) => at_rest = false,
             Err(error) => return Err(error).context("waiting for connections"),
         }
         let ready: Vec<bool> = fds.iter().map(|fd| fd.any() == Some(true)).collect();
