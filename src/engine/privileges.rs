@@ -88,6 +88,19 @@ pub fn become_watch(guards: bool, later: Option<CapSet>) -> io::Result<()> {
     }
 }
 
+/// What pasta and slirp4netns need: to enter a network and set it up, to hide from themselves what they do not need, and to
+/// let the rest go.
+const WAY_OUT: [&str; 6] = ["NET_ADMIN", "NET_BIND_SERVICE", "SETPCAP", "SYS_ADMIN", "SYS_CHROOT", "SYS_PTRACE"];
+
+/// Who keeps an ordinary user's way out, from now on: it waits, and starts one of those. None of it is in effect, but all is
+/// permitted: who gains some by execve is not killed any more when its parent ends.
+pub fn become_gateway() -> io::Result<()> {
+    let tool = named(&WAY_OUT).0;
+    process::drop_bounding(tool)?;
+    let (_, permitted, _) = process::capget()?;
+    process::capset(0, permitted & tool, 0)
+}
+
 /// What is kept where all is given up.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Keep {

@@ -97,7 +97,12 @@ fn an_ordinary_user_has_networks_by(tool: &str, other: &str) {
     assert!(sailor.ok(["exec", "web", "cat", "/etc/resolv.conf"]).contains("nameserver 10.0.2.3"));
     assert_eq!(voyage.from("web", "chart.example").as_deref(), Some("10.99.0.1"));
     let own = Command::new("busybox", ["httpd", "-f", "-p", "127.0.0.1:80", "-h", "/"]).spawn();
-    for address in ["10.0.2.2", "10.0.2.3"] {
+    // host-gateway is the bridge in his network, as with Docker's without root: no server of this host is there.
+    let format = "{{range .IPAM.Config}}{{.Gateway}}{{end}}";
+    let gateway = sailor.ok(["network", "inspect", "--format", format, "bridge"]);
+    let hosts = sailor.ok(["run", "--rm", "--add-host", "ship:host-gateway", "busybox", "cat", "/etc/hosts"]);
+    assert!(hosts.contains(&format!("{gateway}\tship")), "{gateway}: {hosts}");
+    for address in ["10.0.2.2", "10.0.2.3", &gateway] {
         assert_eq!(voyage.from("web", address), None, "{address}");
     }
     drop(own);
@@ -131,6 +136,12 @@ fn an_ordinary_user_has_networks_by(tool: &str, other: &str) {
     // Whoever is killed: there is a way out again.
     let (keeper, way) = voyage.gateway().expect("a way out");
     assert!(fs::read_to_string(format!("/proc/{way}/cmdline")).is_ok_and(|line| line.contains(tool)));
+    // Who keeps it has nothing in effect, and no more than the tool needs to give: SETPCAP, NET_BIND_SERVICE, NET_ADMIN, SYS_CHROOT,
+    // SYS_PTRACE and SYS_ADMIN.
+    let held = fs::read_to_string(format!("/proc/{keeper}/status")).expect("read what it holds");
+    for (set, expected) in [("CapEff", 0), ("CapPrm", 0x2c_1500_u64), ("CapBnd", 0x2c_1500)] {
+        assert!(held.contains(&format!("{set}:\t{expected:016x}\n")), "{set} of {expected:x}: {held}");
+    }
     kill(Pid::from_raw(way), Signal::SIGKILL).expect("kill the tool");
     eventually("another one leads out", || voyage.gateway().is_some_and(|(_, other)| other != way));
     eventually("it does", || voyage.from("web", "10.99.0.2").is_some());

@@ -8,6 +8,7 @@
 //! ```
 
 use super::super::locks;
+use super::super::privileges;
 use super::super::shim::{self, LISTEN_FD, LOCK_FD};
 use super::super::store::Store;
 use super::{is_inside, network};
@@ -143,6 +144,8 @@ pub fn run(store: &Store) -> Result<()> {
     let routes = network::enter(Some(&namespace), Socket::route)
         .and_then(|socket| socket)
         .context("open a netlink socket in the user's network")?;
+    // What has to be entered is open, and threads from here on have no more than this one.
+    privileges::become_gateway().context("let go of privileges")?;
     let (over, last) = nix::unistd::pipe2(OFlag::O_CLOEXEC).context("make a pipe")?;
     let users = locks::open(&path)?;
     let wait = move || {
