@@ -64,6 +64,7 @@ checks! {
     an_oom_kill_takes_the_group_along
     weights_of_devices_share_them
     what_is_written_is_limited
+    what_is_written_is_limited_on_xfs
     an_ordinary_user_has_limits_in_the_cgroup_that_he_was_given
 
     containers_outlive_a_killed_daemon_and_init_starts_another
@@ -104,9 +105,19 @@ fn can() -> Option<()> {
     if std::env::consts::ARCH != "x86_64" {
         return skip("guests are started from x86-64 so far");
     }
-    for program in
-        ["qemu-system-x86_64", "busybox", "cpio", "depmod", "xz", "zstd", "python3", "apt-get", "mkfs.ext4", "strip"]
-    {
+    for program in [
+        "qemu-system-x86_64",
+        "busybox",
+        "cpio",
+        "depmod",
+        "xz",
+        "zstd",
+        "python3",
+        "apt-get",
+        "mkfs.ext4",
+        "mkfs.xfs",
+        "strip",
+    ] {
         need(program)?;
     }
     need("docker-registry")?;

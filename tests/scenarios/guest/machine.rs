@@ -119,6 +119,11 @@ impl Machine {
         made.expect("make the guest's disk");
         let options = ["-q", "-F", "-O", "project,quota", "-E", "lazy_itable_init=1,quotatype=prjquota"];
         crate::fixture::tool("mkfs.ext4", options.iter().chain(&[disk.to_str().expect("UTF-8")]));
+        // As small as one may be.
+        let other = dir.join("xfs");
+        let made = fs::File::create(&other).and_then(|file| file.set_len(300 << 20));
+        made.expect("make the guest's second disk");
+        crate::fixture::tool("mkfs.xfs", ["-q", other.to_str().expect("UTF-8")]);
         Machine { dir: dir.to_owned(), kernel: built.join("vmlinux"), root: kernel.root, arch: kernel.arch }
     }
 
@@ -135,7 +140,8 @@ impl Machine {
             self.root,
             boot.append
         );
-        let (out, console, initrd, disk) = (at("out"), at("console"), at("initrd"), at("disk"));
+        let (out, console, initrd) = (at("out"), at("console"), at("initrd"));
+        let (disk, other) = (at("disk"), at("xfs"));
         let args = [
             "-accel",
             "tcg,thread=multi,tb-size=256",
@@ -166,6 +172,10 @@ impl Machine {
             &format!("file={disk},format=raw,if=none,id=disk,cache=writeback"),
             "-device",
             "virtio-blk-pci,drive=disk",
+            "-drive",
+            &format!("file={other},format=raw,if=none,id=other,cache=writeback"),
+            "-device",
+            "virtio-blk-pci,drive=other",
         ];
         let (program, machine) = self.arch.qemu();
         let mut command = std::process::Command::new(program);

@@ -243,10 +243,10 @@ weights_of_devices_share_them() {
 	[ "$of_much" -gt $((of_little * 2)) ] || fail "much has read $of_much, little $of_little"
 }
 
-# The store's file system is an ext4 with quotas of projects.
-what_is_written_is_limited() {
+# Where the store's file system has quotas of projects: what is too much is told with these words.
+_writes_are_limited() {
 	run --detach --name it --storage-opt size=4m busybox sleep 1000
-	has "$(code 1 dhow exec it dd if=/dev/zero of=/file bs=1M count=8)" "Disk quota exceeded"
+	has "$(code 1 dhow exec it dd if=/dev/zero of=/file bs=1M count=8)" "$1"
 	size=$(dhow exec it stat -c %s /file)
 	[ "$size" -gt 3000000 ] && [ "$size" -le 4194304 ] || fail "$size bytes were written"
 	is "$(dhow exec it df -k / | awk 'END { print $2 }')" 4096
@@ -258,8 +258,33 @@ what_is_written_is_limited() {
 	is "$(dhow exec it probe project /file)" EPERM
 	is "$(run --rm --storage-opt size=4m --security-opt seccomp=unconfined busybox sh -c 'echo x >/x; probe project /x')" ok
 	dhow restart --time 0 it
-	has "$(code 1 dhow exec it dd if=/dev/zero of=/other bs=1M count=8)" "Disk quota exceeded"
+	has "$(code 1 dhow exec it dd if=/dev/zero of=/other bs=1M count=8)" "$1"
 	has "$(code 125 run --rm --storage-opt volume=1m busybox true)" "Unknown option volume"
+}
+
+# The store is on an ext4.
+what_is_written_is_limited() {
+	_writes_are_limited "Disk quota exceeded"
+}
+
+# The second disk is an xfs.
+what_is_written_is_limited_on_xfs() {
+	modprobe xfs
+	mkdir /mnt/xfs
+	mount -t xfs -o pquota /dev/vdb /mnt/xfs
+	trap 'dhow rm --force it; umount /mnt/xfs && rmdir /mnt/xfs && rm -r /run/xfs' EXIT
+	export DHOW_ROOT=/mnt/xfs/root DHOW_RUN=/run/xfs
+	dhow import /vm/probe.tar busybox
+	_writes_are_limited "No space left on device"
+	dhow rm --force it
+	# Its files were given back with it: one of another size fits in their place.
+	run --rm --storage-opt size=20m busybox sh -c 'head -c 18000000 /dev/zero >/file'
+	dhow ps --all
+	eventually _shims_are_gone
+}
+
+_shims_are_gone() {
+	! ps -o args | grep -q '[d]how shim'
 }
 
 # A command of a user who was given a cgroup, from inside it.
