@@ -238,7 +238,7 @@ impl<'a> Builder<'a> {
             // An overlay wants something below.
             below.push(self.scratch_dir()?);
         }
-        let upper = Upper { upper: fs.clone(), work: work_dir.clone(), volatile: true };
+        let upper = Upper { upper: fs.clone(), work: work_dir.clone(), volatile: true, label: String::new() };
         let mounted = overlay::mount(&below, Some(&upper), &work_dir);
         let times = Times { latest: self.epoch, kept: tidy };
         match mounted {

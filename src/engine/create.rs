@@ -5,8 +5,8 @@ use super::record::{self, Record};
 use super::settings::Settings;
 use super::store::{self, Store};
 use super::{
-    containers, events, health, limits, locks, logs, mounts, names, networks, quota, remap, restart, rootless, spec,
-    volumes,
+    containers, events, health, limits, locks, logs, mounts, names, networks, quota, remap, restart, rootless, selinux,
+    spec, volumes,
 };
 use crate::api::Refusal;
 use crate::api::time::Time;
@@ -127,6 +127,7 @@ fn make(
         }
     }
     networks::links::settle(store, &mut host_config)?;
+    let mut labels = labels(store, settings, &mut host_config)?;
     let id = names::id()?;
     if config.hostname.is_empty() && hostname_is_ours(&host_config) {
         config.hostname = id[..12].to_owned();
@@ -164,12 +165,19 @@ fn make(
         config,
         host_config,
         ids,
+        process_label: String::new(),
+        mount_label: String::new(),
         mounts: Vec::new(),
         publishing,
         ended: record::Ended::default(),
         step,
     };
-    place(store, lease, &mut record, asked)?;
+    selinux::take(store, lease, &id, &mut labels, !record.host_config.auto_remove)?;
+    (record.process_label, record.mount_label) = (labels.process, labels.mount);
+    if let Err(error) = place(store, lease, &mut record, asked) {
+        let _ = selinux::release(store, &id, &record.process_label);
+        return Err(error);
+    }
     events::container(store, &record, "create", &[]);
     warnings.extend(networks::obstacles(store, &record));
     warnings.extend(networks::without_rules(&record));
@@ -222,6 +230,25 @@ fn copy_up(store: &Store, lease: &store::Lease, record: &Record) -> Result<()> {
     let image = overlay::mount(&record.lower_dirs(store), None, &store.root.join("tmp"))?;
     let durable = !record.host_config.auto_remove;
     volumes.try_for_each(|mounted| volumes::copy_up(store, lease, image.as_fd(), mounted, durable))
+}
+
+/// Its SELinux labels, with what they add to its options.
+fn labels(store: &Store, settings: &Settings, host: &mut HostConfig) -> Result<selinux::Labels> {
+    let bad = |error: anyhow::Error| match error.downcast_ref::<Refusal>() {
+        Some(_) => error,
+        None => Refusal::BadParameter(format!("{error:#}")).into(),
+    };
+    let label_of = |name: &str| -> Result<String> {
+        let id = containers::find(store, name)?;
+        Ok(Record::load(store, &id)?.map(|record| record.process_label).unwrap_or_default())
+    };
+    let implied = selinux::implied(host, &label_of).map_err(bad)?;
+    if !implied.is_empty() {
+        host.security_opt.get_or_insert_default().extend(implied);
+    }
+    let options = host.security_opt.as_deref().unwrap_or_default();
+    let asked = spec::Security::parse(options).map_err(bad)?.labels;
+    selinux::labels(&asked, &selinux::support(settings.selinux_enabled), selinux::any_level).map_err(bad)
 }
 
 fn settle(store: &Store, tmp: &Path, record: &mut Record) -> Result<()> {

@@ -40,6 +40,7 @@ pub mod remap;
 pub mod restart;
 pub mod rootless;
 pub mod routes;
+pub mod selinux;
 pub mod settings;
 pub mod shim;
 pub mod signals;

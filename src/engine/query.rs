@@ -288,6 +288,8 @@ pub fn inspect(store: &Store, id: &str, size: bool) -> Result<ContainerInspect> 
         restart_count: record.ended.restart_count + record.ended.unhealthy_count,
         driver: "overlay2".to_owned(),
         platform: "linux".to_owned(),
+        process_label: record.process_label.clone(),
+        mount_label: record.mount_label.clone(),
         app_armor_profile: profile,
         exec_ids: (!running.is_empty()).then_some(running),
         host_config: HostConfig { links: networks::links::shown(store, record)?, ..record.host_config.clone() },
@@ -297,7 +299,6 @@ pub fn inspect(store: &Store, id: &str, size: bool) -> Result<ContainerInspect> 
         mounts: record.mounts.iter().map(|mounted| mounted.point.clone()).collect(),
         config: record.config.clone(),
         network_settings: networks::settings(store, record, alive.then_some(now.live.pid))?,
-        ..ContainerInspect::default()
     })
 }
 

@@ -79,6 +79,8 @@ pub struct Settings {
     pub builder: Builder,
     pub init: bool,
     pub no_new_privileges: bool,
+    /// SELinux labels; where nothing is said, they are given where the host has them.
+    pub selinux_enabled: Option<bool>,
     /// `user[:group]` whose subordinate ids containers have, or `default`; nobody where empty.
     pub userns_remap: String,
     /// Seconds that stop waits for a container that names none of its own.
@@ -138,6 +140,7 @@ impl Default for Settings {
             builder: Builder::default(),
             init: false,
             no_new_privileges: false,
+            selinux_enabled: None,
             userns_remap: String::new(),
             shutdown_timeout: 15,
             hosts: Vec::new(),

@@ -3,10 +3,10 @@
 use super::record::Record;
 use super::shim::{cgroup_of, cgroup_root};
 use super::store::{self, Store};
-use super::{apparmor, base, containers, devices, etc, limits, networks, propagation, spec, users, volumes};
+use super::{apparmor, base, containers, devices, etc, limits, networks, propagation, selinux, spec, users, volumes};
 use crate::api::Refusal;
 use crate::fs::overlay::{self, Mapped, Upper};
-use crate::fs::{flatten, path};
+use crate::fs::{flatten, path, relabel};
 use crate::ns::{self, Plan, Prepared};
 use crate::oci::runtime::{Ids, Spec};
 use crate::sys::{self, mount};
@@ -77,10 +77,14 @@ pub fn ready(store: &Store, record: &Record, given: Given) -> Result<Ready> {
             own_volumes.insert(mounted.point.name.clone());
         }
     }
+    let on = spec::Host::read();
+    if on.selinux && !record.mount_label.is_empty() {
+        label(store, record, [&hosts, &hostname, &resolv_conf].into_iter().flatten(), shared.files.is_some())?;
+    }
     let mut spec = spec::spec(&spec::Inputs {
         record,
         user: &user,
-        host: &spec::Host::read(),
+        host: &on,
         devices: &devices::granted(host)?,
         limits: limits::resources(host, &limits::number)?,
         root: &dir.join("rootfs"),
@@ -125,6 +129,32 @@ pub fn ready(store: &Store, record: &Record, given: Given) -> Result<Ready> {
     Ok(Ready { plan, prepared, spec, namespace })
 }
 
+/// Gives what is lent to a container its label: layers, the files that are made for it, and of mounts those that were asked
+/// for to be so, with `z` for several containers, with `Z` for it alone.
+fn label<'a>(store: &Store, record: &Record, files: impl Iterator<Item = &'a PathBuf>, shared: bool) -> Result<()> {
+    // Older kernels ask of a mapped file what it is called below the overlay.
+    if let selinux::Support::All(contexts) = selinux::support(None) {
+        for layer in record.lower_dirs(store).into_iter().chain([base::layer(store)?]) {
+            relabel::once(&layer, &contexts.layers)?;
+        }
+    }
+    let of = |shared: bool| if shared { selinux::shared(&record.mount_label) } else { record.mount_label.clone() };
+    for file in files {
+        relabel::all(file, &of(shared))?;
+    }
+    for mounted in &record.mounts {
+        let point = &mounted.point;
+        let asked = |mode: &str| {
+            matches!(point.r#type.as_str(), "bind" | "volume") && point.mode.split(',').any(|word| word == mode)
+        };
+        if asked("z") || asked("Z") {
+            relabel::all(Path::new(&point.source), &of(asked("z")))
+                .with_context(|| format!("error setting label on mount source '{}'", point.source))?;
+        }
+    }
+    Ok(())
+}
+
 /// Root in a container may make device nodes; a program on its cgroup decides which of them open. Where there can be
 /// none, nodes are not made either: the host's disks would be a mknod away.
 fn confine_devices(spec: &mut Spec, cgroup: Option<&OwnedFd>, privileged: bool, keep: Option<&Path>) {
@@ -154,13 +184,17 @@ pub(super) fn root(
     user: Option<BorrowedFd>,
 ) -> Result<OwnedFd> {
     let dir = store.container(&record.id);
-    let upper = Upper { upper: dir.join("upper"), work: dir.join("work"), volatile };
+    let label = if selinux::is_enabled() { record.mount_label.clone() } else { String::new() };
+    let upper = Upper { upper: dir.join("upper"), work: dir.join("work"), volatile, label };
     let mapped = user.zip(record.ids.as_ref()).map(|(user, ids)| Mapped { base: &store.root, user, ids });
     let copied = || match &mapped {
         Some(mapped) => overlay::bind_mapped(&upper.upper, mapped),
         None => overlay::bind(&upper.upper, false),
     };
     if record.copied {
+        if !upper.label.is_empty() {
+            relabel::all(&upper.upper, &upper.label)?;
+        }
         return copied();
     }
     let mut lowers = record.lower_dirs(store);
@@ -178,6 +212,9 @@ pub(super) fn root(
         record.copied = true;
         Ok(())
     })?;
+    if !upper.label.is_empty() {
+        relabel::all(&upper.upper, &upper.label)?;
+    }
     copied()
 }
 

@@ -4,7 +4,7 @@ use super::containers::{self, Doing};
 use super::events;
 use super::limits::Supports;
 use super::store::Store;
-use super::{Engine, Settings, apparmor, images, rootless, shim};
+use super::{Engine, Settings, apparmor, images, rootless, selinux, shim};
 use crate::api;
 use crate::api::time::Time;
 use crate::api::types::{
@@ -124,7 +124,7 @@ pub fn info(engine: &Engine) -> Result<Info> {
         security_options: security_options(settings),
         ..Info::default()
     };
-    let warnings = warnings(store, &info);
+    let warnings = warnings(store, settings, &info);
     info.warnings = (!warnings.is_empty()).then_some(warnings);
     Ok(info)
 }
@@ -274,6 +274,9 @@ fn security_options(settings: &Settings) -> Vec<String> {
         options.push("name=apparmor".to_owned());
     }
     options.push("name=seccomp,profile=builtin".to_owned());
+    if matches!(selinux::support(settings.selinux_enabled), selinux::Support::All(_)) {
+        options.push("name=selinux".to_owned());
+    }
     if settings.no_new_privileges {
         options.push("name=no-new-privileges".to_owned());
     }
@@ -290,7 +293,7 @@ fn security_options(settings: &Settings) -> Vec<String> {
 }
 
 /// Each feature that this host or this release does not give, by name, with why.
-fn warnings(store: &Store, info: &Info) -> Vec<String> {
+fn warnings(store: &Store, settings: &Settings, info: &Info) -> Vec<String> {
     let mut warnings = Vec::new();
     let root = shim::cgroup_root(store);
     let controllers = root.as_deref().and_then(Path::parent).map(|mount| mount.join("cgroup.controllers"));
@@ -320,6 +323,9 @@ fn warnings(store: &Store, info: &Info) -> Vec<String> {
             "WARNING: No default AppArmor profile: {} is not loaded, and there is no apparmor_parser to do it",
             apparmor::DEFAULT
         ));
+    }
+    if let selinux::Support::Lacking(why) = selinux::support(settings.selinux_enabled) {
+        warnings.push(format!("WARNING: No SELinux labels for containers: {why}"));
     }
     if crate::sys::landlock::version().is_none() {
         warnings.push("WARNING: No Landlock support (Linux 5.19): archives are unpacked without it".to_owned());

@@ -192,7 +192,7 @@ mod tests {
         // overlayfs wants two lower directories, or an upper one.
         let mounted = match overlay::mount(
             &[layer.join("fs")],
-            Some(&Upper { upper: upper.clone(), work, volatile: false }),
+            Some(&Upper { upper: upper.clone(), work, volatile: false, label: String::new() }),
             &at,
         ) {
             Ok(mounted) => mounted,

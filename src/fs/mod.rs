@@ -21,6 +21,7 @@ pub mod owner;
 pub mod pack;
 pub mod path;
 pub mod recipe;
+pub mod relabel;
 pub mod remove;
 pub mod repack;
 pub mod sandbox;

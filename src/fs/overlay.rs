@@ -20,6 +20,8 @@ pub struct Upper {
     pub work: PathBuf,
     /// Nobody will read it after a power cut: nothing is synced when it is unmounted.
     pub volatile: bool,
+    /// The SELinux label that all files of it are seen with, if there is to be one.
+    pub label: String,
 }
 
 /// Whether this kernel takes `lowerdir+` (6.5). Older ones accept it and fail at fsmount, so it is learnt there.
@@ -129,6 +131,9 @@ fn by_parts(lowers: &[PathBuf], upper: Option<&Upper>) -> std::io::Result<OwnedF
         if upper.volatile {
             fsconfig_flag(context, c"volatile")?;
         }
+        if !upper.label.is_empty() {
+            fsconfig_string(context, c"context", &CString::new(upper.label.as_str())?)?;
+        }
     }
     // What the host's defaults may be: layers are made and read without any of them.
     for option in [c"metacopy", c"index"] {
@@ -159,6 +164,10 @@ fn by_path(lowers: &[PathBuf], upper: Option<&Upper>, at: &Path) -> Result<Owned
         options.push_str(&format!(",upperdir={},workdir={}", path(&upper.upper)?, path(&upper.work)?));
         if upper.volatile {
             options.push_str(",volatile");
+        }
+        if !upper.label.is_empty() {
+            // Whoever reads these options for SELinux knows that commas are in it.
+            options.push_str(&format!(",context=\"{}\"", upper.label));
         }
     }
     if options.len() >= 4096 {
@@ -238,7 +247,8 @@ mod tests {
         }
         for count in [1, 2, 120] {
             let (root, dirs) = layers(count);
-            let upper = Upper { upper: root.join("upper"), work: root.join("work"), volatile: false };
+            let upper =
+                Upper { upper: root.join("upper"), work: root.join("work"), volatile: false, label: String::new() };
             for upper in [None, Some(&upper)] {
                 let mounted = mount(&dirs, upper, &root.join("at")).unwrap();
                 assert_eq!(read(&mounted, "same"), "0", "the top layer wins");

@@ -231,7 +231,7 @@ mod tests {
         let staging = scratch.layer("new");
         fs::create_dir(staging.join("fs")).unwrap();
         let (work, at) = (scratch.layer("work"), scratch.layer("at"));
-        let upper = Upper { upper: staging.join("fs"), work, volatile: true };
+        let upper = Upper { upper: staging.join("fs"), work, volatile: true, label: String::new() };
         let mounted = match overlay::mount(&[lower.join("fs")], Some(&upper), &at) {
             Ok(mounted) => mounted,
             Err(error) => return eprintln!("skipped: {error:#}"),

@@ -19,7 +19,10 @@ pub fn is_overlays(name: &CStr) -> bool {
     name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.")
 }
 
-/// All attributes of an open file (also one opened with O_PATH) except overlayfs's. A file system without
+/// The SELinux label of a file. It is the host's word on it, which travels neither in a tar nor with a copy.
+pub const LABEL: &CStr = c"security.selinux";
+
+/// All attributes of an open file (also one opened with O_PATH) except overlayfs's and the label. A file system without
 /// attributes has none.
 pub fn list(fd: BorrowedFd) -> Result<Vec<(CString, Vec<u8>)>> {
     let link = path::of_fd(fd);
@@ -30,7 +33,7 @@ pub fn list(fd: BorrowedFd) -> Result<Vec<(CString, Vec<u8>)>> {
     let mut all = Vec::new();
     for name in names.split_inclusive(|&byte| byte == 0) {
         let Ok(name) = CStr::from_bytes_with_nul(name) else { continue };
-        if is_overlays(name) {
+        if is_overlays(name) || name == LABEL {
             continue;
         }
         match read(|buffer| xattr::getxattr(&link, name, buffer)) {
@@ -43,8 +46,11 @@ pub fn list(fd: BorrowedFd) -> Result<Vec<(CString, Vec<u8>)>> {
 }
 
 /// Sets one attribute of an open file (also one opened with O_PATH). A file system, or a kind of file, that cannot
-/// have it goes without, as Docker does.
+/// have it goes without, as Docker does. The label stays that of the place.
 pub fn set(fd: BorrowedFd, name: &CStr, value: &[u8]) -> Result<()> {
+    if name == LABEL {
+        return Ok(());
+    }
     let set = match xattr::fsetxattr(fd, name, value) {
         Err(error) if error.raw_os_error() == Some(libc::EBADF) => xattr::setxattr(&path::of_fd(fd), name, value),
         other => other,

@@ -30,6 +30,8 @@ pub struct Plan {
     /// Set by the parent, before the child goes on: the raising of some needs what the child has given up.
     pub limits: Vec<Rlimit>,
     pub oom_score_adj: Option<i32>,
+    /// The SELinux label of the container's files.
+    pub label: Option<CString>,
     /// The user namespace, which is entered before all others are made.
     pub user: Option<OwnedFd>,
     /// Whose its streams are, by the id that the host has for him; `None` where the child gives them away.
@@ -96,7 +98,7 @@ pub fn prepare(plan: &Plan, root: Option<OwnedFd>, lock: Option<RawFd>) -> Resul
     }
     let pid_namespace = plan.pid_namespace.as_ref().map(|path| namespace(path)).transpose()?;
     let masks = plan.steps.iter().any(|step| matches!(step, Step::Mask { .. }));
-    let (null, empty) = if masks { (Some(null()?), Some(empty()?)) } else { (None, None) };
+    let (null, empty) = if masks { (Some(null()?), Some(empty(plan.label.as_ref())?)) } else { (None, None) };
     let (go, go_from) = pipe()?;
     let (report_to, report) = pipe()?;
     Ok(Prepared {
@@ -222,8 +224,9 @@ fn null() -> Result<OwnedFd> {
     Ok(tree)
 }
 
-fn empty() -> Result<OwnedFd> {
-    let config = [(c"mode".to_owned(), Some(c"755".to_owned()))];
+fn empty(label: Option<&CString>) -> Result<OwnedFd> {
+    let mut config = vec![(c"mode".to_owned(), Some(c"755".to_owned()))];
+    config.extend(label.map(|label| (c"context".to_owned(), Some(label.clone()))));
     let attributes =
         mount::MOUNT_ATTR_RDONLY | mount::MOUNT_ATTR_NOSUID | mount::MOUNT_ATTR_NODEV | mount::MOUNT_ATTR_NOEXEC;
     new_mount(c"tmpfs", &config, attributes).context("mount an empty tmpfs")

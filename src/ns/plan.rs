@@ -40,13 +40,14 @@ const ATIME: u64 = 0x70;
 pub fn plan(spec: &Spec, mut given: Given) -> Result<Plan> {
     let process = spec.process.as_ref().context("the spec has no process")?;
     let linux = spec.linux.as_ref().context("the spec has no linux section")?;
-    let mut plan = Plan { user: given.user.take(), ..Plan::default() };
+    let label = Some(&linux.mount_label).filter(|label| !label.is_empty()).map(|label| text(label)).transpose()?;
+    let mut plan = Plan { user: given.user.take(), label, ..Plan::default() };
     let in_user = linux.namespaces.iter().any(|namespace| namespace.kind == NamespaceKind::User);
     if in_user != plan.user.is_some() {
         bail!("the spec and what is given for it differ on the user namespace");
     }
     plan.steps.extend([Step::Hide, Step::CloseLock, Step::DefaultSignals]);
-    plan.steps.extend(open_profile(process, given.init));
+    plan.steps.extend(open_labels(process, given.init));
     for namespace in &linux.namespaces {
         let (flag, joined) = (clone_flag(namespace.kind), !namespace.path.is_empty());
         match (namespace.kind, joined) {
@@ -66,7 +67,7 @@ pub fn plan(spec: &Spec, mut given: Given) -> Result<Plan> {
             },
         }
     }
-    plan.steps.push(Step::NewSession);
+    plan.steps.extend(session(process)?);
     plan.steps.push(Step::PrivateMounts);
     plan.steps.push(Step::AttachRoot { at: given.root_at.clone() });
     if in_user {
@@ -141,8 +142,9 @@ pub fn plan(spec: &Spec, mut given: Given) -> Result<Plan> {
 pub fn plan_exec(process: &Process, filter: Option<&Seccomp>, pidfd: OwnedFd, linux: &Linux) -> Result<Plan> {
     let mut plan = Plan::default();
     let slot = plan.slot(Source::Open(pidfd));
-    plan.steps.extend([Step::Hide, Step::CloseLock, Step::DefaultSignals, Step::NewSession]);
-    plan.steps.extend(open_profile(process, false));
+    plan.steps.extend([Step::Hide, Step::CloseLock, Step::DefaultSignals]);
+    plan.steps.extend(session(process)?);
+    plan.steps.extend(open_labels(process, false));
     // Those that the container has of its own or joined; its pid namespace was entered before the clone.
     let entered = linux.namespaces.iter().filter(|namespace| namespace.kind != NamespaceKind::Pid);
     let flags = entered.fold(0, |flags, namespace| flags | clone_flag(namespace.kind) as i32);
@@ -154,9 +156,20 @@ pub fn plan_exec(process: &Process, filter: Option<&Seccomp>, pidfd: OwnedFd, li
     Ok(plan)
 }
 
-/// Of a process with an AppArmor profile.
-fn open_profile(process: &Process, init: bool) -> Option<Step> {
-    (!process.apparmor_profile.is_empty()).then_some(Step::OpenProfile { now: init })
+/// Of a process with an AppArmor profile or an SELinux label.
+fn open_labels(process: &Process, init: bool) -> impl Iterator<Item = Step> {
+    let profile = (!process.apparmor_profile.is_empty()).then_some(Step::OpenProfile { now: init });
+    let label = (!process.selinux_label.is_empty()).then_some(Step::OpenLabel { now: init });
+    profile.into_iter().chain(label)
+}
+
+/// A session, whose keys have the label of its processes.
+fn session(process: &Process) -> Result<Vec<Step>> {
+    if process.selinux_label.is_empty() {
+        return Ok(vec![Step::NewSession]);
+    }
+    let label = Some(text(&process.selinux_label)?);
+    Ok(vec![Step::KeyLabel(label), Step::NewSession, Step::KeyLabel(None)])
 }
 
 /// From "all mounts are made" to exec: the privilege order, with its reasons, on one screen.
@@ -189,6 +202,9 @@ fn tail(plan: &mut Plan, process: &Process, linux: &Linux, filter: Option<&Secco
         // Init is in it without executing anything.
         let words = format!("{} {}", if init { "changeprofile" } else { "exec" }, process.apparmor_profile);
         steps.push(Step::Profile { name: text(&process.apparmor_profile)?, words: text(&words)? });
+    }
+    if !process.selinux_label.is_empty() {
+        steps.push(Step::Label(text(&process.selinux_label)?));
     }
     // From here on no descriptor leads out, so that a working directory cannot either.
     steps.push(Step::CloseDescriptors);
@@ -278,10 +294,18 @@ fn add_mount(plan: &mut Plan, mount: &Mount, open: Option<OwnedFd>, linux: &Linu
         config.push((text(key)?, value.as_deref().map(text).transpose()?));
     }
     let kind = if mount.kind == "cgroup" { "cgroup2" } else { &mount.kind };
+    if matches!(kind, "tmpfs" | "devpts") && !linux.mount_label.is_empty() {
+        config.push((text("context")?, Some(text(&linux.mount_label)?)));
+    }
     match kind {
         // Each belongs to a namespace of the child.
         "proc" | "sysfs" | "mqueue" | "cgroup2" => {
+            let at = target.clone();
             plan.steps.push(Step::NewMount { kind: text(kind)?, config, attributes: options.set, target });
+            // It takes none as it is mounted; one of a user namespace takes none at all.
+            if kind == "mqueue" && !linux.mount_label.is_empty() && linux.uid_mappings.is_empty() {
+                plan.steps.push(Step::LabelFile { path: at, label: text(&linux.mount_label)? });
+            }
         }
         "tmpfs" | "devpts" => {
             let (attributes, propagation) = (options.set, options.propagation);
@@ -442,3 +466,6 @@ impl Plan {
         self.sources.len() - 1
     }
 }
+
+#[cfg(test)]
+mod tests;

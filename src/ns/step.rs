@@ -19,6 +19,12 @@ pub enum Step {
     OpenProfile {
         now: bool,
     },
+    /// Opens what says which SELinux label this process has, or the one that it will execute: in the host's proc, too.
+    OpenLabel {
+        now: bool,
+    },
+    /// The SELinux label of keys that are made from here on; without one it is the policy's choice again.
+    KeyLabel(Option<CString>),
     /// Enters a namespace of another container or process.
     JoinNamespace {
         slot: usize,
@@ -45,6 +51,11 @@ pub enum Step {
         config: Vec<(CString, Option<CString>)>,
         attributes: u64,
         target: CString,
+    },
+    /// The SELinux label of what stands there, where its file system has one for each file.
+    LabelFile {
+        path: CString,
+        label: CString,
     },
     /// A detached mount of `slot`: bind mounts, tmpfs, devpts.
     Attach {
@@ -102,6 +113,8 @@ pub enum Step {
         name: CString,
         words: CString,
     },
+    /// The SELinux label of what is executed, or of this process from now on.
+    Label(CString),
     /// Nothing of ours but the report pipe is open from here on.
     CloseDescriptors,
     /// Only now, when no descriptor leads outside: a working directory such as /proc/self/fd/7 finds nothing.
@@ -157,7 +170,12 @@ impl fmt::Display for Step {
             Step::Hide => write!(f, "become undumpable"),
             Step::DefaultSignals => write!(f, "reset signals"),
             Step::CloseLock => write!(f, "close the lock"),
-            Step::OpenProfile { .. } => write!(f, "open /proc/thread-self/attr"),
+            Step::OpenProfile { .. } | Step::OpenLabel { .. } => write!(f, "open /proc/thread-self/attr"),
+            Step::KeyLabel(None) => write!(f, "reset the label of keys"),
+            Step::LabelFile { path, label } => write!(f, "label /{} {}", text(path), text(label)),
+            Step::KeyLabel(Some(label)) | Step::Label(label) => {
+                write!(f, "unable to apply SELinux label {}", text(label))
+            }
             Step::Profile { name, .. } => write!(f, "unable to apply apparmor profile {}", text(name)),
             Step::JoinNamespace { path, .. } => write!(f, "join namespace {}", text(path)),
             Step::JoinProcess { .. } => write!(f, "join the container's namespaces"),

@@ -4,7 +4,7 @@
 use super::step::{Exec, Step};
 use super::{Prepared, init};
 use crate::sys::mount::{self, MOUNT_ATTR_RDONLY, MountAttr, OPEN_TREE_CLONE};
-use crate::sys::{self, file, process};
+use crate::sys::{self, file, process, xattr};
 use nix::errno::Errno;
 use nix::mount::MntFlags;
 use std::ffi::{CStr, CString};
@@ -27,8 +27,9 @@ enum Kind {
 struct Made {
     /// Our own proc, through which sysctls are written.
     proc: Option<OwnedFd>,
-    /// Where our AppArmor profile is written.
+    /// Where our AppArmor profile is written, and where our SELinux label.
     profile: Option<OwnedFd>,
+    label: Option<OwnedFd>,
     null_used: bool,
     empty_used: bool,
 }
@@ -76,6 +77,23 @@ fn take(step: &Step, prepared: &Prepared, made: &mut Made) -> Done {
             let file = made.profile.take().ok_or(Errno::EBADF)?;
             nix::unistd::write(&file, words.to_bytes()).map(drop)
         }
+        Step::OpenLabel { now } => {
+            let path = if *now { c"/proc/thread-self/attr/current" } else { c"/proc/thread-self/attr/exec" };
+            made.label = Some(file::openat2(cwd(), path, libc::O_WRONLY, 0, 0).map_err(errno)?);
+            Ok(())
+        }
+        Step::Label(label) => {
+            let file = made.label.take().ok_or(Errno::EBADF)?;
+            nix::unistd::write(&file, label.to_bytes()).map(drop)
+        }
+        Step::KeyLabel(label) => {
+            let file = match file::openat2(cwd(), c"/proc/thread-self/attr/keycreate", libc::O_WRONLY, 0, 0) {
+                // A kernel without keyrings has none to label.
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(()),
+                other => other.map_err(errno)?,
+            };
+            nix::unistd::write(&file, label.as_ref().map_or(b"\n", |label| label.to_bytes())).map(drop)
+        }
         Step::JoinNamespace { slot, .. } => {
             Ok(nix::sched::setns(prepared.slot(*slot)?, nix::sched::CloneFlags::empty())?)
         }
@@ -111,6 +129,16 @@ fn take(step: &Step, prepared: &Prepared, made: &mut Made) -> Done {
                 made.proc = Some(fs);
             }
             Ok(())
+        }
+        Step::LabelFile { path, label } => {
+            let flags = libc::O_RDONLY | libc::O_NONBLOCK;
+            let resolve = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS;
+            let file = file::openat2(root()?, path, flags, 0, resolve).map_err(errno)?;
+            match xattr::fsetxattr(file.as_fd(), c"security.selinux", label.to_bytes()).map_err(errno) {
+                // The policy labels the file system as a whole.
+                Err(Errno::EOPNOTSUPP) => Ok(()),
+                other => other,
+            }
         }
         Step::Attach { slot, target } => {
             let source = prepared.slot(*slot)?;

@@ -75,7 +75,11 @@ checks! {
     what_ended_with_the_power_says_so
     what_was_acknowledged_is_there
     what_was_not_is_cleared
+
+    selinux_labels_hold
 }
+
+const SELINUX: &str = "selinux_labels_hold";
 
 const KERNELS: [Kernel; 2] = [
     Kernel { name: "linux_6_12", suite: "trixie", release: "6.12.", root: "ramfs", arch: Arch::Amd64 },
@@ -116,6 +120,7 @@ fn can() -> Option<()> {
         "apt-get",
         "mkfs.ext4",
         "mkfs.xfs",
+        "secilc",
         "strip",
     ] {
         need(program)?;
@@ -131,8 +136,8 @@ fn can() -> Option<()> {
     Some(())
 }
 
-/// Boots a kernel for all checks up to the power cut, and then for those that come after it. DHOW_GUEST_ONLY names those that
-/// are wanted, while one of them is written.
+/// Boots a kernel for all checks up to the power cut, for those that come after it, and with SELinux in the place of AppArmor
+/// for the one that is about that. DHOW_GUEST_ONLY names those that are wanted, while one of them is written.
 fn boot(kernel: &Kernel) -> Report {
     let dir = crate::fixture::scratch("guest");
     let mut files = files();
@@ -141,11 +146,19 @@ fn boot(kernel: &Kernel) -> Report {
     files.push(File::data("vm/layers.tar", layers(&dir, &layered())));
     files.extend(registry(&dir));
     files.extend(apparmor_parser());
+    files.push(File::data("vm/policy", selinux_policy(&dir)));
     let machine = Machine::make(kernel, &dir, &files);
-    let only = std::env::var("DHOW_GUEST_ONLY").map_or(String::new(), |names| format!("only={names}"));
-    let mut report = machine.run(&Boot { append: &only, last: "@cut" });
-    if only.is_empty() {
+    let names = std::env::var("DHOW_GUEST_ONLY").unwrap_or_default();
+    let only = if names.is_empty() { String::new() } else { format!("only={names}") };
+    let mut report = Report::default();
+    if names != SELINUX {
+        report.add(machine.run(&Boot { append: &only, last: "@cut" }));
+    }
+    if names.is_empty() {
         report.add(machine.run(&Boot { append: "after-power-cut", last: "" }));
+    }
+    if names.is_empty() || names.split(',').any(|name| name == SELINUX) {
+        report.add(machine.run(&Boot { append: "security=selinux", last: "" }));
     }
     let _ = fs::remove_dir_all(&dir);
     report
@@ -234,9 +247,15 @@ fn files() -> Vec<File> {
     files.extend(
         ["run", "settle"].map(|name| File::program(&format!("vm/{name}"), source(&format!("tests/vm/{name}")))),
     );
-    for name in
-        ["lib.sh", "checks/ramfs.sh", "checks/main.sh", "checks/limits.sh", "checks/service.sh", "checks/after.sh"]
-    {
+    for name in [
+        "lib.sh",
+        "checks/ramfs.sh",
+        "checks/main.sh",
+        "checks/limits.sh",
+        "checks/service.sh",
+        "checks/after.sh",
+        "checks/selinux.sh",
+    ] {
         files.push(File::data(&format!("vm/{name}"), source(&format!("tests/vm/{name}"))));
     }
     files
@@ -253,6 +272,14 @@ fn apparmor_parser() -> Vec<File> {
         .collect();
     files.push(File::program("vm/apparmor_parser", PathBuf::from(program)));
     files
+}
+
+/// A policy for SELinux, compiled.
+fn selinux_policy(dir: &Path) -> PathBuf {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vm/policy");
+    let policy = dir.join("policy");
+    crate::fixture::tool(script.to_str().expect("UTF-8"), [policy.to_str().expect("UTF-8")]);
+    policy
 }
 
 /// What a program is linked with.

@@ -56,7 +56,8 @@ cgroup_of() {
 
 # What may not be more after a check than before it.
 _stand() {
-	cut -d' ' -f5- /proc/self/mountinfo | sort
+	# With a policy of SELinux each says that it has labels.
+	cut -d' ' -f5- /proc/self/mountinfo | sed 's/,seclabel\>//' | sort
 	find /sys/fs/cgroup -type d | grep -v -e '^/sys/fs/cgroup/dhow$' -e '/dhow/shims$' -e '/dhow/devices-' | sort
 	for dir in /var/lib/dhow/containers /var/lib/dhow/names /var/lib/dhow/tmp /run/dhow/containers; do
 		[ ! -d "$dir" ] || find "$dir" -mindepth 1 -maxdepth 1

@@ -100,6 +100,7 @@ pub fn refuse_both(flags: &Daemon, settings: &Settings) -> Result<()> {
         ("tlskey", flags.tlskey.is_some() && settings.tlskey.is_some()),
         ("data-root", flags.data_root.is_some() && settings.data_root.is_some()),
         ("userns-remap", flags.userns_remap.is_some() && !settings.userns_remap.is_empty()),
+        ("selinux-enabled", flags.selinux_enabled && settings.selinux_enabled.is_some()),
         ("exec-root", flags.exec_root.is_some() && settings.exec_root.is_some()),
     ];
     let mut names: Vec<&str> = both.into_iter().filter(|(_, both)| *both).map(|(name, _)| name).collect();

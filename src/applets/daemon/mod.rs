@@ -9,7 +9,7 @@ mod reload;
 
 use super::{Command, Context, coded, output, terminal, version};
 use crate::api::http::Connections;
-use crate::engine::{Engine, boot, locks, rootless, routes, shim};
+use crate::engine::{Engine, boot, locks, rootless, routes, selinux, shim};
 use crate::sys;
 use anyhow::{Context as _, Result, bail};
 use argh::{ArgsInfo, FromArgs};
@@ -65,6 +65,9 @@ pub struct Daemon {
     /// the user (user[:group], or default) whose subordinate ids the containers have
     #[argh(option)]
     pub userns_remap: Option<String>,
+    /// give containers SELinux labels, which is the default where this host has them
+    #[argh(switch)]
+    pub selinux_enabled: bool,
     /// write the process's number into this file
     #[argh(option, short = 'p')]
     pub pidfile: Option<PathBuf>,
@@ -183,6 +186,9 @@ fn serve(flags: Daemon, context: &Context) -> Result<()> {
     let engine = Arc::new(Engine::with(root.as_deref(), run.as_deref(), settings)?);
     let asked = Asked::of(&flags, &engine.settings, &engine.store.run)?;
     output::tell(asked.level);
+    if engine.settings.selinux_enabled == Some(true) && !selinux::is_enabled() {
+        log::warn!("SELinux is not enabled on this host: containers have no labels");
+    }
 
     let path = engine.store.run.join("daemon.lock");
     let Some(_one) = locks::try_exclusive(&path, 0)? else {

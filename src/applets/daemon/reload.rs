@@ -25,6 +25,9 @@ pub fn settings(flags: &Daemon, config: Option<&Path>) -> Result<Settings> {
     let mut settings = Settings::load(config)?;
     asked::refuse_both(flags, &settings)?;
     settings.debug |= flags.debug;
+    if flags.selinux_enabled {
+        settings.selinux_enabled = Some(true);
+    }
     if let Some(user) = &flags.userns_remap {
         settings.userns_remap.clone_from(user);
     }
@@ -46,7 +49,7 @@ fn keep(new: &mut Settings, old: &Settings) -> Vec<&'static str> {
     keep!(
         "data-root" data_root, "exec-root" exec_root, "hosts" hosts, "group" group, "pidfile" pidfile, "tls" tls,
         "tlsverify" tlsverify, "tlscacert" tlscacert, "tlscert" tlscert, "tlskey" tlskey,
-        "userns-remap" userns_remap
+        "userns-remap" userns_remap, "selinux-enabled" selinux_enabled
     );
     kept
 }

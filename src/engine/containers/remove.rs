@@ -11,7 +11,7 @@ use crate::engine::protocol::{self, Message, Op};
 use crate::engine::record::{Live, Record};
 use crate::engine::shim::{self, Whose};
 use crate::engine::store::{self, Store};
-use crate::engine::{events, networks, quota, volumes};
+use crate::engine::{events, networks, quota, selinux, volumes};
 use anyhow::{Context, Result, bail};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -155,6 +155,7 @@ pub fn take_away(store: &Store, record: &Record, volumes: bool) -> Result<Grave>
         sync_dir(&store.containers())?;
     }
     release_name(store, &record.name, id)?;
+    selinux::release(store, id, &record.process_label)?;
     if volumes {
         for mounted in record.mounts.iter().filter(|mounted| mounted.anonymous) {
             // One that another container uses by now stays.

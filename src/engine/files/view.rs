@@ -151,7 +151,7 @@ fn still(store: &Store, record: &Record, access: Access, lock: Lock) -> Result<V
                 let (upper, work) = (lease.tmp()?.join("upper"), lease.tmp()?.join("work"));
                 store::make_dirs(&upper, 0o755)?;
                 store::make_dirs(&work, 0o700)?;
-                overlay::mount(&lowers, Some(&Upper { upper, work, volatile: true }), &at)
+                overlay::mount(&lowers, Some(&Upper { upper, work, volatile: true, label: String::new() }), &at)
             }
         };
         let root = root.with_context(doing)?;

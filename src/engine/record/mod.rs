@@ -49,6 +49,11 @@ pub struct Record {
     /// The map of its user namespace, if it has one of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ids: Option<Ids>,
+    /// Its SELinux labels, of its processes and of its files.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub process_label: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub mount_label: String,
     pub mounts: Vec<Mounted>,
     #[serde(skip_serializing_if = "Publishing::is_usual")]
     pub publishing: Publishing,

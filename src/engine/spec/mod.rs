@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use super::apparmor;
 use super::devices::{self, Granted};
 use super::etc;
 use super::quota;
 use super::record::Record;
 use super::users::User;
+use super::{apparmor, selinux};
 use crate::api::Refusal;
 use crate::api::types::{ContainerConfig, ExecCreate, HostConfig};
 use crate::ns::caps::{self, CapSet};
@@ -57,6 +57,7 @@ pub struct Host {
     pub caps: CapSet,
     pub seccomp: bool,
     pub apparmor: apparmor::Support,
+    /// Labels mean something.
     pub selinux: bool,
     pub time_namespaces: bool,
     /// We are in a user namespace ourselves, and may make no devices.
@@ -84,7 +85,7 @@ impl Host {
             caps: caps::available(),
             seccomp: exists("/proc/sys/kernel/seccomp"),
             apparmor: apparmor::support(),
-            selinux: exists("/sys/fs/selinux/enforce"),
+            selinux: selinux::is_enabled(),
             time_namespaces: exists("/proc/self/ns/time"),
             user_namespace: !kernel::is_first_user_namespace(),
             single_id: kernel::is_single_id(),
@@ -189,7 +190,7 @@ pub fn spec(inputs: &Inputs) -> Result<Spec> {
         rootfs_propagation: propagation,
         masked_paths: masked,
         readonly_paths: paths(&wants.readonly_paths, &READONLY),
-        ..Linux::default()
+        mount_label: if host.selinux { record.mount_label.clone() } else { String::new() },
     });
     Ok(spec)
 }
@@ -300,8 +301,8 @@ fn process(inputs: &Inputs, set: CapSet, security: &Security) -> Result<Process>
         no_new_privileges: security.no_new_privileges,
         apparmor_profile: apparmor::profile(security.apparmor.as_deref(), wants.privileged, inputs.host.apparmor)
             .to_owned(),
+        selinux_label: if inputs.host.selinux { inputs.record.process_label.clone() } else { String::new() },
         oom_score_adj: Some(i32::try_from(wants.oom_score_adj).context("the oom score is out of range")?),
-        ..Process::default()
     })
 }
 

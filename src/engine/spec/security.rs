@@ -56,11 +56,6 @@ impl Security {
     /// Refuses what this host would need more of us for than we do. Where a host has no AppArmor or SELinux the
     /// options for them mean nothing, as with Docker.
     pub fn check(&self, host: &Host) -> Result<()> {
-        if let Some(label) = self.labels.iter().find(|label| *label != "disable")
-            && host.selinux
-        {
-            bail!("label={label}: SELinux labels are not supported, only label=disable");
-        }
         if !host.seccomp && !matches!(self.seccomp.as_deref(), None | Some("" | "unconfined" | "builtin")) {
             bail!("seccomp is not enabled in your kernel, cannot run a custom seccomp profile");
         }

@@ -249,10 +249,16 @@ fn what_security_options_change() {
         let error = refused(|record| record.host_config.security_opt = Some(strings(&[option])));
         assert!(error.contains(words), "{option}: {error}");
     }
-    let strict = Host { apparmor: apparmor::Support::All, selinux: true, ..host() };
-    for (option, refused) in [("apparmor=mine", false), ("label=level:s0", true), ("label=disable", false)] {
-        let security = Security::parse(&strings(&[option])).unwrap();
-        assert_eq!(security.check(&strict).is_err(), refused, "{option}");
+    // Labels were settled at create; a host that has SELinux no more gives none.
+    let labelled = record(|record| {
+        record.process_label = "u:r:t:s0:c1,c2".to_owned();
+        record.mount_label = "u:o:f:s0:c1,c2".to_owned();
+    });
+    for (selinux, process, mount) in [(true, "u:r:t:s0:c1,c2", "u:o:f:s0:c1,c2"), (false, "", "")] {
+        let on = Host { selinux, ..host() };
+        let spec = made_with(&labelled, |inputs| inputs.host = Box::leak(Box::new(on.clone()))).unwrap();
+        let given = (spec.process.unwrap().selinux_label, spec.linux.unwrap().mount_label);
+        assert_eq!((given.0.as_str(), given.1.as_str()), (process, mount), "{selinux}");
     }
 }
 
