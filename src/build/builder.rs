@@ -13,6 +13,7 @@ use super::dockerfile::instruction::{Instruction, Kind, Word};
 use super::dockerfile::mount::Mount;
 use super::dockerfile::words::Lex;
 use super::dockerfile::{self, Dockerfile, Fault, Place};
+use super::durable::Durable;
 use super::export;
 use super::metadata;
 use super::report::{Output, Report, gone, is_gone};
@@ -90,6 +91,8 @@ pub struct Builder<'a> {
     pub fresh: bool,
     /// Images that were named as cache.
     pub cache_from: Arc<Vec<Source>>,
+    /// Who brings layers to the disk.
+    pub durable: Durable,
     /// `SOURCE_DATE_EPOCH`
     pub epoch: Option<i64>,
 }
@@ -121,8 +124,22 @@ impl<'a> Builder<'a> {
     ) -> Builder<'a> {
         let report = Report::new(asked.style);
         let (caller, globals, cache_from) = (caller.clone(), Vec::new(), Arc::default());
-        let fresh = asked.no_cache;
-        Builder { engine, lease, asked, file, context, shared, report, caller, globals, fresh, cache_from, epoch: None }
+        let (fresh, durable, epoch) = (asked.no_cache, Durable::default(), None);
+        Builder {
+            engine,
+            lease,
+            asked,
+            file,
+            context,
+            shared,
+            report,
+            caller,
+            globals,
+            fresh,
+            cache_from,
+            durable,
+            epoch,
+        }
     }
 
     /// Builds the target, registers the image and gives it its names.
@@ -146,15 +163,17 @@ impl<'a> Builder<'a> {
         let needed = self.needed(target, &bases)?;
         let needs = needed.iter().map(|at| Ok((*at, self.needs(*at, &bases)?))).collect::<Result<BTreeMap<_, _>>>()?;
         let total = needed.iter().map(|at| 1 + self.file.stages[*at].instructions.len()).sum();
-        schedule::run(&needs, total, &self.caller, output, &|at, report, caller| {
-            let mut builder = Builder { report, caller, ..self.clone() };
-            let built = builder.stage(at, &bases);
-            match &built {
-                Err(error) if is_gone(error) => builder.report.canceled()?,
-                Err(error) => builder.report.broken(&format!("{error:#}"))?,
-                Ok(()) => {}
-            }
-            built
+        Durable::beside(&self.engine.store, |durable| {
+            schedule::run(&needs, total, &self.caller, output, &|at, report, caller| {
+                let mut builder = Builder { report, caller, durable: durable.clone(), ..self.clone() };
+                let built = builder.stage(at, &bases);
+                match &built {
+                    Err(error) if is_gone(error) => builder.report.canceled()?,
+                    Err(error) => builder.report.broken(&format!("{error:#}"))?,
+                    Ok(()) => {}
+                }
+                built
+            })
         })?;
         let state = self.shared.stage(target).context("the target was not built")?;
         self.shared.known.lock().unwrap_or_else(PoisonError::into_inner).save();

@@ -16,6 +16,7 @@ pub mod cache_from;
 mod context;
 pub mod contexts;
 pub mod dockerfile;
+mod durable;
 mod export;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;

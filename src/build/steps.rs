@@ -188,9 +188,8 @@ impl<'a> Builder<'a> {
         let id = chain_ids(&diff_ids).last().map(layers::dir_id).unwrap_or_default();
         let made = Made { diff_id: sealed.diff_id, id, size: sealed.size, newest: sealed.newest };
         cache::put(store, key, Some(made.clone()), None, what)?;
-        let mut all = vec![None; diff_ids.len() - 1];
-        all.push(Some(staged));
-        layers::commit(store, self.lease, &diff_ids, &all)?;
+        layers::begin(store, self.lease, &diff_ids, &staged)?;
+        self.durable.wants(&made.id);
         failpoint::reach("build.committed");
         state.add(&made);
         state.end(key, below);

@@ -3,11 +3,13 @@
 //! ```text
 //! layers/<id>/  fs/         the files
 //!               recipe      what gives back the exact tar
-//!               layer.json  what it is
+//!               layer.json  what it is; pending.json until it is on disk
 //!               packed.json the blobs that it is in registries, see [`super::packed`]
 //! ```
 //!
-//! A directory in layers/ is whole and on disk: its files are synced before it is renamed into place.
+//! A directory in layers/ is whole: it is renamed into place with all that it has. With layer.json it is on disk, too. One
+//! that is only pending is good for as long as this boot lasts, for whoever builds on it, and [`secure`] makes it last
+//! before an image has it; another boot clears it away.
 
 use super::locks::{self, Lock};
 use super::store::{self, Lease, Store};
@@ -20,6 +22,9 @@ use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+/// What is there of a layer that is on disk, and of one that may not be.
+const DURABLE: &str = "layer.json";
+const PENDING: &str = "pending.json";
 /// The version of layer.json that this program writes; a newer one is refused by name.
 const VERSION: u32 = 1;
 /// So many letters of five bits each: short, because mount(2) takes one page for the paths of all layers.
@@ -63,7 +68,9 @@ pub fn dir_id(chain_id: &Digest) -> String {
 /// Whether the layer is in the store. If it is, `lease` keeps it there from now on.
 pub fn exists(store: &Store, lease: &Lease, id: &str) -> Result<bool> {
     let _gc = store.gc_shared()?;
-    if !store.layer(id).join("layer.json").exists() {
+    let dir = store.layer(id);
+    // The last one again: it is renamed from the one to the other.
+    if ![DURABLE, PENDING, DURABLE].iter().any(|name| dir.join(name).exists()) {
         return Ok(false);
     }
     lease.uses(&format!("layer:{id}"))?;
@@ -72,8 +79,10 @@ pub fn exists(store: &Store, lease: &Lease, id: &str) -> Result<bool> {
 
 /// Reads what a layer says of itself.
 pub fn load(store: &Store, id: &str) -> Result<Layer> {
-    let path = store.layer(id).join("layer.json");
-    let bytes = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+    let dir = store.layer(id);
+    let path = dir.join(DURABLE);
+    let bytes = fs::read(&path).or_else(|_| fs::read(dir.join(PENDING))).or_else(|_| fs::read(&path));
+    let bytes = bytes.with_context(|| format!("read {}", path.display()))?;
     let layer: Layer = serde_json::from_slice(&bytes).with_context(|| format!("read {}", path.display()))?;
     if layer.version > VERSION {
         bail!("{} was written by a newer dhow (version {})", path.display(), layer.version);
@@ -94,18 +103,9 @@ pub fn claim(store: &Store, id: &str) -> Result<Option<Lock>> {
 /// store already and leased. Another process that was faster with the same layer has won, and ours is dropped.
 pub fn commit(store: &Store, lease: &Lease, diff_ids: &[Digest], staged: &[Option<Staged>]) -> Result<()> {
     let chain = chain_ids(diff_ids);
-    let ids: Vec<String> = chain.iter().map(dir_id).collect();
     for (at, staged) in staged.iter().enumerate() {
         let Some(staged) = staged else { continue };
-        let layer = Layer {
-            version: VERSION,
-            diff_id: diff_ids[at].clone(),
-            chain_id: chain[at].clone(),
-            size: staged.size,
-            opaque: staged.opaque,
-        };
-        let bytes = serde_json::to_vec(&layer).context("encode a layer")?;
-        store::write_file(&staged.dir.join("layer.json"), &bytes, false)?;
+        describe(staged, &diff_ids[at], &chain[at], DURABLE)?;
     }
     if staged.iter().all(Option::is_none) {
         return Ok(());
@@ -114,16 +114,72 @@ pub fn commit(store: &Store, lease: &Lease, diff_ids: &[Digest], staged: &[Optio
     failpoint::reach("layers.synced");
     {
         let _gc = store.gc_shared()?;
-        for (id, staged) in ids.iter().zip(staged) {
+        for (id, staged) in chain.iter().map(dir_id).zip(staged) {
             if let Some(staged) = staged {
                 lease.uses(&format!("layer:{id}"))?;
-                place(&staged.dir, &store.layer(id))?;
+                place(&staged.dir, &store.layer(&id))?;
             }
         }
     }
     sync_dir(&store.layers())?;
     failpoint::reach("layers.placed");
     Ok(())
+}
+
+/// Puts a layer into the store that is not on disk yet, on those that have the `diff_ids` before its own.
+pub fn begin(store: &Store, lease: &Lease, diff_ids: &[Digest], staged: &Staged) -> Result<()> {
+    let (chain, diff_id) = (chain_ids(diff_ids), diff_ids.last().context("a layer without a diff id")?);
+    let chain_id = chain.last().context("a layer without a chain id")?;
+    describe(staged, diff_id, chain_id, PENDING)?;
+    let id = dir_id(chain_id);
+    let _gc = store.gc_shared()?;
+    lease.uses(&format!("layer:{id}"))?;
+    place(&staged.dir, &store.layer(&id))
+}
+
+/// Brings layers of the store to the disk that are not there yet, all by one sync.
+pub fn secure(store: &Store, ids: &[String]) -> Result<()> {
+    let dirs = ids.iter().map(|id| store.layer(id));
+    let pending: Vec<PathBuf> = dirs.filter(|dir| !dir.join(DURABLE).exists() && dir.join(PENDING).exists()).collect();
+    if pending.is_empty() {
+        return Ok(());
+    }
+    store::syncfs(&store.layers())?;
+    for dir in &pending {
+        match fs::rename(dir.join(PENDING), dir.join(DURABLE)) {
+            Ok(()) => {}
+            // Another build has it too, and was faster.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error).with_context(|| format!("rename {}", dir.join(PENDING).display())),
+        }
+        sync_dir(dir)?;
+    }
+    sync_dir(&store.layers())
+}
+
+/// Clears what another boot left pending: a power cut may have taken a part of it.
+pub(super) fn sweep(store: &Store) -> Result<()> {
+    let leased = store.leased()?;
+    for id in store::read_dir(&store.layers())? {
+        let dir = store.layer(&id);
+        if !dir.join(DURABLE).exists() && !leased.contains(&format!("layer:{id}")) {
+            store::remove(&dir).context("clear what another boot left")?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes into a staged layer what it is.
+fn describe(staged: &Staged, diff_id: &Digest, chain_id: &Digest, name: &str) -> Result<()> {
+    let layer = Layer {
+        version: VERSION,
+        diff_id: diff_id.clone(),
+        chain_id: chain_id.clone(),
+        size: staged.size,
+        opaque: staged.opaque,
+    };
+    let bytes = serde_json::to_vec(&layer).context("encode a layer")?;
+    store::write_file(&staged.dir.join(name), &bytes, false)
 }
 
 fn place(staged: &Path, layer: &Path) -> Result<()> {
@@ -138,4 +194,41 @@ fn place(staged: &Path, layer: &Path) -> Result<()> {
 /// `fsync(2)` of a directory: the names in it are on disk.
 pub(super) fn sync_dir(path: &Path) -> Result<()> {
     File::open(path).and_then(|dir| dir.sync_all()).with_context(|| format!("sync {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_another_boot_left_pending_is_cleared() {
+        let dir = std::env::temp_dir().join(format!("dhow-layers-{}", std::process::id()));
+        let open = || Store::open(&dir.join("root"), &dir.join("run")).unwrap();
+        let store = open();
+        let lease = store.lease().unwrap();
+        let staged = |name: &str| {
+            let staged = lease.tmp().unwrap().join(name);
+            fs::create_dir_all(staged.join("fs")).unwrap();
+            Staged { dir: staged, size: 1, opaque: false }
+        };
+        let diff_ids = ["one", "two"].map(|name| Digest::of(name.as_bytes()));
+        let ids: Vec<String> = chain_ids(&diff_ids).iter().map(dir_id).collect();
+        begin(&store, &lease, &diff_ids[..1], &staged("one")).unwrap();
+        begin(&store, &lease, &diff_ids, &staged("two")).unwrap();
+        // Another that made the same at the same time has lost nothing.
+        begin(&store, &lease, &diff_ids, &staged("twice")).unwrap();
+        for id in &ids {
+            assert!(exists(&store, &lease, id).unwrap());
+            assert_eq!(load(&store, id).unwrap().size, 1);
+        }
+        secure(&store, &ids[..1]).unwrap();
+        let is_there = |name: &str| ids.iter().map(|id| store.layer(id).join(name).exists()).collect::<Vec<_>>();
+        assert_eq!((is_there(DURABLE), is_there(PENDING)), (vec![true, false], vec![false, true]));
+        drop(lease);
+        assert_eq!(is_there(PENDING), [false, true], "who builds on it may be killed");
+        fs::write(store.run.join("boot"), "another").unwrap();
+        open();
+        assert_eq!((is_there(DURABLE), is_there("")), (vec![true, false], vec![true, false]));
+        fs::remove_dir_all(&dir).unwrap();
+    }
 }

@@ -117,6 +117,7 @@ impl Store {
         }
         // A power cut may have taken a part of it.
         remove(&self.ahead()).context("clear what another boot left")?;
+        super::layers::sweep(self)?;
         make_dirs(&self.run.join("containers"), 0o711)?;
         make_dirs(&self.run.join("names"), 0o700)?;
         write_file(&path, format!("{boot}\n").as_bytes(), false)

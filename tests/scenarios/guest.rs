@@ -74,6 +74,7 @@ checks! {
     what_should_run_is_started_by_init
     what_ended_with_the_power_says_so
     what_was_acknowledged_is_there
+    what_was_built_is_not_built_again
     what_was_not_is_cleared
 
     selinux_labels_hold

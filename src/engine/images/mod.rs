@@ -236,6 +236,8 @@ pub fn register(
     parent: Option<&Digest>,
 ) -> Result<Image> {
     let mut image = describe(store, manifest, config, parent)?;
+    let layers: Vec<String> = image.layers.iter().map(|layer| layer.id.clone()).collect();
+    layers::secure(store, &layers)?;
     let descriptor = image.manifests.first().cloned();
     let _gc = store.gc_shared()?;
     lease.uses(&format!("image:{}", image.hex()))?;

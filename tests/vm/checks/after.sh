@@ -26,6 +26,14 @@ what_was_acknowledged_is_there() {
 	is "$(inspect plain '{{.State.Status}}')" running
 }
 
+what_was_built_is_not_built_again() {
+	printf 'FROM busybox\nRUN echo one >/one\nRUN echo two >/two\n' >/tmp/Dockerfile
+	is "$(dhow build --network none --tag built - </tmp/Dockerfile 2>&1 | grep -c CACHED)" 2
+	is "$(run --rm built cat /one /two | tr '\n' ' ')" "one two "
+	dhow rmi built
+	dhow builder prune --all --force
+}
+
 what_was_not_is_cleared() {
 	is "$(ls /var/lib/dhow/tmp)" ""
 	is "$(dhow images --quiet layers | wc -l)" "$(dhow images --quiet --filter reference=layers | wc -l)"

@@ -42,6 +42,11 @@ the_power_is_cut() {
 	dhow create --network none --name fresh busybox true
 	code 3 dhow run --network none --name ended busybox sh -c 'exit 3'
 	dhow tag busybox named:later
+	# Two steps of a build are over, and the third is in flight.
+	printf 'FROM busybox\nRUN echo one >/one\nRUN echo two >/two\nRUN sleep 100000\n' >/tmp/Dockerfile
+	dhow build --network none - </tmp/Dockerfile &
+	eventually sh -c "dhow ps --no-trunc --format '{{.Command}}' | grep -q 'sleep 100000\"$' &&
+		! ls /var/lib/dhow/layers/*/pending.json 2>/dev/null"
 	# What a pull or a load that is cut leaves behind.
 	mkdir -p /var/lib/dhow/tmp/left
 	dhow load --input /vm/layers.tar &
