@@ -6,17 +6,19 @@
 //! ```
 
 use anyhow::{Context as _, Result};
-use nix::sys::socket::{Shutdown, shutdown};
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, UnixAddr, connect, shutdown, socket};
 use nix::unistd::{Gid, Uid};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// The messages that pass, and the answer that others get (draft-ietf-sshm-ssh-agent, section 6.1).
 const REQUEST_IDENTITIES: u8 = 11;
@@ -26,6 +28,9 @@ const FAILURE: [u8; 5] = [0, 0, 0, 1, 5];
 const LONGEST: u32 = 256 << 10;
 /// So many may ask at the same time.
 const MOST: usize = 64;
+
+/// How long one waits before the next try.
+const TURN: Duration = Duration::from_millis(20);
 
 type Open = Arc<Mutex<BTreeMap<usize, UnixStream>>>;
 
@@ -70,30 +75,62 @@ impl Drop for Forwarded {
         if let Some(accepts) = self.accepts.take() {
             let _ = accepts.join();
         }
-        for stream in self.open.lock().unwrap_or_else(PoisonError::into_inner).values() {
+        for stream in std::mem::take(&mut *lock(&self.open)).values() {
             let _ = stream.shutdown(std::net::Shutdown::Both);
         }
     }
 }
 
+fn lock(open: &Open) -> MutexGuard<'_, BTreeMap<usize, UnixStream>> {
+    open.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Serves who comes, until the listener is shut down.
 fn accept(listener: &UnixListener, open: &Open, agent: &Path) {
     for (number, client) in listener.incoming().enumerate() {
-        let Ok(client) = client else { return };
+        let client = match client {
+            Ok(client) => client,
+            // What accept says of a listener that is shut down.
+            Err(error) if error.kind() == ErrorKind::InvalidInput => return,
+            // No descriptor is free, or who came has gone.
+            Err(_) => {
+                std::thread::sleep(TURN);
+                continue;
+            }
+        };
         // Who cannot be served finds the connection closed.
-        let (Ok(agent), Ok(kept)) = (UnixStream::connect(agent), client.try_clone()) else { continue };
-        let mut served = open.lock().unwrap_or_else(PoisonError::into_inner);
+        let Ok(kept) = client.try_clone() else { continue };
+        let mut served = lock(open);
         if served.len() == MOST {
             continue;
         }
         served.insert(number, kept);
         drop(served);
-        let open = Arc::clone(open);
+        let (open, agent) = (Arc::clone(open), agent.to_owned());
         std::thread::spawn(move || {
-            serve(client, agent);
-            open.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
+            if let Ok(Some(agent)) = reach(&agent, &|| lock(&open).contains_key(&number)) {
+                serve(client, agent);
+            }
+            lock(&open).remove(&number);
         });
     }
+}
+
+/// A connection to the agent, which may have others to take before this one; none once it is not `wanted` any more.
+fn reach(agent: &Path, wanted: &dyn Fn() -> bool) -> nix::Result<Option<UnixStream>> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    let address = UnixAddr::new(agent)?;
+    loop {
+        match connect(socket.as_raw_fd(), &address) {
+            Ok(()) => break,
+            Err(Errno::EAGAIN | Errno::EINTR) if wanted() => std::thread::sleep(TURN),
+            Err(Errno::EAGAIN | Errno::EINTR) => return Ok(None),
+            Err(error) => return Err(error),
+        }
+    }
+    let stream = UnixStream::from(socket);
+    Ok(stream.set_nonblocking(false).is_ok().then_some(stream))
 }
 
 /// Passes questions to the agent, and its answers back: one after the other, as the protocol is.
@@ -118,7 +155,7 @@ fn serve(mut client: impl Read + Write, mut agent: impl Read + Write) {
 fn message(from: &mut impl Read) -> std::io::Result<Option<Vec<u8>>> {
     let mut length = [0; 4];
     if let Err(error) = from.read_exact(&mut length) {
-        return if error.kind() == std::io::ErrorKind::UnexpectedEof { Ok(None) } else { Err(error) };
+        return if error.kind() == ErrorKind::UnexpectedEof { Ok(None) } else { Err(error) };
     }
     let count = u32::from_be_bytes(length);
     if count == 0 || count > LONGEST {
@@ -133,6 +170,34 @@ fn message(from: &mut impl Read) -> std::io::Result<Option<Vec<u8>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The agent takes nobody, and has no place left where one could wait for it.
+    #[test]
+    fn an_agent_that_takes_nobody_is_left_when_the_command_ends() {
+        let dir = std::env::temp_dir().join(format!("dhow-busy-agent-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let real = dir.join("real");
+        let busy = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+        nix::sys::socket::bind(busy.as_raw_fd(), &UnixAddr::new(&real).unwrap()).unwrap();
+        nix::sys::socket::listen(&busy, nix::sys::socket::Backlog::new(0).unwrap()).unwrap();
+        let _waits = UnixStream::connect(&real).unwrap();
+        let forwarded = match Forwarded::start(&dir, "ours", &real, (0, 0), 0o666) {
+            Err(error) => return eprintln!("not root: {error:#}"),
+            Ok(forwarded) => forwarded,
+        };
+        let mut asks = UnixStream::connect(&forwarded.path).unwrap();
+        while lock(&forwarded.open).is_empty() {
+            std::thread::sleep(TURN);
+        }
+        let (ended, end) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            drop(forwarded);
+            ended.send(())
+        });
+        end.recv_timeout(Duration::from_secs(60)).expect("the step ends");
+        assert!(message(&mut asks).is_ok_and(|end| end.is_none()), "who asked is told");
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
 
     #[test]
     fn only_two_questions_reach_the_agent() {
