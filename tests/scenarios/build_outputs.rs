@@ -1,7 +1,8 @@
 //! `dhow build`: where what is built goes, and what is told meanwhile.
 
 use super::builds::{build, folder, id};
-use crate::fixture::Host;
+use crate::fixture::{Host, eventually};
+use nix::sys::signal::Signal;
 use std::fs;
 use std::os::unix::fs::symlink;
 
@@ -184,4 +185,30 @@ fn a_terminal_shows_what_runs() {
     let output = terminal.finish();
     assert!(output.stdout().contains("(4/4) FINISHED"), "{output}");
     assert!(output.stdout().ends_with("\x1b[?25h"), "{output}");
+}
+
+/// The folder is being written when the build is called off.
+#[test]
+fn a_folder_that_is_not_whole_is_cleared_away() {
+    let Some(host) = Host::with_busybox() else { return };
+    let text = "FROM busybox AS many\nRUN mkdir /m && cd /m && for d in $(seq 60); do mkdir $d && cd $d && \
+                for f in $(seq 200); do echo $f > $f; done; cd ..; done\nFROM scratch\nCOPY --from=many /m /\n";
+    let dir = folder(&host, "context", &[("Dockerfile", text)]);
+    let dir = dir.to_str().expect("UTF-8");
+    host.ok(["build", "-q", "--network", "none", dir]);
+    let out = host.dir().join("out");
+    std::fs::create_dir(&out).expect("make a folder");
+    std::fs::write(out.join("kept"), "").expect("write");
+    let names = || -> Vec<String> {
+        let entries = std::fs::read_dir(&out).expect("list").flatten();
+        entries.map(|entry| entry.file_name().into_string().expect("UTF-8")).collect()
+    };
+    let running = host.dhow(["build", "--network", "none", "-o", out.to_str().expect("UTF-8"), dir]).spawn();
+    eventually("something is written", || names().iter().any(|name| name.starts_with(".output.")));
+    running.signal(Signal::SIGINT);
+    let output = running.wait();
+    assert_eq!(output.code(), Some(130), "{output}");
+    assert_eq!(names(), ["kept"]);
+    eventually("the build has ended", || fs::read_dir(host.root().join("tmp")).expect("list").count() == 0);
+    host.ok(["builder", "prune", "--all", "--force"]);
 }

@@ -7,7 +7,7 @@ use super::input::Input;
 use super::socket::Socket;
 use super::{ssh, target, tls};
 use crate::api::version::{self, ApiVersion};
-use crate::api::wire::{Body, Reply, Request, Response};
+use crate::api::wire::{Body, Caller, Reply, Request, Response};
 use anyhow::{Context, Result, anyhow, bail};
 use nix::sys::socket::Shutdown;
 use std::io::{self, Read, Write};
@@ -93,6 +93,7 @@ impl Remote {
             Some(socket) => socket,
             None => Socket::new(self.connect()?),
         };
+        watch(&socket, &request.caller)?;
         send(&mut socket, head, body).with_context(|| format!("send a request to {}", self.address))?;
         if upgrade {
             return self.upgraded(socket).with_context(|| format!("read the answer of {}", self.address));
@@ -233,6 +234,20 @@ fn head_of(request: &Request, version: Option<ApiVersion>, address: &Address, bo
         Body::Folder(_) => {}
     }
     head + "\r\n"
+}
+
+/// Ends the connection when who asked in this process goes, so that the answer is waited for no longer.
+fn watch(socket: &Socket, caller: &Caller) -> Result<()> {
+    if caller.watch().is_none() {
+        return Ok(());
+    }
+    let (socket, caller) = (socket.clone(), caller.clone());
+    std::thread::Builder::new().name("caller".to_owned()).spawn(move || {
+        let Some(gone) = caller.watch() else { return };
+        while let Err(nix::errno::Errno::EINTR) = nix::poll::poll(&mut [gone.clone()], nix::poll::PollTimeout::NONE) {}
+        socket.shutdown(Shutdown::Both);
+    })?;
+    Ok(())
 }
 
 /// Sends head and body. A stream goes in a thread of its own: the answer may come before its end.

@@ -1,0 +1,75 @@
+//! Secrets and agents, which a command of the build may have for as long as it runs.
+
+use crate::api::base64;
+use anyhow::{Context as _, Result, anyhow, bail};
+use std::collections::BTreeMap;
+use std::os::unix::fs::FileTypeExt;
+use std::path::PathBuf;
+
+/// The largest secret.
+const SECRET: usize = 500 << 10;
+
+/// The value of the header with the secrets; nothing where there are none.
+pub fn secrets(flags: &[String]) -> Result<Option<String>> {
+    let mut secrets = serde_json::Map::new();
+    for secret in flags {
+        let (mut id, mut file, mut variable) = (String::new(), None, None);
+        for field in crate::build::dockerfile::mount::fields(secret).map_err(|error| anyhow!("--secret: {error}"))? {
+            match field.split_once('=') {
+                Some(("id", value)) => id = value.to_owned(),
+                Some(("src" | "source", value)) => file = Some(value.to_owned()),
+                Some(("env", value)) => variable = Some(value.to_owned()),
+                Some(("type", "file")) => {}
+                Some(("type", "env")) => variable = Some(String::new()),
+                _ => bail!("invalid argument {field:?} for --secret: id=name[,src=file|,env=variable]"),
+            }
+        }
+        if id.is_empty() {
+            bail!("--secret needs an id");
+        }
+        let value = match (file, variable) {
+            (Some(file), _) => std::fs::read(&file).with_context(|| format!("read the secret {id} from {file}"))?,
+            (None, Some(name)) => {
+                let name = if name.is_empty() { id.clone() } else { name };
+                std::env::var(&name).with_context(|| format!("the secret {id} in the variable {name}"))?.into_bytes()
+            }
+            // As Docker: a variable of that name, or else a file.
+            (None, None) => match std::env::var(&id) {
+                Ok(value) => value.into_bytes(),
+                Err(_) => std::fs::read(&id).with_context(|| format!("read the secret {id}"))?,
+            },
+        };
+        if value.len() > SECRET {
+            bail!("the secret {id} is larger than {SECRET} bytes");
+        }
+        secrets.insert(id, base64::encode(&value).into());
+    }
+    let text = serde_json::Value::Object(secrets).to_string();
+    Ok((!flags.is_empty()).then(|| base64::encode(text.as_bytes())))
+}
+
+/// What `--ssh` says: the sockets of agents, by id.
+pub fn agents(flags: &[String], environment: Option<String>, local: bool) -> Result<BTreeMap<String, PathBuf>> {
+    let mut agents = BTreeMap::new();
+    for flag in flags {
+        if !local {
+            bail!("--ssh {flag}: Docker's classic API has no way for an agent: build without a daemon, by dhow build");
+        }
+        let (id, paths) = flag.split_once('=').unwrap_or((flag, ""));
+        let socket = match (paths, &environment) {
+            ("", Some(socket)) if !socket.is_empty() => PathBuf::from(socket),
+            ("", _) => bail!("invalid empty ssh agent socket: make sure SSH_AUTH_SOCK is set"),
+            (paths, _) => PathBuf::from(paths),
+        };
+        let is_socket = std::fs::metadata(&socket).is_ok_and(|it| it.file_type().is_socket());
+        if !is_socket {
+            let path = socket.display();
+            bail!("--ssh {id}={path}: only the socket of an agent is taken; add a key file to one, by ssh-add")
+        }
+        let socket = std::path::absolute(&socket).with_context(|| format!("look for {}", socket.display()))?;
+        if agents.insert(id.to_owned(), socket).is_some() {
+            bail!("invalid duplicate ID {id} for --ssh");
+        }
+    }
+    Ok(agents)
+}
