@@ -364,14 +364,15 @@ impl Client {
     }
 
     /// Pushes an image, or all tags of a repository if `tag` is empty; lines of [`ProgressLine`] go into `sink`.
-    /// `auth` is the value of `X-Registry-Auth`; `platform` is JSON, or as people write it.
+    /// `auth` is the value of `X-Registry-Auth`, `others` a header that says who we are elsewhere; `platform` is JSON, or as
+    /// people write it.
     pub fn push(
         &self,
         name: &str,
         tag: &str,
         platform: &str,
         compression: &str,
-        auth: Option<String>,
+        (auth, others): (Option<String>, Option<(String, String)>),
         sink: &mut dyn Write,
     ) -> Result<()> {
         let mut query = Query::new();
@@ -381,6 +382,7 @@ impl Client {
         let mut request = request("POST", image(name, "/push")?, query, Body::Empty);
         // Clients of Docker's always send it.
         request.headers.push(("X-Registry-Auth".to_owned(), auth.unwrap_or_else(|| "e30=".to_owned())));
+        request.headers.extend(others);
         stream(self.call(request)?, sink)
     }
 

@@ -3,7 +3,9 @@
 use super::progress::Progress;
 use super::pull::{full, no_content_trust};
 use super::{Command, Context, output};
-use crate::oci::auth;
+use crate::api::client::Filters;
+use crate::api::types::ImageSummary;
+use crate::oci::auth::{self, Registries};
 use crate::oci::reference::Reference;
 use anyhow::{Result, anyhow, bail};
 use argh::{ArgsInfo, FromArgs};
@@ -47,15 +49,38 @@ impl Command for Push {
         let name = if self.all_tags { name } else { name.or_latest() };
         let platform = self.platform.unwrap_or_default();
         let compression = self.compression_format.unwrap_or_default();
+        let client = context.client()?;
+        let others = origins(&client.images(true, &Filters::new())?, &name)?.to_header()?;
         let auth = auth::lookup(&name.domain)?.map(|found| found.to_header());
         let mut out = std::io::stdout();
         let mut progress = Progress::new(&mut out, &std::io::stdout(), self.quiet);
         let tag = name.tag.clone().unwrap_or_default();
-        context.client()?.push(&name.familiar_name(), &tag, &platform, &compression, auth, &mut progress)?;
+        client.push(&name.familiar_name(), &tag, &platform, &compression, (auth, others), &mut progress)?;
         progress.finish().map_err(|message| anyhow!(message))?;
         if self.quiet {
             output::say(&format!("{}\n", full(&name)))?;
         }
         Ok(0)
     }
+}
+
+/// Who we are at the registries that these images, and those that they were built on, came from: layers may be had there.
+fn origins(images: &[ImageSummary], pushed: &Reference) -> Result<Registries> {
+    let parsed = |names: &[String]| -> Vec<Reference> {
+        names.iter().filter_map(|known| Reference::parse(known).ok()).collect()
+    };
+    let meant = |tag: &Reference| match pushed.tag {
+        None => tag.name() == pushed.name(),
+        Some(_) => tag == pushed,
+    };
+    let mut origins = Registries::default();
+    for image in images.iter().filter(|image| parsed(&image.repo_tags).iter().any(meant)) {
+        let parent = |image: &&ImageSummary| images.iter().find(|other| other.id == image.parent_id);
+        // As many as there are: whoever says that an image is its own parent is not followed for ever.
+        for image in std::iter::successors(Some(image), parent).take(images.len()) {
+            let elsewhere = parsed(&image.repo_digests).into_iter().filter(|from| from.domain != pushed.domain);
+            elsewhere.map(|from| from.domain).try_for_each(|domain| origins.look_up(&domain))?;
+        }
+    }
+    Ok(origins)
 }

@@ -7,7 +7,7 @@ use crate::api::Refusal;
 use crate::api::types::{HostConfig, Ulimit};
 use crate::api::wire::Request;
 use crate::engine::images;
-use crate::oci::auth::Credentials;
+use crate::oci::auth::{self, Registries};
 use crate::oci::{Platform, Reference, platform};
 use crate::order;
 use anyhow::{Result, bail};
@@ -54,24 +54,6 @@ pub struct Asked {
     pub agents: BTreeMap<String, PathBuf>,
 }
 
-/// Who we are at which registry, as it came with the request.
-#[derive(Default)]
-pub struct Registries(BTreeMap<String, serde_json::Value>);
-
-impl Registries {
-    pub fn of(&self, domain: &str) -> Result<Option<Credentials>> {
-        let hub = ["https://index.docker.io/v1/", "index.docker.io", "docker.io"];
-        let names: &[&str] = if domain == "docker.io" { &hub } else { &[domain] };
-        let plain = |key: &str| {
-            key.trim_start_matches("https://").trim_start_matches("http://").trim_end_matches('/').to_owned()
-        };
-        let found = self.0.iter().find(|(key, _)| names.iter().any(|name| plain(key) == plain(name)));
-        let Some((_, value)) = found else { return Ok(None) };
-        let text = crate::api::base64::encode(&serde_json::to_vec(value)?);
-        Ok(Some(Credentials::from_header(&text)))
-    }
-}
-
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 #[derive(Default)]
@@ -110,12 +92,6 @@ impl Asked {
             bail!(bad(format!("operating system is not supported: {}", platform.os)));
         }
         let host = host(request)?;
-        let given = match request.header("X-Registry-Config").filter(|text| !text.is_empty()) {
-            Some(text) => crate::api::base64::decode(text)
-                .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-                .unwrap_or_default(),
-            None => BTreeMap::new(),
-        };
         let secrets: BTreeMap<String, String> = match request.header(crate::api::client::SECRETS) {
             Some(text) => crate::api::base64::decode(text)
                 .and_then(|bytes| serde_json::from_slice(&bytes).ok())
@@ -156,7 +132,7 @@ impl Asked {
                 .map(Wanted::try_from)
                 .collect::<Result<_>>()?,
             host,
-            credentials: Registries(given),
+            credentials: Registries::from_header(request.header(auth::REGISTRIES)),
             secrets: order::map(secrets),
             agents: request.agents.clone(),
         })

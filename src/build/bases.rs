@@ -141,7 +141,7 @@ impl Builder<'_> {
         let reference =
             Reference::parse(name).map_err(|error| Refusal::BadParameter(format!("{error:#}")))?.or_latest();
         let asked = pull::Request {
-            credentials: self.asked.credentials.of(&reference.domain)?,
+            credentials: self.asked.credentials.of(&reference.domain),
             reference,
             all_tags: false,
             platform: Some(wanted.clone()),

@@ -11,10 +11,12 @@ use crate::oci::Digest;
 use crate::oci::image::Descriptor;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The version that this program writes; another one is a memory of somebody else.
 const VERSION: u32 = 1;
+/// The blob that a layer came in, beside it, where the setting `keep-compressed-layers` says so.
+const KEPT: &str = "compressed";
 /// Blobs of a layer, and repositories of a blob, that are remembered.
 const MOST: usize = 16;
 
@@ -48,6 +50,12 @@ pub struct Packed {
     pub digest: Digest,
     pub size: u64,
     pub compression: Compression,
+    /// Somebody else made it, and it was pulled: to make it again would give another.
+    #[serde(default)]
+    pub upstream: bool,
+    /// Its bytes are here, see [`kept`].
+    #[serde(default)]
+    pub kept: bool,
     /// Repositories that had it, the latest first: `docker.io/library/busybox`.
     pub places: Vec<String>,
 }
@@ -63,11 +71,22 @@ pub fn known(store: &Store, layer: &str) -> Vec<Packed> {
     read(&store.layer(layer))
 }
 
+/// Where the bytes are of a blob that a layer came in: in its directory, or in that in which it is made.
+pub fn kept(dir: &Path) -> PathBuf {
+    dir.join(KEPT)
+}
+
+/// How many bytes are kept of the blob that a layer came in.
+pub fn kept_size(store: &Store, layer: &str) -> u64 {
+    std::fs::metadata(kept(&store.layer(layer))).map_or(0, |file| file.len())
+}
+
 /// Notes, in the directory of a layer that is being made, the blob that it came in.
 pub fn came(staging: &Path, blob: &Descriptor, place: &str) -> Result<()> {
     let Some(compression) = Compression::of(&blob.media_type) else { return Ok(()) };
     let (digest, size) = (blob.digest.clone(), blob.size);
-    write(staging, vec![Packed { digest, size, compression, places: vec![place.to_owned()] }])
+    let (kept, places) = (kept(staging).exists(), vec![place.to_owned()]);
+    write(staging, vec![Packed { digest, size, compression, upstream: true, kept, places }])
 }
 
 /// Notes that a repository has a blob of a layer, if the blob is known.
@@ -91,7 +110,11 @@ pub fn remember(store: &Store, layer: &str, packed: Packed, place: &str) -> Resu
     packed.places.insert(0, place.to_owned());
     packed.places.truncate(MOST);
     all.insert(0, packed);
-    all.truncate(MOST);
+    while all.len() > MOST
+        && let Some(at) = all.iter().rposition(|packed| !packed.kept)
+    {
+        all.remove(at);
+    }
     write(&store.layer(layer), all)
 }
 
@@ -134,6 +157,8 @@ mod tests {
             digest: Digest::of(&[n as u8]),
             size: 1,
             compression: Compression::Gzip,
+            upstream: false,
+            kept: n == 0,
             places: Vec::new(),
         };
         for n in 0..MOST + 3 {
@@ -142,6 +167,7 @@ mod tests {
         remember(&store, "x", packed(5), "c/d").unwrap();
         let all = known(&store, "x");
         assert_eq!(all.len(), MOST);
+        assert!(all.iter().any(|packed| packed.kept), "what is here is not forgotten");
         assert_eq!((&all[0].digest, &all[0].places[..]), (&packed(5).digest, &["c/d".to_owned(), "a/b".into()][..]));
         seen(&store, "x", &packed(6).digest, "e/f").unwrap();
         assert_eq!(known(&store, "x")[0].places, ["e/f", "a/b"]);

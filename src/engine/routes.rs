@@ -15,7 +15,7 @@ use crate::api::types::{
 };
 use crate::api::version::ApiVersion;
 use crate::api::{Body, Refusal, Reply, Request, Response};
-use crate::oci::auth::Credentials;
+use crate::oci::auth::{self, Credentials, Registries};
 use crate::oci::{Platform, Reference};
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
@@ -556,7 +556,7 @@ fn image_create(engine: &Arc<Engine>, mut request: Request) -> Result<Response> 
     Ok(answer(200, Reply::Stream(pull::stream(&engine.store, asked, &engine.settings.registry())?)))
 }
 
-/// A push; `compressionFormat` is Podman's parameter.
+/// A push; `compressionFormat` is Podman's parameter, and who we are at other registries is told as for a build.
 fn image_push(engine: &Arc<Engine>, name: &str, request: &Request) -> Result<Response> {
     let invalid = |error: anyhow::Error| Refusal::BadParameter(format!("{error:#}"));
     let mut reference = Reference::parse(name).map_err(invalid)?;
@@ -568,6 +568,7 @@ fn image_push(engine: &Arc<Engine>, name: &str, request: &Request) -> Result<Res
         reference,
         platform: one_platform(request)?,
         credentials: request.header("X-Registry-Auth").map(Credentials::from_header),
+        others: Registries::from_header(request.header(auth::REGISTRIES)),
         format: push::format(request.query("compressionFormat").unwrap_or_default())?,
     };
     Ok(answer(200, Reply::Stream(push::stream(&engine.store, asked, &engine.settings.registry())?)))

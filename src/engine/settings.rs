@@ -34,6 +34,8 @@ pub struct Settings {
     pub max_concurrent_downloads: usize,
     pub max_concurrent_uploads: usize,
     pub max_download_attempts: u32,
+    /// Layers that are pulled are kept as they came, too, so that a push sends the same blobs anywhere.
+    pub keep_compressed_layers: bool,
     pub log_driver: String,
     pub log_opts: BTreeMap<String, String>,
     /// Bytes, or with a unit: `64M`.
@@ -108,6 +110,7 @@ impl Default for Settings {
             max_concurrent_downloads: 3,
             max_concurrent_uploads: 5,
             max_download_attempts: 5,
+            keep_compressed_layers: false,
             log_driver: "json-file".to_owned(),
             log_opts: BTreeMap::new(),
             default_shm_size: None,
@@ -358,6 +361,7 @@ impl Settings {
             max_concurrent_downloads: self.max_concurrent_downloads,
             max_concurrent_uploads: self.max_concurrent_uploads,
             attempts: self.max_download_attempts,
+            keep: self.keep_compressed_layers,
             ..registry::Settings::default()
         }
     }

@@ -2,7 +2,7 @@
 
 use super::filters::Filters;
 use super::store::Store;
-use super::{images, query, volumes};
+use super::{images, packed, query, volumes};
 use crate::api::Refusal;
 use crate::api::types::DiskUsage;
 use anyhow::{Result, bail};
@@ -19,7 +19,10 @@ pub fn usage(store: &Store, kinds: &[&str]) -> Result<DiskUsage> {
         let layers: HashMap<String, u64> = images::all(store)?
             .into_iter()
             .flat_map(|image| image.layers)
-            .map(|layer| (layer.id, layer.size))
+            .map(|layer| {
+                let size = layer.size.saturating_add(packed::kept_size(store, &layer.id));
+                (layer.id, size)
+            })
             .collect();
         usage.layers_size = layers.values().sum::<u64>() as i64;
         usage.images = Some(images::list(store, false, true, &Filters::default())?);

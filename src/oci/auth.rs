@@ -2,6 +2,7 @@
 
 pub mod keep;
 
+use crate::order;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -47,11 +48,12 @@ impl Credentials {
     /// Reads an `X-Registry-Auth` header: base64url, padded or not. Docker takes garbage as anonymous on a pull; so do we.
     pub fn from_header(header: &str) -> Credentials {
         let json = base64_decode(header.trim()).unwrap_or_default();
-        let mut found: Credentials = serde_json::from_slice(&json).unwrap_or_default();
-        if found.username == TOKEN_USER {
-            found = Credentials::from_pair(found.username, found.password);
-        }
-        found
+        serde_json::from_slice::<Credentials>(&json).unwrap_or_default().settled()
+    }
+
+    /// A name that says that the password is a token has gone.
+    fn settled(self) -> Credentials {
+        if self.username == TOKEN_USER { Credentials::from_pair(self.username, self.password) } else { self }
     }
 
     /// The `X-Registry-Auth` header of these credentials.
@@ -95,6 +97,50 @@ struct AuthEntry {
     identity_token: String,
     #[serde(rename = "registrytoken")]
     registry_token: String,
+}
+
+/// The header with what we are at several registries.
+pub const REGISTRIES: &str = "X-Registry-Config";
+
+/// Who we are at which registry, by its domain or as Docker spells it.
+#[derive(Default)]
+pub struct Registries(BTreeMap<String, Credentials>);
+
+impl Registries {
+    /// Reads the header [`REGISTRIES`]; what cannot be read is nobody.
+    pub fn from_header(header: Option<&str>) -> Registries {
+        let json = header.and_then(base64_decode).unwrap_or_default();
+        let all: BTreeMap<String, serde_json::Value> = serde_json::from_slice(&json).unwrap_or_default();
+        let read = |value| serde_json::from_value::<Credentials>(value).unwrap_or_default().settled();
+        Registries(order::map(all.into_iter().map(|(name, value)| (name, read(value)))))
+    }
+
+    /// Takes what the user's Docker configuration holds for a registry, see [`lookup`].
+    pub fn look_up(&mut self, domain: &str) -> Result<()> {
+        if !self.0.contains_key(domain)
+            && let Some(found) = lookup(domain)?
+        {
+            self.0.insert(domain.to_owned(), found);
+        }
+        Ok(())
+    }
+
+    /// The header; none where nobody is known.
+    pub fn to_header(&self) -> Result<Option<(String, String)>> {
+        let json = serde_json::to_vec(&self.0).context("encode credentials")?;
+        Ok((!self.0.is_empty()).then(|| (REGISTRIES.to_owned(), base64url(&json))))
+    }
+
+    /// Who we are at the registry of this domain.
+    pub fn of(&self, domain: &str) -> Option<Credentials> {
+        let hub = [HUB_KEY, "index.docker.io", "docker.io"];
+        let names: &[&str] = if domain == super::reference::DEFAULT_DOMAIN { &hub } else { &[domain] };
+        let plain = |key: &str| {
+            key.trim_start_matches("https://").trim_start_matches("http://").trim_end_matches('/').to_owned()
+        };
+        let found = self.0.iter().find(|(key, _)| names.iter().any(|name| plain(key) == plain(name)));
+        found.map(|(_, credentials)| credentials.clone())
+    }
 }
 
 /// What the user's Docker configuration holds for the registry of this domain (as in [`super::Reference::domain`]);

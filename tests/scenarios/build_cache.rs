@@ -1,8 +1,10 @@
 //! `dhow build`: what is made anew though it was made before, and what others have made.
 
 use super::builds::{build, folder, id, made, says};
-use crate::fixture::Host;
+use crate::fixture::{Host, eventually};
+use nix::sys::signal::Signal;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 #[test]
 fn stages_can_be_made_anew() {
@@ -152,4 +154,169 @@ fn an_image_that_lies_is_no_cache() {
         assert_eq!(says(&host, "cat /said"), "honest");
     }
     host.assert_tidy();
+}
+
+#[test]
+fn the_cache_is_counted_and_pruned() {
+    let Some(host) = Host::with_busybox() else { return };
+    made(&host, &[("Dockerfile", "FROM busybox\nRUN head -c 100000 /dev/zero > /big\n")], &[]);
+    made(&host, &[("Dockerfile", "FROM busybox\nRUN head -c 200000 /dev/zero > /other\n")], &[]);
+    // The first image has lost its name; its layer is held by it, by the cache, or by both.
+    host.ok(["image", "prune", "--force"]);
+    let line =
+        host.ok(["system", "df"]).lines().find(|line| line.starts_with("Build Cache")).expect("a line").to_owned();
+    let words: Vec<&str> = line.split_whitespace().collect();
+    assert_eq!(words[2..], ["2", "0", "100kB", "100kB"], "{line}");
+    let text = host.ok(["builder", "prune", "--force"]);
+    assert!(text.contains("Total reclaimed space: 100kB"), "{text}");
+    let told = made(&host, &[("Dockerfile", "FROM busybox\nRUN head -c 200000 /dev/zero > /other\n")], &[]);
+    assert!(told.contains("CACHED"), "what an image has is known: {told}");
+    host.ok(["builder", "prune", "--all", "--force"]);
+    let told = made(&host, &[("Dockerfile", "FROM busybox\nRUN head -c 200000 /dev/zero > /other\n")], &[]);
+    assert!(!told.contains("CACHED"), "{told}");
+    host.ok(["rmi", "--force", "made"]);
+    host.ok(["builder", "prune", "--all", "--force"]);
+    host.ok(["image", "prune", "--force"]);
+    assert_eq!(fs::read_dir(host.root().join("layers")).expect("list").count(), 1, "busybox's alone");
+}
+
+#[test]
+fn the_cache_is_kept_at_its_size() {
+    let Some(host) = Host::with_busybox() else { return };
+    let config = host.file("daemon.json", r#"{"builder": {"gc": {"defaultKeepStorage": "150000"}}}"#);
+    let config = config.to_str().expect("UTF-8");
+    let of = |name: &str| {
+        let text = format!("FROM busybox\nRUN head -c 100000 /dev/zero > /{name}\n");
+        let dir = folder(&host, "context", &[("Dockerfile", &text)]);
+        let line = ["--config", config, "build", "--network", "none", "-t", "made", dir.to_str().expect("UTF-8")];
+        let output = host.local(line).run();
+        output.ok();
+        host.ok(["rmi", "made"]);
+        output.stderr().contains("CACHED")
+    };
+    // All were of use just now, which is no time to let them go.
+    for name in ["newest", "oldest", "middle"] {
+        assert!(!of(name), "{name}");
+    }
+    let age = |name: &str, hours: u64| {
+        let records = host.root().join("build/records");
+        for entry in fs::read_dir(records).expect("list").flatten() {
+            if fs::read_to_string(entry.path()).expect("read a record").contains(&format!("> /{name}")) {
+                let file = fs::File::options().append(true).open(entry.path()).expect("open a record");
+                let then = std::time::SystemTime::now() - std::time::Duration::from_secs(hours * 3600);
+                file.set_modified(then).expect("set a time");
+            }
+        }
+    };
+    for (name, hours) in [("newest", 1), ("oldest", 3), ("middle", 2)] {
+        age(name, hours);
+    }
+    assert!(of("middle"), "what is of use is the newest again");
+    assert!(of("newest") && of("middle"));
+    assert!(!of("oldest"), "the longest unused is gone");
+    let line = host.ok(["system", "df"]);
+    assert!(line.contains("Build Cache"), "{line}");
+}
+
+#[test]
+fn who_waits_for_a_cache_may_be_called_off() {
+    let Some(host) = Host::with_busybox() else { return };
+    let start = |name: &str, line: &str| {
+        let text =
+            format!("FROM busybox\nRUN echo {name}\nRUN --mount=type=cache,target=/c,id=one,sharing=locked {line}\n");
+        let dir = folder(&host, name, &[("Dockerfile", &text)]);
+        host.dhow(["build", "--network", "none", dir.to_str().expect("UTF-8")]).spawn()
+    };
+    let known = |name: &str| {
+        let found = crate::fixture::Command::new(
+            "grep",
+            ["-rl", name, host.root().join("build/records").to_str().expect("UTF-8")],
+        )
+        .run();
+        !found.stdout().is_empty()
+    };
+    let first = start("holder", "echo held; sleep 1000");
+    eventually("the first has the cache", || known("holder") && !host.ok(["ps", "-q"]).is_empty());
+    let second = start("waiter", "true");
+    eventually("the second is about to wait", || known("waiter"));
+    second.signal(Signal::SIGINT);
+    assert_eq!(second.wait().code(), Some(130));
+    assert!(!host.ok(["ps", "-q"]).is_empty(), "the first goes on");
+    first.signal(Signal::SIGINT);
+    assert_eq!(first.wait().code(), Some(130));
+    eventually("nothing of it is left", || host.ok(["ps", "-aq"]).is_empty());
+    // A daemon clears away behind the back of who has gone.
+    host.assert_tidy();
+}
+
+#[test]
+fn what_did_not_change_is_not_made_again() {
+    let Some(host) = Host::with_busybox() else { return };
+    let text = "FROM busybox\nRUN cat /proc/sys/kernel/random/uuid > /one\nCOPY a /a\nRUN cat /a > /two\nCOPY b /b\n";
+    let files = [("Dockerfile", text), ("a", "a"), ("b", "b")];
+    let first = made(&host, &files, &[]);
+    assert!(!first.contains("CACHED"), "{first}");
+    let (one, image) = (says(&host, "cat /one"), id(&host, "made"));
+    let second = made(&host, &files, &[]);
+    assert_eq!(second.matches("CACHED").count(), 4, "{second}");
+    assert_eq!(id(&host, "made"), image);
+    // Times and names of the folder say nothing.
+    let later = fs::File::options().append(true).open(host.dir().join("context/a")).expect("open");
+    later.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_900_000_000)).expect("set a time");
+    fs::rename(host.dir().join("context"), host.dir().join("elsewhere")).expect("rename");
+    let third = build(&host, &host.dir().join("elsewhere"), &["-t", "made"]);
+    assert_eq!(third.stderr().matches("CACHED").count(), 4, "{third}");
+    assert_eq!(id(&host, "made"), image);
+    // One file changes what is made of it, and nothing before.
+    let fourth = made(&host, &[("Dockerfile", text), ("a", "a"), ("b", "bb")], &[]);
+    assert_eq!(fourth.matches("CACHED").count(), 3, "{fourth}");
+    assert_eq!(says(&host, "cat /one /two /b"), format!("{one}\nabb"));
+    let mode = PermissionsExt::from_mode(0o755);
+    fs::set_permissions(host.dir().join("context/a"), mode).expect("chmod");
+    let fifth = made(&host, &[("Dockerfile", text), ("b", "bb")], &[]);
+    assert_eq!(fifth.matches("CACHED").count(), 1, "a mode counts: {fifth}");
+    let sixth = made(&host, &files, &["--no-cache"]);
+    assert!(!sixth.contains("CACHED"), "{sixth}");
+    assert_ne!(says(&host, "cat /one"), one);
+}
+
+#[test]
+fn the_same_is_made_of_the_same() {
+    let Some(host) = Host::with_busybox() else { return };
+    let text = "FROM busybox\nWORKDIR /app/deep\nCOPY . .\nCOPY <<doc /doc\ntext\ndoc\nCOPY --from=busybox /bin/busybox /new/\nENV a=b\n";
+    let ids: Vec<String> = [(0, 1_600_000_000), (1000, 1_700_000_000)]
+        .into_iter()
+        .map(|(uid, seconds)| {
+            let name = format!("context{uid}");
+            let dir = folder(&host, &name, &[("Dockerfile", text), ("z", "z"), ("a/b", "b"), ("a/c", "c")]);
+            for file in ["z", "a/b", "a/c", "a", "Dockerfile", ""] {
+                let path = dir.join(file);
+                std::os::unix::fs::chown(&path, Some(uid), Some(uid)).expect("chown");
+                let open = fs::File::open(&path).expect("open");
+                open.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds)).expect("set a time");
+            }
+            let epoch = ["--no-cache", "-t", "made", "--build-arg", "SOURCE_DATE_EPOCH=1500000000"];
+            build(&host, &dir, &epoch).ok();
+            id(&host, "made")
+        })
+        .collect();
+    assert_eq!(ids[0], ids[1]);
+    assert!(host.inspect("made", "/Created").as_str().is_some_and(|it| it.starts_with("2017-07-14T02:40:00")));
+    // Without a date, the files' own times are kept, and nothing else of the day or the place is in it.
+    let ids: Vec<String> = ["context0", "elsewhere"]
+        .into_iter()
+        .map(|name| {
+            if name == "elsewhere" {
+                crate::fixture::tool(
+                    "cp",
+                    ["-a", host.dir().join("context0").to_str().unwrap(), host.dir().join(name).to_str().unwrap()],
+                );
+                std::thread::sleep(std::time::Duration::from_millis(1100));
+            }
+            build(&host, &host.dir().join(name), &["--no-cache", "-t", "made"]).ok();
+            id(&host, "made")
+        })
+        .collect();
+    assert_eq!(ids[0], ids[1]);
+    assert_eq!(says(&host, "stat -c %Y /app/deep/z"), "1600000000");
 }

@@ -1,10 +1,8 @@
-//! `dhow build`: Dockerfiles to images, the cache, and contexts that mean harm.
+//! `dhow build`: Dockerfiles to images.
 
-use crate::fixture::{Host, Output, Tar, eventually};
+use crate::fixture::{Host, Output, eventually};
 use nix::sys::signal::Signal;
 use std::fs;
-use std::io::{Read, Write};
-use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 
 /// A folder with these files.
@@ -64,37 +62,6 @@ fn a_dockerfile_becomes_an_image() {
     assert_eq!(host.inspect("made", "/RootFS/Layers").as_array().map(Vec::len), Some(4));
     assert_eq!(host.ok(["ps", "-aq"]), "");
     host.assert_tidy();
-}
-
-#[test]
-fn what_did_not_change_is_not_made_again() {
-    let Some(host) = Host::with_busybox() else { return };
-    let text = "FROM busybox\nRUN cat /proc/sys/kernel/random/uuid > /one\nCOPY a /a\nRUN cat /a > /two\nCOPY b /b\n";
-    let files = [("Dockerfile", text), ("a", "a"), ("b", "b")];
-    let first = made(&host, &files, &[]);
-    assert!(!first.contains("CACHED"), "{first}");
-    let (one, image) = (says(&host, "cat /one"), id(&host, "made"));
-    let second = made(&host, &files, &[]);
-    assert_eq!(second.matches("CACHED").count(), 4, "{second}");
-    assert_eq!(id(&host, "made"), image);
-    // Times and names of the folder say nothing.
-    let later = fs::File::options().append(true).open(host.dir().join("context/a")).expect("open");
-    later.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_900_000_000)).expect("set a time");
-    fs::rename(host.dir().join("context"), host.dir().join("elsewhere")).expect("rename");
-    let third = build(&host, &host.dir().join("elsewhere"), &["-t", "made"]);
-    assert_eq!(third.stderr().matches("CACHED").count(), 4, "{third}");
-    assert_eq!(id(&host, "made"), image);
-    // One file changes what is made of it, and nothing before.
-    let fourth = made(&host, &[("Dockerfile", text), ("a", "a"), ("b", "bb")], &[]);
-    assert_eq!(fourth.matches("CACHED").count(), 3, "{fourth}");
-    assert_eq!(says(&host, "cat /one /two /b"), format!("{one}\nabb"));
-    let mode = PermissionsExt::from_mode(0o755);
-    fs::set_permissions(host.dir().join("context/a"), mode).expect("chmod");
-    let fifth = made(&host, &[("Dockerfile", text), ("b", "bb")], &[]);
-    assert_eq!(fifth.matches("CACHED").count(), 1, "a mode counts: {fifth}");
-    let sixth = made(&host, &files, &["--no-cache"]);
-    assert!(!sixth.contains("CACHED"), "{sixth}");
-    assert_ne!(says(&host, "cat /one"), one);
 }
 
 #[test]
@@ -200,43 +167,6 @@ fn arguments_have_their_scopes() {
 }
 
 #[test]
-fn what_is_copied_and_how() {
-    let Some(host) = Host::with_busybox() else { return };
-    let text = "FROM busybox\nWORKDIR /w\n\
-                COPY --chown=user:extra --chmod=640 a.txt /owned/\n\
-                COPY --chmod=u+x,go= a.txt x\n\
-                COPY *.txt all/\n\
-                COPY --exclude=*.o --exclude=deep sub /sub\n\
-                COPY --parents sub/deep/./er/*.txt sub/./deep/*.o /par/\n\
-                COPY [\"with space\", \"/with space\"]\n\
-                COPY --link a.txt /linked/\n\
-                COPY <<one <<\"two\" /docs/\nfirst $PATH\none\nsecond $PATH\ntwo\n\
-                RUN ln -s /tmp /way\nCOPY a.txt /way/\nCOPY sub/deep /way/\n";
-    let files = [
-        ("Dockerfile", text),
-        ("a.txt", "a"),
-        ("b.txt", "b"),
-        ("sub/x.o", ""),
-        ("sub/y.c", "y"),
-        ("sub/deep/z.o", "z"),
-        ("sub/deep/er/q.txt", "q"),
-        ("with space", "ws"),
-    ];
-    made(&host, &files, &[]);
-    let line = "stat -c '%a %u:%g' /owned/a.txt /owned /w/x; ls /w/all /sub; find /par -type f; cat '/with space' /linked/a.txt; \
-                head -c 6 /docs/one; cat /docs/two; cat /tmp/a.txt /tmp/er/q.txt; test -L /way && echo; readlink /way";
-    let expected = "640 1000:2000\n755 1000:2000\n700 0:0\n/sub:\ny.c\n\n/w/all:\na.txt\nb.txt\n/par/deep/z.o\n/par/er/q.txt\n\
-                    wsafirst second $PATH\naq\n/tmp";
-    let said = says(&host, line);
-    let sorted = |text: &str| {
-        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
-        lines.sort();
-        lines
-    };
-    assert_eq!(sorted(&said), sorted(expected), "{said}");
-}
-
-#[test]
 fn stages_are_built_side_by_side() {
     let Some(host) = Host::with_busybox() else { return };
     // Each waits for a sign of the other.
@@ -268,181 +198,6 @@ fn stages_are_built_side_by_side() {
 }
 
 #[test]
-fn many_files_are_copied_as_they_are() {
-    let Some(host) = Host::with_busybox() else { return };
-    let text = "FROM busybox\nCOPY base /d\nCOPY many /many\nCOPY one two /d/\n\
-                COPY one/real/* two/real/* /last/\n";
-    let dir = folder(
-        &host,
-        "context",
-        &[
-            ("Dockerfile", text),
-            ("one/link/f", "1"),
-            ("two/real/f", "2"),
-            ("one/real/f", "1"),
-            ("two/real/g", "3"),
-            ("base/real/h", "4"),
-        ],
-    );
-    symlink("real", dir.join("base/link")).expect("make a link");
-    for n in 0..150 {
-        let inner = dir.join(format!("many/{n}"));
-        fs::create_dir_all(&inner).expect("make a directory");
-        for m in 0..30 {
-            fs::write(inner.join(m.to_string()), format!("{n} {m}")).expect("write");
-        }
-        symlink("0", inner.join("link")).expect("make a link");
-        fs::hard_link(inner.join("1"), inner.join("twin")).expect("make a link");
-    }
-    fs::write(dir.join("many/large"), vec![b'x'; 300_000]).expect("write");
-    made(&host, &[], &[]);
-    // What is named last is what is there, also where two names lead to one place.
-    assert_eq!(says(&host, "cat /d/real/f /d/real/g /last/f /last/g; ls /d"), "2323link\nreal");
-    let listed = "cd many && find . ! -type d | sort | while read f; do echo $f; cat $f; done | sha256sum; find . | wc -l; \
-                  find . -links 2 -type f | wc -l; find . -type l | wc -l";
-    let inside = says(&host, &listed.replace("cd many", "cd /many"));
-    let outside = crate::fixture::tool("sh", ["-c", &format!("cd {} && {listed}", dir.display())]);
-    assert_eq!(inside.trim(), outside.trim());
-    // Read once or twice, it is the same; and what was read on the way is known.
-    let first = id(&host, "made");
-    let again = made(&host, &[], &["--no-cache"]);
-    assert!(!again.contains("CACHED"), "{again}");
-    assert_eq!(id(&host, "made"), first);
-    let third = made(&host, &[], &[]);
-    assert_eq!(third.matches("CACHED").count(), 4, "{third}");
-    assert_eq!(id(&host, "made"), first);
-    fs::write(dir.join("many/7/7"), "another").expect("write");
-    let fourth = made(&host, &[], &[]);
-    assert_eq!(fourth.matches("CACHED").count(), 1, "{fourth}");
-    assert_eq!(says(&host, "cat /many/7/7"), "another");
-    host.assert_tidy();
-}
-
-#[test]
-fn what_is_ignored_is_not_there() {
-    let Some(host) = Host::with_busybox() else { return };
-    let text = "FROM busybox\nCOPY . /c\n";
-    let files = [
-        ("Dockerfile", text),
-        (".dockerignore", "# all but\n*\n!keep\nkeep/*.o\n"),
-        ("secret", "s"),
-        ("keep/a", "a"),
-        ("keep/b.o", "b"),
-        ("other/c", "c"),
-    ];
-    made(&host, &files, &[]);
-    assert_eq!(says(&host, "cd /c; find . | sort"), ".\n./keep\n./keep/a");
-    host.file("context/Other", text);
-    host.file("context/Other.dockerignore", "keep\n*file\n.dockerignore\nOther*\n");
-    let file = host.dir().join("context/Other");
-    made(&host, &files, &["-f", file.to_str().expect("UTF-8")]);
-    assert_eq!(says(&host, "cd /c; find . -type f | sort"), "./other/c\n./secret");
-    let dir = folder(&host, "context", &[("Dockerfile", "FROM busybox\nCOPY secret /\n")]);
-    let output = build(&host, &dir, &[]);
-    assert!(output.stderr().contains("/secret: not found in the build context"), "{output}");
-}
-
-#[test]
-fn contexts_come_from_standard_input() {
-    let Some(host) = Host::with_busybox() else { return };
-    let fixed = ["build", "--network", "none", "-t", "made"];
-    let with = |more: &[&str]| fixed.iter().chain(more).map(|word| word.to_string()).collect::<Vec<_>>();
-    host.dhow(with(&["-"])).input("FROM busybox\nRUN echo alone > /said\n").ok();
-    assert_eq!(says(&host, "cat /said"), "alone");
-    let tar = Tar::new().file("d/Dockerfile", 0o644, "FROM busybox\nCOPY x /x\n").file("x", 0o640, "packed").end();
-    for packing in [crate::fixture::Packing::Plain, crate::fixture::Packing::Gzip, crate::fixture::Packing::Zstd] {
-        host.dhow(with(&["-f", "d/Dockerfile", "-"])).input(packing.pack(&tar)).ok();
-        assert_eq!(says(&host, "cat /x; stat -c %a /x"), "packed640");
-    }
-    for program in ["bzip2", "xz"] {
-        let packed = crate::fixture::Command::new(program, ["-c"]).input(tar.clone()).run().out;
-        host.dhow(with(&["--no-cache", "-f", "d/Dockerfile", "-"])).input(packed).ok();
-        assert_eq!(says(&host, "cat /x; stat -c %a /x"), "packed640");
-    }
-    let dir = folder(&host, "context", &[("y", "why")]);
-    host.dhow(with(&["-f", "-", dir.to_str().expect("UTF-8")])).input("FROM busybox\nCOPY y /y\n").ok();
-    assert_eq!(says(&host, "cat /y"), "why");
-    let output = host.dhow(with(&["-"])).input(Tar::new().file("x", 0o644, "").end()).run();
-    assert!(output.stderr().contains("Cannot locate specified Dockerfile: Dockerfile"), "{output}");
-}
-
-#[test]
-fn a_hostile_context_leads_nowhere() {
-    let Some(host) = Host::with_busybox() else { return };
-    let outside = host.file("outside/secret", "theirs");
-    for source in ["link", "dir/secret", "../outside/secret", "dir", "abs"] {
-        let text = format!("FROM busybox\nCOPY {source} /stolen\n");
-        let dir = folder(&host, "context", &[("Dockerfile", &text)]);
-        for (name, target) in
-            [("link", "../outside/secret"), ("dir", "../outside"), ("abs", outside.to_str().expect("UTF-8"))]
-        {
-            let _ = symlink(target, dir.join(name));
-        }
-        let output = build(&host, &dir, &["-t", "made"]);
-        assert!(output.stderr().contains("not found in the build context"), "{source}: {output}");
-    }
-    // A link that is copied stays a link; nothing is written through one.
-    let text = "FROM busybox\nRUN ln -s /etc /in && ln -s /nowhere/x /out\nCOPY Dockerfile /in/d\nCOPY Dockerfile /out\nCOPY . /all/\n";
-    made(&host, &[("Dockerfile", text)], &[]);
-    assert_eq!(
-        says(&host, "ls /etc/d; readlink /all/link; readlink /out || test -f /out && echo file"),
-        "/etc/d\n../outside/secret\nfile"
-    );
-    let up = Tar::new().file("Dockerfile", 0o644, "FROM busybox\n").file("../../escaped", 0o644, "x").end();
-    let way = Tar::new()
-        .file("Dockerfile", 0o644, "FROM busybox\n")
-        .symlink("way", host.dir().join("outside").to_str().expect("UTF-8"))
-        .file("way/planted", 0o644, "x")
-        .end();
-    for tar in [up, way] {
-        let output = host.dhow(["build", "-"]).input(tar).run();
-        assert_eq!(output.code(), Some(1), "{output}");
-    }
-    let beside: Vec<_> = fs::read_dir(host.dir().join("outside")).expect("list").flatten().collect();
-    assert_eq!(beside.len(), 1, "{beside:?}");
-    host.assert_tidy();
-}
-
-#[test]
-fn add_unpacks_and_downloads() {
-    let Some(host) = Host::with_busybox() else { return };
-    let tar = Tar::new().owner(7, 8).dir("d", 0o750).file("d/f", 0o600, "inside").symlink("l", "d/f").end();
-    let dir = folder(&host, "context", &[("plain.gz", "no archive")]);
-    for (name, packing) in [("a.tar", crate::fixture::Packing::Plain), ("a.tgz", crate::fixture::Packing::Gzip)] {
-        fs::write(dir.join(name), packing.pack(&tar)).expect("write");
-    }
-    for program in ["bzip2", "xz"] {
-        let packed = crate::fixture::Command::new(program, ["-c"]).input(tar.clone()).run().out;
-        fs::write(dir.join(format!("a.tar.{program}")), packed).expect("write");
-    }
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("listen");
-    let url = format!("http://{}/p/file.txt?x=1", listener.local_addr().expect("an address"));
-    std::thread::spawn(move || {
-        for mut client in listener.incoming().flatten() {
-            let _ = client.read(&mut [0; 4096]);
-            let _ = client.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\nConnection: close\r\n\r\nfetched");
-        }
-    });
-    let text = format!(
-        "FROM busybox\nADD a.tar /one/\nADD --chown=1000:1000 a.tgz /two\nADD --unpack=false a.tar /three/\n\
-         ADD plain.gz /\nADD {url} /four/\nCOPY a.tar /five/\nADD a.tar.bzip2 /six\nADD a.tar.xz /seven\n"
-    );
-    made(&host, &[("Dockerfile", &text)], &[]);
-    let line = "stat -c '%u:%g %a' /one/d/f /two/d/f /four/file.txt /six/d/f /seven/d/f; cat /one/l /four/file.txt /plain.gz; ls /three /five";
-    assert_eq!(
-        says(&host, line),
-        "7:8 600\n1000:1000 600\n0:0 600\n7:8 600\n7:8 600\ninsidefetchedno archive/five:\na.tar\n\n/three:\na.tar"
-    );
-    let sum = crate::fixture::digest(b"fetched");
-    let text = format!("FROM busybox\nADD --checksum={sum} {url} /\n");
-    made(&host, &[("Dockerfile", &text)], &[]);
-    let wrong = crate::fixture::digest(b"other");
-    let dir = folder(&host, "context", &[("Dockerfile", &format!("FROM busybox\nADD --checksum={wrong} {url} /\n"))]);
-    let output = build(&host, &dir, &[]);
-    assert!(output.stderr().contains("digest mismatch"), "{output}");
-}
-
-#[test]
 fn a_base_says_what_comes_first() {
     let Some(host) = Host::with_busybox() else { return };
     made(
@@ -456,47 +211,6 @@ fn a_base_says_what_comes_first() {
     assert!(told.contains("ONBUILD RUN cat /x > /y"), "{told}");
     assert_eq!(says(&host, "cat /y"), "from the context\n1");
     assert!(host.inspect("made", "/Config").get("OnBuild").is_none_or(serde_json::Value::is_null));
-}
-
-#[test]
-fn the_same_is_made_of_the_same() {
-    let Some(host) = Host::with_busybox() else { return };
-    let text = "FROM busybox\nWORKDIR /app/deep\nCOPY . .\nCOPY <<doc /doc\ntext\ndoc\nCOPY --from=busybox /bin/busybox /new/\nENV a=b\n";
-    let ids: Vec<String> = [(0, 1_600_000_000), (1000, 1_700_000_000)]
-        .into_iter()
-        .map(|(uid, seconds)| {
-            let name = format!("context{uid}");
-            let dir = folder(&host, &name, &[("Dockerfile", text), ("z", "z"), ("a/b", "b"), ("a/c", "c")]);
-            for file in ["z", "a/b", "a/c", "a", "Dockerfile", ""] {
-                let path = dir.join(file);
-                std::os::unix::fs::chown(&path, Some(uid), Some(uid)).expect("chown");
-                let open = fs::File::open(&path).expect("open");
-                open.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds)).expect("set a time");
-            }
-            let epoch = ["--no-cache", "-t", "made", "--build-arg", "SOURCE_DATE_EPOCH=1500000000"];
-            build(&host, &dir, &epoch).ok();
-            id(&host, "made")
-        })
-        .collect();
-    assert_eq!(ids[0], ids[1]);
-    assert!(host.inspect("made", "/Created").as_str().is_some_and(|it| it.starts_with("2017-07-14T02:40:00")));
-    // Without a date, the files' own times are kept, and nothing else of the day or the place is in it.
-    let ids: Vec<String> = ["context0", "elsewhere"]
-        .into_iter()
-        .map(|name| {
-            if name == "elsewhere" {
-                crate::fixture::tool(
-                    "cp",
-                    ["-a", host.dir().join("context0").to_str().unwrap(), host.dir().join(name).to_str().unwrap()],
-                );
-                std::thread::sleep(std::time::Duration::from_millis(1100));
-            }
-            build(&host, &host.dir().join(name), &["--no-cache", "-t", "made"]).ok();
-            id(&host, "made")
-        })
-        .collect();
-    assert_eq!(ids[0], ids[1]);
-    assert_eq!(says(&host, "stat -c %Y /app/deep/z"), "1600000000");
 }
 
 #[test]
@@ -518,99 +232,6 @@ fn a_build_that_is_called_off_ends_at_once() {
         let tmp = fs::read_dir(host.root().join("tmp")).expect("list");
         tmp.count() == 0
     });
-}
-
-#[test]
-fn the_cache_is_counted_and_pruned() {
-    let Some(host) = Host::with_busybox() else { return };
-    made(&host, &[("Dockerfile", "FROM busybox\nRUN head -c 100000 /dev/zero > /big\n")], &[]);
-    made(&host, &[("Dockerfile", "FROM busybox\nRUN head -c 200000 /dev/zero > /other\n")], &[]);
-    // The first image has lost its name; its layer is held by it, by the cache, or by both.
-    host.ok(["image", "prune", "--force"]);
-    let line =
-        host.ok(["system", "df"]).lines().find(|line| line.starts_with("Build Cache")).expect("a line").to_owned();
-    let words: Vec<&str> = line.split_whitespace().collect();
-    assert_eq!(words[2..], ["2", "0", "100kB", "100kB"], "{line}");
-    let text = host.ok(["builder", "prune", "--force"]);
-    assert!(text.contains("Total reclaimed space: 100kB"), "{text}");
-    let told = made(&host, &[("Dockerfile", "FROM busybox\nRUN head -c 200000 /dev/zero > /other\n")], &[]);
-    assert!(told.contains("CACHED"), "what an image has is known: {told}");
-    host.ok(["builder", "prune", "--all", "--force"]);
-    let told = made(&host, &[("Dockerfile", "FROM busybox\nRUN head -c 200000 /dev/zero > /other\n")], &[]);
-    assert!(!told.contains("CACHED"), "{told}");
-    host.ok(["rmi", "--force", "made"]);
-    host.ok(["builder", "prune", "--all", "--force"]);
-    host.ok(["image", "prune", "--force"]);
-    assert_eq!(fs::read_dir(host.root().join("layers")).expect("list").count(), 1, "busybox's alone");
-}
-
-#[test]
-fn the_cache_is_kept_at_its_size() {
-    let Some(host) = Host::with_busybox() else { return };
-    let config = host.file("daemon.json", r#"{"builder": {"gc": {"defaultKeepStorage": "150000"}}}"#);
-    let config = config.to_str().expect("UTF-8");
-    let of = |name: &str| {
-        let text = format!("FROM busybox\nRUN head -c 100000 /dev/zero > /{name}\n");
-        let dir = folder(&host, "context", &[("Dockerfile", &text)]);
-        let line = ["--config", config, "build", "--network", "none", "-t", "made", dir.to_str().expect("UTF-8")];
-        let output = host.local(line).run();
-        output.ok();
-        host.ok(["rmi", "made"]);
-        output.stderr().contains("CACHED")
-    };
-    // All were of use just now, which is no time to let them go.
-    for name in ["newest", "oldest", "middle"] {
-        assert!(!of(name), "{name}");
-    }
-    let age = |name: &str, hours: u64| {
-        let records = host.root().join("build/records");
-        for entry in fs::read_dir(records).expect("list").flatten() {
-            if fs::read_to_string(entry.path()).expect("read a record").contains(&format!("> /{name}")) {
-                let file = fs::File::options().append(true).open(entry.path()).expect("open a record");
-                let then = std::time::SystemTime::now() - std::time::Duration::from_secs(hours * 3600);
-                file.set_modified(then).expect("set a time");
-            }
-        }
-    };
-    for (name, hours) in [("newest", 1), ("oldest", 3), ("middle", 2)] {
-        age(name, hours);
-    }
-    assert!(of("middle"), "what is of use is the newest again");
-    assert!(of("newest") && of("middle"));
-    assert!(!of("oldest"), "the longest unused is gone");
-    let line = host.ok(["system", "df"]);
-    assert!(line.contains("Build Cache"), "{line}");
-}
-
-#[test]
-fn who_waits_for_a_cache_may_be_called_off() {
-    let Some(host) = Host::with_busybox() else { return };
-    let start = |name: &str, line: &str| {
-        let text =
-            format!("FROM busybox\nRUN echo {name}\nRUN --mount=type=cache,target=/c,id=one,sharing=locked {line}\n");
-        let dir = folder(&host, name, &[("Dockerfile", &text)]);
-        host.dhow(["build", "--network", "none", dir.to_str().expect("UTF-8")]).spawn()
-    };
-    let known = |name: &str| {
-        let found = crate::fixture::Command::new(
-            "grep",
-            ["-rl", name, host.root().join("build/records").to_str().expect("UTF-8")],
-        )
-        .run();
-        !found.stdout().is_empty()
-    };
-    let first = start("holder", "echo held; sleep 1000");
-    eventually("the first has the cache", || known("holder") && !host.ok(["ps", "-q"]).is_empty());
-    let second = start("waiter", "true");
-    eventually("the second is about to wait", || known("waiter"));
-    second.signal(Signal::SIGINT);
-    assert_eq!(second.wait().code(), Some(130));
-    assert!(!host.ok(["ps", "-q"]).is_empty(), "the first goes on");
-    first.signal(Signal::SIGINT);
-    assert_eq!(first.wait().code(), Some(130));
-    eventually("nothing of it is left", || host.ok(["ps", "-aq"]).is_empty());
-    // A daemon clears away behind the back of who has gone.
-    host.assert_tidy();
 }
 
 #[test]

@@ -5,6 +5,8 @@
 mod build_cache;
 #[path = "build_contexts.rs"]
 mod build_contexts;
+#[path = "build_copies.rs"]
+mod build_copies;
 #[path = "build_outputs.rs"]
 mod build_outputs;
 #[path = "build_sources.rs"]
@@ -29,6 +31,8 @@ mod logs;
 mod names;
 #[path = "ports.rs"]
 mod ports;
+#[path = "push_origins.rs"]
+mod push_origins;
 #[path = "pushes.rs"]
 mod pushes;
 #[path = "run.rs"]

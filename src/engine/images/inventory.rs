@@ -1,6 +1,7 @@
 //! All that keeps an image or a layer, read at once with gc held exclusively: nothing of it changes meanwhile.
 
 use super::super::layers::sync_dir;
+use super::super::packed;
 use super::super::record::{self, Record};
 use super::super::store::{self, Lease, Store};
 use super::{Image, all, references};
@@ -98,7 +99,8 @@ impl<'a> Inventory<'a> {
             let uses = self.uses.entry(layer.id.clone()).or_default();
             *uses = uses.saturating_sub(1);
             if *uses == 0 {
-                freed.push((layer.chain_id.clone(), layer.size));
+                let size = layer.size.saturating_add(packed::kept_size(self.store, &layer.id));
+                freed.push((layer.chain_id.clone(), size));
             }
         }
         Ok(freed)

@@ -10,7 +10,8 @@ use crate::oci::digest::Hasher;
 use crate::oci::image::Descriptor;
 use crate::oci::registry::Client;
 use anyhow::{Context, Result, anyhow, bail};
-use std::io::{self, Read};
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, ScopedJoinHandle};
@@ -39,18 +40,20 @@ struct Source {
 }
 
 /// Fetches one layer into the empty directory `staging`. `downloaded` is called when its blob is here and verified.
-/// A mirror that serves something else is passed over. On an error the caller removes `staging`.
+/// A mirror that serves something else is passed over. On an error the caller removes `staging`. With `keep`, a path in
+/// there, the blob is written to it.
 pub fn fetch(
     client: &Client,
     blob: &Descriptor,
     diff_id: &Digest,
     staging: &Path,
+    keep: Option<&Path>,
     progress: &Progress,
     downloaded: impl Fn() + Send + Sync,
 ) -> Result<Unpacked> {
     loop {
         let source = Source::default();
-        let error = match attempt(client, blob, diff_id, staging, progress, &source, &downloaded) {
+        let error = match attempt(client, blob, diff_id, (staging, keep), progress, &source, &downloaded) {
             Ok(unpacked) => return Ok(unpacked),
             Err(error) => error.context(format!("layer {}", blob.digest)),
         };
@@ -70,7 +73,7 @@ fn attempt(
     client: &Client,
     blob: &Descriptor,
     diff_id: &Digest,
-    staging: &Path,
+    (staging, keep): (&Path, Option<&Path>),
     progress: &Progress,
     source: &Source,
     downloaded: &(impl Fn() + Send + Sync),
@@ -79,7 +82,7 @@ fn attempt(
         let (compressed_in, compressed_out) = pipe(BUFFERS, COMPRESSED);
         let (tar_in, mut tar_out) = pipe(BUFFERS, TAR);
         let downloading = scope.spawn(move || {
-            download(client, blob, compressed_in, progress, source)?;
+            download(client, blob, keep, compressed_in, progress, source)?;
             if source.verified.load(Ordering::Relaxed) {
                 downloaded();
             }
@@ -104,6 +107,7 @@ fn attempt(
 fn download(
     client: &Client,
     blob: &Descriptor,
+    keep: Option<&Path>,
     mut into: pipe::Writer,
     progress: &Progress,
     source: &Source,
@@ -111,8 +115,13 @@ fn download(
     let mut reader = client.blob(blob)?;
     let mut hasher = Hasher::new(blob.digest.algorithm());
     let mut bytes = 0;
+    let mut kept = keep.map(File::create_new).transpose().context("keep the blob")?;
+    let mut unkept = None;
     let mut each = |piece: &[u8]| {
         hasher.update(piece);
+        if let Some(Err(error)) = kept.as_mut().map(|file| file.write_all(piece)) {
+            (kept, unkept) = (None, Some(error));
+        }
         bytes += piece.len() as u64;
         progress.downloaded.store(bytes, Ordering::Relaxed);
     };
@@ -136,7 +145,10 @@ fn download(
         bail!("digest mismatch: expected {}, got {found}", blob.digest);
     }
     source.verified.store(true, Ordering::Relaxed);
-    Ok(())
+    match unkept {
+        Some(error) => Err(error).context("keep the blob"),
+        None => Ok(()),
+    }
 }
 
 fn inflate(from: pipe::Reader, mut into: pipe::Writer, progress: &Progress) -> Result<()> {

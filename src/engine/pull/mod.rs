@@ -169,6 +169,7 @@ impl Pull {
             work: &work,
             origin: self.request.reference.name(),
             client: &self.client,
+            keep: self.settings.keep,
             store,
             lease,
             tmp: lease.tmp()?,
@@ -220,6 +221,8 @@ struct Queue<'a> {
     /// The repository that is pulled from.
     origin: String,
     client: &'a Client,
+    /// What is unpacked is kept as it came, too.
+    keep: bool,
     store: &'a Store,
     lease: &'a Lease,
     tmp: PathBuf,
@@ -255,7 +258,9 @@ impl Queue<'_> {
         }
         let staging = self.tmp.join(work.at.to_string());
         std::fs::create_dir(&staging).with_context(|| format!("make {}", staging.display()))?;
-        let unpacked = layer::fetch(self.client, work.blob, &work.diff_id, &staging, &work.progress, || {
+        let kept = packed::kept(&staging);
+        let keep = Some(&*kept).filter(|_| self.keep);
+        let unpacked = layer::fetch(self.client, work.blob, &work.diff_id, &staging, keep, &work.progress, || {
             let _ = tell.send(Told::Downloaded(number));
         })?;
         // Both digests hold: a push may name this blob for the layer.

@@ -1,21 +1,27 @@
-//! One layer on its way into a repository: found there, taken over from another repository, or sent.
+//! One layer on its way into a repository: found there, taken over from another repository, passed on as it came, or made.
 
 use crate::engine::Store;
 use crate::engine::images::LayerOf;
 use crate::engine::packed::{self, Compression, Packed};
 use crate::fs::assemble;
 use crate::fs::compress::{self, Format};
+use crate::oci::auth::Registries;
 use crate::oci::image::Descriptor;
 use crate::oci::registry::{Client, Content, Mount, Pusher, Sent, Settings};
 use crate::oci::{Digest, Reference};
 use crate::order;
 use anyhow::{Context, Result, bail};
+use std::collections::HashSet;
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// So many blobs that the layer is known as are asked for, and so many repositories for one of them.
 const ASKED: usize = 4;
+/// Another registry need not be there: it is tried so often, and the layer is packed anew then.
+const OTHERS: u32 = 2;
 
 /// Where a push goes.
 pub struct Target<'a> {
@@ -25,6 +31,10 @@ pub struct Target<'a> {
     pub settings: &'a Settings,
     /// Who may push there may read there, too.
     pub credentials: &'a Option<crate::oci::auth::Credentials>,
+    /// Who we are at other registries, where layers came from.
+    pub others: &'a Registries,
+    /// Those of them that did not give what was asked for: they are not asked again.
+    pub deaf: Mutex<HashSet<String>>,
     /// What the layer must be compressed with, if that was asked for.
     pub format: Option<Format>,
 }
@@ -68,13 +78,9 @@ fn find_or_send(target: &Target, layer: &LayerOf, wanted: &[&Digest], moved: &At
             }
         }
     }
-    // What an image's manifest names is worth a way through here: so the image stays what it was.
-    for packed in known.iter().filter(|packed| wanted.contains(&&packed.digest)) {
-        for path in elsewhere(target.reference, packed) {
-            match pass_through(target, packed, path, moved) {
-                Ok(_) => return Ok(Placed { packed: packed.clone(), how: "Pushed".to_owned() }),
-                Err(error) => log::debug!("{} from {path}: {error:#}", packed.digest),
-            }
+    for packed in &known {
+        if as_it_came(target, layer, packed, wanted.contains(&&packed.digest), moved) {
+            return Ok(Placed { packed: packed.clone(), how: "Pushed".to_owned() });
         }
     }
     let format = target.format.unwrap_or(Format::Gzip);
@@ -85,7 +91,8 @@ fn find_or_send(target: &Target, layer: &LayerOf, wanted: &[&Digest], moved: &At
         Format::Zstd => Compression::Zstd,
     };
     let how = if sent.known { "Layer already exists" } else { "Pushed" };
-    let packed = Packed { digest: sent.digest, size: sent.size, compression, places: Vec::new() };
+    let (digest, size) = (sent.digest, sent.size);
+    let packed = Packed { digest, size, compression, upstream: false, kept: false, places: Vec::new() };
     Ok(Placed { packed, how: how.to_owned() })
 }
 
@@ -95,12 +102,58 @@ fn elsewhere<'a>(reference: &'a Reference, packed: &'a Packed) -> impl Iterator<
     packed.places.iter().filter_map(path).filter(|path| *path != reference.path)
 }
 
-/// Sends a blob from a repository of the registry to another of it, which would not take it over.
-fn pass_through(target: &Target, packed: &Packed, path: &str, moved: &AtomicU64) -> Result<Sent> {
-    let from = Reference { path: path.to_owned(), tag: None, digest: None, ..target.reference.clone() };
-    let client = Client::new(&from, target.credentials.clone(), target.settings)?;
+/// Sends a blob that somebody else made, from what is kept of it here, or from where it can be had; so the layer keeps its
+/// digest there, and an image its manifest. `false` where that cannot be done.
+fn as_it_came(target: &Target, layer: &LayerOf, packed: &Packed, wanted: bool, moved: &AtomicU64) -> bool {
     let blob = Descriptor { digest: packed.digest.clone(), size: packed.size, ..Descriptor::of("", b"") };
-    target.pusher.pass(&client, &blob, moved)
+    let done = |from: &str, sent: Result<Sent>| match sent {
+        Ok(_) => true,
+        Err(error) => {
+            log::debug!("{} from {from}: {error:#}", packed.digest);
+            false
+        }
+    };
+    if packed.kept {
+        let path = packed::kept(&target.store.layer(&layer.id));
+        let open = || -> Result<Box<dyn Read>> {
+            Ok(Box::new(File::open(&path).with_context(|| format!("open {}", path.display()))?))
+        };
+        if done("here", target.pusher.send_known(&blob, moved, &open)) {
+            return true;
+        }
+    }
+    if !wanted && !packed.upstream {
+        return false;
+    }
+    for path in elsewhere(target.reference, packed) {
+        let from = Reference { path: path.to_owned(), tag: None, digest: None, ..target.reference.clone() };
+        let client = Client::new(&from, target.credentials.clone(), target.settings);
+        if done(path, client.and_then(|client| target.pusher.pass(&client, &blob, moved))) {
+            return true;
+        }
+    }
+    // Nobody there is told who we are here, nor the other way round.
+    for place in &packed.places {
+        let Some(from) = Reference::parse(place).ok().filter(|from| from.domain != target.reference.domain) else {
+            continue;
+        };
+        if target.deaf().contains(&from.domain) {
+            continue;
+        }
+        let settings = Settings { attempts: target.settings.attempts.min(OTHERS), ..target.settings.clone() };
+        let client = Client::new(&from, target.others.of(&from.domain), &settings);
+        if done(place, client.and_then(|client| target.pusher.pass(&client, &blob, moved))) {
+            return true;
+        }
+        target.deaf().insert(from.domain);
+    }
+    false
+}
+
+impl Target<'_> {
+    fn deaf(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.deaf.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The tar of a layer of the store, compressed.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! a few layers at once, each:  there already │ taken over from another repository │
+//!                              as it was pulled: kept here │ passed on from where it came
 //!                              tar by its recipe → compressed in blocks → hashed → sent       (no blob on disk)
 //! then: the config, byte for byte; the manifest; what is remembered of each layer
 //! ```
@@ -21,7 +22,7 @@ use crate::api::Refusal;
 use crate::api::types::{ProgressDetail, ProgressLine};
 use crate::api::wire::Producer;
 use crate::fs::compress::Format;
-use crate::oci::auth::Credentials;
+use crate::oci::auth::{Credentials, Registries};
 use crate::oci::image::{Descriptor, Manifest, media};
 use crate::oci::registry::{Pusher, Refused, Settings};
 use crate::oci::{Digest, Platform, Reference};
@@ -29,6 +30,7 @@ use anyhow::{Context, Result, bail};
 use layer::{Placed, Target};
 use std::collections::HashMap;
 use std::io::Write;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
@@ -43,6 +45,8 @@ pub struct Request {
     /// The image must be of this one.
     pub platform: Option<Platform>,
     pub credentials: Option<Credentials>,
+    /// Who we are where layers came from.
+    pub others: Registries,
     /// What layers are compressed with; as they are known already, or gzip, where nothing was asked for.
     pub format: Option<Format>,
 }
@@ -159,6 +163,8 @@ impl Push {
             pusher: &self.pusher,
             settings: &self.settings,
             credentials: &self.request.credentials,
+            others: &self.request.others,
+            deaf: Mutex::default(),
             format: self.request.format,
         };
         let (next, stopped) = (AtomicUsize::new(0), AtomicBool::new(false));

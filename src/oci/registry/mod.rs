@@ -72,6 +72,8 @@ pub struct Settings {
     pub max_concurrent_uploads: usize,
     /// How often a request is tried, and a download without progress.
     pub attempts: u32,
+    /// Whether what is unpacked is kept compressed, too: a push sends it as it came.
+    pub keep: bool,
     /// The pause before the second try; it doubles.
     pub retry_delay: Duration,
 }
@@ -85,6 +87,7 @@ impl Default for Settings {
             max_concurrent_downloads: 3,
             max_concurrent_uploads: 5,
             attempts: 5,
+            keep: false,
             retry_delay: Duration::from_millis(500),
         }
     }

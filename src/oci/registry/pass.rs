@@ -21,7 +21,12 @@ impl Pusher {
 
     /// Brings a blob from where it is. `moved` counts its bytes.
     pub fn pass(&self, from: &Client, blob: &Descriptor, moved: &AtomicU64) -> Result<Sent> {
-        let sent = self.upload(&Fetched { client: from, blob, moved }, None)?;
+        self.send_known(blob, moved, &|| Ok(Box::new(from.blob(blob)?)))
+    }
+
+    /// Sends a blob whose digest is known, from where `open` finds its bytes. Other bytes become no blob.
+    pub fn send_known(&self, blob: &Descriptor, moved: &AtomicU64, open: &Open) -> Result<Sent> {
+        let sent = self.upload(&Known { open, blob, moved }, None)?;
         if sent.digest != blob.digest {
             bail!("digest mismatch: expected {}, got {}", blob.digest, sent.digest);
         }
@@ -29,19 +34,22 @@ impl Pusher {
     }
 }
 
-/// A blob as its registry serves it.
-struct Fetched<'a> {
-    client: &'a Client,
+/// Opens the bytes of a blob from the start.
+pub type Open<'a> = dyn Fn() -> Result<Box<dyn Read + 'a>> + 'a;
+
+/// A blob that is somewhere.
+struct Known<'a, 'b> {
+    open: &'a Open<'b>,
     blob: &'a Descriptor,
     moved: &'a AtomicU64,
 }
 
-impl Content for Fetched<'_> {
+impl Content for Known<'_, '_> {
     fn make(&self, consume: &mut dyn FnMut(&mut dyn Read) -> Result<Sent>) -> Result<Result<Sent>> {
         self.moved.store(0, Ordering::Relaxed);
-        let mut blob = self.client.blob(self.blob)?;
+        let mut blob = (self.open)()?;
         let hasher = Some(Hasher::new(self.blob.digest.algorithm()));
-        let mut checked = Checked { blob: &mut blob, hasher, digest: &self.blob.digest, moved: self.moved };
+        let mut checked = Checked { blob: &mut *blob, hasher, digest: &self.blob.digest, moved: self.moved };
         Ok(consume(&mut checked))
     }
 }
