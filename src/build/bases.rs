@@ -16,7 +16,6 @@ use crate::api::Refusal;
 use crate::api::time::Time;
 use crate::engine::images::{self, Image};
 use crate::engine::pull;
-use crate::engine::store::Lease;
 use crate::oci::image::{ImageConfig, RootFs, RunConfig, chain_ids};
 use crate::oci::{Platform, Reference};
 use anyhow::{Result, anyhow};
@@ -123,36 +122,39 @@ impl Builder<'_> {
 
     /// An image of the store, which is pulled first where that is wanted.
     pub(super) fn image(&mut self, name: &str, wanted: &Platform, pull: Pull) -> Result<Image> {
-        let store = &self.engine.store;
-        let find = |lease: &Lease| -> Result<Image> {
-            let _gc = store.gc_shared()?;
-            let image = images::find(store, name)?;
-            images::check_platform(&image, name, Some(wanted))?;
-            lease.uses(&format!("image:{}", image.hex()))?;
-            image.layers.iter().try_for_each(|layer| lease.uses(&format!("layer:{}", layer.id)))?;
-            Ok(image)
-        };
         if pull != Pull::Always {
-            match find(self.lease) {
+            match self.stored(name, wanted) {
                 Err(error) if pull == Pull::Missing && matches!(error.downcast_ref(), Some(Refusal::NotFound(_))) => {}
                 found => return found,
             }
         }
-        let reference =
-            Reference::parse(name).map_err(|error| Refusal::BadParameter(format!("{error:#}")))?.or_latest();
-        let asked = pull::Request {
-            credentials: self.asked.credentials.of(&reference.domain),
-            reference,
-            all_tags: false,
-            platform: Some(wanted.clone()),
-        };
-        let pull = pull::Pull::find(store, asked, &self.engine.settings.registry())?;
+        let store = &self.engine.store;
+        let pull = pull::Pull::find(store, self.wish(name, wanted)?, &self.engine.settings.registry())?;
         let (report, caller) = (&mut self.report, &self.caller);
         pull.run(store, &mut |line| match caller.has_gone() {
             true => Err(std::io::ErrorKind::BrokenPipe.into()),
             false => report.pulling(line),
         })?;
-        find(self.lease)
+        self.stored(name, wanted)
+    }
+
+    /// An image that the store has; the lease keeps it.
+    pub(super) fn stored(&self, name: &str, wanted: &Platform) -> Result<Image> {
+        let (store, lease) = (&self.engine.store, self.lease);
+        let _gc = store.gc_shared()?;
+        let image = images::find(store, name)?;
+        images::check_platform(&image, name, Some(wanted))?;
+        lease.uses(&format!("image:{}", image.hex()))?;
+        image.layers.iter().try_for_each(|layer| lease.uses(&format!("layer:{}", layer.id)))?;
+        Ok(image)
+    }
+
+    /// What a registry is asked for.
+    pub(super) fn wish(&self, name: &str, wanted: &Platform) -> Result<pull::Request> {
+        let reference =
+            Reference::parse(name).map_err(|error| Refusal::BadParameter(format!("{error:#}")))?.or_latest();
+        let credentials = self.asked.credentials.of(&reference.domain);
+        Ok(pull::Request { credentials, reference, all_tags: false, platform: Some(wanted.clone()) })
     }
 
     /// A stage or an image that is taken from, for those who copy.

@@ -4,7 +4,8 @@
 //! so that all of them are found as in the cache of this store. Else its history has their texts, which say enough of a
 //! plain `RUN` and of `WORKDIR`. What is copied is copied then, and where the image has the same files in that place,
 //! whatever their times, its layer is gone on from.
-//! Either way all that lies below must be the same, layer for layer.
+//! Either way all that lies below must be the same, layer for layer. Of an image that only a registry has, no layer is
+//! fetched but those that steps take, or are compared with.
 //!
 //! An image may say what is not so. It is believed like a base, because it was named, and in that build alone: what was
 //! taken from it becomes no record of the cache, see [`State::foreign`].
@@ -13,22 +14,24 @@ use super::bases::Pull;
 use super::builder::Builder;
 use super::cache::Key;
 use super::ignore::Ignore;
-use super::report::{Output, is_gone};
+use super::report::{Output, gone, is_gone};
 use super::state::State;
 use super::transfer::digest::{self, Known};
 use super::transfer::gather::{Tree, Wish, gather};
 use crate::api::Refusal;
 use crate::api::time::Time;
-use crate::engine::images::Image;
-use crate::engine::layers::Staged;
+use crate::api::types::ProgressLine;
+use crate::engine::layers::{self, Staged};
+use crate::engine::pull::Remote;
 use crate::fs::settle::HIDDEN;
 use crate::fs::{path, tree, xattr};
 use crate::oci::Digest;
-use crate::oci::image::History;
+use crate::oci::image::{History, ImageConfig, chain_ids};
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::sync::Arc;
 
 /// One entry of `--cache-from`.
 #[derive(Clone, Debug, PartialEq)]
@@ -79,28 +82,34 @@ pub struct Step {
 /// An image that was named, as far as it tells of steps.
 pub struct Source {
     diff_ids: Vec<Digest>,
-    /// The directory under layers/, and whether it hides those below.
-    layers: Vec<(String, bool)>,
+    /// Directories under layers/.
+    layers: Vec<String>,
+    /// Where layers come from that the store has not.
+    remote: Option<Remote>,
     history: Vec<History>,
     steps: Vec<Step>,
 }
 
 /// What it has of a step.
 pub struct Taken {
+    layer: Option<(Digest, String)>,
+    clock: i64,
+}
+
+/// The same with its layer in the store.
+pub struct Brought {
+    /// The directory under layers/, and whether it hides those below.
     layer: Option<(Digest, (String, bool))>,
     clock: i64,
 }
 
 impl Source {
-    fn new(image: Image) -> Source {
+    fn new(config: &ImageConfig, remote: Option<Remote>) -> Source {
         // Whoever wrote something else there wrote no steps.
-        let steps = image.config.steps.and_then(|steps| serde_json::from_value(steps).ok()).unwrap_or_default();
-        Source {
-            diff_ids: image.config.rootfs.diff_ids,
-            layers: image.layers.into_iter().map(|layer| (layer.id, layer.opaque)).collect(),
-            history: image.config.history,
-            steps,
-        }
+        let steps = config.steps.clone().and_then(|steps| serde_json::from_value(steps).ok()).unwrap_or_default();
+        let diff_ids = config.rootfs.diff_ids.clone();
+        let layers = chain_ids(&diff_ids).iter().map(layers::dir_id).collect();
+        Source { diff_ids, layers, remote, history: config.history.clone(), steps }
     }
 
     pub fn has_keys(&self) -> bool {
@@ -108,7 +117,7 @@ impl Source {
     }
 
     /// A step on top of `state`: by its key, or by the text that the history has, where that says it all.
-    pub fn find(&self, state: &State, key: &str, text: Option<&str>) -> Option<Taken> {
+    fn find(&self, state: &State, key: &str, text: Option<&str>) -> Option<Taken> {
         let below = state.diff_ids.len();
         if self.diff_ids.get(..below)? != state.diff_ids {
             return None;
@@ -199,7 +208,7 @@ fn files(fs: &Path) -> Result<Option<Digest>> {
 
 impl State {
     /// Goes on from a step that an image has.
-    pub fn take(&mut self, taken: Taken) {
+    pub fn take(&mut self, taken: Brought) {
         self.foreign = true;
         self.clock = self.clock.max(taken.clock);
         if let Some((diff_id, layer)) = taken.layer {
@@ -211,22 +220,75 @@ impl State {
 
 impl Builder<'_> {
     /// The layer of an image that has the same files as one that was just copied on top of `state`.
-    pub fn copied_before(&self, state: &State, staged: &Staged) -> Result<Option<Taken>> {
-        let candidates: Vec<Taken> = match self.fresh {
-            true => Vec::new(),
-            false => self.cache_from.iter().filter_map(|image| image.copy(state)).collect(),
-        };
+    pub fn copied_before(&mut self, state: &State, staged: &Staged) -> Result<Option<Brought>> {
+        let sources = Arc::clone(&self.cache_from);
         let mut ours = None;
-        for taken in candidates {
-            let Some((_, (id, _))) = &taken.layer else { continue };
+        for source in sources.iter() {
+            let Some(taken) = source.copy(state).filter(|_| !self.fresh) else { continue };
             if ours.is_none() {
                 ours = files(&staged.dir.join("fs"))?;
             }
-            if ours.is_some() && files(&self.engine.store.layer(id).join("fs"))? == ours {
-                return Ok(Some(taken));
+            if ours.is_none() {
+                break;
+            }
+            let Some(brought) = self.bring(source, state, taken)? else { continue };
+            if let Some((_, (id, _))) = &brought.layer
+                && files(&self.engine.store.layer(id).join("fs"))? == ours
+            {
+                return Ok(Some(brought));
             }
         }
         Ok(None)
+    }
+
+    /// A step that an image has which was named as cache.
+    pub fn made_elsewhere(&mut self, state: &State, key: &str, text: Option<&str>) -> Result<Option<Brought>> {
+        let sources = Arc::clone(&self.cache_from);
+        for source in sources.iter() {
+            if let Some(taken) = source.find(state, key, text)
+                && let Some(brought) = self.bring(source, state, taken)?
+            {
+                return Ok(Some(brought));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Has the layer of a step in the store. None where its registry does not give it any more, which is no reason not to
+    /// make the step.
+    fn bring(&mut self, source: &Source, state: &State, taken: Taken) -> Result<Option<Brought>> {
+        let store = &self.engine.store;
+        let Some((diff_id, id)) = taken.layer else { return Ok(Some(Brought { layer: None, clock: taken.clock })) };
+        if let Some(remote) = &source.remote {
+            let (report, caller) = (&mut self.report, &self.caller);
+            let brought =
+                remote.layers(store, self.lease, state.diff_ids.len() + 1, &mut |line| match caller.has_gone() {
+                    true => Err(std::io::ErrorKind::BrokenPipe.into()),
+                    false => report.pulling(line),
+                });
+            if self.caller.has_gone() {
+                return Err(gone());
+            }
+            if let Err(error) = brought {
+                let text = format!("no cache for this step: {error:#}");
+                self.report.pulling(ProgressLine::status(text))?;
+                return Ok(None);
+            }
+        }
+        let opaque = layers::load(store, &id)?.opaque;
+        Ok(Some(Brought { layer: Some((diff_id, (id, opaque))), clock: taken.clock }))
+    }
+
+    fn cache_source(&self, name: &str, pull: Pull) -> Result<Source> {
+        let wanted = &self.asked.platform;
+        match self.stored(name, wanted) {
+            Ok(image) => return Ok(Source::new(&image.config, None)),
+            Err(error) if pull == Pull::Missing && matches!(error.downcast_ref(), Some(Refusal::NotFound(_))) => {}
+            Err(error) => return Err(error),
+        }
+        let settings = self.engine.settings.registry();
+        let remote = Remote::find(&self.engine.store, self.wish(name, wanted)?, &settings)?;
+        Ok(Source::new(&remote.config().clone(), Some(remote)))
     }
 
     /// The images of `--cache-from` that can be had. One that cannot be is told, and no reason not to build.
@@ -236,8 +298,8 @@ impl Builder<'_> {
             return Ok(sources);
         }
         for Named { image, pull } in &self.asked.cache_from {
-            match self.image(image, &self.asked.platform, *pull) {
-                Ok(image) => sources.push(Source::new(image)),
+            match self.cache_source(image, *pull) {
+                Ok(source) => sources.push(source),
                 Err(error) if is_gone(&error) || self.caller.has_gone() => return Err(error),
                 Err(error) => output.note(&format!("no cache from {image}: {error:#}"))?,
             }

@@ -161,7 +161,7 @@ impl<'a> Builder<'a> {
         let below = state.diff_ids.len();
         match cache::find(&self.engine.store, self.lease, key, &state.diff_ids)? {
             Some(record) => record.layer.iter().for_each(|made| state.add(made)),
-            None => match self.cache_from.iter().find_map(|image| image.find(state, key, text)) {
+            None => match self.made_elsewhere(state, key, text)? {
                 Some(taken) => state.take(taken),
                 None => return Ok(None),
             },

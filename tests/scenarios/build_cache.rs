@@ -320,3 +320,36 @@ fn the_same_is_made_of_the_same() {
     assert_eq!(ids[0], ids[1]);
     assert_eq!(says(&host, "stat -c %Y /app/deep/z"), "1600000000");
 }
+
+#[test]
+fn layers_of_a_cache_are_fetched_when_they_are_used() {
+    let Some((host, registry)) = Host::with_busybox().zip(crate::fixture::Registry::shared()) else { return };
+    let front = crate::fixture::Front::start(&registry, |_, _| None);
+    let name = front.name(&crate::fixture::name().replace("::", "-"));
+    let text =
+        |last: &str| format!("FROM busybox\nRUN cat /proc/sys/kernel/random/uuid > /one\nRUN echo {last} > /two\n");
+    let files = |text| [("Dockerfile", text)];
+    let (first, second) = (text("first"), text("second"));
+    made(&host, &files(first.as_str()), &["--cache-to", "type=inline", "-t", &name]);
+    let one = says(&host, "cat /one");
+    host.ok(["push", "-q", &name]);
+    let forget = || {
+        host.ok(["rmi", "--force", &name, "made"]);
+        host.ok(["builder", "prune", "--all", "--force"]);
+        host.ok(["image", "prune", "--force"]);
+    };
+    let cache = format!("type=registry,ref={name}");
+    for (text, cached, blobs) in [(second.as_str(), 1, 2), (first.as_str(), 2, 3)] {
+        forget();
+        let before = front.seen().len();
+        let told = made(&host, &files(text), &["--cache-from", &cache]);
+        assert_eq!((told.matches("CACHED").count(), says(&host, "cat /one")), (cached, one.clone()), "{told}");
+        let seen = front.seen();
+        let fetched =
+            seen[before..].iter().filter(|asked| asked.line.starts_with("GET ") && asked.line.contains("/blobs/"));
+        assert_eq!(fetched.count(), blobs, "the config, and the layers of the steps");
+        assert_eq!(host.ok(["images", "-q", &name]), "", "it is only looked at");
+        host.ok(["tag", "made", &name]);
+    }
+    host.ok(["rmi", "--force", &name]);
+}

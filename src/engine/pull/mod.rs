@@ -24,7 +24,7 @@ use crate::failpoint;
 use crate::fs::settle::settle;
 use crate::fs::unpack::Unpacked;
 use crate::oci::auth::Credentials;
-use crate::oci::image::{Descriptor, chain_ids};
+use crate::oci::image::{Descriptor, ImageConfig, chain_ids};
 use crate::oci::registry::{Client, Settings};
 use crate::oci::{Digest, Platform, Reference};
 use anyhow::{Context, Result, bail};
@@ -116,7 +116,7 @@ impl Pull {
     /// Pulls one image; `true` if its reference is new or means another image than before.
     fn image(&self, store: &Store, reference: &Reference, found: &Found, sink: Sink) -> Result<bool> {
         let lease = store.lease()?;
-        self.layers(store, &lease, found, sink)?;
+        self.layers(store, &lease, found, found.manifest.layers.len(), sink)?;
         failpoint::reach("pull.layers");
         let manifest = Some((found.manifest_type.as_str(), &found.manifest_body[..]));
         let image = images::register(store, &lease, manifest, &found.config_body, None)?;
@@ -139,13 +139,13 @@ impl Pull {
         Ok(changed)
     }
 
-    /// Brings all layers that are missing.
-    fn layers(&self, store: &Store, lease: &Lease, found: &Found, sink: Sink) -> Result<()> {
-        let diff_ids = &found.config.rootfs.diff_ids;
+    /// Brings those of the `most` lowest layers that are missing.
+    fn layers(&self, store: &Store, lease: &Lease, found: &Found, most: usize, sink: Sink) -> Result<()> {
+        let diff_ids = &found.config.rootfs.diff_ids[..most];
         let ids: Vec<String> = chain_ids(diff_ids).iter().map(layers::dir_id).collect();
         let mut work = Vec::new();
         let mut states = Vec::new();
-        for (at, blob) in found.manifest.layers.iter().enumerate() {
+        for (at, blob) in found.manifest.layers.iter().take(most).enumerate() {
             let there = layers::exists(store, lease, &ids[at])?;
             let status = if there { "Already exists" } else { "Pulling fs layer" };
             show(sink, lines::layer(blob.digest.short(), status))?;
@@ -192,6 +192,29 @@ impl Pull {
             }
             outcome
         })
+    }
+}
+
+/// An image as its registry describes it, for who may need only some of its layers.
+pub struct Remote {
+    pull: Pull,
+    found: Found,
+}
+
+impl Remote {
+    pub fn find(store: &Store, request: Request, settings: &Settings) -> Result<Remote> {
+        let pull = Pull::find(store, request, settings)?;
+        let found = pull.first.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+        Ok(Remote { found: found.context("the registry has no image of that name")?, pull })
+    }
+
+    pub fn config(&self) -> &ImageConfig {
+        &self.found.config
+    }
+
+    /// Brings the `most` lowest layers into the store, where the lease keeps them.
+    pub fn layers(&self, store: &Store, lease: &Lease, most: usize, sink: Sink) -> Result<()> {
+        self.pull.layers(store, lease, &self.found, most, sink)
     }
 }
 
