@@ -3,7 +3,7 @@
 use crate::api::base64;
 use crate::api::http::Remote;
 use crate::api::types::*;
-use crate::api::wire::{Body, Caller, Producer, Reply, Request, Response};
+use crate::api::wire::{Body, Caller, Given, Producer, Reply, Request, Response};
 use crate::order;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
@@ -411,12 +411,12 @@ impl Client {
         query: Query,
         headers: Vec<(String, String)>,
         body: Body,
-        agents: BTreeMap<String, PathBuf>,
+        given: Given,
         caller: Caller,
         sink: &mut dyn Write,
     ) -> Result<()> {
         let tar = !matches!(body, Body::Empty | Body::Folder(_));
-        let mut request = Request { caller, agents, ..request("POST", "/build".into(), query, Body::Empty) };
+        let mut request = Request { caller, given, ..request("POST", "/build".into(), query, Body::Empty) };
         if tar {
             request.headers.push(("Content-Type".into(), "application/x-tar".into()));
         }

@@ -20,8 +20,16 @@ pub struct Request {
     pub headers: Vec<(String, String)>,
     pub body: Body,
     pub caller: Caller,
-    /// Sockets of ssh agents that a build may use, by id. Only a caller in this process has them.
+    pub given: Given,
+}
+
+/// What a build may use where it lies. Only a caller in this process has it.
+#[derive(Default)]
+pub struct Given {
+    /// Sockets of ssh agents, by id.
     pub agents: BTreeMap<String, PathBuf>,
+    /// Folders that it takes files from under these names.
+    pub folders: Vec<(String, OwnedFd)>,
 }
 
 /// Who asked, as far as that one may go away before all is answered.
@@ -63,8 +71,6 @@ pub struct Folder {
     pub dockerfile: (String, Vec<u8>),
     /// What is to be ignored, where that is not said in the folder.
     pub ignore: Option<Vec<u8>>,
-    /// Folders that the build takes from under these names.
-    pub named: Vec<(String, OwnedFd)>,
 }
 
 /// The answer to a [`Request`].
@@ -122,7 +128,7 @@ impl Request {
             headers: vec![],
             body: Body::Empty,
             caller: Caller::default(),
-            agents: BTreeMap::new(),
+            given: Given::default(),
         }
     }
 

@@ -11,7 +11,7 @@ mod told;
 
 use super::{Command, Context, output, pull};
 use crate::api::client::{Client, SECRETS};
-use crate::api::wire::{Body, Caller, Folder};
+use crate::api::wire::{Body, Caller, Folder, Given};
 use crate::build::dockerfile::{Dockerfile, LARGEST};
 use crate::build::git::Address;
 use crate::build::ignore::Ignore;
@@ -26,8 +26,7 @@ use contexts::Contexts;
 use given::{agents, secrets};
 use lines::Lines;
 use outputs::Outputs;
-use packed::{pack, stdin};
-use std::collections::BTreeMap;
+use packed::{beside, pack, stdin};
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -173,10 +172,7 @@ impl Command for Build {
         };
         let mode = Mode::of(self.progress.as_deref(), self.quiet)?;
         let outputs = Outputs::read(&self.output)?;
-        let contexts = Contexts::read(&self.build_context)?;
-        if contexts.has_folders() && !matches!(from, From::Folder(_)) {
-            bail!("--build-context with a folder needs a folder as the build context");
-        }
+        let mut contexts = Contexts::read(&self.build_context)?;
         if self.iidfile.is_some() && !outputs.have_id() {
             bail!("--iidfile needs an image among the outputs");
         }
@@ -190,6 +186,12 @@ impl Command for Build {
         query.extend(outputs.query().map(|outputs| ("outputs".to_owned(), outputs)));
         let client = context.client()?;
         let mut known = None;
+        let mut given = Given::default();
+        if client.is_local() {
+            given.folders = contexts.folders();
+        }
+        // To a daemon they go in a tar.
+        let along = contexts.has_folders();
         let body = match from {
             From::Url(_) if self.file.as_deref() == Some("-") => {
                 bail!("invalid argument: a Dockerfile on stdin needs a folder as context")
@@ -197,19 +199,19 @@ impl Command for Build {
             From::Url(url) => {
                 query.push(("remote".to_owned(), url));
                 query.extend(self.file.iter().map(|file| ("dockerfile".to_owned(), file.clone())));
-                Body::Empty
+                if along { beside(contexts)? } else { Body::Empty }
             }
             From::Stdin if self.file.as_deref() == Some("-") => {
                 bail!("invalid argument: can't use stdin for both build context and dockerfile")
             }
-            From::Stdin => stdin(self.file.as_deref(), &mut query)?,
+            From::Stdin => stdin(self.file.as_deref(), along.then_some(contexts), &mut query)?,
             From::Folder(dir) => self.folder(&client, &dir, contexts, &mut query, &mut known)?,
         };
         let mut headers: Vec<(String, String)> =
             secrets(&self.secret)?.map(|value| (SECRETS.to_owned(), value)).into_iter().collect();
         headers.extend(known);
-        let agents = agents(&self.ssh, std::env::var("SSH_AUTH_SOCK").ok(), client.is_local())?;
-        self.built(&client, query, headers, body, agents, (mode, outputs))
+        given.agents = agents(&self.ssh, std::env::var("SSH_AUTH_SOCK").ok(), client.is_local())?;
+        self.built(&client, query, headers, body, given, (mode, outputs))
     }
 }
 
@@ -285,7 +287,6 @@ impl Build {
                 dir: root,
                 dockerfile: (name, bytes),
                 ignore: Some(ignore.unwrap_or_default()),
-                named: contexts.folders(),
             }));
         }
         let ignored = Ignore::read(ignore.as_deref().unwrap_or_default())?;
@@ -304,7 +305,7 @@ impl Build {
         query: Vec<(String, String)>,
         headers: Vec<(String, String)>,
         body: Body,
-        agents: BTreeMap<String, PathBuf>,
+        given: Given,
         (mode, outputs): (Mode, Outputs),
     ) -> Result<u8> {
         // A signal ends the build and not this process, which clears up first.
@@ -326,7 +327,7 @@ impl Build {
         let mut errors = std::io::stderr();
         let stdout = outputs.use_stdout();
         let mut lines = Lines::new(Told::new(mode, &mut errors), outputs, Arc::clone(&stopped));
-        let sent = client.build(query, headers, body, agents, caller, &mut lines);
+        let sent = client.build(query, headers, body, given, caller, &mut lines);
         let outcome = lines.finish(sent);
         if let number @ 1.. = stopped.load(Ordering::SeqCst) {
             return Ok(128 + number as u8);

@@ -134,7 +134,7 @@ impl Asked {
             host,
             credentials: Registries::from_header(request.header(auth::REGISTRIES)),
             secrets: order::map(secrets),
-            agents: request.agents.clone(),
+            agents: request.given.agents.clone(),
         })
     }
 }

@@ -1,7 +1,7 @@
 //! Where the files of a build come from: a folder of this machine, a tar, a URL.
 
 use super::asked::Asked;
-use super::contexts::Contexts;
+use super::contexts::{self, Contexts};
 use super::git::{self, Address, Keys, Repository};
 use super::ignore::{self, Ignore};
 use super::transfer::gather::Tree;
@@ -34,22 +34,31 @@ const CALLED: &str = "the build context";
 /// The largest context that is fetched.
 const MOST: u64 = 64 << 30;
 
+/// What came with a request.
+pub struct Sent {
+    pub body: Body,
+    /// Folders of named contexts, where they lie.
+    pub folders: Vec<(String, OwnedFd)>,
+}
+
 impl Context {
     /// Reads what came with a request, and what was said of named contexts.
     pub fn open(
         store: &Store,
         lease: &Lease,
         asked: &Asked,
-        mut body: Body,
+        Sent { mut body, folders }: Sent,
         settings: &Settings,
         caller: &Caller,
     ) -> Result<Context> {
-        let (folders, packed) = match &mut body {
-            Body::Folder(folder) => (std::mem::take(&mut folder.named), false),
-            _ => (Vec::new(), true),
+        let packed = !matches!(body, Body::Folder(_));
+        // The context lies elsewhere: what came is the folders that have names.
+        let beside = match !asked.remote.is_empty() && contexts::come_along(asked) {
+            true => Some(aside(std::mem::replace(&mut body, Body::Empty), lease)?),
+            false => None,
         };
         let mut context = Context::files(store, lease, asked, body, settings, caller)?;
-        let unpacked = packed.then_some(&context.tree);
+        let unpacked = beside.as_ref().or(packed.then_some(&context.tree));
         context.named = Contexts::open(asked, folders, unpacked, lease, settings, caller)?;
         Ok(context)
     }
@@ -146,6 +155,19 @@ impl Context {
         let tree = Tree { root, ignore, called: CALLED };
         Ok(Context { tree, dockerfile, name, known: None, named: Contexts::default() })
     }
+}
+
+/// Unpacks what came beside a context that lies elsewhere.
+fn aside(body: Body, lease: &Lease) -> Result<Tree> {
+    let place = lease.tmp()?.join("beside");
+    store::make_dir(&place, 0o755).with_context(|| format!("make {}", place.display()))?;
+    let root = path::open_root(&place)?;
+    match body {
+        Body::Bytes(bytes) => unpack(std::io::Cursor::new(bytes), root.as_fd())?,
+        Body::Reader(reader) => unpack(reader, root.as_fd())?,
+        Body::Empty | Body::Folder(_) => {}
+    }
+    Ok(Tree { root, ignore: Ignore::default(), called: CALLED })
 }
 
 /// Unpacks a tar in any packing into a directory of ours.

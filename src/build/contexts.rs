@@ -65,6 +65,11 @@ pub struct Contexts(BTreeMap<String, Named>);
 /// Folders that come with a tar lie in a directory of such a name.
 pub const INSIDE: &str = ".contexts.";
 
+/// Whether folders of named contexts come in a tar.
+pub fn come_along(asked: &Asked) -> bool {
+    asked.contexts.values().any(|text| text.starts_with(INSIDE))
+}
+
 impl Contexts {
     pub fn get(&self, name: &str) -> Option<&Named> {
         if self.0.is_empty() { None } else { self.0.get(&canonical(name)?) }

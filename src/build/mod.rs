@@ -59,6 +59,7 @@ pub const NO_BUILDKIT: &str = "BuildKit's protocol is not spoken here: set DOCKE
 pub fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
     let body = std::mem::replace(&mut request.body, Body::Empty);
     let asked = Asked::read(&request)?;
+    let sent = context::Sent { body, folders: std::mem::take(&mut request.given.folders) };
     cache::prepare(&engine.store)?;
     clear(engine)?;
     let (engine, caller) = (Arc::clone(engine), request.caller.clone());
@@ -74,7 +75,7 @@ pub fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
         };
         let built = (|| -> Result<()> {
             let registry = engine.settings.registry();
-            let context = Context::open(&engine.store, &lease, &asked, body, &registry, &caller)?;
+            let context = Context::open(&engine.store, &lease, &asked, sent, &registry, &caller)?;
             let file = Dockerfile::parse(&context.name, &context.dockerfile)?;
             let (warnings, error) = lint::check(&file)?;
             if error && !warnings.is_empty() {

@@ -4,10 +4,14 @@ use super::builds::{build, folder, says};
 use crate::fixture::{Host, Packing, Tar};
 use std::io::{Read, Write};
 
+/// Of contexts that are no folders.
+const DOCKERFILE: &str = "FROM busybox\nCOPY --from=tools a sub/b /\n";
+
 #[test]
 fn contexts_have_names() {
     let Some(host) = Host::with_busybox() else { return };
-    let tar = Packing::Gzip.pack(&Tar::new().file("deep/packed", 0o640, "packed").end());
+    let tar = Packing::Gzip
+        .pack(&Tar::new().file("deep/packed", 0o640, "packed").file("Dockerfile", 0o644, DOCKERFILE).end());
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("listen");
     let url = format!("http://{}/x.tgz", listener.local_addr().expect("an address"));
     std::thread::spawn(move || {
@@ -56,7 +60,13 @@ fn contexts_have_names() {
         let output = build(&host, &dir, &["--build-context", context]);
         assert!(output.code() == Some(1) && output.stderr().contains(words), "{output}");
     }
-    let output = host.dhow(["build", "--build-context", &tools, "-"]).input("FROM tools\n").run();
-    assert!(output.stderr().contains("needs a folder as the build context"), "{output}");
+    // Beside contexts that are no folders: a Dockerfile and a tar on stdin, and a URL.
+    let packed = Packing::Zstd.pack(&Tar::new().file("Dockerfile", 0o644, DOCKERFILE).end());
+    for (context, input) in [("-", DOCKERFILE.as_bytes().to_vec()), ("-", packed), (&*url, Vec::new())] {
+        host.ok(["rmi", "--force", "made"]);
+        let line = ["build", "-q", "--network", "none", "-t", "made", "--build-context", &tools, context];
+        host.dhow(line).input(input).ok();
+        assert_eq!(says(&host, "cat /a /b; ls -A / | grep contexts || echo none"), "otherbnone");
+    }
     host.assert_tidy();
 }

@@ -87,7 +87,7 @@ fn exchange(socket: &Socket, input: &Arc<Mutex<Input>>, engine: &dyn Fn(Request)
             body,
             caller: caller.clone(),
             // Paths of another machine, perhaps, and of another user.
-            agents: Default::default(),
+            given: Default::default(),
         }),
     };
     respond(asked, &mut out, input, response, &caller)

@@ -62,9 +62,9 @@ impl Contexts {
         (!all.is_empty()).then(|| serde_json::Value::from(all).to_string())
     }
 
-    /// The folders, for who builds in this process.
-    pub fn folders(self) -> Vec<(String, OwnedFd)> {
-        self.0.into_iter().filter_map(|(name, _, root)| Some((name, root?))).collect()
+    /// Hands over the folders to who builds in this process.
+    pub fn folders(&mut self) -> Vec<(String, OwnedFd)> {
+        self.0.iter_mut().filter_map(|(name, _, root)| Some((name.clone(), root.take()?))).collect()
     }
 
     /// Packs the folders, without what each of them ignores.

@@ -2,15 +2,17 @@
 
 use super::contexts::{Contexts, kept};
 use crate::api::wire::Body;
+use crate::applets::piped::piped;
 use crate::build::dockerfile::LARGEST;
 use crate::build::ignore::Ignore;
+use crate::fs::compression::{self, Compression};
 use crate::fs::pack::Packer;
 use anyhow::{Context as _, Result};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 
-/// What comes on stdin: a tar, or the text of a Dockerfile.
-pub fn stdin(file: Option<&str>, query: &mut Vec<(String, String)>) -> Result<Body> {
+/// What comes on stdin: a tar, or the text of a Dockerfile. Folders of named contexts go before it.
+pub fn stdin(file: Option<&str>, contexts: Option<Contexts>, query: &mut Vec<(String, String)>) -> Result<Body> {
     let mut start = [0; 512];
     let mut filled = 0;
     let mut stdin = std::io::stdin();
@@ -20,20 +22,39 @@ pub fn stdin(file: Option<&str>, query: &mut Vec<(String, String)>) -> Result<Bo
             n => filled += n,
         }
     }
-    use crate::fs::compression::Compression;
     let packed = Compression::of(&start[..filled]) != Compression::None;
     if packed || filled == start.len() && crate::fs::header::check(&start).is_ok() {
         query.extend(file.map(|file| ("dockerfile".to_owned(), file.to_owned())));
-        return Ok(Body::Reader(Box::new(std::io::Cursor::new(start[..filled].to_vec()).chain(stdin))));
+        let came = std::io::Cursor::new(start[..filled].to_vec()).chain(stdin);
+        let Some(contexts) = contexts else { return Ok(Body::Reader(Box::new(came))) };
+        let tar = piped(move |sink| {
+            // No end: that is the other's.
+            contexts.pack(&mut Packer::new(sink))?;
+            std::io::copy(&mut compression::decoder(came)?, sink).context("read stdin")?;
+            Ok(())
+        })?;
+        return Ok(Body::Reader(Box::new(tar)));
     }
     let mut dockerfile = start[..filled].to_vec();
     stdin.take(LARGEST as u64 + 1).read_to_end(&mut dockerfile).context("read stdin")?;
-    let mut tar = Vec::new();
-    let mut packer = Packer::new(&mut tar);
-    packer.bytes(b"Dockerfile", &dockerfile)?;
-    packer.end()?;
     query.push(("dockerfile".to_owned(), "Dockerfile".to_owned()));
-    Ok(Body::Bytes(tar))
+    let tar = piped(move |sink| {
+        let mut packer = Packer::new(sink);
+        contexts.iter().try_for_each(|contexts| contexts.pack(&mut packer))?;
+        packer.bytes(b"Dockerfile", &dockerfile)?;
+        packer.end()
+    })?;
+    Ok(Body::Reader(Box::new(tar)))
+}
+
+/// Folders of named contexts alone, for a context that lies elsewhere.
+pub fn beside(contexts: Contexts) -> Result<Body> {
+    let tar = piped(move |sink| {
+        let mut packer = Packer::new(sink);
+        contexts.pack(&mut packer)?;
+        packer.end()
+    })?;
+    Ok(Body::Reader(Box::new(tar)))
 }
 
 /// Packs a context, without what is ignored, with its Dockerfile and the list of what is ignored.
