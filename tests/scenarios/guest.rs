@@ -46,6 +46,8 @@ checks! {
     a_daemon_serves_the_same_store
     apparmor_profiles_hold
     names_on_a_network
+    links_of_the_host_are_shared
+    a_port_of_sctp_is_published
 
     devices_are_confined
     what_is_paused_stands_still

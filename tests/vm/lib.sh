@@ -18,6 +18,13 @@ has() {
 	esac
 }
 
+# hasnt TEXT PART
+hasnt() {
+	case $1 in
+		*"$2"*) fail "'$2' is in '$1'" ;;
+	esac
+}
+
 # code N COMMAND...: it ends with that exit code; says what it said.
 code() {
 	local wanted=$1 status=0

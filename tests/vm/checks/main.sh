@@ -212,3 +212,64 @@ names_on_a_network() {
 	dhow rm --force db web
 	dhow network rm sea
 }
+
+# What development hosts lack in their kernels: ipvlan, dummies, VLANs, SCTP.
+links_of_the_host_are_shared() {
+	ip link add lan0 type veth
+	ip link set lan0 up
+	# Its other end, without which it has no carrier.
+	ip link set veth0 up
+	# on DRIVER OPTION...: two containers of such a network reach each other.
+	on() {
+		dhow network create -d "$@" --subnet 10.99.0.0/24 sea
+		dhow run --detach --name one --network sea --ip 10.99.0.7 busybox sleep 1000
+		dhow run --rm --network sea busybox ping -c 1 -W 5 10.99.0.7
+		has "$(dhow exec one ip route)" "$route"
+		dhow rm --force one
+	}
+	route="default via 10.99.0.1"
+	on ipvlan -o parent=lan0
+	dhow network rm sea
+	for mode in l3 l3s; do
+		route="default dev eth0"
+		on ipvlan -o parent=lan0 -o "ipvlan_mode=$mode"
+		dhow network rm sea
+	done
+	route="default via 10.99.0.1"
+	# Without a parent, there is one for the network alone.
+	for driver in macvlan ipvlan; do
+		on "$driver"
+		has "$(ip link)" " dm-"
+		dhow network rm sea
+		hasnt "$(ip link)" " dm-"
+	done
+	# A VLAN is made, shared, and goes with the last network.
+	on macvlan -o parent=lan0.10
+	has "$(cat /proc/net/vlan/lan0.10)" "VID: 10"
+	dhow network create -d macvlan --subnet 10.98.0.0/24 -o parent=lan0.10 bay
+	dhow network rm sea
+	has "$(ip link)" "lan0.10@lan0"
+	dhow run --rm --network bay busybox true
+	dhow network rm bay
+	hasnt "$(ip link)" "lan0.10"
+	# Somebody else's stays.
+	ip link add link lan0 name lan0.20 type vlan id 20
+	on ipvlan -o parent=lan0.20
+	dhow network rm sea
+	has "$(ip link)" "lan0.20@lan0"
+	ip link del lan0
+}
+
+a_port_of_sctp_is_published() {
+	tar -x -f /vm/probe.tar -C /tmp bin/probe
+	dhow run --detach --name it --publish 9009:9/sctp busybox probe sctp 9
+	has "$(dhow ports --format '{{.Published}} {{.Reach}}')" "0.0.0.0:9009/sctp everyone"
+	gateway=$(inspect it '{{.NetworkSettings.Gateway}}')
+	for host in 127.0.0.1 "$gateway"; do
+		is "$(/tmp/bin/probe sctp 9009 "$host")" ahoy
+	done
+	is "$(dhow run --rm busybox probe sctp 9009 "$gateway")" ahoy
+	has "$(code 125 dhow run --rm --publish 9009:9/sctp busybox true)" "port is already allocated"
+	dhow rm --force it
+	rm -r /tmp/bin
+}
