@@ -362,7 +362,9 @@ fn every_check_has_a_name_here() {
     let mut found: Vec<String> = Vec::new();
     for entry in fs::read_dir(dir).expect("list the checks").flatten() {
         let text = fs::read_to_string(entry.path()).expect("read checks");
-        let names = text.lines().filter_map(|line| line.strip_suffix("() {")).filter(|name| !name.starts_with('_'));
+        // Those that run takes, too: what begins otherwise is a part of one.
+        let names = text.lines().filter_map(|line| line.strip_suffix("() {"));
+        let names = names.filter(|name| name.starts_with(|letter: char| letter.is_ascii_lowercase()));
         found.extend(names.map(str::to_owned));
     }
     found.sort();
