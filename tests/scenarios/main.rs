@@ -10,6 +10,7 @@ mod bad_input;
 mod build_cache;
 mod build_contexts;
 mod build_copies;
+mod build_kinds;
 mod build_outputs;
 mod build_sources;
 mod builds;
