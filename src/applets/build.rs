@@ -23,11 +23,12 @@ use crate::sys::signals::{self, Signals};
 use anyhow::{Context as _, Result, bail};
 use argh::{ArgsInfo, FromArgs};
 use contexts::Contexts;
+use flate2::write::GzEncoder;
 use given::{agents, secrets};
 use lines::Lines;
 use outputs::Outputs;
 use packed::{beside, pack, stdin};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -60,6 +61,9 @@ pub struct Build {
     /// parent of the cgroups of RUN
     #[argh(option)]
     cgroup_parent: Option<String>,
+    /// compress with gzip what is sent to a daemon
+    #[argh(switch)]
+    compress: bool,
     /// processor time of RUN in a period, in microseconds
     #[argh(option)]
     cpu_quota: Option<i64>,
@@ -75,6 +79,9 @@ pub struct Build {
     /// memory nodes of RUN
     #[argh(option)]
     cpuset_mems: Option<String>,
+    /// taken for Docker's sake: there is no content trust
+    #[argh(option, arg_name = "bool")]
+    disable_content_trust: Option<bool>,
     /// the Dockerfile; PATH/Dockerfile unless given, - for stdin
     #[argh(option, short = 'f')]
     file: Option<String>,
@@ -84,6 +91,9 @@ pub struct Build {
     /// write the image's id to this file
     #[argh(option)]
     iidfile: Option<PathBuf>,
+    /// technology of isolation: default
+    #[argh(option)]
+    isolation: Option<String>,
     /// set a label of the image
     #[argh(option)]
     label: Vec<String>,
@@ -129,6 +139,9 @@ pub struct Build {
     /// give RUN --mount=type=secret a secret: id=name[,src=file|,env=variable]
     #[argh(option)]
     secret: Vec<String>,
+    /// make one layer of all (not supported)
+    #[argh(switch)]
+    squash: bool,
     /// let RUN --mount=type=ssh ask your ssh agent: default, or id=socket
     #[argh(option)]
     ssh: Vec<String>,
@@ -170,6 +183,7 @@ impl Command for Build {
                 None => From::Folder(PathBuf::from(text)),
             },
         };
+        pull::no_content_trust(self.disable_content_trust)?;
         let mode = Mode::of(self.progress.as_deref(), self.quiet)?;
         let outputs = Outputs::read(&self.output)?;
         let mut contexts = Contexts::read(&self.build_context)?;
@@ -293,8 +307,17 @@ impl Build {
         // Under names that no file of the context has.
         let inside = format!(".dockerfile.{}", std::process::id());
         query.push(("dockerfile".to_owned(), inside.clone()));
+        let compress = self.compress;
         let tar = super::piped::piped(move |sink| {
-            pack(root, &ignored, (&inside, &bytes), &ignore.unwrap_or_default(), &contexts, sink)
+            let ignore = ignore.unwrap_or_default();
+            let pack = |sink: &mut dyn Write| pack(root, &ignored, (&inside, &bytes), &ignore, &contexts, sink);
+            if !compress {
+                return pack(sink);
+            }
+            let mut gzip = GzEncoder::new(sink, flate2::Compression::default());
+            pack(&mut gzip)?;
+            gzip.finish().context("compress the context")?;
+            Ok(())
         })?;
         Ok(Body::Reader(Box::new(tar)))
     }

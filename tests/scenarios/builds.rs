@@ -326,7 +326,8 @@ fn flags_of_build() {
     let told = told.to_str().expect("UTF-8");
     let files = ["--iidfile", id_file, "--metadata-file", told];
     let flags = ["build", "-q", "-t", "made", "--add-host", "sea:10.1.2.3", "--ulimit", "nofile=77:77", path];
-    let out = host.ok(flags[..1].iter().chain(&files).chain(&flags[1..]).copied());
+    let moot = ["--compress", "--isolation", "default", "--disable-content-trust"];
+    let out = host.ok(flags[..1].iter().chain(&files).chain(&moot).chain(&flags[1..]).copied());
     assert_eq!(out, id(&host, "made"));
     assert_eq!(fs::read_to_string(&file).expect("read"), out);
     let told: serde_json::Value = serde_json::from_slice(&fs::read(told).expect("read")).expect("JSON");
@@ -338,6 +339,8 @@ fn flags_of_build() {
     assert!(said.contains("10.1.2.3\tsea") && said.contains("eth0") && said.ends_with("77"), "{said}");
     for (flags, words) in [
         (&["-t", "UPPER"][..], "must be lowercase"),
+        (&["--squash"], "building with squash is not supported"),
+        (&["--isolation", "hyperv"], "is of Windows only"),
         (&["--progress", "loud"], "invalid progress mode loud"),
         (&["--platform", "windows/amd64"], "operating system is not supported"),
         (&["--platform", "linux/amd64,linux/arm64"], "several platforms"),

@@ -41,6 +41,8 @@ impl Build {
         push("rm", flag(self.rm.unwrap_or(true)));
         push("forcerm", flag(self.force_rm));
         push("networkmode", text(&self.network));
+        push("squash", flag(self.squash));
+        push("isolation", text(&self.isolation));
         push("platform", pull::platform(self.platform.clone()));
         push("cgroupparent", text(&self.cgroup_parent));
         push("cpuquota", number(self.cpu_quota));
