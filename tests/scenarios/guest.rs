@@ -157,7 +157,7 @@ fn boot(kernel: &Kernel) -> Report {
     if names != SELINUX {
         report.add(machine.run(&Boot { append: &only, last: "@cut" }));
     }
-    if names.is_empty() {
+    if names.is_empty() || names.split(',').any(|name| name == "the_power_is_cut") {
         report.add(machine.run(&Boot { append: "after-power-cut", last: "" }));
     }
     if names.is_empty() || names.split(',').any(|name| name == SELINUX) {

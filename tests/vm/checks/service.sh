@@ -43,9 +43,9 @@ the_power_is_cut() {
 	code 3 dhow run --network none --name ended busybox sh -c 'exit 3'
 	dhow tag busybox named:later
 	# Two steps of a build are over, and the third is in flight.
-	printf 'FROM busybox\nRUN echo one >/one\nRUN echo two >/two\nRUN sleep 100000\n' >/tmp/Dockerfile
+	printf 'FROM busybox\nRUN echo one >/one\nRUN echo two >/two\nRUN sleep 99999\n' >/tmp/Dockerfile
 	dhow build --network none - </tmp/Dockerfile &
-	eventually sh -c "dhow ps --no-trunc --format '{{.Command}}' | grep -q 'sleep 100000\"$' &&
+	eventually sh -c "dhow ps --no-trunc --format '{{.Command}}' | grep -q 'sleep 99999' &&
 		! ls /var/lib/dhow/layers/*/pending.json 2>/dev/null"
 	# What a pull or a load that is cut leaves behind.
 	mkdir -p /var/lib/dhow/tmp/left
