@@ -47,7 +47,8 @@ fn same(host: &Host, name: &str) -> (String, Value) {
 
 #[test]
 fn layers_are_passed_on_from_another_registry() {
-    let (Some(host), Some(registry), Some(far)) = (Host::new(), Registry::shared(), Registry::start(false, None))
+    let (Some(host), Some(registry), Some(far)) =
+        (Host::new(), Registry::start(false, None), Registry::start(false, None))
     else {
         return;
     };
@@ -91,7 +92,7 @@ fn layers_are_passed_on_from_another_registry() {
 
 #[test]
 fn layers_that_are_not_to_be_had_any_more_are_packed_anew() {
-    let (Some(registry), Some(far)) = (Registry::shared(), Registry::start(false, None)) else { return };
+    let (Some(registry), Some(far)) = (Registry::start(false, None), Registry::start(false, None)) else { return };
     let lies = Arc::default();
     let upstream = closed(&registry, "sailor", &lies);
     let sum = registry.upload(&image(), "origins/lost", "v1");
@@ -118,7 +119,8 @@ fn layers_that_are_not_to_be_had_any_more_are_packed_anew() {
 
 #[test]
 fn compressed_layers_are_kept_where_that_is_wanted() {
-    let (Some(host), Some(registry), Some(far)) = (Host::new(), Registry::shared(), Registry::start(false, None))
+    let (Some(host), Some(registry), Some(far)) =
+        (Host::new(), Registry::start(false, None), Registry::start(false, None))
     else {
         return;
     };

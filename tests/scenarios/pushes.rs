@@ -41,7 +41,9 @@ fn same(host: &Host, name: &str) -> (String, Value) {
 
 #[test]
 fn what_is_pushed_is_the_same_image_elsewhere() {
-    let (Some(host), Some(other), Some(registry)) = (Host::new(), Host::new(), Registry::shared()) else { return };
+    let (Some(host), Some(other), Some(registry)) = (Host::new(), Host::new(), Registry::start(false, None)) else {
+        return;
+    };
     let name = registry.name("push/made:v1");
     // Longer than what is sent in one request, and short.
     make(&host, "base", &noise(3_000_000, 1));
@@ -84,7 +86,7 @@ fn what_is_pushed_is_the_same_image_elsewhere() {
 
 #[test]
 fn nothing_to_upload_uploads_nothing() {
-    let (Some(host), Some(registry)) = (Host::new(), Registry::shared()) else { return };
+    let (Some(host), Some(registry)) = (Host::new(), Registry::start(false, None)) else { return };
     let front = Front::start(&registry, |_, _| None);
     let name = front.name("push/once:v1");
     make(&host, &name, &noise(2_000_000, 2));
@@ -113,7 +115,7 @@ fn nothing_to_upload_uploads_nothing() {
 
 #[test]
 fn a_pulled_image_keeps_its_digests() {
-    let (Some(host), Some(registry)) = (Host::new(), Registry::shared()) else { return };
+    let (Some(host), Some(registry)) = (Host::new(), Registry::start(false, None)) else { return };
     let layer = |text: &str| Tar::new().file("file", 0o644, text).file(text, 0o600, "x").end();
     let mut image = Image::new(layer("one")).layer(layer("two"), Packing::Zstd).layer(layer("three"), Packing::Plain);
     image = image.config(json!({ "Cmd": ["/x"] }));
@@ -148,7 +150,7 @@ fn a_pulled_image_keeps_its_digests() {
 
 #[test]
 fn what_a_manifest_only_says_of_a_layer_is_not_passed_on() {
-    let (Some(host), Some(registry)) = (Host::new(), Registry::shared()) else { return };
+    let (Some(host), Some(registry)) = (Host::new(), Registry::start(false, None)) else { return };
     let tar = Tar::new().file("file", 0o644, "honest").end();
     registry.upload(&Image::new(tar.clone()), "push/honest", "v1");
     let name = registry.name("push/honest:v1");
@@ -178,7 +180,7 @@ fn what_a_manifest_only_says_of_a_layer_is_not_passed_on() {
 
 #[test]
 fn compressions_can_be_chosen() {
-    let (Some(host), Some(registry)) = (Host::new(), Registry::shared()) else { return };
+    let (Some(host), Some(registry)) = (Host::new(), Registry::start(false, None)) else { return };
     let name = registry.name("push/zstd:v1");
     make(&host, &name, &[7; 2_000_000]);
     host.ok(["push", "-q", "--compression-format", "zstd", &name]);
@@ -197,7 +199,9 @@ fn compressions_can_be_chosen() {
 
 #[test]
 fn the_same_is_packed_the_same() {
-    let (Some(one), Some(two), Some(registry)) = (Host::new(), Host::new(), Registry::shared()) else { return };
+    let (Some(one), Some(two), Some(registry)) = (Host::new(), Host::new(), Registry::start(false, None)) else {
+        return;
+    };
     let mut sums = Vec::new();
     for (host, repository) in [(&one, "push/here:v1"), (&two, "push/there:v1")] {
         let name = registry.name(repository);
@@ -212,7 +216,7 @@ fn the_same_is_packed_the_same() {
 
 #[test]
 fn all_tags_and_those_that_are_not_there() {
-    let (Some(host), Some(registry)) = (Host::new(), Registry::shared()) else { return };
+    let (Some(host), Some(registry)) = (Host::new(), Registry::start(false, None)) else { return };
     let name = registry.name("push/many");
     for tag in ["one", "two"] {
         make(&host, &format!("{name}:{tag}"), tag.as_bytes());
@@ -282,7 +286,7 @@ fn who_may_not_push_is_told() {
 
 #[test]
 fn one_name_for_several_platforms() {
-    let (Some(host), Some(registry)) = (Host::new(), Registry::shared()) else { return };
+    let (Some(host), Some(registry)) = (Host::new(), Registry::start(false, None)) else { return };
     let of = |architecture: &str| {
         let tar = Tar::new().file("file", 0o644, architecture).end();
         Image::new(tar).platform(architecture, None)
@@ -384,7 +388,7 @@ fn breaking(registry: &Registry, after: usize, times: usize) -> String {
 
 #[test]
 fn a_connection_that_breaks_is_made_up_for() {
-    let (Some(host), Some(registry)) = (Host::new(), Registry::shared()) else { return };
+    let (Some(host), Some(registry)) = (Host::new(), Registry::start(false, None)) else { return };
     let content = noise(6_000_000, 4);
     let name = format!("{}/push/broken:v1", breaking(&registry, 3_000_000, 2));
     make(&host, &name, &content);
@@ -402,7 +406,7 @@ fn a_connection_that_breaks_is_made_up_for() {
 
 #[test]
 fn a_layer_that_was_changed_is_not_pushed() {
-    let (Some(host), Some(registry)) = (Host::new(), Registry::shared()) else { return };
+    let (Some(host), Some(registry)) = (Host::new(), Registry::start(false, None)) else { return };
     let name = registry.name("push/damaged:v1");
     make(&host, &name, &noise(2_000_000, 6));
     let layers =
@@ -418,7 +422,7 @@ fn a_layer_that_was_changed_is_not_pushed() {
 
 #[test]
 fn memory_is_bounded_whatever_the_size() {
-    let (Some(host), Some(registry)) = (Host::new(), Registry::shared()) else { return };
+    let (Some(host), Some(registry)) = (Host::new(), Registry::start(false, None)) else { return };
     let name = registry.name("push/zeros:v1");
     let file = host.file(
         "zeros/Dockerfile",
