@@ -74,6 +74,7 @@ checks! {
     the_power_is_cut
 
     what_should_run_is_started_by_init
+    networks_are_there_again
     what_ended_with_the_power_says_so
     what_was_acknowledged_is_there
     what_was_built_is_not_built_again

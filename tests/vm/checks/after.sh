@@ -6,8 +6,21 @@ keep=1
 what_should_run_is_started_by_init() {
 	eventually status_is always running
 	eventually status_is unless running
-	is "$(dhow ps --format '{{.Names}}' | sort | tr '\n' ' ')" "always unless "
+	eventually status_is netted running
+	is "$(dhow ps --format '{{.Names}}' | sort | tr '\n' ' ')" "always netted unless "
 	is "$(dhow exec always cat /data/file)" durable
+}
+
+# Addresses are found free again, ports open, and names known.
+networks_are_there_again() {
+	eventually wget -q -O /dev/null http://127.0.0.1:8080/hostname
+	one=$(inspect netted '{{.NetworkSettings.Networks.sea.IPAddress}}')
+	two=$(dhow run --rm --network sea busybox sh -c 'nslookup netted. >&2; hostname -i')
+	subnet=$(dhow network inspect --format '{{(index .IPAM.Config 0).Subnet}}' sea)
+	is "$one $two" "${subnet%.0/*}.2 ${subnet%.0/*}.3"
+	has "$(dhow ports --format '{{.Published}} {{.Name}}: {{.Reach}}')" "0.0.0.0:8080/tcp netted: everyone"
+	dhow rm --force netted adrift
+	dhow network rm sea
 }
 
 what_ended_with_the_power_says_so() {

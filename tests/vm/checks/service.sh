@@ -37,6 +37,9 @@ the_power_is_cut() {
 	run --detach --name unless --restart unless-stopped busybox sleep 100000
 	run --detach --name stopped --restart unless-stopped busybox sleep 100000
 	dhow stop --time 0 stopped
+	dhow network create sea
+	dhow run --detach --name netted --restart always --network sea --publish 8080:80 busybox httpd -f -p 80 -h /etc
+	dhow run --detach --name adrift --network sea busybox sleep 100000
 	run --detach --name plain busybox sleep 100000
 	run --detach --rm --name fleeting busybox sleep 100000
 	dhow create --network none --name fresh busybox true
