@@ -159,7 +159,7 @@ fn boot(kernel: &Kernel) -> Report {
         report.add(machine.run(&Boot { append: &only, last: "@cut" }));
     }
     if names.is_empty() || names.split(',').any(|name| name == "the_power_is_cut") {
-        report.add(machine.run(&Boot { append: "after-power-cut", last: "" }));
+        report.add(machine.run(&Boot { append: &format!("after-power-cut {only}"), last: "" }));
     }
     if names.is_empty() || names.split(',').any(|name| name == SELINUX) {
         report.add(machine.run(&Boot { append: "security=selinux", last: "" }));
