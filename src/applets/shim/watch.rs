@@ -24,7 +24,8 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-const CHUNK: usize = 64 * 1024;
+/// No larger than what a socket of the unix family takes whole or not at all.
+const CHUNK: usize = 32 * 1024;
 /// In front of each chunk, for clients of a container without a terminal: `[stream 0 0 0][length, big endian]`.
 const FRAME: usize = 8;
 /// After how long a face that was entered by a call becomes a process of its own.
