@@ -254,6 +254,7 @@ fn labels(store: &Store, settings: &Settings, host: &mut HostConfig) -> Result<s
 fn settle(store: &Store, tmp: &Path, record: &mut Record) -> Result<()> {
     let durable = !record.host_config.auto_remove;
     let place = store.container(&record.id);
+    let found = record.name.is_empty();
     for attempt in 0.. {
         if record.name.is_empty() || attempt > 0 {
             record.name = names::random(attempt)?;
@@ -286,7 +287,7 @@ fn settle(store: &Store, tmp: &Path, record: &mut Record) -> Result<()> {
         .with_context(|| format!("make {}", place.display()))
         .and_then(|()| {
             crate::failpoint::reach("create.placed");
-            containers::take_name(store, &record.name, &record.id, durable)
+            take_name(store, record, found)
         })
         // All that was made comes to the disk together, before it is acknowledged.
         .and_then(|()| {
@@ -304,6 +305,20 @@ fn settle(store: &Store, tmp: &Path, record: &mut Record) -> Result<()> {
     crate::failpoint::reach("create.named");
     drop(making);
     placed
+}
+
+/// Takes the container's name. One that was `found` for it, and that another container took meanwhile, is found anew.
+fn take_name(store: &Store, record: &mut Record, found: bool) -> Result<()> {
+    let durable = !record.host_config.auto_remove;
+    loop {
+        match containers::take_name(store, &record.name, &record.id, durable) {
+            Err(error) if found && matches!(error.downcast_ref(), Some(Refusal::Conflict(_))) => {
+                record.name = names::random(1)?;
+                record.save(store)?;
+            }
+            taken => return taken,
+        }
+    }
 }
 
 /// What the image says holds where the request says nothing.
@@ -542,6 +557,28 @@ mod tests {
                 assert_eq!(error.downcast_ref::<Refusal>().map(Refusal::status), Some(400));
             }
         }
+    }
+
+    #[test]
+    fn a_name_that_was_found_and_taken_is_found_anew() {
+        let dir = std::env::temp_dir().join(format!("dhow-names-{}", std::process::id()));
+        let store = Store::open(&dir.join("root"), &dir.join("run")).unwrap();
+        let make = |id: &str| {
+            let record = Record { id: id.repeat(64), name: "brave_curie".to_owned(), ..Record::default() };
+            fs::create_dir_all(store.container(&record.id)).unwrap();
+            record.save(&store).unwrap();
+            record
+        };
+        let (mut first, mut second) = (make("a"), make("b"));
+        take_name(&store, &mut first, true).unwrap();
+        let error = take_name(&store, &mut second, false).unwrap_err();
+        assert_eq!(error.downcast_ref::<Refusal>().map(Refusal::status), Some(409));
+        take_name(&store, &mut second, true).unwrap();
+        assert_ne!(second.name, first.name);
+        for record in [first, second] {
+            assert_eq!(containers::named(&store, &record.name).unwrap(), Some(record.id));
+        }
+        fs::remove_dir_all(&dir).unwrap();
     }
 
     #[test]
