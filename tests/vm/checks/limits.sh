@@ -166,14 +166,21 @@ cgroup_parents_and_namespaces() {
 	code 1 run --rm --memory 64m busybox sh -c 'echo max >/sys/fs/cgroup/memory.max'
 }
 
+# The figures of a container, between two looks of ours that see the same: what has ended is being freed for a moment.
+_settled() {
+	before=$(cat memory.current)
+	stats=$(printf 'GET /containers/it/stats?stream=false&one-shot=true HTTP/1.0\r\n\r\n' |
+		dhow -H unix:///run/dhow/dhow.sock system dial-stdio)
+	[ "$before" = "$(cat memory.current)" ]
+}
+
 # Of one that stands still, so that nothing changes between two looks.
 stats_are_the_kernels_own() {
 	run --detach --name it --memory 64m --pids-limit 30 busybox sh -c 'head -c 3000000 /dev/urandom >/file; cat /file >/dev/null; sync; echo done; sleep 1000'
 	eventually sh -c 'dhow logs it | grep -q done'
 	dhow pause it
 	cd "$(cgroup_of it)"
-	stats=$(printf 'GET /containers/it/stats?stream=false&one-shot=true HTTP/1.0\r\n\r\n' |
-		dhow -H unix:///run/dhow/dhow.sock system dial-stdio)
+	eventually _settled
 	has "$stats" "\"memory_stats\":{\"usage\":$(cat memory.current),"
 	has "$stats" "\"limit\":67108864"
 	has "$stats" "\"inactive_file\":$(sed -n 's/^inactive_file //p' memory.stat)"
