@@ -292,8 +292,8 @@ fn libraries(program: &str) -> Vec<PathBuf> {
     listed.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from).collect()
 }
 
-/// DHOW_GUEST_EXECUTABLE, which may be the one that is shipped and is read by the emulated machine in a third of the
-/// time, or else the one of the tests, without what only a debugger reads.
+/// DHOW_GUEST_EXECUTABLE, which may be the one that is shipped and with which an emulated machine is quicker by far; or else
+/// the one of the tests, without what only a debugger reads.
 fn executable(dir: &Path) -> PathBuf {
     if let Some(given) = std::env::var_os("DHOW_GUEST_EXECUTABLE") {
         return given.into();
