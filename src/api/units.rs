@@ -1,4 +1,13 @@
-//! Sizes in bytes, as people write them.
+//! Sizes in bytes, and yes and no, as people write them.
+
+/// Reads what Go's `strconv.ParseBool` does.
+pub fn parse_bool(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
 
 /// Reads a size with units of 1024, `64m`, `1g`, `2.5kb`, `1 GiB`, `100b`: what memory and `--shm-size` take.
 /// Errors: Docker's words.

@@ -7,6 +7,7 @@ use super::volume::natural;
 use super::{Command, Context, each, host, inspect, output};
 use crate::api::http::address::Address;
 use crate::api::http::tls::{self, Files};
+use crate::api::units::parse_bool;
 use crate::oci::auth::keep;
 use crate::order;
 use anyhow::{Context as _, Result, bail};
@@ -226,9 +227,10 @@ fn endpoint(context: &Context, meta: &mut Meta, given: Vec<Vec<(String, String)>
     let material = material(&files).context(DOING)?;
     let skip = match text("skip-tls-verify") {
         "" if !given.contains_key("skip-tls-verify") => false,
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => true,
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => false,
-        other => bail!("{DOING}: skip-tls-verify: parsing {other:?}: invalid syntax"),
+        text => match parse_bool(text) {
+            Some(skip) => skip,
+            None => bail!("{DOING}: skip-tls-verify: parsing {text:?}: invalid syntax"),
+        },
     };
     let host = text("host");
     if !host.is_empty() {

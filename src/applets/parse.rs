@@ -4,6 +4,7 @@
 //! `--rm=false`, a flag given twice, and operands after which no flag is ours. These are made plain here, by what
 //! argh itself tells of the command: there is no second list of flags.
 
+use crate::api::units::parse_bool;
 use crate::applets::help;
 use argh::{CommandInfoWithArgs, FlagInfo, FlagInfoKind, Optionality};
 use std::collections::BTreeMap;
@@ -142,14 +143,11 @@ pub fn takes_value(flag: &FlagInfo) -> bool {
 }
 
 fn truth(flag: &FlagInfo, attached: Option<&str>) -> Result<bool, Misuse> {
-    match attached {
-        None | Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(true),
-        Some("0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(false),
-        Some(other) => Err(Misuse::Wrong {
-            message: format!("invalid argument {other:?} for {:?} flag: must be true or false", flag.long),
-            code: WRONG_FLAG,
-        }),
-    }
+    let Some(text) = attached else { return Ok(true) };
+    parse_bool(text).ok_or_else(|| Misuse::Wrong {
+        message: format!("invalid argument {text:?} for {:?} flag: must be true or false", flag.long),
+        code: WRONG_FLAG,
+    })
 }
 
 fn unknown_flag(info: &CommandInfoWithArgs, command: &str, given: &str) -> Misuse {

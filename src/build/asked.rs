@@ -5,6 +5,7 @@ use super::export::{self, Wanted};
 use super::report::Style;
 use crate::api::Refusal;
 use crate::api::types::{HostConfig, Ulimit};
+use crate::api::units::parse_bool;
 use crate::api::wire::Request;
 use crate::engine::images;
 use crate::oci::auth::{self, Registries};
@@ -141,7 +142,7 @@ impl Asked {
 
 /// Go's words for true.
 fn is_true(value: Option<&str>) -> bool {
-    matches!(value, Some("1" | "t" | "T" | "true" | "TRUE" | "True"))
+    value.and_then(parse_bool) == Some(true)
 }
 
 /// All values of a key that may be there more than once.

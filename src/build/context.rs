@@ -6,6 +6,7 @@ use super::git::{self, Address, Keys, Repository};
 use super::ignore::{self, Ignore};
 use super::transfer::gather::Tree;
 use crate::api::Refusal;
+use crate::api::units::parse_bool;
 use crate::api::wire::{Body, Caller};
 use crate::engine::store::{self, Lease, Store};
 use crate::fs::extract::{self, Owner, Target};
@@ -134,7 +135,7 @@ impl Context {
         let place = lease.tmp()?.join("context");
         store::make_dir(&place, 0o755).with_context(|| format!("make {}", place.display()))?;
         let keep = asked.args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR").cloned().flatten();
-        let keep = keep.is_some_and(|value| matches!(value.as_str(), "1" | "t" | "T" | "true" | "TRUE" | "True"));
+        let keep = keep.is_some_and(|value| parse_bool(&value) == Some(true));
         let repository = Repository::find(address, place, Keys::User, &asked.secrets, caller)?;
         Context::whole(repository.files(keep)?, asked)
     }

@@ -2,6 +2,7 @@
 
 use super::pattern::Pattern;
 use crate::api::Refusal;
+use crate::api::units::parse_bool;
 use crate::order;
 use anyhow::{Result, bail};
 use serde::Deserialize;
@@ -65,11 +66,7 @@ impl Filters {
         let wrong = || Refusal::BadParameter(format!("invalid filter '{key}={}'", values.join(", ")));
         let mut flag = None;
         for value in values {
-            let read = match value.as_str() {
-                "1" | "t" | "T" | "true" | "TRUE" | "True" => true,
-                "0" | "f" | "F" | "false" | "FALSE" | "False" => false,
-                _ => bail!(wrong()),
-            };
+            let Some(read) = parse_bool(value) else { bail!(wrong()) };
             if flag.is_some_and(|before| before != read) {
                 bail!(wrong());
             }

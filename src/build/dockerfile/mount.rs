@@ -1,6 +1,7 @@
 //! `RUN --mount=type=…,…`: what is there for the time of one command.
 
 use crate::api::units;
+use crate::api::units::parse_bool;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MountKind {
@@ -106,9 +107,9 @@ impl Mount {
                 "from" => mount.from = value,
                 "source" | "src" => mount.source = value,
                 "target" | "dst" | "destination" => mount.target = value,
-                "readonly" | "ro" => read_only = Some(boolean(&value).ok_or_else(invalid)?),
-                "readwrite" | "rw" => read_only = Some(!boolean(&value).ok_or_else(invalid)?),
-                "required" => mount.required = mount.may_require()? && boolean(&value).ok_or_else(invalid)?,
+                "readonly" | "ro" => read_only = Some(parse_bool(&value).ok_or_else(invalid)?),
+                "readwrite" | "rw" => read_only = Some(!parse_bool(&value).ok_or_else(invalid)?),
+                "required" => mount.required = mount.may_require()? && parse_bool(&value).ok_or_else(invalid)?,
                 "size" if mount.kind == MountKind::Tmpfs => {
                     let size = units::parse_binary(&value).ok().and_then(|size| u64::try_from(size).ok());
                     mount.size = size.ok_or_else(invalid)?;
@@ -195,15 +196,6 @@ fn kind(value: &str) -> Result<MountKind, String> {
     found.ok_or_else(|| {
         format!("unsupported mount type {value:?}{}", super::suggest(value, all.iter().map(|kind| kind.name())))
     })
-}
-
-/// What Go's `strconv.ParseBool` takes.
-fn boolean(value: &str) -> Option<bool> {
-    match value {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-        _ => None,
-    }
 }
 
 /// One line of comma-separated values; a field in double quotes may hold commas, and a quote by two.

@@ -5,6 +5,7 @@ use super::super::record::Record;
 use crate::api::Refusal;
 use crate::api::types::LogConfig;
 use crate::api::units;
+use crate::api::units::parse_bool;
 use crate::order;
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
@@ -86,10 +87,12 @@ fn read(config: &LogConfig) -> Result<Option<(u64, u64)>, String> {
             Err(_) => return Err(format!("max-file is not a number: {count}")),
         },
     };
-    match option("compress") {
-        None | Some("false" | "0" | "f" | "F" | "FALSE" | "False") => {}
-        Some("true" | "1" | "t" | "T" | "TRUE" | "True") => return Err("log opt 'compress' is not supported".into()),
-        Some(word) => return Err(format!("log opt compress is neither true nor false: {word}")),
+    if let Some(word) = option("compress") {
+        match parse_bool(word) {
+            Some(false) => {}
+            Some(true) => return Err("log opt 'compress' is not supported".into()),
+            None => return Err(format!("log opt compress is neither true nor false: {word}")),
+        }
     }
     for key in ["labels-regex", "env-regex"] {
         if let Some(expression) = option(key).filter(|expression| Pattern::read(expression).is_none()) {

@@ -10,6 +10,7 @@ use super::{hex, id};
 use crate::api::Refusal;
 use crate::api::time::Time;
 use crate::api::types::{Ipam, IpamConfig, Network};
+use crate::api::units::parse_bool;
 use crate::net::{self, Subnet, address, netlink::Socket};
 use crate::order;
 use anyhow::{Context, Result, bail};
@@ -421,16 +422,7 @@ pub fn link_name(network: &Network) -> String {
 
 /// An option that is yes or no.
 pub fn is_on(options: &BTreeMap<String, String>, key: &str, default: bool) -> bool {
-    options.get(key).map_or(default, |text| truth(text) == Some(true))
-}
-
-/// As Go's strconv.ParseBool reads it.
-pub fn truth(text: &str) -> Option<bool> {
-    match text {
-        "true" | "1" | "t" | "T" | "TRUE" | "True" => Some(true),
-        "false" | "0" | "f" | "F" | "FALSE" | "False" => Some(false),
-        _ => None,
-    }
+    options.get(key).map_or(default, |text| parse_bool(text) == Some(true))
 }
 
 pub fn mtu(network: &Network) -> u32 {

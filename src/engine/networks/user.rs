@@ -18,6 +18,7 @@ use crate::api::types::{
     EndpointSettings, Ipam, IpamConfig, Network, NetworkConnect, NetworkCreate, NetworkCreated, NetworkDisconnect,
     NetworksPruned,
 };
+use crate::api::units::parse_bool;
 use crate::net::{Subnet, address, link};
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
@@ -127,7 +128,7 @@ fn check(asked: &NetworkCreate) -> Result<()> {
 /// Options of a bridge that Docker knows. What it does not know it ignores, and so do we.
 fn check_options(options: &BTreeMap<String, String>) -> Result<()> {
     for key in [stored::ICC, stored::MASQUERADE] {
-        if let Some(text) = options.get(key).filter(|text| stored::truth(text).is_none()) {
+        if let Some(text) = options.get(key).filter(|text| parse_bool(text).is_none()) {
             return Err(bad(format!("invalid value of {key}: {text}")));
         }
     }
@@ -136,7 +137,7 @@ fn check_options(options: &BTreeMap<String, String>) -> Result<()> {
             None | Some("bridge.name" | "bridge.default_bridge" | "bridge.host_binding_ipv4" | "driver.mtu") => true,
             Some("bridge.enable_icc" | "bridge.enable_ip_masquerade") => true,
             Some("bridge.gateway_mode_ipv4" | "bridge.gateway_mode_ipv6") => matches!(text.as_str(), "" | "nat"),
-            Some("bridge.inhibit_ipv4") => stored::truth(text) == Some(false),
+            Some("bridge.inhibit_ipv4") => parse_bool(text) == Some(false),
             Some(_) => false,
         };
         if !is_usual {

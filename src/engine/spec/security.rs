@@ -1,5 +1,6 @@
 //! `--security-opt`.
 
+use crate::api::units::parse_bool;
 use anyhow::{Result, bail};
 
 use super::Host;
@@ -45,8 +46,8 @@ impl Security {
             "label" => self.labels.push(value.to_owned()),
             "apparmor" => self.apparmor = Some(value.to_owned()),
             "seccomp" => self.seccomp = Some(value.to_owned()),
-            "no-new-privileges" => self.no_new_privileges = boolean(value).ok_or_else(wrong)?,
-            "writable-cgroups" => self.writable_cgroups = Some(boolean(value).ok_or_else(wrong)?),
+            "no-new-privileges" => self.no_new_privileges = parse_bool(value).ok_or_else(wrong)?,
+            "writable-cgroups" => self.writable_cgroups = Some(parse_bool(value).ok_or_else(wrong)?),
             "systempaths" if value == "unconfined" => self.system_paths = true,
             _ => return Err(wrong()),
         }
@@ -100,13 +101,4 @@ pub fn keep_in_project(filter: &mut Seccomp) {
         rules.push(rule(action, errno, masked(0, 0)));
     }
     filter.syscalls.splice(0..0, rules);
-}
-
-/// As Go reads booleans.
-fn boolean(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-        _ => None,
-    }
 }
