@@ -231,7 +231,7 @@ fn at_connection(host: &Host, point: &str) {
     }
     assert_eq!(links(), 2);
     let port = host.ok(["ports", "--format", "{{.Published}} {{.Reach}}"]);
-    assert_eq!(port, "0.0.0.0:8080/tcp everyone");
+    assert_eq!(port, "0.0.0.0:8080/tcp everyone\n[::]:8080/tcp everyone");
     host.ok(["rm", "--force", "it"]);
     host.ok(["network", "rm", "web"]);
 }

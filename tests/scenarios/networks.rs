@@ -6,7 +6,9 @@ use crate::fixture::network::{
 use crate::fixture::{Command, Host, eventually, need, tool};
 use serde_json::json;
 use std::fs;
+use std::path::Path;
 use std::thread;
+use std::time::Duration;
 
 #[test]
 fn a_container_has_an_address_and_a_way_out() {
@@ -75,6 +77,61 @@ fn this_host_forwards_for_its_containers_only() {
 }
 
 #[test]
+fn a_host_without_containers_is_as_it_was() {
+    let (Some(host), Some(neighbour), Some(())) = (Host::with_busybox(), Neighbour::new(), need("nft")) else { return };
+    const SETTINGS: [&str; 4] =
+        ["ipv4/ip_forward", "ipv6/conf/all/forwarding", "ipv6/conf/lan0/accept_ra", "ipv6/conf/lan0/forwarding"];
+    let now = || {
+        SETTINGS.map(|name| fs::read_to_string(Path::new("/proc/sys/net").join(name)).expect("read").trim().to_owned())
+    };
+    let has_table = || tool("nft", ["list", "tables"]).contains("inet dhow-");
+    assert_eq!(now(), ["0", "0", "1", "0"]);
+    host.ok(["network", "create", "--ipv6", "both"]);
+    host.ok(["run", "--rm", "busybox", "true"]);
+    assert_eq!(now(), ["1", "1", "2", "1"]);
+    // A start soon after finds the rules.
+    assert!(has_table());
+    host.ok(["run", "--rm", "--network", "both", "busybox", "true"]);
+    host.ok(["run", "--detach", "--name", "it", "busybox", "sleep", "1000"]);
+    thread::sleep(Duration::from_millis(1500));
+    assert!(has_table(), "somebody is there");
+    host.ok(["stop", "-t", "0", "it"]);
+    eventually("nothing is left", || !has_table());
+    assert_eq!(now(), ["0", "0", "1", "0"]);
+    // One link forwarded before.
+    fs::write("/proc/sys/net/ipv6/conf/lan0/forwarding", "1").expect("write");
+    host.ok(["start", "it"]);
+    assert_eq!(now(), ["1", "1", "2", "1"]);
+    host.ok(["kill", "it"]);
+    eventually("nothing is left", || !has_table());
+    assert_eq!(now(), ["0", "0", "1", "1"]);
+    // What somebody else has changed since stays.
+    host.ok(["start", "it"]);
+    fs::write("/proc/sys/net/ipv6/conf/lan0/accept_ra", "0").expect("write");
+    host.ok(["rm", "--force", "it"]);
+    eventually("nothing is left", || !has_table());
+    assert_eq!(now(), ["0", "0", "0", "1"]);
+    drop(neighbour);
+}
+
+#[test]
+fn forwarding_stays_for_another_stores_containers() {
+    let (Some(one), Some(two), Some(())) = (Host::with_busybox(), Host::with_busybox(), need("nft")) else { return };
+    let tables = || tool("nft", ["list", "tables"]).lines().count();
+    one.ok(["run", "--detach", "--name", "it", "busybox", "sleep", "1000"]);
+    two.ok(["run", "--detach", "--name", "it", "busybox", "sleep", "1000"]);
+    assert_eq!(tables(), 2);
+    one.ok(["rm", "--force", "it"]);
+    thread::sleep(Duration::from_millis(1500));
+    assert_eq!(fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap().trim(), "1");
+    two.ok(["rm", "--force", "it"]);
+    eventually("theirs is gone", || tables() == 1);
+    one.ok(["ps"]);
+    assert_eq!(tables(), 0);
+    assert_eq!(fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap().trim(), "0");
+}
+
+#[test]
 fn where_forwarding_was_on_it_is_left_as_it_was() {
     let (Some(host), Some(neighbour), Some(())) = (Host::with_busybox(), Neighbour::new(), need("nft")) else { return };
     let Some(far) = Neighbour::on("far0", 98) else { return };
@@ -87,7 +144,8 @@ fn where_forwarding_was_on_it_is_left_as_it_was() {
     assert!(tool("nft", ["list", "tables"]).contains("inet dhow-"));
     host.ok(["rm", "--force", "it"]);
     // Nothing of ours is left, and theirs is as it was.
-    assert_eq!(tool("nft", ["list", "ruleset"]), theirs);
+    eventually("nothing of ours is left", || tool("nft", ["list", "ruleset"]) == theirs);
+    assert_eq!(fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap().trim(), "1");
     drop(far);
 }
 
@@ -165,10 +223,13 @@ fn published_ports_are_reached_from_everywhere() {
     assert_eq!(from_container(&host, "other", "127.0.0.1:8081"), None, "that is its own loopback");
     let ports = host.inspect("it", "/NetworkSettings/Ports");
     let binding = |ip: &str, port: &str| json!({"HostIp": ip, "HostPort": port});
-    assert_eq!(ports, json!({"80/tcp": [binding("0.0.0.0", "8080"), binding("127.0.0.1", "8081")]}));
-    assert_eq!(host.ok(["port", "it"]), "80/tcp -> 0.0.0.0:8080\n80/tcp -> 127.0.0.1:8081");
+    assert_eq!(
+        ports,
+        json!({"80/tcp": [binding("0.0.0.0", "8080"), binding("::", "8080"), binding("127.0.0.1", "8081")]})
+    );
+    assert_eq!(host.ok(["port", "it"]), "80/tcp -> 0.0.0.0:8080\n80/tcp -> [::]:8080\n80/tcp -> 127.0.0.1:8081");
     let listed = host.ok(["ps", "--filter", "name=it", "--format", "{{.Ports}}"]);
-    assert_eq!(listed, "0.0.0.0:8080->80/tcp, 127.0.0.1:8081->80/tcp");
+    assert_eq!(listed, "0.0.0.0:8080->80/tcp, 127.0.0.1:8081->80/tcp, [::]:8080->80/tcp");
     // A program of the host cannot take it.
     let taken = std::net::TcpListener::bind("0.0.0.0:8080").expect_err("the port is taken");
     assert_eq!(taken.kind(), std::io::ErrorKind::AddrInUse);
@@ -214,7 +275,9 @@ fn ports_that_are_taken_are_refused_before_anything_is_made() {
     let shown = host.ok(["port", "range"]);
     let lines: Vec<&str> = shown.lines().collect();
     assert!(
-        lines.len() == 2 && lines[0] == "80/tcp -> 0.0.0.0:8081" && lines[1].starts_with("90/tcp -> 0.0.0.0:"),
+        lines[..2] == ["80/tcp -> 0.0.0.0:8081", "80/tcp -> [::]:8081"]
+            && lines[2].starts_with("90/tcp -> 0.0.0.0:")
+            && lines[3..] == [lines[2].replace("0.0.0.0", "[::]")],
         "{shown}"
     );
 }
@@ -571,7 +634,7 @@ fn fifty_at_once_leave_nothing() {
     let bridge = |name: &String| name.starts_with("dhow-");
     eventually("its links are gone", || links().into_iter().filter(|name| !bridge(name)).eq(before.0.iter().cloned()));
     assert_eq!(links().iter().filter(|name| bridge(name)).count(), 1, "but for the bridge");
-    assert_eq!(tool("nft", ["list", "ruleset"]), before.1);
+    eventually("its rules are gone", || tool("nft", ["list", "ruleset"]) == before.1);
     let given = fs::read_dir(host.run_dir().join("networks")).expect("networks").flatten();
     let given = given.flat_map(|network| fs::read_dir(network.path()).expect("addresses").flatten());
     assert_eq!(given.map(|it| it.file_name()).collect::<Vec<_>>(), [".last"]);

@@ -7,9 +7,9 @@ use super::{Base, launch, lock};
 use crate::api::time::Time;
 use crate::engine::containers::Grave;
 use crate::engine::locks::byte;
-use crate::engine::shim::cgroup_of;
+use crate::engine::shim::{LISTEN_FD, LOCK_FD, cgroup_of};
 use crate::engine::{Record, containers, events, exec, networks, restart, store, volumes};
-use crate::sys;
+use crate::sys::{self, process};
 use anyhow::{Context, Result};
 use std::time::Duration;
 
@@ -26,14 +26,14 @@ pub fn run(base: Base, pairs: &[(&str, &str)]) -> Result<()> {
         unhealthy: number("unhealthy") == Some(1),
         uptime: super::millis(pairs, "uptime").unwrap_or_default(),
     };
-    let again = match &base.whose.exec {
-        Some(id) => exec::ended(&base.store, &base.whose.container, id, end.status).map(|()| false)?,
-        None => ended(&base, &end)?,
+    let record = match &base.whose.exec {
+        Some(id) => exec::ended(&base.store, &base.whose.container, id, end.status).map(|()| None)?,
+        None => Some(ended(&base, &end)?),
     };
     sys::lock::unlock(lock(), byte::INIT)?;
     crate::failpoint::reach("reap.recorded");
     clients.retain(|client| client.kind != Kind::Attached);
-    if again {
+    if record.as_ref().is_some_and(|record| record.ended.due) {
         clients::tell(&mut clients, Kind::Waiting, end.status);
         let before = super::millis(pairs, "pause").unwrap_or_default();
         launch::put_off(&base, restart::pause(before, end.uptime), &clients, &kept)
@@ -41,12 +41,17 @@ pub fn run(base: Base, pairs: &[(&str, &str)]) -> Result<()> {
     // Whoever hears of the end finds the ports free.
     drop(kept);
     sys::lock::unlock(lock(), byte::RESTARTING)?;
-    match clients::part(&base, clients, end.status, || remove(&base))? {
-        Some(grave) => {
-            crate::failpoint::reach("bury.told");
-            grave.clear_and_prepare()
+    if let Some(grave) = clients::part(&base, clients, end.status, || remove(&base))? {
+        crate::failpoint::reach("bury.told");
+        grave.clear_and_prepare()?;
+    }
+    match record {
+        Some(record) if networks::has_networks(&record.host_config.network_mode) => {
+            // The container can be started again, and removed, while this process waits.
+            process::close_range(LOCK_FD, LISTEN_FD).context("close what was the container's")?;
+            networks::rest_later(&base.store)
         }
-        None => Ok(()),
+        _ => Ok(()),
     }
 }
 
@@ -79,8 +84,8 @@ struct End {
     uptime: Duration,
 }
 
-/// Puts the end on record; whether it is to be started again.
-fn ended(base: &Base, end: &End) -> Result<bool> {
+/// Puts the end on record, and with it whether it is to be started again.
+fn ended(base: &Base, end: &End) -> Result<Record> {
     let (store, id) = (&base.store, &base.whose.container);
     let parent = Record::load(store, id)?.map(|record| record.host_config.cgroup_parent).unwrap_or_default();
     let cgroup = cgroup_of(store, id, &parent);
@@ -123,7 +128,7 @@ fn ended(base: &Base, end: &End) -> Result<bool> {
         networks::leave(store, id)?;
     }
     containers::tell_end(store, &record);
-    Ok(record.ended.due)
+    Ok(record)
 }
 
 fn remove(base: &Base) -> Result<Option<Grave>> {

@@ -5,9 +5,10 @@ use super::super::store::{self, Store};
 use super::join::{self, Published};
 use super::{lease, obstacles, stored, theirs};
 use crate::net::firewall::{self, Bridge, Mapping, State};
-use crate::net::{conntrack, nftables, port};
+use crate::net::{conntrack, nftables, port, ruleset};
 use anyhow::{Context, Result};
 use std::path::PathBuf;
+use std::time::Duration;
 
 const FORWARD4: &str = "/proc/sys/net/ipv4/ip_forward";
 const FORWARD6: &str = "/proc/sys/net/ipv6/conf/all/forwarding";
@@ -25,9 +26,14 @@ pub fn lock(store: &Store) -> Result<Lock> {
     locks::exclusive(&store.run.join("firewall.lock"), 0)
 }
 
-/// It is there when this store turned forwarding on in this boot.
+/// It is there when this store turned forwarding on in this boot, and says how to take that back.
 fn mark(store: &Store) -> PathBuf {
     store.run.join("forwarding")
+}
+
+/// Held by who takes the table away, or waits for a time to do so.
+fn rest_path(store: &Store) -> PathBuf {
+    store.run.join("firewall.rest")
 }
 
 /// Which state the table should be of: the networks' files tell it, by when they were written.
@@ -73,40 +79,95 @@ pub fn refresh(store: &Store) -> Result<()> {
 /// Lets this host pass packets on. If it did not before, then for ours only: the mark comes first, and with it the
 /// rule that drops the others'.
 fn forward(store: &Store) -> Result<()> {
-    let is_off = |path: &str| std::fs::read_to_string(path).is_ok_and(|text| text.trim() == "0");
-    let mut off: Vec<&str> = Vec::new();
+    let is_off = |path: &str| sysctl(path).as_deref() == Some("0");
+    let mut changes = Vec::new();
     if is_off(FORWARD4) {
-        off.push(FORWARD4);
+        changes.push(Change::new(FORWARD4, "0", "1"));
     }
     if is_off(FORWARD6) && stored::with_files(store)?.iter().any(|network| network.enable_ipv6) {
-        off.push(FORWARD6);
+        changes.push(Change::new(FORWARD6, "0", "1"));
+        changes.extend(of_links()?);
     }
-    if off.is_empty() {
+    if changes.is_empty() {
         return Ok(());
     }
-    if !mark(store).exists() {
-        store::write_file(&mark(store), b"", false)?;
+    let mut known = known(store)?;
+    let is_first = known.is_none();
+    let all = known.get_or_insert_default();
+    all.retain(|known| changes.iter().all(|change| change.path != known.path));
+    all.extend(changes.iter().cloned());
+    store::write_file(&mark(store), &serde_json::to_vec(all)?, false)?;
+    if is_first {
         replace(store)?;
     }
-    if off.contains(&FORWARD6) {
-        keep_learning()?;
-    }
-    for path in off {
-        std::fs::write(path, "1").with_context(|| format!("write {path}"))?;
+    // What must hold before forwarding does stands behind it.
+    for change in changes.iter().rev() {
+        change.make()?;
     }
     Ok(())
 }
 
-/// A host that forwards IPv6 does not listen to routers any more, unless it is told to: it would lose its way out.
-fn keep_learning() -> Result<()> {
+/// What becomes of single links when all of them forward IPv6. One that forwards does not listen to routers any more,
+/// unless it is told to: this host would lose its way out. One that did forward alone does so again afterwards.
+fn of_links() -> Result<Vec<Change>> {
     let links = "/proc/sys/net/ipv6/conf";
+    let mut changes = Vec::new();
     for link in store::read_dir(std::path::Path::new(links))? {
-        let path = format!("{links}/{link}/accept_ra");
-        if std::fs::read_to_string(&path).is_ok_and(|text| text.trim() == "1") {
-            std::fs::write(&path, "2").with_context(|| format!("write {path}"))?;
+        let (learns, forwards) = (format!("{links}/{link}/accept_ra"), format!("{links}/{link}/forwarding"));
+        if sysctl(&learns).as_deref() == Some("1") {
+            changes.push(Change::new(&learns, "1", "2"));
+        }
+        if sysctl(&forwards).as_deref() == Some("1") {
+            changes.push(Change::new(&forwards, "1", "1"));
         }
     }
-    Ok(())
+    Ok(changes)
+}
+
+fn sysctl(path: &str) -> Option<String> {
+    Some(std::fs::read_to_string(path).ok()?.trim().to_owned())
+}
+
+/// A setting of the kernel that was changed.
+#[derive(Clone, serde::Serialize, serde::Deserialize)]
+struct Change {
+    path: String,
+    before: String,
+    now: String,
+}
+
+impl Change {
+    fn new(path: &str, before: &str, now: &str) -> Change {
+        Change { path: path.to_owned(), before: before.to_owned(), now: now.to_owned() }
+    }
+
+    /// Links come and go.
+    fn make(&self) -> Result<()> {
+        match std::fs::write(&self.path, &self.now) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            made => made.with_context(|| format!("write {}", self.path)),
+        }
+    }
+
+    /// Takes it back where nobody has changed it since.
+    fn take_back(&self) {
+        let is_kept = self.before == self.now;
+        if (is_kept || sysctl(&self.path).is_some_and(|now| now == self.now))
+            && let Err(error) = std::fs::write(&self.path, &self.before)
+        {
+            log::debug!("write {}: {error}", self.path);
+        }
+    }
+}
+
+/// What this store has changed; `None` where it has not turned forwarding on.
+fn known(store: &Store) -> Result<Option<Vec<Change>>> {
+    let path = mark(store);
+    match std::fs::read(&path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).with_context(|| format!("read {}", path.display())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("read {}", path.display())),
+    }
 }
 
 fn bridges(store: &Store) -> Result<Vec<Bridge>> {
@@ -234,14 +295,50 @@ pub fn close(store: &Store, ports: &[Published]) -> Result<()> {
     closed
 }
 
-/// Takes the table away where nobody is on a network. Only where forwarding is on for us alone it stays, and keeps
-/// others out.
+/// Takes the table away where nobody is on a network, unless somebody waits to do that.
 pub fn rest(store: &Store) -> Result<()> {
+    match locks::try_exclusive(&rest_path(store), 0)? {
+        Some(_ours) => take_away(store).map(drop),
+        None => Ok(()),
+    }
+}
+
+/// The same once nobody has been on a network for a while. Whoever is the last to leave one waits, alone: a start soon
+/// after finds the table, which to make anew costs the kernel as much as ten starts.
+pub fn rest_later(store: &Store, pause: Duration) -> Result<()> {
+    while !lease::any(store)? {
+        let Some(ours) = locks::try_exclusive(&rest_path(store), 0)? else { return Ok(()) };
+        std::thread::sleep(pause);
+        if take_away(store)? {
+            return Ok(());
+        }
+        // Somebody is there now: who leaves from here on finds the lock free, and who has left meanwhile is seen.
+        drop(ours);
+    }
+    Ok(())
+}
+
+/// Whether nobody is on a network. Then forwarding is as it was found, unless another store's containers live by it.
+fn take_away(store: &Store) -> Result<bool> {
     let _lock = lock(store)?;
     // What a killed shim left in tables of others, and what somebody took out of them unseen.
     obstacles::mend(store)?;
-    if mark(store).exists() || lease::any(store)? || !nftables::is_there() {
-        return Ok(());
+    if lease::any(store)? {
+        return Ok(false);
     }
-    firewall::clear(&table(store)).context("take our table from nf_tables")
+    if !nftables::is_there() {
+        return Ok(true);
+    }
+    let ours = table(store);
+    if let Some(changes) = known(store)? {
+        let theirs = |table: &str| table != ours && (table == "dhow" || table.starts_with("dhow-"));
+        if ruleset::chains().context("list the tables of nf_tables")?.iter().any(|chain| theirs(&chain.table)) {
+            return Ok(true);
+        }
+        changes.iter().for_each(Change::take_back);
+        store::remove(&mark(store))?;
+        crate::failpoint::reach("network.forwards-no-more");
+    }
+    firewall::clear(&ours).context("take our table from nf_tables")?;
+    Ok(true)
 }

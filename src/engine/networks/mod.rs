@@ -41,6 +41,7 @@ use sha2::{Digest, Sha256};
 use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Duration;
 
 /// Whether this is the store of the host, whose links and rules bear no tag.
 fn is_default(store: &Store) -> bool {
@@ -131,8 +132,7 @@ pub fn sweep(store: &Store) -> Result<()> {
     Ok(())
 }
 
-/// Takes the firewall's table away where nobody is on a network any more. Done by who looks and who removes, and not by
-/// an end, after which the next start would have to make it again: that costs the kernel as much as ten starts.
+/// Takes the firewall's table away where nobody is on a network any more, and nobody waits to do that.
 pub fn rest(store: &Store) {
     let rest = || match network::is_missing(store)? || !store.run.join("networks").exists() {
         true => Ok(()),
@@ -140,6 +140,15 @@ pub fn rest(store: &Store) {
     };
     if let Err(error) = rest() {
         log::debug!("{error:#}");
+    }
+}
+
+/// The same, a second after the last one left: for a process that has nothing else to do. An ordinary user's rules go with
+/// his network.
+pub fn rest_later(store: &Store) -> Result<()> {
+    match super::rootless::is_inside() {
+        true => Ok(()),
+        false => firewall::rest_later(store, Duration::from_secs(1)),
     }
 }
 

@@ -203,16 +203,17 @@ pub fn reserve(store: &Store, record: &Record, entry: &mut Entry, has_rules: boo
     // What a network of a user says is meant; the default bridge always says something.
     let of_network = network.options.get(stored::HOST_BINDING).filter(|_| network.name != stored::BRIDGE);
     let binding = of_network.and_then(|text| text.parse().ok()).or(record.publishing.host);
+    let binding = binding.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
+    let how = How { has_rules, shared: theirs::is_theirs(&network), proxy: !record.publishing.without_proxy };
     for asked in asked {
-        let hosts = hosts(&asked, place, binding.unwrap_or(Ipv4Addr::UNSPECIFIED.into()));
-        let how = How { has_rules, shared: theirs::is_theirs(&network), proxy: !record.publishing.without_proxy };
+        let hosts = hosts(&asked, place, binding, how.proxy);
         let bound = bind(&asked, &hosts, place, entry, how).map_err(|(address, error)| {
             let what = conflict(store, record, place, &asked, address, &error);
             let (name, id) = (&record.name, &place.endpoint);
             anyhow::anyhow!("driver failed programming external connectivity on endpoint {name} ({id}): {what}")
         });
         let bound = bound?;
-        if asked.host.is_none() && place.ipv6.is_none() && !record.publishing.without_proxy {
+        if asked.host.is_none() && binding.is_loopback() && how.proxy {
             serve_loopback(&bound, entry);
         }
         all.extend(bound);
@@ -220,7 +221,8 @@ pub fn reserve(store: &Store, record: &Record, entry: &mut Entry, has_rules: boo
     Ok(all)
 }
 
-/// `localhost` is `::1` first: of a container of IPv4 alone it is served by a program, where nobody else has that port.
+/// `localhost` is `::1` first: where ports are published on 127.0.0.1 unless they say otherwise, a program serves it too,
+/// if nobody else has that port.
 fn serve_loopback(bound: &[Published], entry: &mut Entry) {
     for port in bound.iter().filter(|port| port.host.is_ipv4()) {
         let address = SocketAddr::new(Ipv6Addr::LOCALHOST.into(), port.host.port());
@@ -235,16 +237,17 @@ pub fn target(held: &Held) -> Option<&Place> {
     held.places.iter().find(|place| place.gateway)
 }
 
-/// The host's addresses that stand for one line: those of families that the container has an address of, or the one that
-/// is named.
-fn hosts(asked: &Asked, place: &Place, binding: IpAddr) -> Vec<IpAddr> {
+/// The host's addresses that stand for one line: the one that is named, or those of families that the container has an
+/// address of; and as with Docker, those of IPv6 for a container of IPv4 alone, where a program may pass on what comes.
+fn hosts(asked: &Asked, place: &Place, binding: IpAddr, proxy: bool) -> Vec<IpAddr> {
     let all: Vec<IpAddr> = match asked.host {
         Some(address) => vec![address],
         None if binding.is_unspecified() => vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
         None => vec![binding],
     };
     let named = all.len() == 1;
-    all.into_iter().filter(|address| named || inside(place, *address).is_some()).collect()
+    let passed_on = |address: &IpAddr| proxy && address.is_ipv6() && asked.protocol != port::SCTP;
+    all.into_iter().filter(|address| named || inside(place, *address).is_some() || passed_on(address)).collect()
 }
 
 /// Where what comes to an address of the host is led: to the container's address of the same family, by a rule, or to its
@@ -311,6 +314,9 @@ fn bind(
                         by_loopback,
                     });
                 }
+                // A host without IPv6.
+                Err(error)
+                    if error.raw_os_error() == Some(libc::EAFNOSUPPORT) && asked.host.is_none() && host.is_ipv6() => {}
                 Err(error) => {
                     failed = Some((address, error));
                     continue 'tries;
@@ -471,12 +477,17 @@ mod tests {
         let given = |address: &str| Some(join::Given { address: address.parse().unwrap(), prefix: 64, gateway: None });
         let four = Place { ipv4: given("172.17.0.2"), ..Place::default() };
         let both = Place { ipv6: given("fd00::2"), ..four.clone() };
-        let hosts = |host: &str, place: &Place| -> String {
-            let asked = Asked { protocol: 6, port: 80, host: host.parse().ok(), ports: 80..=80, from: Vec::new() };
-            let all = super::hosts(&asked, place, Ipv4Addr::UNSPECIFIED.into());
+        let six = Place { ipv4: None, ..both.clone() };
+        let of = |host: &str, place: &Place, protocol, proxy| -> String {
+            let asked = Asked { protocol, port: 80, host: host.parse().ok(), ports: 80..=80, from: Vec::new() };
+            let all = super::hosts(&asked, place, Ipv4Addr::UNSPECIFIED.into(), proxy);
             all.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(" ")
         };
-        assert_eq!(hosts("", &four), "0.0.0.0");
+        let hosts = |host: &str, place: &Place| of(host, place, port::TCP, true);
+        assert_eq!(hosts("", &four), "0.0.0.0 ::");
+        assert_eq!(of("", &four, port::TCP, false), "0.0.0.0");
+        assert_eq!(of("", &four, port::SCTP, true), "0.0.0.0");
+        assert_eq!(hosts("", &six), "::");
         assert_eq!(hosts("", &both), "0.0.0.0 ::");
         assert_eq!(hosts("::1", &four), "::1");
         assert_eq!(leads_to(&four, "::1".parse().unwrap()), Some(("172.17.0.2".parse().unwrap(), true)));
