@@ -27,6 +27,12 @@ mod step {
             Marks(unsafe { _mm_cmpeq_epi8(_mm_min_epu8(self.0, _mm_set1_epi8((limit - 1) as i8)), self.0) })
         }
 
+        /// Those that are 128 or more.
+        pub fn high(self) -> Marks {
+            // Only the highest bit of each is asked for.
+            Marks(self.0)
+        }
+
         pub fn equal(self, byte: u8) -> Marks {
             Marks(unsafe { _mm_cmpeq_epi8(self.0, _mm_set1_epi8(byte as i8)) })
         }
@@ -38,6 +44,10 @@ mod step {
     }
 
     impl Marks {
+        pub(super) fn none() -> Marks {
+            Marks(unsafe { _mm_setzero_si128() })
+        }
+
         pub(super) fn first(&self) -> Option<usize> {
             let marks = unsafe { _mm_movemask_epi8(self.0) };
             (marks != 0).then_some(marks.trailing_zeros() as usize)
@@ -79,6 +89,11 @@ mod step {
             Marks(self.0.wrapping_sub(ONES * limit as u64) & !self.0 & HIGH)
         }
 
+        /// Those that are 128 or more.
+        pub fn high(self) -> Marks {
+            Marks(self.0 & HIGH)
+        }
+
         pub fn equal(self, byte: u8) -> Marks {
             Bytes(self.0 ^ (ONES * byte as u64)).below(1)
         }
@@ -90,6 +105,10 @@ mod step {
     }
 
     impl Marks {
+        pub(super) fn none() -> Marks {
+            Marks(0)
+        }
+
         pub(super) fn first(&self) -> Option<usize> {
             (self.0 != 0).then_some(self.0.trailing_zeros() as usize / 8)
         }
@@ -123,4 +142,34 @@ pub fn first(bytes: &[u8], wanted: impl Fn(Bytes) -> Marks) -> Option<usize> {
     last[..rest.len()].copy_from_slice(rest);
     // What fills it up may be wanted.
     wanted(Bytes::new(&last)).first().filter(|found| *found < bytes.len())
+}
+
+/// Copies what stands before the first byte that `wanted` marks, and tells how much that is. `None` where `to` is shorter
+/// than `from`: bytes of it behind what was copied may be overwritten.
+pub fn copy_until(from: &[u8], to: &mut [u8], wanted: impl Fn(Bytes) -> Marks) -> Option<usize> {
+    let to = to.get_mut(..from.len())?;
+    let (steps, rest) = from.as_chunks::<STEP>();
+    let (places, _) = to.as_chunks_mut::<STEP>();
+    for (number, (bytes, place)) in steps.iter().zip(places).enumerate() {
+        *place = *bytes;
+        if let Some(found) = wanted(Bytes::new(bytes)).first() {
+            return Some(number * STEP + found);
+        }
+    }
+    if let (Some(last), Some(place)) = (from.last_chunk::<STEP>(), to.last_chunk_mut::<STEP>()) {
+        // Some of it stands there already.
+        *place = *last;
+        return Some(wanted(Bytes::new(last)).first().map_or(from.len(), |found| from.len() - STEP + found));
+    }
+    let mut last = [0; STEP];
+    for ((byte, place), last) in rest.iter().zip(to).zip(&mut last) {
+        (*place, *last) = (*byte, *byte);
+    }
+    Some(wanted(Bytes::new(&last)).first().map_or(rest.len(), |found| found.min(rest.len())))
+}
+
+/// Copies all of it, as a call of the C library's does not pay for with some dozens of bytes. `None` where there is no
+/// room.
+pub fn copy(from: &[u8], to: &mut [u8]) -> Option<usize> {
+    copy_until(from, to, |_| Marks::none())
 }

@@ -3,7 +3,7 @@
 
 use super::behind::{self, Behind, Files, Position, Reader, Served};
 use crate::api::time::{TEXT, Time};
-use crate::engine::logs::encode::{LINE, Stream, encode, room, whole};
+use crate::engine::logs::encode::{LINE, Stream, encode, room, tail, whole};
 use crate::engine::logs::scan::newline;
 use crate::sys::memory::Pages;
 use std::fs::File;
@@ -20,6 +20,8 @@ pub struct Log {
     size: u64,
     /// What `labels`, `env` and `tag` ask for in each entry: a JSON object, or nothing.
     attrs: String,
+    /// How entries end that are written now.
+    tail: Vec<u8>,
     written: u64,
     /// Lines whose end has not come yet.
     lines: [(Pages, usize); 2],
@@ -36,6 +38,7 @@ impl Log {
             files: Files::find(path, files),
             size,
             attrs: attrs.to_owned(),
+            tail: Vec::new(),
             written,
             lines: [(Pages::zeroed(LINE)?, 0), (Pages::zeroed(LINE)?, 0)],
             out: Pages::zeroed(room(LINE, attrs.len()))?,
@@ -109,8 +112,7 @@ impl Log {
 
     /// Takes what a stream (0 stdout, 1 stderr) has said.
     pub fn write(&mut self, stream: usize, mut bytes: &[u8]) {
-        let mut buffer = [0; TEXT];
-        let now = Time::now().write(&mut buffer);
+        self.begin(stream);
         while !bytes.is_empty() {
             let held = self.lines[stream].1;
             let room = LINE - held;
@@ -121,13 +123,13 @@ impl Log {
                 if full {
                     taken = whole(&bytes[..taken]);
                 }
-                self.entry(stream, &bytes[..taken], now);
+                self.entry(&bytes[..taken]);
             } else {
                 let (line, length) = &mut self.lines[stream];
                 line[held..held + taken].copy_from_slice(&bytes[..taken]);
                 *length += taken;
                 if newline.is_some() || full {
-                    self.pending(stream, now, full);
+                    self.pending(stream, full);
                 }
             }
             bytes = &bytes[taken..];
@@ -135,28 +137,32 @@ impl Log {
         self.flush();
     }
 
+    /// Entries of a stream, at this time.
+    fn begin(&mut self, stream: usize) {
+        tail(&mut self.tail, STREAMS[stream], Time::now().write(&mut [0; TEXT]), self.attrs.as_bytes());
+    }
+
     /// A stream has ended: what it said last had no newline.
     pub fn end(&mut self, stream: usize) {
-        let mut buffer = [0; TEXT];
-        let now = Time::now().write(&mut buffer);
-        self.pending(stream, now, false);
+        self.begin(stream);
+        self.pending(stream, false);
         self.flush();
     }
 
     /// Writes what is held of a line. Where more of it will follow, a character that is not whole is held on to.
-    fn pending(&mut self, stream: usize, now: &str, more: bool) {
+    fn pending(&mut self, stream: usize, more: bool) {
         let (line, length) = &mut self.lines[stream];
         if *length == 0 {
             return;
         }
         let (mut line, length) = (std::mem::take(line), std::mem::take(length));
         let end = if more { whole(&line[..length]) } else { length };
-        self.entry(stream, &line[..end], now);
+        self.entry(&line[..end]);
         line.copy_within(end..length, 0);
         self.lines[stream] = (line, length - end);
     }
 
-    fn entry(&mut self, stream: usize, line: &[u8], now: &str) {
+    fn entry(&mut self, line: &[u8]) {
         if self.size > 0 && self.written + self.used as u64 >= self.size {
             self.flush();
             self.rotate();
@@ -164,7 +170,7 @@ impl Log {
         if self.out.len() - self.used < room(line.len(), self.attrs.len()) {
             self.flush();
         }
-        let entry = encode(line, STREAMS[stream], now, self.attrs.as_bytes(), &mut self.out[self.used..]);
+        let entry = encode(line, &self.tail, &mut self.out[self.used..]);
         self.used += entry.map_or(0, <[u8]>::len);
     }
 

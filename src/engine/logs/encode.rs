@@ -1,7 +1,8 @@
 //! One line of a container's output as an entry of its log, into a buffer that the caller owns: no heap, no serde,
 //! because the shim that calls this lives as long as its container.
 
-use super::scan::special;
+use super::scan::copy_plain;
+use crate::sys::search::copy;
 
 /// Which of the two outputs a line came from. The numbers are those of the frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,42 +20,48 @@ pub const fn room(line: usize, attributes: usize) -> usize {
     line * 6 + attributes + 128
 }
 
-/// Writes `{"log":"…","stream":"stdout","time":"…"}\n` into `buffer` and gives back that part of it.
+/// How every entry begins.
+const HEAD: &[u8; 8] = b"{\"log\":\"";
+
+/// How entries of a stream end that are written at one time: `","stream":"stdout","time":"…"}` and a newline. Made once
+/// for many of them.
 ///
-/// `line` ends in a newline unless it is part of a longer one. `time` is RFC 3339 with nanoseconds, see
-/// [`crate::api::time::Time::write`]. `attributes` is empty, or a JSON object that becomes `"attrs"`. Nothing where the
-/// entry does not fit; [`room`] always fits.
-pub fn encode<'b>(
-    line: &[u8],
-    stream: Stream,
-    time: &str,
-    attributes: &[u8],
-    buffer: &'b mut [u8],
-) -> Option<&'b [u8]> {
+/// `time` is RFC 3339 with nanoseconds, see [`crate::api::time::Time::write`]. `attributes` is empty, or a JSON object that
+/// becomes `"attrs"`.
+pub fn tail(into: &mut Vec<u8>, stream: Stream, time: &str, attributes: &[u8]) {
+    into.clear();
+    into.extend_from_slice(match stream {
+        Stream::Stdout => b"\",\"stream\":\"stdout\"",
+        Stream::Stderr => b"\",\"stream\":\"stderr\"",
+    });
+    if !attributes.is_empty() {
+        into.extend_from_slice(b",\"attrs\":");
+        into.extend_from_slice(attributes);
+    }
+    into.extend_from_slice(b",\"time\":\"");
+    into.extend_from_slice(time.as_bytes());
+    into.extend_from_slice(b"\"}\n");
+}
+
+/// Writes an entry into `buffer` and gives back that part of it. `line` ends in a newline unless it is part of a longer one;
+/// `tail` is what [`tail`] made. Nothing where the entry does not fit; [`room`] always fits.
+pub fn encode<'b>(line: &[u8], tail: &[u8], buffer: &'b mut [u8]) -> Option<&'b [u8]> {
     let mut out = Out { buffer: &mut *buffer, length: 0 };
-    out.put(b"{\"log\":\"")?;
-    match str::from_utf8(line) {
-        Ok(text) => out.escape(text.as_bytes())?,
-        Err(_) => {
-            for chunk in line.utf8_chunks() {
-                out.escape(chunk.valid().as_bytes())?;
+    out.put(HEAD)?;
+    let plain = out.escape(line, true)?;
+    // Where something is not ASCII, that need not be UTF-8 either.
+    match &line[plain..] {
+        [] => {}
+        rest => {
+            for chunk in rest.utf8_chunks() {
+                out.escape(chunk.valid().as_bytes(), false)?;
                 for _ in chunk.invalid() {
                     out.put(b"\\ufffd")?;
                 }
             }
         }
     }
-    out.put(match stream {
-        Stream::Stdout => b"\",\"stream\":\"stdout\"",
-        Stream::Stderr => b"\",\"stream\":\"stderr\"",
-    })?;
-    if !attributes.is_empty() {
-        out.put(b",\"attrs\":")?;
-        out.put(attributes)?;
-    }
-    out.put(b",\"time\":\"")?;
-    out.put(time.as_bytes())?;
-    out.put(b"\"}\n")?;
+    out.put(tail)?;
     let length = out.length;
     buffer.get(..length)
 }
@@ -81,20 +88,19 @@ struct Out<'b> {
 
 impl Out<'_> {
     fn put(&mut self, bytes: &[u8]) -> Option<()> {
-        let end = self.length + bytes.len();
-        self.buffer.get_mut(self.length..end)?.copy_from_slice(bytes);
-        self.length = end;
+        self.length += copy(bytes, self.buffer.get_mut(self.length..)?)?;
         Some(())
     }
 
-    /// Writes valid UTF-8 with what JSON and HTML mind escaped.
-    fn escape(&mut self, mut text: &[u8]) -> Option<()> {
+    /// Writes text with what JSON and HTML mind escaped: ASCII, up to what is not, or what is known to be UTF-8. How much.
+    fn escape(&mut self, line: &[u8], ascii: bool) -> Option<usize> {
+        let mut text = line;
         while !text.is_empty() {
-            let plain = special(text).unwrap_or(text.len());
-            let (before, rest) = text.split_at(plain);
-            self.put(before)?;
-            text = match rest {
-                [] => rest,
+            let plain = copy_plain(text, self.buffer.get_mut(self.length..)?, ascii)?;
+            self.length += plain;
+            text = match &text[plain..] {
+                [] => return Some(line.len()),
+                rest @ [0x80..=0xff, ..] if ascii => return Some(line.len() - rest.len()),
                 [0xe2, 0x80, last @ (0xa8 | 0xa9), rest @ ..] => {
                     self.put(b"\\u202")?;
                     self.put(&[HEX[usize::from(last & 0xf)]])?;
@@ -123,11 +129,19 @@ impl Out<'_> {
                 }
             };
         }
-        Some(())
+        Some(line.len())
     }
 }
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
+
+/// One entry, made of its parts.
+#[cfg(test)]
+pub fn whole_entry(line: &[u8], stream: Stream, time: &str, attributes: &[u8]) -> Vec<u8> {
+    let (mut end, mut buffer) = (Vec::new(), vec![0; room(line.len(), attributes.len())]);
+    tail(&mut end, stream, time, attributes);
+    encode(line, &end, &mut buffer).expect("there is room").to_vec()
+}
 
 #[cfg(test)]
 mod tests {
@@ -136,8 +150,7 @@ mod tests {
     const TIME: &str = "2026-11-23T21:38:13.030644438Z";
 
     fn entry(line: &[u8]) -> String {
-        let mut buffer = vec![0; room(line.len(), 0)];
-        String::from_utf8(encode(line, Stream::Stdout, TIME, b"", &mut buffer).unwrap().to_vec()).unwrap()
+        String::from_utf8(whole_entry(line, Stream::Stdout, TIME, b"")).unwrap()
     }
 
     #[test]
@@ -157,8 +170,7 @@ mod tests {
         for (line, expected) in cases {
             assert_eq!(entry(line), format!("{{\"log\":\"{expected}\",\"stream\":\"stdout\",\"time\":\"{TIME}\"}}\n"));
         }
-        let mut buffer = [0; 256];
-        let with = encode(b"x\n", Stream::Stderr, TIME, br#"{"tag":"t"}"#, &mut buffer).unwrap();
+        let with = whole_entry(b"x\n", Stream::Stderr, TIME, br#"{"tag":"t"}"#);
         let expected =
             format!("{{\"log\":\"x\\n\",\"stream\":\"stderr\",\"attrs\":{{\"tag\":\"t\"}},\"time\":\"{TIME}\"}}\n");
         assert_eq!(with, expected.as_bytes());
@@ -168,10 +180,11 @@ mod tests {
     fn entries_fit_or_are_refused() {
         for byte in 0..=255 {
             let line = [byte; 100];
-            let mut buffer = vec![0; room(line.len(), 0)];
-            let full = encode(&line, Stream::Stderr, TIME, b"", &mut buffer).unwrap().len();
+            let mut end = Vec::new();
+            tail(&mut end, Stream::Stderr, TIME, b"");
+            let full = whole_entry(&line, Stream::Stderr, TIME, b"").len();
             for size in 0..full {
-                assert!(encode(&line, Stream::Stderr, TIME, b"", &mut vec![0; size]).is_none(), "{byte} in {size}");
+                assert!(encode(&line, &end, &mut vec![0; size]).is_none(), "{byte} in {size}");
             }
         }
     }

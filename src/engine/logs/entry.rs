@@ -113,7 +113,7 @@ fn hex(bytes: &[u8]) -> Option<(u32, &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::logs::encode::{encode, room};
+    use crate::engine::logs::encode::whole_entry;
 
     const TIME: &str = "2026-11-23T21:38:13.030644438Z";
 
@@ -130,9 +130,8 @@ mod tests {
                     char::from_u32((state >> 20) as u32 % if round % 3 == 0 { 0x11_0000 } else { 0x80 }).unwrap_or('"'),
                 );
             }
-            let mut buffer = vec![0; room(line.len(), 10)];
             let attributes: &[u8] = if round % 2 == 0 { b"" } else { br#"{"a":"b"}"# };
-            let bytes = encode(line.as_bytes(), Stream::Stderr, TIME, attributes, &mut buffer).unwrap();
+            let bytes = whole_entry(line.as_bytes(), Stream::Stderr, TIME, attributes);
             let mut text = b"before".to_vec();
             let entry = decode(bytes.strip_suffix(b"\n").unwrap(), &mut text);
             assert_eq!(entry, Some(Entry { stream: Stream::Stderr, time: TIME, attributes }));

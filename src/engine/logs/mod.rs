@@ -185,7 +185,7 @@ impl Watch {
 
 #[cfg(test)]
 mod tests {
-    use super::encode::{Stream, encode, room};
+    use super::encode::{Stream, whole_entry};
     use super::*;
     use std::fs::{self, File};
     use std::path::PathBuf;
@@ -215,9 +215,8 @@ mod tests {
 
     /// An entry of that many seconds since 1970.
     fn entry(second: i64, stream: Stream, text: &str) -> Vec<u8> {
-        let mut buffer = vec![0; room(text.len(), 100)];
         let time = Time { seconds: second, nanos: 500_000_000 }.to_string();
-        encode(text.as_bytes(), stream, &time, br#"{"k y":"v,"}"#, &mut buffer).unwrap().to_vec()
+        whole_entry(text.as_bytes(), stream, &time, br#"{"k y":"v,"}"#)
     }
 
     fn write(path: &Path, seconds: std::ops::Range<i64>) {

@@ -1,24 +1,27 @@
 //! Where the next byte of some kind is, many at a time: a loop over single bytes is what a log would spend its time in,
 //! and a compiler that minds size makes no vector instructions of it.
 
-use crate::sys::search::first;
+use crate::sys::search::{Bytes, Marks, copy_until, first};
 
 /// The first newline.
 pub fn newline(bytes: &[u8]) -> Option<usize> {
     first(bytes, |bytes| bytes.equal(b'\n'))
 }
 
-/// The first byte that cannot stand in a JSON string as it is, by the rules of Go's encoder. 0xe2 begins the two line
+/// The bytes that cannot stand in a JSON string as they are, by the rules of Go's encoder. 0xe2 begins the two line
 /// separators that Go escapes too.
-pub fn special(bytes: &[u8]) -> Option<usize> {
-    first(bytes, |bytes| {
-        // A quote and an ampersand differ in one bit, and so do the two angle brackets.
-        bytes.below(0x20)
-            | bytes.of(0xfb).equal(b'"')
-            | bytes.of(0xfd).equal(b'<')
-            | bytes.equal(b'\\')
-            | bytes.equal(0xe2)
-    })
+fn special(bytes: Bytes) -> Marks {
+    // A quote and an ampersand differ in one bit, and so do the two angle brackets.
+    bytes.below(0x20) | bytes.of(0xfb).equal(b'"') | bytes.of(0xfd).equal(b'<') | bytes.equal(b'\\') | bytes.equal(0xe2)
+}
+
+/// Copies what stands in a JSON string as it is, up to a byte that does not; see [`copy_until`]. With `ascii`, up to one
+/// that is not ASCII, too.
+pub fn copy_plain(from: &[u8], to: &mut [u8], ascii: bool) -> Option<usize> {
+    match ascii {
+        true => copy_until(from, to, |bytes| special(bytes) | bytes.high()),
+        false => copy_until(from, to, special),
+    }
 }
 
 /// The first quote or backslash: the end of a JSON string, or an escape in it.
@@ -41,11 +44,23 @@ mod tests {
                 bytes[at] = byte;
                 let expected = |found: bool| found.then_some(at);
                 assert_eq!(newline(&bytes), expected(byte == b'\n'), "{byte} {length} {at}");
-                assert_eq!(special(&bytes), expected(is_special(&byte)), "{byte} {length} {at}");
                 assert_eq!(quote(&bytes), expected(byte == b'"' || byte == b'\\'), "{byte} {length} {at}");
+                for ascii in [false, true] {
+                    let is_last = is_special(&byte) || ascii && byte >= 0x80;
+                    let plain = match is_last {
+                        true => at,
+                        // Behind it everything is 0x80.
+                        false if ascii => at + 1,
+                        false => length,
+                    };
+                    let mut copy = vec![0; length + 3];
+                    assert_eq!(copy_plain(&bytes, &mut copy, ascii), Some(plain), "{byte} {length} {at} {ascii}");
+                    assert_eq!((&copy[..plain], &copy[length..]), (&bytes[..plain], &[0; 3][..]));
+                    assert_eq!(copy_plain(&bytes, &mut copy[..length - 1], ascii), None);
+                }
             }
         }
-        assert_eq!((newline(b""), special(b""), quote(b"")), (None, None, None));
-        assert_eq!((newline(b"a\n\n"), special(b"\x01\x02"), quote(b"0123456789\\\"")), (Some(1), Some(0), Some(10)));
+        assert_eq!((newline(b""), copy_plain(b"", &mut [], true), quote(b"")), (None, Some(0), None));
+        assert_eq!((newline(b"a\n\n"), quote(b"0123456789\\\"")), (Some(1), Some(10)));
     }
 }
