@@ -583,6 +583,67 @@ fn networks_of_both_families() {
 }
 
 #[test]
+fn a_network_of_ipv6_alone() {
+    let (Some(host), Some(neighbour), Some(())) = (Host::with_busybox(), Neighbour::new(), need("ip")) else { return };
+    let said = host.refused(1, ["network", "create", "--ipv4=false", "none-at-all"]);
+    assert!(said.contains("IPv4 or IPv6 must be enabled"), "{said}");
+    host.ok(["network", "create", "--ipv4=false", "--ipv6", "six"]);
+    assert_eq!(serve(&host, "it", &["--network", "six", "-p", "8080:80"]), "", "no address of IPv4");
+    assert_eq!(host.ok(["exec", "it", "ip", "-4", "address", "show", "dev", "eth0"]), "");
+    assert_eq!(host.ok(["port", "it"]), "80/tcp -> [::]:8080");
+    for address in ["[::1]:8080", "[fd99::1]:8080"] {
+        assert!(from_here(address).is_some(), "{address}");
+    }
+    assert_eq!(from_here("127.0.0.1:8080"), None);
+    assert_eq!(from_there(&neighbour, "[fd99::1]:8080").as_deref(), Some("fd99::2"));
+    host.ok(["exec", "it", "ping", "-c", "1", "-W", "5", "fd99::2"]);
+    // Its name is that of its one address.
+    let other = ["run", "--rm", "--network", "six", "busybox", "ping", "-c", "1", "-W", "5", "it"];
+    let six = host.inspect("it", "/NetworkSettings/Networks/six/GlobalIPv6Address");
+    assert!(host.ok(other).contains(six.as_str().expect("an address of IPv6")));
+    drop(neighbour);
+}
+
+#[test]
+fn one_container_is_connected_to_many_networks_at_once() {
+    let Some(host) = Host::with_busybox() else { return };
+    let host = &host;
+    const NETWORKS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
+    for network in NETWORKS {
+        host.ok(["network", "create", network]);
+    }
+    host.ok(["run", "--detach", "--name", "it", "busybox", "sleep", "1000"]);
+    let at_once = |verb: &str, networks: &[&str]| {
+        thread::scope(|scope| {
+            for network in networks {
+                scope.spawn(move || host.ok(["network", verb, network, "it"]));
+            }
+        });
+    };
+    let links =
+        || host.ok(["exec", "it", "ls", "/sys/class/net"]).lines().filter(|link| link.starts_with("eth")).count();
+    let inside = || host.ok(["exec", "it", "ip", "-4", "-o", "address", "show"]);
+    at_once("connect", &NETWORKS);
+    assert_eq!(links(), 7);
+    for network in NETWORKS {
+        let address = host.inspect("it", &format!("/NetworkSettings/Networks/{network}/IPAddress"));
+        let address = address.as_str().expect("an address").to_owned();
+        assert!(inside().contains(&format!(" {address}/")), "{address} of {network} in {}", inside());
+    }
+    at_once("disconnect", &NETWORKS[..3]);
+    assert_eq!(links(), 4);
+    // To the same one twice at once: once.
+    let connect = || host.run(["network", "connect", "a", "it"]).code() == Some(0);
+    let done: Vec<bool> = thread::scope(|scope| {
+        let both = [scope.spawn(connect), scope.spawn(connect)];
+        both.into_iter().map(|one| one.join().expect("it ran")).collect()
+    });
+    assert_eq!((done.iter().filter(|done| **done).count(), links()), (1, 5));
+    host.ok(["restart", "-t", "0", "it"]);
+    assert_eq!(links(), 5);
+}
+
+#[test]
 fn neighbours_hear_of_a_new_hardware_address() {
     let (Some(host), Some(())) = (Host::with_busybox(), need("ip")) else { return };
     host.ok(["network", "create", "--subnet", "10.77.0.0/24", "--ipv6", "--subnet", "fd77::/64", "sea"]);
