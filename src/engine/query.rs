@@ -272,7 +272,8 @@ pub fn inspect(store: &Store, id: &str, size: bool) -> Result<ContainerInspect> 
     let options = record.host_config.security_opt.as_deref().unwrap_or_default();
     let asked = Security::parse(options).unwrap_or_default().apparmor;
     let profile = apparmor::profile(asked.as_deref(), record.host_config.privileged, apparmor::support()).to_owned();
-    let logged = record.host_config.log_config.r#type != "none";
+    // Docker names no file of the others.
+    let logged = matches!(record.host_config.log_config.r#type.as_str(), "" | "json-file");
     Ok(ContainerInspect {
         id: record.id.clone(),
         created: record.created.clone(),

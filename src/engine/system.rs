@@ -87,9 +87,9 @@ pub fn info(engine: &Engine) -> Result<Info> {
         driver_status: driver_status(store),
         plugins: Plugins {
             volume: list(&["local"]),
-            network: list(&["bridge", "host", "null"]),
+            network: list(&["bridge", "host", "ipvlan", "macvlan", "null"]),
             authorization: None,
-            log: list(&["json-file"]),
+            log: list(&["json-file", "local"]),
         },
         ipv4_forwarding: number("/proc/sys/net/ipv4/ip_forward") == 1,
         debug: settings.debug,

@@ -60,6 +60,19 @@ fn rotation_bounds_them() {
 }
 
 #[test]
+fn the_driver_local_is_bounded_and_read() {
+    let Some(host) = Host::with_busybox() else { return };
+    let id = host.detached(&["--log-driver", "local", "--log-opt", "max-size=10k"], &["sh", "-c", "seq 1 5000"]);
+    host.ok(["wait", &id]);
+    let seen = host.ok(["logs", &id]);
+    let lines = seen.lines().count();
+    assert!(seen.ends_with("\n5000") && (100..1000).contains(&lines), "{lines} lines are kept");
+    assert_eq!(host.inspect(&id, "/LogPath"), "");
+    let text = host.busybox(&["--log-driver", "local", "--log-opt", "colour=red"], &["true"]).refused(125);
+    assert!(text.contains("unknown log opt 'colour' for log driver local"), "{text}");
+}
+
+#[test]
 fn a_driver_may_keep_none() {
     let Some(host) = Host::with_busybox() else { return };
     let id = host.detached(&["--log-driver", "none"], &["echo", "unheard"]);

@@ -1,4 +1,5 @@
-//! The log driver's options: `--log-driver json-file|none` and `--log-opt`.
+//! The log driver's options: `--log-driver json-file|local|none` and `--log-opt`. The driver `local` is what Docker writes in
+//! a format of its own, with a bound by default: here it is written as json-file is.
 
 use super::super::pattern::Pattern;
 use super::super::record::Record;
@@ -39,11 +40,14 @@ pub fn options(record: &Record) -> Result<Option<LogOptions>> {
 
 /// The size and the number of files.
 fn read(config: &LogConfig) -> Result<Option<(u64, u64)>, String> {
-    match config.r#type.as_str() {
+    // Sizes of json-file count by thousands, those of local by 1024.
+    type Size = fn(&str) -> Result<i64, String>;
+    let (is_local, usual, size): (bool, (u64, u64), Size) = match config.r#type.as_str() {
         "none" => return Ok(None),
-        "" | "json-file" => {}
+        "" | "json-file" => (false, (0, 1), units::parse_decimal),
+        "local" => (true, (20 * 1024 * 1024, 5), units::parse_binary),
         other => return Err(format!("logger: no log driver named '{other}' is registered")),
-    }
+    };
     let nothing = BTreeMap::new();
     let options = config.config.as_ref().unwrap_or(&nothing);
     let option = |key: &str| options.get(key).map(String::as_str);
@@ -70,17 +74,21 @@ fn read(config: &LogConfig) -> Result<Option<(u64, u64)>, String> {
         "tag",
     ];
     if let Some(key) = options.keys().find(|key| !KNOWN.contains(&key.as_str())) {
-        return Err(format!("unknown log opt '{key}' for json-file log driver"));
+        return Err(match is_local {
+            true => format!("unknown log opt '{key}' for log driver local"),
+            false => format!("unknown log opt '{key}' for json-file log driver"),
+        });
     }
     let max_size = match option("max-size") {
-        None | Some("-1") => 0,
-        Some(size) => match units::parse_decimal(size)? {
+        None => usual.0,
+        Some("-1") => 0,
+        Some(text) => match size(text)? {
             ..=0 => return Err("max-size must be a positive number".into()),
             size => size as u64,
         },
     };
     let max_file = match option("max-file") {
-        None => 1,
+        None => usual.1,
         Some(count) => match count.parse::<i64>() {
             Ok(..=0) => return Err("max-file cannot be less than 1".into()),
             Ok(count) => count as u64,
@@ -175,6 +183,9 @@ mod tests {
             ("json-file", &[("max-size", "-1")], Ok(Some((0, 1)))),
             ("json-file", &[("mode", "non-blocking"), ("max-buffer-size", "4m")], Ok(Some((0, 1)))),
             ("json-file", &[("tag", "{{.Name}}/{{ .ID }}")], Ok(Some((0, 1)))),
+            ("local", &[], Ok(Some((20 << 20, 5)))),
+            ("local", &[("max-size", "1m"), ("max-file", "2"), ("compress", "false")], Ok(Some((1 << 20, 2)))),
+            ("local", &[("x", "y")], Err("unknown log opt 'x' for log driver local")),
             ("nope", &[], Err("logger: no log driver named 'nope' is registered")),
             ("json-file", &[("x", "y")], Err("unknown log opt 'x' for json-file log driver")),
             ("json-file", &[("max-size", "0")], Err("max-size must be a positive number")),
