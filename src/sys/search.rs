@@ -18,8 +18,8 @@ mod step {
     // SAFETY, here and below: SSE2 is part of x86-64.
     impl Bytes {
         pub(super) fn new(bytes: &[u8; STEP]) -> Bytes {
-            let (halves, _) = bytes.as_chunks();
-            Bytes(unsafe { _mm_set_epi64x(i64::from_le_bytes(halves[1]), i64::from_le_bytes(halves[0])) })
+            // So many bytes are there, wherever they lie.
+            Bytes(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) })
         }
 
         /// Those that are less than `limit`, which is 1 to 128.
@@ -148,24 +148,37 @@ pub fn first(bytes: &[u8], wanted: impl Fn(Bytes) -> Marks) -> Option<usize> {
 /// than `from`: bytes of it behind what was copied may be overwritten.
 pub fn copy_until(from: &[u8], to: &mut [u8], wanted: impl Fn(Bytes) -> Marks) -> Option<usize> {
     let to = to.get_mut(..from.len())?;
-    let (steps, rest) = from.as_chunks::<STEP>();
-    let (places, _) = to.as_chunks_mut::<STEP>();
-    for (number, (bytes, place)) in steps.iter().zip(places).enumerate() {
+    // Several steps at once as long as there is nothing.
+    let mut clear = 0;
+    for (bytes, place) in from.as_chunks::<{ 4 * STEP }>().0.iter().zip(to.as_chunks_mut().0) {
+        *place = *bytes;
+        let [a, b, c, d] = std::array::from_fn(|at| wanted(Bytes::new(&bytes.as_chunks().0[at])));
+        if (a | b | (c | d)).first().is_some() {
+            break;
+        }
+        clear += bytes.len();
+    }
+    let (from, to, whole) = (&from[clear..], &mut to[clear..], from);
+    for (number, (bytes, place)) in from.as_chunks::<STEP>().0.iter().zip(to.as_chunks_mut().0).enumerate() {
         *place = *bytes;
         if let Some(found) = wanted(Bytes::new(bytes)).first() {
-            return Some(number * STEP + found);
+            return Some(clear + number * STEP + found);
         }
+    }
+    let rest = &from[from.len() / STEP * STEP..];
+    if rest.is_empty() {
+        return Some(whole.len());
     }
     if let (Some(last), Some(place)) = (from.last_chunk::<STEP>(), to.last_chunk_mut::<STEP>()) {
         // Some of it stands there already.
         *place = *last;
-        return Some(wanted(Bytes::new(last)).first().map_or(from.len(), |found| from.len() - STEP + found));
+        return Some(wanted(Bytes::new(last)).first().map_or(whole.len(), |found| whole.len() - STEP + found));
     }
     let mut last = [0; STEP];
     for ((byte, place), last) in rest.iter().zip(to).zip(&mut last) {
         (*place, *last) = (*byte, *byte);
     }
-    Some(wanted(Bytes::new(&last)).first().map_or(rest.len(), |found| found.min(rest.len())))
+    Some(clear + wanted(Bytes::new(&last)).first().map_or(rest.len(), |found| found.min(rest.len())))
 }
 
 /// Copies all of it, as a call of the C library's does not pay for with some dozens of bytes. `None` where there is no

@@ -3,12 +3,15 @@
 
 use super::behind::{self, Behind, Files, Position, Reader, Served};
 use crate::api::time::{TEXT, Time};
-use crate::engine::logs::encode::{LINE, Stream, encode, room, tail, whole};
+use crate::engine::logs::encode::{LINE, Stream, encode, encode_first, room, tail, whole};
 use crate::engine::logs::scan::newline;
 use crate::sys::memory::Pages;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// As much as entries of usual lines make of what is read at once: they are written by one call.
+const ROOM: usize = 256 * 1024;
 
 /// The two streams by number.
 const STREAMS: [Stream; 2] = [Stream::Stdout, Stream::Stderr];
@@ -41,7 +44,7 @@ impl Log {
             tail: Vec::new(),
             written,
             lines: [(Pages::zeroed(LINE)?, 0), (Pages::zeroed(LINE)?, 0)],
-            out: Pages::zeroed(room(LINE, attrs.len()))?,
+            out: Pages::zeroed(room(LINE, attrs.len()).max(ROOM))?,
             used: 0,
             lost: 0,
         })
@@ -116,6 +119,15 @@ impl Log {
         while !bytes.is_empty() {
             let held = self.lines[stream].1;
             let room = LINE - held;
+            if held == 0 {
+                self.turn();
+                let first = &bytes[..room.min(bytes.len())];
+                if let Some((taken, length)) = encode_first(first, &self.tail, &mut self.out[self.used..]) {
+                    self.used += length;
+                    bytes = &bytes[taken..];
+                    continue;
+                }
+            }
             let newline = newline(&bytes[..room.min(bytes.len())]);
             let mut taken = newline.map_or(room.min(bytes.len()), |at| at + 1);
             let full = newline.is_none() && taken == room;
@@ -162,11 +174,16 @@ impl Log {
         self.lines[stream] = (line, length - end);
     }
 
-    fn entry(&mut self, line: &[u8]) {
+    /// Begins a new file where it is time to.
+    fn turn(&mut self) {
         if self.size > 0 && self.written + self.used as u64 >= self.size {
             self.flush();
             self.rotate();
         }
+    }
+
+    fn entry(&mut self, line: &[u8]) {
+        self.turn();
         if self.out.len() - self.used < room(line.len(), self.attrs.len()) {
             self.flush();
         }

@@ -26,6 +26,8 @@ use std::time::{Duration, Instant};
 
 /// No larger than what a socket of the unix family takes whole or not at all.
 const CHUNK: usize = 32 * 1024;
+/// What a pipe holds.
+const PIPE: usize = 64 * 1024;
 /// In front of each chunk, for clients of a container without a terminal: `[stream 0 0 0][length, big endian]`.
 const FRAME: usize = 8;
 /// After how long a face that was entered by a call becomes a process of its own.
@@ -86,7 +88,7 @@ struct Watch {
 /// Runs until init has ended and its output is delivered; becomes the reaping face then.
 pub fn run(mut handover: Handover) -> Result<()> {
     let stream =
-        |source| -> io::Result<Stream> { Ok(Stream { source, length: 0, chunk: Pages::zeroed(FRAME + CHUNK)? }) };
+        |source| -> io::Result<Stream> { Ok(Stream { source, length: 0, chunk: Pages::zeroed(FRAME + PIPE)? }) };
     let mut watch = Watch {
         pid: handover.pid,
         terminal: handover.terminal,
@@ -420,9 +422,12 @@ impl Watch {
     }
 
     fn read(&mut self, number: usize) {
+        // A client's socket takes a chunk whole. With nobody there, who writes is woken less often.
+        let is_heard = self.clients.iter().flatten().any(|client| client.kind == Kind::Attached);
+        let most = if is_heard { CHUNK } else { PIPE };
         let stream = &mut self.streams[number];
         let Some(source) = &stream.source else { return };
-        match nix::unistd::read(source, &mut stream.chunk[FRAME..]) {
+        match nix::unistd::read(source, &mut stream.chunk[FRAME..FRAME + most]) {
             Ok(0) | Err(Errno::EIO) => {
                 // A terminal says EIO when its last user has closed it.
                 stream.source = None;

@@ -1,7 +1,7 @@
 //! One line of a container's output as an entry of its log, into a buffer that the caller owns: no heap, no serde,
 //! because the shim that calls this lives as long as its container.
 
-use super::scan::copy_plain;
+use super::scan::{copy_plain, newline};
 use crate::sys::search::copy;
 
 /// Which of the two outputs a line came from. The numbers are those of the frames.
@@ -47,23 +47,33 @@ pub fn tail(into: &mut Vec<u8>, stream: Stream, time: &str, attributes: &[u8]) {
 /// `tail` is what [`tail`] made. Nothing where the entry does not fit; [`room`] always fits.
 pub fn encode<'b>(line: &[u8], tail: &[u8], buffer: &'b mut [u8]) -> Option<&'b [u8]> {
     let mut out = Out { buffer: &mut *buffer, length: 0 };
-    out.put(HEAD)?;
+    out.begin()?;
     let plain = out.escape(line, true)?;
-    // Where something is not ASCII, that need not be UTF-8 either.
-    match &line[plain..] {
-        [] => {}
-        rest => {
-            for chunk in rest.utf8_chunks() {
-                out.escape(chunk.valid().as_bytes(), false)?;
-                for _ in chunk.invalid() {
-                    out.put(b"\\ufffd")?;
-                }
-            }
-        }
-    }
+    out.text(&line[plain..])?;
     out.put(tail)?;
     let length = out.length;
     buffer.get(..length)
+}
+
+/// The same of the first line in `bytes`: how long that is, and its entry. Nothing where it does not end there or does not
+/// fit.
+pub fn encode_first(bytes: &[u8], tail: &[u8], buffer: &mut [u8]) -> Option<(usize, usize)> {
+    let mut out = Out { buffer, length: 0 };
+    out.begin()?;
+    let mut end = out.escape(bytes, true)?;
+    match bytes.get(end)? {
+        b'\n' => end += 1,
+        // From here on it is not ASCII.
+        _ => {
+            let start = end;
+            end += newline(&bytes[start..])?;
+            out.text(&bytes[start..end])?;
+            end += 1;
+        }
+    }
+    out.put(b"\\n")?;
+    out.put(tail)?;
+    Some((end, out.length))
 }
 
 /// How much of `bytes` there is without a character that its end cuts in two. What is no UTF-8 is left as it is.
@@ -87,19 +97,38 @@ struct Out<'b> {
 }
 
 impl Out<'_> {
+    fn begin(&mut self) -> Option<()> {
+        *self.buffer.first_chunk_mut()? = *HEAD;
+        self.length = HEAD.len();
+        Some(())
+    }
+
     fn put(&mut self, bytes: &[u8]) -> Option<()> {
         self.length += copy(bytes, self.buffer.get_mut(self.length..)?)?;
         Some(())
     }
 
-    /// Writes text with what JSON and HTML mind escaped: ASCII, up to what is not, or what is known to be UTF-8. How much.
+    /// Writes text that need not be UTF-8.
+    fn text(&mut self, bytes: &[u8]) -> Option<()> {
+        for chunk in bytes.utf8_chunks() {
+            self.escape(chunk.valid().as_bytes(), false)?;
+            for _ in chunk.invalid() {
+                self.put(b"\\ufffd")?;
+            }
+        }
+        Some(())
+    }
+
+    /// Writes text with what JSON and HTML mind escaped: all of it, which is known to be UTF-8, or with `ascii` as far as it
+    /// is ASCII and goes no further than its line. How much of it.
     fn escape(&mut self, line: &[u8], ascii: bool) -> Option<usize> {
         let mut text = line;
         while !text.is_empty() {
             let plain = copy_plain(text, self.buffer.get_mut(self.length..)?, ascii)?;
             self.length += plain;
             text = match &text[plain..] {
-                [] => return Some(line.len()),
+                [] => break,
+                rest @ [b'\n', ..] if ascii => return Some(line.len() - rest.len()),
                 rest @ [0x80..=0xff, ..] if ascii => return Some(line.len() - rest.len()),
                 [0xe2, 0x80, last @ (0xa8 | 0xa9), rest @ ..] => {
                     self.put(b"\\u202")?;
@@ -185,6 +214,30 @@ mod tests {
             let full = whole_entry(&line, Stream::Stderr, TIME, b"").len();
             for size in 0..full {
                 assert!(encode(&line, &end, &mut vec![0; size]).is_none(), "{byte} in {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_line_of_many() {
+        let mut end = Vec::new();
+        tail(&mut end, Stream::Stdout, TIME, b"");
+        for (bytes, length) in [
+            (&b""[..], None),
+            (b"no end", None),
+            (b"\n", Some(1)),
+            (b"one\ntwo\n", Some(4)),
+            ("caf\u{e9} \u{2028}\ntwo".as_bytes(), Some(10)),
+            ("caf\u{e9}".as_bytes(), None),
+            (b"\xff\"\n\n", Some(3)),
+        ] {
+            let mut buffer = vec![0; 500];
+            let found =
+                encode_first(bytes, &end, &mut buffer).map(|(taken, written)| (taken, buffer[..written].to_vec()));
+            let expected = length.map(|length| (length, whole_entry(&bytes[..length], Stream::Stdout, TIME, b"")));
+            assert_eq!(found, expected, "{bytes:?}");
+            for size in 0..expected.map_or(0, |(_, entry)| entry.len()) {
+                assert_eq!(encode_first(bytes, &end, &mut buffer[..size]), None);
             }
         }
     }
