@@ -44,15 +44,7 @@ pub fn create(
     config.working_dir = working_dir(&config.working_dir)?;
     // Held until the record names the image's layers, so that nobody removes them in between.
     let lease = store.lease()?;
-    let image = {
-        let _gc = store.gc_shared()?;
-        let image = images::find(store, &config.image)?;
-        for layer in image.layer_ids() {
-            lease.uses(&format!("layer:{layer}"))?;
-        }
-        lease.uses(&format!("image:{}", image.hex()))?;
-        image
-    };
+    let image = images::take(store, &lease, &config.image)?;
     images::check_platform(&image, &config.image, platform)?;
     let mut warnings = Vec::new();
     if platform.is_none() {

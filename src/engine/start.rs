@@ -3,7 +3,9 @@
 use super::record::Record;
 use super::shim::{cgroup_of, cgroup_root};
 use super::store::{self, Store};
-use super::{apparmor, base, containers, devices, etc, limits, networks, propagation, selinux, spec, users, volumes};
+use super::{
+    apparmor, base, containers, devices, etc, limits, mounts, networks, propagation, selinux, spec, users, volumes,
+};
 use crate::api::Refusal;
 use crate::fs::overlay::{self, Mapped, Upper};
 use crate::fs::{flatten, path, relabel};
@@ -103,7 +105,9 @@ pub fn ready(store: &Store, record: &Record, given: Given) -> Result<Ready> {
     apparmor::ensure(spec.process.as_ref().map_or("", |process| &process.apparmor_profile))?;
     let bytes = serde_json::to_vec(&spec).context("encode the runtime spec")?;
     store::write_file(&store.live(&record.id).join("config.json"), &bytes, false)?;
-    let mut open = subpaths(record)?;
+    let mapped = own.as_ref().zip(record.ids.as_ref());
+    let mapped = mapped.map(|(user, ids)| Mapped { base: &store.root, user: user.as_fd(), ids });
+    let mut open = opened(store, record, &at, mapped.as_ref())?;
     if let (Some(shm), Some(init)) = (&shared.shm, &shared.shm_of) {
         let tree = shm_of(init).with_context(|| format!("open {}", shm.display()))?;
         open.insert("/dev/shm".to_owned(), tree);
@@ -134,7 +138,8 @@ pub fn ready(store: &Store, record: &Record, given: Given) -> Result<Ready> {
 fn label<'a>(store: &Store, record: &Record, files: impl Iterator<Item = &'a PathBuf>, shared: bool) -> Result<()> {
     // Older kernels ask of a mapped file what it is called below the overlay.
     if let selinux::Support::All(contexts) = selinux::support(None) {
-        for layer in record.lower_dirs(store).into_iter().chain([base::layer(store)?]) {
+        let mounted = record.mounts.iter().flat_map(|mounted| &mounted.layers).map(|id| store.layer(id).join("fs"));
+        for layer in record.lower_dirs(store).into_iter().chain(mounted).chain([base::layer(store)?]) {
             relabel::once(&layer, &contexts.layers)?;
         }
     }
@@ -200,7 +205,7 @@ pub(super) fn root(
     let mut lowers = record.lower_dirs(store);
     lowers.push(base::layer(store)?);
     let mounted = match &mapped {
-        Some(mapped) => overlay::mount_mapped(&lowers, &upper, at, mapped),
+        Some(mapped) => overlay::mount_mapped(&lowers, Some(&upper), at, mapped),
         None => overlay::mount(&lowers, Some(&upper), at),
     };
     let error = match mounted {
@@ -317,14 +322,26 @@ fn shm_of(init: &Path) -> Result<OwnedFd> {
     tree.context("copy the mount of /dev/shm")
 }
 
-/// Parts of volumes, opened inside their volume: a link in it leads nowhere else.
-pub(super) fn subpaths(record: &Record) -> Result<BTreeMap<String, OwnedFd>> {
+/// Mounts whose source is no path of the host, by where they are mounted: parts of volumes, and images.
+pub(super) fn opened(
+    store: &Store,
+    record: &Record,
+    at: &Path,
+    mapped: Option<&Mapped>,
+) -> Result<BTreeMap<String, OwnedFd>> {
     let mut open = BTreeMap::new();
-    for mounted in record.mounts.iter().filter(|mounted| !mounted.subpath.is_empty()) {
-        let volume = File::open(&mounted.point.source).with_context(|| format!("open {}", mounted.point.source))?;
-        let beneath = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_MAGICLINKS;
-        let part = path::open(volume.as_fd(), mounted.subpath.as_bytes(), OFlag::O_PATH, 0, beneath)
-            .with_context(|| format!("open {:?} in volume {}", mounted.subpath, mounted.point.name))?;
+    for mounted in &record.mounts {
+        let part = if !mounted.image.is_empty() {
+            mounts::image_tree(store, mounted, at, mapped)
+                .with_context(|| format!("mount image {}", mounted.point.name))?
+        } else if !mounted.subpath.is_empty() {
+            let volume = File::open(&mounted.point.source).with_context(|| format!("open {}", mounted.point.source))?;
+            let beneath = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_MAGICLINKS;
+            path::open(volume.as_fd(), mounted.subpath.as_bytes(), OFlag::O_PATH, 0, beneath)
+                .with_context(|| format!("open {:?} in volume {}", mounted.subpath, mounted.point.name))?
+        } else {
+            continue;
+        };
         open.insert(mounted.point.destination.clone(), part);
     }
     Ok(open)

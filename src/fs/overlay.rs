@@ -1,6 +1,6 @@
 //! Overlay mounts of layers: detached, so that nothing of them shows on the host.
 
-use super::owner;
+use super::{owner, path};
 use crate::oci::runtime::Ids;
 use crate::sys::kernel;
 use crate::sys::mount::{
@@ -57,7 +57,7 @@ pub struct Mapped<'a> {
 }
 
 /// [`mount`] with the files' ids mapped. Nothing of that is on disk. (Layers with maps are 5.19's.)
-pub fn mount_mapped(lowers: &[PathBuf], upper: &Upper, at: &Path, mapped: &Mapped) -> Result<OwnedFd> {
+pub fn mount_mapped(lowers: &[PathBuf], upper: Option<&Upper>, at: &Path, mapped: &Mapped) -> Result<OwnedFd> {
     // Overlayfs itself takes no map, but that of the mounts that its layers lie on. They are looked up by path, in a
     // mount namespace where the mapped copy lies over what it is one of.
     std::thread::scope(|scope| {
@@ -72,9 +72,30 @@ pub fn mount_mapped(lowers: &[PathBuf], upper: &Upper, at: &Path, mapped: &Mappe
                 .with_context(|| format!("cover {}", mapped.base.display()))?;
             // Whoever mounts it is who makes what the kernel needs beside the upper.
             owner::make_as_root_of(mapped.ids)?;
-            mount(lowers, Some(upper), at)
+            mount(lowers, upper, at)
         };
         scope.spawn(mounting).join().map_err(|_| anyhow::anyhow!("the mounting thread panicked"))?
+    })
+}
+
+/// A part of a detached mount, found without leaving that. `at` is a directory that it is attached to for a moment, where
+/// nobody sees it: before 6.15 only of attached mounts there are copies.
+pub fn part(tree: &OwnedFd, part: &str, at: &Path) -> Result<OwnedFd> {
+    std::thread::scope(|scope| {
+        let finding = || -> Result<OwnedFd> {
+            use nix::mount::MsFlags;
+            use nix::sched::CloneFlags;
+            nix::sched::unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS).context("unshare mounts")?;
+            let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+            nix::mount::mount(None::<&str>, "/", None::<&str>, private, None::<&str>).context("make mounts private")?;
+            mount::move_mount(tree.as_fd(), nix::fcntl::AT_FDCWD, &text(at)?).context("attach an image")?;
+            let beneath = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_MAGICLINKS;
+            let found = path::open(tree.as_fd(), part.as_bytes(), nix::fcntl::OFlag::O_PATH, 0, beneath)
+                .with_context(|| format!("open {part:?} in the image"))?;
+            let copy = mount::open_tree(found.as_fd(), c"", OPEN_TREE_CLONE | libc::AT_EMPTY_PATH as u32);
+            copy.context("take a part of an image")
+        };
+        scope.spawn(finding).join().map_err(|_| anyhow::anyhow!("the mounting thread panicked"))?
     })
 }
 

@@ -101,6 +101,11 @@ fn volumes_have_the_containers_ids_and_binds_the_hosts() {
     // The same volume without a map.
     assert_eq!(host.sh(&["-v", "data:/v"], "touch /v/plain; stat -c '%u:%g' /v /v/mapped"), "0:0\n7:8");
     assert_eq!(run(&host, &["-v", "data:/v"], "stat -c '%u:%g' /v /v/plain; rm /v/plain").ok(), "0:0\n0:0");
+    // Nor are the files of an image changed.
+    let image = ["--mount", "type=image,source=busybox,target=/i"];
+    assert_eq!(run(&host, &image, "stat -c '%u:%g' /i /i/bin/busybox").ok(), "0:0\n0:0");
+    let part = ["--mount", "type=image,source=busybox,target=/i,image-subpath=bin"];
+    assert_eq!(run(&host, &part, "stat -c '%u:%g' /i /i/busybox").ok(), "0:0\n0:0");
     // What is the host's is not the container's root's.
     let given = host.dir().join("given");
     fs::create_dir(&given).expect("make a directory");

@@ -102,6 +102,44 @@ fn mounts_of_every_type() {
 }
 
 #[test]
+fn the_files_of_an_image() {
+    let Some(host) = Host::with_busybox() else { return };
+    let line = "mkdir -p /srv/deep; echo hello >/srv/deep/file; chown 7:8 /srv/deep/file; ln -s /etc /srv/out";
+    host.ok(["run", "--network", "none", "--name", "maker", "busybox", "sh", "-c", line]);
+    host.ok(["commit", "maker", "data"]);
+    host.ok(["rm", "maker"]);
+    let whole = ["--mount", "type=image,source=data,target=/data"];
+    let line = "cat /data/srv/deep/file; stat -c %u:%g /data/srv/deep/file; [ -x /data/bin/busybox ] && echo all of it";
+    assert_eq!(host.sh(&whole, line), "hello\n7:8\nall of it");
+    assert!(host.sh(&whole, "(echo x >/data/new) 2>&1 || true").contains("Read-only file system"));
+    let part = ["--mount", "type=image,source=data,target=/data,image-subpath=srv/deep"];
+    assert_eq!(host.sh(&part, "ls /data; cat /data/file"), "file\nhello");
+    for (code, mount, words) in [
+        (125, "source=nope", "No such image: nope:latest"),
+        (125, "readonly", "field Source must not be empty"),
+        (125, "source=data,image-subpath=../..", "subpath must be a relative path within the image"),
+        (127, "source=data,image-subpath=srv/none", "No such file or directory"),
+        (125, "source=data,image-subpath=srv/out", "\"srv/out\" in the image"),
+    ] {
+        let text = host.busybox(&["--mount", &format!("type=image,target=/x,{mount}")], &["true"]).refused(code);
+        assert!(text.contains(words), "{mount}: {text}");
+    }
+    // It is there for as long as a container mounts it, whether that runs or not.
+    host.ok(["create", "--network", "none", "--name", "it", whole[0], whole[1], "busybox", "sleep", "1000"]);
+    let point = host.inspect("it", "/Mounts/0");
+    assert_eq!((&point["Type"], &point["Name"], &point["RW"]), (&"image".into(), &"data".into(), &false.into()));
+    assert!(host.refused(1, ["rmi", "data"]).contains("conflict"));
+    host.ok(["rmi", "--force", "data"]);
+    host.ok(["image", "prune", "--force"]);
+    let tar = host.local(["cp", "it:/data/srv/deep/file", "-"]).run().out;
+    assert!(String::from_utf8_lossy(&tar).contains("hello"), "of one that does not run");
+    host.ok(["start", "it"]);
+    assert_eq!(host.ok(["exec", "it", "cat", "/data/srv/deep/file"]), "hello");
+    assert_eq!(host.sh(&["--volumes-from", "it"], "cat /data/srv/deep/file"), "hello");
+    host.ok(["rm", "--force", "it"]);
+}
+
+#[test]
 fn a_subpath_cannot_leave_its_volume() {
     let Some(host) = Host::with_busybox() else { return };
     let outside = host.file("outside/secret", "secret");

@@ -215,10 +215,10 @@ struct Part {
 
 /// What is mounted in a container besides its root and what the kernel gives it.
 fn mounts(store: &Store, record: &Record) -> Result<Vec<Part>> {
-    let mut subpaths = start::subpaths(record)?;
+    let mut open = start::opened(store, record, &store.container(&record.id).join("work"), None)?;
     let mut parts = Vec::new();
     for mounted in record.mounts.iter().filter(|mounted| mounted.point.r#type != "tmpfs") {
-        let part = subpaths.remove(&mounted.point.destination);
+        let part = open.remove(&mounted.point.destination);
         parts.push(bind(mounted, part).with_context(|| format!("open {}", mounted.point.source))?);
     }
     for name in ["hosts", "hostname", "resolv.conf"] {
@@ -235,6 +235,8 @@ fn bind(mounted: &Mounted, part: Option<OwnedFd>) -> Result<Part> {
     let point = &mounted.point;
     let deep = if mounted.non_recursive { 0 } else { mount::AT_RECURSIVE };
     let tree = match part {
+        // It is detached already.
+        Some(part) if !mounted.image.is_empty() => part,
         Some(part) => mount::open_tree(part.as_fd(), c"", OPEN_TREE_CLONE | libc::AT_EMPTY_PATH as u32 | deep)?,
         None => mount::open_tree(nix::fcntl::AT_FDCWD, &CString::new(point.source.as_str())?, OPEN_TREE_CLONE | deep)?,
     };

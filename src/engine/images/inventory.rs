@@ -47,9 +47,13 @@ impl<'a> Inventory<'a> {
         cache::layers(store)?.iter().for_each(|layer| count(layer));
         for id in record::ids(store)? {
             let Some(record) = Record::load(store, &id)? else { continue };
-            record.layers.iter().for_each(|layer| count(layer));
+            let mounted = record.mounts.iter().filter(|mounted| !mounted.image.is_empty());
+            record.layers.iter().chain(mounted.clone().flat_map(|it| &it.layers)).for_each(|layer| count(layer));
             let held = record::held(store, &id)?;
-            containers.push(Container { id, image: record.image, running: held.init || held.restarting });
+            let running = held.init || held.restarting;
+            for image in [&record.image].into_iter().chain(mounted.map(|it| &it.image)) {
+                containers.push(Container { id: id.clone(), image: image.clone(), running });
+            }
         }
         Ok(Inventory { store, lease, images, names: references::all(store)?, containers, leased, uses })
     }

@@ -161,6 +161,29 @@ fn hexes(store: &Store) -> Result<Vec<String>> {
     Ok(names.iter().filter_map(|name| name.strip_suffix(".json")).map(str::to_owned).collect())
 }
 
+/// [`find`], and the lease holds the image and its layers: nobody removes them until something else names them.
+pub fn take(store: &Store, lease: &Lease, name: &str) -> Result<Image> {
+    let _gc = store.gc_shared()?;
+    let image = find(store, name)?;
+    for layer in image.layer_ids() {
+        lease.uses(&format!("layer:{layer}"))?;
+    }
+    lease.uses(&format!("image:{}", image.hex()))?;
+    Ok(image)
+}
+
+/// The same of layers that a container has.
+pub fn hold(store: &Store, lease: &Lease, layers: &[String]) -> Result<()> {
+    let _gc = store.gc_shared()?;
+    for layer in layers {
+        lease.uses(&format!("layer:{layer}"))?;
+        if !store.layer(layer).exists() {
+            bail!("layer {layer} is gone, and the container that had it");
+        }
+    }
+    Ok(())
+}
+
 /// Finds an image by what a user types: `name[:tag]`, `name@digest`, an id, or the start of one. A name that is both
 /// means the reference. To build on what is found, hold gc shared and put the image into a lease.
 pub fn find(store: &Store, name: &str) -> Result<Image> {

@@ -108,6 +108,11 @@ pub struct Mounted {
     pub anonymous: bool,
     /// The image's content is not copied into a new volume.
     pub no_copy: bool,
+    /// Of an image: its id, and directories under layers/, top first.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub image: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<String>,
 }
 
 /// How it was last started and how that ended.

@@ -27,6 +27,9 @@ the_root_of_a_container_is_an_overlay() {
 	has "$(run --rm busybox cat /proc/mounts)" "overlay / overlay rw"
 	dhow load --input /vm/layers.tar
 	has "$(run --rm layers cat /proc/mounts)" "overlay / overlay rw"
+	# Another's files of many layers, and a part of them.
+	is "$(run --rm --mount type=image,source=layers,target=/l busybox cat /l/zstd)" "of zstd"
+	has "$(run --rm --mount type=image,source=layers,target=/b,image-subpath=bin busybox ls /b)" busybox
 	dhow rmi layers
 }
 
