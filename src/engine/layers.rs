@@ -137,7 +137,7 @@ pub fn begin(store: &Store, lease: &Lease, diff_ids: &[Digest], staged: &Staged)
     place(&staged.dir, &store.layer(&id))
 }
 
-/// Brings layers of the store to the disk that are not there yet, all by one sync.
+/// Brings layers of the store to the disk that are not there yet, all at once.
 pub fn secure(store: &Store, ids: &[String]) -> Result<()> {
     let dirs = ids.iter().map(|id| store.layer(id));
     let pending: Vec<PathBuf> = dirs.filter(|dir| !dir.join(DURABLE).exists() && dir.join(PENDING).exists()).collect();
@@ -152,9 +152,9 @@ pub fn secure(store: &Store, ids: &[String]) -> Result<()> {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(error).with_context(|| format!("rename {}", dir.join(PENDING).display())),
         }
-        sync_dir(dir)?;
     }
-    sync_dir(&store.layers())
+    // Their names, all by one again.
+    store::syncfs(&store.layers())
 }
 
 /// Clears what another boot left pending: a power cut may have taken a part of it.
