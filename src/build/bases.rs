@@ -7,14 +7,14 @@ use super::contexts::Named;
 use super::dockerfile::Fault;
 use super::dockerfile::instruction::Word;
 use super::ignore::Ignore;
+use super::report;
 use super::state::State;
 use super::transfer::digest;
 use super::transfer::gather::{Tree, Wish, gather};
-use super::transfer::owner::Owner;
 use super::transfer::place::Place;
 use crate::api::Refusal;
 use crate::api::time::Time;
-use crate::engine::images::{self, Image};
+use crate::engine::images::{self, Image, Layout};
 use crate::engine::pull;
 use crate::oci::image::{ImageConfig, RootFs, RunConfig, chain_ids};
 use crate::oci::{Platform, Reference};
@@ -56,6 +56,7 @@ impl Builder<'_> {
         }
         let state = match (self.context.named.get(name), name) {
             (Some(Named::Image(image)), _) => of_image(image, self.image(image, &wanted, self.wanted())?),
+            (Some(Named::Layout(layout)), _) => self.of_layout(name, layout, &wanted)?,
             (Some(Named::Files(tree)), _) => self.of_files(name, tree, &wanted)?,
             (None, "scratch") => self.scratch(&wanted),
             (None, name) => of_image(name, self.image(name, &wanted, self.wanted())?),
@@ -93,6 +94,22 @@ impl Builder<'_> {
         }
     }
 
+    /// An image that lies in a directory, which has no name in the store, nor a record.
+    fn of_layout(&mut self, name: &str, layout: &Layout, wanted: &Platform) -> Result<State> {
+        let (report, caller) = (&mut self.report, &self.caller);
+        let image = images::layers_of(&self.engine.store, self.lease, layout, wanted, &mut |line| {
+            match caller.has_gone() {
+                true => Err(std::io::ErrorKind::BrokenPipe.into()),
+                false => report.pulling(line),
+            }
+        });
+        let image = image.map_err(|error| match caller.has_gone() {
+            true => report::gone(),
+            false => error.context(format!("the OCI layout that the context {name} names")),
+        })?;
+        Ok(State { image: None, ..of_image(name, image) })
+    }
+
     /// The files of a named context as one layer.
     fn of_files(&mut self, name: &str, tree: &Tree, wanted: &Platform) -> Result<State> {
         let mut state = self.scratch(wanted);
@@ -106,7 +123,7 @@ impl Builder<'_> {
         let layer = self.step(&mut state, &key.end(), &text, false, |builder, state| {
             let (time, caller) = (state.clock, builder.caller.clone());
             builder.change(state, true, &mut |root| {
-                let mut place = Place::new(root, "/".to_owned(), Owner::default(), None, time);
+                let mut place = Place::new(root, "/".to_owned(), None, None, time);
                 place.items(tree, &items, &caller)?;
                 place.end()
             })

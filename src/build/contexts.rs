@@ -7,9 +7,10 @@ use super::git::{Address, Keys, Repository};
 use super::transfer::gather::Tree;
 use crate::api::Refusal;
 use crate::api::wire::Caller;
+use crate::engine::images::Layout;
 use crate::engine::store::{self, Lease};
 use crate::fs::path;
-use crate::oci::Reference;
+use crate::oci::{Digest, Reference};
 use crate::oci::registry::Settings;
 use anyhow::{Context as _, Result, bail};
 use nix::fcntl::renameat;
@@ -19,6 +20,7 @@ use std::os::fd::{AsFd, OwnedFd};
 /// What a name stands for.
 pub enum Named {
     Image(String),
+    Layout(Layout),
     Files(Tree),
 }
 
@@ -29,7 +31,11 @@ pub enum Value {
     Url(String),
     /// Of who asks; to who builds it comes with the request.
     Folder(String),
+    /// An image of an OCI layout in such a folder, by its tag or digest.
+    Layout(String, Option<String>, Option<Digest>),
 }
+
+const LAYOUT: &str = "oci-layout://";
 
 impl Value {
     pub fn parse(text: &str) -> Result<Value> {
@@ -37,10 +43,15 @@ impl Value {
             Reference::parse(image).map_err(|error| Refusal::BadParameter(format!("{image}: {error:#}")))?;
             return Ok(Value::Image(image.to_owned()));
         }
-        if text.starts_with("oci-layout://") {
-            bail!(Refusal::NotImplemented(format!(
-                "{text}: an OCI layout is not supported as context: load it, and name the image with docker-image://"
-            )));
+        if let Some(layout) = text.strip_prefix(LAYOUT) {
+            let (rest, digest) = layout.split_once('@').map_or((layout, None), |(rest, digest)| (rest, Some(digest)));
+            let digest = digest.map(Digest::parse).transpose();
+            let digest = digest.map_err(|error| Refusal::BadParameter(format!("{text}: {error:#}")))?;
+            let (dir, tag) = rest.split_once(':').map_or((rest, None), |(dir, tag)| (dir, Some(tag.to_owned())));
+            if dir.is_empty() || tag.as_ref().is_some_and(String::is_empty) {
+                bail!(Refusal::BadParameter(format!("{text}: expected {LAYOUT}DIR[:tag][@digest]")));
+            }
+            return Ok(Value::Layout(dir.to_owned(), tag, digest));
         }
         if Address::parse(text, true)?.is_some() {
             return Ok(Value::Url(text.to_owned()));
@@ -49,6 +60,30 @@ impl Value {
             true => Value::Url(text.to_owned()),
             false => Value::Folder(text.to_owned()),
         })
+    }
+}
+
+impl Value {
+    /// The folder that belongs to it.
+    pub fn folder(&self) -> Option<&str> {
+        match self {
+            Value::Folder(dir) | Value::Layout(dir, ..) => Some(dir),
+            Value::Image(_) | Value::Url(_) => None,
+        }
+    }
+
+    /// The text of it; a folder lies elsewhere for who builds.
+    pub fn text(&self, folder: String) -> String {
+        match self {
+            Value::Image(image) => format!("docker-image://{image}"),
+            Value::Url(url) => url.clone(),
+            Value::Folder(_) => folder,
+            Value::Layout(_, tag, digest) => {
+                let tag = tag.iter().map(|tag| format!(":{tag}"));
+                let parts: Vec<String> = tag.chain(digest.iter().map(|digest| format!("@{digest}"))).collect();
+                format!("{LAYOUT}{folder}{}", parts.concat())
+            }
+        }
     }
 }
 
@@ -67,7 +102,7 @@ pub const INSIDE: &str = ".contexts.";
 
 /// Whether folders of named contexts come in a tar.
 pub fn come_along(asked: &Asked) -> bool {
-    asked.contexts.values().any(|text| text.starts_with(INSIDE))
+    asked.contexts.values().any(|text| text.strip_prefix(LAYOUT).unwrap_or(text).starts_with(INSIDE))
 }
 
 impl Contexts {
@@ -78,7 +113,7 @@ impl Contexts {
     pub fn files(&self, name: &str) -> Option<&Tree> {
         match self.get(name)? {
             Named::Files(tree) => Some(tree),
-            Named::Image(_) => None,
+            Named::Image(_) | Named::Layout(_) => None,
         }
     }
 
@@ -96,26 +131,27 @@ impl Contexts {
         for (count, (name, text)) in asked.contexts.iter().enumerate() {
             let invalid = || Refusal::BadParameter(format!("invalid context name {name}"));
             let known = canonical(name).ok_or_else(invalid)?;
-            let root = match Value::parse(text)? {
+            let value = Value::parse(text)?;
+            let root = match &value {
                 Value::Image(image) => {
-                    all.insert(known, Named::Image(image));
+                    all.insert(known, Named::Image(image.clone()));
                     continue;
                 }
                 Value::Url(url) => {
                     let place = lease.tmp()?.join(format!("context-{count}"));
                     store::make_dir(&place, 0o755).with_context(|| format!("make {}", place.display()))?;
-                    if let Some(address) = Address::parse(&url, true)? {
+                    if let Some(address) = Address::parse(url, true)? {
                         let repository = Repository::find(address, place, Keys::User, &asked.secrets, caller)?;
                         let named = Named::Files(files(repository.files(false)?)?);
                         all.insert(known, named);
                         continue;
                     }
                     let root = path::open_root(&place)?;
-                    context::unpack(context::remote(&url, settings)?, root.as_fd())
+                    context::unpack(context::remote(url, settings)?, root.as_fd())
                         .with_context(|| format!("the context {name}"))?;
                     root
                 }
-                Value::Folder(at) => match folders.iter().position(|(of, _)| of == name) {
+                Value::Folder(at) | Value::Layout(at, ..) => match folders.iter().position(|(of, _)| of == name) {
                     Some(at) => folders.swap_remove(at).1,
                     None => {
                         let missing = || Refusal::BadParameter(format!("the files of the context {name} did not come"));
@@ -125,7 +161,11 @@ impl Contexts {
                     }
                 },
             };
-            all.insert(known, Named::Files(files(root)?));
+            let named = match value {
+                Value::Layout(_, tag, digest) => Named::Layout(Layout { root, tag, digest }),
+                _ => Named::Files(files(root)?),
+            };
+            all.insert(known, named);
         }
         if let Some((tree, dir)) = inside {
             renameat(&tree.root, &dir[..], nix::fcntl::AT_FDCWD, &lease.tmp()?.join("contexts"))
@@ -137,7 +177,7 @@ impl Contexts {
 
 fn files(root: OwnedFd) -> Result<Tree> {
     let ignore = context::ignored(root.as_fd(), "")?;
-    Ok(Tree { root, ignore, called: "the named context" })
+    Ok(Tree { root, ignore, called: "the named context", owned: false })
 }
 
 #[cfg(test)]
@@ -151,10 +191,24 @@ mod tests {
             ("https://h/x.git#main", Value::Url("https://h/x.git#main".into())),
             ("http://h/x.tar", Value::Url("http://h/x.tar".into())),
             ("../folder", Value::Folder("../folder".into())),
+            ("oci-layout://a/b", Value::Layout("a/b".into(), None, None)),
+            ("oci-layout://a:1.2", Value::Layout("a".into(), Some("1.2".into()), None)),
         ] {
-            assert_eq!(Value::parse(text).unwrap(), value);
+            let parsed = Value::parse(text).unwrap();
+            assert_eq!(parsed.text(parsed.folder().unwrap_or_default().to_owned()), text);
+            assert_eq!(parsed, value);
         }
-        for (text, words) in [("docker-image://UPPER", "UPPER"), ("oci-layout://x", "load it")] {
+        let digest = Digest::of(b"x");
+        for tag in [None, Some("t".to_owned())] {
+            let value = Value::Layout("a".into(), tag, Some(digest.clone()));
+            assert_eq!(Value::parse(&value.text("a".into())).unwrap(), value);
+        }
+        for (text, words) in [
+            ("docker-image://UPPER", "UPPER"),
+            ("oci-layout://", "expected oci-layout://DIR"),
+            ("oci-layout://a:", "expected oci-layout://DIR"),
+            ("oci-layout://a@sha256:1", "sha256:1"),
+        ] {
             let error = format!("{:#}", Value::parse(text).unwrap_err());
             assert!(error.contains(words), "{text}: {error}");
         }

@@ -24,12 +24,12 @@ impl Contexts {
                 true => Value::Folder(value.to_owned()),
                 false => Value::parse(value)?,
             };
-            let root = match &value {
-                Value::Folder(dir) => {
+            let root = match value.folder() {
+                Some(dir) => {
                     let opened = path::open_root(Path::new(dir));
                     Some(opened.with_context(|| format!("failed to get build context path for {name}: {dir:?}"))?)
                 }
-                _ => None,
+                None => None,
             };
             all.push((name.to_owned(), value, root));
         }
@@ -51,12 +51,7 @@ impl Contexts {
     /// What the query says of them.
     pub fn query(&self) -> Option<String> {
         let one = |(at, (name, value, _)): (usize, &(String, Value, Option<OwnedFd>))| {
-            let value = match value {
-                Value::Image(image) => format!("docker-image://{image}"),
-                Value::Url(url) => url.clone(),
-                Value::Folder(_) => inside(at),
-            };
-            (name.clone(), value.into())
+            (name.clone(), value.text(inside(at)).into())
         };
         let all: serde_json::Map<_, _> = self.0.iter().enumerate().map(one).collect();
         (!all.is_empty()).then(|| serde_json::Value::from(all).to_string())
@@ -69,8 +64,13 @@ impl Contexts {
 
     /// Packs the folders, without what each of them ignores.
     pub fn pack(&self, packer: &mut Packer) -> Result<()> {
-        for (at, root) in self.0.iter().enumerate().filter_map(|(at, (_, _, root))| Some((at, root.as_ref()?))) {
-            let ignore = crate::build::ignored(root.as_fd())?;
+        for (at, (_, value, root)) in self.0.iter().enumerate() {
+            let Some(root) = root else { continue };
+            let ignore = match value {
+                // All of a layout is named by digests.
+                Value::Layout(..) => Ignore::default(),
+                _ => crate::build::ignored(root.as_fd())?,
+            };
             packer.tree(root.as_fd(), inside(at).as_bytes(), &mut kept(&ignore))?;
         }
         Ok(())

@@ -16,7 +16,7 @@ mod tag;
 pub use commit::{Commit, commit};
 pub use import::{Import, Source, import};
 pub use list::{history, inspect, list};
-pub use load::{Load, load as load_archive};
+pub use load::{Layout, Load, layers_of, load as load_archive};
 pub use remove::{locked, prune, remove};
 pub use save::Save;
 pub use tag::{give, name, tag};

@@ -1,5 +1,6 @@
 //! `load`: the images of an archive, Docker's or an OCI layout. Its files are laid down in the lease's directory, its
-//! layers are unpacked beside them, and nothing of it is in the store before all of it has been found good.
+//! layers are unpacked beside them, and nothing of it is in the store before all of it has been found good. Builds take
+//! one image of a layout that lies in a directory.
 
 mod plan;
 mod spool;
@@ -8,7 +9,7 @@ use super::super::events;
 use super::super::layers::{self, Staged};
 use super::super::locks::Lock;
 use super::super::store::{Lease, Store};
-use super::{Image, references, register, set_reference};
+use super::{Image, describe, references, register, set_reference};
 use crate::api::types::{ProgressDetail, ProgressLine};
 use crate::fs::compression;
 use crate::fs::settle::settle;
@@ -22,13 +23,16 @@ use spool::Spool;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
 /// How often a layer that is being read is shown.
 const TICK: Duration = Duration::from_millis(100);
+/// For the names of directories in a lease's, which may have layers of several archives.
+static COUNT: AtomicUsize = AtomicUsize::new(0);
 /// How often a layer that another process brings is asked for.
 const TURN: Duration = Duration::from_millis(20);
 
@@ -64,6 +68,23 @@ pub fn load(store: &Store, asked: &Load, archive: impl Read + Send, sink: Sink) 
         events::other(store, "image", "load", &image.id.to_string(), &[("name", &image.id.to_string())]);
     }
     Ok(())
+}
+
+/// An image of an OCI layout in a directory: the one with this tag, or with this digest.
+pub struct Layout {
+    pub root: OwnedFd,
+    pub tag: Option<String>,
+    pub digest: Option<Digest>,
+}
+
+/// Brings the layers of a layout's image into the store, where the lease holds them. The image itself is not there.
+pub fn layers_of(store: &Store, lease: &Lease, layout: &Layout, wanted: &Platform, sink: Sink) -> Result<Image> {
+    let spool = Spool::Lies(layout.root.try_clone().context("open the layout")?);
+    let plan = plan::one(&spool, layout.tag.as_deref(), layout.digest.as_ref(), wanted)?;
+    let mut stage = Stage { store, lease, spool: &spool, quiet: false, staged: HashMap::new() };
+    stage.image(&plan, sink).with_context(|| format!("image {}", plan.id))?;
+    stage.commit(&plan.config.rootfs.diff_ids)?;
+    describe(store, None, &plan.config_body, None)
 }
 
 /// What an archive calls a parent is one if it comes along and the image stands on its layers.
@@ -138,7 +159,7 @@ impl Stage<'_> {
     }
 
     fn layer(&self, part: &Part, diff_id: &Digest, lowers: &[PathBuf], sink: Sink) -> Result<Staged> {
-        let dir = self.lease.tmp()?.join(format!("layer{}", self.staged.len()));
+        let dir = self.lease.tmp()?.join(format!("layer{}", COUNT.fetch_add(1, Ordering::Relaxed)));
         std::fs::create_dir(&dir).with_context(|| format!("make {}", dir.display()))?;
         let (mut file, size) = self.spool.open(&part.name)?;
         // A plain tar under its diff id is hashed as it is unpacked.

@@ -108,16 +108,7 @@ fn promised(name: &str) -> Option<Digest> {
 
 /// An OCI layout. Of an index, the image that suits the platform (or this host) best.
 fn layout(spool: &Spool, wanted: Option<&Platform>) -> Result<Vec<Plan>> {
-    #[derive(serde::Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Layout {
-        image_layout_version: String,
-    }
-    let said: Layout = serde_json::from_slice(&spool.document(archive::LAYOUT)?).context("read oci-layout")?;
-    if !said.image_layout_version.starts_with("1.") {
-        bail!("unsupported version {:?} of the OCI layout", said.image_layout_version);
-    }
-    let index: Index = serde_json::from_slice(&spool.document(archive::INDEX)?).context("read index.json")?;
+    let index = index(spool)?;
     let mut plans: Vec<Plan> = Vec::new();
     for entry in index.manifests.iter().filter(|entry| !entry.is_attestation()) {
         let plan = of_entry(spool, entry, wanted).with_context(|| format!("manifest {}", entry.digest))?;
@@ -128,6 +119,54 @@ fn layout(spool: &Spool, wanted: Option<&Platform>) -> Result<Vec<Plan>> {
         }
     }
     Ok(plans)
+}
+
+/// The one image of a layout that has a tag, or a digest.
+pub fn one(spool: &Spool, tag: Option<&str>, digest: Option<&Digest>, wanted: &Platform) -> Result<Plan> {
+    let mut entry = match digest {
+        Some(digest) => Descriptor { digest: digest.clone(), ..Descriptor::of("", b"") },
+        None => tagged(index(spool)?, tag)?,
+    };
+    // The name is the builder's, and what the layout calls it is nothing to read.
+    entry.annotations = None;
+    let plan = of_entry(spool, &entry, Some(wanted)).with_context(|| format!("manifest {}", entry.digest))?;
+    check(&plan)?;
+    let actual = plan.config.platform();
+    if !actual.architecture.is_empty() && wanted.suits(&actual).is_none() {
+        bail!("it has no image for platform {wanted}: this one is for {actual}");
+    }
+    Ok(plan)
+}
+
+/// Without a tag it is the one called latest, or the only one.
+fn tagged(index: Index, tag: Option<&str>) -> Result<Descriptor> {
+    let is = |entry: &Descriptor, tag: &str| {
+        let Some(notes) = &entry.annotations else { return false };
+        let named = |name: &String| Reference::parse(name).is_ok_and(|name| name.tag.as_deref() == Some(tag));
+        let text = notes.get(archive::REF_NAME);
+        text.is_some_and(|text| text == tag) || text.into_iter().chain(notes.get(archive::IMAGE_NAME)).any(named)
+    };
+    let mut images: Vec<Descriptor> = index.manifests;
+    images.retain(|entry| !entry.is_attestation());
+    let count = images.len();
+    match images.iter().position(|entry| is(entry, tag.unwrap_or("latest"))) {
+        Some(at) => Ok(images.swap_remove(at)),
+        None if tag.is_none() && count == 1 => Ok(images.swap_remove(0)),
+        None => bail!("the layout has no image with the tag {}, of {count}", tag.unwrap_or("latest")),
+    }
+}
+
+fn index(spool: &Spool) -> Result<Index> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Layout {
+        image_layout_version: String,
+    }
+    let said: Layout = serde_json::from_slice(&spool.document(archive::LAYOUT)?).context("read oci-layout")?;
+    if !said.image_layout_version.starts_with("1.") {
+        bail!("unsupported version {:?} of the OCI layout", said.image_layout_version);
+    }
+    serde_json::from_slice(&spool.document(archive::INDEX)?).context("read index.json")
 }
 
 fn of_entry(spool: &Spool, entry: &Descriptor, wanted: Option<&Platform>) -> Result<Plan> {

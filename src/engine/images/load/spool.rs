@@ -1,14 +1,18 @@
 //! The files of an archive, laid down in a directory of the lease under numbers: their names are only looked up, and
-//! never become paths.
+//! never become paths. Or those of a layout that lies in a directory, whose names are resolved by the kernel, inside it.
 
 use crate::fs::archive::Archive;
 use crate::fs::compression;
 use crate::fs::header::{Entry, Kind};
-use crate::fs::path::show;
+use crate::fs::path::{self, show};
+use crate::fs::stat::is_file;
 use anyhow::{Context, Result, bail};
+use nix::fcntl::OFlag;
+use nix::sys::stat::fstat;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// An archive of images has a few files an image. More than this is an attack on inodes and memory.
@@ -19,7 +23,13 @@ const MAX_LINKS: usize = 10;
 const MAX_DOCUMENT: u64 = 8 * 1024 * 1024;
 
 /// What an archive holds, by name.
-pub struct Spool {
+pub enum Spool {
+    Laid(Laid),
+    /// A directory, as it lies there.
+    Lies(OwnedFd),
+}
+
+pub struct Laid {
     dir: PathBuf,
     found: HashMap<String, Found>,
 }
@@ -37,18 +47,56 @@ impl Spool {
     /// Reads a whole archive, which may be compressed, into the empty directory `dir`.
     pub fn read(archive: impl Read + Send, dir: &Path) -> Result<Spool> {
         let mut archive = Archive::new(compression::decoder(archive)?);
-        let mut spool = Spool { dir: dir.to_owned(), found: HashMap::new() };
+        let mut laid = Laid { dir: dir.to_owned(), found: HashMap::new() };
         let mut entry = Entry::default();
         while archive.next(&mut entry)? {
-            spool.entry(&entry, &mut archive).with_context(|| show(&entry.path))?;
+            laid.entry(&entry, &mut archive).with_context(|| show(&entry.path))?;
         }
         archive.finish()?;
-        if spool.found.is_empty() {
+        if laid.found.is_empty() {
             bail!("the archive is empty");
         }
-        Ok(spool)
+        Ok(Spool::Laid(laid))
     }
 
+    pub fn has(&self, name: &str) -> bool {
+        match self {
+            Spool::Laid(laid) => laid.found.contains_key(name),
+            Spool::Lies(root) => {
+                path::open(root.as_fd(), name.as_bytes(), OFlag::O_PATH, 0, path::IN_ROOT).is_ok()
+            }
+        }
+    }
+
+    /// A file, by the name that a manifest gives it, and its length.
+    pub fn open(&self, name: &str) -> Result<(File, u64)> {
+        let name = normal(name, "")?;
+        let root = match self {
+            Spool::Laid(laid) => return laid.open(name),
+            Spool::Lies(root) => root.as_fd(),
+        };
+        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK;
+        let file = path::open(root, name.as_bytes(), flags, 0, path::IN_ROOT).with_context(|| format!("open {name:?}"))?;
+        let stat = fstat(&file).with_context(|| format!("look at {name:?}"))?;
+        if !is_file(&stat) {
+            bail!("{name:?} is no file");
+        }
+        Ok((File::from(file), stat.st_size as u64))
+    }
+
+    /// A small file, whole.
+    pub fn document(&self, name: &str) -> Result<Vec<u8>> {
+        let (file, size) = self.open(name)?;
+        if size > MAX_DOCUMENT {
+            bail!("{name:?} of {size} bytes is longer than the {MAX_DOCUMENT} bytes that are taken");
+        }
+        let mut bytes = Vec::new();
+        file.take(MAX_DOCUMENT).read_to_end(&mut bytes).with_context(|| format!("read {name:?}"))?;
+        Ok(bytes)
+    }
+}
+
+impl Laid {
     fn entry(&mut self, entry: &Entry, data: &mut dyn Read) -> Result<()> {
         let name = normal(text(&entry.path)?, "")?;
         if self.found.len() >= MAX_FILES {
@@ -75,13 +123,8 @@ impl Spool {
         Ok(())
     }
 
-    pub fn has(&self, name: &str) -> bool {
-        self.found.contains_key(name)
-    }
-
-    /// A file, by the name that a manifest gives it, and its length.
-    pub fn open(&self, name: &str) -> Result<(File, u64)> {
-        let mut at = normal(name, "")?;
+    fn open(&self, name: String) -> Result<(File, u64)> {
+        let mut at = name.clone();
         for _ in 0..MAX_LINKS {
             match self.found.get(&at) {
                 Some(Found::Link(to)) => at = to.clone(),
@@ -94,17 +137,6 @@ impl Spool {
             }
         }
         bail!("{name:?} of the archive is a link that leads nowhere")
-    }
-
-    /// A small file, whole.
-    pub fn document(&self, name: &str) -> Result<Vec<u8>> {
-        let (file, size) = self.open(name)?;
-        if size > MAX_DOCUMENT {
-            bail!("{name:?} of {size} bytes is longer than the {MAX_DOCUMENT} bytes that are taken");
-        }
-        let mut bytes = Vec::new();
-        file.take(MAX_DOCUMENT).read_to_end(&mut bytes).with_context(|| format!("read {name:?}"))?;
-        Ok(bytes)
     }
 }
 
