@@ -118,7 +118,7 @@ pub struct Build {
     /// platform of the image: os/arch[/variant]
     #[argh(option)]
     platform: Option<String>,
-    /// give the Dockerfile files or an image under a name: name=PATH, name=URL of a tar or a repository, name=docker-image://IMAGE
+    /// give the Dockerfile files or an image under a name: name=PATH, name=URL of a tar or a repository, name=docker-image://IMAGE, name=oci-layout://DIR[:tag][@digest]
     #[argh(option)]
     build_context: Vec<String>,
     /// where what is built goes: DIR, - or type=image|local|tar|oci|docker|cacheonly[,dest=PATH][,name=NAME]
@@ -191,7 +191,7 @@ impl Command for Build {
             bail!("--iidfile needs an image among the outputs");
         }
         if self.check {
-            return self.checked(&from);
+            return self.checked(context, &from);
         }
         let mut query = self.query()?;
         query.push(("progress".to_owned(), mode.query().to_owned()));
@@ -249,13 +249,21 @@ impl Build {
     }
 
     /// Reads the Dockerfile, and tells what could be better.
-    fn checked(&self, from: &From) -> Result<u8> {
-        let (name, bytes, _) = match from {
-            From::Folder(dir) => self.dockerfile(dir)?,
-            _ => bail!("--check needs a folder as context"),
-        };
+    fn checked(&self, context: &Context, from: &From) -> Result<u8> {
+        let From::Folder(dir) = from else { bail!("--check needs a folder as context") };
+        let (name, bytes, beside) = self.dockerfile(dir)?;
         let file = Dockerfile::parse(&name, &bytes)?;
-        let (warnings, _) = lint::check(&file)?;
+        let ignore = Ignore::read(&ignored(dir, beside)?.unwrap_or_default())?;
+        // An engine that cannot be reached knows no image, as one that has it not.
+        let client = context.client();
+        let env = |image: &str| -> Option<Vec<String>> {
+            let told: serde_json::Value =
+                serde_json::from_slice(&client.as_ref().ok()?.inspect_image(image, "").ok()?).ok()?;
+            let set = told.pointer("/Config/Env").and_then(serde_json::Value::as_array).into_iter().flatten();
+            Some(set.filter_map(|entry| Some(entry.as_str()?.split('=').next()?.to_owned())).collect())
+        };
+        let wish = self.build_arg.iter().rev().find_map(|arg| arg.strip_prefix(lint::ARGUMENT)?.strip_prefix('='));
+        let (warnings, _) = lint::check(&file, &lint::Around { ignore: &ignore, env: &env, wish })?;
         output::say(&lint::show(&file, &warnings))?;
         Ok(u8::from(!warnings.is_empty()))
     }
@@ -289,13 +297,7 @@ impl Build {
             path::open_root(dir).with_context(|| format!("unable to prepare context: path {:?}", dir.display()))?;
         let (name, bytes, beside) = self.dockerfile(dir)?;
         *known = self.registries(&bytes, &contexts)?;
-        let ignore = match beside
-            .filter(|path| path.exists())
-            .or_else(|| Some(dir.join(".dockerignore")).filter(|path| path.exists()))
-        {
-            Some(path) => Some(std::fs::read(&path).with_context(|| format!("read {}", path.display()))?),
-            None => None,
-        };
+        let ignore = ignored(dir, beside)?;
         if client.is_local() {
             return Ok(Body::Folder(Folder {
                 dir: root,
@@ -374,6 +376,15 @@ impl Build {
             output::say(&format!("{id}\n"))?;
         }
         Ok(0)
+    }
+}
+
+/// What a folder ignores: as it is said beside the Dockerfile, or in the folder.
+fn ignored(dir: &Path, beside: Option<PathBuf>) -> Result<Option<Vec<u8>>> {
+    let here = dir.join(".dockerignore");
+    match beside.into_iter().chain([here]).find(|path| path.exists()) {
+        Some(path) => Ok(Some(std::fs::read(&path).with_context(|| format!("read {}", path.display()))?)),
+        None => Ok(None),
     }
 }
 

@@ -6,13 +6,14 @@ use super::dockerfile::mount::Mount;
 use super::dockerfile::words::Lex;
 use super::dockerfile::{Dockerfile, trigger};
 use super::ignore::Ignore;
+use super::lint::Around;
 
 pub fn dockerfile(bytes: &[u8]) {
-    if let Ok(ignore) = Ignore::read(bytes) {
-        let _ = (ignore.leaves_out("a/b.o"), ignore.may_keep_inside("a"));
-    }
+    let ignore = Ignore::read(bytes).unwrap_or_default();
+    let _ = (ignore.leaves_out("a/b.o"), ignore.may_keep_inside("a"));
     let Ok(file) = Dockerfile::parse("Dockerfile", bytes) else { return };
-    let _ = super::lint::check(&file).map(|(warnings, _)| super::lint::show(&file, &warnings));
+    let around = Around { ignore: &ignore, env: &|_| Some(Vec::new()), wish: None };
+    let _ = super::lint::check(&file, &around).map(|(warnings, _)| super::lint::show(&file, &warnings));
     let lex = Lex::new(file.directives.escape);
     for stage in &file.stages {
         assert!(file.stage("0").is_some());

@@ -17,6 +17,9 @@ struct Pattern {
     keep: bool,
     /// How a directory begins whose insides may be kept though it is not.
     text: String,
+    /// How all that it matches begins and ends: most paths need no more than that to be told from it.
+    head: String,
+    tail: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +73,7 @@ impl Ignore {
             if patterns.len() == MOST {
                 bail!(Refusal::BadParameter(format!("there are more than {MOST} patterns of what to ignore")));
             }
-            patterns.push(Pattern { pieces, keep, text });
+            patterns.push(Pattern::new(pieces, keep, text));
         }
         Ok(Ignore { patterns })
     }
@@ -85,6 +88,11 @@ impl Ignore {
             }
         }
         out
+    }
+
+    /// Whether anything that is left out is kept after all.
+    pub fn keeps(&self) -> bool {
+        self.patterns.iter().any(|pattern| pattern.keep)
     }
 
     /// Whether something inside a directory that is left out may be kept.
@@ -104,7 +112,7 @@ pub struct Name(Pattern);
 impl Name {
     pub fn new(text: &str) -> Result<Name> {
         match pieces(text) {
-            Some(pieces) => Ok(Name(Pattern { pieces, keep: false, text: text.to_owned() })),
+            Some(pieces) => Ok(Name(Pattern::new(pieces, false, text.to_owned()))),
             None => bail!(Refusal::BadParameter(format!("syntax error in pattern: {text:?}"))),
         }
     }
@@ -115,6 +123,14 @@ impl Name {
 }
 
 impl Pattern {
+    fn new(pieces: Vec<Piece>, keep: bool, text: String) -> Pattern {
+        let plain = |piece: &Piece| if let Piece::Char(c) = piece { Some(*c) } else { None };
+        let head = pieces.iter().map_while(plain).collect();
+        let mut tail: Vec<char> = pieces.iter().rev().map_while(plain).collect();
+        tail.reverse();
+        Pattern { head, tail: tail.into_iter().collect(), pieces, keep, text }
+    }
+
     /// It matches the path or a directory above it.
     fn covers(&self, path: &str) -> bool {
         self.matches(path) || path.match_indices('/').any(|(at, _)| self.matches(&path[..at]))
@@ -122,8 +138,11 @@ impl Pattern {
 
     /// All ways to match are walked side by side: no pattern takes longer than its length times the path's.
     fn matches(&self, path: &str) -> bool {
+        if !path.starts_with(&self.head) || !path.ends_with(&self.tail) {
+            return false;
+        }
         let count = self.pieces.len();
-        let mut now = vec![false; count + 1];
+        let (mut now, mut next) = (vec![false; count + 1], vec![false; count + 1]);
         now[0] = true;
         let mut before = None;
         for c in path.chars().map(Some).chain([None]) {
@@ -136,7 +155,7 @@ impl Pattern {
                 };
             }
             let Some(c) = c else { break };
-            let mut next = vec![false; count + 1];
+            next.fill(false);
             for (at, piece) in self.pieces.iter().enumerate() {
                 if !now[at] {
                     continue;
@@ -155,7 +174,7 @@ impl Pattern {
                 }
             }
             before = Some(c);
-            now = next;
+            std::mem::swap(&mut now, &mut next);
         }
         now[count]
     }

@@ -1,9 +1,11 @@
 //! `build --check`: what can be said against a Dockerfile that builds all the same, under the names that people know.
 
 use super::builder::PROXIES;
-use super::dockerfile::instruction::{Command, Instruction, Kind, Pair, Word};
+use super::dockerfile::instruction::{Command, Instruction, Kind, Pair, Transfer, Word};
 use super::dockerfile::words::Lex;
 use super::dockerfile::{Dockerfile, Place, suggest};
+use super::git::Address;
+use super::ignore::{self, Ignore};
 use crate::order;
 use anyhow::{Result, bail};
 use std::collections::BTreeSet;
@@ -16,21 +18,40 @@ pub struct Warning {
     pub place: Place,
 }
 
-/// What the directive `check` asks for: `skip=A,B;error=true`.
+/// What the directive `check`, or the argument of that kind, asks for: `skip=A,B;error=true;experimental=C`.
 #[derive(Debug, Default)]
 struct Wish {
     skip: Vec<String>,
+    experimental: Vec<String>,
     error: bool,
 }
 
-const RULES: [&str; 19] = [
+/// What is known besides the text of the file.
+pub struct Around<'a> {
+    /// What the context has not.
+    pub ignore: &'a Ignore,
+    /// The variables that an image sets, if they can be known.
+    pub env: &'a dyn Fn(&str) -> Option<Vec<String>>,
+    /// `BUILDKIT_DOCKERFILE_CHECK`, which goes before the directive.
+    pub wish: Option<&'a str>,
+}
+
+/// The argument that says what is checked.
+pub const ARGUMENT: &str = "BUILDKIT_DOCKERFILE_CHECK";
+
+/// Only where it is asked for.
+const EXPERIMENTAL: &str = "InvalidDefinitionDescription";
+
+const RULES: [&str; 21] = [
     "ConsistentInstructionCasing",
+    "CopyIgnoredFile",
     "DuplicateStageName",
     "ExposeInvalidFormat",
     "ExposeProtoCasing",
     "FromAsCasing",
     "FromPlatformFlagConstDisallowed",
     "InvalidDefaultArgInFrom",
+    EXPERIMENTAL,
     "JSONArgsRecommended",
     "LegacyKeyValueFormat",
     "MaintainerDeprecated",
@@ -45,8 +66,8 @@ const RULES: [&str; 19] = [
     "WorkdirRelativePath",
 ];
 
-/// Names that every build knows without being told, besides those of proxies.
-const KNOWN: [&str; 14] = [
+/// Names that `FROM` knows without being told, besides those of proxies.
+const KNOWN: [&str; 12] = [
     "BUILDPLATFORM",
     "BUILDOS",
     "BUILDARCH",
@@ -59,8 +80,6 @@ const KNOWN: [&str; 14] = [
     "SOURCE_DATE_EPOCH",
     "BUILDKIT_SYNTAX",
     "BUILDKIT_CONTEXT_KEEP_GIT_DIR",
-    "PATH",
-    "HOME",
 ];
 
 impl Wish {
@@ -68,9 +87,9 @@ impl Wish {
         let mut wish = Wish::default();
         for part in text.unwrap_or_default().split(';').map(str::trim).filter(|part| !part.is_empty()) {
             match part.split_once('=') {
-                Some(("skip", rules)) => wish.skip = rules.split(',').map(|rule| rule.trim().to_owned()).collect(),
+                Some(("skip", rules)) => wish.skip = list(rules),
                 Some(("error", on)) => wish.error = on.trim().eq_ignore_ascii_case("true"),
-                Some(("experimental", _)) => {}
+                Some(("experimental", rules)) => wish.experimental = list(rules),
                 _ => bail!("the directive check has an unknown part {part:?}"),
             }
         }
@@ -78,23 +97,55 @@ impl Wish {
     }
 
     fn skips(&self, rule: &str) -> bool {
-        self.skip.iter().any(|skip| skip == "all" || skip.eq_ignore_ascii_case(rule))
+        let among = |rules: &[String]| rules.iter().any(|it| it == "all" || it.eq_ignore_ascii_case(rule));
+        if rule == EXPERIMENTAL { !among(&self.experimental) } else { among(&self.skip) }
+    }
+
+    /// Whether what stands above an instruction says that a rule is not for it.
+    fn skipped_at(instruction: &Instruction, rule: &str) -> bool {
+        instruction.comments.iter().any(|comment| {
+            let (name, value) = comment.split_once('=').unwrap_or((comment, ""));
+            let value = value.trim().split(' ').next().unwrap_or_default();
+            name.trim().eq_ignore_ascii_case("check")
+                && rule != EXPERIMENTAL
+                && Wish::read(Some(value)).is_ok_and(|wish| wish.skips(rule))
+        })
     }
 }
 
+fn list(rules: &str) -> Vec<String> {
+    rules.split(',').map(|rule| rule.trim().to_owned()).collect()
+}
+
 /// All that is to be said, in the order of the file; and whether it is an error that there is any.
-pub fn check(file: &Dockerfile) -> Result<(Vec<Warning>, bool)> {
-    let wish = Wish::read(file.directives.check.as_deref())?;
+pub fn check(file: &Dockerfile, around: &Around) -> Result<(Vec<Warning>, bool)> {
+    let wish = Wish::read(around.wish.or(file.directives.check.as_deref()))?;
     let mut found = Found(Vec::new());
     casing(file, &mut found);
     stages(file, &mut found);
+    described(file, &mut found);
+    // What each stage has set at its end, if that can be known.
+    let mut sets: Vec<Option<BTreeSet<String>>> = Vec::new();
     for stage in &file.stages {
-        let mut known: BTreeSet<String> = order::set(KNOWN.iter().chain(&PROXIES).map(|name| (*name).to_owned()));
-        // What the base sets is not known here: nothing is said of names then, unless it is empty.
-        let closed = stage.from.image.text == "scratch";
+        let base = &stage.from.image.text;
+        let earlier = file.stages[..sets.len()]
+            .iter()
+            .rposition(|stage| stage.from.name.as_deref().is_some_and(|name| name.eq_ignore_ascii_case(base)));
+        let mut set = match earlier {
+            Some(at) => sets[at].clone(),
+            None if base == "scratch" => Some(BTreeSet::new()),
+            None if base.contains('$') => None,
+            None => (around.env)(base).map(order::set),
+        };
+        if let Some(set) = &mut set {
+            set.insert("PATH".to_owned());
+        }
+        // Arguments end with their stage.
+        let mut known = set.clone().unwrap_or_default();
         let (mut workdir, mut once) = (false, [None; 3]);
         for instruction in &stage.instructions {
             one(file, instruction, &mut found);
+            copies(instruction, around.ignore, &mut found);
             let place = instruction.place;
             match &instruction.kind {
                 Kind::Workdir(word) => {
@@ -112,18 +163,27 @@ pub fn check(file: &Dockerfile) -> Result<(Vec<Warning>, bool)> {
                 Kind::Healthcheck(_) => multiple(&mut once[2], "HEALTHCHECK", place, &mut found),
                 _ => {}
             }
-            if closed {
+            // Where the base may have set anything, nothing is said of names.
+            if set.is_some() {
                 undefined(file, instruction, &known, &mut found);
             }
             match &instruction.kind {
                 Kind::Arg(args) => known.extend(args.iter().map(|arg| arg.name.clone())),
-                Kind::Env(pairs) => known.extend(pairs.iter().map(|pair| pair.name.text.clone())),
+                Kind::Env(pairs) => {
+                    let names = pairs.iter().map(|pair| pair.name.text.clone());
+                    known.extend(names.clone());
+                    set.iter_mut().for_each(|set| set.extend(names.clone()));
+                }
                 _ => {}
             }
         }
+        sets.push(set);
     }
     let mut all = found.0;
-    all.retain(|warning| !wish.skips(warning.rule));
+    let at = |place: Place| instructions(file).find(|instruction| instruction.place == place);
+    all.retain(|warning| {
+        !wish.skips(warning.rule) && !at(warning.place).is_some_and(|it| Wish::skipped_at(it, warning.rule))
+    });
     order::by_key(&mut all, |warning| (warning.place, RULES.iter().position(|rule| *rule == warning.rule)));
     Ok((all, wish.error))
 }
@@ -145,10 +205,60 @@ fn is_upper(text: &str) -> bool {
     !text.chars().any(char::is_lowercase)
 }
 
+fn instructions(file: &Dockerfile) -> impl Iterator<Item = &Instruction> {
+    let in_stages = file.stages.iter().flat_map(|stage| std::iter::once(&stage.instruction).chain(&stage.instructions));
+    file.globals.iter().chain(in_stages)
+}
+
+/// What stands right above a stage or an argument tells of it, and begins with its name.
+fn described(file: &Dockerfile, found: &mut Found) {
+    for instruction in instructions(file) {
+        let (kind, names): (&str, Vec<&str>) = match &instruction.kind {
+            Kind::Arg(args) => ("ARG", args.iter().map(|arg| arg.name.as_str()).collect()),
+            Kind::From(from) => ("FROM", from.name.as_deref().into_iter().collect()),
+            _ => continue,
+        };
+        let (Some(comment), Some(name)) = (instruction.comments.last(), names.first()) else { continue };
+        if names.contains(&comment.split(' ').next().unwrap_or_default()) {
+            continue;
+        }
+        let name = if names.len() > 1 { "<arg_key>" } else { name };
+        let message = format!("Comment for {kind} should follow the format: `# {name} <description>`");
+        found.say(EXPERIMENTAL, instruction.place, message);
+    }
+}
+
+/// Sources that the context has not.
+fn copies(instruction: &Instruction, ignore: &Ignore, found: &mut Found) {
+    let (name, transfer) = match &instruction.kind {
+        Kind::Copy(transfer) if transfer.from.is_none() => ("Copy", transfer),
+        Kind::Add(transfer) => ("Add", transfer),
+        _ => return,
+    };
+    // What is kept after all cannot be told from the list alone.
+    if ignore.keeps() {
+        return;
+    }
+    for source in local(transfer) {
+        let path = ignore::clean(&source.text);
+        if ignore.leaves_out(&path) {
+            let message = format!("Attempting to {name} file {path:?} that is excluded by .dockerignore");
+            found.say("CopyIgnoredFile", instruction.place, message);
+        }
+    }
+}
+
+/// Sources that are paths, and known.
+fn local(transfer: &Transfer) -> impl Iterator<Item = &Word> {
+    transfer.sources.iter().filter(|word| {
+        let elsewhere = word.text.contains("://") || !matches!(Address::parse(&word.text, false), Ok(None));
+        !elsewhere && !word.text.contains('$')
+    })
+}
+
 /// All keywords in one case: that of most.
 fn casing(file: &Dockerfile, found: &mut Found) {
-    let in_stages = file.stages.iter().flat_map(|stage| std::iter::once(&stage.instruction).chain(&stage.instructions));
-    let all: Vec<&Instruction> = file.globals.iter().chain(in_stages).collect();
+    let all: Vec<&Instruction> = instructions(file).collect();
     let lower = all.iter().filter(|instruction| is_lower(&instruction.keyword)).count();
     let majority = if lower * 2 > all.len() { "lowercase" } else { "uppercase" };
     for instruction in all {
@@ -357,6 +467,9 @@ mod tests {
 
     #[test]
     fn each_rule_has_its_say() {
+        let ignore = Ignore::read(b"**/left").unwrap();
+        let env = |name: &str| (name == "known").then(|| vec!["here".to_owned()]);
+        let around = Around { ignore: &ignore, env: &env, wish: None };
         for (text, expected) in [
             ("FROM a\nRUN x", vec![]),
             ("FROM a\nrun x\nRUN y", vec!["ConsistentInstructionCasing"]),
@@ -375,6 +488,16 @@ mod tests {
             ("FROM a\nWORKDIR /x\nWORKDIR y", vec![]),
             ("FROM scratch\nENV a=$b", vec!["UndefinedVar"]),
             ("FROM scratch\nARG b\nENV a=$b c=$PATH", vec![]),
+            ("FROM scratch\nENV a=$TARGETARCH", vec!["UndefinedVar"]),
+            ("FROM known\nENV a=$here b=$nowhere", vec!["UndefinedVar"]),
+            ("FROM a\nENV a=$b", vec![]),
+            ("FROM known AS x\nARG c\nENV e=1\nFROM X\nENV a=$e$here b=$c", vec!["UndefinedVar"]),
+            ("FROM a\nCOPY x/left . \nADD left /", vec!["CopyIgnoredFile", "CopyIgnoredFile"]),
+            ("FROM a\nCOPY y $left . \nCOPY --from=b left /\nADD https://h/left /", vec![]),
+            ("# check=experimental=all\n\n# base is it\nFROM a AS base\n# other\nARG x\n# y, too\nARG y", vec![EXPERIMENTAL; 2]),
+            ("# check=experimental=InvalidDefinitionDescription\n# what\n\nARG x\n# x it is\nARG x y\nFROM a", vec![]),
+            ("# what\nFROM a AS base", vec![]),
+            ("FROM a\n# check=skip=JSONArgsRecommended told why\nCMD x\nENTRYPOINT y", vec!["JSONArgsRecommended"]),
             ("FROM a\nCMD [\"x\"]\nCMD [\"y\"]", vec!["MultipleInstructionsDisallowed"]),
             ("FROM a\nENV x y", vec!["LegacyKeyValueFormat"]),
             ("FROM --platform=$TARGETPLATFORM a", vec!["RedundantTargetPlatform"]),
@@ -385,18 +508,20 @@ mod tests {
             ("# check=skip=all\nFROM a as B\nCMD x", vec![]),
         ] {
             let file = Dockerfile::parse("Dockerfile", text.as_bytes()).unwrap();
-            let (warnings, error) = check(&file).unwrap();
+            let (warnings, error) = check(&file, &around).unwrap();
             let rules: Vec<&str> = warnings.iter().map(|warning| warning.rule).collect();
             assert_eq!((rules, error), (expected, false), "{text}");
         }
         let file = Dockerfile::parse("Dockerfile", b"# check=error=true\nFROM a\nCMD x").unwrap();
-        let (warnings, error) = check(&file).unwrap();
+        let (warnings, error) = check(&file, &around).unwrap();
         assert!(error);
+        let skipped = check(&file, &Around { wish: Some("skip=all"), ..around }).unwrap();
+        assert_eq!(skipped, (Vec::new(), false), "the argument goes before the directive");
         let text = show(&file, &warnings);
         assert!(
             text.starts_with("Check complete, 1 warning has been found!") && text.contains("Dockerfile:3:1: CMD x")
         );
         let file = Dockerfile::parse("Dockerfile", b"# check=what=1\nFROM a").unwrap();
-        assert!(check(&file).is_err());
+        assert!(check(&file, &Around { ignore: &ignore, env: &env, wish: None }).is_err());
     }
 }

@@ -77,7 +77,10 @@ pub fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
             let registry = engine.settings.registry();
             let context = Context::open(&engine.store, &lease, &asked, sent, &registry, &caller)?;
             let file = Dockerfile::parse(&context.name, &context.dockerfile)?;
-            let (warnings, error) = lint::check(&file)?;
+            // Variables that images set are for who asks for a check alone: here nothing is pulled for it.
+            let wish = asked.args.get(lint::ARGUMENT).and_then(Option::as_deref);
+            let around = lint::Around { ignore: &context.tree.ignore, env: &|_| None, wish };
+            let (warnings, error) = lint::check(&file, &around)?;
             if error && !warnings.is_empty() {
                 let rules: std::collections::BTreeSet<&str> = order::set(warnings.iter().map(|warning| warning.rule));
                 let rules: Vec<&str> = rules.into_iter().collect();

@@ -285,10 +285,22 @@ fn a_check_builds_nothing() {
     assert!(text.contains("WARNING: JSONArgsRecommended") && text.contains("Dockerfile:3:1: CMD x"), "{text}");
     let dir = folder(&host, "context", &[("Dockerfile", "FROM busybox\nCMD [\"x\"]\n")]);
     assert_eq!(host.ok(["build", "--check", dir.to_str().expect("UTF-8")]), "Check complete, no warnings found.");
+    // What the context has not, and what the image sets.
+    build(&host, &folder(&host, "base", &[("Dockerfile", "FROM busybox\nENV here=1\n")]), &["-t", "based"]).ok();
+    let text = "FROM based\nENV a=$here b=$hera\nCOPY left/x .\n";
+    let asked = folder(&host, "asked", &[("Dockerfile", text), (".dockerignore", "left\n")]);
+    let check = |flags: &[&str]| host.run(["build", "--check"].iter().chain(flags).copied().chain(asked.to_str()));
+    let said = check(&[]).stdout();
+    assert!(said.contains("Usage of undefined variable '$hera' (did you mean $here?)"), "{said}");
+    assert!(said.contains("2 warnings") && said.contains("\"left/x\" that is excluded by .dockerignore"), "{said}");
+    check(&["--build-arg", "BUILDKIT_DOCKERFILE_CHECK=skip=UndefinedVar,CopyIgnoredFile"]).ok();
+    let failed = build(&host, &dir, &["--build-arg", "BUILDKIT_DOCKERFILE_CHECK=error=true", "--no-cache"]);
+    assert_eq!(failed.code(), Some(0), "{failed}");
     let dir = folder(&host, "context", &[("Dockerfile", "# check=error=true\nFROM busybox\nCMD x\n")]);
     let output = build(&host, &dir, &["-t", "made"]);
     assert!(output.stderr().contains("lint violation found for rules: JSONArgsRecommended"), "{output}");
     assert_eq!(host.ok(["images", "-q", "made"]), "");
+    build(&host, &dir, &["-t", "made", "--build-arg", "BUILDKIT_DOCKERFILE_CHECK=error=false"]).ok();
 }
 
 #[test]

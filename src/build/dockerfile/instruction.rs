@@ -2,6 +2,7 @@
 //! comes, with the variables of that moment.
 
 use super::lines::Heredoc;
+use super::mount::Mount;
 use super::source::Place;
 use crate::oci::image::Healthcheck;
 
@@ -24,7 +25,23 @@ pub struct Instruction {
     pub text: String,
     /// An empty line stands inside of it.
     pub has_empty: bool,
+    /// What stands right above it.
+    pub comments: Vec<String>,
     pub kind: Kind,
+}
+
+impl Instruction {
+    /// The stages and images that it takes files from, as far as they can be known before its turn.
+    pub fn sources(&self) -> Vec<String> {
+        match &self.kind {
+            Kind::Copy(transfer) => transfer.from.iter().map(|word| word.text.clone()).collect(),
+            Kind::Run(run) => {
+                let of = |word: &Word| Mount::from_of(&word.text).ok().filter(|from| !from.is_empty());
+                run.mounts.iter().filter_map(of).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
 }
 
 #[derive(Clone, Debug)]

@@ -52,6 +52,8 @@ pub struct Line {
     pub heredocs: Vec<Heredoc>,
     /// A continued line was followed by an empty one.
     pub has_empty: bool,
+    /// What stands right above it, without the sign of a comment.
+    pub comments: Vec<String>,
     /// From this byte of `text` on, it stood at this place.
     marks: Vec<(usize, Place)>,
 }
@@ -116,11 +118,15 @@ impl<'a> Reader<'a> {
             let raw = raw.trim_end_matches(['\r', '\n']);
             let trimmed = raw.trim_start();
             self.directives.read(trimmed, self.count)?;
-            if trimmed.starts_with('#') {
+            if let Some(comment) = trimmed.strip_prefix('#') {
+                line.comments.extend((!continued).then(|| comment.trim().to_owned()));
                 continue;
             }
             if trimmed.is_empty() {
                 line.has_empty |= continued;
+                if !continued {
+                    line.comments.clear();
+                }
                 continue;
             }
             // White space at the start of a line that goes on another is a part of it.

@@ -91,11 +91,7 @@ impl Dockerfile {
         let mut names = Vec::new();
         for stage in &self.stages {
             names.extend(lex.expand(&stage.from.image.text, &lookup).ok().map(|it| it.text));
-            for instruction in &stage.instructions {
-                if let Kind::Copy(transfer) = &instruction.kind {
-                    names.extend(transfer.from.iter().map(|word| word.text.clone()));
-                }
-            }
+            names.extend(stage.instructions.iter().flat_map(Instruction::sources));
         }
         names.retain(|name| self.stage(name).is_none() && name != "scratch");
         names

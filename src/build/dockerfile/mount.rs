@@ -171,6 +171,9 @@ impl Mount {
                 return Err("both source and id can't be set".to_owned());
             }
         }
+        if self.kind == MountKind::Ssh && !self.source.is_empty() {
+            return Err("ssh does not support source".to_owned());
+        }
         if self.target.is_empty() && !matches!(self.kind, MountKind::Secret | MountKind::Ssh) {
             return Err(format!("{} mount needs a target", self.kind.name()));
         }
@@ -286,6 +289,7 @@ mod tests {
             ("type=cache", "cache mount needs a target"),
             ("type=secret", "invalid secret mount. one of source, target required"),
             ("type=secret,id=a,source=b", "both source and id can't be set"),
+            ("type=ssh,source=a", "ssh does not support source"),
             ("type=bind,target=/a,uid=1", "uid not allowed for \"bind\" type mounts"),
             ("type=bind,target=/a,size=1", "unexpected key 'size' for mount type 'bind'"),
             ("type=bind,target=/a,sharing=shared", "invalid cache sharing set for bind mount"),

@@ -65,6 +65,7 @@ pub fn instruction(line: &Line, escape: char) -> Result<Instruction, Fault> {
         keyword: keyword.to_owned(),
         text: line.text.clone(),
         has_empty: line.has_empty,
+        comments: line.comments.clone(),
         kind,
     })
 }

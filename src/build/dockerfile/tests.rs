@@ -138,10 +138,11 @@ fn the_others() {
 
 #[test]
 fn images_are_named() {
-    let text = "ARG base=one/two\nARG tag=v1\nFROM $base:$tag AS a\nCOPY --from=three x y\nCOPY --from=a x y\nFROM a\nFROM scratch\nCOPY --from=0 x y";
+    let text = "ARG base=one/two\nARG tag=v1\nFROM $base:$tag AS a\nCOPY --from=three x y\nCOPY --from=a x y\nFROM a\nFROM scratch\nCOPY --from=0 x y\n\
+                RUN --mount=from=four,target=/m --mount=type=cache,target=/c --mount=from=a,target=/n x";
     let file = parse(text).unwrap();
-    assert_eq!(file.images(&|_| None), ["one/two:v1", "three"]);
-    assert_eq!(file.images(&|name| (name == "tag").then(|| "v2".to_owned())), ["one/two:v2", "three"]);
+    assert_eq!(file.images(&|_| None), ["one/two:v1", "three", "four"]);
+    assert_eq!(file.images(&|name| (name == "tag").then(|| "v2".to_owned())), ["one/two:v2", "three", "four"]);
 }
 
 #[test]
