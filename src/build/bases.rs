@@ -97,12 +97,11 @@ impl Builder<'_> {
     /// An image that lies in a directory, which has no name in the store, nor a record.
     fn of_layout(&mut self, name: &str, layout: &Layout, wanted: &Platform) -> Result<State> {
         let (report, caller) = (&mut self.report, &self.caller);
-        let image = images::layers_of(&self.engine.store, self.lease, layout, wanted, &mut |line| {
-            match caller.has_gone() {
+        let image =
+            images::layers_of(&self.engine.store, self.lease, layout, wanted, &mut |line| match caller.has_gone() {
                 true => Err(std::io::ErrorKind::BrokenPipe.into()),
                 false => report.pulling(line),
-            }
-        });
+            });
         let image = image.map_err(|error| match caller.has_gone() {
             true => report::gone(),
             false => error.context(format!("the OCI layout that the context {name} names")),

@@ -9,8 +9,7 @@
 use super::asked::Asked;
 use super::cache_from::Source;
 use super::context::Context;
-use super::dockerfile::instruction::{Instruction, Kind, Word};
-use super::dockerfile::mount::Mount;
+use super::dockerfile::instruction::{Kind, Word};
 use super::dockerfile::words::Lex;
 use super::dockerfile::{self, Dockerfile, Fault, Place};
 use super::durable::Durable;
@@ -307,7 +306,7 @@ impl<'a> Builder<'a> {
     fn needs(&self, at: usize, bases: &[String]) -> Result<BTreeSet<usize>> {
         let mut needs: BTreeSet<usize> = self.earlier(&bases[at], at).into_iter().collect();
         for instruction in &self.file.stages[at].instructions {
-            for from in sources(instruction) {
+            for from in instruction.sources() {
                 let stage = self.source_stage(&from, at);
                 needs.extend(stage.map_err(|error| self.file.source.error(instruction.place, &error))?);
             }
@@ -449,16 +448,4 @@ fn located(file: &Dockerfile, place: Place, error: anyhow::Error) -> anyhow::Err
         return error;
     }
     file.source.error(place, &error)
-}
-
-/// The stages and images that an instruction takes files from, as far as they can be known before its turn.
-fn sources(instruction: &Instruction) -> Vec<String> {
-    match &instruction.kind {
-        Kind::Copy(transfer) => transfer.from.iter().map(|word| word.text.clone()).collect(),
-        Kind::Run(run) => {
-            let of = |word: &Word| Mount::from_of(&word.text).ok().filter(|from| !from.is_empty());
-            run.mounts.iter().filter_map(of).collect()
-        }
-        _ => Vec::new(),
-    }
 }

@@ -186,14 +186,13 @@ fn files(fs: &Path) -> Result<Option<Digest>> {
     if fs.with_file_name(HIDDEN).exists() {
         return Ok(None);
     }
-    let tree = Tree { root: path::open_root(fs)?, ignore: Ignore::default(), called: "the layer" };
+    let tree = Tree { root: path::open_root(fs)?, ignore: Ignore::default(), called: "the layer", owned: true };
     let mut items = Vec::new();
     gather(&tree, "", &Wish { parents: false, exclude: &Ignore::default() }, &mut items)?;
     items.retain(|item| !item.path.is_empty());
     let mut key = Key::new("files");
     key.field(digest::of(&tree, &items, &mut Known::load(None))?.to_string());
     for item in &items {
-        key.field(item.stat.st_uid.to_le_bytes()).field(item.stat.st_gid.to_le_bytes());
         let Some(fd) = tree::look(tree.root.as_fd(), &item.path)? else { return Ok(None) };
         for (name, value) in xattr::list(fd.as_fd())? {
             // Of overlay's own notes only this one hides something.

@@ -86,7 +86,7 @@ impl Context {
                     Some(bytes) => Ignore::read(&bytes)?,
                     None => ignored(folder.dir.as_fd(), "")?,
                 };
-                let tree = Tree { root: folder.dir, ignore, called: CALLED };
+                let tree = Tree { root: folder.dir, ignore, called: CALLED, owned: false };
                 let (name, dockerfile) = folder.dockerfile;
                 return Ok(Context { tree, dockerfile, name, known, named: Contexts::default() });
             }
@@ -114,7 +114,7 @@ impl Context {
             tar.take(super::dockerfile::LARGEST as u64 + 1)
                 .read_to_end(&mut dockerfile)
                 .context("read the Dockerfile")?;
-            let tree = Tree { root, ignore: Ignore::default(), called: CALLED };
+            let tree = Tree { root, ignore: Ignore::default(), called: CALLED, owned: false };
             return Ok(Context {
                 tree,
                 dockerfile,
@@ -153,7 +153,7 @@ impl Context {
             }
             name = "Dockerfile".to_owned();
         }
-        let tree = Tree { root, ignore, called: CALLED };
+        let tree = Tree { root, ignore, called: CALLED, owned: false };
         Ok(Context { tree, dockerfile, name, known: None, named: Contexts::default() })
     }
 }
@@ -168,7 +168,7 @@ fn aside(body: Body, lease: &Lease) -> Result<Tree> {
         Body::Reader(reader) => unpack(reader, root.as_fd())?,
         Body::Empty | Body::Folder(_) => {}
     }
-    Ok(Tree { root, ignore: Ignore::default(), called: CALLED })
+    Ok(Tree { root, ignore: Ignore::default(), called: CALLED, owned: false })
 }
 
 /// Unpacks a tar in any packing into a directory of ours.

@@ -494,7 +494,10 @@ mod tests {
             ("FROM known AS x\nARG c\nENV e=1\nFROM X\nENV a=$e$here b=$c", vec!["UndefinedVar"]),
             ("FROM a\nCOPY x/left . \nADD left /", vec!["CopyIgnoredFile", "CopyIgnoredFile"]),
             ("FROM a\nCOPY y $left . \nCOPY --from=b left /\nADD https://h/left /", vec![]),
-            ("# check=experimental=all\n\n# base is it\nFROM a AS base\n# other\nARG x\n# y, too\nARG y", vec![EXPERIMENTAL; 2]),
+            (
+                "# check=experimental=all\n\n# base is it\nFROM a AS base\n# other\nARG x\n# y, too\nARG y",
+                vec![EXPERIMENTAL; 2],
+            ),
             ("# check=experimental=InvalidDefinitionDescription\n# what\n\nARG x\n# x it is\nARG x y\nFROM a", vec![]),
             ("# what\nFROM a AS base", vec![]),
             ("FROM a\n# check=skip=JSONArgsRecommended told why\nCMD x\nENTRYPOINT y", vec!["JSONArgsRecommended"]),

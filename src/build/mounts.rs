@@ -10,7 +10,6 @@ use super::report;
 use super::state::State;
 use super::transfer::digest::{self, Known};
 use super::transfer::gather::{Item, Tree, Wish, gather};
-use super::transfer::owner::Owner;
 use super::transfer::place::Place;
 use crate::api::Refusal;
 use crate::api::types::{Mount as ContainerMount, TmpfsOptions};
@@ -58,7 +57,7 @@ const SECRETS: &str = "/run/secrets";
 const AGENTS: &str = "/run/buildkit/ssh_agent";
 
 impl Builder<'_> {
-    /// What the key of a command says of its mounts. Caches, secrets and empty file systems are no part of it but by name.
+    /// What the key of a command says of its mounts. What is in caches, secrets and empty file systems is no part of it.
     pub fn mounts_key(&mut self, state: &State, stage: usize, mounts: &[Mount], key: &mut Key) -> Result<()> {
         for mount in mounts {
             key.field(mount.kind.name()).field(target(state, mount)).field([u8::from(mount.read_only)]);
@@ -67,7 +66,11 @@ impl Builder<'_> {
                     let (items, content) = self.bound(stage, mount)?;
                     key.field(content.to_string()).field((items.len() as u64).to_le_bytes());
                 }
-                _ => drop(key.field(&mount.id).field(&mount.source)),
+                _ => {
+                    let looks = (mount.mode, mount.uid, mount.gid, mount.size, mount.required, mount.sharing);
+                    key.field(&mount.id).field(&mount.source).field(&mount.from);
+                    key.field(format!("{looks:?} {:?}", mount.env));
+                }
             }
         }
         Ok(())
@@ -88,6 +91,8 @@ impl Builder<'_> {
         let nothing = Ignore::default();
         let mut items = Vec::new();
         gather(from, &mount.source, &Wish { parents: false, exclude: &nothing }, &mut items)?;
+        // A directory is there itself, and not only what is in it.
+        items.iter_mut().for_each(|item| item.top = false);
         let content = match tree {
             None => digest::of(from, &items, &mut self.shared.known.lock().unwrap_or_else(PoisonError::into_inner))?,
             Some(_) => digest::of(from, &items, &mut Known::load(None))?,
@@ -130,7 +135,7 @@ impl Builder<'_> {
         let root = path::open_root(&dir)?;
         let file = items.len() == 1 && !crate::fs::stat::is_dir(&items[0].stat);
         let destination = if file { "/bound".to_owned() } else { "/bound/".to_owned() };
-        let mut place = Place::new(root.as_fd(), destination, Owner::default(), None, 0);
+        let mut place = Place::new(root.as_fd(), destination, None, None, 0);
         if items.is_empty() {
             bail!(Refusal::NotFound(format!("/{}: not found in {}", mount.source, from.called)));
         }
@@ -142,7 +147,13 @@ impl Builder<'_> {
     /// The directory of a cache, and what keeps others from it.
     fn cache_dir(&mut self, stage: usize, mount: &Mount, at: &str) -> Result<(PathBuf, Option<Lock>)> {
         let id = if mount.id.is_empty() { at } else { &mount.id };
-        let hex = Digest::of(format!("{id}\0{}\0{}", mount.from, mount.source).as_bytes()).hex()[..32].to_owned();
+        let mut name = format!("{id}\0{}\0{}", mount.from, mount.source);
+        // Who asks for another owner or mode has another cache, and not one that he cannot write.
+        if (mount.uid, mount.gid, mount.mode) != (None, None, None) {
+            let (uid, gid) = (mount.uid.unwrap_or(0), mount.gid.unwrap_or(0));
+            name.push_str(&format!("\0{uid}:{gid} {:o}", mount.mode.unwrap_or(0o755)));
+        }
+        let hex = Digest::of(name.as_bytes()).hex()[..32].to_owned();
         let home = self.engine.store.root.join("build/mounts");
         let lock_of = |name: &str| home.join(format!(".{name}.lock"));
         let (name, lock) = match mount.sharing {
@@ -178,11 +189,14 @@ impl Builder<'_> {
             let copied = self.copied(stage, mount)?;
             std::fs::rename(&copied, &made).with_context(|| format!("make {}", made.display()))?;
         }
-        let mode = PermissionsExt::from_mode(mount.mode.unwrap_or(0o755) & 0o7777);
-        std::fs::set_permissions(&made, mode).with_context(|| format!("chmod {}", made.display()))?;
-        let (uid, gid) = (mount.uid.unwrap_or(0), mount.gid.unwrap_or(0));
-        nix::unistd::chown(&made, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
-            .with_context(|| format!("chown {}", made.display()))?;
+        // What it begins with has looks of its own.
+        if mount.from.is_empty() || (mount.uid, mount.gid, mount.mode) != (None, None, None) {
+            let (uid, gid) = (mount.uid.unwrap_or(0), mount.gid.unwrap_or(0));
+            nix::unistd::chown(&made, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+                .with_context(|| format!("chown {}", made.display()))?;
+            let mode = PermissionsExt::from_mode(mount.mode.unwrap_or(0o755) & 0o7777);
+            std::fs::set_permissions(&made, mode).with_context(|| format!("chmod {}", made.display()))?;
+        }
         match std::fs::rename(&made, &dir) {
             // Another build was faster.
             Err(_) if dir.exists() => {}
@@ -241,7 +255,7 @@ impl Builder<'_> {
         let last = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
         let id = match (mount.id.as_str(), mount.source.as_str()) {
             ("", "") => last(&mount.target),
-            ("", source) => last(source),
+            ("", source) => source.to_owned(),
             (id, _) => id.to_owned(),
         };
         let Some(value) = self.asked.secrets.get(&id) else {
@@ -275,7 +289,7 @@ impl Builder<'_> {
         nix::unistd::fchown(&open, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))).context("chown a secret")?;
         open.set_permissions(PermissionsExt::from_mode(mount.mode.unwrap_or(0o400) & 0o777))
             .context("chmod a secret")?;
-        let at = if mount.target.is_empty() { format!("{SECRETS}/{id}") } else { target(state, mount) };
+        let at = if mount.target.is_empty() { format!("{SECRETS}/{}", last(&id)) } else { target(state, mount) };
         given.mounts.push(bind(&file, at, true));
         Ok(())
     }

@@ -125,7 +125,7 @@ impl<'a> Builder<'a> {
         let made = self.step(state, &key.end(), &text, true, |builder, state| {
             builder.change(state, true, &mut |root| {
                 let owner = super::transfer::owner::owner(root, &user)?;
-                let mut place = super::transfer::place::Place::new(root, format!("{dir}/"), owner, None, time);
+                let mut place = super::transfer::place::Place::new(root, format!("{dir}/"), Some(owner), None, time);
                 place.directory()?;
                 place.end()
             })
@@ -215,7 +215,7 @@ impl<'a> Builder<'a> {
             true => path::open_root(&self.scratch_dir()?)?,
             false => overlay::mount(&lowers, None, &self.engine.store.root.join("tmp"))?,
         };
-        Ok(Tree { root, ignore: Ignore::default(), called })
+        Ok(Tree { root, ignore: Ignore::default(), called, owned: true })
     }
 
     /// Lets `work` change the files of a stage; what it changed becomes a layer. `tidy`: times of directories that only

@@ -5,12 +5,15 @@ use super::stat::is_dir;
 use super::{path, remove};
 use crate::order;
 use anyhow::{Context, Result};
+use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::{FileStat, fstat, fstatat};
 use std::collections::VecDeque;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Is given each entry: its path below the root, a descriptor (O_PATH) of it, and what it is. Says whether to go on
 /// into a directory.
@@ -112,6 +115,177 @@ pub fn glance(root: BorrowedFd, visit: &mut Glance) -> Result<()> {
     Ok(())
 }
 
+/// What is made of an entry, and whether to go on into it where it is a directory.
+pub type Look<'a, T> = dyn Fn(&[u8], &FileStat) -> Result<(Option<T>, bool)> + Sync + 'a;
+
+/// So many entries are looked at before another thread is worth its start.
+const FEW: usize = 1000;
+
+/// The same walk for who wants to know what an entry is and no more: directories of a large tree are looked at side by
+/// side. Gives what was made of the entries, in the order of the walk.
+pub fn survey<T: Send>(root: BorrowedFd, look: &Look<T>) -> Result<Found<T>> {
+    let state = State { left: vec![(0, Vec::new())], done: vec![None], at_work: 0, failed: None };
+    let survey = Survey { root, look, state: Mutex::new(state), changed: Condvar::new() };
+    survey.work(FEW);
+    std::thread::scope(|scope| {
+        let others = survey.state().left.len().min(std::thread::available_parallelism().map_or(2, usize::from).min(8));
+        for _ in 1..others {
+            scope.spawn(|| survey.work(usize::MAX));
+        }
+        survey.work(usize::MAX);
+    });
+    let State { done, failed, .. } = survey.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut found = Found { left: done.iter().flatten().map(Vec::len).sum(), done, levels: Vec::new() };
+    found.enter(0);
+    failed.map_or(Ok(found), Err)
+}
+
+/// What was made of the entries of a directory, and where the list of what is below each will be.
+type Listing<T> = Vec<(Option<T>, Option<usize>)>;
+
+/// What was made of all entries, in order.
+pub struct Found<T> {
+    done: Vec<Option<Listing<T>>>,
+    /// Directories on the way down.
+    levels: Vec<std::vec::IntoIter<(Option<T>, Option<usize>)>>,
+    left: usize,
+}
+
+impl<T> Found<T> {
+    fn enter(&mut self, at: usize) {
+        self.levels.push(self.done[at].take().unwrap_or_default().into_iter());
+    }
+}
+
+impl<T> Iterator for Found<T> {
+    type Item = T;
+
+    fn next(&mut self) -> Option<T> {
+        while let Some(level) = self.levels.last_mut() {
+            let Some((made, below)) = level.next() else {
+                self.levels.pop();
+                continue;
+            };
+            self.left -= 1;
+            below.into_iter().for_each(|below| self.enter(below));
+            if made.is_some() {
+                return made;
+            }
+        }
+        None
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (0, Some(self.left))
+    }
+}
+
+struct State<T> {
+    /// Directories that nobody has looked at: where their list goes, and their paths. The next one last.
+    left: Vec<(usize, Vec<u8>)>,
+    done: Vec<Option<Listing<T>>>,
+    /// How many have one in hand, from which more may come.
+    at_work: usize,
+    failed: Option<anyhow::Error>,
+}
+
+struct Survey<'a, T> {
+    root: BorrowedFd<'a>,
+    look: &'a Look<'a, T>,
+    state: Mutex<State<T>>,
+    changed: Condvar,
+}
+
+impl<T> Survey<'_, T> {
+    fn state(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One of those who look: directory after directory, until none is left, or so many entries were seen.
+    fn work(&self, most: usize) {
+        let mut seen = 0;
+        while seen < most {
+            let mut state = self.state();
+            let (at, path) = loop {
+                match state.left.pop() {
+                    Some(next) => break next,
+                    None if state.at_work == 0 => return,
+                    None => state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                }
+            };
+            state.at_work += 1;
+            drop(state);
+            let found = self.directory(&path);
+            let mut state = self.state();
+            state.at_work -= 1;
+            match found {
+                Ok((mut listing, dirs)) => {
+                    seen += listing.len();
+                    for (entry, path) in dirs.into_iter().rev() {
+                        listing[entry].1 = Some(state.done.len());
+                        let place = state.done.len();
+                        state.done.push(None);
+                        state.left.push((place, path));
+                    }
+                    state.done[at] = Some(listing);
+                }
+                Err(error) => {
+                    state.left.clear();
+                    state.failed.get_or_insert(error);
+                }
+            }
+            drop(state);
+            self.changed.notify_all();
+        }
+    }
+
+    /// The entries of one directory, and those of them that are gone on into.
+    fn directory(&self, path: &[u8]) -> Result<(Listing<T>, Vec<(usize, Vec<u8>)>)> {
+        let (mut listing, mut dirs) = (Vec::new(), Vec::new());
+        let listed = || format!("list {}", path::show(path));
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
+        let at: &[u8] = if path.is_empty() { b"." } else { path };
+        let mut dir = match path::open(self.root, at, flags, 0, path::NO_LINKS) {
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP)) => {
+                return Ok((listing, dirs));
+            }
+            other => Dir::from_fd(other.with_context(listed)?).with_context(listed)?,
+        };
+        // One piece of memory for all names.
+        let (mut text, mut names): (Vec<u8>, Vec<Range<usize>>) = (Vec::new(), Vec::new());
+        for entry in dir.iter() {
+            let entry = entry.with_context(listed)?;
+            if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+                let start = text.len();
+                text.extend_from_slice(entry.file_name().to_bytes_with_nul());
+                names.push(start..text.len());
+            }
+        }
+        order::by(&mut names, |a, b| text[a.clone()].cmp(&text[b.clone()]));
+        listing.reserve_exact(names.len());
+        let mut whole = path.to_vec();
+        if !path.is_empty() {
+            whole.push(b'/');
+        }
+        let length = whole.len();
+        for name in names {
+            let name = CStr::from_bytes_with_nul(&text[name]).context("read a directory")?;
+            whole.truncate(length);
+            whole.extend_from_slice(name.to_bytes());
+            let stat = match fstatat(&dir, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+                Err(Errno::ENOENT) => continue,
+                other => other.with_context(|| format!("look at {}", path::show(&whole)))?,
+            };
+            let (made, enter) = (self.look)(&whole, &stat)?;
+            if enter && is_dir(&stat) {
+                dirs.push((listing.len(), whole.clone()));
+            }
+            listing.push((made, None));
+        }
+        Ok((listing, dirs))
+    }
+}
+
 /// Opens an entry to look at it (O_PATH), also a symbolic link; `None` where it is gone, or is reached by a link now.
 pub fn look(root: BorrowedFd, path: &[u8]) -> Result<Option<OwnedFd>> {
     match path::open(root, path, OFlag::O_PATH | OFlag::O_NOFOLLOW, 0, path::NO_LINKS) {
@@ -173,6 +347,30 @@ mod tests {
         })
         .unwrap();
         assert_eq!((all.len(), &all), (7 + 2 * OPEN, &glanced));
+        // Enough of them for several threads, and one that nothing is made of.
+        for dir in 0..FEW / 20 {
+            let dir = top.join(format!("many/{dir}/x"));
+            std::fs::create_dir_all(&dir).unwrap();
+            (0..50).for_each(|file| std::fs::write(dir.join(file.to_string()), "").unwrap());
+        }
+        let mut expected = Vec::new();
+        glance(root.as_fd(), &mut |path, _, stat| {
+            if path != b"many" {
+                expected.push((path.to_vec(), stat.st_ino));
+            }
+            Ok(path != b"skipped")
+        })
+        .unwrap();
+        let look = |path: &[u8], stat: &FileStat| {
+            Ok((Some((path.to_vec(), stat.st_ino)).filter(|_| path != b"many"), path != b"skipped"))
+        };
+        let found: Vec<_> = survey(root.as_fd(), &look).unwrap().collect();
+        assert!(found == expected && expected.len() > 2 * FEW);
+        let broken = |path: &[u8], _: &FileStat| match path {
+            b"many/7/x/7" => anyhow::bail!("this one"),
+            _ => Ok((None::<()>, true)),
+        };
+        assert_eq!(survey(root.as_fd(), &broken).err().unwrap().to_string(), "this one");
         std::fs::remove_dir_all(&top).unwrap();
     }
 }

@@ -80,7 +80,9 @@ fn layouts_have_names() {
     let busybox = std::fs::read(busybox).expect("read busybox");
     let image = |says: &str| {
         let top = Tar::new().file("says", 0o640, says).file(".wh.home", 0o600, "").end();
-        Image::new(busybox.clone()).layer(top, Packing::Zstd).config(json!({ "Env": ["SAYS=so"], "WorkingDir": "/tmp" }))
+        Image::new(busybox.clone())
+            .layer(top, Packing::Zstd)
+            .config(json!({ "Env": ["SAYS=so"], "WorkingDir": "/tmp" }))
     };
     let mut layout = Layout::new(host.dir().join("layout"));
     layout.add(&image("one"), "one");
@@ -89,11 +91,14 @@ fn layouts_have_names() {
     let manifest = |image: &Image| digest(&image.blobs().last().expect("a manifest").bytes);
     let dir = folder(&host, "context", &[("Dockerfile", "FROM base\nRUN echo $SAYS > built; cat /says >> built\n")]);
     let at = host.dir().join("layout").display().to_string();
-    let built = |value: &str| build(&host, &dir, &["-t", "made", "--build-context", &format!("base=oci-layout://{at}{value}")]);
+    let built =
+        |value: &str| build(&host, &dir, &["-t", "made", "--build-context", &format!("base=oci-layout://{at}{value}")]);
     let images = host.ok(["images", "-q", "-a"]);
-    for (value, says_it) in
-        [(":one".to_owned(), "one"), (":many".to_owned(), "of an index"), (format!("@{}", manifest(&image("one"))), "one")]
-    {
+    for (value, says_it) in [
+        (":one".to_owned(), "one"),
+        (":many".to_owned(), "of an index"),
+        (format!("@{}", manifest(&image("one"))), "one"),
+    ] {
         built(&value).ok();
         assert_eq!(says(&host, "cat /tmp/built; test ! -e /home"), format!("so\n{says_it}"), "{value}");
         // The base itself has no place in the store but its layers.
@@ -117,7 +122,8 @@ fn layouts_have_names() {
         let output = built(value);
         assert!(output.code() == Some(1) && output.stderr().contains(words), "{value}: {output}");
     }
-    let output = build(&host, &dir, &["--platform", "linux/s390x", "--build-context", &format!("base=oci-layout://{at}:one")]);
+    let output =
+        build(&host, &dir, &["--platform", "linux/s390x", "--build-context", &format!("base=oci-layout://{at}:one")]);
     assert!(output.stderr().contains("it has no image for platform linux/s390x"), "{output}");
     // Nothing of what is damaged is believed: layers, config, manifest.
     let lying = image("a lie");
@@ -143,7 +149,8 @@ fn layouts_have_names() {
 fn repositories_and_images_have_names() {
     let Some(host) = Host::with_busybox() else { return };
     let Some(all) = Repositories::new(host.dir().join("git")) else { return };
-    let first = all.commit("boat", &[("a", "one"), ("sub/b", "two"), ("sub/left", ""), ("sub/.dockerignore", "left\n")]);
+    let first =
+        all.commit("boat", &[("a", "one"), ("sub/b", "two"), ("sub/left", ""), ("sub/.dockerignore", "left\n")]);
     let front = all.serve(|_| None);
     let url = format!("http://{}/boat.git", front.address);
     let text = "FROM boat AS whole\nFROM base\nCOPY --from=whole / /whole/\nCOPY --from=sub . /sub/\n\

@@ -44,6 +44,39 @@ fn what_is_copied_and_how() {
 }
 
 #[test]
+fn owners_stay_with_what_a_stage_made() {
+    let Some(host) = Host::with_busybox() else { return };
+    let text = |owner: &str| {
+        format!(
+            "FROM busybox AS stage\nRUN mkdir -p /srv/a && echo x > /srv/a/f && ln -s f /srv/a/l && mkfifo /srv/a/p && \
+             chown -hR {owner} /srv && chown 5:6 /srv\n\
+             FROM busybox\nCOPY --from=stage /srv /new\nCOPY --from=stage /srv/a/f /way/f\n\
+             COPY --from=stage --chown=9:10 /srv/a /given/\n\
+             RUN --mount=from=stage,source=/srv,target=/m stat -c '%u:%g' /m /m/a /m/a/f > /said\n\
+             RUN --mount=type=cache,from=stage,source=/srv,target=/c stat -c '%u:%g' /c/a >> /said\n"
+        )
+    };
+    let files = |text: &str| made(&host, &[("Dockerfile", text), ("mine", "")], &[]);
+    files(&text("1000:2000"));
+    let line =
+        "stat -c '%n %u:%g' /new /new/a /new/a/f /new/a/l /new/a/p /way /way/f /given /given/f /given/l; cat /said";
+    let expected = "/new 0:0\n/new/a 1000:2000\n/new/a/f 1000:2000\n/new/a/l 1000:2000\n/new/a/p 1000:2000\n\
+                    /way 0:0\n/way/f 1000:2000\n/given 9:10\n/given/f 9:10\n/given/l 9:10\n5:6\n1000:2000\n1000:2000\n1000:2000";
+    assert_eq!(says(&host, line), expected);
+    // Another owner is another file.
+    files(&text("1000:3000"));
+    assert_eq!(
+        says(&host, "stat -c %u:%g /new/a/f /way/f; head -n 3 /said"),
+        "1000:3000\n1000:3000\n5:6\n1000:3000\n1000:3000"
+    );
+    // Those of a context are nobody's but root's.
+    let mine = host.dir().join("context/mine");
+    std::os::unix::fs::chown(&mine, Some(1000), Some(1000)).expect("chown");
+    files("FROM busybox\nCOPY mine /\nRUN --mount=target=/m stat -c %u:%g /mine /m/mine > /said\n");
+    assert_eq!(says(&host, "cat /said"), "0:0\n0:0");
+}
+
+#[test]
 fn many_files_are_copied_as_they_are() {
     let Some(host) = Host::with_busybox() else { return };
     let text = "FROM busybox\nCOPY base /d\nCOPY many /many\nCOPY one two /d/\n\

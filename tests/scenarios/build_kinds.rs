@@ -122,6 +122,14 @@ const KINDS: &[Kind] = &[
         files: &[],
     },
     Kind {
+        name: "what another stage made, with its owners",
+        dockerfile: "FROM busybox AS build\nRUN mkdir -p /srv/a && echo x > /srv/a/f && ln -s f /srv/a/l && chown -hR 1000:2000 /srv && chown 5:6 /srv\n\
+                     FROM busybox\nCOPY --from=build /srv /srv\nCOPY --from=build /srv/a/f /deep/way/f\nCOPY --from=build --chown=9:10 /srv/a /given/\n\
+                     RUN --mount=type=bind,from=build,source=/srv,target=/m stat -c %u:%g /m /m/a /m/a/f > /said\n",
+        theirs: None,
+        files: &[],
+    },
+    Kind {
         name: "copies, links, owners and modes",
         dockerfile: "FROM busybox\nENV A=1 B=\"two words\"\nWORKDIR /work/deep\nCOPY . .\nCOPY --chown=1000:2000 --chmod=640 a /var/owned\n\
                      COPY sub /elsewhere\nADD inside.tar /unpacked/\nCOPY *.txt /texts/\nLABEL x=y \"q r\"='s t'\nEXPOSE 80/tcp 53/udp\nVOLUME /data\n\

@@ -10,6 +10,7 @@ use nix::fcntl::readlinkat;
 use nix::sys::stat::{FileStat, SFlag};
 use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -17,25 +18,61 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A file as its inode tells it: as long as all of this is the same, so is what is in it.
-type Inode = (u64, u64, i64, i64, i64, i64, i64);
+type Inode = [u8; INODE];
 
 fn inode(stat: &FileStat) -> Inode {
     let stat = *stat;
-    (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime, stat.st_mtime_nsec, stat.st_ctime, stat.st_ctime_nsec)
+    let numbers = [
+        stat.st_dev as i64,
+        stat.st_ino as i64,
+        stat.st_size,
+        stat.st_mtime,
+        stat.st_mtime_nsec,
+        stat.st_ctime,
+        stat.st_ctime_nsec,
+    ];
+    let mut inode = [0; INODE];
+    for (place, number) in inode.as_chunks_mut::<8>().0.iter_mut().zip(numbers) {
+        *place = number.to_le_bytes();
+    }
+    inode
 }
 
 /// Digests of the files of a context, so that what did not change is not read again.
 pub struct Known {
     /// None where nothing is kept.
     path: Option<PathBuf>,
-    files: HashMap<Inode, Content>,
+    /// What is known: an inode and a digest each.
+    records: Vec<[u8; RECORD]>,
+    /// Where they are, by device and number of the inode.
+    places: HashMap<[u8; 16], usize, BuildHasherDefault<Number>>,
     /// What was asked for in this build: all that is written.
-    used: HashMap<Inode, Content>,
+    used: Vec<[u8; RECORD]>,
+    /// Which of the records are among those.
+    noted: Vec<bool>,
     changed: bool,
 }
 
+/// The hash of an inode's number, which is its own; that of its device counts little.
+#[derive(Default)]
+struct Number(u64);
+
+impl Hasher for Number {
+    fn write(&mut self, bytes: &[u8]) {
+        for piece in bytes.as_chunks::<8>().0 {
+            // The golden ratio: numbers in a row are spread over all bits.
+            self.0 = (self.0.rotate_left(32) ^ u64::from_le_bytes(*piece)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 const MAGIC: &[u8; 8] = b"dhowctx1";
-const RECORD: usize = 7 * 8 + 32;
+const INODE: usize = 7 * 8;
+const RECORD: usize = INODE + 32;
 /// A file that was changed so lately, in nanoseconds, may change again with the same time.
 const FRESH: i128 = 2_000_000_000;
 /// Larger lists are not kept.
@@ -44,29 +81,37 @@ const MOST: usize = 4_000_000;
 impl Known {
     /// Reads what is known of a context; anything that is not of our writing is nothing.
     pub fn load(path: Option<&Path>) -> Known {
-        let mut known =
-            Known { path: path.map(Path::to_owned), files: HashMap::new(), used: HashMap::new(), changed: false };
-        let Some(bytes) = path.and_then(|path| std::fs::read(path).ok()) else { return known };
-        let Some(records) = bytes.strip_prefix(MAGIC) else { return known };
-        let (records, rest) = records.as_chunks::<RECORD>();
-        if !rest.is_empty() {
-            return known;
+        let bytes = path.and_then(|path| std::fs::read(path).ok()).unwrap_or_default();
+        let records = match bytes.strip_prefix(MAGIC).map(<[u8]>::as_chunks) {
+            Some((records, [])) => records.to_vec(),
+            _ => Vec::new(),
+        };
+        let noted = vec![false; records.len()];
+        let mut places = HashMap::with_capacity_and_hasher(records.len(), BuildHasherDefault::default());
+        places.extend(records.iter().enumerate().filter_map(|(at, record)| Some((*record.first_chunk()?, at))));
+        Known { path: path.map(Path::to_owned), records, places, used: Vec::new(), noted, changed: false }
+    }
+
+    /// What is in a file, if that is known.
+    fn find(&mut self, inode: &Inode) -> Option<Content> {
+        let at = *self.places.get(inode.first_chunk()?)?;
+        if !self.records[at].starts_with(inode) {
+            return None;
         }
-        for record in records {
-            let (numbers, _) = record[..RECORD - 32].as_chunks::<8>();
-            let n = |at: usize| i64::from_le_bytes(numbers[at]);
-            let mut digest = [0; 32];
-            digest.copy_from_slice(&record[RECORD - 32..]);
-            known.files.insert((n(0) as u64, n(1) as u64, n(2), n(3), n(4), n(5), n(6)), digest);
+        if !std::mem::replace(&mut self.noted[at], true) {
+            self.used.push(self.records[at]);
         }
-        known
+        self.records[at].last_chunk().copied()
     }
 
     /// Notes what is in a file that was looked at before it was read; `now` is a time before that.
     pub fn learn(&mut self, stat: &FileStat, content: Content, now: i128) {
         let changed = i128::from(stat.st_ctime) * 1_000_000_000 + i128::from(stat.st_ctime_nsec);
         if changed + FRESH < now && self.path.is_some() {
-            self.used.insert(inode(stat), content);
+            let mut record = [0; RECORD];
+            record[..INODE].copy_from_slice(&inode(stat));
+            record[INODE..].copy_from_slice(&content);
+            self.used.push(record);
             self.changed = true;
         }
     }
@@ -74,14 +119,7 @@ impl Known {
     /// Writes it, where anything is new. It may be lost: then files are read once more.
     pub fn save(&self) {
         let Some(path) = self.path.as_ref().filter(|_| self.changed && self.used.len() <= MOST) else { return };
-        let mut bytes = Vec::with_capacity(8 + self.used.len() * RECORD);
-        bytes.extend_from_slice(MAGIC);
-        for (key, digest) in &self.used {
-            for number in [key.0 as i64, key.1 as i64, key.2, key.3, key.4, key.5, key.6] {
-                bytes.extend_from_slice(&number.to_le_bytes());
-            }
-            bytes.extend_from_slice(digest);
-        }
+        let bytes = [&MAGIC[..], self.used.as_flattened()].concat();
         if let Err(error) = crate::engine::store::write_file(path, &bytes, false) {
             log::debug!("{error:#}");
         }
@@ -97,42 +135,55 @@ pub fn of(from: &Tree, items: &[Item], known: &mut Known) -> Result<Digest> {
 /// The same where the contents' digests are at hand.
 pub fn with(from: &Tree, items: &[Item], contents: &[Content]) -> Result<Digest> {
     let mut hash = Sha256::new();
-    let mut field = |bytes: &[u8]| {
-        hash.update((bytes.len() as u64).to_le_bytes());
-        hash.update(bytes);
-    };
+    // Many small pieces, which are hashed many at once.
+    let mut text = Vec::with_capacity(2 * BLOCK);
     for (item, content) in items.iter().zip(contents) {
         let stat = &item.stat;
-        field(&item.name);
-        field(&[u8::from(item.top)]);
-        // What is in a directory is told by what follows; how a top one looks counts where it is made anew.
-        field(&stat.st_mode.to_le_bytes());
+        field(&mut text, item.name());
+        field(&mut text, &[u8::from(item.top)]);
+        if item.top {
+            continue;
+        }
+        // What is in a directory is told by what follows.
+        field(&mut text, &stat.st_mode.to_le_bytes());
+        if from.owned {
+            field(&mut text, &stat.st_uid.to_le_bytes());
+            field(&mut text, &stat.st_gid.to_le_bytes());
+        }
         if is_file(stat) {
-            field(content);
+            field(&mut text, content);
         } else if !is_dir(stat) {
-            field(&stat.st_rdev.to_le_bytes());
+            field(&mut text, &stat.st_rdev.to_le_bytes());
             if SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) == SFlag::S_IFLNK
                 && let Some(fd) = tree::look(from.root.as_fd(), &item.path)?
             {
                 let target = readlinkat(&fd, "").with_context(|| format!("read {}", path::show(&item.path)))?;
-                field(target.as_bytes());
+                field(&mut text, target.as_bytes());
             }
         }
+        if text.len() >= BLOCK {
+            hash.update(&text);
+            text.clear();
+        }
     }
+    hash.update(&text);
     let hex: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
     Digest::parse(&format!("sha256:{hex}"))
+}
+
+const BLOCK: usize = 16 * 1024;
+
+fn field(text: &mut Vec<u8>, bytes: &[u8]) {
+    text.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+    text.extend_from_slice(bytes);
 }
 
 fn contents(from: &Tree, items: &[Item], known: &mut Known) -> Result<Vec<Content>> {
     let mut found = vec![[0; 32]; items.len()];
     let mut missing = Vec::new();
     for (at, item) in items.iter().enumerate().filter(|(_, item)| is_file(&item.stat)) {
-        let key = inode(&item.stat);
-        match known.files.get(&key) {
-            Some(digest) => {
-                found[at] = *digest;
-                known.used.insert(key, *digest);
-            }
+        match known.find(&inode(&item.stat)) {
+            Some(digest) => found[at] = digest,
             None => missing.push(at),
         }
     }
@@ -192,4 +243,40 @@ fn content(from: &Tree, item: &Item, buffer: &mut [u8]) -> Result<Content> {
     })?;
     place::rights(file.as_fd(), &mut hash)?;
     Ok(hash.finalize().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::unpack::tests::Scratch;
+
+    #[test]
+    fn what_is_known_is_found_in_any_order() {
+        let scratch = Scratch::new();
+        let path = scratch.0.join("known");
+        let stat = |n: u64| {
+            let mut stat = nix::sys::stat::stat("/").unwrap();
+            (stat.st_ino, stat.st_ctime) = (n, 1);
+            stat
+        };
+        let content = |n: u64| [n as u8; 32];
+        let mut known = Known::load(Some(&path));
+        (0..9).for_each(|n| known.learn(&stat(n), content(n), now().unwrap()));
+        // One that may yet change unseen.
+        known.learn(&nix::sys::stat::stat(&scratch.0).unwrap(), [0; 32], now().unwrap());
+        known.save();
+        for order in [vec![0, 1, 2, 3], vec![3, 2, 1, 0, 0, 3], vec![8, 7], vec![10, 0, 10, 1], vec![]] {
+            let mut known = Known::load(Some(&path));
+            assert_eq!(known.records.len(), 9);
+            for n in &order {
+                assert_eq!(known.find(&inode(&stat(*n))), Some(content(*n)).filter(|_| *n < 9), "{order:?}");
+            }
+            let distinct: std::collections::BTreeSet<_> = order.iter().filter(|n| **n < 9).collect();
+            assert_eq!(known.used.len(), distinct.len());
+            // Nothing is new, so nothing is written.
+            known.save();
+        }
+        std::fs::write(&path, [&MAGIC[..], &[0; 9]].concat()).unwrap();
+        assert!(Known::load(Some(&path)).records.is_empty());
+    }
 }

@@ -10,6 +10,7 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::{FileStat, fstat};
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A tree that is copied from.
 pub struct Tree {
@@ -18,17 +19,38 @@ pub struct Tree {
     pub ignore: Ignore,
     /// How it is called in errors.
     pub called: &'static str,
+    /// Whether its files have owners who stay: those of a stage or an image have, those of a context become root's.
+    pub owned: bool,
 }
 
 /// One entry that is copied.
 pub struct Item {
     /// Where it lies in the tree.
     pub path: Vec<u8>,
-    /// Where it goes, below the destination; empty for the destination itself.
-    pub name: Vec<u8>,
+    name: Name,
     pub stat: FileStat,
-    /// A directory whose contents are copied and that only is looked like where it is made anew.
+    /// A directory whose contents are copied, and not it itself.
     pub top: bool,
+}
+
+/// A name that mostly is the end of a path.
+enum Name {
+    From(usize),
+    Other(Vec<u8>),
+}
+
+impl Item {
+    pub fn new(path: Vec<u8>, name: Vec<u8>, stat: FileStat, top: bool) -> Item {
+        Item { path, name: Name::Other(name), stat, top }
+    }
+
+    /// Where it goes, below the destination; empty for the destination itself.
+    pub fn name(&self) -> &[u8] {
+        match &self.name {
+            Name::From(at) => &self.path[*at..],
+            Name::Other(name) => name,
+        }
+    }
 }
 
 /// More entries than this in one instruction are refused.
@@ -182,12 +204,12 @@ fn one(from: &Tree, source: &[u8], depth: usize, wish: &Wish, items: &mut Vec<It
         for end in 1..names.len() {
             let name = names[..end].join(&b'/');
             let above: Vec<u8> = source.split(|byte| *byte == b'/').take(depth + end).collect::<Vec<_>>().join(&b'/');
-            if items.iter().rev().any(|item| item.name == name) {
+            if items.iter().rev().any(|item| item.name() == name) {
                 continue;
             }
             if let Some(fd) = look(root, &above)? {
                 let stat = fstat(&fd).with_context(|| format!("look at {}", path::show(&above)))?;
-                items.push(Item { path: above, name, stat, top: false });
+                items.push(Item::new(above, name, stat, false));
             }
         }
         prefix = names.join(&b'/');
@@ -196,40 +218,48 @@ fn one(from: &Tree, source: &[u8], depth: usize, wish: &Wish, items: &mut Vec<It
     if !is_dir(&stat) {
         if !excluded(if wish.parents { &prefix } else { last }) {
             let name = if wish.parents { prefix } else { last.to_vec() };
-            items.push(Item { path: real, name, stat, top: false });
+            items.push(Item::new(real, name, stat, false));
         }
         return Ok(());
     }
-    items.push(Item { path: real.clone(), name: prefix.clone(), stat, top: !wish.parents });
-    // Directories that are left out and of which something inside may be kept.
-    let mut maybe: Vec<usize> = Vec::new();
+    items.push(Item::new(real.clone(), prefix.clone(), stat, !wish.parents));
     let start = items.len();
-    tree::glance(fd.as_fd(), &mut |below, _, stat| {
+    // Names are the ends of paths, unless a link led elsewhere.
+    let end = real.ends_with(&prefix);
+    let prefixed = if prefix.is_empty() { 0 } else { prefix.len() + 1 };
+    let count = AtomicUsize::new(start);
+    let found = tree::survey(fd.as_fd(), &|below, stat| {
         let at = path::join(&real, below);
         let text = String::from_utf8_lossy(&at);
-        let relative = if wish.parents { path::join(&prefix, below) } else { below.to_vec() };
-        let dir = is_dir(stat);
+        let name = match end {
+            true => Name::From(at.len() - below.len() - prefixed),
+            false => Name::Other(path::join(&prefix, below)),
+        };
+        let relative = if wish.parents { &path::join(&prefix, below) } else { below };
         let ignored = from.ignore.leaves_out(&text);
-        let out = ignored || excluded(&relative);
-        let inside = dir
+        let out = ignored || excluded(relative);
+        let inside = is_dir(stat)
             && (!ignored || from.ignore.may_keep_inside(&text))
-            && (!excluded(&relative) || wish.exclude.may_keep_inside(&String::from_utf8_lossy(&relative)));
+            && (!excluded(relative) || wish.exclude.may_keep_inside(&String::from_utf8_lossy(relative)));
         if out && !inside {
-            return Ok(false);
+            return Ok((None, false));
         }
-        if out {
-            maybe.push(items.len());
-        }
-        if items.len() == MOST {
+        if count.fetch_add(1, Ordering::Relaxed) >= MOST {
             bail!("more than {MOST} files are to be copied");
         }
-        items.push(Item { path: at, name: path::join(&prefix, below), stat: *stat, top: false });
-        Ok(true)
+        Ok((Some((Item { path: at, name, stat: *stat, top: false }, out)), inside))
     })?;
+    // Directories that are left out and of which something inside may be kept.
+    let mut maybe: Vec<usize> = Vec::new();
+    items.reserve(found.size_hint().1.unwrap_or(0));
+    for (item, out) in found {
+        maybe.extend(out.then_some(items.len()));
+        items.push(item);
+    }
     let mut dropped = BTreeSet::new();
     for at in maybe.into_iter().rev() {
-        let inside = path::join(&items[at].name, b"");
-        let mut below = (at + 1..items.len()).take_while(|next| items[*next].name.starts_with(&inside));
+        let inside = path::join(items[at].name(), b"");
+        let mut below = (at + 1..items.len()).take_while(|next| items[*next].name().starts_with(&inside));
         if below.all(|next| dropped.contains(&next)) {
             dropped.insert(at);
         }
@@ -253,11 +283,11 @@ mod tests {
 
     fn names(scratch: &Scratch, ignore: &str, source: &str, parents: bool, exclude: &str) -> Result<Vec<String>> {
         let root = path::open_root(&scratch.0.join("context"))?;
-        let from = Tree { root, ignore: Ignore::read(ignore.as_bytes())?, called: "the build context" };
+        let from = Tree { root, ignore: Ignore::read(ignore.as_bytes())?, called: "the build context", owned: false };
         let exclude = Ignore::read(exclude.as_bytes())?;
         let mut items = Vec::new();
         gather(&from, source, &Wish { parents, exclude: &exclude }, &mut items)?;
-        Ok(items.iter().map(|item| format!("{}={}", path::show(&item.name), path::show(&item.path))).collect())
+        Ok(items.iter().map(|item| format!("{}={}", path::show(item.name()), path::show(&item.path))).collect())
     }
 
     #[test]

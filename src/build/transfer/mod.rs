@@ -198,7 +198,7 @@ impl Builder<'_> {
         let questions: Vec<Option<String>> = (0..sources.len())
             .map(|at| {
                 let (_, chain) = from.as_ref()?;
-                let mut asked = Key::new("content");
+                let mut asked = Key::new("content and owners");
                 let exclude = transfer.exclude.iter().map(|word| word.text.as_str());
                 asked.field(chain).field(paths.get(at)?).field([u8::from(transfer.parents)]).list(exclude);
                 Some(asked.end())
@@ -318,8 +318,7 @@ impl Builder<'_> {
                 None => owned(root, chown)?,
             };
             // One for all of them: what several write to gets its time when all have.
-            let whose = owner.unwrap_or_default();
-            let mut place = Place::new(root, expanded.destination.clone(), whose, expanded.chmod.clone(), time);
+            let mut place = Place::new(root, expanded.destination.clone(), owner, expanded.chmod.clone(), time);
             contents = Vec::with_capacity(sources.len());
             for source in sources {
                 contents.push(one(&mut place, tree, source, expanded, owner, &caller)?);
@@ -369,11 +368,12 @@ fn one(
         Source::Download(Download { name, file, modified, .. }) => {
             // As a tree of one file.
             let dir = file.parent().context("a download without a directory")?;
-            let tree = Tree { root: path::open_root(dir)?, ignore: Ignore::default(), called: "the download" };
+            let root = path::open_root(dir)?;
+            let tree = Tree { root, ignore: Ignore::default(), called: "the download", owned: false };
             let Some(fd) = tree::look(tree.root.as_fd(), b"download")? else { bail!("the download went away") };
             let mut stat = nix::sys::stat::fstat(&fd).context("look at the download")?;
             (stat.st_mode, stat.st_mtime) = (libc::S_IFREG | 0o600, modified.unwrap_or(place.time));
-            let item = Item { path: b"download".to_vec(), name: name.clone().into_bytes(), stat, top: false };
+            let item = Item::new(b"download".to_vec(), name.clone().into_bytes(), stat, false);
             place.items(&tree, &[item], caller)?;
         }
     }

@@ -36,7 +36,8 @@ pub struct Place<'a> {
     pub root: BorrowedFd<'a>,
     /// Absolute, as it is written: a slash at its end means a directory.
     pub destination: String,
-    pub owner: Owner,
+    /// Whose all of it becomes; else it is root's, or whose it was where the tree that it is from has owners.
+    pub owner: Option<Owner>,
     pub mode: Option<Mode>,
     /// What is made on the way has this time, in seconds since 1970.
     pub time: i64,
@@ -75,7 +76,13 @@ struct Attributes {
 const SMALL: usize = 128 * 1024;
 
 impl<'a> Place<'a> {
-    pub fn new(root: BorrowedFd<'a>, destination: String, owner: Owner, mode: Option<Mode>, time: i64) -> Place<'a> {
+    pub fn new(
+        root: BorrowedFd<'a>,
+        destination: String,
+        owner: Option<Owner>,
+        mode: Option<Mode>,
+        time: i64,
+    ) -> Place<'a> {
         Place {
             root,
             destination,
@@ -110,8 +117,8 @@ impl<'a> Place<'a> {
         for (n, item) in items.iter().enumerate() {
             let copying = || format!("copy {}", path::show(&item.path));
             let at = match into {
-                true if item.name.is_empty() => destination.clone(),
-                true => path::join(&destination, &item.name),
+                true if item.name().is_empty() => destination.clone(),
+                true => path::join(&destination, item.name()),
                 false => self.followed(&destination)?,
             };
             if is_file(&item.stat) && item.stat.st_nlink == 1 {
@@ -164,13 +171,14 @@ impl<'a> Place<'a> {
         let threads = std::thread::available_parallelism().map_or(2, usize::from).min(8).min(count.div_ceil(64));
         let next = AtomicUsize::new(0);
         let done = Mutex::new(Vec::with_capacity(count));
-        let (looks, root) = (Looks { owner: self.owner, mode: self.mode.as_ref() }, from.root.as_fd());
+        let (owner, mode) = (self.owner, self.mode.as_ref());
         let work = |buffer: &mut [u8]| -> Result<()> {
             while let Some(unit) = units.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let mut mine = Vec::with_capacity(unit.files.len());
                 for (n, leaf) in &unit.files {
                     let item = &items[*n];
-                    let content = looks.regular(root, item, unit.dir.as_fd(), leaf, buffer);
+                    let looks = Looks { owner: whose(owner, from, item), mode };
+                    let content = looks.regular(from.root.as_fd(), item, unit.dir.as_fd(), leaf, buffer);
                     mine.push((*n, content.with_context(|| format!("copy {}", path::show(&item.path)))?));
                 }
                 if caller.has_gone() {
@@ -206,7 +214,8 @@ impl<'a> Place<'a> {
         let (parent, leaf) = (self.enter(parent)?, leaf.to_vec());
         let file = create(parent.as_fd(), &leaf)?;
         std::fs::File::from(file.try_clone()?).write_all(content).context("write it")?;
-        Looks { owner: self.owner, mode: self.mode.as_ref() }.finish(&file, &[], mode, self.time)
+        let looks = Looks { owner: self.owner.unwrap_or_default(), mode: self.mode.as_ref() };
+        looks.finish(&file, &[], mode, self.time)
     }
 
     /// Opens the destination as a directory, which is made where it is missing.
@@ -250,7 +259,7 @@ impl<'a> Place<'a> {
         {
             return Ok(Arc::clone(fd));
         }
-        let (made, owner, time) = (&mut self.directories, self.owner, self.time);
+        let (made, owner, time) = (&mut self.directories, self.owner.unwrap_or_default(), self.time);
         let opened = match path::open_dir(self.root, at, path::IN_ROOT) {
             Ok(fd) => fd,
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
@@ -274,7 +283,7 @@ impl<'a> Place<'a> {
         let stat = &item.stat;
         let nothing = [0; 32];
         if is_dir(stat) {
-            return self.dir(item, at).map(|()| nothing);
+            return self.dir(from, item, at).map(|()| nothing);
         }
         let kind = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits());
         if kind == SFlag::S_IFSOCK {
@@ -300,7 +309,7 @@ impl<'a> Place<'a> {
         }
         let mut content = nothing;
         if is_file(stat) {
-            let looks = Looks { owner: self.owner, mode: self.mode.as_ref() };
+            let looks = Looks { owner: whose(self.owner, from, item), mode: self.mode.as_ref() };
             content = looks.regular(from.root.as_fd(), item, parent, leaf, &mut self.buffer)?;
         } else {
             clear(parent, leaf)?;
@@ -323,16 +332,22 @@ impl<'a> Place<'a> {
         } else {
             mknodat(parent, leaf, kind, Bits::from_bits_truncate(mode), stat.st_rdev).context("make it")?;
         }
-        let (uid, gid) = (Uid::from_raw(self.owner.uid), Gid::from_raw(self.owner.gid));
+        let owner = whose(self.owner, from, item);
+        let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
         fchownat(parent, leaf, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW).context("chown it")?;
         let time = TimeSpec::new(stat.st_mtime, 0);
         utimensat(parent, leaf, &time, &time, UtimensatFlags::NoFollowSymlink).context("set its times")
     }
 
-    fn dir(&mut self, item: &Item, at: &[u8]) -> Result<()> {
+    fn dir(&mut self, from: &Tree, item: &Item, at: &[u8]) -> Result<()> {
         let stat = &item.stat;
         let mode = self.mode.as_ref().map_or(stat.st_mode & 0o7777, |mode| mode.apply(stat.st_mode, true));
-        let attributes = Attributes { mode, owner: self.owner, time: stat.st_mtime };
+        let (mode, owner) = match item.top {
+            // It stands for what is in it.
+            true => (0o755, self.owner.unwrap_or_default()),
+            false => (mode, whose(self.owner, from, item)),
+        };
+        let attributes = Attributes { mode, owner, time: stat.st_mtime };
         let (parent, leaf) = path::split(at);
         if leaf.is_empty() {
             return Ok(());
@@ -353,6 +368,12 @@ impl<'a> Place<'a> {
         }
         Ok(())
     }
+}
+
+/// Whose an entry becomes.
+fn whose(owner: Option<Owner>, from: &Tree, item: &Item) -> Owner {
+    let own = Owner { uid: item.stat.st_uid, gid: item.stat.st_gid };
+    owner.unwrap_or(if from.owned { own } else { Owner::default() })
 }
 
 /// Whose files become, and with which mode.

@@ -114,7 +114,8 @@ impl Builder<'_> {
                 *answer = Some(download.digest.clone());
             }
             let Source::Git(repository, _) = source else { continue };
-            let tree = Tree { root: repository.files(keep)?, ignore: Ignore::default(), called: "the repository" };
+            let root = repository.files(keep)?;
+            let tree = Tree { root, ignore: Ignore::default(), called: "the repository", owned: false };
             let mut items = Vec::new();
             gather(&tree, ".", wish, &mut items)?;
             *source = Source::Fetched(tree, items);

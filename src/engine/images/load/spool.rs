@@ -62,9 +62,7 @@ impl Spool {
     pub fn has(&self, name: &str) -> bool {
         match self {
             Spool::Laid(laid) => laid.found.contains_key(name),
-            Spool::Lies(root) => {
-                path::open(root.as_fd(), name.as_bytes(), OFlag::O_PATH, 0, path::IN_ROOT).is_ok()
-            }
+            Spool::Lies(root) => path::open(root.as_fd(), name.as_bytes(), OFlag::O_PATH, 0, path::IN_ROOT).is_ok(),
         }
     }
 
@@ -76,7 +74,8 @@ impl Spool {
             Spool::Lies(root) => root.as_fd(),
         };
         let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK;
-        let file = path::open(root, name.as_bytes(), flags, 0, path::IN_ROOT).with_context(|| format!("open {name:?}"))?;
+        let file =
+            path::open(root, name.as_bytes(), flags, 0, path::IN_ROOT).with_context(|| format!("open {name:?}"))?;
         let stat = fstat(&file).with_context(|| format!("look at {name:?}"))?;
         if !is_file(&stat) {
             bail!("{name:?} is no file");
