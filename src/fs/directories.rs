@@ -23,6 +23,8 @@ impl Directories {
         let path = staging.join("directories");
         let file = File::options().read(true).write(true).create_new(true).open(&path);
         let file = BufWriter::new(file.with_context(|| format!("create {}", path.display()))?);
+        // Only we need it, and it goes with us.
+        std::fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
         Ok(Directories { path, file })
     }
 
@@ -65,7 +67,6 @@ impl Directories {
                 Err(error) => return Err(error).with_context(setting),
             }
         }
-        std::fs::remove_file(&self.path).with_context(|| format!("remove {}", self.path.display()))?;
         let mut implied: Vec<_> = implied.into_iter().collect();
         order::by(&mut implied, |a, b| a.split(|&byte| byte == b'/').cmp(b.split(|&byte| byte == b'/')));
         Ok(implied)

@@ -52,7 +52,7 @@ pub fn extract(tar: &mut (dyn BufRead + Send), target: &Target) -> Result<u64> {
     sandbox::beneath(target.root, || extract_here(tar, target, maker))
 }
 
-fn extract_here(tar: &mut dyn BufRead, target: &Target, maker: Maker) -> Result<u64> {
+fn extract_here(tar: &mut (dyn BufRead + Send), target: &Target, maker: Maker) -> Result<u64> {
     let mut extract =
         Extract { target, stream: Stream::new(tar, None), maker, parent: None, directories: Vec::new(), left_out: 0 };
     let mut entry = Entry::default();

@@ -15,7 +15,7 @@ const MAX_EXTRA: u64 = 1 << 20;
 /// Reads the entries of a tar. After [`Stream::next`], all data of the entry must be consumed with [`Stream::data`]
 /// and [`Stream::consume`], or dropped with [`Stream::skip`], and then [`Stream::pad`] called.
 pub struct Stream<'a> {
-    source: &'a mut dyn BufRead,
+    source: &'a mut (dyn BufRead + Send),
     /// None where nobody will ask for the tar again.
     recipe: Option<recipe::Writer>,
     /// Bytes at the front of what the source holds that are hashed and counted already.
@@ -28,7 +28,7 @@ pub struct Stream<'a> {
 }
 
 impl<'a> Stream<'a> {
-    pub fn new(source: &'a mut dyn BufRead, recipe: Option<recipe::Writer>) -> Stream<'a> {
+    pub fn new(source: &'a mut (dyn BufRead + Send), recipe: Option<recipe::Writer>) -> Stream<'a> {
         Stream {
             source,
             recipe,

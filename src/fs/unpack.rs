@@ -62,56 +62,8 @@ pub struct Unpacked {
 /// where the tar has files that later ones of it displace. On an error the caller removes `staging`.
 pub fn unpack(tar: &mut (dyn BufRead + Send), staging: &Path) -> Result<Unpacked> {
     let place = path::open_root(staging)?;
-    let maker = Maker::this_process();
-    sandbox::beneath(place.as_fd(), || unpack_here(tar, staging, maker))
-}
-
-fn unpack_here(tar: &mut dyn BufRead, staging: &Path, maker: Maker) -> Result<Unpacked> {
-    let making = || format!("make {}", staging.join("fs").display());
-    std::fs::create_dir(staging.join("fs")).with_context(making)?;
-    let stream = Stream::new(tar, Some(recipe::Writer::create(&staging.join("recipe"))?));
-    let root = path::open_root(&staging.join("fs"))?;
-    fchmod(&root, Mode::from_bits_truncate(0o755)).with_context(making)?;
-    let mut layer = Layer {
-        parent: Parent {
-            raw: Vec::new(),
-            path: Vec::new(),
-            fd: path::open_dir(root.as_fd(), b"", path::NO_LINKS).with_context(making)?,
-            plain: true,
-            valid: true,
-        },
-        root,
-        stream,
-        directories: Directories::create(staging)?,
-        maker,
-        size: 0,
-        kept: Kept::new(path::open_root(staging)?),
-        whiteouts: HashSet::new(),
-        opaques: HashSet::new(),
-        implied: vec![Vec::new()],
-        links: Vec::new(),
-        listed: 0,
-    };
-    let mut entry = Entry::default();
-    while layer.stream.next(&mut entry)? {
-        layer.entry(&entry).with_context(|| format!("unpack {}", path::show(&entry.path)))?;
-    }
-    let implied = layer.directories.set(&layer.root, layer.implied)?;
-    let diff_id = layer.stream.finish()?;
-    let sorted = |set: HashSet<Vec<u8>>| {
-        let mut all: Vec<_> = set.into_iter().collect();
-        order::sort(&mut all);
-        all
-    };
-    Ok(Unpacked {
-        diff_id,
-        size: layer.size,
-        opaque: layer.opaques.contains(&b""[..]),
-        implied,
-        links: layer.links,
-        whiteouts: sorted(layer.whiteouts),
-        opaques: sorted(layer.opaques),
-    })
+    let layer = Layer::begin(tar, staging)?;
+    sandbox::beneath(place.as_fd(), || layer.unpack())
 }
 
 struct Layer<'a> {
@@ -149,7 +101,58 @@ enum Cleared {
     Other,
 }
 
-impl Layer<'_> {
+impl<'a> Layer<'a> {
+    /// Makes what it needs, before a byte of the tar is read.
+    fn begin(tar: &'a mut (dyn BufRead + Send), staging: &Path) -> Result<Layer<'a>> {
+        let making = || format!("make {}", staging.join("fs").display());
+        std::fs::create_dir(staging.join("fs")).with_context(making)?;
+        let root = path::open_root(&staging.join("fs"))?;
+        fchmod(&root, Mode::from_bits_truncate(0o755)).with_context(making)?;
+        Ok(Layer {
+            parent: Parent {
+                raw: Vec::new(),
+                path: Vec::new(),
+                fd: path::open_dir(root.as_fd(), b"", path::NO_LINKS).with_context(making)?,
+                plain: true,
+                valid: true,
+            },
+            root,
+            stream: Stream::new(tar, Some(recipe::Writer::create(&staging.join("recipe"))?)),
+            directories: Directories::create(staging)?,
+            maker: Maker::this_process(),
+            size: 0,
+            kept: Kept::new(path::open_root(staging)?),
+            whiteouts: HashSet::new(),
+            opaques: HashSet::new(),
+            implied: vec![Vec::new()],
+            links: Vec::new(),
+            listed: 0,
+        })
+    }
+
+    fn unpack(mut self) -> Result<Unpacked> {
+        let mut entry = Entry::default();
+        while self.stream.next(&mut entry)? {
+            self.entry(&entry).with_context(|| format!("unpack {}", path::show(&entry.path)))?;
+        }
+        let implied = self.directories.set(&self.root, self.implied)?;
+        let diff_id = self.stream.finish()?;
+        let sorted = |set: HashSet<Vec<u8>>| {
+            let mut all: Vec<_> = set.into_iter().collect();
+            order::sort(&mut all);
+            all
+        };
+        Ok(Unpacked {
+            diff_id,
+            size: self.size,
+            opaque: self.opaques.contains(&b""[..]),
+            implied,
+            links: self.links,
+            whiteouts: sorted(self.whiteouts),
+            opaques: sorted(self.opaques),
+        })
+    }
+
     fn entry(&mut self, entry: &Entry) -> Result<()> {
         if climbs_out(&entry.path) {
             bail!("its path leads out of the layer");

@@ -233,6 +233,84 @@ pub fn seccomp_filter(program: &[libc::sock_filter], flags: u64) -> io::Result<(
     check(unsafe { libc::syscall(libc::SYS_seccomp, 1, flags, &fprog as *const libc::sock_fprog) }).map(drop)
 }
 
+/// What a thread that works on files only never needs, and others would suffer from: signals and looks into processes,
+/// programs, namespaces and mounts, files by handle, new sockets, the kernel's own settings, and the one way around a
+/// filter (io_uring).
+pub const HARMFUL: [libc::c_long; 40] = [
+    libc::SYS_kill,
+    libc::SYS_tkill,
+    libc::SYS_tgkill,
+    libc::SYS_rt_sigqueueinfo,
+    libc::SYS_rt_tgsigqueueinfo,
+    libc::SYS_pidfd_open,
+    libc::SYS_pidfd_send_signal,
+    libc::SYS_pidfd_getfd,
+    libc::SYS_ptrace,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_kcmp,
+    libc::SYS_setpriority,
+    libc::SYS_execve,
+    libc::SYS_execveat,
+    libc::SYS_setns,
+    libc::SYS_unshare,
+    libc::SYS_chroot,
+    libc::SYS_pivot_root,
+    libc::SYS_mount,
+    libc::SYS_umount2,
+    libc::SYS_mount_setattr,
+    libc::SYS_move_mount,
+    libc::SYS_open_tree,
+    libc::SYS_fsopen,
+    libc::SYS_fsmount,
+    libc::SYS_open_by_handle_at,
+    libc::SYS_socket,
+    libc::SYS_connect,
+    libc::SYS_bind,
+    libc::SYS_io_uring_setup,
+    libc::SYS_bpf,
+    libc::SYS_perf_event_open,
+    libc::SYS_add_key,
+    libc::SYS_request_key,
+    libc::SYS_keyctl,
+    libc::SYS_init_module,
+    libc::SYS_finit_module,
+    libc::SYS_kexec_load,
+    libc::SYS_reboot,
+];
+
+/// From now on these calls, and all in the numbers of another architecture, answer EPERM to this thread and to those that it
+/// starts. Nothing where the kernel has no filters.
+pub fn refuse(calls: &[libc::c_long]) -> io::Result<()> {
+    const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+    const EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+    const NOT_LESS: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
+    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+    // AUDIT_ARCH_… of linux/audit.h, and where x32 begins.
+    #[cfg(target_arch = "x86_64")]
+    const NATIVE: u32 = 0xc000_003e;
+    #[cfg(target_arch = "aarch64")]
+    const NATIVE: u32 = 0xc000_00b7;
+    const FOREIGN: u32 = 0x4000_0000;
+    let one = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
+    // How many come before the last one, which refuses, once so many of the calls are asked for.
+    let rest = |asked: usize| u8::try_from(calls.len() - asked).unwrap_or(u8::MAX);
+    let mut program = vec![
+        one(LOAD, 0, 0, std::mem::offset_of!(libc::seccomp_data, arch) as u32),
+        one(EQUAL, 0, rest(0) + 3, NATIVE),
+        one(LOAD, 0, 0, std::mem::offset_of!(libc::seccomp_data, nr) as u32),
+        one(NOT_LESS, rest(0) + 1, 0, FOREIGN),
+    ];
+    program.extend(calls.iter().enumerate().map(|(at, call)| one(EQUAL, rest(at), 0, *call as u32)));
+    program.push(one(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW));
+    program.push(one(RETURN, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32));
+    prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0)?;
+    match seccomp_filter(&program, libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW) {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS)) => Ok(()),
+        done => done,
+    }
+}
+
 /// `setgroups(2)`, `setgid(2)`, `setuid(2)` as plain system calls: the C library's would involve other threads.
 pub fn setgroups(groups: &[u32]) -> io::Result<()> {
     // SAFETY: the slice is valid for its length.
