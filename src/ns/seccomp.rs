@@ -37,6 +37,9 @@ pub fn compile(profile: &Seccomp) -> Result<(Vec<sock_filter>, u64)> {
 }
 
 fn compile_for(profile: &Seccomp, native: Arch) -> Result<(Vec<sock_filter>, u64)> {
+    if !profile.listener_path.is_empty() || !profile.listener_metadata.is_empty() {
+        bail!("seccomp listenerPath is not supported: calls are decided by the kernel alone");
+    }
     let mut arches = vec![native];
     for name in &profile.architectures {
         if let Some(arch) = Arch::parse(name)?
@@ -116,7 +119,9 @@ fn action(action: SeccompAction, errno: Option<u32>) -> Result<u32> {
         SeccompAction::Trace => RET_TRACE | errno,
         SeccompAction::Log => RET_LOG,
         SeccompAction::Allow => RET_ALLOW,
-        SeccompAction::Notify => bail!("seccomp action SCMP_ACT_NOTIFY is not supported"),
+        SeccompAction::Notify => {
+            bail!("seccomp action SCMP_ACT_NOTIFY is not supported: calls are decided by the kernel alone")
+        }
     })
 }
 

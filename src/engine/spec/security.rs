@@ -60,9 +60,11 @@ impl Security {
         if !host.seccomp && !matches!(self.seccomp.as_deref(), None | Some("" | "unconfined" | "builtin")) {
             bail!("seccomp is not enabled in your kernel, cannot run a custom seccomp profile");
         }
-        // Whether a profile can be had hardly depends on the capabilities; with all of them it has the most rules.
-        if let Some(filter) = self.filter(true, CapSet::NAMED, host)? {
-            seccomp::compile(&filter)?;
+        // Rules may be there with a capability only, or without one only.
+        for caps in [CapSet::NAMED, CapSet::EMPTY] {
+            if let Some(filter) = self.filter(true, caps, host)? {
+                seccomp::compile(&filter)?;
+            }
         }
         Ok(())
     }
