@@ -49,18 +49,21 @@ pub fn ids(settings: &Settings, host: &HostConfig) -> Result<Option<Ids>> {
         return refuse("cannot share the host PID namespace when user namespaces are enabled");
     }
     let (subuid, subgid) = (read("/etc/subuid")?, read("/etc/subgid")?);
-    let map = |path: &str, text: &str, what: &str, owners: &[String]| -> Result<Vec<IdMapping>> {
-        let map = ranges(text, owners);
+    let found = |path: &str, what: &str, map: Vec<IdMapping>| -> Result<Vec<IdMapping>> {
         if map.is_empty() {
             let line = new_line(&user, &[&subuid, &subgid]);
             bail!("no {what} ranges found for user {user:?} in {path}: add this line there: {line}");
         }
         Ok(map)
     };
-    let owners = [user.clone(), uid.clone()];
-    let uids = map("/etc/subuid", &subuid, "subuid", &owners).with_context(|| named(settings))?;
-    let owners = [user.clone(), uid, group];
-    let gids = map("/etc/subgid", &subgid, "subgid", &owners).with_context(|| named(settings))?;
+    let owners = [user.clone(), uid];
+    let uids = found("/etc/subuid", "subuid", ranges(&subuid, &owners)).with_context(|| named(settings))?;
+    // The user's own; where he has none, those of the group.
+    let mut of_groups = ranges(&subgid, &owners);
+    if of_groups.is_empty() {
+        of_groups = ranges(&subgid, &[group]);
+    }
+    let gids = found("/etc/subgid", "subgid", of_groups).with_context(|| named(settings))?;
     Ok(Some(Ids { uids, gids }))
 }
 

@@ -1,6 +1,6 @@
 //! User namespaces: root in a container is somebody else outside, and nothing on disk shows it.
 
-use crate::fixture::{Host, accounts, need, tool};
+use crate::fixture::{Host, accounts, busybox_tar, need, tool};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
@@ -196,6 +196,38 @@ fn what_cannot_be_combined_is_refused() {
     assert_eq!(host.ok(["ps", "-aq"]), "");
 }
 
+/// `default`, `user`, `user:group`, each by name or number; a group of another one changes nobody's ids.
+#[test]
+fn who_is_meant_may_be_said_in_every_form() {
+    let Some(host) = remapped(Host::with_busybox()) else { return };
+    let subgid = host.dir().join("etc/subgid");
+    let maps = "cat /proc/self/uid_map /proc/self/gid_map | tr -s ' ' | sed 's/^ //'";
+    for named in
+        ["dockremap", "dockremap:dockremap", "987", "987:987", "dockremap:987", "987:dockremap", "dockremap:root"]
+    {
+        host.file("daemon.json", serde_json::json!({"userns-remap": named}).to_string());
+        assert_eq!(run(&host, &[], maps).ok(), "0 300000 65536\n0 300000 65536", "{named}");
+    }
+    fs::write(&subgid, "root:500000:65536\ndockremap:300000:65536\n").expect("write");
+    assert_eq!(run(&host, &[], maps).ok(), "0 300000 65536\n0 300000 65536", "his own come first");
+    fs::write(&subgid, "root:500000:65536\n").expect("write");
+    assert_eq!(run(&host, &[], maps).ok(), "0 300000 65536\n0 500000 65536", "he has none, the group has");
+    for (named, words) in [
+        ("dockremap:nobody-here", "error during gid lookup for \"nobody-here\": no such group"),
+        ("987:4000000001", "gid 4000000001 has no entry in /etc/group"),
+        ("4000000001", "uid 4000000001 has no entry in /etc/passwd"),
+        ("a:b:c", "invalid user/group specification in --userns-remap: \"a:b:c\""),
+    ] {
+        host.file("daemon.json", serde_json::json!({"userns-remap": named}).to_string());
+        let text = run(&host, &[], "true").refused(125);
+        assert!(text.contains(words), "{named}: {text}");
+    }
+    // Root's own ids are the host's: a map of them would be none.
+    host.file("daemon.json", r#"{"userns-remap": "root"}"#);
+    assert!(run(&host, &[], maps).ok().starts_with("0 0 4294967295"));
+    assert_eq!(host.ok(["ps", "-aq"]), "");
+}
+
 /// Docker would make the user. Ids are all that there is to him, and what is missing of them is said to the letter.
 #[test]
 fn the_default_user_need_not_be_one() {
@@ -219,6 +251,22 @@ fn the_default_user_need_not_be_one() {
     }
     let seen = run(&host, &[], "cat /proc/self/gid_map").ok();
     assert_eq!(seen.split_whitespace().collect::<Vec<_>>(), ["0", "165536", "65536"]);
+}
+
+/// Such as one of memory without pages: nothing is copied or given away instead.
+#[test]
+fn a_file_system_that_takes_no_map_is_named() {
+    let Some(host) = remapped(Host::new()) else { return };
+    let Some(tar) = busybox_tar() else { return };
+    fs::create_dir_all(host.root()).expect("make a directory");
+    let none = None::<&str>;
+    nix::mount::mount(Some("none"), &host.root(), Some("ramfs"), nix::mount::MsFlags::empty(), none).expect("mount");
+    host.ok(["import", tar.to_str().expect("UTF-8"), "busybox"]);
+    let text = run(&host, &[], "true").refused(125);
+    assert!(text.contains("takes no map of ids"), "{text}");
+    assert_eq!(run(&host, &["--userns", "host"], "id -u").ok(), "0");
+    assert_eq!(host.ok(["ps", "-aq"]), "");
+    nix::mount::umount2(&host.root(), nix::mount::MntFlags::MNT_DETACH).expect("unmount");
 }
 
 /// In file capabilities of the first kind any root may be meant, in those of the second one by his id.
