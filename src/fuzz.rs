@@ -11,14 +11,18 @@ use crate::api::version::ApiVersion;
 use crate::api::{base64, time, units};
 use crate::applets::fuzz as applets;
 use crate::build::fuzz as build;
+use crate::cgroup;
 use crate::engine::filters::Filters;
 use crate::engine::protocol::Message;
 use crate::engine::{Record, Settings, create, devices, logs, older, query};
 use crate::fs::unpack;
 use crate::net::dns::message::fuzz as dns;
+use crate::ns::caps::CapSet;
+use crate::ns::{self, Given, Step, profile};
 use crate::oci::auth::Credentials;
 use crate::oci::image::{Document, ImageConfig, chain_ids};
 use crate::oci::registry;
+use crate::oci::runtime::{Seccomp, Spec};
 use crate::oci::{Digest, Platform, Reference, archive};
 use std::path::Path;
 
@@ -35,6 +39,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("reference", reference),
     ("manifest", manifest),
     ("layer", layer),
+    ("spec", spec),
+    ("seccomp", seccomp),
     ("log", log),
     ("template", applets::template),
     ("dockerfile", build::dockerfile),
@@ -137,6 +143,48 @@ pub fn layer(bytes: &[u8]) {
     assert_eq!(beside, 1, "something lies beside the layer");
 }
 
+/// The configuration of a container, as the runtime specification has it: what is taken is planned in an order that holds.
+pub fn spec(bytes: &[u8]) {
+    let Ok(spec) = serde_json::from_slice::<Spec>(bytes) else { return };
+    let again = serde_json::to_vec(&spec).expect("a specification is JSON");
+    assert_eq!(serde_json::from_slice::<Spec>(&again).expect("and is read again"), spec);
+    if let Some(resources) = spec.linux.as_ref().and_then(|linux| linux.resources.as_ref()) {
+        let plans = [true, false].map(|bfq| cgroup::limits::plan(resources, bfq).unwrap_or_default());
+        let files = plans.iter().flatten().map(|setting| &setting.file);
+        files.for_each(|file| assert!(!file.contains('/'), "{file:?} is not of the cgroup"));
+        let _ = cgroup::devices::compile(&resources.devices);
+    }
+    let Ok(plan) = ns::plan(&spec, Given::default()) else { return };
+    let at = |is: fn(&Step) -> bool| plan.steps.iter().position(is);
+    let pivot = at(|step| matches!(step, Step::Pivot)).expect("a root");
+    let capabilities = at(|step| matches!(step, Step::Capabilities { .. })).expect("capabilities that are given up");
+    assert!(pivot < capabilities && matches!(plan.steps.last(), Some(Step::Exec(_))), "{:?}", plan.steps);
+    let mounts = |step: &Step| matches!(step, Step::Attach { .. } | Step::Mask { .. } | Step::ReadonlyPath { .. });
+    assert!(!plan.steps[pivot..].iter().any(mounts), "{:?}", plan.steps);
+}
+
+/// Profiles of system calls, in Docker's format and the specification's: what is taken is a program that ends.
+pub fn seccomp(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let mut profiles: Vec<Seccomp> = serde_json::from_slice(bytes).into_iter().collect();
+    for caps in [CapSet::EMPTY, CapSet::NAMED] {
+        let host = profile::Host { caps, arch: profile::ARCH, kernel: (6, 12) };
+        profiles.extend(profile::load(text, host).ok().flatten());
+    }
+    for profile in &profiles {
+        let Ok((program, _)) = ns::seccomp::compile(profile) else { continue };
+        for (at, one) in program.iter().enumerate() {
+            let jumps = match u32::from(one.code) {
+                libc::BPF_JMP => [one.k as usize; 2],
+                code if code & 7 == libc::BPF_JMP => [one.jt.into(), one.jf.into()],
+                code if code & 7 == libc::BPF_RET => continue,
+                _ => [0; 2],
+            };
+            jumps.into_iter().for_each(|jump| assert!(at + 1 + jump < program.len(), "{at} leads out of {program:?}"));
+        }
+    }
+}
+
 /// Lines of a log, which a full disk or another program may have broken.
 pub fn log(bytes: &[u8]) {
     let mut text = Vec::new();
@@ -169,6 +217,21 @@ mod tests {
         let mut theirs = dependencies(include_str!("../fuzz/Cargo.toml"));
         theirs.retain(|line| !line.starts_with("libfuzzer-sys "));
         assert_eq!(dependencies(include_str!("../Cargo.toml")), theirs);
+    }
+
+    /// Seeds that were refused at the door would lead nowhere.
+    #[test]
+    fn what_the_corpora_begin_with_is_taken() {
+        let read = |name: &str| {
+            std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(name)).unwrap()
+        };
+        let plan = ns::plan(&serde_json::from_str(&read("spec/whole")).unwrap(), Given::default()).unwrap();
+        assert!(plan.steps.len() > 30, "{:?}", plan.steps);
+        let host = profile::Host { caps: CapSet::EMPTY, arch: profile::ARCH, kernel: (6, 12) };
+        for name in ["seccomp/docker", "seccomp/oci"] {
+            let profile = profile::load(&read(name), host).unwrap().unwrap();
+            assert!(ns::seccomp::compile(&profile).unwrap().0.len() > 30, "{name}");
+        }
     }
 
     /// Marsaglia's xorshift: the same numbers every time.
@@ -277,5 +340,5 @@ mod tests {
         };
     }
 
-    targets! { http answers frames json filters reference manifest layer log template dockerfile names }
+    targets! { http answers frames json filters reference manifest layer spec seccomp log template dockerfile names }
 }

@@ -103,7 +103,8 @@ fn instruction(code: u8, to: u8, from: u8, offset: i16, value: i32) -> u64 {
     u64::from_ne_bytes([code, registers, low, high, a, b, c, d])
 }
 
-fn compile(rules: &[DeviceRule]) -> Result<Vec<u64>> {
+/// The program of such rules.
+pub fn compile(rules: &[DeviceRule]) -> Result<Vec<u64>> {
     let mut code = vec![
         instruction(LOAD_WORD, OPEN, CONTEXT, 0, 0),
         instruction(MOVE_REGISTER, KIND, OPEN, 0, 0),
