@@ -1,7 +1,7 @@
 //! Ways out of runc, Docker and containerd that were found in the last ten years, each tried by its name. Those that
 //! have their place by theme bear their numbers too: `escapes::cve_…`, `isolation::cve_…`.
 
-use crate::fixture::{Host, Tar, busybox_tar, eventually};
+use crate::fixture::{Daemon, Host, Tar, busybox_tar, eventually};
 use std::fs;
 
 /// Whoever enters a container could be looked into by who is inside, with what it had open of the host.
@@ -221,4 +221,39 @@ fn cve_2024_23652_places_to_mount_on_are_cleared_inside_only() {
         assert!(done, "{told}");
         assert!(victim.join("place").is_dir() && kept.is_file(), "{place} was taken");
     }
+}
+
+/// A step of a build had all rights, without that anybody had granted them.
+#[test]
+fn cve_2024_23653_no_step_takes_rights_that_nobody_granted() {
+    let Some(host) = Host::with_busybox() else { return };
+    let tar = busybox_tar().expect("it was there");
+    let line = "grep CapEff /proc/self/status; ls /sys/class/net";
+    for (flag, right) in [("--security=insecure", "security.insecure"), ("--network=host", "network.host")] {
+        // In the Dockerfile, and in what an image brings along for those that are built on it.
+        let trigger = format!("ONBUILD RUN {flag} {line}");
+        host.ok(["import", "--change", &trigger, tar.to_str().expect("UTF-8"), "trigger"]);
+        for dockerfile in [format!("FROM busybox\nRUN {flag} {line}"), "FROM trigger\n".to_owned()] {
+            let (done, told) = build(&host, &dockerfile);
+            assert!(!done && told.contains(&format!("is not allowed: build with --allow {right}")), "{told}");
+            assert!(!told.contains("CapEff:"), "it was not even started: {told}");
+        }
+    }
+    // Nobody asks, and nobody has more than a container.
+    let (done, told) = build(&host, &format!("FROM busybox\nRUN {line}"));
+    assert!(done && told.contains("CapEff:\t00000000a80425fb"), "{told}");
+    // Who sends a Dockerfile to a daemon grants what he says, and nothing else.
+    let daemon = Daemon::start(&host);
+    let context = Tar::new().file("Dockerfile", 0o644, format!("FROM busybox\nRUN --security=insecure {line}\n")).end();
+    for (query, granted) in [("", false), ("&allow=network.host", false), ("&allow=security.insecure", true)] {
+        let head = format!(
+            "POST /build?networkmode=none{query} HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-tar\r\n\
+             Content-Length: {}\r\nConnection: close\r\n\r\n",
+            context.len()
+        );
+        let told = daemon.say([head.as_bytes(), &context].concat());
+        assert_eq!(told.contains("CapEff:"), granted, "{query}: {told}");
+        assert_eq!(told.contains("is not allowed"), !granted, "{query}: {told}");
+    }
+    daemon.stop();
 }
