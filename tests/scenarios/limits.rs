@@ -13,7 +13,7 @@ fn has(controller: &str) -> bool {
 }
 
 /// Each: its flags, its controller, and Docker's warning.
-const LIMITS: [(&[&str], &str, &str); 6] = [
+const LIMITS: [(&[&str], &str, &str); 14] = [
     (&["--memory", "64m"], "memory", "memory limit capabilities or the cgroup is not mounted. Limitation discarded."),
     (
         &["--memory-reservation", "64m"],
@@ -23,7 +23,35 @@ const LIMITS: [(&[&str], &str, &str); 6] = [
     (&["--pids-limit", "100"], "pids", "PIDs limit capabilities or the cgroup is not mounted. PIDs limit discarded."),
     (&["--cpu-shares", "512"], "cpu", "CPU shares or the cgroup is not mounted. Shares discarded."),
     (&["--cpu-quota", "50000"], "cpu", "CPU CFS scheduler. CPU period/quota discarded."),
+    (&["--cpu-period", "50000"], "cpu", "CPU CFS scheduler. CPU period/quota discarded."),
+    (&["--cpuset-cpus", "0"], "cpuset", "cpuset or the cgroup is not mounted. Cpuset discarded."),
+    (&["--cpuset-mems", "0"], "cpuset", "cpuset or the cgroup is not mounted. Cpuset discarded."),
     (&["--blkio-weight", "300"], "io", "Block I/O weight or the cgroup is not mounted. Weight discarded."),
+    (
+        &["--blkio-weight-device", "/dev/vda:300"],
+        "io",
+        "Block I/O weight_device or the cgroup is not mounted. Weight-device discarded.",
+    ),
+    (
+        &["--device-read-bps", "/dev/vda:1mb"],
+        "io",
+        "BPS Block I/O read limit or the cgroup is not mounted. Block I/O BPS read limit discarded.",
+    ),
+    (
+        &["--device-write-bps", "/dev/vda:1mb"],
+        "io",
+        "BPS Block I/O write limit or the cgroup is not mounted. Block I/O BPS write limit discarded.",
+    ),
+    (
+        &["--device-read-iops", "/dev/vda:100"],
+        "io",
+        "IOPS Block read limit or the cgroup is not mounted. Block I/O IOPS read limit discarded.",
+    ),
+    (
+        &["--device-write-iops", "/dev/vda:100"],
+        "io",
+        "IOPS Block write limit or the cgroup is not mounted. Block I/O IOPS write limit discarded.",
+    ),
 ];
 
 #[test]
@@ -43,14 +71,31 @@ fn a_size_of_the_root_needs_quotas() {
 fn what_cannot_hold_is_said_and_the_container_runs() {
     let Some(host) = Host::with_busybox() else { return };
     for (flags, controller, words) in LIMITS {
+        if flags[1].starts_with("/dev/") && has(controller) && !Path::new("/dev/vda").exists() {
+            continue;
+        }
         let output = host.busybox(flags, &["echo", "ran"]).run();
         assert_eq!(output.stdout(), "ran", "{output}");
         let warning = format!("WARNING: Your kernel does not support {words}");
         assert_eq!(output.stderr().lines().any(|line| line == warning), !has(controller), "{output}");
     }
+    // What Docker refuses in its place is refused.
+    let output = host.busybox(&["--cpus", "0.5"], &["true"]).run();
+    let words =
+        "NanoCPUs can not be set, as your kernel does not support CPU CFS scheduler or the cgroup is not mounted";
+    assert_eq!(output.code() == Some(125) && output.stderr().contains(words), !has("cpu"), "{output}");
     let info = host.dhow(["info"]).run();
     let told = format!("{}{}", info.stdout(), info.stderr());
-    for (controller, what) in [("memory", "memory limit"), ("cpu", "cpu shares"), ("pids", "pids limit")] {
+    for (controller, what) in [
+        ("memory", "memory limit"),
+        ("memory", "swap limit"),
+        ("cpu", "cpu shares"),
+        ("cpu", "cpu cfs quota"),
+        ("cpuset", "cpuset"),
+        ("io", "io.weight"),
+        ("io", "io.max"),
+        ("pids", "pids limit"),
+    ] {
         let line = format!("WARNING: No {what} support: the {controller} controller is not in cgroup v2 on this host");
         assert_eq!(told.contains(&line), !has(controller), "{told}");
     }
