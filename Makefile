@@ -25,7 +25,7 @@ ifneq (,$(findstring musl,$(TARGET)))
 export CC_$(shell echo $(TARGET) | tr - _) = musl-gcc
 endif
 
-.PHONY: dhow test test-needs demo bench install check clean
+.PHONY: dhow test test-build test-run demo bench install check clean
 
 dhow:
 	$(RELEASE) $(CARGO) build --release --locked --target $(TARGET)
@@ -37,6 +37,9 @@ dhow:
 test:
 	contrib/needs test
 	$(MAKE) test-run
+
+test-build:
+	$(CARGO) test --locked --target $(TARGET) --features failpoints --no-run
 
 test-run:
 	DHOW_FUZZ_SECONDS=$${DHOW_FUZZ_SECONDS:-4} $(CARGO) test --locked --target $(TARGET) --features failpoints
