@@ -8,6 +8,8 @@ use crate::sys::mount::{
     fsopen,
 };
 use anyhow::{Context, Result, bail};
+use nix::mount::MsFlags;
+use nix::sched::CloneFlags;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -62,11 +64,7 @@ pub fn mount_mapped(lowers: &[PathBuf], upper: Option<&Upper>, at: &Path, mapped
     // mount namespace where the mapped copy lies over what it is one of.
     std::thread::scope(|scope| {
         let mounting = || -> Result<OwnedFd> {
-            use nix::mount::MsFlags;
-            use nix::sched::CloneFlags;
-            nix::sched::unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS).context("unshare mounts")?;
-            let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-            nix::mount::mount(None::<&str>, "/", None::<&str>, private, None::<&str>).context("make mounts private")?;
+            own_mounts()?;
             let copy = mapped_copy(mapped.base, mapped.user)?;
             mount::move_mount(copy.as_fd(), nix::fcntl::AT_FDCWD, &text(mapped.base)?)
                 .with_context(|| format!("cover {}", mapped.base.display()))?;
@@ -78,16 +76,19 @@ pub fn mount_mapped(lowers: &[PathBuf], upper: Option<&Upper>, at: &Path, mapped
     })
 }
 
+/// From now on this thread has mounts and a working directory of its own, which nobody else sees.
+fn own_mounts() -> Result<()> {
+    nix::sched::unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS).context("unshare mounts")?;
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    nix::mount::mount(None::<&str>, "/", None::<&str>, private, None::<&str>).context("make mounts private")
+}
+
 /// A part of a detached mount, found without leaving that. `at` is a directory that it is attached to for a moment, where
 /// nobody sees it: before 6.15 only of attached mounts there are copies.
 pub fn part(tree: &OwnedFd, part: &str, at: &Path) -> Result<OwnedFd> {
     std::thread::scope(|scope| {
         let finding = || -> Result<OwnedFd> {
-            use nix::mount::MsFlags;
-            use nix::sched::CloneFlags;
-            nix::sched::unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS).context("unshare mounts")?;
-            let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-            nix::mount::mount(None::<&str>, "/", None::<&str>, private, None::<&str>).context("make mounts private")?;
+            own_mounts()?;
             mount::move_mount(tree.as_fd(), nix::fcntl::AT_FDCWD, &text(at)?).context("attach an image")?;
             let beneath = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_MAGICLINKS;
             let found = path::open(tree.as_fd(), part.as_bytes(), nix::fcntl::OFlag::O_PATH, 0, beneath)
@@ -198,11 +199,7 @@ fn by_path(lowers: &[PathBuf], upper: Option<&Upper>, at: &Path) -> Result<Owned
     let read_only = upper.is_none();
     // A thread has a working directory and a mount namespace of its own once it has unshared them.
     let thread = std::thread::spawn(move || -> Result<OwnedFd> {
-        use nix::mount::MsFlags;
-        use nix::sched::CloneFlags;
-        nix::sched::unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS).context("unshare mounts")?;
-        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-        nix::mount::mount(None::<&str>, "/", None::<&str>, private, None::<&str>).context("make mounts private")?;
+        own_mounts()?;
         std::env::set_current_dir(&near).with_context(|| format!("enter {}", near.display()))?;
         let flags = if read_only { MsFlags::MS_RDONLY } else { MsFlags::empty() };
         nix::mount::mount(Some("overlay"), &at, Some("overlay"), flags, Some(options.as_str()))?;
