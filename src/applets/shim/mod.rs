@@ -136,6 +136,7 @@ pub fn main(args: &[String]) -> u8 {
         "names" => resolver::hand_over(&base, &pairs),
         "forward" => forward::run(&base, &pairs),
         "mend" => crate::engine::networks::mend_firewall(&base.store),
+        "rest" => crate::engine::networks::rest_later(&base.store),
         "probe" => return probe::run(&base, &pairs),
         _ => Err(anyhow::anyhow!("no such face: {face}")),
     };

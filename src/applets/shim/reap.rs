@@ -46,13 +46,20 @@ pub fn run(base: Base, pairs: &[(&str, &str)]) -> Result<()> {
         grave.clear_and_prepare()?;
     }
     match record {
-        Some(record) if networks::has_networks(&record.host_config.network_mode) => {
-            // The container can be started again, and removed, while this process waits.
-            process::close_range(LOCK_FD, LISTEN_FD).context("close what was the container's")?;
-            networks::rest_later(&base.store)
-        }
+        Some(record) if networks::has_networks(&record.host_config.network_mode) => rest(&base),
         _ => Ok(()),
     }
+}
+
+/// Nobody waits for what is left to do, and it is done by a process that holds nothing of the container: neither its
+/// network, nor what keeps others from starting or removing it.
+fn rest(base: &Base) -> Result<()> {
+    if !networks::may_rest(&base.store)? {
+        return Ok(());
+    }
+    process::close_range(LOCK_FD, LISTEN_FD).context("close what was the container's")?;
+    super::grow_up();
+    super::exec_face("rest", base, Vec::new())
 }
 
 /// A client has left by its detach keys.

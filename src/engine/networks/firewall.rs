@@ -303,6 +303,11 @@ pub fn rest(store: &Store) -> Result<()> {
     }
 }
 
+/// Whether nobody is on a network, and nobody waits to take the table away.
+pub fn may_rest(store: &Store) -> Result<bool> {
+    Ok(!lease::any(store)? && locks::try_exclusive(&rest_path(store), 0)?.is_some())
+}
+
 /// The same once nobody has been on a network for a while. Whoever is the last to leave one waits, alone: a start soon
 /// after finds the table, which to make anew costs the kernel as much as ten starts.
 pub fn rest_later(store: &Store, pause: Duration) -> Result<()> {
@@ -337,7 +342,7 @@ fn take_away(store: &Store) -> Result<bool> {
         }
         changes.iter().for_each(Change::take_back);
         store::remove(&mark(store))?;
-        crate::failpoint::reach("network.forwards-no-more");
+        crate::failpoint::reach("network.forwards-for-nobody");
     }
     firewall::clear(&ours).context("take our table from nf_tables")?;
     Ok(true)

@@ -143,13 +143,14 @@ pub fn rest(store: &Store) {
     }
 }
 
-/// The same, a second after the last one left: for a process that has nothing else to do. An ordinary user's rules go with
-/// his network.
+/// Whether [`rest_later`] has something to do. An ordinary user's rules go with his network.
+pub fn may_rest(store: &Store) -> Result<bool> {
+    Ok(!super::rootless::is_inside() && firewall::may_rest(store)?)
+}
+
+/// The same as [`rest`], a second after the last one left: for a process that has nothing else to do.
 pub fn rest_later(store: &Store) -> Result<()> {
-    match super::rootless::is_inside() {
-        true => Ok(()),
-        false => firewall::rest_later(store, Duration::from_secs(1)),
-    }
+    firewall::rest_later(store, Duration::from_secs(1))
 }
 
 /// The networks by the filters dangling, driver, id, label, name, scope and type.
