@@ -24,6 +24,7 @@ const VERBS: &[(&str, fn(&Host, &str))] = &[
     ("network", at_network),
     ("bridge", at_network),
     ("cooperate", at_cooperation),
+    ("rest", at_rest),
     ("connect", at_connection),
     ("disconnect", at_connection),
     ("netcreate", at_network_of_users),
@@ -236,6 +237,19 @@ fn at_connection(host: &Host, point: &str) {
     host.ok(["network", "rm", "web"]);
 }
 
+/// Nobody is on a network any more: what was begun to be taken back is so with the next command.
+fn at_rest(host: &Host, point: &str) {
+    let forwards = || fs::read_to_string("/proc/sys/net/ipv4/ip_forward").expect("read").trim() == "1";
+    assert!(!forwards());
+    host.dhow(["run", "--rm", "busybox", "true"]).fail(point, &mark(host)).run();
+    eventually("the point is reached", || mark(host).exists());
+    host.ok(["ps"]);
+    assert!(!forwards());
+    if need("nft").is_some() {
+        assert_eq!(tool("nft", ["list", "tables"]), "");
+    }
+}
+
 /// A firewall of somebody else is opened for it, and closed again by whoever finds what is left.
 fn at_cooperation(host: &Host, point: &str) {
     if need("nft").is_none() {
@@ -424,6 +438,11 @@ fn while_it_waits_for_its_restart() {
 #[test]
 fn while_its_network_comes_or_goes() {
     each(&["network", "bridge", "cooperate", "connect", "disconnect", "netcreate", "netrm", "resolver"]);
+}
+
+#[test]
+fn after_the_last_one_has_left_its_network() {
+    each(&["rest"]);
 }
 
 #[test]

@@ -341,8 +341,9 @@ fn take_away(store: &Store) -> Result<bool> {
             return Ok(true);
         }
         changes.iter().for_each(Change::take_back);
+        crate::failpoint::reach("rest.forwards");
         store::remove(&mark(store))?;
-        crate::failpoint::reach("network.forwards-for-nobody");
+        crate::failpoint::reach("rest.forgotten");
     }
     firewall::clear(&ours).context("take our table from nf_tables")?;
     Ok(true)
