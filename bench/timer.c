@@ -8,7 +8,11 @@
  * enters before it is executed; both may be empty. A command's output goes to /dev/null.
  *
  * Output, one line a command, split by tabs: label, median wall, least wall, median CPU (all in milliseconds; CPU is
- * that of the command and of everything that it left running, to its end), largest resident set in KiB, failures.
+ * that of the command and of everything that it left running, to its end), largest resident set in KiB, failures,
+ * median of what was written in KiB.
+ *
+ * With TIMER_DISK=PATH, what was written is what the disk of that file system counts, whoever wrote it, from a sync
+ * before the command to one after it; neither is timed. Else it is -1.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -19,6 +23,8 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -27,7 +33,7 @@ enum { MOST_COMMANDS = 64, MOST_WORDS = 128 };
 
 struct command {
 	char *label, *prepare, *space, *words[MOST_WORDS];
-	double *wall, *cpu;
+	double *wall, *cpu, *written;
 	long resident;
 	int done, failures;
 };
@@ -59,6 +65,35 @@ static double median(double *values, int count)
 	return count % 2 ? values[count / 2] : (values[count / 2 - 1] + values[count / 2]) / 2;
 }
 
+static int disk = -1;
+
+/* Opens the file system of TIMER_DISK. */
+static void open_disk(const char *path)
+{
+	if (path && (disk = open(path, O_RDONLY | O_DIRECTORY)) < 0) {
+		perror(path);
+		exit(1);
+	}
+}
+
+/* KiB that the disk has written so far, all that was to be written with them. */
+static double written(void)
+{
+	struct stat stat;
+	char path[64];
+	unsigned long long sectors;
+
+	if (disk < 0 || syncfs(disk) < 0 || fstat(disk, &stat) < 0)
+		return -1;
+	snprintf(path, sizeof path, "/sys/dev/block/%u:%u/stat", major(stat.st_dev), minor(stat.st_dev));
+	FILE *file = fopen(path, "r");
+	if (!file)
+		return -1;
+	int fields = fscanf(file, "%*u %*u %*u %*u %*u %*u %llu", &sectors);
+	fclose(file);
+	return fields == 1 ? (double)sectors / 2 : -1;
+}
+
 static void once(struct command *command, int counts)
 {
 	struct rusage usage;
@@ -68,6 +103,7 @@ static void once(struct command *command, int counts)
 		fprintf(stderr, "timer: %s: cannot prepare: %s\n", command->label, command->prepare);
 		exit(1);
 	}
+	double before = written();
 	double start = now();
 	pid_t pid = vfork();
 	if (pid == 0) {
@@ -97,8 +133,10 @@ static void once(struct command *command, int counts)
 	}
 	if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
 		command->failures++;
+	double after = written();
 	if (!counts)
 		return;
+	command->written[command->done] = after < 0 ? -1 : after - before;
 	command->wall[command->done] = wall;
 	command->cpu[command->done++] = cpu;
 	if (resident > command->resident)
@@ -117,6 +155,7 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	int rounds = atoi(argv[1]), warmups = atoi(argv[2]);
+	open_disk(getenv("TIMER_DISK"));
 	prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
 	while (count < MOST_COMMANDS && getline(&line, &room, stdin) > 0) {
 		struct command *command = &commands[count];
@@ -132,6 +171,7 @@ int main(int argc, char **argv)
 			command->words[words++] = word;
 		command->wall = calloc((size_t)rounds, sizeof(double));
 		command->cpu = calloc((size_t)rounds, sizeof(double));
+		command->written = calloc((size_t)rounds, sizeof(double));
 		count++;
 	}
 	for (int round = 0; round < warmups + rounds; round++)
@@ -140,8 +180,9 @@ int main(int argc, char **argv)
 	for (int i = 0; i < count; i++) {
 		struct command *command = &commands[i];
 		double middle = median(command->wall, command->done);
-		printf("%s\t%.2f\t%.2f\t%.2f\t%ld\t%d\n", command->label, middle, command->done ? command->wall[0] : 0,
-		       median(command->cpu, command->done), command->resident, command->failures);
+		printf("%s\t%.2f\t%.2f\t%.2f\t%ld\t%d\t%.0f\n", command->label, middle, command->done ? command->wall[0] : 0,
+		       median(command->cpu, command->done), command->resident, command->failures,
+		       median(command->written, command->done));
 	}
 	return 0;
 }
