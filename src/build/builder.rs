@@ -15,7 +15,7 @@ use super::dockerfile::{self, Dockerfile, Fault, Place};
 use super::durable::Durable;
 use super::export;
 use super::metadata;
-use super::report::{Output, Report, gone, is_gone};
+use super::report::{Output, Report, Style, gone, is_gone};
 use super::schedule;
 use super::state::State;
 use super::transfer::digest::Known;
@@ -341,7 +341,8 @@ impl<'a> Builder<'a> {
         self.fresh = self.asked.no_cache || self.asked.no_cache_filter.iter().any(|name| self.is_called(at, name));
         self.report.stage(&label, 1 + stage.instructions.len());
         self.begin(&shown)?;
-        let located = |place: Place, error: anyhow::Error| self::located(file, place, error);
+        let style = self.asked.style;
+        let located = |place: Place, error: anyhow::Error| self::located(file, style, place, error);
         let place = stage.instruction.place;
         let mut state = match self.earlier(&bases[at], at) {
             Some(base) => (*self.shared.stage(base).context("a stage was not built")?).clone(),
@@ -442,8 +443,13 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// Names the place of an error, unless it is one that says all by itself.
-fn located(file: &Dockerfile, place: Place, error: anyhow::Error) -> anyhow::Error {
+/// Names the place of an error. Docker's stream has words for a command that failed which clients know.
+fn located(file: &Dockerfile, style: Style, place: Place, error: anyhow::Error) -> anyhow::Error {
+    if let Some(Failed { code, message }) = error.downcast_ref::<Failed>()
+        && style != Style::Stream
+    {
+        return Failed { code: *code, message: format!("{message}\n{}", file.source.excerpt(place)) }.into();
+    }
     if error.downcast_ref::<Failed>().is_some() || is_gone(&error) {
         return error;
     }
