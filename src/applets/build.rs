@@ -1,5 +1,6 @@
 //! `dhow build`.
 
+mod call;
 mod contexts;
 mod display;
 mod given;
@@ -22,6 +23,7 @@ use crate::oci::reference::Reference;
 use crate::sys::signals::{self, Signals};
 use anyhow::{Context as _, Result, bail};
 use argh::{ArgsInfo, FromArgs};
+use call::{Call, What};
 use contexts::Contexts;
 use flate2::write::GzEncoder;
 use given::{agents, secrets};
@@ -52,7 +54,10 @@ pub struct Build {
     /// let the image tell its steps to builds that name it with --cache-from: type=inline
     #[argh(option)]
     cache_to: Vec<String>,
-    /// say what can be said against the Dockerfile, and build nothing
+    /// build nothing, and say of the Dockerfile: check (what can be said against it), outline (what it can be told), targets (its stages); with ,format=json in JSON
+    #[argh(option)]
+    call: Option<String>,
+    /// the same as --call check
     #[argh(switch)]
     check: bool,
     /// let the Dockerfile have more than the sandbox: network.host, security.insecure
@@ -190,8 +195,13 @@ impl Command for Build {
         if self.iidfile.is_some() && !outputs.have_id() {
             bail!("--iidfile needs an image among the outputs");
         }
-        if self.check {
-            return self.checked(context, &from);
+        let call = match (&self.call, self.check) {
+            (Some(_), true) => bail!("--check is --call check: they cannot be used together"),
+            (Some(call), false) => Call::parse(call)?,
+            (None, check) => check.then_some(Call { what: What::Check, json: false }),
+        };
+        if let Some(call) = call {
+            return self.called(context, &from, call);
         }
         let mut query = self.query()?;
         query.push(("progress".to_owned(), mode.query().to_owned()));
@@ -248,11 +258,35 @@ impl Build {
         all.to_header()
     }
 
-    /// Reads the Dockerfile, and tells what could be better.
-    fn checked(&self, context: &Context, from: &From) -> Result<u8> {
-        let From::Folder(dir) = from else { bail!("--check needs a folder as context") };
+    /// Reads the Dockerfile, and says something of it.
+    fn called(&self, context: &Context, from: &From, call: Call) -> Result<u8> {
+        let From::Folder(dir) = from else { bail!("--check and --call need a folder as context") };
         let (name, bytes, beside) = self.dockerfile(dir)?;
         let file = Dockerfile::parse(&name, &bytes)?;
+        let text = match call.what {
+            What::Check => return self.checked(context, dir, beside, &file, call.json),
+            What::Outline => {
+                let given = |name: &str| -> Option<String> {
+                    let args = self.build_arg.iter().rev();
+                    args.filter_map(|arg| arg.split_once('=')).find(|(of, _)| *of == name).map(|(_, it)| it.to_owned())
+                };
+                call::outline(&file, self.target.as_deref().unwrap_or_default(), &given, call.json)?
+            }
+            What::Targets => call::targets(&file, call.json)?,
+        };
+        output::say(&text)?;
+        Ok(0)
+    }
+
+    /// Tells what could be better.
+    fn checked(
+        &self,
+        context: &Context,
+        dir: &Path,
+        beside: Option<PathBuf>,
+        file: &Dockerfile,
+        json: bool,
+    ) -> Result<u8> {
         let ignore = Ignore::read(&ignored(dir, beside)?.unwrap_or_default())?;
         // An engine that cannot be reached knows no image, as one that has it not.
         let client = context.client();
@@ -263,8 +297,8 @@ impl Build {
             Some(set.filter_map(|entry| Some(entry.as_str()?.split('=').next()?.to_owned())).collect())
         };
         let wish = self.build_arg.iter().rev().find_map(|arg| arg.strip_prefix(lint::ARGUMENT)?.strip_prefix('='));
-        let (warnings, _) = lint::check(&file, &lint::Around { ignore: &ignore, env: &env, wish })?;
-        output::say(&lint::show(&file, &warnings))?;
+        let (warnings, _) = lint::check(file, &lint::Around { ignore: &ignore, env: &env, wish })?;
+        output::say(&if json { lint::json(&warnings)? } else { lint::show(file, &warnings) })?;
         Ok(u8::from(!warnings.is_empty()))
     }
 

@@ -8,6 +8,7 @@ use super::git::Address;
 use super::ignore::{self, Ignore};
 use crate::order;
 use anyhow::{Result, bail};
+use serde_json::json;
 use std::collections::BTreeSet;
 
 /// One thing that is said.
@@ -445,6 +446,18 @@ fn undefined(file: &Dockerfile, instruction: &Instruction, known: &BTreeSet<Stri
             found.say("UndefinedVar", instruction.place, format!("Usage of undefined variable '${name}'{hint}"));
         }
     }
+}
+
+/// As programs read it: in the shape of BuildKit's.
+pub fn json(warnings: &[Warning]) -> Result<String> {
+    let one = |warning: &Warning| {
+        let Place { line, column } = warning.place;
+        let place = json!({ "line": line, "character": column.saturating_sub(1) });
+        let location = json!({ "ranges": [{ "start": place, "end": place }] });
+        json!({ "ruleName": warning.rule, "detail": warning.message, "location": location })
+    };
+    let all: Vec<_> = warnings.iter().map(one).collect();
+    Ok(serde_json::to_string_pretty(&json!({ "warnings": all }))? + "\n")
 }
 
 /// As people read it.

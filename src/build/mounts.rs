@@ -226,8 +226,8 @@ impl Builder<'_> {
 
     /// The socket of an agent. The first one is the one that programs find.
     fn agent(&mut self, mount: &Mount, state: &State, given: &mut Given) -> Result<()> {
-        let id = if mount.id.is_empty() { "default" } else { &mount.id };
-        let Some(agent) = self.asked.agents.get(id) else {
+        let id = mount.name();
+        let Some(agent) = self.asked.agents.get(&id) else {
             if mount.required {
                 bail!(Refusal::BadParameter(format!(
                     "no SSH key {id:?} forwarded from the client: build with --ssh {id}"
@@ -253,11 +253,7 @@ impl Builder<'_> {
     /// A secret as a file, as a variable, or as both. It lies in the run directory as long as the command runs.
     fn secret(&mut self, mount: &Mount, state: &State, given: &mut Given) -> Result<()> {
         let last = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
-        let id = match (mount.id.as_str(), mount.source.as_str()) {
-            ("", "") => last(&mount.target),
-            ("", source) => source.to_owned(),
-            (id, _) => id.to_owned(),
-        };
+        let id = mount.name();
         let Some(value) = self.asked.secrets.get(&id) else {
             if mount.required {
                 bail!(Refusal::BadParameter(format!("secret {id}: not found")));

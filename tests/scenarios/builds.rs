@@ -98,7 +98,9 @@ fn a_step_that_fails_says_why_and_leaves_nothing() {
     assert_eq!(output.code(), Some(1), "{output}");
     let told = output.stderr();
     assert!(
-        told.contains("The command '/bin/sh -c echo one; echo two >&2; exit 3' returned a non-zero code: 3"),
+        told.contains(
+            "The command '/bin/sh -c echo one; echo two >&2; exit 3' returned a non-zero code: 3\nDockerfile:"
+        ),
         "{told}"
     );
     assert!(told.contains(" > one") && told.contains(" > two"), "{told}");
@@ -266,6 +268,41 @@ fn mounts_are_there_for_one_command() {
     host.assert_tidy();
 }
 
+#[test]
+fn options_of_mounts_are_kept() {
+    let Some(host) = Host::with_busybox() else { return };
+    let alone = |name: &str| {
+        format!(
+            "FROM busybox AS {name}\nRUN --mount=type=cache,id=p,sharing=private,target=/p \
+             touch /p/{name}; sleep 1; ls /p > /listed; rm /p/{name}\n"
+        )
+    };
+    let text = format!(
+        "{}{}FROM busybox\nCOPY --from=a /listed /a\nCOPY --from=b /listed /b\n\
+         RUN --mount=type=cache,id=x,target=/c touch /c/f && stat -c '%u:%g %a' /c > /one\n\
+         RUN --mount=type=cache,id=x,target=/c,uid=1000,gid=2000,mode=0770 stat -c '%u:%g %a' /c > /two; ls /c >> /two\n\
+         RUN --mount=type=cache,id=x,target=/c,readonly touch /c/no 2>/dev/null || ls /c > /three\n\
+         RUN --mount=type=tmpfs,target=/t,size=64k dd if=/dev/zero of=/t/f bs=1k count=99 2>/dev/null; stat -c %s /t/f > /four\n\
+         RUN --mount=type=secret,source=deep/token,uid=5,gid=6 cd /run/secrets && stat -c '%n %u:%g %a' token > /five\n\
+         RUN --mount=type=secret,target=/x/token,mode=0444 cat /x/token > /six; stat -c %a /x/token >> /six\n\
+         RUN --mount=type=secret,id=deep/token,env=A env | grep -c ^A= > /seven; ls /run/secrets >> /seven 2>&1 || true\n",
+        alone("a"),
+        alone("b")
+    );
+    let token = host.file("token", "told\n").display().to_string();
+    let secrets = [format!("id=deep/token,src={token}"), format!("id=token,src={token}")];
+    let flags = ["--secret", &secrets[0], "--secret", &secrets[1]];
+    made(&host, &[("Dockerfile", &text)], &flags);
+    assert_eq!(
+        says(&host, "cat /a /b /one /two /three /four /five /six; head -n 1 /seven; wc -l < /seven"),
+        "a\nb\n0:0 755\n1000:2000 770\nf\n65536\ntoken 5:6 400\ntold\n444\n1\n2"
+    );
+    // What a mount is asked to be is a part of its command.
+    let told = made(&host, &[("Dockerfile", &text.replace("env=A", "env=B"))], &flags);
+    assert_eq!((told.matches("CACHED").count(), says(&host, "head -n 1 /seven")), (10, "0".to_owned()), "{told}");
+    host.assert_tidy();
+}
+
 /// Files of the store and the run directory that hold these bytes.
 fn host_grep(host: &Host, what: &str) -> Vec<String> {
     let (root, run) = (host.root(), host.run_dir());
@@ -296,6 +333,19 @@ fn a_check_builds_nothing() {
     check(&["--build-arg", "BUILDKIT_DOCKERFILE_CHECK=skip=UndefinedVar,CopyIgnoredFile"]).ok();
     let failed = build(&host, &dir, &["--build-arg", "BUILDKIT_DOCKERFILE_CHECK=error=true", "--no-cache"]);
     assert_eq!(failed.code(), Some(0), "{failed}");
+    // What it has to say for itself.
+    let text = "# level of the tide\nARG level=high\n# quay is where it lies\nFROM busybox AS quay\nARG level\n\
+                RUN --mount=type=secret,id=key,required x\nFROM quay\n";
+    let says = folder(&host, "says", &[("Dockerfile", text)]);
+    let call = |flags: &[&str]| host.run(["build", "--call"].iter().chain(flags).copied().chain(says.to_str()));
+    assert_eq!(call(&["targets"]).ok(), "TARGET      DESCRIPTION\nquay        is where it lies\n(default)   ");
+    let outline = call(&["outline", "--build-arg", "level=low"]).ok();
+    assert!(outline.contains("level       low     of the tide") && outline.contains("key      true"), "{outline}");
+    let outline = call(&["outline,format=json", "--target", "quay"]).ok();
+    assert!(outline.contains("\"value\": \"high\""), "{outline}");
+    let refused = call(&["x"]);
+    assert!(refused.stderr().contains("invalid value \"x\" for --call"), "{refused}");
+    assert_eq!(host.ok(["images", "-q", "made"]), "");
     let dir = folder(&host, "context", &[("Dockerfile", "# check=error=true\nFROM busybox\nCMD x\n")]);
     let output = build(&host, &dir, &["-t", "made"]);
     assert!(output.stderr().contains("lint violation found for rules: JSONArgsRecommended"), "{output}");

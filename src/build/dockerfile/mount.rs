@@ -145,6 +145,17 @@ impl Mount {
         Ok(mount)
     }
 
+    /// What a secret or an agent is called by who builds.
+    pub fn name(&self) -> String {
+        let last = || self.target.rsplit('/').next().unwrap_or_default();
+        let id = [&self.id, &self.source].into_iter().find(|it| !it.is_empty());
+        match (id, self.kind) {
+            (Some(id), _) => id.clone(),
+            (None, MountKind::Ssh) => "default".to_owned(),
+            (None, _) => last().to_owned(),
+        }
+    }
+
     fn may_require(&self) -> Result<bool, String> {
         match self.kind {
             MountKind::Secret | MountKind::Ssh => Ok(true),
