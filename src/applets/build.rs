@@ -147,7 +147,7 @@ pub struct Build {
     /// make one layer of all (not supported)
     #[argh(switch)]
     squash: bool,
-    /// let RUN --mount=type=ssh ask your ssh agent: default, or id=socket
+    /// let RUN --mount=type=ssh ask your ssh agent, or for key files: default, id=socket, or id=key[,key]
     #[argh(option)]
     ssh: Vec<String>,
     /// security options of RUN
@@ -234,7 +234,8 @@ impl Command for Build {
         let mut headers: Vec<(String, String)> =
             secrets(&self.secret)?.map(|value| (SECRETS.to_owned(), value)).into_iter().collect();
         headers.extend(known);
-        given.agents = agents(&self.ssh, std::env::var("SSH_AUTH_SOCK").ok(), client.is_local())?;
+        let (agents, _held) = agents(&self.ssh, std::env::var("SSH_AUTH_SOCK").ok(), client.is_local())?;
+        given.agents = agents;
         self.built(&client, query, headers, body, given, (mode, outputs))
     }
 }

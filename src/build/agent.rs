@@ -21,9 +21,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// The messages that pass, and the answer that others get (draft-ietf-sshm-ssh-agent, section 6.1).
-const REQUEST_IDENTITIES: u8 = 11;
-const SIGN_REQUEST: u8 = 13;
-const FAILURE: [u8; 5] = [0, 0, 0, 1, 5];
+pub(super) const REQUEST_IDENTITIES: u8 = 11;
+pub(super) const SIGN_REQUEST: u8 = 13;
+pub(super) const FAILURE: [u8; 5] = [0, 0, 0, 1, 5];
 /// Agents take and give no longer ones.
 const LONGEST: u32 = 256 << 10;
 /// So many may ask at the same time.
@@ -152,7 +152,7 @@ fn serve(mut client: impl Read + Write, mut agent: impl Read + Write) {
 }
 
 /// One message with its length before it; `None` at the end.
-fn message(from: &mut impl Read) -> std::io::Result<Option<Vec<u8>>> {
+pub(super) fn message(from: &mut impl Read) -> std::io::Result<Option<Vec<u8>>> {
     let mut length = [0; 4];
     if let Err(error) = from.read_exact(&mut length) {
         return if error.kind() == ErrorKind::UnexpectedEof { Ok(None) } else { Err(error) };

@@ -22,6 +22,7 @@ mod export;
 pub mod fuzz;
 pub mod git;
 pub mod ignore;
+pub mod keys;
 pub mod lint;
 pub mod metadata;
 mod mounts;

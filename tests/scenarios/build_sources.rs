@@ -351,10 +351,16 @@ fn an_agent_is_there_for_one_command() {
     with(&["--ssh", "default"]).env("SSH_AUTH_SOCK", &socket).ok();
     assert_eq!(says(&host, "cat /none; ls -A /run 2>/dev/null; true"), "none");
     let key = host.file("key", "-----BEGIN OPENSSH PRIVATE KEY-----");
+    if crate::fixture::need("ssh-keygen").is_some() {
+        let made = host.dir().join("made-key").display().to_string();
+        crate::fixture::tool("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-f", made.as_str()]);
+        with(&["--ssh", &format!("default={made}")]).ok();
+        assert_eq!(says(&host, "head -n 1 /said; cat /none"), "12\nnone", "it tells of its keys");
+    }
     for (flag, told) in [
         ("default".to_owned(), "make sure SSH_AUTH_SOCK is set"),
-        (format!("default={}", key.display()), "only the socket of an agent is taken"),
-        ("x=/nowhere".to_owned(), "only the socket of an agent is taken"),
+        (format!("default={}", key.display()), "it is no private key"),
+        ("x=/nowhere".to_owned(), "the key /nowhere: open it: No such file"),
     ] {
         let text = with(&["--ssh", &flag]).refused(1);
         assert!(text.contains(told), "{text}");

@@ -1,6 +1,7 @@
 //! Secrets and agents, which a command of the build may have for as long as it runs.
 
 use crate::api::base64;
+use crate::build::keys::Keyring;
 use anyhow::{Context as _, Result, anyhow, bail};
 use std::collections::BTreeMap;
 use std::os::unix::fs::FileTypeExt;
@@ -48,9 +49,12 @@ pub fn secrets(flags: &[String]) -> Result<Option<String>> {
     Ok((!flags.is_empty()).then(|| base64::encode(text.as_bytes())))
 }
 
-/// What `--ssh` says: the sockets of agents, by id.
-pub fn agents(flags: &[String], environment: Option<String>, local: bool) -> Result<BTreeMap<String, PathBuf>> {
-    let mut agents = BTreeMap::new();
+/// The sockets of agents, by id, and those of them that are made here for as long as they are held.
+pub type Agents = (BTreeMap<String, PathBuf>, Vec<Keyring>);
+
+/// What `--ssh` says: the socket of an agent, or key files.
+pub fn agents(flags: &[String], environment: Option<String>, local: bool) -> Result<Agents> {
+    let (mut agents, mut rings) = (BTreeMap::new(), Vec::new());
     for flag in flags {
         if !local {
             bail!("--ssh {flag}: Docker's classic API has no way for an agent: build without a daemon, by dhow build");
@@ -62,14 +66,19 @@ pub fn agents(flags: &[String], environment: Option<String>, local: bool) -> Res
             (paths, _) => PathBuf::from(paths),
         };
         let is_socket = std::fs::metadata(&socket).is_ok_and(|it| it.file_type().is_socket());
-        if !is_socket {
-            let path = socket.display();
-            bail!("--ssh {id}={path}: only the socket of an agent is taken; add a key file to one, by ssh-add")
-        }
+        let socket = if is_socket {
+            socket
+        } else {
+            let files = socket.to_str().context("--ssh: a path that is not UTF-8")?;
+            let ring = Keyring::start(&files.split(',').collect::<Vec<_>>()).with_context(|| format!("--ssh {id}"))?;
+            let socket = ring.socket();
+            rings.push(ring);
+            socket
+        };
         let socket = std::path::absolute(&socket).with_context(|| format!("look for {}", socket.display()))?;
         if agents.insert(id.to_owned(), socket).is_some() {
             bail!("invalid duplicate ID {id} for --ssh");
         }
     }
-    Ok(agents)
+    Ok((agents, rings))
 }
