@@ -433,7 +433,9 @@ fn not_run(error: anyhow::Error) -> anyhow::Error {
 /// What Docker reads off the words of the runtime.
 pub fn exit_code(message: &str) -> u8 {
     let said = |words: &[&str]| words.iter().any(|word| message.contains(word));
-    if said(&["executable file not found", "no such file or directory", "No such file or directory"]) {
+    // Of a daemon that is not there neither is its socket.
+    let is_answered = !message.contains("cannot connect to the Docker daemon");
+    if is_answered && said(&["executable file not found", "no such file or directory", "No such file or directory"]) {
         NOT_FOUND
     } else if said(&["permission denied", "Permission denied", "is a directory", "Is a directory"]) {
         NOT_EXECUTABLE
@@ -461,6 +463,10 @@ mod tests {
             (r#"exec: "/etc/passwd": permission denied"#, 126),
             (r#"exec: "/etc": is a directory"#, 126),
             ("no space left on device", 125),
+            (
+                "cannot connect to the Docker daemon at unix:///x. Is the docker daemon running?: No such file or directory",
+                125,
+            ),
         ];
         for (message, code) in table {
             assert_eq!(exit_code(message), code, "{message}");
