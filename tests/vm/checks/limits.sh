@@ -72,6 +72,7 @@ limits_that_cannot_be_are_refused() {
 
 # dd fills a buffer of that size.
 memory_is_limited() {
+	run --detach --name neighbour busybox sleep 1000
 	code 137 run --name it --memory 16m busybox dd if=/dev/zero of=/dev/null bs=64M count=1
 	is "$(inspect it '{{.State.OOMKilled}} {{.State.ExitCode}}')" "true 137"
 	run --rm --memory 256m busybox dd if=/dev/zero of=/dev/null bs=64M count=1
@@ -90,6 +91,13 @@ child"
 	told=$(dhow events --since 0 --until 0s --filter "container=$(inspect it '{{.Id}}')" --format '{{.Action}}' | grep -x -e oom -e die)
 	is "$told" "oom
 die"
+	# Many at once, again and again: nobody beside them suffers.
+	run --detach --name hogs --memory 32m busybox sh -c \
+		'for n in 1 2 3 4; do while :; do dd if=/dev/zero of=/dev/null bs=64M count=1; done & done; wait'
+	eventually sh -c "[ \$(sed -n 's/^oom_kill //p' $(cgroup_of hogs)/memory.events) -ge 8 ]"
+	is "$(dhow exec neighbour echo here) $(run --rm busybox echo new)" "here new"
+	is "$(inspect neighbour '{{.State.Status}} {{.State.OOMKilled}}')" "running false"
+	dhow rm --force hogs
 }
 
 processes_are_limited() {
@@ -127,6 +135,11 @@ rates_of_devices_are_limited() {
 	[ "$took" -ge 2 ] || fail "4 MiB at 1 MiB a second took $took s"
 	took=$(run --rm --device /dev/vda --device-read-iops /dev/vda:16 busybox sh -c "$line")
 	[ "$took" -ge 2 ] || fail "64 reads at 16 a second took $took s"
+	line='a=$(cut -d. -f1 /proc/uptime); dd if=/dev/zero of=/file oflag=direct bs=64k count=64 2>/dev/null; echo $(($(cut -d. -f1 /proc/uptime) - a))'
+	took=$(run --rm --device-write-bps /dev/vda:1mb busybox sh -c "$line")
+	[ "$took" -ge 2 ] || fail "to write 4 MiB at 1 MiB a second took $took s"
+	took=$(run --rm --device-write-iops /dev/vda:16 busybox sh -c "$line")
+	[ "$took" -ge 2 ] || fail "64 writes at 16 a second took $took s"
 }
 
 limits_are_updated() {
