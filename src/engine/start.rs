@@ -11,6 +11,7 @@ use crate::fs::overlay::{self, Mapped, Upper};
 use crate::fs::{flatten, path, relabel};
 use crate::ns::{self, Plan, Prepared};
 use crate::oci::runtime::{Ids, Spec};
+use crate::sys::mount::{MOUNT_ATTR_NODEV, MountAttr, mount_setattr};
 use crate::sys::{self, mount};
 use anyhow::{Context, Result, bail};
 use nix::fcntl::OFlag;
@@ -101,7 +102,10 @@ pub fn ready(store: &Store, record: &Record, given: Given) -> Result<Ready> {
     let usual =
         host.devices.iter().flatten().next().is_none() && host.device_cgroup_rules.iter().flatten().next().is_none();
     let keep = cgroup_root(store).filter(|_| usual);
-    confine_devices(&mut spec, confined, host.privileged, keep.as_deref());
+    let confined = confine_devices(&mut spec, confined, host.privileged, keep.as_deref());
+    if !confined {
+        shut_devices(&mut spec, root.as_fd(), &store.volumes())?;
+    }
     apparmor::ensure(spec.process.as_ref().map_or("", |process| &process.apparmor_profile))?;
     let bytes = serde_json::to_vec(&spec).context("encode the runtime spec")?;
     store::write_file(&store.live(&record.id).join("config.json"), &bytes, false)?;
@@ -160,15 +164,17 @@ fn label<'a>(store: &Store, record: &Record, files: impl Iterator<Item = &'a Pat
     Ok(())
 }
 
-/// Root in a container may make device nodes; a program on its cgroup decides which of them open. Where there can be
-/// none, nodes are not made either: the host's disks would be a mknod away.
-fn confine_devices(spec: &mut Spec, cgroup: Option<&OwnedFd>, privileged: bool, keep: Option<&Path>) {
+/// Root in a container may make device nodes; a program on its cgroup decides which of them open. Gives whether there is
+/// one, or none is needed.
+fn confine_devices(spec: &mut Spec, cgroup: Option<&OwnedFd>, privileged: bool, keep: Option<&Path>) -> bool {
     let rules =
         spec.linux.as_ref().and_then(|linux| Some(linux.resources.as_ref()?.devices.clone())).unwrap_or_default();
-    let confined = cgroup.is_some_and(|cgroup| crate::cgroup::devices::attach(cgroup.as_fd(), &rules, keep).is_ok());
-    if confined || privileged {
-        return;
-    }
+    privileged || cgroup.is_some_and(|cgroup| crate::cgroup::devices::attach(cgroup.as_fd(), &rules, keep).is_ok())
+}
+
+/// Where nothing decides on devices, none is made, and those that the image and volumes have do not open: the host's disks
+/// would be a name away. What was granted is in a /dev of ours.
+fn shut_devices(spec: &mut Spec, root: BorrowedFd, volumes: &Path) -> Result<()> {
     if let Some(caps) = spec.process.as_mut().and_then(|process| process.capabilities.as_mut()) {
         for set in
             [&mut caps.bounding, &mut caps.effective, &mut caps.inheritable, &mut caps.permitted, &mut caps.ambient]
@@ -176,6 +182,11 @@ fn confine_devices(spec: &mut Spec, cgroup: Option<&OwnedFd>, privileged: bool, 
             set.retain(|name| name != "CAP_MKNOD");
         }
     }
+    for mount in spec.mounts.iter_mut().filter(|mount| Path::new(&mount.source).starts_with(volumes)) {
+        mount.options.push("nodev".to_owned());
+    }
+    let attr = MountAttr { attr_set: MOUNT_ATTR_NODEV, ..MountAttr::default() };
+    mount_setattr(root, false, &attr).context("keep the devices of the image shut")
 }
 
 /// Mounts the container's root, detached. Where the store's file system cannot hold the upper of an overlay (another

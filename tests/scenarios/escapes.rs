@@ -1,6 +1,6 @@
 //! Ways out of a container, and ways to lead the engine astray while it makes one.
 
-use crate::fixture::{Host, Tar, busybox_tar, eventually, need, probe_tar, tool};
+use crate::fixture::{Host, Tar, busybox_tar, eventually, need, probe_tar, tool, without_cgroups};
 use std::fs;
 use std::path::Path;
 
@@ -218,6 +218,33 @@ fn the_hosts_disk_opens_only_where_it_was_granted() {
         let text = host.busybox(&["--device-cgroup-rule", wrong], &["true"]).refused(125);
         assert!(text.contains(&format!("invalid device cgroup rule format: '{wrong}'")), "{text}");
     }
+}
+
+/// An image may bring a node of the host's disk. Where no program on a cgroup decides on devices, it does not open either.
+#[test]
+fn devices_of_images_and_volumes_do_not_open_on_any_host() {
+    let Some(host) = Host::with_busybox() else { return };
+    let kmsg = (1, 11);
+    bent(&host, Tar::new().char_device("kmsg", 0o666, kmsg).dir("d", 0o755).char_device("d/kmsg", 0o666, kmsg));
+    let line = "for f in /kmsg /d/kmsg; do (: <$f) 2>/dev/null && echo $f; done; (: >/dev/null) && echo null; \
+        mknod /dev/x c 1 3 2>/dev/null && echo made; true";
+    let run = |flags: &[&str]| {
+        // Which opens for those only who may read the log.
+        let fixed = ["run", "--rm", "--network", "none", "--cap-add", "SYSLOG"];
+        let text = host.ok(fixed.iter().chain(flags).chain(&["bent", "sh", "-c", line]).copied());
+        text.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    if Path::new("/sys/fs/cgroup/cgroup.procs").exists() || Path::new("/sys/fs/cgroup/unified").exists() {
+        assert_eq!(run(&[]), ["null", "made"]);
+    }
+    without_cgroups();
+    for flags in [&[][..], &["-v", "fresh:/d"], &["--read-only"], &["--cap-add", "ALL"]] {
+        assert_eq!(run(flags), ["null"], "{flags:?}");
+    }
+    assert_eq!(run(&["--privileged"]), ["/kmsg", "/d/kmsg", "null", "made"]);
+    let granted =
+        host.busybox(&["--cap-add", "SYSLOG", "--device", "/dev/kmsg"], &["sh", "-c", "(: </dev/kmsg) && echo open"]);
+    assert_eq!(granted.ok(), "open");
 }
 
 /// Mounts a tmpfs of this host with a propagation, for as long as it lives.
