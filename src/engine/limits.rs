@@ -23,6 +23,8 @@ const PERIOD: u64 = 100_000;
 /// Which limits hold on this host: those whose controllers are in version 2.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Supports {
+    /// Version 2 is mounted, and ours to make cgroups in.
+    pub mounted: bool,
     pub memory: bool,
     pub swap: bool,
     pub cpu: bool,
@@ -47,6 +49,7 @@ impl Supports {
         let controllers = text("cgroup.controllers");
         let has = |name: &str| controllers.split(' ').any(|controller| controller == name);
         Supports {
+            mounted: true,
             memory: has("memory"),
             // Version 2 counts swap wherever the kernel has any.
             swap: has("memory") && Path::new("/proc/swaps").exists(),
@@ -107,6 +110,7 @@ pub fn any(host: &HostConfig) -> bool {
     let given = |list: &Option<Vec<ThrottleDevice>>| list.as_ref().is_some_and(|list| !list.is_empty());
     numbers.iter().any(|number| *number != 0)
         || files(host).next().is_some()
+        || !host.cgroup_parent.is_empty()
         || !host.cpuset_cpus.is_empty()
         || !host.cpuset_mems.is_empty()
         || host.blkio_weight_device.as_ref().is_some_and(|list| !list.is_empty())
@@ -125,6 +129,10 @@ pub fn check(host: &mut HostConfig, supports: &Supports, update: bool) -> Result
             warnings.push(lacks("PIDs limit capabilities or the cgroup is not mounted. PIDs limit discarded."));
         }
         host.pids_limit = None;
+    }
+    if !host.cgroup_parent.is_empty() && !supports.mounted {
+        warnings.push(lacks("cgroup parents or the cgroup is not mounted. Cgroup parent discarded."));
+        host.cgroup_parent.clear();
     }
     Ok(warnings)
 }
@@ -462,6 +470,7 @@ mod tests {
 
     fn everything() -> Supports {
         Supports {
+            mounted: true,
             memory: true,
             swap: true,
             cpu: true,
@@ -509,6 +518,7 @@ mod tests {
             r#"{"BlkioDeviceReadBps":[{"Path":"/dev/x","Rate":1}]}"#,
             r#"{"BlkioWeightDevice":[{"Path":"/dev/x","Weight":10}]}"#,
             r#"{"IOMaximumBandwidth":2}"#,
+            r#"{"CgroupParent":"/x"}"#,
         ] {
             assert!(any(&host(body)), "{body}");
         }
@@ -519,7 +529,8 @@ mod tests {
         let none = Supports { processors: 2, ..Supports::default() };
         let mut asked = host(
             r#"{"Memory":8388608,"MemoryReservation":7340032,"KernelMemory":9,"CpuShares":5,"CpuQuota":5000,
-                "CpusetCpus":"0","BlkioWeight":20,"BlkioDeviceReadBps":[{"Path":"/dev/x","Rate":1}],"PidsLimit":7}"#,
+                "CpusetCpus":"0","BlkioWeight":20,"BlkioDeviceReadBps":[{"Path":"/dev/x","Rate":1}],"PidsLimit":7,
+                "CgroupParent":"/x"}"#,
         );
         let warnings = check(&mut asked, &none, false).unwrap();
         let expected = [
@@ -532,6 +543,7 @@ mod tests {
             "Block I/O weight or the cgroup is not mounted. Weight discarded.",
             "BPS Block I/O read limit or the cgroup is not mounted. Block I/O BPS read limit discarded.",
             "PIDs limit capabilities or the cgroup is not mounted. PIDs limit discarded.",
+            "cgroup parents or the cgroup is not mounted. Cgroup parent discarded.",
         ];
         assert_eq!(warnings, expected.map(|what| format!("Your kernel does not support {what}")));
         assert_eq!(asked, host(r#"{"MemorySwap":-1,"BlkioDeviceReadBps":[]}"#));

@@ -268,12 +268,18 @@ fn masked(proxy: &str) -> String {
     }
 }
 
+fn has_seccomp() -> bool {
+    Path::new("/proc/sys/kernel/seccomp").exists()
+}
+
 fn security_options(settings: &Settings) -> Vec<String> {
     let mut options = Vec::new();
     if apparmor::support() != apparmor::Support::None {
         options.push("name=apparmor".to_owned());
     }
-    options.push("name=seccomp,profile=builtin".to_owned());
+    if has_seccomp() {
+        options.push("name=seccomp,profile=builtin".to_owned());
+    }
     if matches!(selinux::support(settings.selinux_enabled), selinux::Support::All(_)) {
         options.push("name=selinux".to_owned());
     }
@@ -308,6 +314,10 @@ fn warnings(store: &Store, settings: &Settings, info: &Info) -> Vec<String> {
     warnings.extend(rootless::lacks(store));
     if root.is_none() {
         warnings.push("WARNING: No pause support: no cgroup v2 is mounted, and kill reaches init only".to_owned());
+        warnings.push(
+            "WARNING: No device rules support: no cgroup v2 is mounted, so that devices open below /dev only, and none are made"
+                .to_owned(),
+        );
     }
     if !crate::net::nftables::is_there() {
         warnings.push(
@@ -317,6 +327,9 @@ fn warnings(store: &Store, settings: &Settings, info: &Info) -> Vec<String> {
     }
     if !info.ipv4_forwarding && !rootless::is_inside() {
         warnings.push("WARNING: IPv4 forwarding is disabled".to_owned());
+    }
+    if !has_seccomp() {
+        warnings.push("WARNING: No seccomp support: this kernel filters no system calls".to_owned());
     }
     if apparmor::support() == apparmor::Support::Loaded {
         warnings.push(format!(

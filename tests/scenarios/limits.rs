@@ -1,7 +1,7 @@
 //! Limits where a host's controllers are in version 1, or nowhere: what cannot hold is said, and the container runs. The
 //! module `guest` shows that they hold where they can.
 
-use crate::fixture::{Daemon, Host};
+use crate::fixture::{Daemon, Host, eventually, without_cgroups};
 use std::fs;
 use std::path::Path;
 
@@ -98,6 +98,38 @@ fn what_cannot_hold_is_said_and_the_container_runs() {
     ] {
         let line = format!("WARNING: No {what} support: the {controller} controller is not in cgroup v2 on this host");
         assert_eq!(told.contains(&line), !has(controller), "{told}");
+    }
+}
+
+/// As on a host where all controllers are in version 1, and version 2 is not even mounted.
+#[test]
+fn without_version_2_everything_else_works() {
+    let Some(host) = Host::with_busybox() else { return };
+    without_cgroups();
+    for (flags, _, words) in LIMITS {
+        let output = host.busybox(flags, &["echo", "ran"]).run();
+        assert_eq!(output.stdout(), "ran", "{output}");
+        assert!(output.stderr().contains(&format!("WARNING: Your kernel does not support {words}")), "{output}");
+    }
+    let output = host.busybox(&["--cgroup-parent", "/boats"], &["echo", "ran"]).run();
+    let words =
+        "WARNING: Your kernel does not support cgroup parents or the cgroup is not mounted. Cgroup parent discarded.";
+    assert!(output.stdout() == "ran" && output.stderr().contains(words), "{output}");
+    let id = host.detached(&["--restart", "always"], &["sh", "-c", "setsid sleep 1234 & echo up; exec sleep 1000"]);
+    eventually("it is up", || host.ok(["logs", &id]) == "up");
+    assert_eq!(host.ok(["exec", &id, "echo", "in"]), "in");
+    assert!(host.ok(["top", &id]).contains("sleep 1000"));
+    assert!(host.ok(["stats", "--no-stream", &id]).contains(&id[..12]));
+    host.ok(["update", "--restart", "no", &id]);
+    let text = host.dhow(["pause", &id]).refused(1);
+    assert!(text.contains("there is no cgroup v2 on this host to freeze it with"), "{text}");
+    host.ok(["cp", &format!("{id}:/etc/hosts"), "-"]);
+    host.ok(["restart", "-t", "0", &id]);
+    host.ok(["kill", &id]);
+    assert_eq!(host.ok(["wait", &id]), "137");
+    let told = host.dhow(["info"]).run();
+    for words in ["No pause support", "No device rules support", "No memory limit support", "No io.max support"] {
+        assert!(format!("{}{}", told.stdout(), told.stderr()).contains(words), "{words}: {told}");
     }
 }
 

@@ -1,6 +1,8 @@
 //! `--security-opt` in all of Docker's forms, by flags and over the API, and what a system call profile of one's own can say.
 
 use crate::fixture::{Command, Daemon, Host};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
 use serde_json::json;
 
 /// What a container tells of itself: new privileges, its filter, how much of /proc is covered, and whether cgroups are its
@@ -237,4 +239,24 @@ fn a_profile_has_every_action_and_condition() {
     assert_eq!(seen, "ENOSPC");
     let seen = host.busybox(&["--security-opt", &option], &["probe", "call", "9999"]).ok();
     assert_eq!(seen, "ENOSYS");
+}
+
+/// What is not there is not told as if it were, and asking for it is refused.
+#[test]
+fn a_kernel_without_filters_is_told() {
+    let Some(host) = Host::new() else { return };
+    let info = |host: &Host| {
+        let told = host.dhow(["info"]).run();
+        format!("{}{}", told.stdout(), told.stderr())
+    };
+    let words = "WARNING: No seccomp support: this kernel filters no system calls";
+    assert!(info(&host).contains("seccomp") && !info(&host).contains(words), "{}", info(&host));
+    let boot = std::fs::read("/proc/sys/kernel/random/boot_id").expect("read");
+    let none = None::<&str>;
+    unshare(CloneFlags::CLONE_NEWNS).expect("make a mount namespace");
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).expect("make mounts private");
+    mount(Some("none"), "/proc/sys/kernel", Some("tmpfs"), MsFlags::empty(), none).expect("cover what the kernel says");
+    std::fs::create_dir("/proc/sys/kernel/random").expect("make a directory");
+    std::fs::write("/proc/sys/kernel/random/boot_id", boot).expect("write");
+    assert!(info(&host).contains(words) && !info(&host).contains("builtin"), "{}", info(&host));
 }
