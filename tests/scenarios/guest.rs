@@ -4,7 +4,7 @@
 
 mod machine;
 
-use crate::fixture::{Command, Image, Packing, Registry, Tar, need, probe_tar, skip};
+use crate::fixture::{Command, Host, Image, Packing, Registry, Tar, need, probe_tar, skip};
 use machine::{Arch, Boot, File, Kernel, Machine, Report};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -35,6 +35,7 @@ checks! {
 
     the_root_is_no_ramfs
     images_come_from_tars_and_archives
+    what_is_built_is_what_the_host_builds
     the_root_of_a_container_is_an_overlay
     a_registry_on_the_loopback_is_pulled_from
     exit_codes_streams_and_environment
@@ -149,6 +150,7 @@ fn boot(kernel: &Kernel) -> Report {
     files.push(File::data("vm/probe.tar", probe_tar().expect("an image")));
     files.push(File::data("vm/layers.tar", layers(&dir, &layered())));
     files.extend(registry(&dir));
+    files.extend(built_here(&dir));
     files.extend(apparmor_parser());
     files.push(File::data("vm/policy", selinux_policy(&dir)));
     let machine = Machine::make(kernel, &dir, &files);
@@ -324,6 +326,23 @@ fn layers(dir: &Path, image: &Image) -> PathBuf {
     let (layout, tar) = (layout.to_str().expect("UTF-8").to_owned(), dir.join("layers.tar"));
     crate::fixture::tool("tar", ["-C", &layout, "-cf", tar.to_str().expect("UTF-8"), "."]);
     tar
+}
+
+/// A Dockerfile that begins with nothing, and the id of the image that this host makes of it: another kernel, file system
+/// and day than the guest's.
+fn built_here(dir: &Path) -> Vec<File> {
+    let context = dir.join("context");
+    fs::create_dir_all(&context).expect("make a context");
+    let text = "FROM scratch\nADD probe.tar /\nWORKDIR /w\nCOPY <<end /doc\ntext\nend\n\
+                RUN mkdir -p a/b && echo made > a/f && ln -s f a/l && ln a/f a/twin && chown 5:6 a && rm /doc\nCOPY Dockerfile /\n";
+    fs::write(context.join("Dockerfile"), text).expect("write a Dockerfile");
+    fs::copy(probe_tar().expect("an image"), context.join("probe.tar")).expect("copy a tar");
+    let host = Host::new().expect("a store");
+    let line = ["build", "-q", "--network", "none", "--build-arg", "SOURCE_DATE_EPOCH=1500000000"];
+    let id = host.ok(line.into_iter().chain(context.to_str()));
+    fs::write(dir.join("built.id"), id).expect("write an id");
+    let files = [("vm/built.Dockerfile", context.join("Dockerfile")), ("vm/built.id", dir.join("built.id"))];
+    files.map(|(name, path)| File::data(name, path)).into()
 }
 
 /// The distribution's registry with the same image in it, its libraries, and its configuration.

@@ -23,6 +23,16 @@ new"
 	rm /tmp/saved.tar
 }
 
+what_is_built_is_what_the_host_builds() {
+	mkdir -p /tmp/context
+	cp /vm/built.Dockerfile /tmp/context/Dockerfile
+	cp /vm/probe.tar /tmp/context/probe.tar
+	is "$(dhow build -q --network none --build-arg SOURCE_DATE_EPOCH=1500000000 /tmp/context)" "$(cat /vm/built.id)"
+	dhow image prune --force
+	dhow builder prune --all --force
+	rm -r /tmp/context
+}
+
 the_root_of_a_container_is_an_overlay() {
 	has "$(run --rm busybox cat /proc/mounts)" "overlay / overlay rw"
 	dhow load --input /vm/layers.tar
