@@ -160,6 +160,15 @@ limits_are_updated() {
 	dhow update --memory 100m it
 	dhow start it
 	is "$(cat "$(cgroup_of it)/memory.max")" 104857600
+	# All others that can be.
+	run --detach --name other busybox sleep 1000
+	dhow update --cpu-period 50000 --cpu-quota 25000 --cpu-shares 512 --memory 64m --memory-swap 64m \
+		--memory-reservation 32m --cpuset-mems 0 --blkio-weight 500 other
+	cd "$(cgroup_of other)"
+	is "$(cat cpu.max cpu.weight memory.max memory.swap.max memory.low cpuset.mems | tr '\n' ' ')" \
+		"25000 50000 59 67108864 0 33554432 0 "
+	[ ! -e io.weight ] || has "$(cat io.weight)" "default 4950"
+	cd /vm
 }
 
 cgroup_parents_and_namespaces() {
