@@ -41,9 +41,8 @@ test:
 test-build:
 	$(CARGO) test --locked --target $(TARGET) --features failpoints --no-run
 
-# Most of a scenario is waiting: two for each processor.
 test-run:
-	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$(($$(nproc) * 2))} DHOW_FUZZ_SECONDS=$${DHOW_FUZZ_SECONDS:-4} $(CARGO) test --locked --target $(TARGET) --features failpoints
+	DHOW_FUZZ_SECONDS=$${DHOW_FUZZ_SECONDS:-4} $(CARGO) test --locked --target $(TARGET) --features failpoints
 
 demo:
 	contrib/needs demo

@@ -44,6 +44,20 @@ fn from_create_to_rm() {
 }
 
 #[test]
+fn who_is_killed_has_ended() {
+    let Some(host) = Host::with_busybox() else { return };
+    let id = host.detached(&[], &["sleep", "1000"]);
+    for _ in 0..20 {
+        host.ok(["kill", &id]);
+        assert_eq!(host.inspect(&id, "/State/Status"), "exited");
+        host.ok(["start", &id]);
+    }
+    host.ok(["kill", "--signal", "CONT", &id]);
+    assert_eq!(host.inspect(&id, "/State/Status"), "running");
+    host.ok(["rm", "--force", &id]);
+}
+
+#[test]
 fn stop_waits_and_then_kills() {
     let Some(host) = Host::with_busybox() else { return };
     let id = host.detached(&[], &["sh", "-c", "trap '' TERM; echo up; while :; do sleep 0.02; done"]);

@@ -25,7 +25,11 @@ use crate::api::types::{ContainerConfig, Top};
 use crate::cgroup;
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 use wait::exited;
+
+/// How long the kernel may take to end what is killed.
+const DEATH: Duration = Duration::from_secs(10);
 
 pub fn sync_dir(path: &Path) -> Result<()> {
     let dir = std::fs::File::open(path).with_context(|| format!("open {}", path.display()))?;
@@ -145,9 +149,28 @@ pub fn restart(store: &Store, id: &str, signal: Option<&str>, seconds: Option<i6
     Ok(())
 }
 
-/// Sends a signal to init.
-pub fn kill(store: &Store, id: &str, signal: Option<&str>) -> Result<()> {
-    let number = match signal.filter(|name| !name.is_empty()) {
+/// [`signal`]; and whom nobody survives has ended then, as with Docker.
+pub fn kill(store: &Store, id: &str, name: Option<&str>) -> Result<()> {
+    let run = now(store, id)?.live.pid;
+    if signal(store, id, name)? != libc::SIGKILL {
+        return Ok(());
+    }
+    let (start, mut pause) = (Instant::now(), Duration::from_millis(1));
+    while start.elapsed() < DEATH {
+        match now(store, id) {
+            // Somebody may have started it again.
+            Ok(now) if now.doing.goes_on() && now.live.pid == run => std::thread::sleep(pause),
+            Err(error) if !is_not_found(&error) => return Err(error),
+            _ => return Ok(()),
+        }
+        pause = (2 * pause).min(Duration::from_millis(20));
+    }
+    bail!("cannot kill container: {id}: tried to kill container, but did not receive an exit event")
+}
+
+/// Sends a signal to init; its number.
+pub fn signal(store: &Store, id: &str, name: Option<&str>) -> Result<i32> {
+    let number = match name.filter(|name| !name.is_empty()) {
         Some(name) => signals::parse(name)?,
         None => libc::SIGKILL,
     };
@@ -167,13 +190,14 @@ pub fn kill(store: &Store, id: &str, signal: Option<&str>) -> Result<()> {
             tell_kill(store, &now.record, number);
         }
         match shim::ask(&mut stream, Message::new(Op::Signal, number, ends as i32), &[]) {
-            Ok((Message { op: Op::Ok, .. }, _)) => return Ok(()),
+            Ok((Message { op: Op::Ok, .. }, _)) => return Ok(number),
             _ => bail!(not_running()),
         }
     }
     // Its shim does not answer: what is meant to end it does so without.
     if number == libc::SIGKILL && !now.live.cgroup.is_empty() {
-        return cgroup::kill(Path::new(&now.live.cgroup));
+        cgroup::kill(Path::new(&now.live.cgroup))?;
+        return Ok(number);
     }
     bail!(not_running())
 }

@@ -2,7 +2,7 @@
 
 use super::names::release_name;
 use super::wait::exited;
-use super::{Doing, Until, is_not_found, kill, no_such, now, sync_dir, wait};
+use super::{Doing, Until, is_not_found, no_such, now, signal, sync_dir, wait};
 use crate::api::Refusal;
 use crate::api::wire::Caller;
 use crate::cgroup;
@@ -90,7 +90,7 @@ fn dismiss(store: &Store, id: &str) -> Result<()> {
 
 fn kill_and_wait(store: &Store, id: &str) -> Result<()> {
     let wait = wait(store, id, Until::NotRunning)?;
-    match kill(store, id, None) {
+    match signal(store, id, None) {
         Err(error) if !matches!(error.downcast_ref(), Some(Refusal::Conflict(_))) => return Err(error),
         _ => {}
     }
