@@ -94,9 +94,12 @@ fn forward(store: &Store) -> Result<()> {
     let mut known = known(store)?;
     let is_first = known.is_none();
     let all = known.get_or_insert_default();
-    all.retain(|known| changes.iter().all(|change| change.path != known.path));
-    all.extend(changes.iter().cloned());
-    store::write_file(&mark(store), &serde_json::to_vec(all)?, false)?;
+    // Of an earlier build's it is not known what there is to take back, and stays so.
+    if is_first || !all.is_empty() {
+        all.retain(|known| changes.iter().all(|change| change.path != known.path));
+        all.extend(changes.iter().cloned());
+        store::write_file(&mark(store), &serde_json::to_vec(all)?, false)?;
+    }
     if is_first {
         replace(store)?;
     }
@@ -160,10 +163,11 @@ impl Change {
     }
 }
 
-/// What this store has changed; `None` where it has not turned forwarding on.
+/// What this store has changed; `None` where it has not turned forwarding on. Nothing is what an earlier build wrote.
 fn known(store: &Store) -> Result<Option<Vec<Change>>> {
     let path = mark(store);
     match std::fs::read(&path) {
+        Ok(bytes) if bytes.is_empty() => Ok(Some(Vec::new())),
         Ok(bytes) => serde_json::from_slice(&bytes).map(Some).with_context(|| format!("read {}", path.display())),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("read {}", path.display())),
@@ -336,6 +340,10 @@ fn take_away(store: &Store) -> Result<bool> {
     }
     let ours = table(store);
     if let Some(changes) = known(store)? {
+        // Without the table this host would forward for everybody.
+        if changes.is_empty() {
+            return Ok(true);
+        }
         let theirs = |table: &str| table != ours && (table == "dhow" || table.starts_with("dhow-"));
         if ruleset::chains().context("list the tables of nf_tables")?.iter().any(|chain| theirs(&chain.table)) {
             return Ok(true);
