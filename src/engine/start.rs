@@ -317,12 +317,15 @@ impl Shared {
 }
 
 /// A copy of the mount on /dev/shm in the mount namespace of a process, `init` being its directory in proc. Only from
-/// inside that namespace can it be copied; this process has one thread, goes there for one call, and comes back.
+/// inside that namespace can it be copied; this thread goes there for one call, and comes back.
 fn shm_of(init: &Path) -> Result<OwnedFd> {
-    use nix::sched::{CloneFlags, setns};
+    use nix::sched::{CloneFlags, setns, unshare};
     let theirs = File::open(init.join("ns/mnt")).context("open its mount namespace")?;
     let ours = File::open("/proc/self/ns/mnt").context("open our mount namespace")?;
     let root = File::open("/").context("open /")?;
+    // The kernel lets nobody in who shares the root and working directory with another thread, and a thread that was
+    // joined lets go of them only a moment later.
+    unshare(CloneFlags::CLONE_FS).context("leave the other threads")?;
     setns(&theirs, CloneFlags::CLONE_NEWNS).context("enter its mount namespace")?;
     let flags = mount::OPEN_TREE_CLONE | libc::AT_SYMLINK_NOFOLLOW as u32;
     let tree = mount::open_tree(nix::fcntl::AT_FDCWD, c"/dev/shm", flags);
