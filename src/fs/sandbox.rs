@@ -1,7 +1,7 @@
-//! Where strangers' tars are unpacked: a thread that can touch files in one directory only, whatever the tar brings it
+//! Where strangers' tars are unpacked: a process that can touch files in one directory only, whatever the tar brings it
 //! to do. The kernel resolves its paths inside that directory anyway; this holds where a mistake of ours would not.
 
-use crate::sys::{landlock, mount, process};
+use crate::sys::{apart, landlock, mount, process};
 use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -10,22 +10,29 @@ use nix::sys::stat::Mode;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-/// Does the work in a thread that is confined to what lies below the directory, and to what is open already:
+/// Does the work as a thread would, confined to what lies below the directory, and to what is open already:
 ///
 /// - Landlock (Linux 5.19) lets it open, make, link, move and remove nothing elsewhere, and reach nobody by TCP. Without it
 ///   the rest holds alone, which `info` tells.
 /// - Changes of owner, mode, times and attributes are not Landlock's: in a mount namespace of its own all that is mounted is
 ///   read-only. The directory, which was opened before, is not.
-/// - It signals nobody, looks into no process, executes nothing and enters nothing: a pid namespace would keep from it only
-///   a part of that, and only if it were a process of its own.
+/// - It signals nobody, looks into no process, executes nothing and enters nothing: those calls are refused, and it is a
+///   process in a pid namespace of its own, which shares memory with this one. Where it may have none, it is a thread.
 pub fn beneath<T: Send>(directory: BorrowedFd, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     let confined = || {
-        confine(directory).context("confine the thread that unpacks")?;
+        confine(directory).context("confine the process that unpacks")?;
         work()
     };
     let mut done = None;
-    // Not joined: it has ended its work before the kernel has cleared its namespace away, for which nobody waits.
-    std::thread::scope(|scope| drop(scope.spawn(|| done = Some(catch_unwind(AssertUnwindSafe(confined))))));
+    let work = || done = Some(catch_unwind(AssertUnwindSafe(confined)));
+    let thread = || {
+        if let Err((work, error)) = apart::run(libc::CLONE_NEWPID, work) {
+            log::debug!("no pid namespace for who unpacks: {error}");
+            work();
+        }
+    };
+    // Not joined: a thread has ended its work before the kernel has cleared its namespace away, for which nobody waits.
+    std::thread::scope(|scope| drop(scope.spawn(thread)));
     done.context("start a thread that unpacks")?.unwrap_or_else(|panic| resume_unwind(panic))
 }
 
@@ -114,6 +121,7 @@ mod tests {
             fs::remove_file(inside.join("moved"))?;
             assert_eq!(kill(Pid::this(), None), Err(Errno::EPERM), "signal somebody");
             assert_eq!(unshare(CloneFlags::CLONE_NEWUSER), Err(Errno::EPERM), "make a namespace");
+            assert!(!nix::unistd::geteuid().is_root() || Pid::this() == Pid::from_raw(1), "see other processes");
             Ok(())
         })
         .unwrap();

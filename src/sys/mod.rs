@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)]
 
+pub mod apart;
 pub mod bpf;
 mod copy;
 pub mod file;

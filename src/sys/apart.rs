@@ -1,0 +1,158 @@
+//! Work in a process that shares this one's memory, for what a thread cannot have: a pid namespace of its own.
+
+use super::process::{pidfd_open, prctl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::Pid;
+use std::ffi::{c_int, c_void};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::ptr;
+
+/// Bytes: what a thread of Rust's has.
+const STACK: usize = 2 << 20;
+/// Nothing is mapped below the stack for as many bytes.
+const GUARD: usize = 64 << 10;
+
+struct Stack(*mut c_void);
+
+impl Stack {
+    fn new() -> io::Result<Stack> {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_STACK;
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: new memory, at a place that the kernel chooses.
+        let start = unsafe { libc::mmap(ptr::null_mut(), GUARD + STACK, access, flags, -1, 0) };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let stack = Stack(start);
+        // SAFETY: the lower end of what was mapped, which nobody uses yet.
+        super::check(unsafe { libc::mprotect(start, GUARD, libc::PROT_NONE) }.into())?;
+        Ok(stack)
+    }
+
+    fn top(&self) -> *mut c_void {
+        self.0.wrapping_byte_add(GUARD + STACK)
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        // SAFETY: as it was mapped, and nobody runs on it any more.
+        unsafe { libc::munmap(self.0, GUARD + STACK) };
+    }
+}
+
+struct Errand<W> {
+    work: Option<W>,
+    done: bool,
+    parent: OwnedFd,
+}
+
+/// Does the work in a process that has this one's memory and open files, but its own working directory; `flags` is a set
+/// of `CLONE_NEW*`, namespaces of its own. It ends with the work, hears no signal but SIGKILL, and is killed when this
+/// thread ends. Returns when the work is done; until then this thread stands still and the work uses what is the thread's,
+/// as its thread-local values.
+///
+/// The work must not unwind. Where there can be no such process, it is handed back with the reason.
+pub fn run<W: FnOnce() + Send>(flags: c_int, work: W) -> Result<(), (W, io::Error)> {
+    let ours = pidfd_open(std::process::id() as i32);
+    let (parent, stack) = match ours.and_then(|parent| Ok((parent, Stack::new()?))) {
+        Ok(both) => both,
+        Err(error) => return Err((work, error)),
+    };
+    let mut errand = Errand { work: Some(work), done: false, parent };
+    let mut before = SigSet::empty();
+    // Else handlers of ours would run twice for each Ctrl-C.
+    let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before));
+    // SAFETY: the stack is used by nobody else, and what `child` is given lasts: with CLONE_VFORK this thread goes on only
+    // once the process has let go of this memory. Thread-local values are used by one of the two at a time for the same
+    // reason. `child` never returns.
+    let pid = unsafe {
+        let flags = flags | libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_FILES;
+        libc::clone(child::<W>, stack.top(), flags, (&raw mut errand).cast())
+    };
+    let failed = io::Error::last_os_error();
+    let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None);
+    match (pid, errand.done, errand.work.take()) {
+        (-1, _, Some(work)) => return Err((work, failed)),
+        (_, true, _) => {}
+        // As after a panic of a thread: what it held is held, and who waits for it waits for ever.
+        _ => {
+            let _ = nix::unistd::write(io::stderr(), b"dhow: a process that shares this one's memory was killed\n");
+            std::process::abort()
+        }
+    }
+    // It is not gone before its namespaces are, for which nobody waits.
+    let reap = move || {
+        let ended = || waitpid(Pid::from_raw(pid), Some(WaitPidFlag::__WALL));
+        while ended() == Err(nix::errno::Errno::EINTR) {}
+    };
+    if let Err(error) = std::thread::Builder::new().stack_size(64 << 10).spawn(reap) {
+        log::debug!("start a thread that waits for a process: {error}");
+    }
+    Ok(())
+}
+
+extern "C" fn child<W: FnOnce()>(errand: *mut c_void) -> c_int {
+    // SAFETY: what `run` gave, which nobody else touches meanwhile.
+    let errand = unsafe { &mut *errand.cast::<Errand<W>>() };
+    let bound = prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64, 0).is_ok();
+    // It may have ended just before; in a pid namespace of its own a process does not see its parent's number.
+    let mut parent = [PollFd::new(errand.parent.as_fd(), PollFlags::POLLIN)];
+    if bound && poll(&mut parent, PollTimeout::ZERO) == Ok(0) {
+        if let Some(work) = errand.work.take() {
+            work();
+        }
+        errand.done = true;
+    }
+    // SAFETY: ends the process; what is in memory is the other's too.
+    unsafe { libc::_exit(0) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_is_done_by_another_process_in_this_memory() {
+        let mut seen = Vec::new();
+        let ours = std::fs::read_link("/proc/self/ns/pid").unwrap();
+        let done = run(libc::CLONE_NEWPID, || {
+            seen.push(std::process::id());
+            // Threads are threads of that process.
+            let others = std::thread::scope(|scope| scope.spawn(std::process::id).join().unwrap());
+            seen.push(others);
+            assert_ne!(std::fs::read_link("/proc/self/ns/pid").unwrap(), ours);
+        });
+        match done {
+            Ok(()) => assert_eq!(seen, [1, 1]),
+            // Not root.
+            Err((_, error)) => assert_eq!(error.kind(), io::ErrorKind::PermissionDenied),
+        }
+        assert_eq!(std::fs::read_link("/proc/self/ns/pid").unwrap(), ours);
+    }
+
+    #[test]
+    fn many_at_once_leave_nothing() {
+        let sum = std::sync::Mutex::new(0);
+        std::thread::scope(|scope| {
+            for n in 1..=20 {
+                let sum = &sum;
+                scope.spawn(move || run(0, || *sum.lock().unwrap() += n).map_err(|(_, error)| error).unwrap());
+            }
+        });
+        assert_eq!(sum.into_inner().unwrap(), 210);
+    }
+
+    #[test]
+    fn work_that_cannot_be_given_away_comes_back() {
+        // The kernel knows no thread in a pid namespace of its own.
+        let mut done = false;
+        let Err((work, error)) = run(libc::CLONE_THREAD | libc::CLONE_NEWPID, || done = true) else { panic!("done") };
+        assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
+        work();
+        assert!(done);
+    }
+}
