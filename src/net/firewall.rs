@@ -109,7 +109,7 @@ pub fn loaded(table: &str) -> io::Result<Option<String>> {
 
 /// Makes the table anew, in one step.
 pub fn replace(table: &str, state: &State) -> io::Result<()> {
-    batch(table, state).commit()
+    batch(table, state, loaded(table)?.is_some()).commit()
 }
 
 /// Adds published ports to a table that is there. Fails where it is not, or where a port is in it already.
@@ -261,11 +261,12 @@ fn element(mapping: &Mapping) -> (Vec<u8>, Vec<u8>) {
     (key, [octets(mapping.container.ip()), port(mapping.container.port())].concat())
 }
 
-fn batch(table: &str, state: &State) -> Batch {
+/// `again` says that there is one, which goes. To delete one that is made for that would have the kernel wait.
+fn batch(table: &str, state: &State, again: bool) -> Batch {
     let mut batch = Batch::new(table);
-    // What is deleted must be there.
-    batch.table("");
-    batch.delete_table();
+    if again {
+        batch.delete_table();
+    }
     batch.table(&state.fingerprint);
     for (map, id) in MAPS.iter().zip(1..) {
         batch.map(map, id);

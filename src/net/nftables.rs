@@ -61,7 +61,11 @@ pub fn is_there() -> bool {
     if crate::failpoint::lacks("nf_tables") {
         return false;
     }
-    let asked = Socket::netfilter().and_then(|socket| socket.get(message(GET_GENERATION, 0)));
+    let asked = Socket::netfilter().and_then(|socket| {
+        let asked = socket.get(message(GET_GENERATION, 0));
+        close_later(socket);
+        asked
+    });
     !asked.is_err_and(|error| {
         matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EPROTONOSUPPORT | libc::EOPNOTSUPP))
     })
@@ -69,7 +73,15 @@ pub fn is_there() -> bool {
 
 /// The comment of one of our tables; `None` where there is no such table.
 pub fn comment(table: &str) -> io::Result<Option<String>> {
-    match Socket::netfilter()?.get(message(GET_TABLE, 0).text(TABLE_NAME, table)) {
+    let socket = Socket::netfilter()?;
+    let comment = comment_by(&socket, table);
+    close_later(socket);
+    comment
+}
+
+/// The same in the network namespace of a socket.
+pub fn comment_by(socket: &Socket, table: &str) -> io::Result<Option<String>> {
+    match socket.get(message(GET_TABLE, 0).text(TABLE_NAME, table)) {
         Ok(reply) => {
             let data = reply.get(4, TABLE_USERDATA).unwrap_or_default();
             // One entry: kind 0, length, text with its NUL, as nft writes comments.
@@ -116,17 +128,22 @@ pub struct Batch {
     family: u8,
     table: String,
     messages: Vec<Message>,
-    deletes: bool,
 }
 
-/// Sockets that were used since something was deleted last. The kernel frees what was deleted once nobody looks at it any
-/// more, some 10 ms later, and has everybody wait for that who closes a socket of netfilter's meanwhile: the end of a
-/// container does not.
+/// Sockets that nobody uses any more. The kernel frees what was deleted once nobody looks at it any more, some 10 ms
+/// later, and has everybody wait for that who closes a socket of netfilter's meanwhile: starts and ends of containers
+/// do not.
 static KEPT: Mutex<Vec<Socket>> = Mutex::new(Vec::new());
+const MOST_KEPT: usize = 16;
 
-/// Closes a socket with the next deletion of this process, or with its end.
+/// Closes a socket with the end of this process, or when there are many. Not for one of a container's network namespace,
+/// which lasts as long as its sockets.
 pub(super) fn close_later(socket: Socket) {
-    KEPT.lock().unwrap_or_else(|broken| broken.into_inner()).push(socket);
+    let mut kept = KEPT.lock().unwrap_or_else(|broken| broken.into_inner());
+    if kept.len() == MOST_KEPT {
+        kept.clear();
+    }
+    kept.push(socket);
 }
 
 impl Batch {
@@ -137,7 +154,7 @@ impl Batch {
     /// To a table of another family than ours.
     pub fn of(family: u8, table: &str) -> Batch {
         let begin = Message::new(BATCH_BEGIN, 0, &head(0, SUBSYSTEM));
-        Batch { family, table: table.to_owned(), messages: vec![begin], deletes: false }
+        Batch { family, table: table.to_owned(), messages: vec![begin] }
     }
 
     fn message(&self, kind: u16, flags: u16) -> Message {
@@ -148,11 +165,6 @@ impl Batch {
         self.messages.push(message);
     }
 
-    fn delete(&mut self, message: Message) {
-        self.deletes = true;
-        self.push(message);
-    }
-
     /// Makes the table where there is none.
     pub fn table(&mut self, comment: &str) {
         let message = self.message(NEW_TABLE, CREATE).text(TABLE_NAME, &self.table);
@@ -160,7 +172,7 @@ impl Batch {
     }
 
     pub fn delete_table(&mut self) {
-        self.delete(self.message(DELETE_TABLE, 0).text(TABLE_NAME, &self.table));
+        self.push(self.message(DELETE_TABLE, 0).text(TABLE_NAME, &self.table));
     }
 
     /// A base chain that accepts what no rule of it decides. `kind` is `filter` or `nat`.
@@ -181,7 +193,6 @@ impl Batch {
     }
 
     pub fn remove(&mut self, map: &str, elements: &[(Vec<u8>, Vec<u8>)]) {
-        self.deletes = true;
         self.elements(DELETE_ELEMENT, 0, map, elements);
     }
 
@@ -212,24 +223,24 @@ impl Batch {
 
     pub fn delete_rule(&mut self, chain: &str, handle: u64) {
         let message = self.message(DELETE_RULE, 0).text(1, &self.table).text(2, chain);
-        self.delete(message.bytes(3, &handle.to_be_bytes()));
+        self.push(message.bytes(3, &handle.to_be_bytes()));
     }
 
     /// Has the kernel do all of it, or nothing.
-    pub fn commit(mut self) -> io::Result<()> {
+    pub fn commit(self) -> io::Result<()> {
+        let socket = Socket::netfilter()?;
+        let done = self.commit_by(&socket);
+        close_later(socket);
+        done
+    }
+
+    /// The same in the network namespace of a socket, which is not used any more after an error.
+    pub fn commit_by(mut self, socket: &Socket) -> io::Result<()> {
         let Some(last) = self.messages.pop() else { return Ok(()) };
         self.messages.push(last.acknowledged());
         let last = self.messages.len() as u32;
         self.messages.push(Message::new(BATCH_END, 0, &head(0, SUBSYSTEM)));
-        let socket = Socket::netfilter()?;
-        if !self.deletes {
-            return socket.batch(self.messages, last);
-        }
-        // While nothing of ours waits to be freed.
-        KEPT.lock().unwrap_or_else(|broken| broken.into_inner()).clear();
-        let done = socket.batch(self.messages, last);
-        close_later(socket);
-        done
+        socket.batch(self.messages, last)
     }
 }
 

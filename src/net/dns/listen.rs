@@ -4,8 +4,8 @@
 //! kernel has no nf_tables, they listen on port 53 itself.
 
 use super::{ADDRESS, PORT};
-use crate::net::netlink;
-use crate::net::nftables::{Batch, Field, Hook, IPV4, Map, Rule, comment};
+use crate::net::netlink::{self, Socket};
+use crate::net::nftables::{Batch, Field, Hook, IPV4, Map, Rule, close_later, comment_by};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use std::io;
 use std::net::{IpAddr, TcpListener, UdpSocket};
@@ -66,9 +66,11 @@ fn lead([udp, tcp]: [u16; 2]) -> io::Result<()> {
         let key = [&ADDRESS.octets()[..], &[protocol as u8, 0, 0, 0], &port(PORT)].concat();
         (key, [&ADDRESS.octets()[..], &port(to)].concat())
     };
+    let socket = Socket::netfilter()?;
     let mut batch = Batch::new(TABLE);
     // Only where there is one: for what was deleted the kernel has everybody wait, for longer than a start takes.
-    if comment(TABLE)?.is_some() {
+    let again = comment_by(&socket, TABLE)?.is_some();
+    if again {
         batch.delete_table();
     }
     batch.table("");
@@ -76,7 +78,11 @@ fn lead([udp, tcp]: [u16; 2]) -> io::Result<()> {
     batch.add(DOORS.name, &[door(libc::IPPROTO_UDP, udp), door(libc::IPPROTO_TCP, tcp)]);
     batch.chain("output", "nat", Hook::Output, DESTINATION_NAT);
     batch.rule("output", Rule::new().redirect(IPV4, &DOORS, 1));
-    batch.commit()
+    let done = batch.commit_by(&socket);
+    if again {
+        close_later(socket);
+    }
+    done
 }
 
 fn outgoing(servers: &[IpAddr]) -> io::Result<Vec<OwnedFd>> {
