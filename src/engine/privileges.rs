@@ -155,6 +155,8 @@ pub enum Work {
     Wait,
     /// Answers on sockets, from files that it reads.
     Answer,
+    /// Makes one open file of another.
+    Pack,
     /// Passes bytes from socket to socket, in threads.
     Pass,
     /// The same, where some of the sockets are in another network.
@@ -188,7 +190,7 @@ fn filter(work: Work) -> Seccomp {
         hostile.names.retain(|name| name != "setns");
     }
     let mut rules = vec![allow(ALWAYS), hostile];
-    if work != Work::Wait {
+    if !matches!(work, Work::Wait | Work::Pack) {
         rules.push(allow(OPEN));
         // No netlink, no packets: what nobody needs has been where kernels broke.
         for family in [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6] {
@@ -200,6 +202,7 @@ fn filter(work: Work) -> Seccomp {
     }
     match work {
         Work::Wait => {}
+        Work::Pack => rules.push(allow("close fstat fsync read write writev")),
         Work::Answer => {
             let writes = (libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC) as u64;
             rules.extend([
@@ -294,7 +297,9 @@ mod tests {
         use nix::sys::socket::AddressFamily;
         // Made here: another thread may hold the heap's lock when a child is made, which never lets it go there.
         let none = process::Strings::new(Vec::new());
-        for (work, file, inet, fork) in [(Work::Wait, 1, 1, 1), (Work::Answer, 0, 0, 1), (Work::Pass, 1, 0, 1)] {
+        for (work, file, inet, fork) in
+            [(Work::Wait, 1, 1, 1), (Work::Pack, 1, 1, 1), (Work::Answer, 0, 0, 1), (Work::Pass, 1, 0, 1)]
+        {
             assert_eq!(code(ends(work, || Ok(read().map(drop)?))), Ok(file), "{work:?} reads");
             assert_eq!(code(ends(work, || Ok(write().map(drop)?))), Ok(1), "{work:?} writes");
             assert_eq!(code(ends(work, || Ok(socket(AddressFamily::Inet6).map(drop)?))), Ok(inet), "{work:?}");

@@ -425,6 +425,12 @@ pub fn unlock_terminal(master: BorrowedFd) -> io::Result<()> {
     check(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCSPTLCK as _, &unlocked) } as _).map(drop)
 }
 
+/// Lets everybody else go first (setpriority(2)).
+pub fn lower_priority() -> io::Result<()> {
+    // SAFETY: integers only.
+    check(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) } as _).map(drop)
+}
+
 /// Sets another process's resource limit (prlimit(2)).
 pub fn prlimit(pid: i32, resource: i32, soft: u64, hard: u64) -> io::Result<()> {
     let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };

@@ -37,7 +37,8 @@ fn events(host: &Host) -> Vec<String> {
 #[test]
 fn who_reads_slowly_gets_all_and_holds_nobody_up() {
     let Some(host) = Host::with_busybox() else { return };
-    for flags in [&[][..], &["--log-opt", "max-size=1m", "--log-opt", "max-file=50"], &["-t"]] {
+    let rotated = ["--log-opt", "max-size=1m", "--log-opt", "max-file=50", "--log-opt", "compress=true"];
+    for flags in [&[][..], &rotated[..4], &rotated, &["-t"]] {
         let client = stopped(&host, flags, MANY);
         // It ends, and its end is on record, although its client has not read most of it.
         assert_eq!(host.ok(["wait", "talks"]), "0");
@@ -147,14 +148,20 @@ fn joined(host: &Host, id: &str, logs: bool, keys: &[u8]) -> UnixStream {
 fn what_was_said_before_comes_first() {
     let Some(host) = Host::with_busybox() else { return };
     let line = "seq 1 100000; echo err >&2; printf half; while [ ! -e /end ]; do sleep 0.02; done; echo ' a line'";
-    let flags = ["--log-opt", "max-size=100k", "--log-opt", "max-file=100"];
-    let id = host.detached(&flags, &["sh", "-c", line]);
+    let flags = ["--log-opt", "max-size=100k", "--log-opt", "max-file=100", "--log-opt", "compress=true"];
+    for flags in [&flags[..4], &flags] {
+        comes_first(&host, flags, line);
+    }
+}
+
+fn comes_first(host: &Host, flags: &[&str], line: &str) {
+    let id = host.detached(flags, &["sh", "-c", line]);
     eventually("it has spoken", || {
         let said = host.run(["logs", &id]);
         said.err == b"err\n" && said.stdout().ends_with("\n100000")
     });
     std::thread::sleep(Duration::from_millis(100));
-    let mut stream = joined(&host, &id, true, &[]);
+    let mut stream = joined(host, &id, true, &[]);
     host.ok(["exec", &id, "touch", "/end"]);
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).expect("read it");

@@ -21,6 +21,7 @@ const VERBS: &[(&str, fn(&Host, &str))] = &[
     ("stop", at_end),
     ("restart", at_restart),
     ("probe", at_probe),
+    ("pack", at_pack),
     ("network", at_network),
     ("bridge", at_network),
     ("cooperate", at_cooperation),
@@ -335,6 +336,37 @@ fn at_probe(host: &Host, point: &str) {
     assert_eq!(host.inspect("it", "/State/Running"), true);
 }
 
+/// A log whose files are compressed: each line is there once, and what was left is done by the next run.
+fn at_pack(host: &Host, point: &str) {
+    let numbers = "i=0; while [ $i -lt 50 ]; do seq $((i * 100)) $((i * 100 + 99)); i=$((i + 1)); sleep 0.02; done";
+    let mut words = vec!["run", "--detach", "--name", "it", "--network", "none"];
+    words.extend(["max-size=20k", "max-file=100", "compress=true"].iter().flat_map(|option| ["--log-opt", option]));
+    words.extend(["busybox", "sh", "-c", numbers]);
+    host.dhow(words).fail(point, &mark(host)).ok();
+    eventually("the point is reached", || mark(host).exists());
+    let is_whole = |lines: &[&str]| {
+        let numbers = lines.iter().map(|line| line.parse::<u32>().expect("a number"));
+        numbers.eq(0..lines.len() as u32)
+    };
+    host.run(["wait", "it"]);
+    let seen = host.ok(["logs", "it"]);
+    let first: Vec<&str> = seen.lines().collect();
+    assert!(!first.is_empty() && is_whole(&first), "{} lines", first.len());
+    host.ok(["start", "it"]);
+    host.ok(["wait", "it"]);
+    let seen = host.ok(["logs", "it"]);
+    let lines: Vec<&str> = seen.lines().collect();
+    let (before, after) = lines.split_at(first.len());
+    assert!(before == first && after.len() == 5000 && is_whole(after), "{} and {}", before.len(), after.len());
+    let id = host.inspect("it", "/Id").as_str().expect("an id").to_owned();
+    eventually("all that was rotated away is compressed", || {
+        let names = fs::read_dir(host.root().join("containers").join(&id)).expect("list the container");
+        let names = names.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+        let rotated: Vec<String> = names.filter(|name| name.contains("-json.log.")).collect();
+        !rotated.is_empty() && rotated.iter().all(|name| name.ends_with(".gz"))
+    });
+}
+
 fn at_exec(host: &Host, point: &str) {
     host.ok(["run", "--detach"].iter().chain(&STAY).copied());
     let output = host.dhow(["exec", "it", "echo", "x"]).fail(point, &mark(host)).run();
@@ -448,6 +480,11 @@ fn after_the_last_one_has_left_its_network() {
 #[test]
 fn while_its_health_is_asked_for() {
     each(&["probe"]);
+}
+
+#[test]
+fn while_its_log_is_rotated_and_compressed() {
+    each(&["pack"]);
 }
 
 #[test]

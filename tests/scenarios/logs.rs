@@ -59,11 +59,105 @@ fn rotation_bounds_them() {
     assert_eq!(seen.lines().count(), 400, "following loses nothing over a rotation");
 }
 
+const COMPRESSED: [&str; 6] = ["--log-opt", "max-size=20k", "--log-opt", "max-file=100", "--log-opt", "compress=true"];
+
+/// The numbers of the files of a log that were rotated away, and whether they are compressed.
+fn rotated(host: &Host, id: &str) -> Vec<(u32, bool)> {
+    let name = format!("{id}-json.log.");
+    let entries = fs::read_dir(host.root().join("containers").join(id)).expect("list the container");
+    let mut found = Vec::new();
+    for entry in entries {
+        let (path, file) = entry.map(|entry| (entry.path(), entry.file_name())).expect("an entry");
+        let Some(rest) = file.to_str().and_then(|file| file.strip_prefix(&name)) else { continue };
+        let is_packed = rest.ends_with(".gz");
+        if let Ok(number) = rest.trim_end_matches(".gz").parse() {
+            found.push((number, is_packed));
+            let is_gzip = fs::read(path).is_ok_and(|bytes| bytes.starts_with(&[0x1f, 0x8b, 8]));
+            assert!(is_gzip || !is_packed, "{rest} is no gzip file");
+        }
+    }
+    found.sort_unstable();
+    found
+}
+
+#[test]
+fn what_is_rotated_away_is_compressed() {
+    let Some(host) = Host::with_busybox() else { return };
+    let id = host.detached(&COMPRESSED, &["sh", "-c", "seq 1 5000; date +%s; sleep 2; seq 1 5000"]);
+    host.ok(["wait", &id]);
+    eventually("all of it is compressed", || rotated(&host, &id).iter().all(|(_, is_packed)| *is_packed));
+    let files = rotated(&host, &id);
+    assert!((20..100).contains(&files.len()), "{files:?}");
+    assert!(files.iter().map(|(number, _)| *number).eq(1..=files.len() as u32), "{files:?}");
+    let seen = host.ok(["logs", &id]);
+    let lines: Vec<&str> = seen.lines().collect();
+    let numbers = || (1..=5000).map(|n: u32| n.to_string());
+    assert!(lines[..5000].iter().copied().eq(numbers()) && lines[5001..].iter().copied().eq(numbers()));
+    for tail in [0, 1, 40, 100, 1000, 5000, 5001, 5002, 9999, 10_001, 20_000] {
+        let seen = host.ok(["logs", "--tail", &tail.to_string(), &id]);
+        assert!(seen.lines().eq(lines[lines.len().saturating_sub(tail)..].iter().copied()), "the last {tail} lines");
+    }
+    // Files are passed over by their times, which are those of what is in them.
+    let time: i64 = lines[5000].parse().expect("a time");
+    let since = host.ok(["logs", "--since", &(time + 1).to_string(), &id]);
+    let until = host.ok(["logs", "--until", &(time + 1).to_string(), &id]);
+    assert!(since.lines().eq(lines[5001..].iter().copied()), "{} lines", since.lines().count());
+    assert!(until.lines().eq(lines[..=5000].iter().copied()), "{} lines", until.lines().count());
+    assert_eq!(host.ok(["logs", "--follow", &id]), seen);
+    // The next run goes on with them.
+    host.ok(["start", &id]);
+    host.ok(["wait", &id]);
+    let again = host.ok(["logs", &id]);
+    assert!(again.starts_with(&seen) && again.lines().count() == 2 * lines.len());
+    host.ok(["rm", &id]);
+}
+
+#[test]
+fn following_loses_nothing_that_is_compressed_meanwhile() {
+    let Some(host) = Host::with_busybox() else { return };
+    let line = "i=0; while [ $i -lt 150 ]; do seq $((i * 100)) $((i * 100 + 99)); i=$((i + 1)); sleep 0.02; done";
+    let id = host.detached(&COMPRESSED, &["sh", "-c", line]);
+    let numbers = |from: u32| (from..15_000).map(|n| n.to_string());
+    let followers: Vec<_> = (0..3)
+        .map(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(400));
+            host.dhow(["logs", "--follow", &id]).spawn()
+        })
+        .collect();
+    let last = host.dhow(["logs", "--follow", "--tail", "50", &id]).spawn();
+    eventually("some of it is compressed while it runs", || {
+        rotated(&host, &id).iter().any(|(_, is_packed)| *is_packed)
+    });
+    assert_eq!(host.inspect(&id, "/State/Running"), true);
+    for follower in followers {
+        let seen = follower.wait().stdout();
+        assert!(seen.lines().map(str::to_owned).eq(numbers(0)), "{} lines", seen.lines().count());
+    }
+    let seen = last.wait().stdout();
+    let first = seen.lines().next().and_then(|line| line.parse().ok()).expect("a number");
+    assert!(seen.lines().map(str::to_owned).eq(numbers(first)), "{} lines from {first}", seen.lines().count());
+}
+
+#[test]
+fn nothing_is_compressed_that_is_not_rotated() {
+    let Some(host) = Host::with_busybox() else { return };
+    let text = "compress cannot be true when max-file is less than 2 or max-size is not set";
+    for flags in [&["compress=true"][..], &["compress=true", "max-size=1m"], &["compress=1", "max-file=3"]] {
+        let flags: Vec<&str> = flags.iter().flat_map(|option| ["--log-opt", option]).collect();
+        let said = host.busybox(&flags, &["true"]).refused(125);
+        assert!(said.contains(text), "{said}");
+    }
+    let said = host.busybox(&["--log-driver", "local", "--log-opt", "max-file=1"], &["true"]).refused(125);
+    assert!(said.contains("compression cannot be enabled when max file count is 1"), "{said}");
+}
+
 #[test]
 fn the_driver_local_is_bounded_and_read() {
     let Some(host) = Host::with_busybox() else { return };
     let id = host.detached(&["--log-driver", "local", "--log-opt", "max-size=10k"], &["sh", "-c", "seq 1 5000"]);
     host.ok(["wait", &id]);
+    // As with Docker it is compressed unless that is declined.
+    eventually("it is compressed", || rotated(&host, &id) == [1, 2, 3, 4].map(|number| (number, true)));
     let seen = host.ok(["logs", &id]);
     let lines = seen.lines().count();
     assert!(seen.ends_with("\n5000") && (100..1000).contains(&lines), "{lines} lines are kept");

@@ -40,6 +40,12 @@ fn an_ordinary_user_runs_containers() {
     assert!(sailor.ok(["top", &id]).contains("sleep 1000"));
     sailor.ok(["stop", "-t", "0", &id]);
     assert_eq!(sailor.ok(["ps", "-aq", "--no-trunc"]), id);
+    let talks = sailor.detached(&["--log-driver", "local", "--log-opt", "max-size=10k"], "seq 1 5000");
+    sailor.ok(["wait", &talks]);
+    let rotated = sailor.store().join("containers").join(&talks).join(format!("{talks}-json.log.4.gz"));
+    eventually("its log is compressed", || rotated.exists());
+    assert!(sailor.ok(["logs", &talks]).ends_with("\n5000"));
+    sailor.ok(["rm", &talks]);
     assert_eq!(sailor.ok(["run", "--rm", "-t", "--network", "none", "busybox", "tty"]).trim(), "/dev/pts/0");
     // Nobody else's business.
     assert!(!sailor.host.root().exists());

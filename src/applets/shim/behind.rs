@@ -3,15 +3,14 @@
 
 use super::Base;
 use super::clients::{self, Client};
+use super::files::Files;
 use crate::engine::logs::encode::{LINE, room, whole};
 use crate::engine::logs::scan;
 use crate::engine::protocol::{STDERR, STDOUT};
 use crate::engine::{Record, containers, logs};
 use anyhow::Result;
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::FileExt;
 
 /// A place between two entries of a log.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -48,83 +47,6 @@ pub enum Served {
 /// Written to a client at once.
 const BATCH: usize = 32 * 1024;
 
-/// The files of a log by number. Who holds this is the only one who rotates them.
-pub struct Files {
-    path: String,
-    /// How many are kept, with the one that is written to.
-    keep: u64,
-    newest: u32,
-    /// Opened once and for all, because the log may be removed.
-    open: Vec<(u32, File)>,
-    /// Where the newest one ends for who reads here, whatever the next run adds to it.
-    end: Option<u64>,
-}
-
-impl Files {
-    pub fn find(path: String, keep: u64) -> Files {
-        let older = (1..keep).take_while(|back| std::fs::exists(numbered(&path, *back)).unwrap_or(false)).count();
-        Files { path, keep, newest: older as u32, open: Vec::new(), end: None }
-    }
-
-    pub fn newest(&self) -> u32 {
-        self.newest
-    }
-
-    pub fn keep(&self) -> u64 {
-        self.keep
-    }
-
-    /// Before all that is kept.
-    pub fn start(&self) -> Position {
-        let older = u32::try_from(self.keep.saturating_sub(1)).unwrap_or(u32::MAX);
-        Position { file: self.newest.saturating_sub(older), ..Position::default() }
-    }
-
-    /// The name of a file, by how many were begun after it.
-    pub fn name(&self, back: u64) -> String {
-        numbered(&self.path, back)
-    }
-
-    /// A new file has been begun.
-    pub fn rotated(&mut self) {
-        self.newest += 1;
-    }
-
-    /// Opens what there is from a file on, up to where the newest one ends now.
-    pub fn keep_open(&mut self, from: u32, end: u64) {
-        self.end = Some(end);
-        let open = |number| Some((number, File::open(self.name(self.back(number)?)).ok()?));
-        self.open = (from..=self.newest).filter_map(open).collect();
-    }
-
-    fn back(&self, number: u32) -> Option<u64> {
-        let back = u64::from(self.newest - number);
-        (back < self.keep.max(1)).then_some(back)
-    }
-
-    /// Reads into `buffer`; nothing from a file that is not there any more.
-    fn read(&self, at: &Position, buffer: &mut [u8]) -> io::Result<Option<usize>> {
-        let left = self.end.filter(|_| at.file == self.newest).map(|end| end.saturating_sub(at.offset));
-        let most = left.map_or(buffer.len(), |left| buffer.len().min(left as usize));
-        let buffer = &mut buffer[..most];
-        if let Some((_, file)) = self.open.iter().find(|(number, _)| *number == at.file) {
-            return file.read_at(buffer, at.offset).map(Some);
-        }
-        let Some(back) = self.back(at.file) else { return Ok(None) };
-        match File::open(self.name(back)) {
-            Ok(file) => file.read_at(buffer, at.offset).map(Some),
-            // One that nothing was written to yet.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && back == 0 => Ok(Some(0)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-}
-
-fn numbered(path: &str, back: u64) -> String {
-    if back == 0 { path.to_owned() } else { format!("{path}.{back}") }
-}
-
 /// Who is served, and what of.
 pub struct Reader<'a> {
     pub socket: BorrowedFd<'a>,
@@ -138,7 +60,7 @@ pub struct Reader<'a> {
 pub fn serve(
     reader: &Reader,
     behind: &mut Behind,
-    files: &Files,
+    files: &mut Files,
     held: [&[u8]; 2],
     buffer: &mut [u8],
 ) -> io::Result<Served> {
@@ -164,7 +86,7 @@ pub fn serve(
     if start > 0 || length == buffer.len() {
         return Ok(Served::More);
     }
-    if at.file < files.newest {
+    if at.file < files.newest() {
         behind.at = Position { file: at.file + 1, offset: 0, skip: at.skip };
         return Ok(Served::More);
     }
@@ -260,7 +182,7 @@ impl Said {
     pub fn serve(&mut self, client: &mut Client) -> bool {
         let Some(mut behind) = client.behind else { return true };
         let reader = Reader { socket: client.fd.as_fd(), streams: client.streams, framed: self.framed };
-        let served = serve(&reader, &mut behind, &self.files, [&[]; 2], &mut self.buffer);
+        let served = serve(&reader, &mut behind, &mut self.files, [&[]; 2], &mut self.buffer);
         client.behind = if let Ok(Served::Live) = served { None } else { Some(behind) };
         matches!(served, Ok(Served::More | Served::Full | Served::Live))
     }
@@ -296,6 +218,7 @@ const REPLACEMENT: usize = 3;
 mod tests {
     use super::*;
     use crate::applets::shim::log::Log;
+    use crate::engine::logs::LogOptions;
     use std::fs::OpenOptions;
     use std::io::Read;
     use std::os::unix::net::UnixStream;
@@ -312,9 +235,15 @@ mod tests {
         }
 
         fn log(&self, size: u64, keep: u64) -> Log {
+            self.log_with(size, keep, false)
+        }
+
+        fn log_with(&self, size: u64, keep: u64, compress: bool) -> Log {
             let path = self.0.join("x.log");
             let file = OpenOptions::new().append(true).create(true).open(&path).unwrap();
-            Log::new(file.into(), path.to_str().unwrap().to_owned(), size, keep, r#"{"a":"b"}"#).unwrap()
+            let attrs = r#"{"a":"b"}"#.to_owned();
+            let options = LogOptions { max_size: size, max_file: keep, compress, attrs };
+            Log::new(file.into(), path.to_str().unwrap().to_owned(), &options).unwrap()
         }
     }
 
@@ -377,9 +306,11 @@ mod tests {
 
     #[test]
     fn from_any_place_on_there_is_no_gap_and_nothing_twice() {
-        for (name, size, keep) in [("whole", 0, 1), ("rotated", 5000, 10_000)] {
+        for (name, size, keep, compress) in
+            [("whole", 0, 1, false), ("rotated", 5000, 10_000, false), ("packed", 20_000, 10_000, true)]
+        {
             let dir = Dir::new(name);
-            let mut log = dir.log(size, keep);
+            let mut log = dir.log_with(size, keep, compress);
             let mut random = Random(0x2545_f491_4f6c_dd1d);
             let texts = [text(&mut random, 400_000), text(&mut random, 90_000)];
             let mut said = [0; 2];
@@ -393,8 +324,17 @@ mod tests {
                 if random.below(5) == 0 {
                     places.push((log.position(), said));
                 }
+                // Some are in the middle of what is compressed.
+                if random.below(9) == 0
+                    && let Some(job) = log.next_job()
+                {
+                    job.pack().unwrap();
+                    log.packed(job, true, random.below(2) == 0);
+                }
             }
             assert!(places.len() > 10);
+            let is_packed = std::fs::exists(dir.0.join("x.log.9.gz")).unwrap();
+            assert_eq!(is_packed || std::fs::exists(dir.0.join("x.log.8.gz")).unwrap(), compress, "{name}");
             for ended in [false, true] {
                 if ended {
                     log.end(0);
@@ -434,15 +374,22 @@ mod tests {
 
     #[test]
     fn a_removed_log_is_read_to_its_end() {
-        let dir = Dir::new("removed");
-        let mut log = dir.log(1000, 100);
-        for _ in 0..100 {
-            log.write(1, b"a line\n");
+        for compress in [false, true] {
+            let dir = Dir::new(&format!("removed-{compress}"));
+            let mut log = dir.log_with(1000, 100, compress);
+            for _ in 0..100 {
+                log.write(1, b"a line\n");
+            }
+            for _ in 0..2 {
+                let Some(job) = log.next_job() else { continue };
+                job.pack().unwrap();
+                log.packed(job, true, false);
+            }
+            let start = log.start();
+            log.keep_open(start.file);
+            std::fs::remove_dir_all(&dir.0).unwrap();
+            assert_eq!(served(&mut log, start).unwrap()[1].len(), 700);
         }
-        let start = log.start();
-        log.keep_open(start.file);
-        std::fs::remove_dir_all(&dir.0).unwrap();
-        assert_eq!(served(&mut log, start).unwrap()[1].len(), 700);
     }
 
     #[test]

@@ -4,9 +4,10 @@
 use super::clients::{self, Client};
 use super::idle::{Idle, Next};
 use super::kept::{Kept, Served};
-use super::{Base, exec_face, lock};
+use super::{Base, exec_face, lock, pack};
 use crate::api::time::Time;
 use crate::engine::locks::{self, Lock, byte};
+use crate::engine::logs::LogOptions;
 use crate::engine::protocol::{Message, Op};
 use crate::engine::record::{Ended, Live};
 use crate::engine::shim::{LOCK_FD, cgroup_of};
@@ -151,7 +152,7 @@ struct Started {
     stdin_once: bool,
     stdout: Option<OwnedFd>,
     stderr: Option<OwnedFd>,
-    log: Option<(OwnedFd, PathBuf, u64, u64, String)>,
+    log: Option<(OwnedFd, PathBuf, LogOptions)>,
     cgroup: Option<PathBuf>,
     /// Words on its health check, on how it is stopped, and on what its next faces need.
     watched: Vec<String>,
@@ -178,10 +179,10 @@ impl Started {
         pass("in", self.stdin.as_ref())?;
         pass("out", self.stdout.as_ref())?;
         pass("err", self.stderr.as_ref())?;
-        if let Some((file, path, size, files, attrs)) = &self.log {
+        if let Some((file, path, LogOptions { max_size, max_file, compress, attrs })) = &self.log {
             pass("logfd", Some(file))?;
-            words.extend([format!("log={}", path.display()), format!("size={size}"), format!("files={files}")]);
-            words.push(format!("attrs={attrs}"));
+            words.extend([format!("log={}", path.display()), format!("size={max_size}"), format!("files={max_file}")]);
+            words.extend([format!("compress={}", *compress as u8), format!("attrs={attrs}")]);
         }
         words.extend_from_slice(&self.watched);
         if let Some(cgroup) = &self.cgroup {
@@ -454,14 +455,17 @@ pub(super) fn set_limits(plan: &Plan, pid: i32) -> Result<()> {
 }
 
 /// The json-file log, opened to be appended to; none with the driver `none`.
-fn open_log(store: &crate::engine::Store, record: &Record) -> Result<Option<(OwnedFd, PathBuf, u64, u64, String)>> {
+fn open_log(store: &crate::engine::Store, record: &Record) -> Result<Option<(OwnedFd, PathBuf, LogOptions)>> {
     let Some(options) = crate::engine::logs::options(record)? else { return Ok(None) };
     let path = record.log_path(store);
     // It was made with the container's directory, under a name without an id.
     let _ = std::fs::rename(path.with_file_name("log"), &path);
     let file = OpenOptions::new().append(true).create(true).mode(0o640).open(&path);
     let file = file.with_context(|| format!("open the log {}", path.display()))?;
-    Ok(Some((file.into(), path, options.max_size, options.max_file, options.attrs)))
+    if options.compress {
+        pack::mend(&path.display().to_string()).with_context(|| format!("mend the log {}", path.display()))?;
+    }
+    Ok(Some((file.into(), path, options)))
 }
 
 /// What a step's failure is called, and the exit code it stands for.

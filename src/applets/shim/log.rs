@@ -1,8 +1,11 @@
 //! The json-file log, written: one JSON object a line, rotated by size. A disk that is full costs lines, which are
 //! counted, and never blocks the container.
 
-use super::behind::{self, Behind, Files, Position, Reader, Served};
+use super::behind::{self, Behind, Position, Reader, Served};
+use super::files::Files;
+use super::pack::Job;
 use crate::api::time::{TEXT, Time};
+use crate::engine::logs::LogOptions;
 use crate::engine::logs::encode::{LINE, Stream, encode, encode_first, room, tail, whole};
 use crate::engine::logs::scan::newline;
 use crate::sys::memory::Pages;
@@ -21,6 +24,9 @@ pub struct Log {
     files: Files,
     /// Bytes after which a new file is begun; 0 is never.
     size: u64,
+    /// What is rotated away is compressed; there may be something to compress.
+    compress: bool,
+    to_pack: bool,
     /// What `labels`, `env` and `tag` ask for in each entry: a JSON object, or nothing.
     attrs: String,
     /// How entries end that are written now.
@@ -34,17 +40,19 @@ pub struct Log {
 }
 
 impl Log {
-    pub fn new(file: OwnedFd, path: String, size: u64, files: u64, attrs: &str) -> io::Result<Log> {
+    pub fn new(file: OwnedFd, path: String, options: &LogOptions) -> io::Result<Log> {
         let written = nix::sys::stat::fstat(&file).map_or(0, |stat| stat.st_size as u64);
         Ok(Log {
             file,
-            files: Files::find(path, files),
-            size,
-            attrs: attrs.to_owned(),
+            files: Files::find(path, options.max_file),
+            size: options.max_size,
+            compress: options.compress,
+            to_pack: options.compress,
+            attrs: options.attrs.clone(),
             tail: Vec::new(),
             written,
             lines: [(Pages::zeroed(LINE)?, 0), (Pages::zeroed(LINE)?, 0)],
-            out: Pages::zeroed(room(LINE, attrs.len()).max(ROOM))?,
+            out: Pages::zeroed(room(LINE, options.attrs.len()).max(ROOM))?,
             used: 0,
             lost: 0,
         })
@@ -107,10 +115,47 @@ impl Log {
         self.files.keep_open(from, self.written);
     }
 
+    /// Nobody is behind any more.
+    pub fn let_go(&mut self) {
+        self.files.let_go();
+    }
+
+    pub fn path(&self) -> &str {
+        self.files.path()
+    }
+
+    /// What is to be compressed next.
+    pub fn next_job(&mut self) -> Option<Job> {
+        if !self.to_pack {
+            return None;
+        }
+        let job = Job::find(self.files.path(), self.files.keep()).ok().flatten();
+        self.to_pack = job.is_some();
+        job
+    }
+
+    /// A file has been compressed, or, where that could not be done, is left as it is until the next rotation. Somebody
+    /// may read it.
+    pub fn packed(&mut self, job: Job, is_done: bool, is_read: bool) {
+        let (path, keep) = (self.files.path(), self.files.keep());
+        let done = match is_done {
+            true => job.commit(path, keep),
+            false => {
+                job.give_up(path);
+                Err(io::ErrorKind::Other.into())
+            }
+        };
+        match done {
+            Ok(Some((back, plain))) if is_read => self.files.keep_plain(back, plain),
+            Ok(_) => {}
+            Err(_) => self.to_pack = false,
+        }
+    }
+
     /// Gives a client more of what it is behind with.
     pub fn serve(&mut self, reader: &Reader, behind: &mut Behind) -> io::Result<Served> {
         // Nothing waits in the buffer between two writes.
-        behind::serve(reader, behind, &self.files, held(&self.lines), &mut self.out)
+        behind::serve(reader, behind, &mut self.files, held(&self.lines), &mut self.out)
     }
 
     /// Takes what a stream (0 stdout, 1 stderr) has said.
@@ -207,7 +252,6 @@ impl Log {
         self.used = 0;
     }
 
-    /// `x.log` becomes `x.log.1`, and so on up to the number of files that are kept.
     fn rotate(&mut self) {
         let files = &mut self.files;
         if files.keep() <= 1 {
@@ -219,15 +263,14 @@ impl Log {
         }
         // It is not there where a new one could not be made the last time.
         if std::fs::exists(files.name(0)).unwrap_or(true) {
-            for back in (0..files.keep() - 1).rev() {
-                let _ = std::fs::rename(files.name(back), files.name(back + 1));
-            }
+            files.shift(self.compress);
         }
         use std::os::unix::fs::OpenOptionsExt;
         if let Ok(file) = std::fs::OpenOptions::new().append(true).create_new(true).mode(0o640).open(files.name(0)) {
             self.file = file.into();
             files.rotated();
             self.written = 0;
+            self.to_pack = self.compress;
         }
     }
 }
@@ -247,7 +290,8 @@ mod tests {
         std::fs::create_dir_all(&dir).unwrap();
         let path = dir.join("x.log");
         let file = std::fs::OpenOptions::new().append(true).create(true).open(&path).unwrap();
-        let mut log = Log::new(file.into(), path.to_str().unwrap().to_owned(), 100, 2, "").unwrap();
+        let options = |max_size, max_file| LogOptions { max_size, max_file, compress: false, attrs: String::new() };
+        let mut log = Log::new(file.into(), path.to_str().unwrap().to_owned(), &options(100, 2)).unwrap();
         log.write(0, b"one\ntw");
         log.write(1, b"err\n");
         log.write(0, b"o\nlast");
@@ -261,7 +305,7 @@ mod tests {
         assert_eq!(texts("x.log"), ["two\n", "last"]);
         // A long line is several entries, and none of them ends within a character.
         let file = std::fs::OpenOptions::new().append(true).create(true).open(dir.join("long.log")).unwrap();
-        let mut log = Log::new(file.into(), dir.join("long.log").to_str().unwrap().to_owned(), 0, 1, "").unwrap();
+        let mut log = Log::new(file.into(), dir.join("long.log").to_str().unwrap().to_owned(), &options(0, 1)).unwrap();
         let line = format!("x{}\n", "\u{20ac}".repeat(3 * LINE));
         for piece in line.as_bytes().chunks(10_000) {
             log.write(0, piece);

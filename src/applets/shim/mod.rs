@@ -5,6 +5,7 @@
 
 mod behind;
 mod clients;
+mod files;
 mod forward;
 mod guard;
 mod health;
@@ -13,11 +14,13 @@ mod kept;
 mod launch;
 mod log;
 mod oom;
+mod pack;
 mod probe;
 mod reap;
 mod resolver;
 mod watch;
 
+use crate::engine::logs::LogOptions;
 use crate::engine::shim::{EXE_FD, LISTEN_FD, LOCK_FD, Whose};
 use crate::engine::{Store, rootless};
 use crate::ns::caps::CapSet;
@@ -136,6 +139,8 @@ pub fn main(args: &[String]) -> u8 {
         "names" => resolver::hand_over(&base, &pairs),
         "forward" => forward::run(&base, &pairs),
         "mend" => crate::engine::networks::mend_firewall(&base.store),
+        "pack" => pack::run(&pairs),
+        "finish" => pack::finish(&base),
         "rest" => crate::engine::networks::rest_later(&base.store),
         "probe" => return probe::run(&base, &pairs),
         _ => Err(anyhow::anyhow!("no such face: {face}")),
@@ -165,7 +170,9 @@ fn handover(base: Base, pairs: &[(&str, &str)]) -> Option<Handover> {
         let number = |name: &str| value(name)?.parse::<u64>().ok();
         let (size, files) = (number("size").unwrap_or(0), number("files").unwrap_or(1));
         let attrs = value("attrs").unwrap_or("");
-        let mut log = log::Log::new(fd("logfd")?, path.to_owned(), size, files, attrs).ok()?;
+        let compress = number("compress") == Some(1);
+        let options = LogOptions { max_size: size, max_file: files, compress, attrs: attrs.to_owned() };
+        let mut log = log::Log::new(fd("logfd")?, path.to_owned(), &options).ok()?;
         log.take_over(fd("lines"), number("unwritten").unwrap_or(0)).ok()?;
         Some(log)
     });

@@ -3,7 +3,7 @@
 
 use super::clients::{self, Kind};
 use super::kept::Kept;
-use super::{Base, launch, lock};
+use super::{Base, launch, lock, pack};
 use crate::api::time::Time;
 use crate::engine::containers::Grave;
 use crate::engine::locks::byte;
@@ -44,6 +44,12 @@ pub fn run(base: Base, pairs: &[(&str, &str)]) -> Result<()> {
     if let Some(grave) = clients::part(&base, clients, end.status, || remove(&base))? {
         crate::failpoint::reach("bury.told");
         grave.clear_and_prepare()?;
+    }
+    if let Some(record) = &record
+        && pack::is_due(&base.store, record)
+        && matches!(process::fork(), Ok(0))
+    {
+        return pack::finish_later(&base);
     }
     match record {
         Some(record) if networks::has_networks(&record.host_config.network_mode) => rest(&base),

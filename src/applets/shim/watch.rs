@@ -2,6 +2,7 @@
 //! No serde, no threads, and next to no heap: its private memory is a benchmark figure.
 
 mod deliver;
+mod pack;
 
 use super::behind::{Behind, Position};
 use super::clients::{self, Client, Kind, MOST};
@@ -10,6 +11,7 @@ use super::guard::Guard;
 use super::health::{self, Probe, Timing};
 use super::log::Log;
 use super::oom::Oom;
+use super::pack::Packer;
 use super::probe::{Action, Verdict};
 use super::{Handover, exec_face, resolver};
 use crate::engine::privileges;
@@ -60,6 +62,8 @@ struct Watch {
     typed_to: usize,
     streams: [Stream; 2],
     log: Option<Log>,
+    /// What compresses a file of the log.
+    packer: Option<Packer>,
     /// Where the log was before the newest chunk.
     before: Position,
     clients: [Option<Client>; MOST],
@@ -99,6 +103,7 @@ pub fn run(mut handover: Handover) -> Result<()> {
         typed_to: 0,
         streams: [stream(handover.stdout.take())?, stream(handover.stderr.take())?],
         log: handover.log.take(),
+        packer: None,
         before: Position::default(),
         clients: [const { None }; MOST],
         deadline: None,
@@ -138,6 +143,7 @@ enum Polled {
     Client(usize),
     Probe,
     Oom,
+    Packer,
     Resolver,
     Guard,
     Mender,
@@ -182,6 +188,7 @@ impl Watch {
             if self.next_probe().is_some_and(|due| self.started.elapsed() >= due) {
                 self.ask(handover);
             }
+            self.pack(handover);
             self.bury_orphans();
         }
     }
@@ -260,6 +267,9 @@ impl Watch {
         if let Some(oom) = &self.oom {
             add(oom.as_fd(), POLLPRI, Polled::Oom);
         }
+        if let Some(packer) = &self.packer {
+            add(packer.as_fd(), POLLIN, Polled::Packer);
+        }
         match (&self.forwarder, &self.knocked) {
             (Some(forwarder), _) => add(forwarder.as_fd(), POLLIN, Polled::Forwarder),
             (None, Some(knocked)) if ended.is_none() => add(knocked.as_fd(), POLLIN, Polled::Knocked),
@@ -330,6 +340,7 @@ impl Watch {
                 }
             }
             Polled::Oom => self.tell_of_oom(handover),
+            Polled::Packer => self.packed(),
             Polled::Resolver => {
                 handover.kept.resolver = None;
                 self.unresolved.get_or_insert_with(Instant::now);
@@ -604,8 +615,12 @@ impl Watch {
     /// With a shared pid namespace, what the container leaves behind comes to us.
     fn bury_orphans(&mut self) {
         let forwarder = self.forwarder.as_ref().map(forward::Forwarder::pid);
+        let packer = self.packer.as_ref().map(Packer::pid);
         let own = |pid: i32| {
-            pid == self.pid || Some(pid) == forwarder || self.probe.as_ref().is_some_and(|probe| pid == probe.pid)
+            pid == self.pid
+                || Some(pid) == forwarder
+                || Some(pid) == packer
+                || self.probe.as_ref().is_some_and(|probe| pid == probe.pid)
         };
         while let Ok(Some((pid, _))) = process::ended(None, true) {
             if own(pid) {
@@ -619,6 +634,7 @@ impl Watch {
     fn is_quiet(&self) -> bool {
         self.probe.is_none()
             && self.forwarder.is_none()
+            && self.packer.is_none()
             && !self.is_ending()
             && !self.stopped
             && self.typed_from == self.typed_to
@@ -674,6 +690,7 @@ impl Watch {
     /// Becomes the reaping face: the clients that wait go along.
     fn leave(&mut self, handover: &Handover) -> ! {
         self.tell_of_oom(handover);
+        self.end_packer();
         self.leave_behind();
         let mut words = vec![
             format!("status={}", self.status.unwrap_or(255)),

@@ -18,6 +18,8 @@ pub struct LogOptions {
     pub max_size: u64,
     /// How many files are kept, with the one that is written to; at least 1.
     pub max_file: u64,
+    /// What was rotated away is compressed.
+    pub compress: bool,
     /// A JSON object that every entry carries, or empty.
     pub attrs: String,
 }
@@ -31,21 +33,21 @@ pub fn check(config: &LogConfig) -> Result<()> {
 pub fn options(record: &Record) -> Result<Option<LogOptions>> {
     let config = &record.host_config.log_config;
     let sizes = read(config).map_err(anyhow::Error::msg).context("read the options of the log")?;
-    Ok(sizes.map(|(max_size, max_file)| {
+    Ok(sizes.map(|(max_size, max_file, compress)| {
         let attributes = attributes(record, config.config.as_ref().unwrap_or(&BTreeMap::new()));
         let attrs = if attributes.is_empty() { String::new() } else { serde_json::json!(attributes).to_string() };
-        LogOptions { max_size, max_file, attrs }
+        LogOptions { max_size, max_file, compress, attrs }
     }))
 }
 
-/// The size and the number of files.
-fn read(config: &LogConfig) -> Result<Option<(u64, u64)>, String> {
+/// The size and the number of files, and whether they are compressed.
+fn read(config: &LogConfig) -> Result<Option<(u64, u64, bool)>, String> {
     // Sizes of json-file count by thousands, those of local by 1024.
     type Size = fn(&str) -> Result<i64, String>;
-    let (is_local, usual, size): (bool, (u64, u64), Size) = match config.r#type.as_str() {
+    let (is_local, usual, size): (bool, (u64, u64, bool), Size) = match config.r#type.as_str() {
         "none" => return Ok(None),
-        "" | "json-file" => (false, (0, 1), units::parse_decimal),
-        "local" => (true, (20 * 1024 * 1024, 5), units::parse_binary),
+        "" | "json-file" => (false, (0, 1, false), units::parse_decimal),
+        "local" => (true, (20 * 1024 * 1024, 5, true), units::parse_binary),
         other => return Err(format!("logger: no log driver named '{other}' is registered")),
     };
     let nothing = BTreeMap::new();
@@ -95,12 +97,19 @@ fn read(config: &LogConfig) -> Result<Option<(u64, u64)>, String> {
             Err(_) => return Err(format!("max-file is not a number: {count}")),
         },
     };
-    if let Some(word) = option("compress") {
-        match parse_bool(word) {
-            Some(false) => {}
-            Some(true) => return Err("log opt 'compress' is not supported".into()),
+    let compress = match option("compress") {
+        None => usual.2,
+        Some(word) => match parse_bool(word) {
+            Some(compress) => compress,
             None => return Err(format!("log opt compress is neither true nor false: {word}")),
-        }
+        },
+    };
+    // What is never rotated cannot be compressed.
+    if compress && is_local && max_file < 2 {
+        return Err("compression cannot be enabled when max file count is 1".into());
+    }
+    if compress && !is_local && (max_file < 2 || max_size == 0) {
+        return Err("compress cannot be true when max-file is less than 2 or max-size is not set".into());
     }
     for key in ["labels-regex", "env-regex"] {
         if let Some(expression) = option(key).filter(|expression| Pattern::read(expression).is_none()) {
@@ -110,7 +119,7 @@ fn read(config: &LogConfig) -> Result<Option<(u64, u64)>, String> {
     if let Some(tag) = option("tag") {
         tag_of(tag, &|_| String::new())?;
     }
-    Ok(Some((max_size, max_file)))
+    Ok(Some((max_size, max_file, compress)))
 }
 
 /// What `labels`, `env` and `tag` ask for.
@@ -175,16 +184,24 @@ mod tests {
 
     #[test]
     fn options_are_checked() {
+        const UNROTATED: &str = "compress cannot be true when max-file is less than 2 or max-size is not set";
         type Options<'a> = &'a [(&'a str, &'a str)];
-        let cases: &[(&str, Options, Result<Option<(u64, u64)>, &str>)] = &[
+        let cases: &[(&str, Options, Result<Option<(u64, u64, bool)>, &str>)] = &[
             ("none", &[("x", "y")], Ok(None)),
-            ("", &[], Ok(Some((0, 1)))),
-            ("json-file", &[("max-size", "10m"), ("max-file", "3")], Ok(Some((10_000_000, 3)))),
-            ("json-file", &[("max-size", "-1")], Ok(Some((0, 1)))),
-            ("json-file", &[("mode", "non-blocking"), ("max-buffer-size", "4m")], Ok(Some((0, 1)))),
-            ("json-file", &[("tag", "{{.Name}}/{{ .ID }}")], Ok(Some((0, 1)))),
-            ("local", &[], Ok(Some((20 << 20, 5)))),
-            ("local", &[("max-size", "1m"), ("max-file", "2"), ("compress", "false")], Ok(Some((1 << 20, 2)))),
+            ("", &[], Ok(Some((0, 1, false)))),
+            ("json-file", &[("max-size", "10m"), ("max-file", "3")], Ok(Some((10_000_000, 3, false)))),
+            ("json-file", &[("max-size", "-1")], Ok(Some((0, 1, false)))),
+            ("json-file", &[("mode", "non-blocking"), ("max-buffer-size", "4m")], Ok(Some((0, 1, false)))),
+            ("json-file", &[("tag", "{{.Name}}/{{ .ID }}")], Ok(Some((0, 1, false)))),
+            ("local", &[], Ok(Some((20 << 20, 5, true)))),
+            ("local", &[("max-size", "1m"), ("max-file", "2"), ("compress", "false")], Ok(Some((1 << 20, 2, false)))),
+            ("local", &[("max-file", "1"), ("compress", "0")], Ok(Some((20 << 20, 1, false)))),
+            ("local", &[("max-file", "1")], Err("compression cannot be enabled when max file count is 1")),
+            (
+                "json-file",
+                &[("max-size", "10m"), ("max-file", "3"), ("compress", "true")],
+                Ok(Some((10_000_000, 3, true))),
+            ),
             ("local", &[("x", "y")], Err("unknown log opt 'x' for log driver local")),
             ("nope", &[], Err("logger: no log driver named 'nope' is registered")),
             ("json-file", &[("x", "y")], Err("unknown log opt 'x' for json-file log driver")),
@@ -198,7 +215,10 @@ mod tests {
                 &[("max-buffer-size", "1m")],
                 Err("logger: max-buffer-size option is only supported with 'mode=non-blocking'"),
             ),
-            ("json-file", &[("compress", "true")], Err("log opt 'compress' is not supported")),
+            ("json-file", &[("compress", "true")], Err(UNROTATED)),
+            ("json-file", &[("compress", "true"), ("max-size", "10m")], Err(UNROTATED)),
+            ("json-file", &[("compress", "true"), ("max-file", "2")], Err(UNROTATED)),
+            ("json-file", &[("compress", "so")], Err("log opt compress is neither true nor false: so")),
             ("json-file", &[("tag", "{{json .}}")], Err("log opt tag: {{json .}} is not supported")),
             ("json-file", &[("labels-regex", "(")], Err("log opt labels-regex is no regular expression: (")),
         ];

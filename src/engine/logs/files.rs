@@ -1,11 +1,12 @@
 //! The files of a log while they are being written and rotated.
 
 use super::Options;
+use super::packed::{self, Identity, Packed, identity};
 use super::print::Printer;
 use super::scan;
 use crate::order;
 use anyhow::{Context, Result};
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -13,18 +14,33 @@ use std::path::{Path, PathBuf};
 /// One file of a log.
 pub struct Segment {
     file: File,
-    identity: Identity,
-    /// Bytes, when it was opened.
+    own: Identity,
+    /// Of a compressed one, while it is read.
+    packed: Option<Box<Packed>>,
+    is_packed: bool,
+    /// Bytes, when it was opened; of a compressed one nobody knows.
     pub size: u64,
     /// When it was last written to, in seconds since 1970.
     changed: i64,
 }
 
-/// A file whatever its name: device and inode.
-type Identity = (u64, u64);
+/// A file as it is listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Seen {
+    /// 0 is the one that is written to.
+    number: u32,
+    is_packed: bool,
+    own: Identity,
+    /// What a compressed one was made of.
+    origin: Option<Identity>,
+}
 
-fn identity(meta: &Metadata) -> Identity {
-    (meta.dev(), meta.ino())
+impl Seen {
+    /// Whether it is what somebody reads, or was made of it. While that one is open, nobody else has its identity, but
+    /// somebody may have had it before.
+    fn holds(&self, segment: &Segment) -> bool {
+        self.own == segment.own || !segment.is_packed && self.origin == Some(segment.own)
+    }
 }
 
 /// How much is read at once.
@@ -36,8 +52,8 @@ const LONGEST: usize = 1024 * 1024;
 /// How often a look at files that change meanwhile is taken anew. A rotation is a few renames.
 const LOOKS: usize = 1000;
 
-/// The files of a log, by their number: 0 is the one that is written to.
-fn look(path: &Path) -> Result<Vec<(u32, Identity)>> {
+/// The files of a log, by their number.
+fn look(path: &Path) -> Result<Vec<Seen>> {
     let dir = path.parent().unwrap_or(Path::new("."));
     let name = path.file_name().unwrap_or_default().as_encoded_bytes();
     let entries = match fs::read_dir(dir) {
@@ -50,26 +66,41 @@ fn look(path: &Path) -> Result<Vec<(u32, Identity)>> {
         let entry = entry.with_context(|| format!("list {}", dir.display()))?;
         let file = entry.file_name();
         let Some(rest) = file.as_encoded_bytes().strip_prefix(name) else { continue };
+        let (rest, is_packed) = match rest.strip_suffix(b".gz") {
+            Some(rest) => (rest, true),
+            None => (rest, false),
+        };
         let number = match rest {
-            [] => Some(0),
+            [] => Some(0).filter(|_| !is_packed),
             [b'.', digits @ ..] => str::from_utf8(digits).ok().and_then(|text| text.parse().ok()).filter(|n| *n > 0),
             _ => None,
         };
-        // Renamed since it was listed: the next look finds it.
-        if let (Some(number), Ok(meta)) = (number, entry.metadata()) {
-            found.push((number, identity(&meta)));
+        let Some(number) = number else { continue };
+        // What was renamed since it was listed is found by the next look.
+        if is_packed {
+            let Ok(file) = File::open(entry.path()) else { continue };
+            let Ok(meta) = file.metadata() else { continue };
+            found.push(Seen { number, is_packed, own: identity(&meta), origin: packed::origin(&file) });
+        } else if let Ok(meta) = entry.metadata() {
+            found.push(Seen { number, is_packed, own: identity(&meta), origin: None });
         }
     }
     order::sort(&mut found);
     Ok(found)
 }
 
-fn numbered(path: &Path, number: u32) -> PathBuf {
+/// Each file once: one that was just compressed is there in both forms, until the first is removed.
+fn distinct(seen: &[Seen]) -> impl DoubleEndedIterator<Item = &Seen> {
+    let twice = |index: &usize| seen[*index].is_packed && *index > 0 && seen[*index - 1].number == seen[*index].number;
+    (0..seen.len()).filter(move |index| !twice(index)).map(|index| &seen[index])
+}
+
+fn numbered(path: &Path, number: u32, is_packed: bool) -> PathBuf {
     match number {
         0 => path.to_owned(),
         number => {
             let mut name = path.as_os_str().to_owned();
-            name.push(format!(".{number}"));
+            name.push(format!(".{number}{}", if is_packed { ".gz" } else { "" }));
             name.into()
         }
     }
@@ -77,17 +108,34 @@ fn numbered(path: &Path, number: u32) -> PathBuf {
 
 impl Segment {
     /// Opens a file of the log; nothing where it is not the one that was seen.
-    fn open(path: &Path, (number, expected): (u32, Identity)) -> Result<Option<Segment>> {
-        let path = numbered(path, number);
+    fn open(path: &Path, seen: &Seen) -> Result<Option<Segment>> {
+        let path = numbered(path, seen.number, seen.is_packed);
         let opened = File::open(&path).and_then(|file| file.metadata().map(|meta| (file, meta)));
         match opened {
-            Ok((file, meta)) if identity(&meta) == expected => {
-                Ok(Some(Segment { file, identity: expected, size: meta.len(), changed: meta.mtime() }))
-            }
+            Ok((file, meta)) if identity(&meta) == seen.own => Ok(Some(Segment {
+                file,
+                own: seen.own,
+                packed: None,
+                is_packed: seen.is_packed,
+                size: if seen.is_packed { u64::MAX } else { meta.len() },
+                changed: meta.mtime(),
+            })),
             Ok(_) => Ok(None),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).with_context(|| format!("open {}", path.display())),
         }
+    }
+
+    fn unpacked(&mut self) -> io::Result<&mut Packed> {
+        let packed = match self.packed.take() {
+            Some(packed) => packed,
+            None => Box::new(Packed::new(self.file.try_clone()?)),
+        };
+        Ok(self.packed.insert(packed))
+    }
+
+    fn read_at(&mut self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        if self.is_packed { self.unpacked()?.read_at(buffer, offset) } else { self.file.read_at(buffer, offset) }
     }
 }
 
@@ -96,11 +144,11 @@ pub fn open(path: &Path) -> Result<Vec<Segment>> {
     let mut seen = look(path)?;
     for _ in 0..LOOKS {
         let mut segments = Vec::new();
-        for file in seen.iter().rev() {
-            segments.extend(Segment::open(path, *file)?);
+        for file in distinct(&seen).rev() {
+            segments.extend(Segment::open(path, file)?);
         }
         let now = look(path)?;
-        if now == seen && segments.len() == seen.len() {
+        if now == seen && segments.len() == distinct(&seen).count() {
             return Ok(segments);
         }
         seen = now;
@@ -111,35 +159,32 @@ pub fn open(path: &Path) -> Result<Vec<Segment>> {
 /// The file that was begun after `current` was rotated away; nothing while `current` is the one written to.
 pub fn after(path: &Path, current: &Segment) -> Result<Option<Segment>> {
     for _ in 0..LOOKS {
-        if fs::metadata(path).is_ok_and(|meta| identity(&meta) == current.identity) {
+        if fs::metadata(path).is_ok_and(|meta| identity(&meta) == current.own) {
             return Ok(None);
         }
+        // Asked before the look: one that is only compressed is there in that form by then.
+        let is_gone = current.file.metadata().is_ok_and(|meta| meta.nlink() == 0);
         let seen = look(path)?;
-        let next = match seen.iter().position(|(_, identity)| *identity == current.identity) {
-            Some(0) => return Ok(None),
-            Some(at) => seen.get(at - 1),
+        let next = match seen.iter().find(|file| file.holds(current)) {
+            Some(found) => distinct(&seen).rfind(|file| file.number < found.number),
             // Rotated out of existence: the oldest that is left goes on. Else a rename hid it from this look.
-            None => match current.file.metadata() {
-                Ok(meta) if meta.nlink() == 0 => seen.last(),
-                _ => continue,
-            },
+            None if is_gone => distinct(&seen).next_back(),
+            None => continue,
         };
-        let Some(next) = next else { return Ok(None) };
-        if let Some(segment) = Segment::open(path, *next)? {
-            // Two files were numbered alike for a moment if a rename came between the parts of the look.
-            if look(path)? == seen {
-                return Ok(Some(segment));
-            }
+        let opened = next.map(|next| Segment::open(path, next)).transpose()?.flatten();
+        // Two files were numbered alike for a moment if a rename came between the parts of the look.
+        if opened.is_some() == next.is_some() && look(path)? == seen {
+            return Ok(opened);
         }
     }
     Ok(None)
 }
 
 /// Where to start in each file; nothing where a file need not be read.
-pub fn starts(segments: &[Segment], options: &Options) -> io::Result<Vec<Option<u64>>> {
+pub fn starts(segments: &mut [Segment], options: &Options) -> io::Result<Vec<Option<u64>>> {
     let mut starts = vec![None; segments.len()];
     let mut wanted = options.tail;
-    for (segment, start) in segments.iter().zip(&mut starts).rev() {
+    for (segment, start) in segments.iter_mut().zip(&mut starts).rev() {
         *start = match &mut wanted {
             None => Some(0),
             Some(wanted) => Some(tail(segment, wanted)?),
@@ -160,7 +205,13 @@ pub fn starts(segments: &[Segment], options: &Options) -> io::Result<Vec<Option<
 }
 
 /// Where the last `wanted` entries of a file begin. Takes off `wanted` how many there are.
-fn tail(segment: &Segment, wanted: &mut u64) -> io::Result<u64> {
+fn tail(segment: &mut Segment, wanted: &mut u64) -> io::Result<u64> {
+    if segment.is_packed {
+        let found = segment.unpacked()?.tail(wanted);
+        // There may be many, and each has its window.
+        segment.packed = None;
+        return found;
+    }
     let mut buffer = vec![0; 64 * 1024];
     let mut end = segment.size;
     // The entries begin behind the newline of the one before.
@@ -205,7 +256,7 @@ impl Reader {
     /// Prints the complete lines up to `limit` or the end of the file. False where nothing more is wanted.
     pub fn print(&mut self, limit: u64, printer: &mut Printer) -> Result<bool> {
         // With one file only, a rotation begins it anew.
-        if self.segment.file.metadata().is_ok_and(|meta| meta.len() < self.offset) {
+        if !self.segment.is_packed && self.segment.file.metadata().is_ok_and(|meta| meta.len() < self.offset) {
             (self.offset, self.held, self.skipping) = (0, 0, false);
         }
         while self.offset < limit {
@@ -214,7 +265,7 @@ impl Reader {
             }
             let most = usize::try_from(limit - self.offset).unwrap_or(usize::MAX).min(self.buffer.len() - self.held);
             let room = &mut self.buffer[self.held..self.held + most];
-            let length = match self.segment.file.read_at(room, self.offset) {
+            let length = match self.segment.read_at(room, self.offset) {
                 Ok(0) => break,
                 Ok(length) => length,
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,

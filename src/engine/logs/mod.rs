@@ -1,14 +1,15 @@
 //! A container's log: one JSON object a line, `{"log":"line\n","stream":"stdout","time":"…Z"}`, in `<path>`, and what
-//! was rotated away in `<path>.1` (the newest) and on.
+//! was rotated away in `<path>.1` (the newest) and on, or compressed in `<path>.1.gz`.
 
 mod driver;
 pub mod encode;
 mod entry;
 mod files;
+pub mod packed;
 mod print;
 pub mod scan;
 
-pub use driver::{check, options};
+pub use driver::{LogOptions, check, options};
 pub use entry::decode;
 
 use crate::api::Refusal;
@@ -66,9 +67,9 @@ pub fn check_driver(driver: &str) -> Result<()> {
 pub fn stream(path: &Path, options: &Options, sink: &mut dyn Write, running: &dyn Fn() -> bool) -> Result<()> {
     // The watch stands before the first look, so that nothing is written unseen between a look and a wait.
     let mut watch = if options.follow { Watch::on(path) } else { Watch::None };
-    let segments = files::open(path)?;
+    let mut segments = files::open(path)?;
     let newest = segments.len().wrapping_sub(1);
-    let starts = files::starts(&segments, options).with_context(|| format!("read {}", path.display()))?;
+    let starts = files::starts(&mut segments, options).with_context(|| format!("read {}", path.display()))?;
     let mut printer = Printer::new(options, sink);
     let mut last = None;
     for (index, (segment, start)) in segments.into_iter().zip(starts).enumerate() {
@@ -250,17 +251,38 @@ mod tests {
         write(&dir.0.join("x-json.log.1"), 10..20_000);
         write(&dir.0.join("x-json.log.tmp"), 90..99);
         write(&log, 20_000..20_003);
-        assert_eq!(read(&log, &both()), numbers(0..20_003));
+        for packed in [&[][..], &[2], &[1, 10]] {
+            // The last one was killed before it removed what it has compressed.
+            for number in packed {
+                pack(&log, *number);
+                if *number < 10 {
+                    fs::remove_file(numbered(&log, *number)).unwrap();
+                }
+            }
+            read_in_parts(&log);
+        }
+    }
+
+    /// Compresses a file, and leaves it.
+    fn pack(log: &Path, number: u32) {
+        let (plain, path) = (File::open(numbered(log, number)).unwrap(), numbered(log, number).with_extension("tmp"));
+        let packed = File::options().read(true).write(true).create(true).truncate(true).open(&path).unwrap();
+        packed::pack(&plain, packed::identity(&plain.metadata().unwrap()), &packed).unwrap();
+        fs::rename(path, compressed(log, number)).unwrap();
+    }
+
+    fn compressed(log: &Path, number: u32) -> PathBuf {
+        log.with_file_name(format!("x-json.log.{number}.gz"))
+    }
+
+    fn read_in_parts(log: &Path) {
+        assert_eq!(read(log, &both()), numbers(0..20_003));
         for tail in [0, 1, 2, 3, 4, 5, 1000, 19_993, 19_994, 19_998, 20_002, 20_003, 20_004, u64::MAX] {
             let options = Options { tail: Some(tail), ..both() };
-            assert_eq!(
-                read(&log, &options),
-                numbers(20_003_i64.saturating_sub_unsigned(tail).max(0)..20_003),
-                "{tail}"
-            );
+            assert_eq!(read(log, &options), numbers(20_003_i64.saturating_sub_unsigned(tail).max(0)..20_003), "{tail}");
         }
         let options = Options { stderr: false, tail: Some(4), ..both() };
-        assert_eq!(read(&log, &options), "20000\n20002\n");
+        assert_eq!(read(log, &options), "20000\n20002\n");
     }
 
     #[test]
@@ -315,8 +337,8 @@ mod tests {
 
     #[test]
     fn following_over_rotations_loses_and_repeats_nothing() {
-        for keep in [2, 5] {
-            let dir = Dir::new(&format!("follow{keep}"));
+        for (keep, packs) in [(2, 0), (5, 0), (2, 1), (5, 1), (5, 3)] {
+            let dir = Dir::new(&format!("follow{keep}-{packs}"));
             let log = dir.log();
             let running = Arc::new(AtomicBool::new(true));
             // How many lines the follower has printed: the writer stays within what is kept.
@@ -330,12 +352,22 @@ mod tests {
                             while n - 30 > printed.lock().unwrap().matches('\n').count() as i64 {
                                 std::thread::yield_now();
                             }
-                            let _ = fs::remove_file(numbered(&log, keep));
-                            for number in (1..keep).rev() {
-                                let _ = fs::rename(numbered(&log, number), numbered(&log, number + 1));
+                            for form in [numbered, compressed] {
+                                let _ = fs::remove_file(form(&log, keep));
+                                for number in (1..keep).rev() {
+                                    let _ = fs::rename(form(&log, number), form(&log, number + 1));
+                                }
                             }
                             fs::rename(&log, numbered(&log, 1)).unwrap();
                             file = File::create(&log).unwrap();
+                        }
+                        // Some time after the rotation, and sometimes later than the next one.
+                        if packs > 0 && n % (40 * packs) == 40 {
+                            for number in (1..=keep).filter(|number| numbered(&log, *number).exists()) {
+                                pack(&log, number);
+                                std::thread::yield_now();
+                                fs::remove_file(numbered(&log, number)).unwrap();
+                            }
                         }
                         let bytes = entry(n, Stream::Stdout, &format!("{n}\n"));
                         // Half an entry is not printed.
@@ -358,7 +390,7 @@ mod tests {
             let options = Options { follow: true, ..both() };
             stream(&log, &options, &mut Shared(printed.clone()), &|| running.load(Ordering::SeqCst)).unwrap();
             writer.join().unwrap();
-            assert_eq!(*printed.lock().unwrap(), numbers(0..4000), "keep {keep}");
+            assert_eq!(*printed.lock().unwrap(), numbers(0..4000), "keep {keep}, compress {packs}");
         }
     }
 

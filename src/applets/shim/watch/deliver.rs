@@ -85,7 +85,12 @@ impl Watch {
         client.behind = Some(behind);
         match served {
             Ok(Served::More | Served::Full) => {}
-            Ok(Served::Live) => client.behind = None,
+            Ok(Served::Live) => {
+                client.behind = None;
+                if self.clients.iter().flatten().all(|client| client.behind.is_none()) {
+                    log.let_go();
+                }
+            }
             Ok(Served::Overtaken) if behind.sent == 0 => {
                 self.cut_off(place, "the log was rotated away before it was read")
             }
