@@ -1,0 +1,35 @@
+//! What is asked of the engine itself, and of registries by it.
+
+use super::{Client, Filters, filtered, push, request, stream};
+use crate::api::types::*;
+use crate::api::wire::Body;
+use anyhow::Result;
+use std::io::Write;
+
+impl Client {
+    /// Asks whether a registry knows somebody.
+    pub fn login(&self, who: &AuthConfig) -> Result<AuthAnswer> {
+        self.send("/auth", vec![], who)
+    }
+
+    pub fn disk_usage(&self) -> Result<DiskUsage> {
+        self.get("/system/df".into(), vec![])
+    }
+
+    pub fn version(&self) -> Result<Version> {
+        self.get("/version".into(), vec![])
+    }
+
+    pub fn info(&self) -> Result<Info> {
+        self.get("/info".into(), vec![])
+    }
+
+    /// Writes what happens into `sink`, a JSON line of [`Event`] each: what has happened since then, and on until then.
+    /// Seconds since 1970 with a fraction; empty for no bound.
+    pub fn events(&self, since: &str, until: &str, filters: &Filters, sink: &mut dyn Write) -> Result<()> {
+        let mut query = filtered(filters);
+        push(&mut query, "since", since);
+        push(&mut query, "until", until);
+        stream(self.call(request("GET", "/events".into(), query, Body::Empty))?, sink)
+    }
+}
