@@ -2,10 +2,13 @@
 //! No serde, no threads, and next to no heap: its private memory is a benchmark figure.
 
 mod deliver;
+mod faces;
+mod input;
 mod pack;
+mod round;
 
 use super::behind::{Behind, Position};
-use super::clients::{self, Client, Kind, MOST};
+use super::clients::{Client, Kind, MOST};
 use super::forward;
 use super::guard::Guard;
 use super::health::{self, Probe, Timing};
@@ -13,17 +16,18 @@ use super::log::Log;
 use super::oom::Oom;
 use super::pack::Packer;
 use super::probe::{Action, Verdict};
-use super::{Handover, exec_face, resolver};
+use super::{Handover, resolver};
 use crate::engine::privileges;
 use crate::engine::protocol::{Message, Op, STDERR, STDIN, STDOUT};
 use crate::sys::memory::Pages;
 use crate::sys::process;
 use anyhow::Result;
-use libc::{POLLERR, POLLHUP, POLLIN, POLLOUT, POLLPRI};
+use libc::{POLLERR, POLLHUP};
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use round::Polled;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// No larger than what a socket of the unix family takes whole or not at all.
@@ -133,24 +137,6 @@ pub fn run(mut handover: Handover) -> Result<()> {
     watch.run(&mut handover)
 }
 
-/// What the descriptors of a poll round stand for.
-#[derive(Clone, Copy)]
-enum Polled {
-    Listener,
-    Init,
-    Stdin,
-    Stream(usize),
-    Client(usize),
-    Probe,
-    Oom,
-    Packer,
-    Resolver,
-    Guard,
-    Mender,
-    Knocked,
-    Forwarder,
-}
-
 impl Watch {
     fn run(&mut self, handover: &mut Handover) -> ! {
         let mut ended: Option<Instant> = None;
@@ -230,155 +216,6 @@ impl Watch {
         let (signal, grace) = handover.stop;
         let _ = process::pidfd_send_signal(handover.pidfd.as_fd(), signal);
         self.deadline = Instant::now().checked_add(grace);
-    }
-
-    /// Polls once; the descriptors with something to do, and what.
-    fn round(&self, handover: &Handover, events: &mut [(Polled, i16)], ended: Option<Instant>) -> usize {
-        let mut fds = [libc::pollfd { fd: -1, events: 0, revents: 0 }; MOST + FEW];
-        let mut what = [Polled::Listener; MOST + FEW];
-        let mut used = 0;
-        let mut add = |fd: BorrowedFd, events: i16, polled| {
-            fds[used] = libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 };
-            what[used] = polled;
-            used += 1;
-        };
-        add(handover.listener.as_fd(), POLLIN, Polled::Listener);
-        if ended.is_none() {
-            add(handover.pidfd.as_fd(), POLLIN, Polled::Init);
-        }
-        if let Some(stdin) = &self.stdin
-            && self.typed_from < self.typed_to
-        {
-            add(stdin.as_fd(), POLLOUT, Polled::Stdin);
-        }
-        // One that asked for the log before the start gets that first.
-        let caught_up = !self.clients.iter().flatten().any(|client| client.lossless && client.behind.is_some());
-        for (number, stream) in self.streams.iter().enumerate() {
-            if let Some(source) = &stream.source
-                && stream.length == 0
-                && caught_up
-            {
-                add(source.as_fd(), POLLIN, Polled::Stream(number));
-            }
-        }
-        if let Some(probe) = &self.probe {
-            add(probe.pidfd.as_fd(), POLLIN, Polled::Probe);
-        }
-        if let Some(oom) = &self.oom {
-            add(oom.as_fd(), POLLPRI, Polled::Oom);
-        }
-        if let Some(packer) = &self.packer {
-            add(packer.as_fd(), POLLIN, Polled::Packer);
-        }
-        match (&self.forwarder, &self.knocked) {
-            (Some(forwarder), _) => add(forwarder.as_fd(), POLLIN, Polled::Forwarder),
-            (None, Some(knocked)) if ended.is_none() => add(knocked.as_fd(), POLLIN, Polled::Knocked),
-            _ => {}
-        }
-        if let Some(guard) = &self.guard {
-            add(guard.watched(), POLLIN, Polled::Guard);
-            if let Some(mender) = guard.mender() {
-                add(mender, POLLIN, Polled::Mender);
-            }
-        }
-        let room = self.typed_from == self.typed_to;
-        if let Some(resolver) = &handover.kept.resolver {
-            add(resolver.as_fd(), 0, Polled::Resolver);
-        }
-        for (number, client) in self.clients.iter().enumerate() {
-            let Some(client) = client else { continue };
-            let reads = client.kind != Kind::Attached || client.streams & STDIN != 0 && room;
-            let writes = client.owed != 0 || client.behind.is_some();
-            let flags = if reads { POLLIN } else { 0 } | if writes { POLLOUT } else { 0 };
-            add(client.fd.as_fd(), flags, Polled::Client(number));
-        }
-        let probe = self.next_probe().and_then(|due| self.started.checked_add(due));
-        let unresolved = self.unresolved.filter(|_| !self.is_ending());
-        let due = self.deadline.into_iter().chain(self.settle).chain(probe).chain(unresolved).min();
-        let timeout = match (due, ended) {
-            (Some(deadline), _) => {
-                deadline.saturating_duration_since(Instant::now()).as_millis().min(60_000) as i32 + 1
-            }
-            (None, Some(_)) => 100,
-            (None, None) => -1,
-        };
-        if process::poll(&mut fds[..used], timeout).is_err() {
-            return 0;
-        }
-        let mut count = 0;
-        for (fd, polled) in fds[..used].iter().zip(what).filter(|(fd, _)| fd.revents != 0) {
-            events[count] = (polled, fd.revents);
-            count += 1;
-        }
-        count
-    }
-
-    fn handle(&mut self, polled: Polled, flags: i16, handover: &mut Handover, ended: &mut Option<Instant>) {
-        match polled {
-            Polled::Listener => {
-                if let Some(client) = clients::accept(handover.listener.as_fd()) {
-                    self.admit(client);
-                }
-            }
-            Polled::Init => {
-                if let Some(status) = take_exit(self.pid) {
-                    self.status = Some(status);
-                    self.stdin = None;
-                    *ended = Some(Instant::now());
-                    // Its process went with the container.
-                    if let Some(probe) = &self.probe {
-                        let _ = process::pidfd_send_signal(probe.pidfd.as_fd(), libc::SIGKILL);
-                    }
-                    self.end_forwarder();
-                    self.last_words(handover);
-                    self.let_go();
-                }
-            }
-            Polled::Probe => {
-                if let Some(verdict) = self.probe.as_ref().and_then(Probe::ended) {
-                    self.answered(verdict, handover);
-                }
-            }
-            Polled::Oom => self.tell_of_oom(handover),
-            Polled::Packer => self.packed(),
-            Polled::Resolver => {
-                handover.kept.resolver = None;
-                self.unresolved.get_or_insert_with(Instant::now);
-            }
-            Polled::Guard => {
-                if self.guard.as_mut().is_some_and(|guard| !guard.look(&handover.base)) {
-                    self.guard = None;
-                }
-            }
-            Polled::Knocked => {
-                self.forwarder = forward::Forwarder::start(&handover.base, &handover.kept.served);
-                if self.forwarder.is_none() {
-                    self.knocked = None;
-                }
-            }
-            Polled::Forwarder => {
-                // One that cannot do its work would be started again and again.
-                if self.end_forwarder().is_some_and(|lived| lived < YOUTH) {
-                    self.knocked = None;
-                }
-            }
-            Polled::Mender => {
-                if let Some(guard) = &mut self.guard {
-                    guard.mended(&handover.base);
-                }
-            }
-            Polled::Stdin => self.feed(),
-            Polled::Stream(number) => self.read(number),
-            Polled::Client(number) => {
-                if flags & POLLOUT != 0 {
-                    self.catch_up(number);
-                    self.deliver(number);
-                }
-                if flags & (POLLIN | POLLHUP | POLLERR) != 0 {
-                    self.listen(number, flags, handover);
-                }
-            }
-        }
     }
 
     /// It holds the ports, so it ends with the container.
@@ -544,61 +381,6 @@ impl Watch {
     }
 
     /// Reads what a client typed, if the container has taken what was typed before.
-    fn take_input(&mut self, place: usize, handover: &Handover) {
-        if self.typed_from < self.typed_to {
-            return;
-        }
-        let Some(client) = &mut self.clients[place] else { return };
-        // People type little; the rest of the buffer is room for detach keys that turn out to be none.
-        let most = if self.terminal { super::TYPED } else { CHUNK };
-        match clients::receive(client.fd.as_fd(), &mut self.typed[..most], libc::MSG_DONTWAIT) {
-            Ok(0) => {
-                client.streams &= !STDIN;
-                // Half-closed: it has no more to say, and still listens.
-                if self.stdin_once && !self.terminal {
-                    self.stdin = None;
-                }
-            }
-            Ok(length) => {
-                let length = if client.keys_len > 0 && self.terminal {
-                    match super::detach(client, &mut self.typed, length) {
-                        Some(kept) => kept,
-                        None => {
-                            self.clients[place] = None;
-                            super::tell("detached", &handover.base, Vec::new());
-                            return self.release();
-                        }
-                    }
-                } else {
-                    length
-                };
-                (self.typed_from, self.typed_to) = (0, if self.stdin.is_some() { length } else { 0 });
-                self.feed();
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => self.lose(place),
-        }
-    }
-
-    fn feed(&mut self) {
-        while self.typed_from < self.typed_to {
-            let Some(stdin) = &self.stdin else {
-                self.typed_from = self.typed_to;
-                return;
-            };
-            match nix::unistd::write(stdin, &self.typed[self.typed_from..self.typed_to]) {
-                Ok(length) => self.typed_from += length,
-                Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) => return,
-                // The container has closed its stdin; what is typed goes nowhere, as with a pipe.
-                Err(_) => {
-                    self.stdin = None;
-                    self.typed_from = self.typed_to;
-                }
-            }
-        }
-    }
-
     /// A client has gone. If it was the one whose stdin this was, that ends.
     fn lose(&mut self, place: usize) {
         if let Some(client) = self.clients[place].take()
@@ -628,86 +410,6 @@ impl Watch {
             }
             let _ = process::ended(Some(pid), false);
         }
-    }
-
-    /// Whether nothing is under way that another process image could not go on with.
-    fn is_quiet(&self) -> bool {
-        self.probe.is_none()
-            && self.forwarder.is_none()
-            && self.packer.is_none()
-            && !self.is_ending()
-            && !self.stopped
-            && self.typed_from == self.typed_to
-            && self.streams.iter().all(|stream| stream.length == 0)
-            && self
-                .clients
-                .iter()
-                .flatten()
-                .all(|client| client.owed == 0 && client.matched == 0 && client.behind.is_none())
-    }
-
-    /// The container lives on: what the launching face left in memory is shed by executing ourselves again.
-    /// Where that cannot be done now, it goes on as it is.
-    fn settle(&mut self, handover: &Handover) {
-        let Ok(lines) = self.log.as_ref().map(Log::hand_over).transpose() else { return };
-        let lines = lines.flatten();
-        let open = |name: &str| match name {
-            "in" => self.stdin.is_some(),
-            "out" => self.streams[0].source.is_some(),
-            "err" => self.streams[1].source.is_some(),
-            _ => true,
-        };
-        let kept = handover.words.iter().filter(|word| word.split_once('=').is_some_and(|(name, _)| open(name)));
-        let mut words: Vec<String> = kept.cloned().collect();
-        // A log that was rotated is another file by now.
-        if let Some(log) = &self.log {
-            words.retain(|word| !word.starts_with("logfd="));
-            words.push(format!("logfd={}", log.file().as_raw_fd()));
-            words.extend(lines.as_ref().map(|lines| format!("lines={}", lines.as_raw_fd())));
-            words.push(format!("unwritten={}", log.lost()));
-        }
-        for word in &words {
-            if let Some((name, number)) = word.split_once('=')
-                && super::DESCRIPTORS.contains(&name)
-                && let Ok(number) = number.split(',').next().unwrap_or_default().parse()
-            {
-                let _ = process::set_inherit(process::unbound(number), true);
-            }
-        }
-        words.retain(|word| !["health=", "oom=", "resolver="].iter().any(|name| word.starts_with(name)));
-        if let Some(resolver) = &handover.kept.resolver {
-            let _ = process::set_inherit(resolver.as_fd(), true);
-            words.push(format!("{}={}", super::kept::RESOLVER, resolver.as_raw_fd()));
-        }
-        words.extend(self.oom.as_ref().map(|oom| format!("oom={}", oom.told())));
-        words.extend(self.timing.map(|timing| format!("health={}", timing.hand_over())));
-        words.push(format!("uptime={}", self.started.elapsed().as_millis()));
-        let _ = clients::hand_over(self.clients.iter().flatten(), &mut words);
-        super::grow_up();
-        exec_face("watch", &handover.base, words)
-    }
-
-    /// Becomes the reaping face: the clients that wait go along.
-    fn leave(&mut self, handover: &Handover) -> ! {
-        self.tell_of_oom(handover);
-        self.end_packer();
-        self.leave_behind();
-        let mut words = vec![
-            format!("status={}", self.status.unwrap_or(255)),
-            format!("stopped={}", self.stopped as u8),
-            format!("uptime={}", self.started.elapsed().as_millis()),
-            format!("unhealthy={}", self.unhealthy as u8),
-            format!("pause={}", handover.pause.as_millis()),
-        ];
-        if let Some(log) = &self.log
-            && log.lost() > 0
-        {
-            words.push(format!("lost={}", log.lost()));
-        }
-        // Attached ones too: their stream ends when the end is on record, so that whoever asks then is told it.
-        let _ = clients::hand_over(self.clients.iter().flatten(), &mut words);
-        let _ = handover.kept.hand_over(&mut words);
-        exec_face("reap", &handover.base, words)
     }
 }
 
