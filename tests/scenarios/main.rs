@@ -51,6 +51,7 @@ mod names;
 mod network_links;
 mod network_settings;
 mod networks;
+mod networks_of_users;
 mod over_http;
 mod ports;
 mod privileges;

@@ -1,0 +1,330 @@
+//! Networks that users make: who is on them, with which addresses, and who is not.
+
+use crate::fixture::network::{Neighbour, from_container, from_here, from_there, links, serve};
+use crate::fixture::{Host, eventually, need};
+use serde_json::json;
+use std::thread;
+
+#[test]
+fn networks_of_users_come_and_go() {
+    let Some(host) = Host::with_busybox() else { return };
+    let id = host.ok(["network", "create", "--label", "a=b", "web"]);
+    assert_eq!(id.len(), 64, "{id}");
+    let bridge = format!("br-{}", &id[..12]);
+    assert!(links().contains(&bridge), "{:?}", links());
+    // Not the default bridge's subnet, which that keeps.
+    assert_eq!(host.inspect("web", "/IPAM/Config"), json!([{"Subnet": "172.18.0.0/16", "Gateway": "172.18.0.1"}]));
+    assert_eq!(host.ok(["network", "ls", "--filter", "label=a=b", "--format", "{{.Name}} {{.Driver}}"]), "web bridge");
+    let said = host.refused(1, ["network", "create", "web"]);
+    assert!(said.ends_with("network with name web already exists"), "{said}");
+    let said = host.refused(1, ["network", "create", "--subnet", "172.18.5.0/24", "other"]);
+    assert!(said.contains("Pool overlaps with other one on this address space"), "{said}");
+    host.ok(["run", "--detach", "--name", "it", "--network", "web", "busybox", "sleep", "1000"]);
+    let said = host.refused(1, ["network", "rm", "web"]);
+    assert!(said.contains("network web has active endpoints (name:\"it\" id:\""), "{said}");
+    assert_eq!(host.ok(["network", "prune", "--force"]), "");
+    host.ok(["rm", "--force", "it"]);
+    assert_eq!(host.ok(["network", "rm", &id[..8]]), &id[..8]);
+    assert!(!links().contains(&bridge), "{:?}", links());
+    assert!(host.refused(1, ["network", "rm", "web"]).ends_with("network web not found"));
+    assert!(
+        host.refused(125, ["run", "--rm", "--network", "web", "busybox", "true"]).ends_with("network web not found")
+    );
+    let option = ["--network", "name=bridge,driver-opt=com.docker.network.endpoint.ifname=sea"];
+    let said = host.refused(125, ["run", "--rm"].iter().chain(&option).chain(&["busybox", "true"]).copied());
+    assert!(said.contains("com.docker.network.endpoint.ifname of a container on a network is not supported"), "{said}");
+    host.ok(["network", "create", "one"]);
+    assert_eq!(host.ok(["network", "prune", "--force"]), "Deleted Networks:\none\n");
+    let said = host.refused(1, ["network", "rm", "bridge"]);
+    assert!(said.ends_with("bridge is a pre-defined network and cannot be removed"), "{said}");
+}
+
+#[test]
+fn addresses_may_be_asked_for() {
+    let Some(host) = Host::with_busybox() else { return };
+    let subnet = ["--subnet", "10.55.0.0/16", "--ip-range", "10.55.5.0/24", "--gateway", "10.55.0.9"];
+    let more = ["--aux-address", "printer=10.55.5.1", "--opt", "com.docker.network.driver.mtu=1400"];
+    host.ok(["network", "create"].iter().chain(&subnet).chain(&more).chain(&["web"]).copied());
+    let show = "ip -4 -o address show eth0 | sed 's/.*inet \\([^ ]*\\).*/\\1/'; cat /sys/class/net/eth0/address \
+                /sys/class/net/eth0/mtu; ip route | grep default";
+    let run = |flags: &[&str]| {
+        let fixed = ["run", "--rm", "--network", "web"];
+        host.run(fixed.iter().chain(flags).chain(&["busybox", "sh", "-c", show]).copied())
+    };
+    let lines = |flags: &[&str]| run(flags).ok().lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>();
+    assert_eq!(
+        lines(&[]),
+        ["10.55.5.0/16", "02:42:0a:37:05:00", "1400", "default via 10.55.0.9 dev eth0"],
+        "the first of the range, which is no network's own address here"
+    );
+    assert_eq!(lines(&[])[0], "10.55.5.2/16", "the printer's is given to nobody");
+    let asked = lines(&["--ip", "10.55.7.7", "--mac-address", "02:42:00:00:00:07"]);
+    assert_eq!(&asked[..2], ["10.55.7.7/16", "02:42:00:00:00:07"]);
+    host.ok(["run", "--detach", "--name", "it", "--network", "name=web,ip=10.55.7.7", "busybox", "sleep", "1000"]);
+    for (address, words) in [
+        ("10.55.7.7", "Address already in use"),
+        ("10.55.0.9", "Address already in use"),
+        ("10.56.0.1", "no configured subnet contains IP address 10.56.0.1"),
+    ] {
+        let output = run(&["--ip", address]);
+        assert!(output.code() == Some(125) && output.stderr().contains(words), "{output}");
+    }
+    let said = host.refused(125, ["run", "--rm", "--ip", "172.17.0.9", "busybox", "true"]);
+    assert!(said.ends_with("user specified IP address is supported on user defined networks only"), "{said}");
+}
+
+#[test]
+fn networks_are_apart() {
+    let (Some(host), Some(neighbour)) = (Host::with_busybox(), Neighbour::new()) else { return };
+    host.ok(["network", "create", "one"]);
+    host.ok(["network", "create", "two"]);
+    let first = serve(&host, "first", &["--network", "one", "-p", "8080:80"]);
+    let second = serve(&host, "second", &["--network", "one"]);
+    serve(&host, "third", &["--network", "two"]);
+    assert!(from_container(&host, "second", &first).is_some());
+    assert_eq!(from_container(&host, "third", &first), None);
+    assert_eq!(from_container(&host, "third", &second), None);
+    // By what is published there is a way, from there too.
+    assert!(from_container(&host, "third", "10.99.0.1:8080").is_some());
+    assert_eq!(from_there(&neighbour, "10.99.0.1:8080").as_deref(), Some("10.99.0.2"));
+    assert!(from_here(&second).is_some());
+    drop(neighbour);
+}
+
+#[test]
+fn an_internal_network_leads_nowhere() {
+    let (Some(host), Some(neighbour)) = (Host::with_busybox(), Neighbour::new()) else { return };
+    host.ok(["network", "create", "--internal", "inner"]);
+    let first = serve(&host, "first", &["--network", "inner"]);
+    host.ok([
+        "run",
+        "--detach",
+        "--name",
+        "second",
+        "--network",
+        "inner",
+        "--cap-add",
+        "net_admin",
+        "busybox",
+        "sleep",
+        "1000",
+    ]);
+    assert!(from_container(&host, "second", &first).is_some());
+    assert!(!host.ok(["exec", "second", "ip", "route"]).contains("default"));
+    // Nor by a route of its own making.
+    let line = "ip route add default via $(ip -4 -o address show eth0 | sed 's/.*inet \\([0-9.]*\\)\\.[0-9]*\\/.*/\\1.1/') && \
+                ping -c 1 -W 1 10.99.0.2";
+    assert_ne!(host.run(["exec", "second", "sh", "-c", line]).code(), Some(0));
+    assert_eq!(from_there(&neighbour, &first), None);
+    drop(neighbour);
+}
+
+#[test]
+fn containers_of_a_network_may_be_kept_from_each_other() {
+    let (Some(host), Some(neighbour)) = (Host::with_busybox(), Neighbour::new()) else { return };
+    host.ok(["network", "create", "--opt", "com.docker.network.bridge.enable_icc=false", "quiet"]);
+    let first = serve(&host, "first", &["--network", "quiet"]);
+    serve(&host, "second", &["--network", "quiet"]);
+    assert_eq!(from_container(&host, "second", &first), None);
+    assert!(from_here(&first).is_some());
+    host.ok(["exec", "second", "ping", "-c", "1", "-W", "5", "10.99.0.2"]);
+    drop(neighbour);
+}
+
+#[test]
+fn a_running_container_is_connected_and_disconnected() {
+    let (Some(host), Some(neighbour)) = (Host::with_busybox(), Neighbour::new()) else { return };
+    host.ok(["network", "create", "one"]);
+    host.ok(["network", "create", "two"]);
+    let first = serve(&host, "first", &["--network", "one", "-p", "8080:80"]);
+    serve(&host, "second", &["--network", "two"]);
+    assert_eq!(from_container(&host, "second", &first), None);
+    host.ok(["network", "connect", "--alias", "helm", "one", "second"]);
+    assert!(from_container(&host, "second", &first).is_some());
+    let place = host.inspect("second", "/NetworkSettings/Networks/one");
+    assert_eq!(place["Aliases"], json!(["helm"]), "{place}");
+    let address = place["IPAddress"].as_str().expect("an address");
+    assert!(host.ok(["exec", "second", "cat", "/etc/hosts"]).contains(&format!("{address}\t")));
+    assert!(from_container(&host, "first", address).is_some());
+    let said = host.refused(1, ["network", "connect", "one", "second"]);
+    assert!(said.ends_with("endpoint with name second already exists in network one"), "{said}");
+    host.ok(["network", "disconnect", "one", "second"]);
+    assert_eq!(from_container(&host, "second", &first), None);
+    assert!(host.refused(1, ["network", "disconnect", "one", "second"]).contains("is not connected to network one"));
+    // A published port moves with the way out.
+    host.ok(["network", "connect", "two", "first"]);
+    host.ok(["network", "disconnect", "one", "first"]);
+    assert_eq!(from_there(&neighbour, "10.99.0.1:8080").as_deref(), Some("10.99.0.2"));
+    host.ok(["exec", "first", "ping", "-c", "1", "-W", "5", "10.99.0.2"]);
+    // One that does not run finds its networks at its next start.
+    host.ok(["stop", "-t", "0", "first"]);
+    host.ok(["network", "connect", "one", "first"]);
+    host.ok(["start", "first"]);
+    let networks = host.inspect("first", "/NetworkSettings/Networks");
+    assert_eq!(networks.as_object().expect("networks").keys().collect::<Vec<_>>(), ["one", "two"]);
+    assert!(networks.as_object().expect("networks").values().all(|place| place["IPAddress"] != ""), "{networks}");
+}
+
+#[test]
+fn one_that_waits_for_its_restart_is_connected_and_disconnected() {
+    let Some(host) = Host::with_busybox() else { return };
+    host.ok(["network", "create", "web"]);
+    let links = ["run", "--detach", "--restart", "always", "--name", "it", "busybox", "sh", "-c"];
+    host.ok(links.iter().chain(&["echo $(ls /sys/class/net)"]).copied());
+    let waits = || {
+        eventually("it waits for its restart", || host.inspect("it", "/State/Status") == "restarting");
+    };
+    let last = || host.ok(["logs", "--tail", "1", "it"]);
+    eventually("it has been started", || last() == "eth0 lo");
+    waits();
+    host.ok(["network", "connect", "web", "it"]);
+    eventually("it has both", || last() == "eth0 eth1 lo");
+    waits();
+    host.ok(["network", "disconnect", "bridge", "it"]);
+    eventually("it has one", || last() == "eth0 lo");
+    host.ok(["rm", "--force", "it"]);
+    host.ok(["network", "rm", "web"]);
+}
+
+#[test]
+fn several_networks_and_one_way_out() {
+    let Some(host) = Host::with_busybox() else { return };
+    host.ok(["network", "create", "--subnet", "10.61.0.0/24", "a"]);
+    host.ok(["network", "create", "--subnet", "10.62.0.0/24", "b"]);
+    let run = |flags: &[&str]| {
+        let line = "ip -4 -o address show | sed 's/.*inet \\([^ ]*\\).*/\\1/'; ip route | grep default";
+        host.ok(["run", "--rm"].iter().chain(flags).chain(&["busybox", "sh", "-c", line]).copied())
+    };
+    let said = run(&["--network", "b", "--network", "a"]);
+    assert_eq!(said.trim(), "127.0.0.1/8\n10.61.0.2/24\n10.62.0.2/24\ndefault via 10.61.0.1 dev eth0");
+    let said = run(&["--network", "a", "--network", "name=b,gw-priority=1"]);
+    assert!(said.contains("default via 10.62.0.1 dev eth1"), "{said}");
+}
+
+#[test]
+fn addresses_that_hold_on_one_link() {
+    let Some(host) = Host::with_busybox() else { return };
+    host.ok(["network", "create", "--ipv6", "both"]);
+    host.ok(["network", "create", "four"]);
+    let stay = |flags: &[&str]| {
+        let fixed = ["run", "--detach"];
+        host.ok(fixed.iter().chain(flags).chain(&["busybox", "sleep", "1000"]).copied())
+    };
+    stay(&["--name", "first", "--network", "both", "--link-local-ip", "169.254.8.8", "--link-local-ip", "fe80::8"]);
+    stay(&["--name", "second", "--network", "name=both,link-local-ip=169.254.9.9"]);
+    for (name, address) in [("second", "169.254.8.8"), ("second", "fe80::8%eth0"), ("first", "169.254.9.9")] {
+        host.ok(["exec", name, "ping", "-c", "1", "-W", "5", address]);
+    }
+    let asked = host.inspect("first", "/NetworkSettings/Networks/both/IPAMConfig/LinkLocalIPs");
+    assert_eq!(asked, json!(["169.254.8.8", "fe80::8"]));
+    host.ok(["network", "connect", "--link-local-ip", "169.254.7.7", "four", "first"]);
+    let addresses = host.ok(["exec", "first", "ip", "-4", "-o", "address", "show", "dev", "eth1"]);
+    assert!(addresses.contains("169.254.7.7/16"), "{addresses}");
+    // They are the container's, at every start.
+    host.ok(["restart", "-t", "0", "first"]);
+    host.ok(["exec", "first", "ping", "-c", "1", "-W", "5", "169.254.9.9"]);
+    host.ok(["exec", "second", "ping", "-c", "1", "-W", "5", "169.254.8.8"]);
+    let refused = |flags: &[&str]| {
+        let fixed = ["run", "--rm", "--name", "third"];
+        let output = host.run(fixed.iter().chain(flags).chain(&["busybox", "true"]).copied());
+        assert_eq!(output.code(), Some(125), "{output}");
+        output.stderr()
+    };
+    for (flags, why) in [
+        (&["--network", "four", "--link-local-ip", "x"][..], "invalid link-local IP address: x"),
+        (&["--network", "four", "--link-local-ip", "10.0.0.1"], "10.0.0.1 is no link-local address"),
+        (&["--network", "four", "--link-local-ip", "fe80::1"], "IPv6 is not enabled on network four"),
+        (
+            &["--network", "name=four,link-local-ip=169.254.1.1", "--link-local-ip", "169.254.1.2"],
+            "cannot specify both --link-local-ip and per-network link-local IP addresses",
+        ),
+    ] {
+        let said = refused(flags);
+        assert!(said.contains(why), "{said}");
+    }
+    assert_eq!(host.ok(["ps", "-aq", "--filter", "name=third"]), "");
+}
+
+#[test]
+fn networks_of_both_families() {
+    let (Some(host), Some(neighbour), Some(())) = (Host::with_busybox(), Neighbour::new(), need("ip")) else { return };
+    host.ok(["network", "create", "--ipv6", "both"]);
+    let subnet = host.inspect("both", "/IPAM/Config/1/Subnet");
+    assert!(subnet.as_str().is_some_and(|text| text.starts_with("fd") && text.ends_with("/64")), "{subnet}");
+    serve(&host, "it", &["--network", "both", "-p", "8080:80", "-p", "[::1]:8081:80"]);
+    for address in ["127.0.0.1:8080", "[::1]:8080", "[::1]:8081"] {
+        assert!(from_here(address).is_some(), "{address}");
+    }
+    let place = host.inspect("it", "/NetworkSettings/Networks/both");
+    let six = place["GlobalIPv6Address"].as_str().expect("an address of IPv6").to_owned();
+    host.ok(["exec", "it", "ping", "-c", "1", "-W", "5", "fd99::2"]);
+    assert_eq!(from_there(&neighbour, "[fd99::1]:8080").as_deref(), Some("fd99::2"));
+    assert_eq!(from_there(&neighbour, "10.99.0.1:8080").as_deref(), Some("10.99.0.2"));
+    assert_eq!(from_there(&neighbour, &format!("[{six}]")), None, "its own address is not published");
+    assert!(from_here("[fd99::1]:8080").is_some());
+    let ports = host.ok(["port", "it"]);
+    assert_eq!(ports, "80/tcp -> 0.0.0.0:8080\n80/tcp -> [::]:8080\n80/tcp -> [::1]:8081");
+    // On a network of IPv4 alone the kernel makes no address of IPv6 up.
+    assert_eq!(host.ok(["run", "--rm", "busybox", "ip", "-6", "address", "show", "dev", "eth0"]), "");
+}
+
+#[test]
+fn a_network_of_ipv6_alone() {
+    let (Some(host), Some(neighbour), Some(())) = (Host::with_busybox(), Neighbour::new(), need("ip")) else { return };
+    let said = host.refused(1, ["network", "create", "--ipv4=false", "none-at-all"]);
+    assert!(said.contains("IPv4 or IPv6 must be enabled"), "{said}");
+    host.ok(["network", "create", "--ipv4=false", "--ipv6", "six"]);
+    assert_eq!(serve(&host, "it", &["--network", "six", "-p", "8080:80"]), "", "no address of IPv4");
+    assert_eq!(host.ok(["exec", "it", "ip", "-4", "address", "show", "dev", "eth0"]), "");
+    assert_eq!(host.ok(["port", "it"]), "80/tcp -> [::]:8080");
+    for address in ["[::1]:8080", "[fd99::1]:8080"] {
+        assert!(from_here(address).is_some(), "{address}");
+    }
+    assert_eq!(from_here("127.0.0.1:8080"), None);
+    assert_eq!(from_there(&neighbour, "[fd99::1]:8080").as_deref(), Some("fd99::2"));
+    host.ok(["exec", "it", "ping", "-c", "1", "-W", "5", "fd99::2"]);
+    // Its name is that of its one address.
+    let other = ["run", "--rm", "--network", "six", "busybox", "ping", "-c", "1", "-W", "5", "it"];
+    let six = host.inspect("it", "/NetworkSettings/Networks/six/GlobalIPv6Address");
+    assert!(host.ok(other).contains(six.as_str().expect("an address of IPv6")));
+    drop(neighbour);
+}
+
+#[test]
+fn one_container_is_connected_to_many_networks_at_once() {
+    let Some(host) = Host::with_busybox() else { return };
+    let host = &host;
+    const NETWORKS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
+    for network in NETWORKS {
+        host.ok(["network", "create", network]);
+    }
+    host.ok(["run", "--detach", "--name", "it", "busybox", "sleep", "1000"]);
+    let at_once = |verb: &str, networks: &[&str]| {
+        thread::scope(|scope| {
+            for network in networks {
+                scope.spawn(move || host.ok(["network", verb, network, "it"]));
+            }
+        });
+    };
+    let links =
+        || host.ok(["exec", "it", "ls", "/sys/class/net"]).lines().filter(|link| link.starts_with("eth")).count();
+    let inside = || host.ok(["exec", "it", "ip", "-4", "-o", "address", "show"]);
+    at_once("connect", &NETWORKS);
+    assert_eq!(links(), 7);
+    for network in NETWORKS {
+        let address = host.inspect("it", &format!("/NetworkSettings/Networks/{network}/IPAddress"));
+        let address = address.as_str().expect("an address").to_owned();
+        assert!(inside().contains(&format!(" {address}/")), "{address} of {network} in {}", inside());
+    }
+    at_once("disconnect", &NETWORKS[..3]);
+    assert_eq!(links(), 4);
+    // To the same one twice at once: once.
+    let connect = || host.run(["network", "connect", "a", "it"]).code() == Some(0);
+    let done: Vec<bool> = thread::scope(|scope| {
+        let both = [scope.spawn(connect), scope.spawn(connect)];
+        both.into_iter().map(|one| one.join().expect("it ran")).collect()
+    });
+    assert_eq!((done.iter().filter(|done| **done).count(), links()), (1, 5));
+    host.ok(["restart", "-t", "0", "it"]);
+    assert_eq!(links(), 5);
+}
