@@ -62,6 +62,7 @@ install: dhow
 
 check:
 	$(CARGO) fmt --check
+	$(CARGO) fmt --check --manifest-path tests/clients/rust/Cargo.toml
 	$(CARGO) clippy --locked --target $(TARGET) --all-targets --features failpoints -- -D warnings
 
 clean:

@@ -19,6 +19,7 @@ mod clients_compose;
 mod clients_consoles;
 mod clients_node;
 mod clients_python;
+mod clients_rust;
 mod command_line;
 mod contexts;
 mod copy;
