@@ -425,10 +425,10 @@ pub fn unlock_terminal(master: BorrowedFd) -> io::Result<()> {
     check(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCSPTLCK as _, &unlocked) } as _).map(drop)
 }
 
-/// Lets everybody else go first (setpriority(2)).
-pub fn lower_priority() -> io::Result<()> {
+/// How nice this process is to others, from 0 to 19 (setpriority(2)).
+pub fn set_nice(nice: i32) -> io::Result<()> {
     // SAFETY: integers only.
-    check(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) } as _).map(drop)
+    check(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) } as _).map(drop)
 }
 
 /// Sets another process's resource limit (prlimit(2)).
