@@ -107,6 +107,32 @@ fn each_process_holds_what_it_and_the_next_one_need() {
     daemon.stop();
 }
 
+/// What it says is compressed for a second or two, because nothing in it comes twice.
+#[test]
+fn what_compresses_a_log_holds_nothing() {
+    let Some(host) = Host::with_busybox() else { return };
+    let flags = ["--log-driver", "local", "--log-opt", "max-size=40m"];
+    let line = "head -c 27000000 /dev/urandom | base64; exec sleep 1000";
+    let id = host.detached(&flags, &["sh", "-c", line]);
+    let name = format!("pack {id}");
+    holds(&host, &name, 0, 0, "1", "2");
+    let packer = shim(&host, &name).expect("it lives");
+    kill(Pid::from_raw(packer), Signal::SIGSTOP).expect("stop it");
+    let held = status(packer);
+    let ids = ["Uid", "Gid"].map(|line| held[line].as_str());
+    assert_eq!((ids, held["Groups"].as_str()), (["65534\t65534\t65534\t65534"; 2], ""));
+    // The two files, and those that every process has.
+    let open = fs::read_dir(format!("/proc/{packer}/fd")).expect("list what is open").flatten();
+    let open = open.filter_map(|entry| fs::read_link(entry.path()).ok());
+    let open = open.filter(|path| path.starts_with(host.root()) || path.starts_with(host.run_dir()));
+    assert_eq!(open.count(), 2);
+    // Its end is nobody else's.
+    kill(Pid::from_raw(packer), Signal::SIGKILL).expect("kill it");
+    eventually("it is gone", || shim(&host, &name).is_none());
+    assert_eq!(host.inspect(&id, "/State/Running"), true);
+    host.ok(["rm", "--force", &id]);
+}
+
 #[test]
 fn who_is_started_again_has_all_that_he_had() {
     let Some(host) = Host::with_busybox() else { return };
