@@ -6,6 +6,7 @@ use super::address::octets;
 use super::netlink::{APPEND, CREATE, Message, Socket};
 use std::io;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(super) const SUBSYSTEM: u16 = 10;
 const BATCH_BEGIN: u16 = 0x10;
@@ -128,17 +129,22 @@ pub struct Batch {
     family: u8,
     table: String,
     messages: Vec<Message>,
+    deletes: bool,
 }
 
-/// Sockets that nobody uses any more. The kernel frees what was deleted once nobody looks at it any more, some 10 ms
-/// later, and has everybody wait for that who closes a socket of netfilter's meanwhile: starts and ends of containers
-/// do not.
+/// Sockets that were used since this process deleted something. The kernel frees what was deleted once nobody looks at it
+/// any more, some 10 ms later, and has everybody wait for that who closes a socket of netfilter's meanwhile: starts and
+/// ends of containers do not. Who deletes nothing closes its own at once, and has none left when others delete.
 static KEPT: Mutex<Vec<Socket>> = Mutex::new(Vec::new());
 const MOST_KEPT: usize = 16;
+static DELETED: AtomicBool = AtomicBool::new(false);
 
-/// Closes a socket with the end of this process, or when there are many. Not for one of a container's network namespace,
-/// which lasts as long as its sockets.
+/// Closes a socket; after a deletion with the end of this process, or when there are many. Not for one of a container's
+/// network namespace, which lasts as long as its sockets.
 pub(super) fn close_later(socket: Socket) {
+    if !DELETED.load(Ordering::Relaxed) {
+        return;
+    }
     let mut kept = KEPT.lock().unwrap_or_else(|broken| broken.into_inner());
     if kept.len() == MOST_KEPT {
         kept.clear();
@@ -154,7 +160,7 @@ impl Batch {
     /// To a table of another family than ours.
     pub fn of(family: u8, table: &str) -> Batch {
         let begin = Message::new(BATCH_BEGIN, 0, &head(0, SUBSYSTEM));
-        Batch { family, table: table.to_owned(), messages: vec![begin] }
+        Batch { family, table: table.to_owned(), messages: vec![begin], deletes: false }
     }
 
     fn message(&self, kind: u16, flags: u16) -> Message {
@@ -165,6 +171,11 @@ impl Batch {
         self.messages.push(message);
     }
 
+    fn delete(&mut self, message: Message) {
+        self.deletes = true;
+        self.push(message);
+    }
+
     /// Makes the table where there is none.
     pub fn table(&mut self, comment: &str) {
         let message = self.message(NEW_TABLE, CREATE).text(TABLE_NAME, &self.table);
@@ -172,7 +183,7 @@ impl Batch {
     }
 
     pub fn delete_table(&mut self) {
-        self.push(self.message(DELETE_TABLE, 0).text(TABLE_NAME, &self.table));
+        self.delete(self.message(DELETE_TABLE, 0).text(TABLE_NAME, &self.table));
     }
 
     /// A base chain that accepts what no rule of it decides. `kind` is `filter` or `nat`.
@@ -193,6 +204,7 @@ impl Batch {
     }
 
     pub fn remove(&mut self, map: &str, elements: &[(Vec<u8>, Vec<u8>)]) {
+        self.deletes = true;
         self.elements(DELETE_ELEMENT, 0, map, elements);
     }
 
@@ -223,7 +235,7 @@ impl Batch {
 
     pub fn delete_rule(&mut self, chain: &str, handle: u64) {
         let message = self.message(DELETE_RULE, 0).text(1, &self.table).text(2, chain);
-        self.push(message.bytes(3, &handle.to_be_bytes()));
+        self.delete(message.bytes(3, &handle.to_be_bytes()));
     }
 
     /// Has the kernel do all of it, or nothing.
@@ -240,6 +252,7 @@ impl Batch {
         self.messages.push(last.acknowledged());
         let last = self.messages.len() as u32;
         self.messages.push(Message::new(BATCH_END, 0, &head(0, SUBSYSTEM)));
+        DELETED.fetch_or(self.deletes, Ordering::Relaxed);
         socket.batch(self.messages, last)
     }
 }
