@@ -227,11 +227,14 @@ pub fn prepare(store: &Store, container: &str, asked: &ExecCreate) -> Result<Rea
     let text = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
     let spec: Spec = serde_json::from_slice(&text).with_context(|| format!("read {}", path.display()))?;
     let pidfd = process::pidfd_open(now.live.pid).context("open the container's init")?;
-    // Asked after the pidfd was opened: held, so that the pid was still init's.
-    if !super::record::held(store, container)?.init {
-        bail!(Refusal::Conflict(format!("container {container} is not running")));
+    let root = File::open(format!("/proc/{}/root", now.live.pid));
+    // Asked after both were opened: held, so that the pid was still init's.
+    let is_held = super::record::held(store, container)?.init;
+    let ended = || Refusal::Conflict(format!("container {container} is not running"));
+    if !is_held {
+        bail!(ended());
     }
-    let root = File::open(format!("/proc/{}/root", now.live.pid)).context("open the container's root")?;
+    let root = root.context("open the container's root")?;
     let named = exec_user(asked, &now.record.config.user);
     let user = users::resolve(root.as_fd(), named, &now.record.host_config.group_add)?;
     let record = super::networks::links::with_variables(store, &now.record, false)?;
@@ -239,7 +242,10 @@ pub fn prepare(store: &Store, container: &str, asked: &ExecCreate) -> Result<Rea
     super::apparmor::ensure(&process.apparmor_profile)?;
     let filter = spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref()).filter(|_| !asked.privileged);
     // Its children are born in the container's pid namespace.
-    nix::sched::setns(&pidfd, nix::sched::CloneFlags::CLONE_NEWPID).context("join the container's pid namespace")?;
+    match nix::sched::setns(&pidfd, nix::sched::CloneFlags::CLONE_NEWPID) {
+        Err(nix::errno::Errno::ESRCH) => bail!(ended()),
+        joined => joined.context("join the container's pid namespace")?,
+    }
     let linux = spec.linux.as_ref().context("the container's spec has no linux section")?;
     let plan = ns::plan_exec(&process, filter, pidfd, linux)?;
     let prepared = ns::prepare(&plan, None, None)?;

@@ -116,7 +116,7 @@ fn nothing_is_asked_of_what_is_paused() {
     host.ok(["pause", &id]);
     let ends = || host.inspect(&id, "/State/Health/Log");
     // One that was under way is given up.
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    std::thread::sleep(std::time::Duration::from_secs(1));
     let before = ends();
     std::thread::sleep(std::time::Duration::from_millis(300));
     assert_eq!(ends(), before);

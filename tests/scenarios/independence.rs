@@ -246,7 +246,7 @@ fn an_upgrade_takes_over_what_runs() {
     eventually("its health is asked for", || host.inspect("checked", "/State/Health/Status") == "healthy");
     over(&host, &["restart", "--time", "0", "checked"]).ok();
     let ended = over(&host, &["wait", "goes"]).spawn();
-    std::thread::sleep(Duration::from_millis(200));
+    std::thread::sleep(Duration::from_secs(1));
     over(&host, &["stop", "--time", "0", "goes"]).ok();
     assert_eq!(ended.wait().stdout(), "137");
     eventually("what was to be removed is", || !over(&host, &["ps", "--all"]).ok().contains("goes"));

@@ -361,13 +361,13 @@ fn with_networks(store: &Store, container: &str) -> Result<(Lock, Now)> {
 
 fn namespace(store: &Store, now: &Now) -> Result<OwnedFd> {
     let path = format!("/proc/{}/ns/net", now.live.pid);
-    let namespace = File::open(&path).with_context(|| format!("open {path}"))?;
+    let namespace = File::open(&path).with_context(|| format!("open {path}"));
     // If it lives still, nobody else had its pid meanwhile.
     let after = containers::now(store, &now.record.id)?;
     if !after.doing.is_alive() || after.live.pid != now.live.pid {
         bail!(Refusal::Conflict(format!("container {} has just ended", now.record.id)));
     }
-    Ok(namespace.into())
+    Ok(namespace?.into())
 }
 
 /// Brings a container to a network; one that runs at once, another one with its next start.
