@@ -1,6 +1,7 @@
 //! Images in the store: import, list, tag, history, remove, prune; and tars that mean harm.
 
-use crate::fixture::{Host, Image, PATIENCE, Packing, Registry, Tar, busybox_tar};
+use crate::fixture::{Host, Image, PATIENCE, Packing, Registry, Tar, busybox_tar, eventually};
+use nix::sys::signal::Signal;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -360,4 +361,33 @@ impl Drop for SmallDisk {
     fn drop(&mut self) {
         let _ = crate::fixture::Command::new("umount", [self.point.to_str().expect("UTF-8")]).run();
     }
+}
+
+#[test]
+fn who_unpacks_ends_with_who_started_it() {
+    let Some(host) = Host::new() else { return };
+    let mut import = host.dhow(["import", "-", "half"]).spawn();
+    // A file of which only the beginning comes.
+    let tar = Tar::new().file("big", 0o644, vec![b'x'; 4 << 20]).end();
+    import.write(&tar[..2 << 20]);
+    let ours = fs::read_link("/proc/self/ns/pid").expect("read a link");
+    let mut found = None;
+    eventually("somebody unpacks", || {
+        let children = fs::read_dir("/proc").expect("list /proc").filter_map(|entry| entry.ok());
+        let mut unpacks = children.filter(|entry| {
+            let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+            let parent = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1)?.parse().ok());
+            parent == Some(import.pid())
+                && fs::read_link(entry.path().join("ns/pid")).is_ok_and(|namespace| namespace != ours)
+        });
+        found = unpacks.next().map(|entry| entry.path());
+        found.is_some()
+    });
+    let found = found.expect("found");
+    import.signal(Signal::SIGKILL);
+    assert!(import.wait().killed());
+    eventually("it is gone", || !found.exists());
+    assert_eq!(host.ok(["images", "--quiet"]), "");
+    // The next one clears what it left.
+    host.dhow(["import", "-", "whole"]).input(tar).ok();
 }
