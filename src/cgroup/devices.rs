@@ -39,7 +39,7 @@ pub fn attach(cgroup: BorrowedFd, rules: &[DeviceRule], keep: Option<&Path>) -> 
     {
         return attach(&program);
     }
-    let program = bpf::load_device_program(&code).context("load the program that decides on devices")?;
+    let program = load(&code)?;
     attach(&program)?;
     if let Some(path) = &keeper
         && let Ok(directory) = super::create(path)
@@ -48,6 +48,18 @@ pub fn attach(cgroup: BorrowedFd, rules: &[DeviceRule], keep: Option<&Path>) -> 
         let _ = bpf::attach_device_program(directory.as_fd(), program.as_fd(), true);
     }
     Ok(())
+}
+
+/// Whether this kernel takes such programs.
+pub fn support() -> Result<()> {
+    load(&compile(&[])?).map(drop)
+}
+
+fn load(code: &[u64]) -> Result<OwnedFd> {
+    if crate::failpoint::lacks("bpf") {
+        bail!("this kernel has no BPF");
+    }
+    bpf::load_device_program(code).context("load the program that decides on devices")
 }
 
 /// What tells one program from another (FNV-1a).

@@ -318,6 +318,12 @@ fn warnings(store: &Store, settings: &Settings, info: &Info) -> Vec<String> {
             "WARNING: No device rules support: no cgroup v2 is mounted, so that devices open below /dev only, and none are made"
                 .to_owned(),
         );
+    } else if !rootless::is_inside()
+        && let Err(error) = crate::cgroup::devices::support()
+    {
+        warnings.push(format!(
+            "WARNING: No device rules support: {error:#}, so that devices open below /dev only, and none are made"
+        ));
     }
     if !crate::net::nftables::is_there() {
         warnings.push(

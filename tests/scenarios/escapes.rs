@@ -247,6 +247,24 @@ fn devices_of_images_and_volumes_do_not_open_on_any_host() {
     assert_eq!(granted.ok(), "open");
 }
 
+#[test]
+fn a_kernel_without_bpf_opens_none_and_info_says_so() {
+    let Some(host) = Host::with_busybox() else { return };
+    bent(&host, Tar::new().char_device("kmsg", 0o666, (1, 11)));
+    let without = |words: &[&str]| host.dhow(words.iter().copied()).env("DHOW_LACKS", "bpf");
+    let line =
+        "(: </kmsg) 2>/dev/null && echo open; mknod /dev/x c 1 3 2>/dev/null && echo made; (: >/dev/null) && echo null";
+    let run = ["run", "--rm", "--network", "none", "--cap-add", "SYSLOG", "bent", "sh", "-c", line];
+    assert_eq!(without(&run).ok(), "null");
+    let words = "No device rules support";
+    let told = without(&["info"]).run();
+    assert!(format!("{}{}", told.stdout(), told.stderr()).contains(words), "{told}");
+    if Path::new("/sys/fs/cgroup/cgroup.procs").exists() || Path::new("/sys/fs/cgroup/unified").exists() {
+        let told = host.dhow(["info"]).run();
+        assert!(!format!("{}{}", told.stdout(), told.stderr()).contains(words), "{told}");
+    }
+}
+
 /// Mounts a tmpfs of this host with a propagation, for as long as it lives.
 struct Mounted(std::path::PathBuf);
 
