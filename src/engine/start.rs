@@ -84,11 +84,12 @@ pub fn ready(store: &Store, record: &Record, given: Given) -> Result<Ready> {
     if on.selinux && !record.mount_label.is_empty() {
         label(store, record, [&hosts, &hostname, &resolv_conf].into_iter().flatten(), shared.files.is_some())?;
     }
+    let granted = devices::granted(host)?;
     let mut spec = spec::spec(&spec::Inputs {
         record,
         user: &user,
         host: &on,
-        devices: &devices::granted(host)?,
+        devices: &granted,
         limits: limits::resources(host, &limits::number)?,
         root: &dir.join("rootfs"),
         cgroup: &cgroup,
@@ -104,7 +105,7 @@ pub fn ready(store: &Store, record: &Record, given: Given) -> Result<Ready> {
     let keep = cgroup_root(store).filter(|_| usual);
     let confined = confine_devices(&mut spec, confined, host.privileged, keep.as_deref());
     if !confined {
-        shut_devices(&mut spec, root.as_fd(), &store.volumes())?;
+        shut_devices(&mut spec, root.as_fd(), &store.volumes(), &granted)?;
     }
     apparmor::ensure(spec.process.as_ref().map_or("", |process| &process.apparmor_profile))?;
     let bytes = serde_json::to_vec(&spec).context("encode the runtime spec")?;
@@ -173,8 +174,8 @@ fn confine_devices(spec: &mut Spec, cgroup: Option<&OwnedFd>, privileged: bool, 
 }
 
 /// Where nothing decides on devices, none is made, and those that the image and volumes have do not open: the host's disks
-/// would be a name away. What was granted is in a /dev of ours.
-fn shut_devices(spec: &mut Spec, root: BorrowedFd, volumes: &Path) -> Result<()> {
+/// would be a name away. What was granted is in a /dev of ours, or the host's is mounted in its place.
+fn shut_devices(spec: &mut Spec, root: BorrowedFd, volumes: &Path, granted: &[devices::Granted]) -> Result<()> {
     if let Some(caps) = spec.process.as_mut().and_then(|process| process.capabilities.as_mut()) {
         for set in
             [&mut caps.bounding, &mut caps.effective, &mut caps.inheritable, &mut caps.permitted, &mut caps.ambient]
@@ -184,6 +185,14 @@ fn shut_devices(spec: &mut Spec, root: BorrowedFd, volumes: &Path) -> Result<()>
     }
     for mount in spec.mounts.iter_mut().filter(|mount| Path::new(&mount.source).starts_with(volumes)) {
         mount.options.push("nodev".to_owned());
+    }
+    let own_dev = spec.mounts.iter().any(|mount| mount.destination == "/dev" && mount.kind == "tmpfs");
+    let is_elsewhere = |path: &str| !(own_dev && Path::new(path).starts_with("/dev"));
+    for device in granted.iter().filter(|granted| is_elsewhere(&granted.device.path)) {
+        spec.mounts.push(spec::device(&device.source, &device.device.path)?);
+    }
+    if let Some(linux) = &mut spec.linux {
+        linux.devices.retain(|device| !is_elsewhere(&device.path));
     }
     let attr = MountAttr { attr_set: MOUNT_ATTR_NODEV, ..MountAttr::default() };
     mount_setattr(root, false, &attr).context("keep the devices of the image shut")

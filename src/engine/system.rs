@@ -315,14 +315,14 @@ fn warnings(store: &Store, settings: &Settings, info: &Info) -> Vec<String> {
     if root.is_none() {
         warnings.push("WARNING: No pause support: no cgroup v2 is mounted, and kill reaches init only".to_owned());
         warnings.push(
-            "WARNING: No device rules support: no cgroup v2 is mounted, so that devices open below /dev only, and none are made"
+            "WARNING: No device rules support: no cgroup v2 is mounted, so that only what is granted opens, and none are made"
                 .to_owned(),
         );
     } else if !rootless::is_inside()
         && let Err(error) = crate::cgroup::devices::support()
     {
         warnings.push(format!(
-            "WARNING: No device rules support: {error:#}, so that devices open below /dev only, and none are made"
+            "WARNING: No device rules support: {error:#}, so that only what is granted opens, and none are made"
         ));
     }
     if !crate::net::nftables::is_there() {

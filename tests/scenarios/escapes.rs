@@ -245,6 +245,10 @@ fn devices_of_images_and_volumes_do_not_open_on_any_host() {
     let granted =
         host.busybox(&["--cap-add", "SYSLOG", "--device", "/dev/kmsg"], &["sh", "-c", "(: </dev/kmsg) && echo open"]);
     assert_eq!(granted.ok(), "open");
+    for at in ["/kmsg", "/deep/er/kmsg"] {
+        let flags = ["--cap-add", "SYSLOG", "--device", &format!("/dev/kmsg:{at}")];
+        assert_eq!(host.busybox(&flags, &["sh", "-c", &format!("(: <{at}) && echo open")]).ok(), "open", "{at}");
+    }
 }
 
 #[test]

@@ -26,6 +26,7 @@ use crate::oci::runtime::{
 };
 use crate::sys::kernel;
 
+pub use mounts::device;
 pub use security::Security;
 
 /// Where commands are looked for if the image does not say.

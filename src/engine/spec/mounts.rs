@@ -127,8 +127,12 @@ fn devices(granted: &[Granted], own_dev: bool) -> Result<Vec<Mount>> {
         places.retain(|(_, place)| *place != device.path);
         places.push((source.clone(), device.path.clone()));
     }
-    let mounts = places.iter();
-    mounts.map(|(source, target)| bind(source, target, &["bind", "rprivate", "nosuid", "noexec"])).collect()
+    places.iter().map(|(source, target)| device(source, target)).collect()
+}
+
+/// A device of the host's, mounted in the place of one that is not made.
+pub fn device(source: &Path, target: &str) -> Result<Mount> {
+    bind(source, target, &["bind", "rprivate", "nosuid", "noexec"])
 }
 
 fn of_user(mounted: &Mounted) -> Result<Mount> {
