@@ -146,10 +146,11 @@ pub(super) fn close_later(socket: Socket) {
         return;
     }
     let mut kept = KEPT.lock().unwrap_or_else(|broken| broken.into_inner());
-    if kept.len() == MOST_KEPT {
-        kept.clear();
-    }
+    let full = if kept.len() == MOST_KEPT { std::mem::take(&mut *kept) } else { Vec::new() };
     kept.push(socket);
+    // To close them may take a while, for which nobody else waits.
+    drop(kept);
+    drop(full);
 }
 
 impl Batch {

@@ -5,7 +5,7 @@
 
 use super::{ADDRESS, PORT};
 use crate::net::netlink::{self, Socket};
-use crate::net::nftables::{Batch, Field, Hook, IPV4, Map, Rule, close_later, comment_by};
+use crate::net::nftables::{Batch, Field, Hook, IPV4, Map, Rule, comment_by};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use std::io;
 use std::net::{IpAddr, TcpListener, UdpSocket};
@@ -69,8 +69,7 @@ fn lead([udp, tcp]: [u16; 2]) -> io::Result<()> {
     let socket = Socket::netfilter()?;
     let mut batch = Batch::new(TABLE);
     // Only where there is one: for what was deleted the kernel has everybody wait, for longer than a start takes.
-    let again = comment_by(&socket, TABLE)?.is_some();
-    if again {
+    if comment_by(&socket, TABLE)?.is_some() {
         batch.delete_table();
     }
     batch.table("");
@@ -78,11 +77,8 @@ fn lead([udp, tcp]: [u16; 2]) -> io::Result<()> {
     batch.add(DOORS.name, &[door(libc::IPPROTO_UDP, udp), door(libc::IPPROTO_TCP, tcp)]);
     batch.chain("output", "nat", Hook::Output, DESTINATION_NAT);
     batch.rule("output", Rule::new().redirect(IPV4, &DOORS, 1));
-    let done = batch.commit_by(&socket);
-    if again {
-        close_later(socket);
-    }
-    done
+    // Closed at once: a socket that is kept keeps the container's namespace.
+    batch.commit_by(&socket)
 }
 
 fn outgoing(servers: &[IpAddr]) -> io::Result<Vec<OwnedFd>> {
