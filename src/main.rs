@@ -24,7 +24,8 @@ use std::sync::Arc;
 fn main() -> std::process::ExitCode {
     // Those that stay keep their memory small.
     let lean = |face: &str| std::env::args_os().skip(1).take(2).eq(["shim", face]);
-    if !["watch", "resolver", "keep"].into_iter().any(lean) {
+    let init = || std::env::args_os().next().is_some_and(|called| called == engine::init::PLACE);
+    if !(["watch", "resolver", "keep"].into_iter().any(lean) || init()) {
         sys::heap::warm();
     }
     applets::main(open)

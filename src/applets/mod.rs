@@ -73,6 +73,7 @@ mod volume;
 mod wait;
 
 use crate::api::client::{Client, Open, Place};
+use crate::ns::init;
 use anyhow::{Result, anyhow, bail};
 use argh::{ArgsInfo, CommandInfoWithArgs, FromArgs};
 use parse::Misuse;
@@ -257,6 +258,9 @@ fn dispatch(open: Open) -> Result<u8> {
     let mut args = args.split_off(args.len().min(1));
     if args.first().is_some_and(|word| word == "shim") {
         return Ok(shim::main(&args[1..]));
+    }
+    if called == init::NAME {
+        return Ok(init::main(&args));
     }
     if let Some(word) = linked(&called) {
         args.insert(0, word.to_owned());

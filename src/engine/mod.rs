@@ -17,6 +17,7 @@ pub mod filters;
 mod golden;
 pub mod health;
 pub mod images;
+pub mod init;
 pub mod layers;
 pub mod limits;
 mod lines;

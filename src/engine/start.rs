@@ -4,7 +4,8 @@ use super::record::Record;
 use super::shim::{cgroup_of, cgroup_root};
 use super::store::{self, Store};
 use super::{
-    apparmor, base, containers, devices, etc, limits, mounts, networks, propagation, selinux, spec, users, volumes,
+    apparmor, base, containers, devices, etc, init, limits, mounts, networks, propagation, selinux, spec, users,
+    volumes,
 };
 use crate::api::Refusal;
 use crate::fs::overlay::{self, Mapped, Upper};
@@ -85,6 +86,10 @@ pub fn ready(store: &Store, record: &Record, given: Given) -> Result<Ready> {
         label(store, record, [&hosts, &hostname, &resolv_conf].into_iter().flatten(), shared.files.is_some())?;
     }
     let granted = devices::granted(host)?;
+    // In a pid namespace of somebody else's, PID 1 has its duties already.
+    let init = host.init.unwrap_or(false) && !shared.pid;
+    let labelled = on.selinux && !record.process_label.is_empty();
+    let program = (init && labelled).then(|| init::program(store)).transpose()?;
     let mut spec = spec::spec(&spec::Inputs {
         record,
         user: &user,
@@ -98,6 +103,7 @@ pub fn ready(store: &Store, record: &Record, given: Given) -> Result<Ready> {
         resolv_conf: resolv_conf.as_deref(),
         shm: shared.shm.as_deref(),
         own_volumes,
+        init: program.as_deref(),
         join: shared.join,
     })?;
     let usual =
@@ -123,8 +129,7 @@ pub fn ready(store: &Store, record: &Record, given: Given) -> Result<Ready> {
         network,
         root_at: CString::new(at.as_os_str().as_bytes()).context("a NUL in a path")?,
         open,
-        // In a pid namespace of somebody else's, PID 1 has its duties already.
-        init: host.init.unwrap_or(false) && !shared.pid,
+        init: init && program.is_none(),
         user: own,
     };
     let plan = ns::plan(&spec, given).with_context(|| format!("starting {}", record.name))?;

@@ -9,7 +9,7 @@
 //! Two pipes, one message each way: `go` to the child; then end-of-file on exec, or `(step, errno)`, from it.
 
 pub mod caps;
-mod init;
+pub mod init;
 mod launch;
 mod plan;
 pub mod profile;

@@ -159,7 +159,7 @@ pub fn plan_exec(process: &Process, filter: Option<&Seccomp>, pidfd: OwnedFd, li
 /// Of a process with an AppArmor profile or an SELinux label.
 fn open_labels(process: &Process, init: bool) -> impl Iterator<Item = Step> {
     let profile = (!process.apparmor_profile.is_empty()).then_some(Step::OpenProfile { now: init });
-    let label = (!process.selinux_label.is_empty()).then_some(Step::OpenLabel { now: init });
+    let label = (!process.selinux_label.is_empty()).then_some(Step::OpenLabel);
     profile.into_iter().chain(label)
 }
 
@@ -237,14 +237,15 @@ fn tail(plan: &mut Plan, process: &Process, linux: &Linux, filter: Option<&Secco
     if init {
         steps.push(Step::Init);
     }
-    steps.push(Step::Exec(exec(process)?));
+    steps.push(Step::Exec(exec(&process.args, &process.env)?));
     Ok(())
 }
 
-fn exec(process: &Process) -> Result<Exec> {
-    let name = process.args.first().filter(|name| !name.is_empty()).context("no command specified")?;
+/// A command that is looked for where its own environment says.
+pub fn exec(args: &[String], env: &[String]) -> Result<Exec> {
+    let name = args.first().filter(|name| !name.is_empty()).context("no command specified")?;
     let variable = |entry: &String| entry.strip_prefix("PATH=").map(str::to_owned);
-    let path = process.env.iter().rev().find_map(variable).unwrap_or_default();
+    let path = env.iter().rev().find_map(variable).unwrap_or_default();
     let paths = if name.contains('/') {
         vec![text(name)?]
     } else {
@@ -252,7 +253,7 @@ fn exec(process: &Process) -> Result<Exec> {
         dirs.map(|dir| text(&format!("{dir}/{name}"))).collect::<Result<_>>()?
     };
     let strings = |list: &[String]| list.iter().map(|item| text(item)).collect::<Result<Vec<_>>>().map(Strings::new);
-    Ok(Exec { name: text(name)?, paths, args: strings(&process.args)?, env: strings(&process.env)? })
+    Ok(Exec { name: text(name)?, paths, args: strings(args)?, env: strings(env)? })
 }
 
 fn add_mount(plan: &mut Plan, mount: &Mount, open: Option<OwnedFd>, linux: &Linux) -> Result<()> {

@@ -19,10 +19,8 @@ pub enum Step {
     OpenProfile {
         now: bool,
     },
-    /// Opens what says which SELinux label this process has, or the one that it will execute: in the host's proc, too.
-    OpenLabel {
-        now: bool,
-    },
+    /// Opens what says which SELinux label the next has that is executed: in the host's proc, too.
+    OpenLabel,
     /// The SELinux label of keys that are made from here on; without one it is the policy's choice again.
     KeyLabel(Option<CString>),
     /// Enters a namespace of another container or process.
@@ -113,7 +111,7 @@ pub enum Step {
         name: CString,
         words: CString,
     },
-    /// The SELinux label of what is executed, or of this process from now on.
+    /// The SELinux label of what is executed.
     Label(CString),
     /// Nothing of ours but the report pipe is open from here on.
     CloseDescriptors,
@@ -170,7 +168,7 @@ impl fmt::Display for Step {
             Step::Hide => write!(f, "become undumpable"),
             Step::DefaultSignals => write!(f, "reset signals"),
             Step::CloseLock => write!(f, "close the lock"),
-            Step::OpenProfile { .. } | Step::OpenLabel { .. } => write!(f, "open /proc/thread-self/attr"),
+            Step::OpenProfile { .. } | Step::OpenLabel => write!(f, "open /proc/thread-self/attr"),
             Step::KeyLabel(None) => write!(f, "reset the label of keys"),
             Step::LabelFile { path, label } => write!(f, "label /{} {}", text(path), text(label)),
             Step::KeyLabel(Some(label)) | Step::Label(label) => {

@@ -77,8 +77,8 @@ fn take(step: &Step, prepared: &Prepared, made: &mut Made) -> Done {
             let file = made.profile.take().ok_or(Errno::EBADF)?;
             nix::unistd::write(&file, words.to_bytes()).map(drop)
         }
-        Step::OpenLabel { now } => {
-            let path = if *now { c"/proc/thread-self/attr/current" } else { c"/proc/thread-self/attr/exec" };
+        Step::OpenLabel => {
+            let path = c"/proc/thread-self/attr/exec";
             made.label = Some(file::openat2(cwd(), path, libc::O_WRONLY, 0, 0).map_err(errno)?);
             Ok(())
         }
@@ -555,7 +555,7 @@ fn is_ours(path: &CStr, ours: Option<(libc::dev_t, libc::ino_t)>) -> bool {
         && file::openat2(cwd(), path, libc::O_PATH, 0, libc::RESOLVE_NO_MAGICLINKS).is_err()
 }
 
-fn execute(exec: &Exec) -> Done {
+pub fn execute(exec: &Exec) -> Done {
     let mut worst = Errno::ENOENT;
     let ours = identity(c"/proc/self/exe");
     for path in &exec.paths {

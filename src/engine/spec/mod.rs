@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 
 use super::devices::{self, Granted};
 use super::etc;
+use super::init;
 use super::quota;
 use super::record::Record;
 use super::users::User;
@@ -133,6 +134,8 @@ pub struct Inputs<'a> {
     pub shm: Option<&'a Path>,
     /// Volumes whose content is the store's, and nothing of the host's that is mounted there.
     pub own_volumes: BTreeSet<String>,
+    /// The init as a program, where the command is to be its child that way.
+    pub init: Option<&'a Path>,
     pub join: Join,
 }
 
@@ -294,7 +297,10 @@ fn process(inputs: &Inputs, set: CapSet, security: &Security) -> Result<Process>
         terminal: config.tty,
         console_size: console_size(config.tty, wants.console_size),
         user: spec_user(inputs.user),
-        args: inputs.record.argv(),
+        args: match inputs.init {
+            Some(_) => [init::PLACE, "--"].map(str::to_owned).into_iter().chain(inputs.record.argv()).collect(),
+            None => inputs.record.argv(),
+        },
         env: environment(config, config.tty, &[], inputs.user),
         cwd: if config.working_dir.is_empty() { "/".to_owned() } else { config.working_dir.clone() },
         capabilities: Some(linux_capabilities(set)),

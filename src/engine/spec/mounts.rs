@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 use super::{EVERYBODY, Host, Inputs, Security, text};
 use crate::api::types::HostConfig;
 use crate::engine::devices::Granted;
+use crate::engine::init;
 use crate::engine::record::Mounted;
 use crate::oci::runtime::Mount;
 
@@ -69,6 +70,9 @@ pub fn mounts(inputs: &Inputs, security: &Security) -> Result<(Vec<Mount>, Strin
     }
     let own_dev = mounts.iter().any(|mount| mount.destination == "/dev");
     mounts.append(&mut users);
+    if let Some(init) = inputs.init {
+        mounts.push(bind(init, init::PLACE, &["bind", "ro", "nodev", "rprivate"])?);
+    }
     if no_devices {
         mounts.append(&mut devices(inputs.devices, own_dev)?);
     }

@@ -54,6 +54,7 @@ fn inputs<'a>(record: &'a Record, user: &'a User, devices: &'a [Granted]) -> Inp
         resolv_conf: Some(Path::new("/c/resolv.conf")),
         shm: None,
         own_volumes: BTreeSet::new(),
+        init: None,
         join: Join::default(),
     }
 }
@@ -260,6 +261,15 @@ fn what_security_options_change() {
         let given = (spec.process.unwrap().selinux_label, spec.linux.unwrap().mount_label);
         assert_eq!((given.0.as_str(), given.1.as_str()), (process, mount), "{selinux}");
     }
+}
+
+#[test]
+fn an_init_that_is_executed_is_where_dockers_is() {
+    let spec = made_with(&record(|_| ()), |inputs| inputs.init = Some(Path::new("/store/docker-init"))).unwrap();
+    assert_eq!(spec.process.unwrap().args, ["/sbin/docker-init", "--", "sh", "-c", "true"]);
+    let mount = spec.mounts.iter().find(|mount| mount.destination == "/sbin/docker-init").unwrap();
+    assert_eq!((mount.source.as_str(), mount.options.contains(&"ro".to_owned())), ("/store/docker-init", true));
+    assert_eq!(Path::new(init::PLACE).file_name().unwrap(), crate::ns::init::NAME);
 }
 
 #[test]

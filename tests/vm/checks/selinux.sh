@@ -59,13 +59,27 @@ selinux_labels_hold() {
 	is "$(dhow exec it cat /proc/1/attr/current | tr -d '\0')" "$label"
 	is "$(_label --pid container:it)" "$label"
 	is "$(_label --ipc container:it)" "$label"
-	# Our own init is in it, and passes signals on.
+	# Init is in it by being executed, and passes signals on.
 	run --detach --init --name second busybox sleep 1000
 	is "$(dhow exec second cat /proc/1/attr/current | tr -d '\0')" "$(inspect second '{{.ProcessLabel}}')"
 	# It may be taken along before it has ended itself.
 	dhow exec second kill -TERM 1 || true
 	eventually status_is second exited
 	is "$(inspect second '{{.State.ExitCode}}')" 143
+	# It says what is not there, gives codes on, reaps what is orphaned, and is the user.
+	has "$(code 127 run --rm --init busybox nothing)" "docker-init: exec nothing: No such file or directory"
+	has "$(code 126 run --rm --init busybox /etc)" "docker-init: exec /etc:"
+	code 7 run --rm --init busybox sh -c 'exit 7'
+	run --detach --init --user 1000 --security-opt no-new-privileges --name third busybox \
+		sh -c '(sleep 0.1 &) ; sleep 1; ls /proc | grep -c "^[0-9]*$" >/dev/shm/left; sleep 1000'
+	_counted() { dhow exec third cat /dev/shm/left | grep -q .; }
+	eventually _counted
+	# Init, the shell, ls and grep.
+	is "$(dhow exec third cat /dev/shm/left)" 4
+	is "$(dhow exec third stat -c %u /proc/1)" 1000
+	is "$(dhow exec third cat /proc/1/attr/current | tr -d '\0')" "$(inspect third '{{.ProcessLabel}}')"
+	dhow rm --force third
+	is "$(run --rm --init --tty busybox tty)" "$(printf '/dev/pts/0\r')"
 
 	# What is asked for.
 	case $(_label --security-opt label=type:other_t) in system_u:system_r:other_t:s0:c*,c*) ;; *) fail "type" ;; esac
