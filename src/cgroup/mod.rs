@@ -180,9 +180,14 @@ pub fn is_frozen(path: &Path) -> bool {
     fs::read_to_string(path.join("cgroup.freeze")).is_ok_and(|text| text.trim() == "1")
 }
 
+/// Begins to freeze or thaw.
+pub fn set_frozen(path: &Path, frozen: bool) -> Result<()> {
+    write(path, "cgroup.freeze", if frozen { "1" } else { "0" })
+}
+
 /// Freezes or thaws; comes back when the kernel says that it is so.
 pub fn freeze(path: &Path, frozen: bool) -> Result<()> {
-    write(path, "cgroup.freeze", if frozen { "1" } else { "0" })?;
+    set_frozen(path, frozen)?;
     let file = File::open(path.join("cgroup.events")).context("open cgroup.events")?;
     let until = Instant::now() + FREEZING;
     loop {
@@ -200,7 +205,7 @@ pub fn freeze(path: &Path, frozen: bool) -> Result<()> {
         let _ = nix::poll::poll(&mut poll, 100u8);
     }
     if frozen {
-        let _ = write(path, "cgroup.freeze", "0");
+        let _ = set_frozen(path, false);
         anyhow::bail!("freeze {}: a process does not stop", path.display());
     }
     Ok(())

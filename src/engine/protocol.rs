@@ -10,6 +10,8 @@
 //! signal  a = number, b = 1 if it is meant to end it       → ok | failed
 //! stop    a = signal, b = seconds (-1: for ever)           → exited
 //! names                                                    → ok, it has the resolver of its networks | failed
+//! still                                                    → ok, its processes are told to stand still until the
+//!                                                            connection ends | failed
 //! start                                                    → ok, a = pid | failed, a = exit code, payload = why
 //! ```
 //!
@@ -32,6 +34,7 @@ pub enum Op {
     Stop = 5,
     Start = 6,
     Names = 7,
+    Still = 8,
     Ok = 0x80,
     Failed = 0x81,
     Exited = 0x82,
@@ -91,6 +94,7 @@ impl Message {
             5 => Op::Stop,
             6 => Op::Start,
             7 => Op::Names,
+            8 => Op::Still,
             0x80 => Op::Ok,
             0x81 => Op::Failed,
             0x82 => Op::Exited,

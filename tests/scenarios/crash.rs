@@ -38,6 +38,7 @@ const VERBS: &[(&str, fn(&Host, &str))] = &[
     ("volume", at_volume),
     ("layers", at_import),
     ("image", at_import),
+    ("commit", at_commit),
     ("rmi", at_rmi),
     ("pull", at_pull),
     ("build", at_build),
@@ -408,6 +409,21 @@ fn at_import(host: &Host, point: &str) {
     host.ok(["rmi", "small"]);
 }
 
+/// Whoever made the container stand still for it has gone.
+fn at_commit(host: &Host, point: &str) {
+    host.ok(["run", "--detach"].iter().chain(&STAY).copied());
+    host.ok(["exec", "it", "touch", "/new"]);
+    assert!(host.dhow(["commit", "it", "made"]).fail(point, &mark(host)).run().killed());
+    eventually("it goes on", || host.inspect("it", "/State/Status") == "running");
+    host.ok(["commit", "it", "made"]);
+    // A pause that comes right after it is not undone.
+    host.ok(["pause", "it"]);
+    assert_eq!(host.inspect("it", "/State/Status"), "paused");
+    host.ok(["unpause", "it"]);
+    assert_eq!(host.ok(["run", "--rm", "--network", "none", "made", "ls", "/new"]), "/new");
+    host.ok(["rmi", "made"]);
+}
+
 fn at_rmi(host: &Host, point: &str) {
     let tar = host.file("a.tar", Tar::new().file("a", 0o644, "a").end());
     host.ok(["import", tar.to_str().expect("UTF-8"), "small"]);
@@ -499,7 +515,7 @@ fn while_it_is_removed_or_renamed() {
 
 #[test]
 fn while_an_image_or_a_volume_comes_or_goes() {
-    each(&["layers", "image", "rmi", "pull", "volume"]);
+    each(&["layers", "image", "rmi", "pull", "volume", "commit"]);
 }
 
 fn shim_of(host: &Host, name: &str) -> i32 {

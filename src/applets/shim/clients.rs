@@ -23,6 +23,8 @@ pub enum Kind {
     Waiting,
     /// Told when it has been removed.
     Leaving,
+    /// As long as it is connected the container's processes stand still.
+    Still,
 }
 
 pub struct Client {
@@ -136,6 +138,7 @@ impl Client {
             Kind::Attached => 1,
             Kind::Waiting => 2,
             Kind::Leaving => 3,
+            Kind::Still => 4,
         };
         let word = format!("{},{kind},{},{},{keys}", self.fd.as_raw_fd(), self.streams, self.lossless as u8);
         match self.behind {
@@ -156,6 +159,7 @@ impl Client {
             1 => Kind::Attached,
             2 => Kind::Waiting,
             3 => Kind::Leaving,
+            4 => Kind::Still,
             _ => Kind::Idle,
         };
         (client.streams, client.lossless) = (streams, lossless);

@@ -17,6 +17,7 @@ use super::oom::Oom;
 use super::pack::Packer;
 use super::probe::{Action, Verdict};
 use super::{Handover, resolver};
+use crate::cgroup;
 use crate::engine::privileges;
 use crate::engine::protocol::{Message, Op, STDERR, STDIN, STDOUT};
 use crate::sys::memory::Pages;
@@ -265,7 +266,7 @@ impl Watch {
     /// Init has ended, but others may hold its output open: processes of a shared pid namespace. They go with it.
     fn last_words(&mut self, handover: &Handover) {
         if let Some(cgroup) = &handover.cgroup {
-            let _ = crate::cgroup::kill(cgroup);
+            let _ = cgroup::kill(cgroup);
         }
     }
 
@@ -322,10 +323,13 @@ impl Watch {
             return;
         }
         let request = match client.request() {
-            Ok(Some(request)) => request,
+            Ok(Some(request)) if client.kind != Kind::Still => request,
             Ok(None) => return,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-            Err(_) => return self.lose(place),
+            Ok(Some(_)) | Err(_) => {
+                self.go_on(place, handover);
+                return self.lose(place);
+            }
         };
         let message = request.message;
         match message.op {
@@ -374,9 +378,28 @@ impl Watch {
                     false => client.answer(Message::new(Op::Failed, 125, 0), b"the resolver could not be started"),
                 }
             }
+            Op::Still => match &handover.cgroup {
+                // Who asked waits until they do.
+                Some(cgroup) if cgroup::set_frozen(cgroup, true).is_ok() => {
+                    client.kind = Kind::Still;
+                    client.ok()
+                }
+                _ => client.answer(Message::new(Op::Failed, 125, 0), b"the container cannot be frozen"),
+            },
             // 304: it runs already.
             Op::Start => client.answer(Message::new(Op::Failed, 304, 0), b"the container is running"),
             Op::Ok | Op::Failed | Op::Exited => self.lose(place),
+        }
+    }
+
+    /// Lets the container's processes go on, if it was this client alone for whom they stand still.
+    fn go_on(&self, place: usize, handover: &Handover) {
+        let stands = |at: usize| self.clients[at].as_ref().is_some_and(|client| client.kind == Kind::Still);
+        if stands(place)
+            && !(0..MOST).any(|other| other != place && stands(other))
+            && let Some(cgroup) = &handover.cgroup
+        {
+            let _ = cgroup::set_frozen(cgroup, false);
         }
     }
 

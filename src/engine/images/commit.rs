@@ -2,19 +2,29 @@
 
 use super::super::containers::{self, Doing};
 use super::super::layers::{self, Staged};
+use super::super::protocol::{Message, Op};
+use super::super::shim::{self, Whose};
 use super::super::store::Store;
 use super::super::{Record, events, files};
 use super::{Image, changes, find, register, tag};
 use crate::api::time::Time;
 use crate::api::types::ContainerConfig;
 use crate::cgroup;
+use crate::failpoint;
 use crate::fs::unpack::Unpacked;
 use crate::fs::{repack, settle};
 use crate::oci::image::{Empty, Healthcheck, History, ImageConfig, RunConfig};
 use crate::oci::{Digest, Reference};
 use crate::order;
 use anyhow::{Context, Result, anyhow};
+use std::io::Read;
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long a shim may take to let a container's processes go on.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What is asked of a commit, checked.
 pub struct Commit {
@@ -67,7 +77,8 @@ pub fn commit(store: &Store, container: &str, asked: Commit) -> Result<Digest> {
         // One that does not run does not start meanwhile; one that runs stands still, if it is to.
         let _lock = if now.doing.is_alive() { None } else { Some(lock) };
         let freeze = asked.pause && now.doing == Doing::Running && !now.live.cgroup.is_empty();
-        let _still = if freeze { Some(Still::new(&now.live.cgroup)?) } else { None };
+        let _still = if freeze { Some(Still::new(store, &id, &now.live.cgroup)?) } else { None };
+        failpoint::reach("commit.still");
         layer(store, &record, &staging).with_context(|| format!("commit {}", record.name))?
     };
     let mut diff_ids = parent.config.rootfs.diff_ids.clone();
@@ -94,18 +105,34 @@ pub fn commit(store: &Store, container: &str, asked: Commit) -> Result<Digest> {
 }
 
 /// The container's processes stand still as long as this lives.
-struct Still(PathBuf);
+struct Still {
+    cgroup: PathBuf,
+    /// The shim lets them go on when this ends, however we end; `None` for a shim of a build that does not know how.
+    shim: Option<UnixStream>,
+}
 
 impl Still {
-    fn new(cgroup: &str) -> Result<Still> {
-        cgroup::freeze(Path::new(cgroup), true)?;
-        Ok(Still(PathBuf::from(cgroup)))
+    fn new(store: &Store, id: &str, cgroup: &str) -> Result<Still> {
+        let mut shim = shim::connect(store, &Whose::container(id))?;
+        if let Some(stream) = &mut shim
+            && shim::tell(stream, Message::new(Op::Still, 0, 0), &[]).is_err()
+        {
+            shim = None;
+        }
+        let still = Still { cgroup: PathBuf::from(cgroup), shim };
+        cgroup::freeze(&still.cgroup, true)?;
+        Ok(still)
     }
 }
 
 impl Drop for Still {
     fn drop(&mut self) {
-        if let Err(error) = cgroup::freeze(&self.0, false) {
+        if let Some(shim) = &mut self.shim {
+            // Its end comes after it has let them go on: a pause that follows is not undone.
+            let _ = shim.set_read_timeout(Some(PATIENCE)).and_then(|()| shim.shutdown(Shutdown::Write));
+            let _ = shim.read(&mut [0]);
+        }
+        if let Err(error) = cgroup::freeze(&self.cgroup, false) {
             log::warn!("{error:#}");
         }
     }
