@@ -23,7 +23,7 @@ use crate::oci::auth::Credentials;
 use crate::oci::image::{Document, ImageConfig, chain_ids};
 use crate::oci::registry;
 use crate::oci::runtime::{Seccomp, Spec};
-use crate::oci::{Digest, Platform, Reference, archive};
+use crate::oci::{self, Digest, Platform, Reference, archive};
 use std::path::Path;
 
 /// One way in.
@@ -45,6 +45,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("template", applets::template),
     ("dockerfile", build::dockerfile),
     ("names", dns::messages),
+    ("cdi", cdi),
 ];
 
 /// The streams of a container, as frames, as messages of a WebSocket, and as a shim's protocol.
@@ -182,6 +183,13 @@ pub fn seccomp(bytes: &[u8]) {
             };
             jumps.into_iter().for_each(|jump| assert!(at + 1 + jump < program.len(), "{at} leads out of {program:?}"));
         }
+    }
+}
+
+/// Files that describe devices, in JSON and YAML.
+pub fn cdi(bytes: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        oci::cdi::fuzz(text);
     }
 }
 
@@ -340,5 +348,5 @@ mod tests {
         };
     }
 
-    targets! { http answers frames json filters reference manifest layer spec seccomp log template dockerfile names }
+    targets! { http answers frames json filters reference manifest layer spec seccomp log template dockerfile names cdi }
 }

@@ -2,6 +2,7 @@
 
 pub mod archive;
 pub mod auth;
+pub mod cdi;
 pub mod digest;
 pub mod image;
 pub mod platform;
