@@ -90,6 +90,20 @@ pub struct Failed {
     pub errno: Errno,
 }
 
+impl Plan {
+    /// Whether the child waits for hooks on its way: [`Child::meet`].
+    pub fn meets(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step, Step::Meet))
+    }
+}
+
+impl Failed {
+    fn read(report: [u8; 8]) -> Failed {
+        let number = |at: usize| i32::from_ne_bytes([report[at], report[at + 1], report[at + 2], report[at + 3]]);
+        Failed { step: number(0) as usize, errno: Errno::from_raw(number(4)) }
+    }
+}
+
 /// Opens what the plan names. `root` is the caller's; so is `stdio`, which is set before [`launch`].
 pub fn prepare(plan: &Plan, root: Option<OwnedFd>, lock: Option<RawFd>) -> Result<Prepared> {
     let mut slots = Vec::with_capacity(plan.sources.len());
@@ -287,24 +301,35 @@ fn give_streams(prepared: &Prepared, owner: Option<u32>) -> Result<()> {
     Ok(())
 }
 
-/// The same with a user namespace, to which all others shall belong: somebody goes there and clones the child as a
-/// sibling. This process could not come back.
+/// The same with a user namespace, to which all others shall belong.
 fn launch_in(plan: &Plan, prepared: Prepared, user: &OwnedFd, cgroup: Option<BorrowedFd>) -> Result<Child> {
     use nix::sched::{CloneFlags, setns};
+    let enter = || {
+        if let Some(namespace) = &prepared.pid_namespace {
+            setns(namespace, CloneFlags::CLONE_NEWPID)?;
+        }
+        setns(user, CloneFlags::CLONE_NEWUSER)?;
+        process::sibling(plan.namespaces, cgroup)
+    };
+    let (pid, pidfd) = clone_beyond(enter, || begin(plan, &prepared)).context("clone in the user namespace")?;
+    Ok(Child { pid, pidfd, go: prepared.go_from, report: prepared.report_to })
+}
+
+/// A child in namespaces from which this process could not come back: somebody goes there, which `enter` does, and clones
+/// the child as a sibling. Both make only system calls.
+pub(super) fn clone_beyond(
+    enter: impl FnOnce() -> std::io::Result<i32>,
+    begin: impl FnOnce(),
+) -> Result<(i32, OwnedFd)> {
     let (told, tells) = pipe()?;
     let stepping = match process::clone3(0, None).context("clone")? {
         Clone::Parent { pid, .. } => pid,
-        // Only system calls from here.
         Clone::Child => {
-            let sibling = || -> std::io::Result<i32> {
-                if let Some(namespace) = &prepared.pid_namespace {
-                    setns(namespace, CloneFlags::CLONE_NEWPID)?;
+            let said = match enter() {
+                Ok(0) => {
+                    begin();
+                    process::exit_now(walk::REPORTED)
                 }
-                setns(user, CloneFlags::CLONE_NEWUSER)?;
-                process::sibling(plan.namespaces, cgroup)
-            };
-            let said = match sibling() {
-                Ok(0) => begin(plan, &prepared),
                 Ok(pid) => pid,
                 Err(error) => -error.raw_os_error().unwrap_or(libc::EIO),
             };
@@ -316,17 +341,26 @@ fn launch_in(plan: &Plan, prepared: Prepared, user: &OwnedFd, cgroup: Option<Bor
     let mut said = [0; 4];
     let heard = File::from(told).read_exact(&mut said);
     nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(stepping), None).context("wait for who clones")?;
-    heard.context("clone in the user namespace")?;
+    heard?;
     match i32::from_ne_bytes(said) {
-        pid if pid > 0 => {
-            let pidfd = process::pidfd_open(pid).context("open the container's init")?;
-            Ok(Child { pid, pidfd, go: prepared.go_from, report: prepared.report_to })
-        }
-        errno => Err(Errno::from_raw(-errno)).context("clone in the user namespace"),
+        pid if pid > 0 => Ok((pid, process::pidfd_open(pid).context("open who was cloned")?)),
+        errno => Err(Errno::from_raw(-errno).into()),
     }
 }
 
 impl Child {
+    /// Of a plan with [`Step::Meet`]: waits until the child has come there, or reported why it could not.
+    pub fn meet(&mut self) -> Result<Result<(), Failed>> {
+        let mut report = [0; 8];
+        self.report.read_exact(&mut report).context("read the child's report")?;
+        Ok(if report == [0; 8] { Ok(()) } else { Err(Failed::read(report)) })
+    }
+
+    /// Lets it go on from there.
+    pub fn pass(&mut self) -> Result<()> {
+        self.go.write_all(&[1]).context("let the child go on")
+    }
+
     /// Lets the child go on, and waits until it has executed the command or reported why it could not.
     pub fn go(&mut self) -> Result<Result<(), Failed>> {
         // It may have failed before it came to wait; then its report says more than the broken pipe.
@@ -334,10 +368,7 @@ impl Child {
         let mut report = Vec::new();
         self.report.read_to_end(&mut report).context("read the child's report")?;
         match <[u8; 8]>::try_from(report.as_slice()) {
-            Ok(bytes) => {
-                let number = |at: usize| i32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
-                Ok(Err(Failed { step: number(0) as usize, errno: Errno::from_raw(number(4)) }))
-            }
+            Ok(bytes) => Ok(Err(Failed::read(bytes))),
             Err(_) => Ok(Ok(())),
         }
     }

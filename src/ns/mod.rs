@@ -6,9 +6,11 @@
 //!                     steps name          two pipes     nothing allocated
 //! ```
 //!
-//! Two pipes, one message each way: `go` to the child; then end-of-file on exec, or `(step, errno)`, from it.
+//! Two pipes, one message each way: `go` to the child; then end-of-file on exec, or `(step, errno)`, from it. Where hooks
+//! are run before the root is the container's, one more each way: that the child has come there, and that it may go on.
 
 pub mod caps;
+pub mod hooks;
 pub mod init;
 mod launch;
 mod plan;

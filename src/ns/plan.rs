@@ -101,6 +101,12 @@ pub fn plan(spec: &Spec, mut given: Given) -> Result<Plan> {
     {
         plan.steps.push(Step::Console { slot, target: text("dev/console")? });
     }
+    if let Some(hooks) = &spec.hooks
+        && [&hooks.prestart, &hooks.create_runtime, &hooks.create_container].iter().any(|hooks| !hooks.is_empty())
+    {
+        // They find the mounts made, nothing masked, and the root writable.
+        plan.steps.push(Step::Meet);
+    }
     // Before /proc/sys is covered: what is written must be our own proc, and no mount on it.
     for (key, value) in &linux.sysctl {
         // sysctl(8): a slash stands for the dot in a name.
@@ -439,7 +445,7 @@ fn is_default(path: &str) -> bool {
     ["null", "zero", "full", "random", "urandom", "tty"].iter().any(|name| inside(path) == format!("dev/{name}"))
 }
 
-fn clone_flag(kind: NamespaceKind) -> u64 {
+pub(super) fn clone_flag(kind: NamespaceKind) -> u64 {
     (match kind {
         NamespaceKind::Pid => libc::CLONE_NEWPID,
         NamespaceKind::Network => libc::CLONE_NEWNET,

@@ -87,6 +87,8 @@ pub enum Step {
         path: CString,
     },
     ReadonlyRoot,
+    /// Tells the parent that all is mounted, and waits until it has run the hooks.
+    Meet,
     /// The container's root becomes `/`, the host's is let go.
     Pivot,
     /// A new network namespace has one, but down.
@@ -190,6 +192,7 @@ impl fmt::Display for Step {
             Step::Mask { path } => write!(f, "mask /{}", text(path)),
             Step::ReadonlyPath { path } => write!(f, "make /{} read-only", text(path)),
             Step::ReadonlyRoot => write!(f, "make the root read-only"),
+            Step::Meet => write!(f, "wait for hooks"),
             Step::Pivot => write!(f, "pivot into the root"),
             Step::Loopback => write!(f, "set the loopback up"),
             Step::Hostname(name) => write!(f, "set host name {}", text(name)),

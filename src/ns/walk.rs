@@ -194,11 +194,11 @@ fn take(step: &Step, prepared: &Prepared, made: &mut Made) -> Done {
             let file = file::openat2(proc.as_fd(), path, libc::O_WRONLY, 0, resolve).map_err(errno)?;
             nix::unistd::write(&file, value.to_bytes()).map(drop)
         }
-        Step::WaitForGo => {
-            let mut byte = [0; 1];
-            // Nothing to read: the parent has gone, and with it the wish for this container.
-            if nix::unistd::read(&prepared.go, &mut byte)? == 1 { Ok(()) } else { Err(Errno::ECANCELED) }
+        Step::Meet => {
+            nix::unistd::write(&prepared.report, &[0; 8])?;
+            wait_for_word(prepared)
         }
+        Step::WaitForGo => wait_for_word(prepared),
         Step::Stdio { terminal, owner } => stdio(prepared, *terminal, *owner),
         Step::CloseDescriptors => {
             // Close-on-exec is not enough: steps after this one open paths that the image chose.
@@ -241,6 +241,13 @@ fn take(step: &Step, prepared: &Prepared, made: &mut Made) -> Done {
         Step::Init => init::stand_by(prepared),
         Step::Exec(exec) => execute(exec),
     }
+}
+
+/// Waits for the parent's word.
+fn wait_for_word(prepared: &Prepared) -> Done {
+    let mut byte = [0; 1];
+    // Nothing to read: the parent has gone, and with it the wish for this container.
+    if nix::unistd::read(&prepared.go, &mut byte)? == 1 { Ok(()) } else { Err(Errno::ECANCELED) }
 }
 
 fn errno(error: std::io::Error) -> Errno {

@@ -4,7 +4,7 @@
 use super::clients::{self, Client};
 use super::idle::{Idle, Next};
 use super::kept::{Kept, Served};
-use super::{Base, exec_face, lock, pack};
+use super::{Base, exec_face, hooks, lock, pack};
 use crate::api::time::Time;
 use crate::engine::locks::{self, Lock, byte};
 use crate::engine::logs::LogOptions;
@@ -13,8 +13,9 @@ use crate::engine::record::{Ended, Live};
 use crate::engine::shim::{LOCK_FD, cgroup_of};
 use crate::engine::{Record, containers, exec, health, limits, networks, privileges, restart, start, store};
 use crate::net::namespace::Coming;
-use crate::ns::caps::CapSet;
-use crate::ns::{self, Plan, Prepared, Step};
+use crate::ns::caps::{self, CapSet};
+use crate::ns::{self, Child, Plan, Prepared, Step};
+use crate::oci::runtime::Spec;
 use crate::sys::{self, process};
 use anyhow::{Context, Result};
 use nix::errno::Errno;
@@ -309,11 +310,13 @@ fn clone_container(base: &Base, idle: &Idle, kept: Option<&mut Kept>, record: Re
         Ok(())
     })?;
     let mut watched = watched(store, &record)?;
+    // A hook may do all that we may.
+    let more = if spec.hooks.is_some() { caps::available() } else { CapSet::EMPTY };
     let bounding = process_spec.capabilities.as_ref().map(|named| CapSet::from_names(&named.bounding)).transpose()?;
-    watched.push(format!("later={}", privileges::later(bounding.unwrap_or_default(), &record.host_config).0));
+    watched
+        .push(format!("later={}", privileges::later(bounding.unwrap_or_default().union(more), &record.host_config).0));
     crate::failpoint::reach("launch.marked");
-    set_limits(&plan, child.pid)?;
-    child.go()?.map_err(|failed| refusal(&record.name, &plan, &failed))?;
+    begin(store, &record, &plan, &spec, &mut child).inspect_err(|_| hooks::undo(store, &record, &spec, &child))?;
     containers::tell_start(store, &record);
     let mut kept = match kept {
         Some(kept) if kept.namespace.is_some() => std::mem::take(kept),
@@ -344,6 +347,14 @@ fn clone_container(base: &Base, idle: &Idle, kept: Option<&mut Kept>, record: Re
         kept,
         _files: Some(files),
     })
+}
+
+/// Lets the child execute the command, with the hooks before and after.
+fn begin(store: &store::Store, record: &Record, plan: &Plan, spec: &Spec, child: &mut Child) -> Result<(), Refused> {
+    hooks::create(store, record, plan, spec, child)?;
+    set_limits(plan, child.pid)?;
+    child.go()?.map_err(|failed| refusal(&record.name, plan, &failed))?;
+    Ok(hooks::start(store, record, spec, child)?)
 }
 
 /// What the watching face is told of the health check, which begins anew, and of how the container is stopped.

@@ -9,6 +9,7 @@ mod files;
 mod forward;
 mod guard;
 mod health;
+mod hooks;
 mod idle;
 mod kept;
 mod launch;

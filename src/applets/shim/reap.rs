@@ -3,7 +3,7 @@
 
 use super::clients::{self, Kind};
 use super::kept::Kept;
-use super::{Base, launch, lock, pack};
+use super::{Base, hooks, launch, lock, pack};
 use crate::api::time::Time;
 use crate::engine::containers::Grave;
 use crate::engine::locks::byte;
@@ -139,6 +139,12 @@ fn ended(base: &Base, end: &End) -> Result<Record> {
         networks::names::remove(store, id)?;
     } else {
         networks::leave(store, id)?;
+    }
+    if let Err(error) = hooks::stop(store, &record) {
+        Record::update(store, id, |record| {
+            record.ended.error = format!("{error:#}");
+            Ok(())
+        })?;
     }
     containers::tell_end(store, &record);
     Ok(record)

@@ -100,6 +100,29 @@ fn privileges_go_in_their_order() {
 }
 
 #[test]
+fn hooks_find_the_mounts_made_and_nothing_hidden() {
+    let hooks = |moment: &str| {
+        let hooks = json!({moment: [{"path": "/bin/true"}]});
+        plan(&spec(|spec| spec["hooks"] = hooks), Given::default()).unwrap()
+    };
+    for moment in ["prestart", "createRuntime", "createContainer"] {
+        let plan = hooks(moment);
+        assert!(plan.meets());
+        let steps = names(&plan);
+        let meet = at(&steps, "Meet");
+        for before in ["AttachRoot", "NewMount", "Attach", "MakeNode", "Console"] {
+            assert!(steps.iter().rposition(|step| step == before).unwrap() < meet, "{before}: {steps:?}");
+        }
+        for after in ["Sysctl", "Mask", "ReadonlyPath", "ReadonlyRoot", "Pivot", "WaitForGo"] {
+            assert!(meet < at(&steps, after), "{after}: {steps:?}");
+        }
+    }
+    for moment in ["poststart", "poststop"] {
+        assert!(!hooks(moment).meets());
+    }
+}
+
+#[test]
 fn labels_are_where_they_have_to_be() {
     let labelled = plan(&spec(|_| ()), Given::default()).unwrap();
     let steps = names(&labelled);
