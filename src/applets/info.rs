@@ -112,6 +112,8 @@ fn plain(info: &types::Info) -> String {
     lines.some(2, "Authorization", &info.plugins.authorization.clone().unwrap_or_default().join(" "));
     lines.row(2, "Log", info.plugins.log.join(" "));
     lines.list(1, "CDI spec directories", &info.cdi_spec_dirs);
+    let devices: Vec<String> = info.discovered_devices.iter().map(|it| format!("{}: {}", it.source, it.id)).collect();
+    lines.list(1, "Discovered Devices", &devices);
     lines.row(1, "Swarm", &info.swarm.local_node_state);
     lines.row(1, "Runtimes", info.runtimes.keys().map(String::as_str).collect::<Vec<_>>().join(" "));
     lines.row(1, "Default Runtime", &info.default_runtime);

@@ -86,7 +86,7 @@ pub struct Run {
     /// memory nodes to use: 0-3, 0,1
     #[argh(option)]
     pub cpuset_mems: Option<String>,
-    /// a host device: path[:path inside][:rwm]
+    /// a host device: path[:path inside][:rwm], or one of the Container Device Interface: vendor.com/class=name
     #[argh(option)]
     pub device: Vec<String>,
     /// a rule of the allowed devices
@@ -134,9 +134,9 @@ pub struct Run {
     /// a port, or a range of them, that the container listens on
     #[argh(option)]
     pub expose: Vec<String>,
-    /// GPUs to pass in
+    /// GPUs to pass in: all, a number, or device=…, driver=…, capabilities=… (comma-separated)
     #[argh(option)]
-    pub gpus: Option<String>,
+    pub gpus: Vec<String>,
     /// a further group of the process
     #[argh(option)]
     pub group_add: Vec<String>,

@@ -142,6 +142,8 @@ fn make(
         host_config.readonly_paths = Some(spec::readonly_paths(host_config.privileged));
     }
     let publishing = networks::publishing(settings, &host_config);
+    let named = host_config.device_requests.as_ref().is_some_and(|requests| !requests.is_empty());
+    let cdi_dirs = if named { settings.cdi_dirs() } else { Vec::new() };
     let mut record = Record {
         version: record::VERSION,
         id: id.clone(),
@@ -161,6 +163,7 @@ fn make(
         mount_label: String::new(),
         mounts: Vec::new(),
         publishing,
+        cdi_dirs,
         ended: record::Ended::default(),
         step,
     };
@@ -447,9 +450,6 @@ fn apply_settings(host: &mut HostConfig, settings: &Settings) -> Result<()> {
 
 /// What this release does not do is said here, in one place, and never accepted and ignored.
 fn check(host: &HostConfig) -> Result<()> {
-    let later = |what: &str| -> Result<()> {
-        bail!(Refusal::NotImplemented(format!("{what} come with a later release of dhow")))
-    };
     let publishes = host.publish_all_ports || host.port_bindings.as_ref().is_some_and(|ports| !ports.is_empty());
     if publishes && host.network_mode.starts_with("container:") {
         bail!(Refusal::BadParameter(
@@ -458,9 +458,6 @@ fn check(host: &HostConfig) -> Result<()> {
     }
     quota::size(host)?;
     check_parent(&host.cgroup_parent)?;
-    if host.device_requests.as_ref().is_some_and(|list| !list.is_empty()) {
-        return later("device requests");
-    }
     if !host.runtime.is_empty() && !RUNTIMES.contains(&host.runtime.as_str()) {
         bail!(Refusal::BadParameter(format!("unknown or invalid runtime name: {}", host.runtime)));
     }

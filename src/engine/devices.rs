@@ -134,6 +134,8 @@ pub fn rules(privileged: bool, granted: &[Granted], more: &[DeviceRule]) -> Vec<
     rules.extend(
         granted
             .iter()
+            // A FIFO is no device to the kernel.
+            .filter(|granted| granted.device.kind != "p" && !granted.access.is_empty())
             .map(|Granted { device, access, .. }| rule(true, &device.kind, device.major, device.minor, access)),
     );
     rules.extend_from_slice(more);

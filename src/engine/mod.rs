@@ -4,6 +4,7 @@ pub mod absent;
 pub mod apparmor;
 pub mod base;
 pub mod boot;
+pub mod cdi;
 pub mod containers;
 pub mod create;
 pub mod devices;

@@ -3,7 +3,7 @@
 
 use super::filters::Filters;
 use crate::api::Refusal;
-use crate::api::types::{ContainerCreate, ImageInspect, ImageSummary, NEVER, OfContainer};
+use crate::api::types::{ContainerCreate, ImageInspect, ImageSummary, Info, NEVER, OfContainer};
 use crate::api::version::ApiVersion;
 use anyhow::{Result, bail};
 
@@ -53,6 +53,13 @@ pub fn images(version: ApiVersion, images: &mut [ImageSummary]) {
         if version < v1(44) {
             image.virtual_size = Some(image.size);
         }
+    }
+}
+
+/// What the engine says of itself, which once was nothing of devices.
+pub fn info(version: ApiVersion, info: &mut Info) {
+    if version < v1(50) {
+        info.discovered_devices.clear();
     }
 }
 

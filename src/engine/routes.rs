@@ -45,7 +45,11 @@ fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
     match (request.method, parts.as_slice()) {
         (method @ ("GET" | "HEAD"), ["_ping"]) => Ok(ping(method)),
         ("GET", ["version"]) => json(200, &system::version()),
-        ("GET", ["info"]) => json(200, &system::info(engine)?),
+        ("GET", ["info"]) => {
+            let mut info = system::info(engine)?;
+            older::info(request.version, &mut info);
+            json(200, &info)
+        }
         ("GET", ["events"]) => events(store, &request),
         ("POST", ["auth"]) => {
             json(200, &distribution::login(body::<AuthConfig>(&mut request)?, &engine.settings.registry())?)

@@ -3,7 +3,7 @@
 use super::rootless;
 use crate::api::types::Ulimit;
 use crate::net::Subnet;
-use crate::oci::registry;
+use crate::oci::{cdi, registry};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -79,6 +79,8 @@ pub struct Settings {
     pub host_gateway_ips: Vec<IpAddr>,
     /// What the cache of builds may hold.
     pub builder: Builder,
+    /// Where files of the Container Device Interface are looked for, if not in the usual places; with none there are none.
+    pub cdi_spec_dirs: Option<Vec<PathBuf>>,
     pub init: bool,
     pub no_new_privileges: bool,
     /// SELinux labels; where nothing is said, they are given where the host has them.
@@ -141,6 +143,7 @@ impl Default for Settings {
             host_gateway_ip: None,
             host_gateway_ips: Vec::new(),
             builder: Builder::default(),
+            cdi_spec_dirs: None,
             init: false,
             no_new_privileges: false,
             selinux_enabled: None,
@@ -363,6 +366,14 @@ impl Settings {
             attempts: self.max_download_attempts,
             keep: self.keep_compressed_layers,
             ..registry::Settings::default()
+        }
+    }
+
+    /// Where files of the Container Device Interface are looked for.
+    pub fn cdi_dirs(&self) -> Vec<PathBuf> {
+        match &self.cdi_spec_dirs {
+            None => cdi::DIRECTORIES.map(PathBuf::from).to_vec(),
+            Some(dirs) => dirs.iter().filter(|dir| !dir.as_os_str().is_empty()).cloned().collect(),
         }
     }
 

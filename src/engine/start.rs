@@ -4,7 +4,7 @@ use super::record::Record;
 use super::shim::{cgroup_of, cgroup_root};
 use super::store::{self, Store};
 use super::{
-    apparmor, base, containers, devices, etc, init, limits, mounts, networks, propagation, selinux, spec, users,
+    apparmor, base, cdi, containers, devices, etc, init, limits, mounts, networks, propagation, selinux, spec, users,
     volumes,
 };
 use crate::api::Refusal;
@@ -85,7 +85,10 @@ pub fn ready(store: &Store, record: &Record, given: Given) -> Result<Ready> {
     if on.selinux && !record.mount_label.is_empty() {
         label(store, record, [&hosts, &hostname, &resolv_conf].into_iter().flatten(), shared.files.is_some())?;
     }
-    let granted = devices::granted(host)?;
+    let requests = host.device_requests.as_deref().unwrap_or_default();
+    let edits = cdi::edits(requests, &record.cdi_dirs)?;
+    let mut granted = devices::granted(host)?;
+    granted.extend(cdi::granted(&edits, &user)?);
     // In a pid namespace of somebody else's, PID 1 has its duties already.
     let init = host.init.unwrap_or(false) && !shared.pid;
     let labelled = on.selinux && !record.process_label.is_empty();
@@ -106,8 +109,10 @@ pub fn ready(store: &Store, record: &Record, given: Given) -> Result<Ready> {
         init: program.as_deref(),
         join: shared.join,
     })?;
-    let usual =
-        host.devices.iter().flatten().next().is_none() && host.device_cgroup_rules.iter().flatten().next().is_none();
+    cdi::apply(&edits, &mut spec, &at)?;
+    let usual = edits.nodes.is_empty()
+        && host.devices.iter().flatten().next().is_none()
+        && host.device_cgroup_rules.iter().flatten().next().is_none();
     let keep = cgroup_root(store).filter(|_| usual);
     let confined = confine_devices(&mut spec, confined, host.privileged, keep.as_deref());
     if !confined {

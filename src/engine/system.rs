@@ -8,8 +8,10 @@ use super::{Engine, Settings, apparmor, images, rootless, selinux, shim};
 use crate::api;
 use crate::api::time::Time;
 use crate::api::types::{
-    IndexInfo, Info, Plugins, RegistryConfig, RuntimePath, SwarmInfo, Version, VersionComponent, VersionPlatform,
+    DiscoveredDevice, IndexInfo, Info, Plugins, RegistryConfig, RuntimePath, SwarmInfo, Version, VersionComponent,
+    VersionPlatform,
 };
+use crate::oci::cdi::Registry;
 use crate::oci::platform;
 use anyhow::Result;
 use sha2::{Digest, Sha256};
@@ -17,7 +19,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Docker's controllers, and the words with which its clients are told that one is missing.
 const LIMITS: [(&str, &[&str]); 5] = [
@@ -122,9 +124,16 @@ pub fn info(engine: &Engine) -> Result<Info> {
         live_restore_enabled: true,
         init_binary: "dhow".to_owned(),
         security_options: security_options(settings),
+        cdi_spec_dirs: settings.cdi_dirs().iter().map(|dir| dir.display().to_string()).collect(),
         ..Info::default()
     };
-    let warnings = warnings(store, settings, &info);
+    let registry = Registry::read(&settings.cdi_dirs());
+    let device = |name: &str| DiscoveredDevice { source: "cdi".to_owned(), id: name.to_owned() };
+    info.discovered_devices = registry.names().map(device).collect();
+    let mut warnings = warnings(store, settings, &info);
+    let fault =
+        |(path, why): &(PathBuf, String)| format!("CDI: Error associated with spec file {}: {why}", path.display());
+    warnings.extend(registry.faults.iter().map(fault));
     info.warnings = (!warnings.is_empty()).then_some(warnings);
     Ok(info)
 }

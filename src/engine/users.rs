@@ -16,7 +16,7 @@ const LAST_ID: u32 = i32::MAX as u32;
 const LARGEST: u64 = 8 << 20;
 
 /// A resolved user, ids as inside the container.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct User {
     pub uid: u32,
     pub gid: u32,

@@ -296,7 +296,7 @@ fn what_is_missing_is_pulled_or_not() {
 #[test]
 fn what_belongs_to_later_is_refused_clearly() {
     let Some(host) = Host::with_busybox() else { return };
-    for flags in [vec!["--use-api-socket"], vec!["--gpus", "all"]] {
+    for flags in [vec!["--use-api-socket"], vec!["--cpu-count", "1"]] {
         let args = ["run", "--rm"].iter().chain(&flags).chain(&["busybox", "true"]).copied();
         let output = host.run(args);
         assert_eq!(output.code(), Some(125), "{output}");

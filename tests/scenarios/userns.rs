@@ -1,6 +1,8 @@
 //! User namespaces: root in a container is somebody else outside, and nothing on disk shows it.
 
+use crate::cdi::Vendor;
 use crate::fixture::{Host, accounts, busybox_tar, need, tool};
+use serde_json::json;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
@@ -309,4 +311,21 @@ fn a_network_is_the_containers_roots() {
     assert_eq!(host.ok(["logs", &id]), format!("{address}\n{address}"));
     assert_eq!(host.ok(["exec", &id, "id", "-u"]), "0");
     assert_eq!(host.inspect(&id, "/RestartCount"), 1);
+}
+
+#[test]
+fn devices_by_name_are_the_hosts() {
+    let Some(host) = remapped(Host::with_probe()) else { return };
+    let vendor = Vendor::new();
+    let hook = |moment: &str| json!([{"hookName": moment, "path": "/bin/sh", "args": ["sh", "-c", "cat >/dev/null"]}]);
+    let node = json!([{"path": "/dev/deep", "hostPath": "/dev/full", "uid": 7}]);
+    let devices = [
+        ("one", json!({"deviceNodes": node, "env": ["HULL=oak"], "hooks": hook("createRuntime")})),
+        ("two", json!({"hooks": hook("createContainer")})),
+    ];
+    vendor.says(&devices, json!({}));
+    let (one, two) = (vendor.device("one"), vendor.device("two"));
+    assert_eq!(run(&host, &["--device", &one], "echo $HULL; stat -c '%t %T' /dev/deep").ok(), "oak\n1 7");
+    let text = run(&host, &["--device", &two], "true").refused(125);
+    assert!(text.contains("hooks of createContainer are not supported in a user namespace"), "{text}");
 }

@@ -131,7 +131,17 @@ wire! {
         pub security_options: Vec<String>,
         #[serde(rename = "CDISpecDirs")]
         pub cdi_spec_dirs: Vec<String>,
+        /// By drivers of devices that can list theirs (1.50).
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        pub discovered_devices: Vec<DiscoveredDevice>,
         pub warnings: Option<Vec<String>>,
+    }
+
+    pub struct DiscoveredDevice {
+        /// The driver.
+        pub source: String,
+        #[serde(rename = "ID")]
+        pub id: String,
     }
 
     pub struct Plugins {

@@ -101,6 +101,7 @@ pub fn refuse_both(flags: &Daemon, settings: &Settings) -> Result<()> {
         ("data-root", flags.data_root.is_some() && settings.data_root.is_some()),
         ("userns-remap", flags.userns_remap.is_some() && !settings.userns_remap.is_empty()),
         ("selinux-enabled", flags.selinux_enabled && settings.selinux_enabled.is_some()),
+        ("cdi-spec-dirs", !flags.cdi_spec_dir.is_empty() && settings.cdi_spec_dirs.is_some()),
         ("exec-root", flags.exec_root.is_some() && settings.exec_root.is_some()),
     ];
     let mut names: Vec<&str> = both.into_iter().filter(|(_, both)| *both).map(|(name, _)| name).collect();

@@ -145,6 +145,9 @@ pub struct Daemon {
     /// a search domain
     #[argh(option)]
     pub dns_search: Vec<String>,
+    /// a directory with files of the Container Device Interface (default /etc/cdi and /var/run/cdi)
+    #[argh(option, arg_name = "DIR")]
+    pub cdi_spec_dir: Vec<PathBuf>,
     /// say more on stderr
     #[argh(switch, short = 'D')]
     pub debug: bool,

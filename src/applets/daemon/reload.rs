@@ -31,6 +31,9 @@ pub fn settings(flags: &Daemon, config: Option<&Path>) -> Result<Settings> {
     if let Some(user) = &flags.userns_remap {
         settings.userns_remap.clone_from(user);
     }
+    if !flags.cdi_spec_dir.is_empty() {
+        settings.cdi_spec_dirs = Some(flags.cdi_spec_dir.clone());
+    }
     super::networks::apply(flags, &mut settings)?;
     Ok(settings)
 }

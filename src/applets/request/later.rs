@@ -30,11 +30,10 @@ const LATER: &str = "come with a later release of dhow";
 const WINDOWS: &str = "only for containers of Windows";
 
 /// Each flag, whether it asks for something, and what that is.
-fn given(flags: &Run) -> [(&'static str, bool, &'static str); 6] {
+fn given(flags: &Run) -> [(&'static str, bool, &'static str); 5] {
     let number = |value: Option<i64>| value.is_some_and(|value| value != 0);
     let some = |value: &Option<String>| value.as_deref().is_some_and(|value| !value.is_empty());
     [
-        ("--gpus", some(&flags.gpus), "GPUs"),
         ("--use-api-socket", flags.use_api_socket, "its credentials for a container"),
         ("--cpu-count", number(flags.cpu_count), WINDOWS),
         ("--cpu-percent", number(flags.cpu_percent), WINDOWS),
@@ -50,7 +49,10 @@ mod tests {
     #[test]
     fn what_comes_later_is_named_and_what_asks_for_nothing_passes() {
         let refused = [
-            (Run { gpus: Some("all".into()), ..Run::default() }, "--gpus: GPUs come with a later release of dhow"),
+            (
+                Run { use_api_socket: true, ..Run::default() },
+                "--use-api-socket: its credentials for a container come with a later release of dhow",
+            ),
             (Run { cpu_count: Some(1), ..Run::default() }, "--cpu-count: only for containers of Windows"),
         ];
         for (flags, message) in refused {

@@ -1,6 +1,7 @@
 //! The flags of run and create → the body of create. Pure: what it needs of this process is handed in.
 
 mod env;
+mod gpus;
 mod later;
 mod limits;
 mod mounts;
@@ -147,7 +148,12 @@ fn host_config(flags: &Run, here: &Here) -> Result<HostConfig> {
     let (security_opt, unmasked) = security(flags, here)?;
     let (masked_paths, readonly_paths) = if unmasked { (Some(vec![]), Some(vec![])) } else { (None, None) };
     let mut devices = Vec::new();
+    let mut named = Vec::new();
     for device in &flags.device {
+        if gpus::is_name(device) {
+            named.push(device.clone());
+            continue;
+        }
         devices.push(mounts::device(device).map_err(|why| anyhow!(why))?);
     }
     let dns_options: Vec<String> = flags.dns_option.iter().chain(&flags.dns_opt).cloned().collect();
@@ -192,6 +198,7 @@ fn host_config(flags: &Run, here: &Here) -> Result<HostConfig> {
         runtime: text(&flags.runtime),
         isolation: text(&flags.isolation),
         devices: Some(devices),
+        device_requests: gpus::requests(&flags.gpus, named)?,
         device_cgroup_rules: list(&flags.device_cgroup_rule),
         ulimits: Some(ulimits.into_values().cloned().collect()),
         masked_paths,

@@ -72,8 +72,18 @@ fn ended_early(store: &Store, id: &str, before: &Now, error: anyhow::Error) -> R
 
 /// Docker's client takes the exit code from these words.
 fn start_failed(why: &str) -> anyhow::Error {
-    if why.starts_with("failed to set up container networking") {
+    if why.starts_with("failed to set up container networking") || why.starts_with("CDI device injection failed") {
         return anyhow::anyhow!("{why}");
+    }
+    // What no device can be found for was asked for wrongly.
+    const ASKED: [&str; 4] = [
+        "could not select device driver",
+        "cannot set both Count",
+        "unexpected count in CDI",
+        "unexpected options in CDI",
+    ];
+    if ASKED.iter().any(|words| why.starts_with(words)) {
+        return Refusal::BadParameter(why.to_owned()).into();
     }
     let text = format!("failed to create task for container: {why}");
     if why.contains("not found in $PATH") || why.contains("no such file") || why.contains("permission denied") {

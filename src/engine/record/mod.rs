@@ -57,6 +57,9 @@ pub struct Record {
     pub mounts: Vec<Mounted>,
     #[serde(skip_serializing_if = "Publishing::is_usual")]
     pub publishing: Publishing,
+    /// Where files that describe its devices are looked for, as the settings said when it was made.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cdi_dirs: Vec<PathBuf>,
     /// Not with the rest where the file has places for it.
     #[serde(skip_serializing_if = "Ended::is_none")]
     pub ended: Ended,
