@@ -60,7 +60,7 @@ pub struct Build {
     /// the same as --call check
     #[argh(switch)]
     check: bool,
-    /// let the Dockerfile have more than the sandbox: network.host, security.insecure
+    /// let the Dockerfile have more than the sandbox: network.host, security.insecure, device, device=NAME
     #[argh(option)]
     allow: Vec<String>,
     /// parent of the cgroups of RUN

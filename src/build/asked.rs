@@ -1,6 +1,7 @@
 //! What a request asks of a build: the query of `POST /build`, checked.
 
 use super::cache_from::Named;
+use super::devices::Granted;
 use super::export::{self, Wanted};
 use super::report::Style;
 use crate::api::Refusal;
@@ -33,8 +34,9 @@ pub struct Asked {
     /// Whether somebody asked for that platform.
     pub platform_asked: bool,
     pub no_cache: bool,
-    /// What a Dockerfile may have beyond the sandbox: `network.host`, `security.insecure`.
+    /// What a Dockerfile may have beyond the sandbox: `network.host`, `security.insecure`, and which devices.
     pub allow: Vec<String>,
+    pub devices: Granted,
     /// Stages whose steps are made anew, by name or number.
     pub no_cache_filter: Vec<String>,
     /// Images whose layers may be taken for those of steps.
@@ -105,6 +107,7 @@ impl Asked {
         for entry in json::<Vec<String>>(request, "cachefrom")? {
             cache_from.extend(super::cache_from::parse(&entry)?);
         }
+        let allow = allowed(request)?;
         let dockerfile = Some(text("dockerfile")).filter(|name| !name.is_empty());
         Ok(Asked {
             dockerfile: dockerfile.unwrap_or_else(|| "Dockerfile".to_owned()),
@@ -116,7 +119,8 @@ impl Asked {
             platform,
             platform_asked,
             no_cache: request.flag("nocache"),
-            allow: allowed(request)?,
+            devices: Granted::read(allow.iter().map(String::as_str)).map_err(Refusal::BadParameter)?,
+            allow,
             no_cache_filter: all(request, "nocachefilter"),
             cache_from,
             inline_cache: args.get("BUILDKIT_INLINE_CACHE").is_some_and(|value| is_true(value.as_deref())),
@@ -153,7 +157,10 @@ fn all(request: &Request, key: &str) -> Vec<String> {
 
 fn allowed(request: &Request) -> Result<Vec<String>> {
     let rights = all(request, "allow");
-    match rights.iter().find(|right| !matches!(right.as_str(), "network.host" | "security.insecure")) {
+    let known = |right: &String| {
+        matches!(right.as_str(), "network.host" | "security.insecure" | "device") || right.starts_with("device=")
+    };
+    match rights.iter().find(|right| !known(right)) {
         Some(right) => bail!(Refusal::BadParameter(format!("unknown entitlement: {right}"))),
         None => Ok(rights),
     }
@@ -280,6 +287,8 @@ mod tests {
             ("t", "a@sha256:0123456789012345678901234567890123456789012345678901234567890123", 400),
             ("buildargs", "x", 400),
             ("allow", "everything", 400),
+            ("allow", "devices", 400),
+            ("allow", "device=a,b=c", 400),
             ("memory", "x", 400),
         ] {
             let Err(error) = read(&[(key, value)]) else { panic!("{key}={value}") };

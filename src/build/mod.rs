@@ -15,6 +15,7 @@ pub mod cache;
 pub mod cache_from;
 mod context;
 pub mod contexts;
+mod devices;
 pub mod dockerfile;
 mod durable;
 mod export;

@@ -2,6 +2,7 @@
 
 use super::builder::{Builder, Failed};
 use super::cache::Key;
+use super::devices;
 use super::dockerfile::Place;
 use super::dockerfile::instruction::{Instruction, Run, RunNetwork};
 use super::dockerfile::lines::heredoc;
@@ -11,13 +12,14 @@ use super::report::gone;
 use super::state::State;
 use crate::api::Refusal;
 use crate::api::types::Mount as ContainerMount;
-use crate::api::types::{ContainerConfig, ContainerCreate, LogConfig};
+use crate::api::types::{ContainerConfig, ContainerCreate, DeviceRequest, LogConfig};
 use crate::engine::layers::Staged;
 use crate::engine::protocol::{STDERR, STDOUT};
 use crate::engine::record::Record;
 use crate::engine::{containers, create};
 use crate::failpoint;
 use crate::fs::seal::{self, Sealed, Times};
+use crate::oci::cdi::{Edits, Registry};
 use anyhow::{Context, Result, bail};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::os::fd::{AsFd, OwnedFd};
@@ -30,6 +32,9 @@ struct Command {
     mounts: Vec<ContainerMount>,
     network: String,
     privileged: bool,
+    /// Qualified names, and what their files make of the container.
+    devices: Vec<String>,
+    edits: Edits,
 }
 
 /// A script of a here-document is here while it runs.
@@ -44,10 +49,6 @@ impl Builder<'_> {
         instruction: &Instruction,
     ) -> std::result::Result<(), (Place, anyhow::Error)> {
         let place = instruction.place;
-        if let Some(device) = run.devices.first() {
-            let text = "--device asks for a device of the Container Device Interface, which is not supported";
-            return Err((device.place, Refusal::NotImplemented(text.to_owned()).into()));
-        }
         // A Dockerfile is somebody else's word: what leads out of the sandbox is asked of who builds it.
         let may = |right: &str| self.asked.allow.iter().any(|allowed| allowed == right);
         let host = run.network == RunNetwork::Host && self.asked.host.network_mode != "host";
@@ -102,14 +103,20 @@ impl Builder<'_> {
         let mut key = Key::new("run");
         key.field(&state.key).list(&argv).list(&env).field(&state.config.user).field(&state.config.working_dir);
         key.field(&network).field([u8::from(run.insecure)]).list(self.asked.host.extra_hosts.iter().flatten());
+        let (devices, edits) = self.devices(run)?;
+        if !devices.is_empty() {
+            key.list(&devices).field(&edits.text);
+        }
         self.mounts_key(state, stage, mounts, &mut key)?;
         key.field(script.as_ref().map_or("", |(_, text)| text));
         let history = history(state, &argv);
         // What else a command may depend on has no word there.
-        let told = mounts.is_empty() && script.is_none() && run.network == RunNetwork::Default && !run.insecure;
+        let usual = run.network == RunNetwork::Default && !run.insecure && run.devices.is_empty();
+        let told = mounts.is_empty() && script.is_none() && usual;
         let mut all = env;
         all.extend(proxies.into_iter().map(|(name, value)| format!("{name}={value}")));
-        let mut command = Command { argv, env: all, mounts: Vec::new(), network, privileged: run.insecure };
+        let mut command =
+            Command { argv, env: all, mounts: Vec::new(), network, privileged: run.insecure, devices, edits };
         let layer = self.step(state, &key.end(), &history, told, |builder, state| {
             // Held until the command has ended.
             let given = builder.give(state, stage, mounts)?;
@@ -122,6 +129,17 @@ impl Builder<'_> {
         })?;
         self.remember(state, history, !layer);
         self.report.done(&state.key)
+    }
+
+    /// The devices that a command is given, and what that means.
+    fn devices(&self, run: &Run) -> Result<(Vec<String>, Edits)> {
+        if run.devices.is_empty() {
+            return Ok(Default::default());
+        }
+        let registry = Registry::read(&self.engine.settings.cdi_dirs());
+        let names = devices::given(&run.devices, &self.asked.devices, &registry)?;
+        let edits = registry.edits(&names).context("CDI device injection failed")?;
+        Ok((names, edits))
     }
 
     /// A here-document that names its interpreter, as a file for the container.
@@ -148,6 +166,13 @@ impl Builder<'_> {
         host.privileged = command.privileged;
         host.log_config = LogConfig { r#type: "none".to_owned(), config: None };
         host.mounts = Some(command.mounts.clone());
+        host.device_requests = (!command.devices.is_empty()).then(|| {
+            vec![DeviceRequest {
+                driver: "cdi".to_owned(),
+                device_ids: Some(command.devices.clone()),
+                ..DeviceRequest::default()
+            }]
+        });
         let config = ContainerConfig {
             image: state.named.clone(),
             entrypoint: Some(command.argv.clone()),
@@ -213,7 +238,13 @@ impl Builder<'_> {
         if record.copied {
             return self.repacked(&fs, &lowers);
         }
-        super::mounts::clear_places(&fs, &lowers, &command.mounts)?;
+        let of_device = |mount: &crate::oci::runtime::Mount| ContainerMount {
+            target: mount.destination.clone(),
+            ..ContainerMount::default()
+        };
+        let mut places = command.mounts.clone();
+        places.extend(command.edits.mounts.iter().map(of_device));
+        super::mounts::clear_places(&fs, &lowers, &places)?;
         let sealed = seal::seal(&staging, &lowers, Times { latest: self.epoch, kept: false })?;
         Ok(sealed.map(|sealed| (Staged { dir: staging, size: sealed.size, opaque: false }, sealed)))
     }

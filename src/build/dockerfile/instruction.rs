@@ -1,6 +1,7 @@
 //! What an instruction says, once it is read. Words keep their quotes and variables: they are expanded when their turn
 //! comes, with the variables of that moment.
 
+use super::device::Device;
 use super::lines::Heredoc;
 use super::mount::Mount;
 use super::source::Place;
@@ -111,8 +112,7 @@ pub struct Run {
     pub network: RunNetwork,
     /// `--security=insecure`
     pub insecure: bool,
-    /// Names of devices, as the Container Device Interface has them.
-    pub devices: Vec<Word>,
+    pub devices: Vec<Device>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

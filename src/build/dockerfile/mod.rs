@@ -5,6 +5,7 @@
 //!                                    words ─words::Lex→ values, when an instruction is carried out
 //! ```
 
+pub mod device;
 mod flags;
 pub mod instruction;
 pub mod lines;

@@ -1,5 +1,6 @@
 //! One logical line → one instruction: keyword, flags, arguments, in the form that each instruction takes them.
 
+use super::device::Device;
 use super::flags::{Flags, Form};
 use super::instruction::{Arg, Command, From, Instruction, Kind, Pair, Run, RunNetwork, Transfer, Word};
 use super::lines::{Line, heredoc, is_blank};
@@ -399,6 +400,8 @@ impl Request<'_> {
                 Mount::parse(&mount.text, &mut |value| Ok(value.to_owned())).map_err(fault)?;
             }
         }
+        let device = |word: &Word| Device::parse(&word.text).map_err(|message| Fault::new(word.place, message));
+        let devices = flags.list("device").iter().map(device).collect::<Result<_, _>>()?;
         let network = match flags.text("network") {
             None => RunNetwork::Default,
             Some(word) => match word.text.as_str() {
@@ -421,7 +424,7 @@ impl Request<'_> {
             return self.fault(0, "RUN requires at least one argument");
         }
         let heredocs = self.line.heredocs.clone();
-        Ok(Kind::Run(Run { command, heredocs, mounts, network, insecure, devices: flags.list("device") }))
+        Ok(Kind::Run(Run { command, heredocs, mounts, network, insecure, devices }))
     }
 
     fn shell(&self) -> Result<Kind, Fault> {

@@ -1,5 +1,6 @@
 //! What people write, and what nobody should.
 
+use super::device::Device;
 use super::instruction::{Command, RunNetwork, Transfer};
 use super::*;
 
@@ -107,11 +108,11 @@ fn what_is_copied() {
 
 #[test]
 fn run_with_all_that_belongs_to_it() {
-    let text = "RUN --mount=type=cache,target=/c --mount=type=secret,id=s --network=none --security=insecure --device=x=all a <<E\nb\nE";
+    let text = "RUN --mount=type=cache,target=/c --mount=type=secret,id=s --network=none --security=insecure --device=x=all,required a <<E\nb\nE";
     let Kind::Run(run) = kind(text).unwrap() else { panic!() };
     assert_eq!(texts(&run.mounts), ["type=cache,target=/c", "type=secret,id=s"]);
     assert_eq!((run.network, run.insecure), (RunNetwork::None, true));
-    assert_eq!(texts(&run.devices), ["x=all"]);
+    assert_eq!(run.devices, [Device { name: "x=all".to_owned(), required: true }]);
     assert_eq!(run.command, Command { words: vec!["a <<E".to_owned()], shell: true });
     assert_eq!(run.heredocs[0].content, "b\n");
 }
