@@ -1,6 +1,8 @@
 //! The docker command line against our daemon.
 
+use crate::cdi::Vendor;
 use crate::fixture::{Command, Daemon, Host, Registry, Terminal, eventually, need};
+use serde_json::json;
 
 struct Docker {
     daemon: Daemon,
@@ -279,4 +281,50 @@ fn images_are_pushed() {
     assert!(output.stderr().contains("An image does not exist locally with the tag: no/such"), "{output}");
     docker.ok(&["rmi", "--force", &name, &format!("{name}:v2")]);
     assert_eq!(docker.ok(&["run", "--rm", "--network", "none", &name, "echo", "back"]), "back");
+}
+
+#[test]
+fn devices_by_name() {
+    let (Some(docker), vendor) = (Docker::new(), Vendor::new()) else { return };
+    vendor.says(
+        &[("one", json!({"env": ["HULL=oak"], "deviceNodes": [{"path": "/dev/deep", "hostPath": "/dev/full"}]}))],
+        json!({}),
+    );
+    let one = vendor.device("one");
+    let line = ["--network", "none", "--device", &one, "--device", "/dev/null:/dev/void"];
+    let run = |name: &str, words: &[&str]| {
+        docker.command(&[&["run", "--name", name], &line[..], &["busybox"], words].concat())
+    };
+    assert_eq!(run("hull", &["sh", "-c", "echo $HULL; ls /dev/deep /dev/void"]).ok(), "oak\n/dev/deep\n/dev/void");
+    let asked =
+        docker.ok(&["inspect", "-f", "{{range .HostConfig.DeviceRequests}}{{.Driver}} {{.DeviceIDs}}{{end}}", "hull"]);
+    assert_eq!(asked, format!("cdi [{one}]"));
+    docker.ok(&["rm", "hull"]);
+    let info = docker.ok(&["info", "-f", "{{.CDISpecDirs}} {{json .DiscoveredDevices}}"]);
+    assert!(
+        info.starts_with("[/etc/cdi /var/run/cdi]") && info.contains(&format!(r#"{{"Source":"cdi","ID":"{one}"}}"#)),
+        "{info}"
+    );
+    assert!(docker.ok(&["info"]).contains(&format!("  cdi: {one}\n")));
+    vendor.says(&[("two", json!({"env": ["HULL=oak"]}))], json!({}));
+    let output = run("mast", &["true"]).run();
+    let words = format!("Error response from daemon: CDI device injection failed: unresolvable CDI devices {one}");
+    assert!(output.code() == Some(125) && output.stderr().contains(&words), "{output}");
+    let output =
+        docker.command(&["run", "--rm", "--network", "none", "--gpus", "driver=boat", "busybox", "true"]).run();
+    let words = "could not select device driver \"boat\" with capabilities: [[gpu]]";
+    assert!(output.code() == Some(125) && output.stderr().contains(words), "{output}");
+    docker.ok(&["rm", "mast"]);
+    let text = format!("FROM busybox\nRUN --device={},required test $HULL = oak\n", vendor.device("two"));
+    docker.host.file("boat/Dockerfile", text);
+    let dir = docker.host.dir().join("boat");
+    let build = || {
+        let line = ["build", "--network", "none", dir.to_str().expect("UTF-8")];
+        docker.command(&line).env("DOCKER_BUILDKIT", "0").run()
+    };
+    let output = build();
+    let words = "is requested by the build but not allowed";
+    assert!(!output.status.success() && output.stderr().contains(words), "{output}");
+    vendor.annotated("org.mobyproject.buildkit.device.autoallow", &[("two", json!({"env": ["HULL=oak"]}))]);
+    build().ok();
 }

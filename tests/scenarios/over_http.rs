@@ -13,6 +13,8 @@ mod build_outputs;
 mod build_sources;
 #[path = "builds.rs"]
 mod builds;
+#[path = "cdi.rs"]
+mod cdi;
 #[path = "changes.rs"]
 mod changes;
 #[path = "copy.rs"]
