@@ -4,6 +4,7 @@ api.py start SOCKET COMMAND...        from the start of the daemon to its first 
 api.py exec ROUNDS LABEL=SOCKET...    exec of true in a running container: create, start, read to the end, inspect
 api.py run ROUNDS LABEL=SOCKET...     create, start, wait and remove a container
 api.py many ROUNDS LABEL=SOCKET...    fifty containers created and started, eight at a time, and then removed so
+api.py log ROUNDS FILE LABEL=SOCKET... a container that nobody is attached to writes the file to its log; the log is read
 Several daemons take turns; each but the first is shown with its ratio to the first.
 """
 
@@ -160,6 +161,72 @@ def many(rounds, sockets):
             print(f"{label + f': 50 by the API, 8 at a time, {what}':<44} {rate:8.1f} /s   dhow's {ours / rate:6.1f} times")
 
 
+def read_all(path, ask_for, room):
+    """All that is answered, as it came. What it is, is looked at when the time is taken."""
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(path)
+    connection.sendall(f"GET {ask_for} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    seen = 0
+    while read := connection.recv_into(room[seen:], 1 << 20):
+        seen += read
+    connection.close()
+    return room[:seen]
+
+
+def payload(answer):
+    """The bytes of the log in an answer that is chunked, and in frames within."""
+    head = bytes(answer[:4096]).partition(b"\r\n\r\n")[0]
+    assert head.startswith(b"HTTP/1.1 200 ") and b"chunked" in head, head
+    frames, at, size = bytearray(), len(head) + 4, None
+    while size != 0:
+        line = bytes(answer[at : at + 20]).partition(b"\r\n")[0]
+        size = int(line, 16)
+        at += len(line) + 2
+        frames += answer[at : at + size]
+        at += size + 2
+    at = total = 0
+    while at < len(frames):
+        size = int.from_bytes(frames[at + 4 : at + 8], "big")
+        total += size
+        at += 8 + size
+    assert at == len(frames)
+    return total
+
+
+def log(rounds, file, sockets):
+    length = os.path.getsize(file)
+    # Touched once, so that no page of it is made while the time is taken.
+    room = memoryview(bytearray(b"x") * (length * 5 // 4))
+    times = {label: [] for label in sockets}
+    for _ in range(rounds):
+        for label, path in sockets.items():
+            settle()
+            connection = Connection(path)
+            command = ["sh", "-c", "dd if=/lines bs=64k 2>/dev/null"]
+            made = {"Image": "busybox", "Cmd": command, "HostConfig": HOST | {"Binds": [f"{file}:/lines:ro"]}}
+            begun = time.perf_counter()
+            container = ask(connection, "POST", "/containers/create", made)["Id"]
+            ask(connection, "POST", f"/containers/{container}/start")
+            ask(connection, "POST", f"/containers/{container}/wait")
+            written = time.perf_counter() - begun
+            settle()
+            begun = time.perf_counter()
+            answer = read_all(path, f"/containers/{container}/logs?stdout=1&stderr=1", room)
+            read = time.perf_counter() - begun
+            if (got := payload(answer)) != length:
+                sys.exit(f"{label}: {got} of {length} bytes came back")
+            # Not kept alive by every daemon for as long as that took.
+            ask(Connection(path), "DELETE", f"/containers/{container}")
+            times[label].append((written, read))
+    first = None
+    for label, taken in times.items():
+        medians = [statistics.median(times) for times in zip(*taken)]
+        first = first or medians
+        for what, took, ours in zip(("written", "read"), medians, first):
+            rate = f"{length / took / 1e6:9.1f} MB/s"
+            print(f"{label + f': a log of {length // 10**6} MB by the API, {what}':<52} {rate}   dhow's {took / ours:6.1f} times")
+
+
 # The defaults of Debian's dockerd are more than a host without CAP_SYS_RESOURCE may set.
 LIMITS = [{"Name": name, "Soft": most, "Hard": most} for name, most in (("nofile", 1024), ("nproc", 4096))]
 HOST = {"NetworkMode": "none", "Ulimits": LIMITS}
@@ -169,6 +236,8 @@ if what == "start":
     start(where, rest)
 elif what == "many":
     many(int(where), dict(word.split("=", 1) for word in rest))
+elif what == "log":
+    log(int(where), rest[0], dict(word.split("=", 1) for word in rest[1:]))
 else:
     make, words = (exec_true, "exec of true by the API") if what == "exec" else (run_true, "create, start, wait, remove by the API")
     made = {label: make(path) for label, path in (word.split("=", 1) for word in rest)}
