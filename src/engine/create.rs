@@ -6,7 +6,7 @@ use super::settings::Settings;
 use super::store::{self, Store};
 use super::{
     containers, events, health, limits, locks, logs, mounts, names, networks, quota, remap, restart, rootless, selinux,
-    spec, volumes,
+    signals, spec, volumes,
 };
 use crate::api::Refusal;
 use crate::api::time::Time;
@@ -42,6 +42,14 @@ pub fn create(
         return Err(containers::name_in_use(name, &owner));
     }
     config.working_dir = working_dir(&config.working_dir)?;
+    if !config.stop_signal.is_empty() {
+        signals::parse(&config.stop_signal)?;
+    }
+    if let Some(variable) =
+        config.env.iter().flatten().find(|variable| variable.is_empty() || variable.starts_with('='))
+    {
+        bail!(Refusal::BadParameter(format!("invalid environment variable: {variable}")));
+    }
     // Held until the record names the image's layers, so that nobody removes them in between.
     let lease = store.lease()?;
     let image = images::take(store, &lease, &config.image)?;
@@ -53,9 +61,18 @@ pub fn create(
     apply_image(&mut config, &image)?;
     let base = Base { image: image.id.to_string(), platform: image.platform.to_string(), layers: image.layer_ids() };
     let asked = ContainerCreate { config, host_config, networking_config };
-    let (id, more) = make(store, settings, &lease, asked, base, name, false)?;
+    let (id, more) = make(store, settings, &lease, asked, base, name, false).map_err(not_the_image)?;
     warnings.extend(more);
     Ok(ContainerCreated { id, warnings })
+}
+
+/// A client takes 404 for an image that is not there, and pulls it. What else is missing, a network or another container,
+/// is a mistake in what was asked.
+fn not_the_image(error: anyhow::Error) -> anyhow::Error {
+    match error.downcast_ref() {
+        Some(Refusal::NotFound(text)) => Refusal::BadParameter(text.clone()).into(),
+        _ => error,
+    }
 }
 
 /// What a container is made of.

@@ -106,8 +106,7 @@ pub fn merge(asked: &mut Option<Healthcheck>, image: Option<Healthcheck>) {
 
 /// Refuses what makes no sense, with Docker's words; settles what shall follow from bad health.
 pub fn check(config: &ContainerConfig, host: &mut HostConfig) -> Result<()> {
-    if let Some(check) = config.healthcheck.as_ref().filter(|check| check.test.as_ref().is_some_and(|t| !t.is_empty()))
-    {
+    if let Some(check) = &config.healthcheck {
         let times = [
             ("Interval", check.interval),
             ("Timeout", check.timeout),
@@ -120,8 +119,9 @@ pub fn check(config: &ContainerConfig, host: &mut HostConfig) -> Result<()> {
         if check.retries < 0 {
             bail!(Refusal::BadParameter("Retries in Healthcheck cannot be negative".to_owned()));
         }
-        let kind = check.test.as_ref().and_then(|test| test.first()).map(String::as_str).unwrap_or_default();
-        if !matches!(kind, "CMD" | "CMD-SHELL" | "NONE") {
+        // None is the image's.
+        let kind = check.test.as_ref().and_then(|test| test.first()).map(String::as_str);
+        if let Some(kind) = kind.filter(|kind| !matches!(*kind, "CMD" | "CMD-SHELL" | "NONE")) {
             let text = format!("unknown type {kind:?} of Healthcheck: it is none of CMD, CMD-SHELL, NONE");
             bail!(Refusal::BadParameter(text));
         }

@@ -15,10 +15,11 @@ pub fn ends(signal: i32, stop_signal: &str) -> bool {
 pub fn parse(text: &str) -> Result<i32> {
     let invalid = || Refusal::BadParameter(format!("invalid signal: {text}"));
     if let Ok(number) = text.parse::<i32>() {
-        if !(1..=64).contains(&number) {
-            bail!(invalid());
-        }
-        return Ok(number);
+        return match number {
+            1..=64 => Ok(number),
+            0 => bail!(invalid()),
+            _ => bail!(Refusal::BadParameter(format!("the linux daemon does not support signal {number}"))),
+        };
     }
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
