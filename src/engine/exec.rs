@@ -127,10 +127,7 @@ pub fn start(store: &Store, id: &str, streams: Option<(i32, Vec<u8>)>) -> Result
     match shim::ask(&mut control, Message::new(Op::Start, 0, 0), &[])? {
         (Message { op: Op::Ok, .. }, _) => {}
         (Message { a: 304, .. }, _) => bail!(Refusal::Conflict(format!("Error: Exec command {id} has already run"))),
-        (_, why) => {
-            let text = format!("OCI runtime exec failed: {}", String::from_utf8_lossy(&why));
-            bail!(Refusal::BadParameter(text));
-        }
+        (_, why) => bail!(Refusal::BadParameter(String::from_utf8_lossy(&why).into_owned())),
     }
     Ok(attached)
 }

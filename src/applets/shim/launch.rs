@@ -376,9 +376,16 @@ fn watched(store: &store::Store, record: &Record) -> Result<Vec<String>> {
 }
 
 fn launch_exec(base: &Base, id: &str, idle: &Idle) -> Result<Started, Refused> {
+    // Docker has these found out by itself, and all that comes after by its runtime.
+    let ready = exec::ready(&base.store, &base.whose.container, id);
+    let ready = ready.map_err(|error| Refused { code: 126, ..error.into() })?;
+    clone_exec(base, id, idle, ready)
+        .map_err(|refused| Refused { text: format!("OCI runtime exec failed: {}", refused.text), ..refused })
+}
+
+fn clone_exec(base: &Base, id: &str, idle: &Idle, ready: exec::Ready) -> Result<Started, Refused> {
     let (store, container) = (&base.store, base.whose.container.as_str());
-    let exec::Ready { plan, mut prepared, process: process_spec, open_stdin, size, cgroup, devpts } =
-        exec::ready(store, container, id)?;
+    let exec::Ready { plan, mut prepared, process: process_spec, open_stdin, size, cgroup, devpts } = ready;
     prepared.lock = Some(LOCK_FD);
     let mut stdio = Stdio::open(devpts, &mut prepared, process_spec.terminal, open_stdin)?;
     if let (true, Some(master), Some((rows, columns))) = (process_spec.terminal, &stdio.stdout, idle.size.or(size)) {

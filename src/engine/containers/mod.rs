@@ -72,7 +72,15 @@ fn ended_early(store: &Store, id: &str, before: &Now, error: anyhow::Error) -> R
 
 /// Docker's client takes the exit code from these words.
 fn start_failed(why: &str) -> anyhow::Error {
-    if why.starts_with("failed to set up container networking") || why.starts_with("CDI device injection failed") {
+    // What its daemon finds out, before there is a task.
+    const BEFORE: [&str; 5] = [
+        "failed to set up container networking",
+        "CDI device injection failed",
+        "unable to find user ",
+        "unable to find group ",
+        "error gathering device information ",
+    ];
+    if BEFORE.iter().any(|words| why.starts_with(words)) {
         return anyhow::anyhow!("{why}");
     }
     // What no device can be found for was asked for wrongly.
