@@ -64,7 +64,7 @@ fn addresses_may_be_asked_for() {
     for (address, words) in [
         ("10.55.7.7", "Address already in use"),
         ("10.55.0.9", "Address already in use"),
-        ("10.56.0.1", "no configured subnet contains IP address 10.56.0.1"),
+        ("10.56.0.1", "no configured subnet or ip-range contain the IP address 10.56.0.1"),
     ] {
         let output = run(&["--ip", address]);
         assert!(output.code() == Some(125) && output.stderr().contains(words), "{output}");

@@ -252,7 +252,7 @@ pub fn place(
         let Some(pool) = stored::pools(network).find(fits) else {
             match wanted {
                 Some(address) => bail!(Refusal::BadParameter(format!(
-                    "invalid endpoint settings:\nno configured subnet contains IP address {address}"
+                    "invalid endpoint settings:\nno configured subnet or ip-range contain the IP address {address}"
                 ))),
                 None => return Ok(None),
             }

@@ -320,7 +320,9 @@ pub fn check_settings(network: &Network, settings: &EndpointSettings) -> Result<
         let address = text.parse().map_err(|_| bad(format!("invalid IP address: {text}")))?;
         let pool = stored::pools(network).find(|pool| pool.subnet.contains(address));
         let Some(pool) = pool else {
-            return Err(bad(format!("invalid endpoint settings:\nno configured subnet contains IP address {text}")));
+            return Err(bad(format!(
+                "invalid endpoint settings:\nno configured subnet or ip-range contain the IP address {text}"
+            )));
         };
         if !pool.subnet.is_host(address) {
             return Err(bad(format!(
@@ -335,18 +337,20 @@ pub fn check_settings(network: &Network, settings: &EndpointSettings) -> Result<
     Ok(())
 }
 
+const PRIVATE: &str =
+    "container cannot be connected to multiple networks with one of the networks in private (none) mode";
+
 fn name_of_mode(record: &Record) -> Result<()> {
     if join::has_networks(&record.host_config.network_mode) {
         return Ok(());
     }
     let words = match record.host_config.network_mode.as_str() {
-        "none" => "container cannot be connected to multiple networks with one of the networks in private (none) mode",
-        "host" => "container cannot be connected to host network with other networks: its network is the host's",
+        "none" => PRIVATE,
         _ => {
             "container sharing network namespace with another container or host cannot be connected to any other network"
         }
     };
-    bail!(Refusal::Forbidden(words.to_owned()))
+    bail!(Refusal::BadParameter(words.to_owned()))
 }
 
 /// One that may change its networks, and who holds it is the only one to do so.
@@ -377,8 +381,12 @@ pub fn connect(store: &Store, wanted: &str, asked: NetworkConnect) -> Result<()>
 
 fn join(store: &Store, wanted: &str, asked: NetworkConnect) -> Result<()> {
     let network = stored::find(store, wanted)?;
-    if matches!(network.name.as_str(), "host" | "none") {
-        bail!(Refusal::Forbidden(format!("container cannot be connected to the {} network", network.name)));
+    match network.name.as_str() {
+        "host" => bail!(Refusal::BadParameter(
+            "cannot connect container to host network - container must be created in host network mode".to_owned()
+        )),
+        "none" => bail!(Refusal::BadParameter(PRIVATE.to_owned())),
+        _ => {}
     }
     let (_one, now) = with_networks(store, &asked.container)?;
     let settings = asked.endpoint_config.unwrap_or_default();
