@@ -162,6 +162,8 @@ fn refusals_in_dockers_words() {
     );
     let not_running = format!("cannot kill container: gold: container {id} is not running");
     let not_paused = format!("Container {id} is not paused");
+    let sailing = "invalid filter 'status=sailing': invalid value for state (sailing): must be one of created, running, \
+                   paused, restarting, removing, exited, dead";
     for (method, path, body, status, words) in [
         ("GET", "/containers/nope/json", None, 404, "No such container: nope"),
         ("POST", "/containers/nope/start", None, 404, "No such container: nope"),
@@ -192,7 +194,7 @@ fn refusals_in_dockers_words() {
         ("GET", "/networks/nope", None, 404, "network nope not found"),
         ("GET", "/exec/nope/json", None, 404, "No such exec instance: nope"),
         ("GET", "/containers/json?filters={\"colour\":[\"red\"]}", None, 400, "invalid filter 'colour'"),
-        ("GET", "/containers/json?filters={\"status\":[\"sailing\"]}", None, 400, "invalid filter 'status=sailing'"),
+        ("GET", "/containers/json?filters={\"status\":[\"sailing\"]}", None, 400, sailing),
         ("GET", "/nope", None, 404, "page not found"),
         ("PATCH", "/info", None, 404, "page not found"),
     ] {

@@ -92,12 +92,14 @@ impl Filter<'_> {
     fn new<'a>(store: &Store, filters: &'a Filters) -> Result<Filter<'a>> {
         filters.accept(&KEYS)?;
         let states = ["created", "running", "paused", "restarting", "removing", "exited", "dead"];
-        if let Some(state) = filters.get("status").iter().find(|state| !states.contains(&state.as_str())) {
-            bail!(Refusal::BadParameter(format!("invalid filter 'status={state}'")));
-        }
         let healths = ["none", "starting", "healthy", "unhealthy"];
-        if let Some(health) = filters.get("health").iter().find(|health| !healths.contains(&health.as_str())) {
-            bail!(Refusal::BadParameter(format!("invalid filter 'health={health}'")));
+        for (key, what, known) in [("status", "state", &states[..]), ("health", "health", &healths)] {
+            if let Some(value) = filters.get(key).iter().find(|value| !known.contains(&value.as_str())) {
+                let known = known.join(", ");
+                bail!(Refusal::BadParameter(format!(
+                    "invalid filter '{key}={value}': invalid value for {what} ({value}): must be one of {known}"
+                )));
+            }
         }
         if let Some(code) = filters.get("exited").iter().find(|code| code.parse::<i32>().is_err()) {
             bail!(Refusal::BadParameter(format!("invalid filter 'exited={code}'")));
