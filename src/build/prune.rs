@@ -2,6 +2,7 @@
 
 use super::cache::{self, Listed};
 use crate::api::Refusal;
+use crate::api::time::Time;
 use crate::api::types::{BuildCache, BuildPruned};
 use crate::engine::filters::Filters;
 use crate::engine::images::inventory::Inventory;
@@ -123,6 +124,11 @@ fn forget_contexts(store: &Store) -> Result<()> {
     all.into_iter().take(spare).try_for_each(|(_, path)| store::remove(&path))
 }
 
+fn time(time: SystemTime) -> String {
+    Time::from_unix_nanos(time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_nanos() as i128))
+        .to_string()
+}
+
 /// What `system df` tells of the cache.
 pub fn usage(store: &Store) -> Result<Vec<BuildCache>> {
     let of_images: HashSet<String> =
@@ -130,11 +136,14 @@ pub fn usage(store: &Store) -> Result<Vec<BuildCache>> {
     let leased: HashSet<String> = store.leased()?.into_iter().collect();
     let mut seen = HashSet::new();
     let mut all = Vec::new();
-    for Listed { key, record, .. } in cache::all(store)? {
+    for Listed { key, record, used } in cache::all(store)? {
         let Some(made) = record.layer.filter(|made| seen.insert(made.id.clone())) else { continue };
         all.push(BuildCache {
             id: key,
             r#type: "regular".to_owned(),
+            description: record.what,
+            created_at: Time::from_unix_nanos(i128::from(record.made) * 1_000_000_000).to_string(),
+            last_used_at: Some(time(used)),
             in_use: leased.contains(&format!("layer:{}", made.id)),
             shared: of_images.contains(&made.id),
             size: i64::try_from(made.size).unwrap_or(i64::MAX),
@@ -142,9 +151,14 @@ pub fn usage(store: &Store) -> Result<Vec<BuildCache>> {
     }
     let mounts = store.root.join("build/mounts");
     for id in store::read_dir(&mounts)? {
+        let dir = mounts.join(&id);
+        // Whoever removes it meanwhile, there is nothing to tell of it.
+        let Ok(changed) = std::fs::metadata(&dir).and_then(|it| it.modified()) else { continue };
         all.push(BuildCache {
             r#type: "exec.cachemount".to_owned(),
-            size: i64::try_from(crate::fs::size::tree(&mounts.join(&id))?).unwrap_or(i64::MAX),
+            size: i64::try_from(crate::fs::size::tree(&dir)?).unwrap_or(i64::MAX),
+            created_at: time(changed),
+            last_used_at: Some(time(changed)),
             id,
             ..BuildCache::default()
         });

@@ -19,10 +19,14 @@ wire! {
         #[serde(rename = "ID")]
         pub id: String,
         pub r#type: String,
+        /// The instruction, for people.
+        pub description: String,
         pub in_use: bool,
         pub shared: bool,
         /// Bytes.
         pub size: i64,
+        pub created_at: String,
+        pub last_used_at: Option<String>,
     }
 
     /// The answer of `POST /build/prune`.
