@@ -30,6 +30,7 @@ mod daemon;
 mod daemon_builds;
 mod daemon_docker;
 mod daemon_wire;
+mod daemon_words;
 mod documents;
 mod escapes;
 mod events;

@@ -1,0 +1,119 @@
+//! What the docker command prints where our daemon refuses: Docker's words, and the exit codes that go with them.
+
+use crate::fixture::{Command, Daemon, Host, need};
+
+struct Docker {
+    daemon: Daemon,
+    host: Host,
+}
+
+impl Docker {
+    fn new() -> Option<Docker> {
+        need("docker")?;
+        let host = Host::with_busybox()?;
+        Some(Docker { daemon: Daemon::start(&host), host })
+    }
+
+    fn command(&self, line: &str) -> Command {
+        Command::new("docker", line.split_whitespace())
+            .env("HOME", self.host.dir().join("home").to_str().expect("UTF-8"))
+            .env("DOCKER_HOST", &self.daemon.address())
+            .env("DOCKER_BUILDKIT", "0")
+    }
+
+    /// Asserts on how each command ends, and on what it says.
+    fn refuses(&self, table: &[(&str, i32, &str)]) {
+        for (line, code, words) in table {
+            let output = self.command(line).run();
+            let said = format!("{}{}", output.stdout(), output.stderr());
+            assert_eq!(output.code(), Some(*code), "{line}: {output}");
+            assert!(said.contains(words), "{line}: {words:?} is not in {said:?}");
+            assert!(!said.contains("Unable to find image"), "{line} pulls what is there: {said}");
+        }
+    }
+}
+
+#[test]
+fn run_refuses() {
+    let Some(docker) = Docker::new() else { return };
+    docker.refuses(&[
+        ("run --rm --network nope busybox true", 125, "Error response from daemon: network nope not found"),
+        ("run --rm --network container:nope busybox true", 125, "No such container: nope"),
+        ("run --rm --pid container:nope busybox true", 125, "Error response from daemon: No such container: nope"),
+        ("run --rm --ipc container:nope busybox true", 125, "Error response from daemon: No such container: nope"),
+        (
+            "run --rm --network none --user nope busybox true",
+            125,
+            "Error response from daemon: unable to find user nope: no matching entries in passwd file",
+        ),
+        (
+            "run --rm --network none --user 0:nope busybox true",
+            125,
+            "Error response from daemon: unable to find group nope: no matching entries in group file",
+        ),
+        (
+            "run --rm --network none --device /dev/nope busybox true",
+            125,
+            "Error response from daemon: error gathering device information while adding custom device \"/dev/nope\"",
+        ),
+        ("run --rm --stop-signal FOO busybox true", 125, "Error response from daemon: invalid signal: FOO"),
+        ("run --rm --health-interval 1ns busybox true", 125, "Interval in Healthcheck cannot be less than 1ms"),
+    ]);
+    assert_eq!(docker.command("ps --all --quiet").ok(), "", "nothing is left of them");
+}
+
+#[test]
+fn others_refuse() {
+    let Some(docker) = Docker::new() else { return };
+    docker.command("run -d --name hull --network none busybox sleep 1000").ok();
+    docker.command("create --name wreck busybox true").ok();
+    docker.command("network create --subnet 10.61.0.0/24 sea").ok();
+    docker.refuses(&[
+        ("exec hull no-such-program", 127, "OCI runtime exec failed: exec: \"no-such-program\": executable file not"),
+        ("exec --user nope hull true", 126, "unable to find user nope: no matching entries in passwd file"),
+        ("exec --user 0:nope hull true", 126, "unable to find group nope: no matching entries in group file"),
+        ("kill --signal FOO hull", 1, "invalid signal: FOO"),
+        ("kill --signal 99 hull", 1, "the linux daemon does not support signal 99"),
+        (
+            "ps --filter status=sunk",
+            1,
+            "invalid filter 'status=sunk': invalid value for state (sunk): must be one of created, running, paused, \
+             restarting, removing, exited, dead",
+        ),
+        (
+            "ps --filter health=odd",
+            1,
+            "invalid filter 'health=odd': invalid value for health (odd): must be one of none, starting, healthy, \
+             unhealthy",
+        ),
+        (
+            "network connect host wreck",
+            1,
+            "cannot connect container to host network - container must be created in host network mode",
+        ),
+        (
+            "network connect none wreck",
+            1,
+            "container cannot be connected to multiple networks with one of the networks in private (none) mode",
+        ),
+        (
+            "network connect --ip 10.62.0.9 sea wreck",
+            1,
+            "no configured subnet or ip-range contain the IP address 10.62.0.9",
+        ),
+    ]);
+    let said = docker.command("exec --user nope hull true").run();
+    assert!(!format!("{}{}", said.stdout(), said.stderr()).contains("OCI runtime"), "no runtime was asked: {said}");
+    docker.command("rm --force hull wreck").ok();
+    docker.command("network rm sea").ok();
+}
+
+#[test]
+fn the_cache_of_builds_has_its_times() {
+    let Some(docker) = Docker::new() else { return };
+    docker.command("build --quiet -").input("FROM busybox\nRUN echo tea >/cargo\n").ok();
+    let shown = docker.command("system df --verbose").ok();
+    let (_, caches) = shown.split_once("CACHE ID").expect("a table of the cache");
+    assert!(caches.contains("regular") && caches.matches(" ago").count() == 2, "made and used: {caches}");
+    assert!(!caches.contains("years"), "{caches}");
+}
