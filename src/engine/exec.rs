@@ -186,6 +186,12 @@ pub fn running(store: &Store, container: &str) -> Result<Vec<String>> {
     Ok(ids)
 }
 
+/// Whether it was started and is at its end.
+pub fn has_ended(store: &Store, container: &str, id: &str) -> Result<bool> {
+    let exec = Exec::load(store, container, id)?;
+    Ok(exec.exit_code.is_some() || exec.started && !Held::of(&dir(store, container, id).join("lock"))?.shim)
+}
+
 pub fn resize(store: &Store, id: &str, rows: u16, columns: u16) -> Result<()> {
     let container = container_of(store, id)?;
     containers::resize(store, &Whose::exec(&container, id), rows, columns)

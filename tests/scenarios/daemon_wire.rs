@@ -218,6 +218,29 @@ fn a_stream_is_taken_over_byte_for_byte() {
     }
 }
 
+/// As Docker does: who has started an exec may resize its terminal before the answer is there.
+#[test]
+fn a_resize_waits_for_the_exec_to_start() {
+    let Some((host, daemon)) = host() else { return };
+    host.detached(&["--name", "hull"], &["sleep", "1000"]);
+    let json = "Content-Type: application/json\r\n";
+    let asked = r#"{"Cmd": ["sh", "-c", "sleep 1; stty size"], "Tty": true, "AttachStdout": true}"#;
+    let (_, body) = daemon.ask_with("POST /containers/hull/exec", json, asked);
+    let made: serde_json::Value = serde_json::from_str(&body).expect("an answer in JSON");
+    let id = made["Id"].as_str().expect("an id");
+    std::thread::scope(|scope| {
+        let resize = scope.spawn(|| daemon.ask(&format!("POST /exec/{id}/resize?h=40&w=90")));
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(!resize.is_finished(), "there is nothing yet to resize");
+        let (_, said) = daemon.ask_with(&format!("POST /exec/{id}/start"), json, r#"{"Tty": true}"#);
+        assert!(said.contains("40 90"), "{said}");
+        assert!(resize.join().expect("no panic").0.starts_with("HTTP/1.1 200 "));
+    });
+    let (head, _) = daemon.ask(&format!("POST /exec/{id}/resize?h=40&w=90"));
+    assert!(head.starts_with("HTTP/1.1 404 "), "what has ended has no terminal: {head}");
+    host.ok(["rm", "--force", "hull"]);
+}
+
 #[test]
 fn a_websocket_carries_the_streams() {
     let Some((host, daemon)) = host() else { return };

@@ -6,10 +6,14 @@ use crate::engine::protocol::{Message, Op, STDERR, STDIN, STDOUT};
 use crate::engine::record::{self, Record};
 use crate::engine::shim::{self, Whose};
 use crate::engine::store::Store;
-use crate::engine::{events, logs};
+use crate::engine::{events, exec, logs};
 use anyhow::{Context, Result, bail};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+/// How long a resize waits for an exec to start.
+const STARTING: Duration = Duration::from_secs(10);
 
 /// What a client attaches to.
 pub struct Attach {
@@ -80,10 +84,27 @@ pub fn resize(store: &Store, whose: &Whose, rows: u16, columns: u16) -> Result<(
             let alive = record::held(store, &whose.container)?.init;
             shim::begin(store, whose, alive, message, &[])?;
         }
-        Some(exec) => {
-            let missing = || Refusal::NotFound(format!("No such exec instance: {exec}"));
-            let mut stream = shim::connect(store, whose)?.ok_or_else(missing)?;
-            shim::tell(&mut stream, message, &[])?;
+        Some(id) => {
+            // Who starts one is told that it is attached before there is a shim, and may resize at once.
+            let until = Instant::now() + STARTING;
+            let ended = || exec::has_ended(store, &whose.container, id);
+            let missing = || Refusal::NotFound(format!("No such exec instance: {id}"));
+            let mut stream = loop {
+                if let Some(stream) = shim::connect(store, whose)? {
+                    break stream;
+                }
+                if ended()? {
+                    bail!(missing());
+                }
+                if Instant::now() >= until {
+                    bail!("timeout waiting for exec session ready");
+                }
+                std::thread::sleep(Duration::from_millis(2));
+            };
+            match shim::tell(&mut stream, message, &[]) {
+                Err(_) if ended()? => bail!(missing()),
+                told => told?,
+            }
         }
     }
     if whose.exec.is_none()
