@@ -1,7 +1,9 @@
 //! Containers of an ordinary user: his own store, his own ids, nothing of root's.
 
+use crate::cdi::Vendor;
 use crate::fixture::sailor::{FIRST, Sailor, UID};
 use crate::fixture::{Command, Image, Layout, Packing, Tar, busybox_tar, eventually, tool};
+use serde_json::json;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
@@ -205,4 +207,23 @@ fn what_he_cannot_have_is_said() {
         sailor.ok(["run", "--rm", "--network", "none", "devices", "sh", "-c", "ls /disk 2>/dev/null; echo ran"]),
         "ran"
     );
+}
+
+#[test]
+fn devices_by_name_are_his_too() {
+    let Some(sailor) = Sailor::new(true) else { return };
+    let vendor = Vendor::new();
+    let line = "bundle=$(sed 's/.*\"bundle\":\"\\([^\"]*\\).*/\\1/'); \
+                root=$(sed 's/.*\"root\":{\"path\":\"\\([^\"]*\\).*/\\1/' $bundle/config.json); echo hooked >$root/etc/hooked";
+    let hook = |moment: &str, line: &str| json!({"hookName": moment, "path": "/bin/sh", "args": ["sh", "-c", line]});
+    let edits = json!({
+        "env": ["HULL=oak"],
+        "deviceNodes": [{"path": "/dev/deep", "hostPath": "/dev/full"}],
+        "mounts": [{"hostPath": "/etc", "containerPath": "/lent", "options": ["ro", "rbind"]}],
+        "hooks": [hook("createContainer", line), hook("createRuntime", "test $(id -u) = 0")],
+    });
+    vendor.says(&[("one", edits)], json!({}));
+    let line = "echo $HULL; (echo >/dev/deep) 2>&1; cat /etc/hooked; test -e /lent/passwd && echo lent";
+    let said = sailor.sh(&["--device", &vendor.device("one")], line);
+    assert_eq!(said, "oak\nsh: write error: No space left on device\nhooked\nlent");
 }
