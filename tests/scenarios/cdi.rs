@@ -152,6 +152,24 @@ fn hooks_are_run_where_they_belong() {
     assert_eq!(told("caps").trim(), own, "the last hook may do what the first may");
     host.ok(["rm", &id]);
 
+    // Nobody enters before the root is the container's own.
+    let line = format!(
+        "cat >/dev/null; touch {}; until test -e {}; do sleep 0.02; done",
+        at("there").display(),
+        at("go").display()
+    );
+    vendor.says(&[("one", json!({"hooks": [hook("createContainer", &line)]}))], json!({}));
+    host.ok(["create", "--name", "slow", "--network", "none", "--device", &device, "busybox", "cat", "/etc/hostname"]);
+    let starting = host.dhow(["start", "slow"]).spawn();
+    eventually("the hook", || at("there").exists());
+    assert_eq!(host.inspect("slow", "/State/Status"), "created");
+    let text = host.refused(1, ["exec", "slow", "ls", "/"]);
+    assert!(text.contains("is not running"), "{text}");
+    fs::write(at("go"), "").expect("let it go on");
+    assert!(starting.wait().status.success());
+    assert_eq!(host.ok(["wait", "slow"]), "0");
+    host.ok(["rm", "slow"]);
+
     // A restart runs them anew, with all that they may.
     let line = format!("cat >/dev/null; grep CapEff /proc/self/status >>{}", at("again").display());
     vendor.says(&[("one", json!({"hooks": [hook("createContainer", &line)]}))], json!({}));
@@ -214,6 +232,7 @@ fn what_a_device_lacks_is_told() {
             ("net", interface),
             ("hook", hook),
             ("rdt", json!({"intelRdt": {"closID": "x"}})),
+            ("disk", json!({"mounts": [{"hostPath": "/dev/sdz", "containerPath": "/d", "type": "ext4"}]})),
             ("gone", node("/dev/no-such-boat")),
             ("file", node("/etc/hostname")),
             ("covers", json!({"mounts": [{"hostPath": "/etc", "containerPath": "/proc/sys"}]})),
@@ -225,6 +244,7 @@ fn what_a_device_lacks_is_told() {
         ("net", "CDI device injection failed: {} wants netDevices, which is not supported"),
         ("hook", "CDI device injection failed: {} wants hooks of startContainer, which is not supported"),
         ("rdt", "CDI device injection failed: {} wants intelRdt, which is not supported"),
+        ("disk", "CDI device injection failed: {} wants a mount of type ext4, which is not supported"),
         ("gone", "CDI device injection failed: failed to stat CDI host device \"/dev/no-such-boat\": No such file"),
         ("file", "CDI device injection failed: failed to stat CDI host device \"/etc/hostname\": not a device node"),
         ("covers", "mount on /proc/sys: operation not permitted"),

@@ -12,7 +12,7 @@ use std::os::fd::AsFd;
 
 /// Before the container's root is its own.
 pub fn create(store: &Store, record: &Record, plan: &Plan, spec: &Spec, child: &mut Child) -> Result<(), Refused> {
-    let Some(hooks) = spec.hooks.as_ref().filter(|_| plan.meets()) else { return Ok(()) };
+    let Some(hooks) = &spec.hooks else { return Ok(()) };
     let linux = spec.linux.as_ref().context("the spec has no linux section")?;
     child.meet()?.map_err(|failed| refusal(&record.name, plan, &failed))?;
     let state = hooks::state(&record.id, "creating", Some(child.pid), &store.live(&record.id), &spec.annotations)?;

@@ -261,7 +261,12 @@ fn clone_container(base: &Base, idle: &Idle, kept: Option<&mut Kept>, record: Re
     }
     let log = open_log(store, &record)?;
 
-    sys::lock::try_lock(lock(), byte::INIT).context("lock the container as running")?;
+    let run = || sys::lock::try_lock(lock(), byte::INIT).context("lock the container as running");
+    // While hooks are run the root that it sees is still the host's: nobody shall enter.
+    let waits = plan.meets();
+    if !waits {
+        run()?;
+    }
     let mut child = ns::launch(&plan, root, born_in.as_ref().map(|fd| fd.as_fd()), || None)?;
     let live = Live {
         pid: child.pid,
@@ -297,6 +302,11 @@ fn clone_container(base: &Base, idle: &Idle, kept: Option<&mut Kept>, record: Re
         }
         None => None,
     };
+    if waits {
+        let created = hooks::create(store, &record, &plan, &spec, &mut child);
+        created.inspect_err(|_| hooks::undo(store, &record, &spec, &child))?;
+        run()?;
+    }
     Record::update(store, id, |record| {
         let ended = &mut record.ended;
         ended.started_at = Time::now().to_string();
@@ -316,7 +326,8 @@ fn clone_container(base: &Base, idle: &Idle, kept: Option<&mut Kept>, record: Re
     watched
         .push(format!("later={}", privileges::later(bounding.unwrap_or_default().union(more), &record.host_config).0));
     crate::failpoint::reach("launch.marked");
-    begin(store, &record, &plan, &spec, &mut child).inspect_err(|_| hooks::undo(store, &record, &spec, &child))?;
+    let begun = begin(store, &record, &plan, &spec, &mut child);
+    begun.inspect_err(|_| hooks::undo(store, &record, &spec, &child))?;
     containers::tell_start(store, &record);
     let mut kept = match kept {
         Some(kept) if kept.namespace.is_some() => std::mem::take(kept),
@@ -349,9 +360,8 @@ fn clone_container(base: &Base, idle: &Idle, kept: Option<&mut Kept>, record: Re
     })
 }
 
-/// Lets the child execute the command, with the hooks before and after.
+/// Lets the child execute the command, and runs the hooks after that.
 fn begin(store: &store::Store, record: &Record, plan: &Plan, spec: &Spec, child: &mut Child) -> Result<(), Refused> {
-    hooks::create(store, record, plan, spec, child)?;
     set_limits(plan, child.pid)?;
     child.go()?.map_err(|failed| refusal(&record.name, plan, &failed))?;
     Ok(hooks::start(store, record, spec, child)?)

@@ -38,7 +38,7 @@ pub struct Edits {
     /// 0 is none.
     pub gids: Vec<u32>,
     /// Fields that are not for us: a container that wants this device is not started.
-    pub lacking: Vec<&'static str>,
+    pub lacking: Vec<String>,
     /// All of it as it was read, in an order that is always the same.
     pub text: String,
 }
@@ -170,12 +170,15 @@ impl Edits {
             edits.nodes.push(Node::read(item, needs)?);
         }
         for item in fields.list("mounts")? {
-            edits.mounts.push(mount(item, needs)?);
+            match mount(item, needs)? {
+                mount if matches!(mount.kind.as_str(), "bind" | "tmpfs") => edits.mounts.push(mount),
+                other => edits.lacking.push(format!("a mount of type {}", other.kind)),
+            }
         }
         for item in fields.list("hooks")? {
             match hook(item)? {
                 Some(hook) => edits.hooks.push(hook),
-                None => edits.lacking.push("hooks of startContainer"),
+                None => edits.lacking.push("hooks of startContainer".to_owned()),
             }
         }
         for item in fields.list("additionalGids")? {
@@ -184,7 +187,7 @@ impl Edits {
         }
         if let Some(rdt) = fields.take("intelRdt") {
             needs.at_least(rdt_version(rdt)?);
-            edits.lacking.push("intelRdt");
+            edits.lacking.push("intelRdt".to_owned());
         }
         let mut names = Vec::new();
         for item in fields.list("netDevices")? {
@@ -201,7 +204,7 @@ impl Edits {
             names.push((host, name));
         }
         if !names.is_empty() {
-            edits.lacking.push("netDevices");
+            edits.lacking.push("netDevices".to_owned());
         }
         fields.end()?;
         Ok(edits)
@@ -290,17 +293,13 @@ fn mount(value: &Value, needs: &mut Needs) -> Result<Mount> {
     if !mount.kind.is_empty() {
         needs.at_least("0.4.0");
     }
-    match mount.kind.as_str() {
-        "tmpfs" => {}
-        // Who names no type means the host's files.
-        "" | "none" | "bind" => {
-            check_path(&mount.source).with_context(|| said.clone())?;
-            mount.kind = "bind".to_owned();
-            if !mount.options.iter().any(|option| matches!(option.as_str(), "bind" | "rbind")) {
-                mount.options.push("bind".to_owned());
-            }
+    // Who names no type means the host's files.
+    if matches!(mount.kind.as_str(), "" | "none" | "bind") {
+        check_path(&mount.source).with_context(|| said.clone())?;
+        mount.kind = "bind".to_owned();
+        if !mount.options.iter().any(|option| matches!(option.as_str(), "bind" | "rbind")) {
+            mount.options.push("bind".to_owned());
         }
-        other => bail!("{said}: type {other:?} is not supported"),
     }
     Ok(mount)
 }
