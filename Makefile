@@ -41,8 +41,9 @@ test:
 test-build:
 	$(CARGO) test --locked --target $(TARGET) --features failpoints --no-run
 
+# Most scenarios wait for something most of the time: more run at once than there are processors.
 test-run:
-	DHOW_FUZZ_SECONDS=$${DHOW_FUZZ_SECONDS:-4} $(CARGO) test --locked --target $(TARGET) --features failpoints
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$(( $$(nproc) * 2 ))} DHOW_FUZZ_SECONDS=$${DHOW_FUZZ_SECONDS:-4} $(CARGO) test --locked --target $(TARGET) --features failpoints
 
 demo:
 	contrib/needs demo

@@ -211,9 +211,7 @@ fn a_prompt_is_kept_by_a_shim_that_sheds_its_memory() {
         &["--name", "asks"],
         &["sh", "-c", "printf 'who? '; while [ ! -e /end ]; do sleep 0.02; done; echo me"],
     );
-    let init = host.inspect("asks", "/State/Pid");
-    let text = fs::read_to_string(format!("/proc/{init}/status")).expect("it runs");
-    let shim = text.lines().find_map(|line| line.strip_prefix("PPid:")).expect("a parent").trim().to_owned();
+    let shim = host.shim("asks");
     let words = || fs::read_to_string(format!("/proc/{shim}/cmdline")).expect("its shim lives");
     assert!(words().contains("\0launch\0"), "{}", words());
     eventually("its shim has shed its memory", || words().contains("\0watch\0"));

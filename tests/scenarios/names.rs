@@ -2,6 +2,8 @@
 
 use crate::fixture::names::{NameServer, Say, inside, resolv_conf};
 use crate::fixture::{Command, Host, Output, eventually, need};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::json;
 use std::fs;
 use std::net::Ipv4Addr;
@@ -284,7 +286,7 @@ fn a_resolver_that_dies_is_replaced() {
     }
     let mut before = resolver(&host).expect("a resolver");
     for _ in 0..2 {
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(before), nix::sys::signal::Signal::SIGKILL).expect("kill it");
+        kill(Pid::from_raw(before), Signal::SIGKILL).expect("kill it");
         for (asker, name) in [("one", "two"), ("two", "three"), ("three", "one")] {
             let expected = address(&host, name, "sea");
             eventually("it answers again", || short(&host, asker, &["+timeout=1", name]) == expected);
@@ -298,6 +300,23 @@ fn a_resolver_that_dies_is_replaced() {
     assert_eq!(shim.code(), Some(0), "{shim}");
     host.ok(["kill", "three"]);
     eventually("three is nobody", || short(&host, "one", &["+timeout=1", "three"]).is_empty());
+}
+
+/// A shim that executes itself at the moment at which it learns that the resolver has died does not forget it.
+#[test]
+fn a_resolver_that_dies_while_a_shim_settles_is_replaced() {
+    let (Some(_file), Some(())) = (resolv_conf("nameserver 127.0.0.53\n"), need("dig")) else { return };
+    let Some(host) = Host::with_busybox() else { return };
+    host.ok(["network", "create", "sea"]);
+    idle(&host, "it", "sea", &[]);
+    let shim = host.shim("it");
+    kill(shim, Signal::SIGSTOP).expect("stop it");
+    kill(Pid::from_raw(resolver(&host).expect("a resolver")), Signal::SIGKILL).expect("kill it");
+    // It settles a second after its start.
+    thread::sleep(Duration::from_millis(1500));
+    kill(shim, Signal::SIGCONT).expect("let it go on");
+    let expected = address(&host, "it", "sea");
+    eventually("it answers again", || short(&host, "it", &["+timeout=1", "it"]) == expected);
 }
 
 #[test]

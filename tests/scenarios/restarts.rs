@@ -221,11 +221,7 @@ fn reboot(host: &Host) {
 }
 
 fn end_shim(host: &Host, name: &str) {
-    let init = host.inspect(name, "/State/Pid").as_i64().expect("a pid");
-    let text = fs::read_to_string(format!("/proc/{init}/status")).expect("init runs");
-    let parent = text.lines().find_map(|line| line.strip_prefix("PPid:")).expect("a parent");
-    let parent = nix::unistd::Pid::from_raw(parent.trim().parse().expect("a pid"));
-    nix::sys::signal::kill(parent, nix::sys::signal::Signal::SIGKILL).expect("kill the shim");
+    nix::sys::signal::kill(host.shim(name), nix::sys::signal::Signal::SIGKILL).expect("kill the shim");
 }
 
 #[test]

@@ -12,6 +12,7 @@ impl Watch {
         self.probe.is_none()
             && self.forwarder.is_none()
             && self.packer.is_none()
+            && self.unresolved.is_none()
             && !self.is_ending()
             && !self.stopped
             && self.typed_from == self.typed_to
