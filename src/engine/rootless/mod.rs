@@ -22,12 +22,13 @@ use super::store::{self, Store};
 use crate::oci::runtime::{IdMapping, Ids};
 use crate::sys::{kernel, lock, process};
 use anyhow::{Context, Result, bail};
+use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::{Pid, User, getegid, geteuid};
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -157,8 +158,15 @@ fn join(file: &File) -> Result<bool> {
     if !lock::is_held(file, LIFE).context("ask for who keeps the namespaces")? {
         return Ok(false);
     }
-    setns(&pidfd, CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS).context("enter the user's namespaces")?;
-    Ok(true)
+    enter_those_of(&pidfd)
+}
+
+/// Enters the namespaces of a process; false where it has ended, be it in this very moment.
+fn enter_those_of(pidfd: &OwnedFd) -> Result<bool> {
+    match setns(pidfd, CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS) {
+        Err(Errno::ESRCH) => Ok(false),
+        entered => entered.map(|()| true).context("enter the user's namespaces"),
+    }
 }
 
 /// Enters the namespaces of a shim that lives; whether there is any.
@@ -170,9 +178,7 @@ fn join_shim(run: &Path) -> Result<bool> {
             Some(live.shim)
         };
         let Some(pidfd) = shim().and_then(|pid| process::pidfd_open(pid).ok()) else { continue };
-        if locks::Held::of(&dir.join("lock"))?.shim {
-            setns(&pidfd, CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS)
-                .context("enter the user's namespaces")?;
+        if locks::Held::of(&dir.join("lock"))?.shim && enter_those_of(&pidfd)? {
             return Ok(true);
         }
     }
@@ -316,4 +322,22 @@ pub fn lacks(store: &Store) -> Vec<String> {
 /// Why what a container sends goes nowhere; `None` where it does, and in root's store.
 pub fn no_way_out(store: &Store) -> Option<String> {
     if is_inside() { gateway::lack(store) } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_just_ended_has_no_namespaces() {
+        let mut child = Command::new("true").spawn().unwrap();
+        let pidfd = process::pidfd_open(child.id() as i32).unwrap();
+        // Ended, and yet to be buried: its number still finds it.
+        let at = nix::sys::wait::Id::PIDFd(pidfd.as_fd());
+        nix::sys::wait::waitid(at, nix::sys::wait::WaitPidFlag::WEXITED | nix::sys::wait::WaitPidFlag::WNOWAIT)
+            .unwrap();
+        assert!(!enter_those_of(&pidfd).unwrap());
+        child.wait().unwrap();
+        assert!(!enter_those_of(&pidfd).unwrap());
+    }
 }
