@@ -365,11 +365,45 @@ impl Child {
     pub fn go(&mut self) -> Result<Result<(), Failed>> {
         // It may have failed before it came to wait; then its report says more than the broken pipe.
         let _ = self.go.write_all(&[1]);
-        let mut report = Vec::new();
-        self.report.read_to_end(&mut report).context("read the child's report")?;
-        match <[u8; 8]>::try_from(report.as_slice()) {
-            Ok(bytes) => Ok(Err(Failed::read(bytes))),
-            Err(_) => Ok(Ok(())),
-        }
+        Ok(heard(&mut self.report)?.map_or(Ok(()), Err))
+    }
+
+    /// Ends the child, because something else has failed meanwhile: what it had to say before is the reason then.
+    pub fn end(self) -> Result<Option<Failed>> {
+        let Child { pidfd, go, mut report, .. } = self;
+        drop(go);
+        let _ = process::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
+        heard(&mut report)
+    }
+}
+
+/// What a child reports, until it has executed the command or has ended.
+fn heard(from: &mut File) -> Result<Option<Failed>> {
+    let mut report = Vec::new();
+    from.read_to_end(&mut report).context("read the child's report")?;
+    // What is all zero says that it waits for hooks.
+    let last = report.as_chunks().0.last().filter(|last| **last != [0; 8]);
+    Ok(last.map(|last| Failed::read(*last)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_that_is_ended_has_had_its_say() {
+        let ended = |steps: Vec<Step>, says: bool| {
+            let plan = Plan { steps, ..Plan::default() };
+            let child = launch(&plan, prepare(&plan, None, None).unwrap(), None, || None).unwrap();
+            let mut poll = [nix::poll::PollFd::new(child.report.as_fd(), nix::poll::PollFlags::POLLIN)];
+            while says && nix::poll::poll(&mut poll, nix::poll::PollTimeout::NONE) == Err(Errno::EINTR) {}
+            let pid = nix::unistd::Pid::from_raw(child.pid);
+            let failed = child.end().unwrap();
+            nix::sys::wait::waitpid(pid, None).unwrap();
+            failed.map(|failed| (failed.step, failed.errno))
+        };
+        let joins = Step::JoinNamespace { slot: 7, path: c"net".to_owned() };
+        assert_eq!(ended(vec![Step::DefaultSignals, joins], true), Some((1, Errno::EBADF)));
+        assert_eq!(ended(vec![Step::WaitForGo, Step::DefaultSignals], false), None);
     }
 }

@@ -268,39 +268,53 @@ fn clone_container(base: &Base, idle: &Idle, kept: Option<&mut Kept>, record: Re
         run()?;
     }
     let mut child = ns::launch(&plan, root, born_in.as_ref().map(|fd| fd.as_fd()), || None)?;
-    let live = Live {
-        pid: child.pid,
-        shim: std::process::id() as i32,
-        cgroup: born_in
-            .is_some()
-            .then(|| cgroup.clone())
-            .flatten()
-            .map_or(String::new(), |path| path.display().to_string()),
+    // What has to be done beside the child.
+    let beside = || -> Result<_> {
+        let live = Live {
+            pid: child.pid,
+            shim: std::process::id() as i32,
+            cgroup: born_in
+                .is_some()
+                .then(|| cgroup.clone())
+                .flatten()
+                .map_or(String::new(), |path| path.display().to_string()),
+        };
+        live.save(store, id)?;
+        crate::failpoint::reach("launch.cloned");
+        // While the child mounts its root.
+        let own = match own {
+            None if record.ids.is_some() && networks::has_networks(mode) => {
+                let path = format!("/proc/{}/ns/net", child.pid);
+                Some(File::open(&path).with_context(|| format!("open {path}"))?.into())
+            }
+            own => own,
+        };
+        let made = match namespace {
+            Some(_) => None,
+            None => networks::connect(store, &entry.held, own).context("failed to set up container networking")?,
+        };
+        networks::links::follow(store, id)?;
+        let resolver = match made.as_ref().or(namespace) {
+            Some(namespace) if !has_resolver => {
+                networks::names::serve(store, id, namespace.as_fd(), &entry.held).context("set up its names")?
+            }
+            Some(_) => {
+                networks::names::refresh(store, id)?;
+                None
+            }
+            None => None,
+        };
+        Ok((made, resolver))
     };
-    live.save(store, id)?;
-    crate::failpoint::reach("launch.cloned");
-    // While the child mounts its root.
-    let own = match own {
-        None if record.ids.is_some() && networks::has_networks(mode) => {
-            let path = format!("/proc/{}/ns/net", child.pid);
-            Some(File::open(&path).with_context(|| format!("open {path}"))?.into())
+    let (made, resolver) = match beside() {
+        Ok(done) => done,
+        // It may have failed because the child has, which says why.
+        Err(error) => {
+            return Err(match child.end()? {
+                Some(failed) => refusal(&record.name, &plan, &failed),
+                None => error.into(),
+            });
         }
-        own => own,
-    };
-    let made = match namespace {
-        Some(_) => None,
-        None => networks::connect(store, &entry.held, own).context("failed to set up container networking")?,
-    };
-    networks::links::follow(store, id)?;
-    let resolver = match made.as_ref().or(namespace) {
-        Some(namespace) if !has_resolver => {
-            networks::names::serve(store, id, namespace.as_fd(), &entry.held).context("set up its names")?
-        }
-        Some(_) => {
-            networks::names::refresh(store, id)?;
-            None
-        }
-        None => None,
     };
     if waits {
         let created = hooks::create(store, &record, &plan, &spec, &mut child);
