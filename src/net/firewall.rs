@@ -107,9 +107,13 @@ pub fn loaded(table: &str) -> io::Result<Option<String>> {
     nftables::comment(table)
 }
 
-/// Makes the table anew, in one step.
-pub fn replace(table: &str, state: &State) -> io::Result<()> {
-    batch(table, state, loaded(table)?.is_some()).commit()
+/// Makes the table anew, in one step, in place of the one that is there as the caller knows from [`loaded`].
+pub fn replace(table: &str, state: &State, is_there: bool) -> io::Result<()> {
+    match batch(table, state, is_there).commit() {
+        // Somebody has taken it away since.
+        Err(error) if is_there && error.raw_os_error() == Some(libc::ENOENT) => batch(table, state, false).commit(),
+        done => done,
+    }
 }
 
 /// Adds published ports to a table that is there. Fails where it is not, or where a port is in it already.
@@ -132,11 +136,8 @@ pub fn clear(table: &str) -> io::Result<()> {
     }
 }
 
-/// Whether exactly this is loaded: every chain, as many rules, and the elements.
+/// Whether what is loaded, with the fingerprint of this state, is all of it: every chain, as many rules, and the elements.
 pub fn is_whole(table: &str, state: &State) -> io::Result<bool> {
-    if loaded(table)?.as_ref() != Some(&state.fingerprint) {
-        return Ok(false);
-    }
     let expected = rules(state);
     let loaded = ruleset::rules(INET, table, None)?;
     let count = |chain: &str| loaded.iter().filter(|rule| rule.chain == chain).count();
@@ -394,6 +395,25 @@ mod tests {
             by_loopback: false,
         };
         assert_eq!((map_of(&six).name, element(&six).0.len(), element(&six).1.len()), ("any6", 8, 20));
+    }
+
+    #[test]
+    fn a_table_that_was_taken_away_is_made_all_the_same() {
+        let alone = std::thread::spawn(|| {
+            if nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).is_err() || !nftables::is_there() {
+                return eprintln!("no network of its own with nf_tables to be had here");
+            }
+            let state = |fingerprint: &str| State { fingerprint: fingerprint.into(), ..State::default() };
+            for name in ["first", "second"] {
+                replace("boat", &state(name), true).unwrap();
+                assert_eq!(loaded("boat").unwrap().as_deref(), Some(name));
+                assert!(is_whole("boat", &state(name)).unwrap());
+            }
+            clear("boat").unwrap();
+            replace("boat", &state("fourth"), false).unwrap();
+            assert!(is_whole("boat", &state("fourth")).unwrap());
+        });
+        alone.join().unwrap();
     }
 
     #[test]

@@ -53,13 +53,10 @@ pub fn ensure(store: &Store, forwards: bool) -> Result<bool> {
     if !nftables::is_there() {
         return Ok(false);
     }
-    if forwards {
-        forward(store)?;
-    }
-    let table = table(store);
-    let loaded = firewall::loaded(&table).context("ask nf_tables for our table")?;
-    if loaded != Some(fingerprint(store)?) {
-        replace(store)?;
+    let loaded = loaded(store)?;
+    let is_new = forwards && forward(store, loaded.is_some())?;
+    if !is_new && loaded != Some(fingerprint(store)?) {
+        replace(store, loaded.is_some())?;
     }
     Ok(true)
 }
@@ -70,15 +67,15 @@ pub fn refresh(store: &Store) -> Result<()> {
     if !nftables::is_there() {
         return Ok(());
     }
-    match firewall::loaded(&table(store)).context("ask nf_tables for our table")? {
-        Some(loaded) if loaded != fingerprint(store)? => replace(store),
+    match loaded(store)? {
+        Some(loaded) if loaded != fingerprint(store)? => replace(store, true),
         _ => Ok(()),
     }
 }
 
 /// Lets this host pass packets on. If it did not before, then for ours only: the mark comes first, and with it the
-/// rule that drops the others'.
-fn forward(store: &Store) -> Result<()> {
+/// rule that drops the others'. Whether the table, which may have been there, was made anew for that.
+fn forward(store: &Store, is_there: bool) -> Result<bool> {
     let is_off = |path: &str| sysctl(path).as_deref() == Some("0");
     let mut changes = Vec::new();
     if is_off(FORWARD4) {
@@ -89,7 +86,7 @@ fn forward(store: &Store) -> Result<()> {
         changes.extend(of_links()?);
     }
     if changes.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
     let mut known = known(store)?;
     let is_first = known.is_none();
@@ -101,13 +98,13 @@ fn forward(store: &Store) -> Result<()> {
         store::write_file(&mark(store), &serde_json::to_vec(all)?, false)?;
     }
     if is_first {
-        replace(store)?;
+        replace(store, is_there)?;
     }
     // What must hold before forwarding does stands behind it.
     for change in changes.iter().rev() {
         change.make()?;
     }
-    Ok(())
+    Ok(is_first)
 }
 
 /// What becomes of single links when all of them forward IPv6. One that forwards does not listen to routers any more,
@@ -199,9 +196,14 @@ fn state(store: &Store) -> Result<State> {
     })
 }
 
-/// Loads the whole state. The caller holds the lock.
-fn replace(store: &Store) -> Result<()> {
-    firewall::replace(&table(store), &state(store)?).context("load our table into nf_tables")
+/// Which state is loaded; `None` where there is no table.
+fn loaded(store: &Store) -> Result<Option<String>> {
+    firewall::loaded(&table(store)).context("ask nf_tables for our table")
+}
+
+/// Loads the whole state, in place of the table that is there. The caller holds the lock.
+fn replace(store: &Store, is_there: bool) -> Result<()> {
+    firewall::replace(&table(store), &state(store)?, is_there).context("load our table into nf_tables")
 }
 
 /// Loads it where it is not whole: somebody took it away, or a part of it. The same of our rules in tables of others.
@@ -210,9 +212,10 @@ pub fn mend(store: &Store) -> Result<()> {
     if !lease::any(store)? {
         return Ok(());
     }
-    let state = state(store)?;
-    if !firewall::is_whole(&table(store), &state).context("read our table from nf_tables")? {
-        firewall::replace(&table(store), &state).context("load our table into nf_tables")?;
+    let (table, state, loaded) = (table(store), state(store)?, loaded(store)?);
+    let is_known = loaded.as_ref() == Some(&state.fingerprint);
+    if !is_known || !firewall::is_whole(&table, &state).context("read our table from nf_tables")? {
+        firewall::replace(&table, &state, loaded.is_some()).context("load our table into nf_tables")?;
     }
     obstacles::mend(store)
 }
@@ -232,7 +235,7 @@ pub fn open(store: &Store, ports: &[Published]) -> Result<()> {
     // The table is gone, or a killed shim left one of the ports in it: what is on disk decides. Rules have no names by
     // which to add and remove them.
     if by_rules(ports).any(has_rules) || firewall::add(&table(store), &mappings).is_err() {
-        replace(store)?;
+        replace(store, loaded(store)?.is_some())?;
     }
     forget(&mappings);
     Ok(())
@@ -262,8 +265,8 @@ pub fn has_rules(port: &Published) -> bool {
 
 /// Takes away rules for ports that are held no more. The caller holds the lock.
 pub fn drop_rules(store: &Store) -> Result<()> {
-    match firewall::loaded(&table(store)).context("ask nf_tables for our table")? {
-        Some(_) => replace(store),
+    match loaded(store)? {
+        Some(_) => replace(store, true),
         None => Ok(()),
     }
 }
