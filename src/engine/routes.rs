@@ -1,32 +1,28 @@
 //! The whole HTTP API on one page: method and path to verb. What carries the request is not known here.
 
+mod wire;
+
 use super::containers::{self, Until};
-use super::filters::Filters;
 use super::protocol::{STDERR, STDIN, STDOUT};
 use super::shim::Whose;
 use super::{
     Engine, Record, Store, absent, create, distribution, events, exec, files, images, logs, networks, older, pull,
     push, query, stats, system, update, usage, volumes,
 };
-use crate::api::base64;
 use crate::api::types::{
-    AuthConfig, Committed, ContainerConfig, ContainerCreate, ErrorAnswer, ExecCreate, ExecCreated, ExecStart,
-    HostConfig, NetworkConnect, NetworkCreate, NetworkDisconnect, PathStat, ProgressLine, VolumeCreate, WaitAnswer,
+    AuthConfig, Committed, ContainerConfig, ContainerCreate, ExecCreate, ExecCreated, ExecStart, HostConfig,
+    NetworkConnect, NetworkCreate, NetworkDisconnect, ProgressLine, VolumeCreate, WaitAnswer,
 };
-use crate::api::version::ApiVersion;
 use crate::api::{Body, Refusal, Reply, Request, Response};
+use crate::oci::Reference;
 use crate::oci::auth::{self, Credentials, Registries};
-use crate::oci::{Platform, Reference};
 use anyhow::{Context, Result, bail};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use std::io::Read;
 use std::sync::Arc;
-
-/// The header that says what lies at a path.
-const PATH_STAT: &str = "X-Docker-Container-Path-Stat";
-/// The largest JSON body that is read.
-const BODY: u64 = 16 * 1024 * 1024;
+use wire::{
+    answer, body, empty, filters, json, list_query, number, of_platform, one_platform, pair_value, platform, refused,
+    seconds, size, stream_kind, with_stat,
+};
 
 /// Answers a request.
 pub fn handle(engine: &Arc<Engine>, request: Request) -> Response {
@@ -226,14 +222,6 @@ fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
     }
 }
 
-fn answer(status: u16, body: Reply) -> Response {
-    Response::new(status, body)
-}
-
-fn json<T: Serialize>(status: u16, value: &T) -> Result<Response> {
-    Ok(answer(status, Reply::Json(serde_json::to_vec(value).context("encode the answer")?)))
-}
-
 /// What a client asks first: whether we live, and what we speak.
 fn ping(method: &str) -> Response {
     let headers = [
@@ -249,96 +237,6 @@ fn ping(method: &str) -> Response {
     headers.into_iter().fold(answer(200, Reply::Json(body)), |answer, (name, value)| answer.with(name, value))
 }
 
-/// The kind of a stream: with frames or without. Clients older than 1.42 know one name for both.
-fn stream_kind(request: &Request, tty: bool) -> &'static str {
-    match !tty && request.version >= ApiVersion::new(1, 42) {
-        true => "application/vnd.docker.multiplexed-stream",
-        false => "application/vnd.docker.raw-stream",
-    }
-}
-
-/// What Docker answers to a verb that has nothing to tell.
-fn empty(done: Result<()>) -> Result<Response> {
-    done.map(|()| answer(204, Reply::Empty))
-}
-
-fn refused(error: &anyhow::Error) -> Response {
-    let status = error.downcast_ref::<Refusal>().map_or(500, Refusal::status);
-    if status == 304 {
-        return answer(304, Reply::Empty);
-    }
-    let message = ErrorAnswer { message: format!("{error:#}") };
-    answer(status, Reply::Json(serde_json::to_vec(&message).unwrap_or_default()))
-}
-
-/// Reads a JSON body; an empty one is the zero value.
-fn body<T: DeserializeOwned + Default>(request: &mut Request) -> Result<T> {
-    let mut bytes = Vec::new();
-    match std::mem::replace(&mut request.body, Body::Empty) {
-        Body::Empty => {}
-        Body::Bytes(whole) => bytes = whole,
-        Body::Folder(_) => bail!("a folder is no text"),
-        Body::Reader(reader) => {
-            // What the client sends badly is its mistake.
-            let read = reader.take(BODY + 1).read_to_end(&mut bytes);
-            read.map_err(|error| Refusal::BadParameter(format!("read the request's body: {error}")))?;
-            if bytes.len() as u64 > BODY {
-                bail!(Refusal::BadParameter("the request's body is too large".to_owned()));
-            }
-        }
-    }
-    if bytes.is_empty() {
-        return Ok(T::default());
-    }
-    Ok(serde_json::from_slice(&bytes).map_err(|error| Refusal::BadParameter(format!("invalid JSON: {error}")))?)
-}
-
-fn with_stat(response: Response, stat: &PathStat) -> Result<Response> {
-    let json = serde_json::to_vec(stat).context("encode the answer")?;
-    Ok(response.with(PATH_STAT, base64::encode(&json)))
-}
-
-fn filters(request: &Request) -> Result<Filters> {
-    Filters::parse(request.query("filters"))
-}
-
-fn number<T: std::str::FromStr>(request: &Request, key: &str) -> Result<Option<T>> {
-    match request.query(key).filter(|text| !text.is_empty()) {
-        None => Ok(None),
-        Some(text) => match text.parse() {
-            Ok(number) => Ok(Some(number)),
-            Err(_) => bail!(Refusal::BadParameter(format!("invalid value {text:?} for {key}"))),
-        },
-    }
-}
-
-fn seconds(request: &Request) -> Result<Option<i64>> {
-    number(request, "t")
-}
-
-fn size(request: &Request) -> Result<(u16, u16)> {
-    Ok((number(request, "h")?.unwrap_or(0), number(request, "w")?.unwrap_or(0)))
-}
-
-fn platform(request: &Request) -> Result<Option<Platform>> {
-    let text = request.query("platform").filter(|text| !text.is_empty());
-    let parse = |text: &str| Platform::parse(text).map_err(|error| Refusal::BadParameter(format!("{error:#}")).into());
-    text.map(parse).transpose()
-}
-
-/// An image is of one platform here: asking for another one of it finds nothing.
-fn of_platform(engine: &Engine, name: &str, request: &Request) -> Result<()> {
-    for (_, value) in request.query.iter().filter(|(key, value)| key.starts_with("platform") && !value.is_empty()) {
-        // JSON, as the API has it: {"os":"linux","architecture":"arm64"}; or as people write it.
-        let asked = match serde_json::from_slice::<Platform>(value.as_bytes()) {
-            Ok(platform) => platform,
-            Err(_) => Platform::parse(value).map_err(|error| Refusal::BadParameter(format!("{error:#}")))?,
-        };
-        images::check_platform(&images::find(&engine.store, name)?, name, Some(&asked))?;
-    }
-    Ok(())
-}
-
 fn events(store: &Store, request: &Request) -> Result<Response> {
     let text = |key: &str| request.query(key).unwrap_or_default();
     let query = events::Query::new(text("since"), text("until"), filters(request)?)?;
@@ -346,12 +244,6 @@ fn events(store: &Store, request: &Request) -> Result<Response> {
     let follower = events::Follower::open(store, query)?;
     let producer = move |sink: &mut dyn std::io::Write| follower.run(sink);
     Ok(answer(200, Reply::Stream(Box::new(producer))).with("Content-Type", "application/json"))
-}
-
-fn list_query(request: &Request) -> Result<query::Query> {
-    // -1 is no limit.
-    let limit = number::<i64>(request, "limit")?.unwrap_or(0).max(0) as usize;
-    Ok(query::Query { all: request.flag("all"), limit, size: request.flag("size"), filters: filters(request)? })
 }
 
 fn container_create(engine: &Engine, request: &mut Request) -> Result<Response> {
@@ -576,23 +468,6 @@ fn image_push(engine: &Arc<Engine>, name: &str, request: &Request) -> Result<Res
         format: push::format(request.query("compressionFormat").unwrap_or_default())?,
     };
     Ok(answer(200, Reply::Stream(push::stream(&engine.store, asked, &engine.settings.registry())?)))
-}
-
-fn pair_value((_, value): &(String, String)) -> String {
-    value.clone()
-}
-
-/// The one platform that a save or a load is limited to: JSON, as the API has it, or as people write it.
-fn one_platform(request: &Request) -> Result<Option<Platform>> {
-    let mut all = request.query.iter().filter(|(key, value)| key == "platform" && !value.is_empty());
-    let Some((_, text)) = all.next() else { return Ok(None) };
-    if all.next().is_some() {
-        bail!(Refusal::BadParameter("multiple platform parameters not supported".to_owned()));
-    }
-    match serde_json::from_slice(text.as_bytes()) {
-        Ok(platform) => Ok(Some(platform)),
-        Err(_) => Platform::parse(text).map(Some).map_err(|e| Refusal::BadParameter(format!("{e:#}")).into()),
-    }
 }
 
 fn image_save(engine: &Engine, names: &[String], request: &Request) -> Result<Response> {
