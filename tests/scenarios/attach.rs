@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// More than pipes and sockets hold.
 const MANY: &str = "seq 1 600000";
@@ -93,17 +93,17 @@ fn the_end_is_told_while_its_output_is_still_being_read() {
     let Some(host) = Host::with_busybox() else { return };
     // As much as fits between the container and its stopped client, with the last part still in the container's pipe.
     let line = "while [ ! -e /go ]; do sleep 0.02; done; head -c 300000 /dev/zero; exit 3";
-    let client = host.dhow(["run", "--name", "talks", "--network", "none", "busybox", "sh", "-c", line]).spawn();
+    let mut client = host.dhow(["run", "--name", "talks", "--network", "none", "busybox", "sh", "-c", line]).spawn();
     eventually("it runs", || host.run(["inspect", "-f", "{{.State.Running}}", "talks"]).stdout() == "true");
     let waits = host.dhow(["wait", "talks"]).spawn();
     client.signal(Signal::SIGSTOP);
-    let start = Instant::now();
     host.ok(["exec", "talks", "touch", "/go"]);
     let output = waits.wait();
     assert_eq!(output.stdout(), "3", "{output}");
     assert_eq!(host.inspect("talks", "/State/Status"), "exited");
     assert_eq!(host.inspect("talks", "/State/ExitCode"), 3);
-    assert!(start.elapsed() < Duration::from_secs(8), "its end waited for the client: {:?}", start.elapsed());
+    assert!(!client.has_ended(), "its end waited for the client");
+    // A client that was waited for in vain would be cut off.
     client.signal(Signal::SIGCONT);
     let output = client.wait();
     assert_eq!((output.code(), output.out.len()), (Some(3), 300_000));

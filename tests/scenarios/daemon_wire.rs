@@ -1,11 +1,11 @@
 //! What a client of the API meets on the wire.
 
-use crate::fixture::{Daemon, Host, head};
+use crate::fixture::{Daemon, Host, eventually, head};
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 fn host() -> Option<(Host, Daemon)> {
     let host = Host::with_busybox()?;
@@ -291,11 +291,7 @@ fn who_leaves_is_not_worked_for_any_more() {
         .collect();
     assert_eq!(threads(), before + lines.len());
     drop(streams);
-    let start = Instant::now();
-    while threads() > before {
-        assert!(start.elapsed() < Duration::from_secs(20), "{} threads are left", threads());
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    eventually("no thread is left", || threads() <= before);
 }
 
 #[test]

@@ -490,8 +490,6 @@ fn a_registry_that_asks_for_patience_gets_it() {
     assert!(start.elapsed() >= Duration::from_secs(2), "{:?}", start.elapsed());
     // Who wants an hour has refused.
     let front = Front::start(&registry, move |_, _| Some(busy("3600")));
-    let start = Instant::now();
     let text = host.refused(1, ["pull", "-q", &front.name("reach/busy:v1")]);
     assert!(text.contains("toomanyrequests: slow down"), "{text}");
-    assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
 }

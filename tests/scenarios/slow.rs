@@ -1,12 +1,12 @@
 //! Clients that do not read, that leave in the middle or that never say all: each costs the daemon a thread, and nobody
 //! else anything.
 
-use crate::fixture::{Daemon, Front, Host, Image, Packing, Registry, Tar, busybox_tar, eventually, head};
+use crate::fixture::{Daemon, Front, Host, Image, PATIENCE, Packing, Registry, Tar, busybox_tar, eventually, head};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Says a lot, counting, and ends with 5.
 const TALK: &str = "i=0; while [ $i -lt 60000 ]; do i=$((i+1)); echo line $i of a long story; done; exit 5";
@@ -68,7 +68,7 @@ fn who_never_reads_holds_nobody_up() {
     // Who reads late still gets what it asked for, from the first byte on.
     let mut late = dead.remove(2);
     let mut bytes = Vec::new();
-    late.set_read_timeout(Some(Duration::from_secs(30))).expect("set a timeout");
+    late.set_read_timeout(Some(PATIENCE)).expect("set a timeout");
     while !bytes.ends_with(b"0\r\n\r\n") {
         let mut buffer = [0; 64 << 10];
         let length = late.read(&mut buffer).expect("read");
@@ -221,10 +221,8 @@ fn a_pull_whose_client_leaves_is_called_off() {
     let line = format!("POST /images/create?fromImage={}&tag=latest", front.name("slow/left").replace('/', "%2F"));
     let mut stream = unread(&daemon, &line);
     assert!(head(&mut stream).starts_with("HTTP/1.1 200 "));
-    let start = Instant::now();
     drop(stream);
     assert_back(&daemon, before);
-    assert!(start.elapsed() < Duration::from_secs(60));
     assert!(!over(&host, &["images"]).ok().contains("slow/left"));
     host.assert_tidy();
 }
