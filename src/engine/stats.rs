@@ -61,10 +61,11 @@ fn sample(store: &Store, id: &str) -> Result<Stats> {
     if !now.doing.is_alive() {
         return Ok(stats);
     }
-    let (cgroup, pids) = match now.live.cgroup.as_str() {
-        "" => (cgroup::stats::Stats::default(), vec![now.live.pid]),
-        path => (cgroup::stats::read(Path::new(path)), cgroup::processes(Path::new(path)).unwrap_or_default()),
+    let cgroup = match now.live.cgroup.as_str() {
+        "" => cgroup::stats::Stats::default(),
+        path => cgroup::stats::read(Path::new(path)),
     };
+    let pids = containers::processes(store, &now).unwrap_or_default();
     let (system, online) = host_cpu(&fs::read_to_string("/proc/stat").unwrap_or_default());
     let io = cgroup.io.map(|devices| devices.into_iter().flat_map(entries).collect::<Vec<_>>());
     let mut stats = Stats {

@@ -20,6 +20,7 @@ pub mod quota;
 pub mod search;
 pub mod signals;
 pub mod time;
+pub mod tree;
 pub mod tty;
 pub mod xattr;
 

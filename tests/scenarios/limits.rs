@@ -118,8 +118,9 @@ fn without_version_2_everything_else_works() {
     let id = host.detached(&["--restart", "always"], &["sh", "-c", "setsid sleep 1234 & echo up; exec sleep 1000"]);
     eventually("it is up", || host.ok(["logs", &id]) == "up");
     assert_eq!(host.ok(["exec", &id, "echo", "in"]), "in");
-    assert!(host.ok(["top", &id]).contains("sleep 1000"));
-    assert!(host.ok(["stats", "--no-stream", &id]).contains(&id[..12]));
+    eventually("all of it is listed", || commands(&host, &id) == ["sleep 1000", "sleep 1234"]);
+    let pids = host.ok(["stats", "--no-stream", "--format", "{{.PIDs}}", &id]);
+    assert_eq!(pids, "2");
     host.ok(["update", "--restart", "no", &id]);
     let text = host.dhow(["pause", &id]).refused(1);
     assert!(text.contains("there is no cgroup v2 on this host to freeze it with"), "{text}");
@@ -130,6 +131,55 @@ fn without_version_2_everything_else_works() {
     let told = host.dhow(["info"]).run();
     for words in ["No pause support", "No device rules support", "No memory limit support", "No io.max support"] {
         assert!(format!("{}{}", told.stdout(), told.stderr()).contains(words), "{words}: {told}");
+    }
+}
+
+/// What `top` says of a container's commands.
+fn commands(host: &Host, id: &str) -> Vec<String> {
+    let text = host.ok(["top", id, "-o", "args"]);
+    let mut found: Vec<String> = text.lines().skip(1).map(str::to_owned).collect();
+    found.sort();
+    found
+}
+
+#[test]
+fn without_version_2_every_process_is_listed_and_ended() {
+    let Some(host) = Host::with_busybox() else { return };
+    without_cgroups();
+    // One whose parent has ended, and one in a pid namespace below.
+    let line = "(setsid sleep 921 &); unshare -pf sleep 922 & exec sleep 920";
+    host.detached(&["--name", "apart", "--privileged"], &["sh", "-c", line]);
+    host.ok(["exec", "-d", "apart", "sleep", "923"]);
+    let expected = ["sleep 920", "sleep 921", "sleep 922", "sleep 923", "unshare -pf sleep 922"];
+    eventually("those of its namespace are listed", || commands(&host, "apart") == expected);
+    // Among the host's processes, or another container's: what it started, what was started in it, and what they left.
+    // What another container's init gets shall not hold an output open.
+    let quiet = "exec >/dev/null 2>&1; (setsid sleep 931 &); (setsid sleep 932 &); exec sleep 930";
+    let line = "(setsid sleep 931 &); (setsid unshare -m sleep 932 &); exec sleep 930";
+    for (name, mode, line) in [("host", "host", line), ("shares", "container:apart", quiet)] {
+        host.detached(&["--name", name, "--privileged", "--pid", mode], &["sh", "-c", line]);
+        host.ok(["exec", "-d", name, "sh", "-c", "(setsid sleep 934 &); exec sleep 933"]);
+        let expected = ["sleep 930", "sleep 931", "sleep 932", "sleep 933", "sleep 934"];
+        eventually("its own are listed", || commands(&host, name) == expected);
+    }
+    assert_eq!(host.ok(["stats", "--no-stream", "--format", "{{.PIDs}}", "host"]), "5");
+    assert_eq!(commands(&host, "apart"), expected, "nobody else's");
+    for name in ["host", "shares"] {
+        let listed = host.ok(["top", name, "-o", "pid,args"]);
+        let lines = listed.lines().skip(1).filter_map(|line| line.split_once(' '));
+        let lines = lines.map(|(pid, args)| (pid, args.trim()));
+        let (entered, own): (Vec<_>, Vec<_>) = lines.partition(|(_, args)| matches!(*args, "sleep 933" | "sleep 934"));
+        // Nothing leads from the container to what an exec left.
+        for (pid, _) in entered {
+            let pid = nix::unistd::Pid::from_raw(pid.parse().expect("a number"));
+            nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("end an exec");
+        }
+        host.ok(["kill", name]);
+        host.ok(["wait", name]);
+        // Where another container's init gets what is left, it goes with that.
+        for (pid, args) in own.into_iter().filter(|(_, args)| name == "host" || *args == "sleep 930") {
+            assert!(!std::path::Path::new("/proc").join(pid).exists(), "{name}: {args}");
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 mod attach;
 mod names;
 mod now;
+mod processes;
 mod remove;
 mod wait;
 
@@ -11,6 +12,7 @@ use crate::order;
 pub use attach::{Attach, attach, resize};
 pub use names::{find, name_in_use, named, no_such, rename, sync_names, take_name};
 pub use now::{Doing, Now, all, is_not_found, mend_held, now, state, tell_end, tell_start};
+pub use processes::processes;
 use remove::bury;
 pub use remove::{Grave, forget, remove, remove_stopped, take_away};
 pub use wait::{Until, wait};
@@ -256,10 +258,7 @@ pub fn top(store: &Store, id: &str, args: &[String]) -> Result<Top> {
         doing if doing.is_alive() => {}
         _ => bail!(Refusal::Conflict(format!("container {} is not running", now.record.id))),
     }
-    let mut pids = match now.live.cgroup.is_empty() {
-        true => vec![now.live.pid],
-        false => cgroup::processes(Path::new(&now.live.cgroup))?,
-    };
+    let mut pids = processes(store, &now)?;
     order::sort(&mut pids);
     let listed = super::top::list(&pids, args)?;
     events::container(store, &now.record, "top", &[]);
