@@ -227,8 +227,8 @@ fn filters_of_containers() {
         (r#"{"health":["none"]}"#, 1),
         (r#"{"is-task":["true"]}"#, 0),
         (r#"{"isolation":["default"]}"#, 1),
-        (r#"{"expose":["79-81/tcp"]}"#, 1),
-        (r#"{"expose":["80/udp"]}"#, 0),
+        // It does not run: it has none.
+        (r#"{"expose":["79-81/tcp"]}"#, 0),
         (r#"{"publish":["80"]}"#, 0),
         (r#"{"exited":["0"]}"#, 0),
         (r#"{"before":["gold"]}"#, 0),

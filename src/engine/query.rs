@@ -9,7 +9,8 @@ use super::{apparmor, events, exec, images, networks};
 use crate::api::Refusal;
 use crate::api::time::{self, Time};
 use crate::api::types::{
-    ContainerInspect, ContainerSummary, ContainersPruned, GraphDriver, HostConfig, SummaryHostConfig, SummaryNetworks,
+    ContainerInspect, ContainerSummary, ContainersPruned, GraphDriver, HostConfig, PortSummary, SummaryHostConfig,
+    SummaryNetworks,
 };
 use anyhow::{Context, Result, bail};
 use std::collections::{BTreeMap, HashMap};
@@ -54,6 +55,9 @@ pub fn list(store: &Store, query: &Query) -> Result<Vec<ContainerSummary>> {
         }
         if (all || now.doing.goes_on()) && filter.takes(&now) {
             let mut row = summary(store, &now, query.size)?;
+            if !filter.takes_ports(&row.ports) {
+                continue;
+            }
             row.image = names.shown(store, &row.image, &row.image_id)?;
             rows.push(row);
         }
@@ -85,8 +89,12 @@ struct Filter<'a> {
     before: Option<String>,
     since: Option<String>,
     ancestors: Vec<(String, Vec<String>)>,
-    exposed: Vec<(RangeInclusive<u16>, String)>,
+    exposed: Vec<Ports>,
+    published: Vec<Ports>,
 }
+
+/// Some of a protocol.
+type Ports = (RangeInclusive<u16>, String);
 
 impl Filter<'_> {
     fn new<'a>(store: &Store, filters: &'a Filters) -> Result<Filter<'a>> {
@@ -122,10 +130,11 @@ impl Filter<'_> {
                 Err(error) => return Err(error),
             }
         }
-        filters.get("publish").iter().try_for_each(|text| ports("publish", text).map(drop))?;
-        let exposed = filters.get("expose").iter().map(|text| ports("expose", text)).collect::<Result<_>>()?;
+        filters.flag("is-task")?;
+        let all = |key: &str| filters.get(key).iter().map(|text| ports(key, text)).collect::<Result<Vec<_>>>();
+        let (exposed, published) = (all("expose")?, all("publish")?);
         let (before, since) = (created("before")?, created("since")?);
-        Ok(Filter { before, since, ancestors, exposed, filters })
+        Ok(Filter { before, since, ancestors, exposed, published, filters })
     }
 
     fn takes(&self, now: &Now) -> bool {
@@ -150,16 +159,26 @@ impl Filter<'_> {
             && filters.is("health", now.health.as_ref().map_or("none", |health| health.status.as_str()))
             && any("is-task", &|value| matches!(value, "false" | "0"))
             && any("isolation", &|value| value == "default" || value.is_empty())
-            && (self.exposed.is_empty() || self.exposed.iter().any(|ports| exposes(record, ports)))
-            && any("publish", &|_| false)
             && (self.ancestors.is_empty() || self.ancestors.iter().any(ancestor))
             && self.before.as_ref().is_none_or(|created| record.created < *created)
             && self.since.as_ref().is_none_or(|created| record.created > *created)
     }
+
+    /// One of those that are asked for is enough, on either side.
+    fn takes_ports(&self, ports: &[PortSummary]) -> bool {
+        let among = |wanted: &[Ports], number: u16, protocol: &str| {
+            wanted.iter().any(|(range, of)| of == protocol && range.contains(&number))
+        };
+        let fits = |port: &PortSummary| {
+            among(&self.published, port.public_port, &port.r#type)
+                || among(&self.exposed, port.private_port, &port.r#type)
+        };
+        self.exposed.is_empty() && self.published.is_empty() || ports.iter().any(fits)
+    }
 }
 
 /// Ports of a filter: `80`, `80/udp`, `8000-8010/tcp`. 400 for anything else.
-fn ports(key: &str, text: &str) -> Result<(RangeInclusive<u16>, String)> {
+fn ports(key: &str, text: &str) -> Result<Ports> {
     let (numbers, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
     let (first, last) = numbers.split_once('-').unwrap_or((numbers, numbers));
     match (first.parse(), last.parse()) {
@@ -168,13 +187,6 @@ fn ports(key: &str, text: &str) -> Result<(RangeInclusive<u16>, String)> {
         }
         _ => bail!(Refusal::BadParameter(format!("error while looking up for {key} {text}: invalid port"))),
     }
-}
-
-fn exposes(record: &Record, (wanted, protocol): &(RangeInclusive<u16>, String)) -> bool {
-    record.config.exposed_ports.iter().flatten().any(|(exposed, _)| {
-        let (port, of) = exposed.split_once('/').unwrap_or((exposed, "tcp"));
-        of == protocol && port.parse().is_ok_and(|port| wanted.contains(&port))
-    })
 }
 
 fn summary(store: &Store, now: &Now, size: bool) -> Result<ContainerSummary> {
