@@ -124,6 +124,7 @@ impl Create {
             driver_opts: Some(values::pairs(&self.opt)),
             labels: Some(values::pairs(&self.label)),
             name: self.volume.or(self.name).unwrap_or_default(),
+            cluster_volume_spec: None,
         })
     }
 }

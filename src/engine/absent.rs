@@ -4,7 +4,7 @@
 use crate::api::{Refusal, Reply, Response};
 use anyhow::Result;
 
-const NO_MANAGER: &str = "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to \
+pub const NO_MANAGER: &str = "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to \
                           connect this node to swarm and try again.";
 
 /// The answer to a request of that kind; `None` for a path of which nothing is known.

@@ -37,6 +37,8 @@ wire! {
         pub labels: Option<BTreeMap<String, String>>,
         /// Empty for an anonymous one.
         pub name: String,
+        /// Of a volume that a whole swarm has, which is refused.
+        pub cluster_volume_spec: Option<serde_json::Value>,
     }
 
     /// The answer of `POST /volumes/prune`.

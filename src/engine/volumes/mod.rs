@@ -9,6 +9,7 @@ mod local;
 pub use content::copy_up;
 pub use local::{enter, leave};
 
+use super::absent::NO_MANAGER;
 use super::events;
 use super::filters::Filters;
 use super::mounts::NewVolume;
@@ -86,6 +87,9 @@ fn shown(store: &Store, name: &str, description: Description) -> Volume {
 
 /// Makes a volume, or gives the one that has the name already.
 pub fn create(store: &Store, asked: &VolumeCreate) -> Result<Volume> {
+    if asked.cluster_volume_spec.is_some() {
+        bail!(Refusal::Unavailable(NO_MANAGER.to_owned()));
+    }
     let lease = store.lease()?;
     let mut made = Made::new(store);
     let asked = NewVolume {
