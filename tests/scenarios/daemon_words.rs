@@ -102,10 +102,43 @@ fn others_refuse() {
             "no configured subnet or ip-range contain the IP address 10.62.0.9",
         ),
     ]);
+    if docker.command("volume create --help").ok().contains("--scope") {
+        docker.refuses(&[("volume create --scope multi hold", 1, "This node is not a swarm manager.")]);
+        assert_eq!(docker.command("volume ls --quiet").ok(), "");
+    }
     let said = docker.command("exec --user nope hull true").run();
     assert!(!format!("{}{}", said.stdout(), said.stderr()).contains("OCI runtime"), "no runtime was asked: {said}");
     docker.command("rm --force hull wreck").ok();
     docker.command("network rm sea").ok();
+}
+
+#[test]
+fn containers_are_listed_by_their_ports() {
+    let Some(docker) = Docker::new() else { return };
+    let run = "run -d --name hull -p 127.0.0.1::80 -p 127.0.0.1::53/udp --expose 90 busybox sleep 1000";
+    let id = docker.command(run).ok();
+    let shown = docker.command("port hull 80").ok();
+    let port = shown.rsplit(':').next().expect("a port");
+    docker.command("create --name wreck --expose 90 busybox true").ok();
+    let both = format!("publish={port} --filter expose=91");
+    let (one, tcp, udp) = (format!("publish={port}"), format!("publish={port}/tcp"), format!("publish={port}/udp"));
+    for (filter, found) in [
+        (one.as_str(), true),
+        (&tcp, true),
+        (&udp, false),
+        ("publish=80", false),
+        ("publish=1-65535/udp", true),
+        ("expose=80", true),
+        ("expose=53", false),
+        ("expose=50-60/udp", true),
+        ("expose=90", true),
+        ("expose=91", false),
+        (&both, true),
+    ] {
+        let listed = docker.command(&format!("ps --all --quiet --no-trunc --filter {filter}")).ok();
+        assert_eq!(listed, if found { id.as_str() } else { "" }, "{filter}");
+    }
+    docker.command("rm --force hull wreck").ok();
 }
 
 #[test]
