@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 
 const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
 
+/// How long the kernel may take to bury processes that were killed.
+const BURYING: Duration = Duration::from_secs(10);
 /// How long a process may take to come to rest: one in an uninterruptible wait does not freeze.
 const FREEZING: Duration = Duration::from_secs(10);
 
@@ -119,7 +121,8 @@ pub fn remove(path: &Path) -> Result<()> {
         }
     }
     // The processes have ended but the kernel may not have buried them yet: it says so when it has.
-    for _ in 0..500 {
+    let until = Instant::now() + BURYING;
+    while Instant::now() < until {
         match fs::remove_dir(path) {
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
                 std::thread::sleep(std::time::Duration::from_millis(2));

@@ -140,7 +140,7 @@ fn someone_without_privilege() {
     }
     // A copy of the file that anyone may run, for the build may lie where only its owner looks.
     let file = host.dir().join("dhow");
-    fs::copy(env!("CARGO_BIN_EXE_dhow"), &file).expect("copy");
+    crate::fixture::copy_program(env!("CARGO_BIN_EXE_dhow"), &file);
     let run = |args: &[&str]| {
         let command = crate::fixture::Command::new(file.to_str().expect("UTF-8"), args.iter().copied());
         command.env("DHOW_ROOT", "/var/lib/dhow-nobody").env("DHOW_RUN", "/run/dhow-nobody").user(65534).run()

@@ -77,7 +77,7 @@ fn the_file_runs_where_nothing_else_is() {
     let Some(host) = Host::new() else { return };
     let root = host.dir().join("empty");
     fs::create_dir(&root).expect("make a root");
-    fs::copy(env!("CARGO_BIN_EXE_dhow"), root.join("dhow")).expect("copy");
+    crate::fixture::copy_program(env!("CARGO_BIN_EXE_dhow"), &root.join("dhow"));
     Command::new("chroot", [root.to_str().expect("UTF-8"), "/dhow", "--help"]).ok();
 }
 

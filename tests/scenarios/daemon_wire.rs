@@ -219,6 +219,37 @@ fn a_stream_is_taken_over_byte_for_byte() {
 }
 
 /// As Docker does: who has started an exec may resize its terminal before the answer is there.
+/// docker-py reads on below its own buffer, and would lose what it got together with the head.
+#[test]
+fn a_stream_comes_after_its_head_was_read() {
+    let Some((host, daemon)) = host() else { return };
+    host.ok(["run", "--name", "said", "--network", "none", "busybox", "echo", "ahoy"]);
+    host.detached(&["--name", "hull"], &["sleep", "1000"]);
+    let exec: Value = {
+        let mut stream = daemon.connect();
+        let body = r#"{"AttachStdout":true,"Cmd":["echo","ahoy"]}"#;
+        let head =
+            "POST /containers/hull/exec HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json";
+        write!(stream, "{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).expect("write");
+        let answer = String::from_utf8(rest(&mut stream)).expect("UTF-8");
+        serde_json::from_str(answer.split("\r\n\r\n").nth(1).expect("a body")).expect("JSON")
+    };
+    let start = format!("/exec/{}/start", exec["Id"].as_str().expect("an id"));
+    for (path, body) in [("/containers/said/attach?logs=1&stdout=1", ""), (start.as_str(), "{}")] {
+        let mut stream = daemon.connect();
+        let head = "HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Type: application/json";
+        write!(stream, "POST {path} {head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).expect("write");
+        // All that has come while it was busy with something else.
+        std::thread::sleep(Duration::from_millis(200));
+        let mut bytes = [0; 4096];
+        let length = stream.read(&mut bytes).expect("read");
+        let head = String::from_utf8_lossy(&bytes[..length]).into_owned();
+        assert!(head.starts_with("HTTP/1.1 101 ") && head.ends_with("\r\n\r\n"), "{head}");
+        assert_eq!(rest(&mut stream), b"\x01\0\0\0\0\0\0\x05ahoy\n");
+    }
+    host.ok(["rm", "said"]);
+}
+
 #[test]
 fn a_resize_waits_for_the_exec_to_start() {
     let Some((host, daemon)) = host() else { return };

@@ -43,7 +43,7 @@ fn nobody_climbs_out_of_a_container_in_a_chroot() {
     for dir in ["proc", "dev", "tmp", "var", "run"] {
         fs::create_dir_all(Path::new(cage).join(dir)).expect("make a directory");
     }
-    fs::copy(env!("CARGO_BIN_EXE_dhow"), Path::new(cage).join("bin/dhow")).expect("copy");
+    crate::fixture::copy_program(env!("CARGO_BIN_EXE_dhow"), &Path::new(cage).join("bin/dhow"));
     fs::copy(&tar, Path::new(cage).join("probe.tar")).expect("copy");
     fs::write(Path::new(cage).join("of-the-host"), "").expect("write");
     for (name, minor) in [("null", "3"), ("zero", "5"), ("urandom", "9")] {

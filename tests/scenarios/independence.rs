@@ -213,7 +213,7 @@ fn an_upgrade_takes_over_what_runs() {
 
     // The upgrade: the file is replaced, and the daemon with it.
     fs::remove_file(&path).expect("remove the old executable");
-    fs::copy(env!("CARGO_BIN_EXE_dhow"), &path).expect("put the new one into its place");
+    crate::fixture::copy_program(env!("CARGO_BIN_EXE_dhow"), &path);
     daemon.stop();
     let daemon = Daemon::start(&host);
     let exe = |pid: &Value| fs::read_link(format!("/proc/{pid}/exe")).ok();

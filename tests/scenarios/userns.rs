@@ -278,7 +278,7 @@ fn a_program_with_capabilities_has_them() {
     let Some(()) = need("setcap") else { return };
     fs::create_dir(host.dir().join("image")).expect("make a directory");
     let program = host.dir().join("image/busybox");
-    fs::copy("/bin/busybox", &program).expect("copy busybox");
+    crate::fixture::copy_program("/bin/busybox", &program);
     let program = program.to_str().expect("UTF-8");
     tool("setcap", ["cap_net_bind_service+ep", program]);
     let dir = host.dir().join("image").to_str().expect("UTF-8").to_owned();

@@ -10,17 +10,21 @@ use crate::api::time::Time;
 use crate::api::types::ErrorAnswer;
 use crate::api::version;
 use crate::api::wire::{Caller, Reply, Response};
+use crate::sys::process;
 use nix::sys::socket::Shutdown;
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What of a body that nobody wanted is read all the same, so that the connection can go on.
 const UNWANTED: u64 = 256 << 10;
 /// And how long it is waited for.
 const UNWANTED_WAIT: Duration = Duration::from_secs(2);
+
+/// How long a client may take to read the head of an answer before what follows is sent.
+const HEAD_WAIT: Duration = Duration::from_secs(1);
 
 /// What of a request its answer depends on.
 pub struct Asked {
@@ -65,7 +69,9 @@ pub fn respond(
             }
             let block = upgraded(&asked, &headers);
             socket.write_all(block.as_bytes())?;
-            match join() {
+            let joined = join();
+            be_read(socket);
+            match joined {
                 Ok(stream) => splice(socket.as_fd(), rest, stream.as_fd())?,
                 Err(error) => socket.write_all(&told(&format!("{error:#}"), framed))?,
             }
@@ -165,6 +171,15 @@ fn upgraded(asked: &Asked, headers: &[(&'static str, String)]) -> String {
     }
     text.push_str("\r\n");
     text
+}
+
+/// Waits until the client of a unix socket has read what it was sent. docker-py reads a container's streams below its own
+/// buffer: what it got together with the head is lost to it.
+fn be_read(socket: &Socket) {
+    let until = Instant::now() + HEAD_WAIT;
+    while process::socket_queue(socket.as_fd()).is_ok_and(|queued| queued > 0) && Instant::now() < until {
+        std::thread::sleep(Duration::from_micros(100));
+    }
 }
 
 /// Refuses what is no request, and ends the connection so that the refusal arrives.

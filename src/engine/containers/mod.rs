@@ -38,9 +38,13 @@ pub fn sync_dir(path: &Path) -> Result<()> {
     dir.sync_all().with_context(|| format!("sync {}", path.display()))
 }
 
+/// How often it is tried again while a shim comes to rest, a millisecond or two apart: a bound on a hang, far above what a
+/// busy machine makes of it.
+const TRIES: usize = 10_000;
+
 /// Starts a container that does not run.
 pub fn start(store: &Store, id: &str) -> Result<()> {
-    for _ in 0..100 {
+    for _ in 0..TRIES {
         let now = now(store, id)?;
         match now.doing {
             Doing::Running | Doing::Restarting => bail!(Refusal::NotModified),
@@ -104,7 +108,7 @@ fn start_failed(why: &str) -> anyhow::Error {
 
 /// Stops a container; comes back when it has ended. `signal` and `seconds` are the container's own where not given.
 pub fn stop(store: &Store, id: &str, signal: Option<&str>, seconds: Option<i64>) -> Result<()> {
-    for _ in 0..100 {
+    for _ in 0..TRIES {
         let now = now(store, id)?;
         if !now.doing.goes_on() {
             super::restart::forget(store, id, true)?;

@@ -23,7 +23,7 @@ pub fn remove(store: &Store, id: &str, force: bool, volumes: bool) -> Result<()>
     }
     // Once it was killed, its own shim may remove it, with --rm: then it is gone as was asked.
     let mut killed = false;
-    for _ in 0..100 {
+    for _ in 0..super::TRIES {
         let now = match now(store, id) {
             Err(error) if killed && is_not_found(&error) => return Ok(()),
             other => other?,

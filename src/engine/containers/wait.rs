@@ -54,7 +54,7 @@ pub struct Wait {
 
 /// Registers a wait: what ends after this has returned is not missed.
 pub fn wait(store: &Store, id: &str, until: Until) -> Result<Wait> {
-    for _ in 0..1000 {
+    for _ in 0..super::TRIES {
         let now = now(store, id)?;
         let alive = now.doing.goes_on();
         let mut wait = Wait { id: id.to_owned(), stream: None, until, code: now.record.ended.exit_code };

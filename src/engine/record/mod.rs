@@ -207,7 +207,7 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>> {
 /// Reads it, and again where it was being written, and takes from it what the caller wants: it is given the record's JSON,
 /// and how the container ended where that does not stand there.
 fn parse<T>(path: &Path, take: impl Fn(&[u8], Option<Ended>) -> Result<T>) -> Result<Option<T>> {
-    for _ in 0..100 {
+    for _ in 0..1000 {
         let Some(bytes) = read(path)? else { return Ok(None) };
         let context = || format!("read {}", path.display());
         if !file::has_places(&bytes) {
@@ -216,6 +216,8 @@ fn parse<T>(path: &Path, take: impl Fn(&[u8], Option<Ended>) -> Result<T>) -> Re
         if let Some(parts) = file::decode(&bytes).with_context(context)? {
             return take(parts.rest, Some(parts.ended)).with_context(context).map(Some);
         }
+        // Who writes it may have been interrupted there.
+        std::thread::sleep(std::time::Duration::from_millis(1));
     }
     bail!("read {}: how the container ended is damaged", path.display())
 }

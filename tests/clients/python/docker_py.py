@@ -267,8 +267,7 @@ def attaching():
     stream = box.attach(stream=True, logs=True, demux=True)
     box.start()
     same(list(stream), [(b"one\n", None), (None, b"two\n")])
-    # What comes together with the head of the answer is lost in docker-py, which reads on below its own buffer.
-    eventually("the log comes back", lambda: box.attach(logs=True, stream=False) == b"one\ntwo\n")
+    same(box.attach(logs=True, stream=False), b"one\ntwo\n")
     box.remove()
 
     box = client.containers.create(IMAGE, "cat", stdin_open=True, network_mode="none")
