@@ -6,7 +6,6 @@ use std::fs;
 pub struct Process {
     pub pid: i32,
     pub parent: i32,
-    pub session: i32,
 }
 
 /// All that live at this moment. One that has ended and is yet to be buried is none of them.
@@ -22,8 +21,7 @@ fn parse(pid: i32, stat: &str) -> Option<Process> {
     if matches!(fields.next()?, "Z" | "X") {
         return None;
     }
-    let parent = fields.next()?.parse().ok()?;
-    Some(Process { pid, parent, session: fields.nth(1)?.parse().ok()? })
+    Some(Process { pid, parent: fields.next()?.parse().ok()? })
 }
 
 /// Some of them, and all that descend from these.
@@ -46,7 +44,7 @@ mod tests {
 
     #[test]
     fn processes_and_those_below_them() {
-        let process = |pid, parent| Process { pid, parent, session: 1 };
+        let process = |pid, parent| Process { pid, parent };
         assert_eq!(parse(7, "7 (a ) S 1 2) b) S 3 7 1 0 -1"), Some(process(7, 3)));
         assert_eq!(parse(7, "7 (sh) Z 3 7 1 0 -1"), None);
         let all = [process(9, 8), process(8, 7), process(7, 1), process(6, 1), process(5, 6)];

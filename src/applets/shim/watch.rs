@@ -22,7 +22,6 @@ use crate::engine::privileges;
 use crate::engine::protocol::{Message, Op, STDERR, STDIN, STDOUT};
 use crate::sys::memory::Pages;
 use crate::sys::process;
-use crate::sys::tree::{self, Process};
 use anyhow::Result;
 use libc::{POLLERR, POLLHUP};
 use nix::errno::Errno;
@@ -43,9 +42,6 @@ const YOUTH: Duration = Duration::from_secs(1);
 /// How long the end of the output may be kept from us once init has ended: by a client that was attached before the
 /// start, where the kernel may not keep the rest for it, or by processes that hold the pipes and cannot be killed.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// How long processes that a container without a cgroup leaves behind may take to end, when they are killed.
-const DEATH: Duration = Duration::from_secs(1);
 
 /// How many descriptors are polled besides those of clients, at the most.
 const FEW: usize = 12;
@@ -269,36 +265,9 @@ impl Watch {
 
     /// Init has ended, but others may hold its output open: processes of a shared pid namespace. They go with it.
     fn last_words(&mut self, handover: &Handover) {
-        match &handover.cgroup {
-            Some(cgroup) => drop(cgroup::kill(cgroup)),
-            None if handover.base.whose.exec.is_none() => self.end_orphans(),
-            // They are the container's, and may outlive an exec.
-            None => {}
+        if let Some(cgroup) = &handover.cgroup {
+            let _ = cgroup::kill(cgroup);
         }
-    }
-
-    /// Without a cgroup that lists them: those that lost their parent come to us, and their children when they have ended.
-    fn end_orphans(&self) {
-        let ours = std::process::id() as i32;
-        let until = Instant::now() + DEATH;
-        // There is nobody to look for where we have no child at all.
-        while process::ended(None, true).is_ok() && Instant::now() < until {
-            let all = tree::all();
-            let session = all.iter().find(|process| process.pid == ours).map(|shim| shim.session);
-            // What we have started ourselves stays in our session.
-            let is_orphan = |it: &&Process| it.parent == ours && Some(it.session) != session && !self.is_own(it.pid);
-            let mut orphans = all.iter().filter(is_orphan).peekable();
-            if orphans.peek().is_none() {
-                break;
-            }
-            for orphan in orphans {
-                let _ =
-                    nix::sys::signal::kill(nix::unistd::Pid::from_raw(orphan.pid), nix::sys::signal::Signal::SIGKILL);
-            }
-            std::thread::sleep(Duration::from_millis(1));
-            self.bury_orphans();
-        }
-        self.bury_orphans();
     }
 
     fn read(&mut self, number: usize) {
@@ -449,21 +418,21 @@ impl Watch {
     }
 
     /// With a shared pid namespace, what the container leaves behind comes to us.
-    fn bury_orphans(&self) {
+    fn bury_orphans(&mut self) {
+        let forwarder = self.forwarder.as_ref().map(forward::Forwarder::pid);
+        let packer = self.packer.as_ref().map(Packer::pid);
+        let own = |pid: i32| {
+            pid == self.pid
+                || Some(pid) == forwarder
+                || Some(pid) == packer
+                || self.probe.as_ref().is_some_and(|probe| pid == probe.pid)
+        };
         while let Ok(Some((pid, _))) = process::ended(None, true) {
-            if self.is_own(pid) {
+            if own(pid) {
                 return;
             }
             let _ = process::ended(Some(pid), false);
         }
-    }
-
-    /// Whether somebody here waits for a child.
-    fn is_own(&self, pid: i32) -> bool {
-        pid == self.pid
-            || self.forwarder.as_ref().is_some_and(|forwarder| forwarder.pid() == pid)
-            || self.packer.as_ref().is_some_and(|packer| packer.pid() == pid)
-            || self.probe.as_ref().is_some_and(|probe| probe.pid == pid)
     }
 }
 

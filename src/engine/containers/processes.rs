@@ -4,7 +4,7 @@ use super::Now;
 use crate::cgroup;
 use crate::engine::record::{self, Live, Record};
 use crate::engine::store::Store;
-use crate::sys::tree::{self, Process};
+use crate::sys::tree;
 use anyhow::Result;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ pub fn processes(store: &Store, now: &Now) -> Result<Vec<i32>> {
     if !now.live.cgroup.is_empty() {
         return cgroup::processes(Path::new(&now.live.cgroup));
     }
-    let (init, shim) = (now.live.pid, now.live.shim);
+    let init = now.live.pid;
     // A pid namespace of its own holds them all, and those of who shares it. In one that it shares, it is told by its
     // mounts, which it shares with nobody.
     let is_own = matches!(now.record.host_config.pid_mode.as_str(), "" | "private");
@@ -22,13 +22,10 @@ pub fn processes(store: &Store, now: &Now) -> Result<Vec<i32>> {
     let theirs = namespace(init, kind);
     let guests = if is_own { guests(store)? } else { Vec::new() };
     let all = tree::all();
-    let session = all.iter().find(|process| process.pid == shim).map(|shim| shim.session);
-    // What lost its parent among the host's is the shim's child; those that this started itself stay in its session.
-    let is_orphan = |it: &Process| !is_own && it.parent == shim && Some(it.session) != session;
-    let is_theirs =
-        |it: &&Process| it.pid == init || is_orphan(it) || theirs.is_some() && namespace(it.pid, kind) == theirs;
+    let is_theirs = |pid: &i32| *pid == init || theirs.is_some() && namespace(*pid, kind) == theirs;
+    let seeds = all.iter().map(|process| process.pid).filter(is_theirs).collect();
     // Who went on to a namespace of his own is a child of one of these, or of one that is.
-    let mut found = tree::with_descendants(all.iter().filter(is_theirs).map(|process| process.pid).collect(), &all);
+    let mut found = tree::with_descendants(seeds, &all);
     found.retain(|pid| guests.is_empty() || !namespace(*pid, "mnt").is_some_and(|mounts| guests.contains(&mounts)));
     Ok(found)
 }
