@@ -211,6 +211,7 @@ fn the_plugin_brings_a_project_up_and_down() {
     // Events and logs are followed until the project goes.
     let events = sea.command("events --json").spawn();
     let logs = sea.command("logs --no-color --no-log-prefix --follow hold").spawn();
+    logs.says("laden");
     sea.tells("kill hold", &["Container sea-hold-1  Killed"]);
     assert!(logs.wait().stdout().contains("laden"));
     let output = sea.command("up --no-color --exit-code-from once once").run();
