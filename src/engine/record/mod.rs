@@ -207,7 +207,7 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>> {
 /// Reads it, and again where it was being written, and takes from it what the caller wants: it is given the record's JSON,
 /// and how the container ended where that does not stand there.
 fn parse<T>(path: &Path, take: impl Fn(&[u8], Option<Ended>) -> Result<T>) -> Result<Option<T>> {
-    for _ in 0..1000 {
+    for _ in 0..100 {
         let Some(bytes) = read(path)? else { return Ok(None) };
         let context = || format!("read {}", path.display());
         if !file::has_places(&bytes) {
