@@ -1,25 +1,24 @@
 //! The docker command line against our daemon.
 
 use crate::cdi::Vendor;
-use crate::fixture::{Command, Daemon, Host, Registry, Terminal, eventually, need};
+use crate::fixture::{Command, Daemon, Host, Registry, Terminal, clients, eventually, need};
 use serde_json::json;
 
-struct Docker {
-    daemon: Daemon,
-    host: Host,
+/// The docker command, and whom it asks.
+pub struct Docker {
+    pub daemon: Daemon,
+    pub host: Host,
 }
 
 impl Docker {
-    fn new() -> Option<Docker> {
+    pub fn new() -> Option<Docker> {
         need("docker")?;
         let host = Host::with_busybox()?;
         Some(Docker { daemon: Daemon::start(&host), host })
     }
 
-    fn command(&self, args: &[&str]) -> Command {
-        Command::new("docker", args.iter().copied())
-            .env("HOME", self.host.dir().join("home").to_str().expect("UTF-8"))
-            .env("DOCKER_HOST", &self.daemon.address())
+    pub fn command(&self, args: &[&str]) -> Command {
+        clients::speaking(Command::new("docker", args.iter().copied()), &self.host, &self.daemon)
     }
 
     fn ok(&self, args: &[&str]) -> String {

@@ -1,30 +1,17 @@
 //! What the docker command prints where our daemon refuses: Docker's words, and the exit codes that go with them.
 
-use crate::fixture::{Command, Daemon, Host, need};
-
-struct Docker {
-    daemon: Daemon,
-    host: Host,
-}
+use crate::daemon_docker::Docker;
+use crate::fixture::Command;
 
 impl Docker {
-    fn new() -> Option<Docker> {
-        need("docker")?;
-        let host = Host::with_busybox()?;
-        Some(Docker { daemon: Daemon::start(&host), host })
-    }
-
-    fn command(&self, line: &str) -> Command {
-        Command::new("docker", line.split_whitespace())
-            .env("HOME", self.host.dir().join("home").to_str().expect("UTF-8"))
-            .env("DOCKER_HOST", &self.daemon.address())
-            .env("DOCKER_BUILDKIT", "0")
+    fn line(&self, line: &str) -> Command {
+        self.command(&line.split_whitespace().collect::<Vec<_>>()).env("DOCKER_BUILDKIT", "0")
     }
 
     /// Asserts on how each command ends, and on what it says.
     fn refuses(&self, table: &[(&str, i32, &str)]) {
         for (line, code, words) in table {
-            let output = self.command(line).run();
+            let output = self.line(line).run();
             let said = format!("{}{}", output.stdout(), output.stderr());
             assert_eq!(output.code(), Some(*code), "{line}: {output}");
             assert!(said.contains(words), "{line}: {words:?} is not in {said:?}");
@@ -59,15 +46,15 @@ fn run_refuses() {
         ("run --rm --stop-signal FOO busybox true", 125, "Error response from daemon: invalid signal: FOO"),
         ("run --rm --health-interval 1ns busybox true", 125, "Interval in Healthcheck cannot be less than 1ms"),
     ]);
-    assert_eq!(docker.command("ps --all --quiet").ok(), "", "nothing is left of them");
+    assert_eq!(docker.line("ps --all --quiet").ok(), "", "nothing is left of them");
 }
 
 #[test]
 fn others_refuse() {
     let Some(docker) = Docker::new() else { return };
-    docker.command("run -d --name hull --network none busybox sleep 1000").ok();
-    docker.command("create --name wreck busybox true").ok();
-    docker.command("network create --subnet 10.61.0.0/24 sea").ok();
+    docker.line("run -d --name hull --network none busybox sleep 1000").ok();
+    docker.line("create --name wreck busybox true").ok();
+    docker.line("network create --subnet 10.61.0.0/24 sea").ok();
     docker.refuses(&[
         ("exec hull no-such-program", 127, "OCI runtime exec failed: exec: \"no-such-program\": executable file not"),
         ("exec --user nope hull true", 126, "unable to find user nope: no matching entries in passwd file"),
@@ -102,24 +89,24 @@ fn others_refuse() {
             "no configured subnet or ip-range contain the IP address 10.62.0.9",
         ),
     ]);
-    if docker.command("volume create --help").ok().contains("--scope") {
+    if docker.line("volume create --help").ok().contains("--scope") {
         docker.refuses(&[("volume create --scope multi hold", 1, "This node is not a swarm manager.")]);
-        assert_eq!(docker.command("volume ls --quiet").ok(), "");
+        assert_eq!(docker.line("volume ls --quiet").ok(), "");
     }
-    let said = docker.command("exec --user nope hull true").run();
+    let said = docker.line("exec --user nope hull true").run();
     assert!(!format!("{}{}", said.stdout(), said.stderr()).contains("OCI runtime"), "no runtime was asked: {said}");
-    docker.command("rm --force hull wreck").ok();
-    docker.command("network rm sea").ok();
+    docker.line("rm --force hull wreck").ok();
+    docker.line("network rm sea").ok();
 }
 
 #[test]
 fn containers_are_listed_by_their_ports() {
     let Some(docker) = Docker::new() else { return };
     let run = "run -d --name hull -p 127.0.0.1::80 -p 127.0.0.1::53/udp --expose 90 busybox sleep 1000";
-    let id = docker.command(run).ok();
-    let shown = docker.command("port hull 80").ok();
+    let id = docker.line(run).ok();
+    let shown = docker.line("port hull 80").ok();
     let port = shown.rsplit(':').next().expect("a port");
-    docker.command("create --name wreck --expose 90 busybox true").ok();
+    docker.line("create --name wreck --expose 90 busybox true").ok();
     let both = format!("publish={port} --filter expose=91");
     let (one, tcp, udp) = (format!("publish={port}"), format!("publish={port}/tcp"), format!("publish={port}/udp"));
     for (filter, found) in [
@@ -135,17 +122,17 @@ fn containers_are_listed_by_their_ports() {
         ("expose=91", false),
         (&both, true),
     ] {
-        let listed = docker.command(&format!("ps --all --quiet --no-trunc --filter {filter}")).ok();
+        let listed = docker.line(&format!("ps --all --quiet --no-trunc --filter {filter}")).ok();
         assert_eq!(listed, if found { id.as_str() } else { "" }, "{filter}");
     }
-    docker.command("rm --force hull wreck").ok();
+    docker.line("rm --force hull wreck").ok();
 }
 
 #[test]
 fn the_cache_of_builds_has_its_times() {
     let Some(docker) = Docker::new() else { return };
-    docker.command("build --quiet -").input("FROM busybox\nRUN echo tea >/cargo\n").ok();
-    let shown = docker.command("system df --verbose").ok();
+    docker.line("build --quiet -").input("FROM busybox\nRUN echo tea >/cargo\n").ok();
+    let shown = docker.line("system df --verbose").ok();
     let (_, caches) = shown.split_once("CACHE ID").expect("a table of the cache");
     assert!(caches.contains("regular") && caches.matches(" ago").count() == 2, "made and used: {caches}");
     assert!(!caches.contains("years"), "{caches}");
