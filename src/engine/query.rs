@@ -327,7 +327,7 @@ pub fn prune(store: &Store, filters: &Filters) -> Result<ContainersPruned> {
             continue;
         }
         let size = crate::fs::size::tree(&store.container(&now.record.id).join("upper")).unwrap_or(0);
-        match containers::remove(store, &now.record.id, false, false) {
+        match containers::remove_alone(store, &now.record.id, false, false) {
             Ok(()) => {
                 deleted.push(now.record.id);
                 reclaimed += size;
@@ -337,6 +337,7 @@ pub fn prune(store: &Store, filters: &Filters) -> Result<ContainersPruned> {
             Err(error) => return Err(error).context("prune containers"),
         }
     }
+    containers::rest(store);
     events::other(store, "container", "prune", "", &[("reclaimed", &reclaimed.to_string())]);
     Ok(ContainersPruned { containers_deleted: (!deleted.is_empty()).then_some(deleted), space_reclaimed: reclaimed })
 }

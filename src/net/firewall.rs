@@ -126,8 +126,11 @@ pub fn remove(table: &str, mappings: &[Mapping]) -> io::Result<()> {
     change(table, mappings, Batch::remove)
 }
 
-/// Takes the table away; one that is not there is gone.
+/// Takes the table away; one that is not there is gone. Asked first: a batch that fails waits for all processors.
 pub fn clear(table: &str) -> io::Result<()> {
+    if loaded(table)?.is_none() {
+        return Ok(());
+    }
     let mut batch = Batch::new(table);
     batch.delete_table();
     match batch.commit() {

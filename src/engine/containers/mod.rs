@@ -14,7 +14,7 @@ pub use names::{find, name_in_use, named, no_such, rename, sync_names, take_name
 pub use now::{Doing, Now, all, is_not_found, mend_held, now, state, tell_end, tell_start};
 pub use processes::processes;
 use remove::bury;
-pub use remove::{Grave, forget, remove, remove_stopped, take_away};
+pub use remove::{Grave, forget, remove, remove_alone, remove_stopped, rest, take_away};
 pub use wait::{Until, wait};
 
 use super::protocol::{self, Message, Op};

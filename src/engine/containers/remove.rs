@@ -18,12 +18,25 @@ use std::path::{Path, PathBuf};
 
 /// Removes a container; a running one only with `force`.
 pub fn remove(store: &Store, id: &str, force: bool, volumes: bool) -> Result<()> {
+    remove_alone(store, id, force, volumes)?;
+    rest(store);
+    Ok(())
+}
+
+/// Takes away what all containers of a store share, where there is none any more.
+pub fn rest(store: &Store) {
+    shim::leave_cgroups(store);
+    networks::rest(store);
+}
+
+/// Removes a container of many: [`rest`] follows the last.
+pub fn remove_alone(store: &Store, id: &str, force: bool, volumes: bool) -> Result<()> {
     if force && Record::load(store, id).is_err() {
         return discard(store, id);
     }
     // Once it was killed, its own shim may remove it, with --rm: then it is gone as was asked.
     let mut killed = false;
-    for _ in 0..super::TRIES {
+    for attempt in 0..super::TRIES {
         let now = match now(store, id) {
             Err(error) if killed && is_not_found(&error) => return Ok(()),
             other => other?,
@@ -49,7 +62,7 @@ pub fn remove(store: &Store, id: &str, force: bool, volumes: bool) -> Result<()>
         // With its shim's lock in hand nobody can start it.
         store::make_dirs(&store.live(id), 0o711)?;
         let Some(_lock) = locks::try_exclusive(&store.live(id).join("lock"), byte::SHIM)? else {
-            dismiss(store, id)?;
+            dismiss(store, id, attempt)?;
             continue;
         };
         // Whoever held the lock before may have removed it.
@@ -57,10 +70,7 @@ pub fn remove(store: &Store, id: &str, force: bool, volumes: bool) -> Result<()>
             forget(store, id)?;
             return if killed { Ok(()) } else { Err(no_such(id)) };
         };
-        remove_stopped(store, &record, volumes)?;
-        shim::leave_cgroups(store);
-        networks::rest(store);
-        return Ok(());
+        return remove_stopped(store, &record, volumes);
     }
     bail!("container {id} does not come to rest")
 }
@@ -79,12 +89,13 @@ fn discard(store: &Store, id: &str) -> Result<()> {
 }
 
 /// A shim that only waits for a start is no reason to keep a container; one that reaps is waited for.
-fn dismiss(store: &Store, id: &str) -> Result<()> {
+fn dismiss(store: &Store, id: &str, attempt: usize) -> Result<()> {
     if let Some(mut stream) = shim::connect(store, &Whose::container(id))? {
         let _ = protocol::send(&mut stream, Message::new(Op::Stop, libc::SIGKILL, 0), &[]);
         let _ = exited(&mut stream);
     }
-    std::thread::sleep(std::time::Duration::from_millis(2));
+    // Most are at their very end.
+    std::thread::sleep(std::time::Duration::from_micros(100 << attempt.min(4)));
     Ok(())
 }
 
