@@ -14,10 +14,11 @@ TARGET := $(shell contrib/target)
 KEY := $(shell echo $(TARGET) | tr a-z- A-Z_)
 
 # At a fixed address there is nothing to relocate at the start, and no relocated page in every shim that waits. Without
-# tables for unwinding, which nothing reads, it is a tenth smaller.
+# tables for unwinding, which nothing reads, it is a tenth smaller. What a start calls stands first (see contrib/order/make),
+# by names that say which of many a generic function is.
 # `=` and not `?=`: a build is the same whatever the environment says.
 RELEASE := CARGO_TARGET_$(KEY)_RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static \
-	-C link-arg=-Wl,-T,contrib/plain.ld -C link-arg=-Wl,--no-eh-frame-hdr"
+	-C symbol-mangling-version=v0 -C link-arg=-Wl,-T,contrib/order.ld -C link-arg=-Wl,-T,contrib/plain.ld -C link-arg=-Wl,--no-eh-frame-hdr"
 # Of zstd only the fastest strategy is there to write with: what is written are recipes of layers.
 CFLAGS_ZSTD := $(patsubst %,-DZSTD_EXCLUDE_%_BLOCK_COMPRESSOR,DFAST GREEDY LAZY LAZY2 BTLAZY2 BTOPT BTULTRA)
 export CFLAGS_$(shell echo $(TARGET) | tr - _) = $(CFLAGS_ZSTD)
@@ -25,13 +26,18 @@ ifneq (,$(findstring musl,$(TARGET)))
 export CC_$(shell echo $(TARGET) | tr - _) = musl-gcc
 endif
 
-.PHONY: dhow test test-build test-run demo bench install check clean
+.PHONY: dhow order test test-build test-run demo bench install check clean
 
 dhow:
 	$(RELEASE) $(CARGO) build --release --locked --target $(TARGET)
 	install -m 755 target/$(TARGET)/release/dhow dhow.new
 	mv dhow.new dhow
 	@ldd ./dhow 2>&1 | sed 's/^[[:space:]]*/.\/dhow: /'
+
+# Writes contrib/order.ld anew.
+order:
+	CARGO_PROFILE_RELEASE_STRIP=none $(RELEASE) $(CARGO) build --release --locked --target $(TARGET) --target-dir target/order
+	contrib/order/make target/order/$(TARGET)/release/dhow
 
 # What is installed here decides which target is chosen, so the rest is a make of its own.
 test:

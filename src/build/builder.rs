@@ -15,6 +15,7 @@ use super::dockerfile::{self, Dockerfile, Fault, Place};
 use super::durable::Durable;
 use super::export;
 use super::metadata;
+use super::removals::Removals;
 use super::report::{Output, Report, Style, gone, is_gone};
 use super::schedule;
 use super::state::State;
@@ -56,6 +57,7 @@ pub struct Shared {
     pub known: Mutex<Known>,
     /// How many directories were made in the lease's.
     pub(super) count: AtomicUsize,
+    pub(super) removals: Removals,
 }
 
 impl Shared {
@@ -65,6 +67,7 @@ impl Shared {
             images: Mutex::new(HashMap::new()),
             known: Mutex::new(Known::load(context.known.as_deref())),
             count: AtomicUsize::new(0),
+            removals: Removals::default(),
         }
     }
 
@@ -162,7 +165,7 @@ impl<'a> Builder<'a> {
         let needed = self.needed(target, &bases)?;
         let needs = needed.iter().map(|at| Ok((*at, self.needs(*at, &bases)?))).collect::<Result<BTreeMap<_, _>>>()?;
         let total = needed.iter().map(|at| 1 + self.file.stages[*at].instructions.len()).sum();
-        Durable::beside(&self.engine.store, |durable| {
+        let built = Durable::beside(&self.engine.store, |durable| {
             schedule::run(&needs, total, &self.caller, output, &|at, report, caller| {
                 let mut builder = Builder { report, caller, durable: durable.clone(), ..self.clone() };
                 let built = builder.stage(at, &bases);
@@ -173,7 +176,10 @@ impl<'a> Builder<'a> {
                 }
                 built
             })
-        })?;
+        });
+        let removed = self.shared.removals.end();
+        built?;
+        removed?;
         let state = self.shared.stage(target).context("the target was not built")?;
         self.shared.known.lock().unwrap_or_else(PoisonError::into_inner).save();
         self.finish(&state, output)

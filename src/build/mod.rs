@@ -28,6 +28,7 @@ pub mod lint;
 pub mod metadata;
 mod mounts;
 pub mod prune;
+mod removals;
 mod report;
 mod run;
 mod schedule;

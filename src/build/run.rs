@@ -193,10 +193,7 @@ impl Builder<'_> {
         let made = self.attended(state, &id, command);
         failpoint::reach("build.ran");
         // Also after an error: nothing of it stays.
-        let removed = match containers::remove_alone(store, &id, true, true) {
-            Err(error) if containers::is_not_found(&error) => Ok(()),
-            other => other,
-        };
+        let removed = self.shared.removals.begin(store, &id);
         let made = made?;
         removed?;
         Ok(made)

@@ -13,6 +13,7 @@
 //! that knows no places can still say which version it is.
 
 use super::Ended;
+use crate::engine::crc::crc32;
 use anyhow::{Context, Result, ensure};
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -106,7 +107,7 @@ fn entry(number: u64, ended: &Ended) -> Result<Vec<u8>> {
     write!(text, ",{number},")?;
     serde_json::to_writer(&mut text, ended).context("encode how a container ended")?;
     text.push(b']');
-    let check = format!("{:08x}", check(&text[CHECKED..]));
+    let check = format!("{:08x}", crc32(&text[CHECKED..]));
     text[2..10].copy_from_slice(check.as_bytes());
     Ok(text)
 }
@@ -115,14 +116,7 @@ fn entry(number: u64, ended: &Ended) -> Result<Vec<u8>> {
 fn read(place: &[u8]) -> Option<(u64, Ended)> {
     let text = place.strip_prefix(b",").unwrap_or(place).trim_ascii_end();
     let (kept, number, ended): (String, u64, Ended) = serde_json::from_slice(text).ok()?;
-    (kept == format!("{:08x}", check(text.get(CHECKED..)?))).then_some((number, ended))
-}
-
-/// The CRC-32 of gzip, bit by bit: of so few bytes that takes less than to ask the processor for quicker ways, as
-/// libraries do first, where it is a virtual machine's.
-fn check(text: &[u8]) -> u32 {
-    let bit = |crc: u32, _| crc >> 1 ^ (0xedb8_8320 & (crc & 1).wrapping_neg());
-    !text.iter().fold(!0, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), bit))
+    (kept == format!("{:08x}", crc32(text.get(CHECKED..)?))).then_some((number, ended))
 }
 
 /// Fills up with spaces to a length, the last byte of which ends a line.
@@ -176,11 +170,6 @@ mod tests {
         let whole = encode(b"{}", &long).unwrap();
         assert_eq!(decode(&whole).unwrap().unwrap().ended, long);
         std::fs::remove_dir_all(&dir).unwrap();
-    }
-
-    #[test]
-    fn the_check_is_gzips() {
-        assert_eq!((check(b""), check(b"123456789")), (0, 0xcbf4_3926));
     }
 
     #[test]
