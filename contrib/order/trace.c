@@ -104,7 +104,7 @@ int main(int argc, char **argv)
 			char path[32];
 			snprintf(path, sizeof path, "/proc/%d/exe", pid);
 			if (!begun)
-				ptrace(PTRACE_SETOPTIONS, pid, 0, PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE | PTRACE_O_TRACEEXEC);
+				ptrace(PTRACE_SETOPTIONS, pid, 0, PTRACE_O_EXITKILL | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE | PTRACE_O_TRACEEXEC);
 			begun = 1;
 			if (stat(path, &other) || other.st_ino != program.st_ino || other.st_dev != program.st_dev) {
 				ptrace(PTRACE_DETACH, pid, 0, 0);

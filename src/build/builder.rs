@@ -177,7 +177,7 @@ impl<'a> Builder<'a> {
                 built
             })
         });
-        let removed = self.shared.removals.end();
+        let removed = self.shared.removals.end(&self.engine.store);
         built?;
         removed?;
         let state = self.shared.stage(target).context("the target was not built")?;

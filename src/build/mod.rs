@@ -94,7 +94,6 @@ pub fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
             builder.run(&mut Output::new(&mut send, asked.style, asked.quiet))?;
             prune::limit(&engine.store, &lease, engine.settings.cache_size()?)
         })();
-        crate::engine::containers::rest(&engine.store);
         match built {
             Ok(()) => Ok(()),
             Err(error) => {

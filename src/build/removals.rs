@@ -7,29 +7,55 @@ use std::sync::{Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
 #[derive(Default)]
-pub struct Removals(Mutex<Vec<JoinHandle<Result<()>>>>);
+pub struct Removals(Mutex<Begun>);
+
+#[derive(Default)]
+struct Begun {
+    any: bool,
+    threads: Vec<JoinHandle<Result<()>>>,
+}
 
 impl Removals {
-    /// Removes a container and what it holds, whether it runs or not.
+    /// Removes the container of a step whose command has ended. Errors: those of removals before it, too.
     pub fn begin(&self, store: &Store, id: &str) -> Result<()> {
+        let mut begun = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        begun.any = true;
+        // None keeps its stack until the end.
+        let (done, left) = std::mem::take(&mut begun.threads).into_iter().partition(JoinHandle::is_finished);
+        begun.threads = left;
+        let before = all(done);
         let (behind, named) = (store.clone(), id.to_owned());
-        match Builder::new().spawn(move || remove(&behind, &named)) {
+        let removed = match Builder::new().spawn(move || remove(&behind, &named)) {
             Ok(thread) => {
-                self.0.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+                begun.threads.push(thread);
                 Ok(())
             }
             Err(_) => remove(store, id),
-        }
+        };
+        before.and(removed)
     }
 
-    /// Waits until all are gone. Errors: the first.
-    pub fn end(&self) -> Result<()> {
-        let threads = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        let ended =
-            threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err(anyhow!("a removal failed"))));
-        // All of them, and not only up to the one that fails.
-        ended.fold(Ok(()), Result::and)
+    /// Removes the container of a step that failed: its command may run on, and must not outlive what it was lent.
+    pub fn at_once(&self, store: &Store, id: &str) -> Result<()> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).any = true;
+        remove(store, id)
     }
+
+    /// Waits until all are gone, and clears what containers share. Errors: the first.
+    pub fn end(&self, store: &Store) -> Result<()> {
+        let begun = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let removed = all(begun.threads);
+        if begun.any {
+            containers::rest(store);
+        }
+        removed
+    }
+}
+
+/// Waits for all of them, and not only up to the one that fails.
+fn all(threads: Vec<JoinHandle<Result<()>>>) -> Result<()> {
+    let ended = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err(anyhow!("a removal failed"))));
+    ended.fold(Ok(()), Result::and)
 }
 
 fn remove(store: &Store, id: &str) -> Result<()> {

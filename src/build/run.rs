@@ -193,7 +193,8 @@ impl Builder<'_> {
         let made = self.attended(state, &id, command);
         failpoint::reach("build.ran");
         // Also after an error: nothing of it stays.
-        let removed = self.shared.removals.begin(store, &id);
+        let removals = &self.shared.removals;
+        let removed = if made.is_ok() { removals.begin(store, &id) } else { removals.at_once(store, &id) };
         let made = made?;
         removed?;
         Ok(made)

@@ -93,13 +93,13 @@ pub fn create_new(path: &Path) -> Result<OwnedFd> {
 
 /// Removes a cgroup where nothing lives in it; one whose last process is just ending is waited for, for a moment.
 pub fn remove_empty(path: &Path) {
-    for _ in 0..100 {
+    for look in 0..100 {
         match fs::remove_dir(path) {
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {}
             _ => return,
         }
-        // Those that end are not listed any more.
-        if !fs::read(path.join("cgroup.procs")).is_ok_and(|procs| procs.is_empty()) {
+        // Who ends is soon not listed any more.
+        if look > 3 && !fs::read(path.join("cgroup.procs")).is_ok_and(|procs| procs.is_empty()) {
             return;
         }
         std::thread::sleep(Duration::from_millis(1));

@@ -63,6 +63,7 @@ pub use settings::Settings;
 pub use store::Store;
 
 use anyhow::{Context, Result};
+use sha2::{Digest, Sha256};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -93,7 +94,9 @@ impl Engine {
     }
 }
 
-/// What tells this store's cgroups, links and rules from another's: 8 hex digits of a sum over its path.
+/// What tells this store's cgroups, and later links and rules, from another's: the first 8 hex digits of the
+/// SHA-256 of its path.
 pub fn tag(store: &Store) -> String {
-    format!("{:08x}", crc::crc32(store.root.as_os_str().as_bytes()))
+    let hash = Sha256::digest(store.root.as_os_str().as_bytes());
+    hash[..4].iter().map(|byte| format!("{byte:02x}")).collect()
 }

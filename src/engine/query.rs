@@ -321,6 +321,7 @@ pub fn inspect(store: &Store, id: &str, size: bool) -> Result<ContainerInspect> 
 pub fn prune(store: &Store, filters: &Filters) -> Result<ContainersPruned> {
     let prune = Prune::new(filters)?;
     let (mut deleted, mut reclaimed) = (Vec::new(), 0);
+    let mut failed = None;
     for now in containers::all(store)? {
         let created = Time::parse(&now.record.created).unwrap_or_default();
         if now.doing.goes_on() || !prune.takes(created, now.record.config.labels.as_ref()) {
@@ -334,10 +335,16 @@ pub fn prune(store: &Store, filters: &Filters) -> Result<ContainersPruned> {
             }
             // Started, or removed by somebody else, meanwhile.
             Err(error) if error.downcast_ref::<Refusal>().is_some() => {}
-            Err(error) => return Err(error).context("prune containers"),
+            Err(error) => {
+                failed = Some(error);
+                break;
+            }
         }
     }
     containers::rest(store);
+    if let Some(error) = failed {
+        return Err(error).context("prune containers");
+    }
     events::other(store, "container", "prune", "", &[("reclaimed", &reclaimed.to_string())]);
     Ok(ContainersPruned { containers_deleted: (!deleted.is_empty()).then_some(deleted), space_reclaimed: reclaimed })
 }

@@ -12,7 +12,7 @@ const SPINS: u32 = 100;
 /// What a command that does something comes to use, in bytes: of its heap, and of its stack.
 const HEAP: usize = 192 * 1024;
 const STACK: usize = 96 * 1024;
-/// By how much the heap grows.
+/// By how much dlmalloc has its heap grow: its granularity.
 const STEP: usize = 64 * 1024;
 
 pub struct Heap {
