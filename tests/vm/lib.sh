@@ -25,12 +25,21 @@ hasnt() {
 	esac
 }
 
-# code N COMMAND...: it ends with that exit code; says what it said.
+# code N COMMAND...: it ends with that exit code; says what it said. Not in the words of another command, where its failure
+# is nobody's: that is `says`.
 code() {
 	local wanted=$1 status=0
 	shift
 	"$@" 2>&1 || status=$?
 	[ "$status" = "$wanted" ] || fail "$*: exit code $status, not $wanted"
+}
+
+# says N PART COMMAND...: it ends with that exit code, and that is in what it says.
+says() {
+	local wanted=$1 part=$2 said
+	shift 2
+	said=$(code "$wanted" "$@") || { echo "$said"; exit 1; }
+	has "$said" "$part"
 }
 
 # eventually COMMAND...: waits until it succeeds. A bound on a hang, no statement about speed.

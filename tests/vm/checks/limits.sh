@@ -1,7 +1,7 @@
 # What the kernel does to a cgroup, where every controller is in version 2.
 
 devices_are_confined() {
-	has "$(code 1 run --rm --cap-add MKNOD busybox sh -c 'mknod /disk b 254 0; head -c 1 /disk')" "Operation not permitted"
+	says 1 "Operation not permitted" run --rm --cap-add MKNOD busybox sh -c 'mknod /disk b 254 0; head -c 1 /disk'
 	run --rm --device /dev/vda busybox sh -c 'head -c 1 /dev/vda' >/dev/null
 	code 1 run --rm --device /dev/vda:/dev/vda:r busybox sh -c ': >>/dev/vda'
 	run --rm --privileged busybox head -c 1 /dev/vda >/dev/null
@@ -61,12 +61,12 @@ each_limit_is_in_its_file() {
 }
 
 limits_that_cannot_be_are_refused() {
-	has "$(code 125 run --rm --memory 1m busybox true)" "Minimum memory limit allowed is 6MB"
-	has "$(code 125 run --rm --memory 64m --memory-swappiness 50 busybox true)" "memory swappiness is not supported"
-	has "$(code 125 run --rm --memory 64m --oom-kill-disable busybox true)" "the OOM killer cannot be disabled"
-	has "$(code 125 run --rm --cpus 5 busybox true)" "as there are only 2 CPUs available"
-	has "$(code 125 run --rm --cpuset-cpus 7 busybox true)" "Requested CPUs are not available - requested 7, available: 0-1"
-	has "$(code 125 run --rm --device-read-bps /dev/absent:1mb busybox true)" "/dev/absent"
+	says 125 "Minimum memory limit allowed is 6MB" run --rm --memory 1m busybox true
+	says 125 "memory swappiness is not supported" run --rm --memory 64m --memory-swappiness 50 busybox true
+	says 125 "the OOM killer cannot be disabled" run --rm --memory 64m --oom-kill-disable busybox true
+	says 125 "as there are only 2 CPUs available" run --rm --cpus 5 busybox true
+	says 125 "Requested CPUs are not available - requested 7, available: 0-1" run --rm --cpuset-cpus 7 busybox true
+	says 127 "/dev/absent" run --rm --device-read-bps /dev/absent:1mb busybox true
 	is "$(dhow ps --all --quiet)" ""
 }
 
@@ -149,8 +149,8 @@ limits_are_updated() {
 	is "$(cat memory.max memory.swap.max pids.max cpu.max cpuset.cpus | tr '\n' ' ')" "67108864 67108864 20 50000 100000 0 "
 	cd /vm
 	is "$(inspect it '{{.HostConfig.Memory}} {{.HostConfig.PidsLimit}} {{.HostConfig.NanoCpus}}')" "67108864 20 500000000"
-	has "$(code 1 dhow update --memory 256m it)" "update the memoryswap at the same time"
-	has "$(code 1 dhow update --cpu-quota 5000 it)" "CPU Quota cannot be updated as NanoCPUs has already been set"
+	says 1 "update the memoryswap at the same time" dhow update --memory 256m it
+	says 1 "CPU Quota cannot be updated as NanoCPUs has already been set" dhow update --cpu-quota 5000 it
 	# What cannot hold leaves all as it was.
 	code 1 dhow update --memory 128m --memory-swap 256m --cpuset-mems 5 it
 	is "$(inspect it '{{.HostConfig.Memory}}') $(cat "$(cgroup_of it)/memory.max")" "67108864 67108864"
@@ -181,7 +181,7 @@ cgroup_parents_and_namespaces() {
 	dhow rm --force it
 	is "$(find /sys/fs/cgroup/boats -mindepth 2 -type d)" ""
 	rmdir /sys/fs/cgroup/boats/small /sys/fs/cgroup/boats
-	has "$(code 125 run --rm --cgroup-parent ../x busybox true)" "invalid cgroup parent"
+	says 125 "invalid cgroup parent" run --rm --cgroup-parent ../x busybox true
 	is "$(run --rm busybox cat /proc/self/cgroup)" "0::/"
 	has "$(run --rm --cgroupns host busybox cat /proc/self/cgroup)" "0::/dhow/"
 	# Its own limits are not its own to lift.
@@ -241,8 +241,8 @@ an_oom_kill_takes_the_group_along() {
 	run --detach --name group --memory 16m --annotation dhow.cgroup.memory.oom.group=1 busybox sh -c "$hog"
 	is "$(dhow wait group)" 137
 	is "$(inspect group '{{.State.OOMKilled}}') $(dhow logs group)" "true "
-	has "$(code 125 run --rm --annotation dhow.cgroup.cgroup.procs=1 busybox true)" "invalid annotation"
-	has "$(code 125 run --rm --annotation dhow.cgroup.../x.y=1 busybox true)" "invalid annotation"
+	says 125 "invalid annotation" run --rm --annotation dhow.cgroup.cgroup.procs=1 busybox true
+	says 125 "invalid annotation" run --rm --annotation dhow.cgroup.../x.y=1 busybox true
 }
 
 # _read_by CGROUP: how many bytes of the disk
@@ -275,7 +275,7 @@ weights_of_devices_share_them() {
 # Where the store's file system has quotas of projects: what is too much is told with these words.
 _writes_are_limited() {
 	run --detach --name it --storage-opt size=4m busybox sleep 1000
-	has "$(code 1 dhow exec it dd if=/dev/zero of=/file bs=1M count=8)" "$1"
+	says 1 "$1" dhow exec it dd if=/dev/zero of=/file bs=1M count=8
 	size=$(dhow exec it stat -c %s /file)
 	[ "$size" -gt 3000000 ] && [ "$size" -le 4194304 ] || fail "$size bytes were written"
 	is "$(dhow exec it df -k / | awk 'END { print $2 }')" 4096
@@ -287,8 +287,8 @@ _writes_are_limited() {
 	is "$(dhow exec it probe project /file)" EPERM
 	is "$(run --rm --storage-opt size=4m --security-opt seccomp=unconfined busybox sh -c 'echo x >/x; probe project /x')" ok
 	dhow restart --time 0 it
-	has "$(code 1 dhow exec it dd if=/dev/zero of=/other bs=1M count=8)" "$1"
-	has "$(code 125 run --rm --storage-opt volume=1m busybox true)" "Unknown option volume"
+	says 1 "$1" dhow exec it dd if=/dev/zero of=/other bs=1M count=8
+	says 125 "Unknown option volume" run --rm --storage-opt volume=1m busybox true
 }
 
 # The store is on an ext4.

@@ -52,7 +52,7 @@ a_registry_on_the_loopback_is_pulled_from() {
 	is "$(run --rm 127.0.0.1:5000/layers cat /zstd)" "of zstd"
 	has "$(dhow inspect --format '{{json .RepoDigests}}' 127.0.0.1:5000/layers)" 127.0.0.1:5000/layers@sha256:
 	dhow rmi 127.0.0.1:5000/layers
-	has "$(code 1 dhow pull 127.0.0.1:5000/nothing)" nothing
+	says 1 nothing dhow pull 127.0.0.1:5000/nothing
 	kill "$registry"
 	wait "$registry" || true
 }
@@ -94,7 +94,7 @@ root_in_a_user_namespace_is_nobody_outside() {
 	is "$(dhow cp web:/mine - | tar -tv | tr -s ' ' | cut -d' ' -f2)" 7/8
 	is "$(dhow exec --tty web tty | tr -d '\r')" /dev/pts/0
 	is "$(run --rm --pid container:web busybox sh -c 'readlink /proc/self/ns/user')" "$(dhow exec web readlink /proc/self/ns/user)"
-	has "$(code 125 run --rm --privileged busybox true)" "privileged mode is incompatible"
+	says 125 "privileged mode is incompatible" run --rm --privileged busybox true
 	is "$(run --rm --userns host --privileged busybox sh -c 'cut -c 1-40 /proc/self/uid_map | tr -s " "')" " 0 0 4294967295"
 	rm /etc/dhow/daemon.json
 	is "$(run --rm --volume data:/v busybox stat -c %u:%g /v/mine)" 7:8
@@ -180,8 +180,8 @@ apparmor_profiles_hold() {
 	# Nobody is here who could compile the default profile.
 	has "$(dhow info 2>&1)" "WARNING: No default AppArmor profile: dhow-default is not loaded"
 	is "$(run --rm busybox cat /proc/self/attr/current)" unconfined
-	has "$(code 125 run --rm --security-opt apparmor=none-such busybox true)" \
-		"unable to apply apparmor profile none-such: no such file or directory"
+	says 127 "unable to apply apparmor profile none-such: no such file or directory" \
+		run --rm --security-opt apparmor=none-such busybox true
 	# As if the package were installed.
 	mkdir -p /usr/sbin
 	ln -s /vm/apparmor_parser /usr/sbin/apparmor_parser
@@ -283,7 +283,7 @@ a_port_of_sctp_is_published() {
 		is "$(/tmp/bin/probe sctp 9009 "$host")" ahoy
 	done
 	is "$(dhow run --rm busybox probe sctp 9009 "$gateway")" ahoy
-	has "$(code 125 dhow run --rm --publish 9009:9/sctp busybox true)" "port is already allocated"
+	says 125 "port is already allocated" dhow run --rm --publish 9009:9/sctp busybox true
 	dhow rm --force it
 	rm -r /tmp/bin
 }

@@ -5,7 +5,7 @@ the_root_is_a_ramfs() {
 	mkdir /tmp/new
 	mount -t tmpfs new /tmp/new
 	mkdir /tmp/new/old
-	has "$(code 1 pivot_root /tmp/new /tmp/new/old)" "Invalid argument"
+	says 1 "Invalid argument" pivot_root /tmp/new /tmp/new/old
 	umount /tmp/new
 	rmdir /tmp/new
 }

@@ -29,7 +29,7 @@ selinux_labels_hold() {
 	has "$(dhow info 2>&1)" "WARNING: No SELinux labels for containers"
 	has "$(_label)" :host_t:
 	has "$(_label --security-opt label=disable)" :host_t:
-	has "$(code 125 run --rm --security-opt label=type:other_t busybox true)" "label=type:other_t: there are no SELinux labels"
+	says 125 "label=type:other_t: there are no SELinux labels" run --rm --security-opt label=type:other_t busybox true
 
 	# As if container-selinux were installed, for a policy called small.
 	mkdir -p /etc/selinux/small/contexts
@@ -67,8 +67,8 @@ selinux_labels_hold() {
 	eventually status_is second exited
 	is "$(inspect second '{{.State.ExitCode}}')" 143
 	# It says what is not there, gives codes on, reaps what is orphaned, and is the user.
-	has "$(code 127 run --rm --init busybox nothing)" "docker-init: exec nothing: No such file or directory"
-	has "$(code 126 run --rm --init busybox /etc)" "docker-init: exec /etc:"
+	says 127 "docker-init: exec nothing: No such file or directory" run --rm --init busybox nothing
+	says 126 "docker-init: exec /etc:" run --rm --init busybox /etc
 	code 7 run --rm --init busybox sh -c 'exit 7'
 	run --detach --init --user 1000 --security-opt no-new-privileges --name third busybox \
 		sh -c '(sleep 0.1 &) ; sleep 1; ls /proc >/dev/shm/all; grep -c "^[0-9]*$" /dev/shm/all >/dev/shm/left; sleep 1000'
@@ -98,8 +98,8 @@ selinux_labels_hold() {
 	is "$(_label --security-opt label=level:s0:c7 --user 1000 --security-opt no-new-privileges)" system_u:system_r:container_t:s0:c7
 	dhow create --network none --name third --security-opt label=filetype:other_file_t busybox true
 	has "$(_file third)" system_u:object_r:other_file_t:s0:c
-	has "$(code 125 run --rm --security-opt label=nonsense busybox true)" "bad label option"
-	has "$(code 125 run --rm --security-opt label=type:none_such busybox true)" "unable to apply SELinux label"
+	says 125 "bad label option" run --rm --security-opt label=nonsense busybox true
+	says 125 "unable to apply SELinux label" run --rm --security-opt label=type:none_such busybox true
 	for flag in "--security-opt label=disable" --privileged "--pid host" "--ipc host"; do
 		# shellcheck disable=SC2086 # two words
 		has "$(_label $flag)" :host_t:
@@ -120,7 +120,7 @@ more"
 	is "$(_lent :Z 'head -n 1 /lent/below/file')" lent
 	has "$(_lent "" 'cat /lent/below/file')" "Permission denied"
 	has "$(run --rm --volume /var/lib/other:/other busybox cat /other/file 2>&1 || true)" "Permission denied"
-	has "$(code 125 run --rm --volume /etc:/lent:Z busybox true)" "SELinux relabeling of /etc is not allowed"
+	says 125 "SELinux relabeling of /etc is not allowed" run --rm --volume /etc:/lent:Z busybox true
 	# Volumes are for all.
 	is "$(run --rm --volume box:/box busybox sh -c 'echo in >/box/file; cat /box/file')" in
 	is "$(run --rm --volume box:/box busybox cat /box/file)" in
