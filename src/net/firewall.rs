@@ -29,6 +29,8 @@ pub struct Bridge {
     pub masquerade: bool,
     /// Nothing leaves or enters.
     pub internal: bool,
+    /// Containers do not reach each other.
+    pub apart: bool,
     /// On a bridge that is somebody else's too, what its containers have addresses of: no rule is for others on it.
     pub shared: Option<Vec<Subnet>>,
 }
@@ -338,6 +340,14 @@ fn rules(state: &State) -> Vec<(&'static str, Rule)> {
         let both = [bridge.to(is_bridge(Rule::new(), link, link)), bridge.from(leaves)];
         rules.extend(both.into_iter().flatten().map(|rule| ("forward", rule.decide(DROP))));
     }
+    // Their ports are kept apart, but by this host what they send could come back to the bridge.
+    for bridge in state.bridges.iter().filter(|bridge| bridge.apart) {
+        let link = bridge.link.as_str();
+        for back in bridge.to(Rule::new().comes_by(Name::Is(link)).leaves_by(Name::Is(link))) {
+            rules.push(("forward", back.clone().redirected().decide(ACCEPT)));
+            rules.push(("forward", back.decide(DROP)));
+        }
+    }
     rules.push(("forward", Rule::new().established().decide(ACCEPT)));
     for bridge in state.bridges.iter().filter(|bridge| !bridge.internal) {
         for comes in bridge.to(is_bridge(Rule::new(), &bridge.link, &bridge.link)) {
@@ -455,6 +465,10 @@ mod tests {
         assert_eq!((count(&state, "input"), count(&state, "postrouting")), (0, 2));
         state.bridges = vec![Bridge { internal: true, ..bridge.clone() }];
         assert_eq!((count(&state, "input"), count(&state, "postrouting")), (1, 2));
+        state.bridges = vec![bridge.clone()];
+        let before = count(&state, "forward");
+        state.bridges = vec![Bridge { apart: true, ..bridge.clone() }];
+        assert_eq!(count(&state, "forward"), before + 2);
         // Of others on a shared bridge nothing is said: each rule about it names the range of ours.
         let range: Subnet = "172.17.9.0/24".parse().unwrap();
         state.bridges = vec![Bridge { shared: Some(vec![range]), ..bridge }];

@@ -123,8 +123,14 @@ fn an_internal_network_leads_nowhere() {
 fn containers_of_a_network_may_be_kept_from_each_other() {
     let (Some(host), Some(neighbour)) = (Host::with_busybox(), Neighbour::new()) else { return };
     host.ok(["network", "create", "--opt", "com.docker.network.bridge.enable_icc=false", "quiet"]);
-    let first = serve(&host, "first", &["--network", "quiet"]);
-    serve(&host, "second", &["--network", "quiet"]);
+    let first = serve(&host, "first", &["--network", "quiet", "--cap-add", "net_admin"]);
+    let second = serve(&host, "second", &["--network", "quiet", "--cap-add", "net_admin"]);
+    assert_eq!(from_container(&host, "second", &first), None);
+    // Nor by way of this host, where both are set on it.
+    for (name, other) in [("first", &second), ("second", &first)] {
+        let line = format!("ip route add {other}/32 via $(ip route | sed -n 's/^default via \\([0-9.]*\\) .*/\\1/p')");
+        host.ok(["exec", name, "sh", "-c", &line]);
+    }
     assert_eq!(from_container(&host, "second", &first), None);
     assert!(from_here(&first).is_some());
     host.ok(["exec", "second", "ping", "-c", "1", "-W", "5", "10.99.0.2"]);

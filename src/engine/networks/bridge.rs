@@ -76,8 +76,6 @@ fn set_up(socket: &Socket, network: &Network, index: u32) -> Result<()> {
         let path = format!("/proc/sys/net/{family}/conf/{name}/{key}");
         std::fs::write(&path, value).with_context(|| format!("write {path}"))
     };
-    // Answers to connections from this host's loopback come in here; others that are sent to 127/8 are dropped.
-    set("ipv4", "route_localnet", "1")?;
     if !network.enable_ipv6 {
         // A kernel without IPv6 has no such file.
         let _ = set("ipv6", "disable_ipv6", "1");
@@ -94,6 +92,18 @@ fn set_up(socket: &Socket, network: &Network, index: u32) -> Result<()> {
     }
     link::set_alias(socket, index, &theirs::alias(network)).with_context(|| format!("name the network of {name}"))?;
     link::set_up(socket, index).with_context(|| format!("set {name} up"))
+}
+
+/// Whether what comes by the bridge may be for 127/8, as answers to connections from this host's loopback are. Only where
+/// rules are loaded, which drop all else that is sent there: a container can send what it likes.
+pub fn routes_loopback(network: &Network, may: bool) -> Result<()> {
+    if network.driver != stored::BRIDGE || theirs::is_theirs(network) {
+        return Ok(());
+    }
+    let path = format!("/proc/sys/net/ipv4/conf/{}/route_localnet", stored::link_name(network));
+    let wanted = if may { "1" } else { "0" };
+    let is_so = std::fs::read_to_string(&path).is_ok_and(|known| known.trim() == wanted);
+    if is_so { Ok(()) } else { std::fs::write(&path, wanted).with_context(|| format!("write {path}")) }
 }
 
 /// Takes a network's bridge away, if it was made for it.

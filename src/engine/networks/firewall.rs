@@ -180,6 +180,7 @@ fn bridges(store: &Store) -> Result<Vec<Bridge>> {
             subnets: stored::pools(network).map(|pool| pool.subnet).collect(),
             masquerade: stored::is_on(&network.options, stored::MASQUERADE, true),
             internal: network.internal,
+            apart: !stored::is_on(&network.options, stored::ICC, true),
             shared: theirs::is_theirs(network).then(|| stored::pools(network).map(|pool| pool.range).collect()),
         })
         .collect())
@@ -194,6 +195,11 @@ fn state(store: &Store) -> Result<State> {
         forwards_for_us: mark(store).exists(),
         fingerprint: fingerprint(store)?,
     })
+}
+
+/// Whether our table is loaded, in whatever state.
+pub fn is_loaded(store: &Store) -> Result<bool> {
+    Ok(nftables::is_there() && loaded(store)?.is_some())
 }
 
 /// Which state is loaded; `None` where there is no table.

@@ -202,8 +202,8 @@ pub fn enter(store: &Store, record: &Record) -> Result<Entry> {
 fn take(store: &Store, record: &Record) -> Result<(Held, bool)> {
     leave(store, &record.id)?;
     let mut held = Held::default();
-    let mut has_rules = false;
-    {
+    let mut networks = Vec::new();
+    let has_rules = {
         let _lock = stored::lock(store)?;
         for (name, settings) in &record.networks {
             let network = stored::find(store, name)?;
@@ -212,14 +212,22 @@ fn take(store: &Store, record: &Record) -> Result<(Held, bool)> {
             let place = place(store, record, name, &network, settings, held.places.len());
             held.places.push(place?);
             save(store, &record.id, &held)?;
+            networks.push(network);
         }
-        if !record.publishing.forwarder {
-            has_rules = firewall::ensure(store, !record.publishing.leaves_forwarding)?;
-        }
-    }
+        rules(store, record, &networks)?
+    };
     super::links::enter(store, record)?;
     choose_gateway(record, &mut held);
     Ok((held, has_rules))
+}
+
+/// Loads the rules for a container that is on these networks, if it goes by rules. Whether it does.
+pub fn rules(store: &Store, record: &Record, networks: &[Network]) -> Result<bool> {
+    let by_rules = !record.publishing.forwarder && firewall::ensure(store, !record.publishing.leaves_forwarding)?;
+    // Another container may go by rules.
+    let is_loaded = by_rules || firewall::is_loaded(store)?;
+    networks.iter().try_for_each(|network| super::bridge::routes_loopback(network, is_loaded))?;
+    Ok(by_rules)
 }
 
 /// Leases a place on a network. The caller holds the lock of networks.

@@ -416,7 +416,7 @@ fn join(store: &Store, wanted: &str, asked: NetworkConnect) -> Result<()> {
         held.places.push(place?);
         join::save(store, id, &held)?;
         crate::failpoint::reach("connect.placed");
-        firewall::ensure(store, !now.record.publishing.leaves_forwarding)?;
+        join::rules(store, &now.record, std::slice::from_ref(&network))?;
         let place = held.places.last().context("a place")?.clone();
         if let Err(error) = join::connect_place(store, &place, &namespace, !held.ports.is_empty()) {
             held.places.pop();
