@@ -91,18 +91,13 @@ pub fn create_new(path: &Path) -> Result<OwnedFd> {
     create(path)
 }
 
-/// Removes a cgroup where nothing lives in it; one whose last process is just ending is waited for, for a moment.
+/// Removes a cgroup where nothing is in it; one whose last process is just ending is waited for, for a moment.
 pub fn remove_empty(path: &Path) {
-    for look in 0..100 {
+    for _ in 0..50 {
         match fs::remove_dir(path) {
-            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {}
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => std::thread::sleep(Duration::from_millis(2)),
             _ => return,
         }
-        // Who ends is soon not listed any more.
-        if look > 3 && !fs::read(path.join("cgroup.procs")).is_ok_and(|procs| procs.is_empty()) {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(1));
     }
 }
 

@@ -150,7 +150,7 @@ fn progress_is_told_as_it_is_wanted() {
 #[test]
 fn a_terminal_shows_what_runs() {
     let Some(host) = Host::with_busybox() else { return };
-    let wait = "RUN --mount=type=cache,id=sign,target=/s echo first; echo second; while [ ! -e /s/go ]; do sleep 0.05; done; exit $(cat /s/go)\n";
+    let wait = "RUN --mount=type=cache,id=sign,target=/s echo first; echo second; while [ ! -s /s/go ]; do sleep 0.05; done; exit $(cat /s/go)\n";
     let text = format!("FROM busybox\nENV a=b\n{wait}");
     let dir = folder(&host, "context", &[("Dockerfile", &text)]);
     let go = |code: &str| {
