@@ -7,6 +7,7 @@ mod machine;
 use crate::fixture::{Command, Host, Image, Packing, Registry, Tar, need, probe_tar, skip};
 use machine::{Arch, Boot, File, Kernel, Machine, Report};
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -234,7 +235,11 @@ mod arm64 {
         let output = crate::fixture::network::outside(|| Command::new(script.to_str().expect("UTF-8"), args).run());
         match output.code() {
             Some(0) => Some(PathBuf::from(output.stdout())),
-            Some(77) => skip(&format!("nothing is shown of arm64: {}", output.stderr())),
+            // A machine that cannot fetch what a compiler of its own lacks says so, by itself and not by what is captured.
+            Some(77) => {
+                let _ = writeln!(std::io::stderr(), "skipped: nothing is shown of arm64: {}", output.stderr());
+                None
+            }
             _ => panic!("{output}"),
         }
     }
