@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 #[test]
 fn a_container_has_an_address_and_a_way_out() {
     let (Some(host), Some(neighbour)) = (Host::with_busybox(), Neighbour::new()) else { return };
+    let Some(server) = neighbour.serve() else { return };
     let line = "ip -4 address show eth0 | sed -n 's/.*inet //p'; ip route | grep default; grep $(hostname) /etc/hosts; \
                 cat /sys/class/net/eth0/address; ping -c 1 -W 5 10.99.0.2 >/dev/null && echo reached";
     let said = host.ok(["run", "--rm", "busybox", "sh", "-c", line]);
@@ -20,11 +21,12 @@ fn a_container_has_an_address_and_a_way_out() {
     assert!(lines[0].starts_with("172.17.0.2/16 brd 172.17.255.255"), "{said}");
     assert_eq!(lines[1].trim(), "default via 172.17.0.1 dev eth0", "{said}");
     assert!(lines[2].starts_with("172.17.0.2\t"), "{said}");
-    // The neighbour's answer goes to this host: what is sent to a container's own address from there is dropped.
+    // The neighbour's default route leads here, so the answer would come back to the container's own address too.
     assert_eq!(&lines[3..], ["02:42:ac:11:00:02", "reached"], "{said}");
     // The next one gets the next address, and inspect tells it as the kernel does.
     let id = host.ok(["run", "--detach", "--name", "it", "busybox", "sleep", "1000"]);
     assert_eq!(address(&host, "it"), "172.17.0.3");
+    assert_eq!(from_container(&host, "it", "10.99.0.2").as_deref(), Some("10.99.0.1"), "it is seen as this host");
     for (pointer, expected) in [
         ("/HostConfig/NetworkMode", json!("bridge")),
         ("/NetworkSettings/IPAddress", json!("172.17.0.3")),
@@ -43,7 +45,7 @@ fn a_container_has_an_address_and_a_way_out() {
     host.ok(["stop", "-t", "0", "it"]);
     assert_eq!(host.inspect("it", "/NetworkSettings/IPAddress"), "");
     assert_eq!(host.inspect("bridge", "/Containers"), json!({}));
-    drop(neighbour);
+    drop((server, neighbour));
 }
 
 #[test]
