@@ -57,6 +57,33 @@ fn keys_of_the_configuration_that_speak_of_networks() {
     assert!(output.stderr().contains("network bridge not found"), "{output}");
 }
 
+#[test]
+fn containers_of_the_default_bridge_may_be_kept_apart_or_seen_as_they_are() {
+    let (Some(host), Some(neighbour)) = (Host::with_busybox(), Neighbour::new()) else { return };
+    let Some(server) = neighbour.serve() else { return };
+    for (keys, apart, hidden) in
+        [(r#"{"icc": false}"#, true, true), (r#"{"ip-masq": false}"#, false, false), ("{}", false, true)]
+    {
+        let file = host.file("daemon.json", keys);
+        let address = |name: &str| {
+            let config = ["--config", file.to_str().expect("UTF-8")];
+            let words = ["run", "--detach", "--name", name, "busybox", "sh", "-c", WHO];
+            host.ok(config.iter().chain(&words).copied());
+            eventually("it serves", || from_container(&host, name, "127.0.0.1").is_some());
+            address(&host, name)
+        };
+        let (first, second) = (address("first"), address("second"));
+        let from = from_container(&host, "second", &first);
+        assert_eq!(from.as_deref(), (!apart).then_some(second.as_str()), "{keys}");
+        assert_eq!(from_here(&first).as_deref(), Some("172.17.0.1"), "{keys}");
+        let seen = if hidden { "10.99.0.1" } else { &second };
+        assert_eq!(from_container(&host, "second", "10.99.0.2").as_deref(), Some(seen), "{keys}");
+        assert_eq!(from_there(&neighbour, &first), None, "{keys}");
+        host.ok(["rm", "--force", "first", "second"]);
+    }
+    drop((server, neighbour));
+}
+
 /// As the LAN's bridge of a host, with the LAN on it.
 #[test]
 fn a_bridge_of_somebody_elses_is_used_and_left_as_it_was() {

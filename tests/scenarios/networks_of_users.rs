@@ -139,6 +139,24 @@ fn containers_of_a_network_may_be_kept_from_each_other() {
 }
 
 #[test]
+fn containers_of_a_network_may_be_seen_under_their_own_address() {
+    let (Some(host), Some(neighbour)) = (Host::with_busybox(), Neighbour::new()) else { return };
+    let Some(server) = neighbour.serve() else { return };
+    let option = "com.docker.network.bridge.enable_ip_masquerade=false";
+    host.ok(["network", "create", "--ipv6", "--opt", option, "plain"]);
+    let four = serve(&host, "it", &["--network", "plain", "-p", "8080:80"]);
+    let six = host.inspect("it", "/NetworkSettings/Networks/plain/GlobalIPv6Address");
+    let six = six.as_str().expect("an address of IPv6");
+    assert_eq!(from_container(&host, "it", "10.99.0.2").as_deref(), Some(four.as_str()));
+    assert_eq!(from_container(&host, "it", "[fd99::2]").as_deref(), Some(six));
+    // What is not published is no more open for that.
+    assert_eq!(from_there(&neighbour, &four), None);
+    assert_eq!(from_there(&neighbour, &format!("[{six}]")), None);
+    assert_eq!(from_there(&neighbour, "10.99.0.1:8080").as_deref(), Some("10.99.0.2"));
+    drop((server, neighbour));
+}
+
+#[test]
 fn a_running_container_is_connected_and_disconnected() {
     let (Some(host), Some(neighbour)) = (Host::with_busybox(), Neighbour::new()) else { return };
     let Some(server) = neighbour.serve() else { return };
