@@ -1,9 +1,9 @@
 //! Processes that are killed: the command, the shim in each face, init. Whatever is killed at whatever point, `ps` and
 //! `inspect` tell the truth afterwards, every next command works, and nothing is left.
 
-use crate::fixture::{
-    Command, Host, Image, PATIENCE, Registry, Running, Tar, busybox_tar, eventually, need, skip, tool,
-};
+mod networks;
+
+use crate::fixture::{Command, Host, Image, PATIENCE, Registry, Running, Tar, busybox_tar, eventually, skip};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::collections::BTreeSet;
@@ -22,15 +22,15 @@ const VERBS: &[(&str, fn(&Host, &str))] = &[
     ("restart", at_restart),
     ("probe", at_probe),
     ("pack", at_pack),
-    ("network", at_network),
-    ("bridge", at_network),
-    ("cooperate", at_cooperation),
-    ("rest", at_rest),
-    ("connect", at_connection),
-    ("disconnect", at_connection),
-    ("netcreate", at_network_of_users),
-    ("netrm", at_network_of_users),
-    ("resolver", at_resolver),
+    ("network", networks::at_network),
+    ("bridge", networks::at_network),
+    ("cooperate", networks::at_cooperation),
+    ("rest", networks::at_rest),
+    ("connect", networks::at_connection),
+    ("disconnect", networks::at_connection),
+    ("netcreate", networks::at_network_of_users),
+    ("netrm", networks::at_network_of_users),
+    ("resolver", networks::at_resolver),
     ("exec", at_exec),
     ("rm", at_rm),
     ("bury", at_bury),
@@ -81,11 +81,13 @@ fn each(verbs: &[&str]) {
         }
         let Some(host) = Host::with_busybox() else { return };
         eprintln!("killed at {point}");
+        let found = networks::forwarding();
         scenario(&host, &point);
         // Who started it is answered a moment before the last one of them.
         eventually(&format!("the point {point} is reached"), || mark(&host).exists());
         truth(&host);
         works(&host);
+        networks::rests(&host, &found);
     }
 }
 
@@ -202,113 +204,6 @@ fn at_bury(host: &Host, point: &str) {
     eventually("the point is reached", || mark(host).exists());
     assert_eq!(host.ok(["ps", "--all", "--quiet"]), "");
     host.ok(["run", "--rm", "--network", "none", "busybox", "true"]);
-}
-
-/// On a network, and with a published port: what was given is there for the next one.
-fn at_network(host: &Host, point: &str) {
-    host.ok(["create", "--name", "it", "-p", "8080:80", "busybox", "sleep", "1000"]);
-    host.dhow(["start", "it"]).fail(point, &mark(host)).run();
-    host.dhow(["stop", "--time", "0", "it"]).fail(point, &mark(host)).run();
-    eventually("the point is reached", || mark(host).exists());
-    host.ok(["rm", "--force", "it"]);
-    host.ok(["run", "--detach", "--name", "it", "-p", "8080:80", "busybox", "sleep", "1000"]);
-    let inside = host.inspect("it", "/NetworkSettings/IPAddress");
-    // Hosts that came before in this scenario have left their bridges: the subnet is another one each time.
-    assert!(inside.as_str().is_some_and(|address| address.starts_with("172.")), "{inside}");
-}
-
-fn at_connection(host: &Host, point: &str) {
-    host.ok(["network", "create", "web"]);
-    host.ok(["run", "--detach", "--name", "it", "-p", "8080:80", "busybox", "sleep", "1000"]);
-    let links = || host.ok(["exec", "it", "ls", "/sys/class/net"]).split_whitespace().count();
-    host.dhow(["network", "connect", "web", "it"]).fail(point, &mark(host)).run();
-    // Once more, if it came to nothing: what was begun is in nobody's way.
-    let is_there = host.inspect("it", "/NetworkSettings/Networks").get("web").is_some();
-    if !is_there {
-        host.ok(["network", "connect", "web", "it"]);
-    }
-    assert_eq!(links(), 3);
-    host.dhow(["network", "disconnect", "bridge", "it"]).fail(point, &mark(host)).run();
-    if host.inspect("it", "/NetworkSettings/Networks").get("bridge").is_some() {
-        host.ok(["network", "disconnect", "bridge", "it"]);
-    }
-    assert_eq!(links(), 2);
-    let port = host.ok(["ports", "--format", "{{.Published}} {{.Reach}}"]);
-    assert_eq!(port, "0.0.0.0:8080/tcp everyone\n[::]:8080/tcp everyone");
-    host.ok(["rm", "--force", "it"]);
-    host.ok(["network", "rm", "web"]);
-}
-
-/// Nobody is on a network any more: what was begun to be taken back is so with the next command.
-fn at_rest(host: &Host, point: &str) {
-    let forwards = || fs::read_to_string("/proc/sys/net/ipv4/ip_forward").expect("read").trim() == "1";
-    assert!(!forwards());
-    host.dhow(["run", "--rm", "busybox", "true"]).fail(point, &mark(host)).run();
-    eventually("the point is reached", || mark(host).exists());
-    // Who left the mark may not have died of it yet.
-    eventually("the next command takes it back", || {
-        host.ok(["ps"]);
-        !forwards()
-    });
-    if need("nft").is_some() {
-        eventually("no table is left", || {
-            host.ok(["ps"]);
-            tool("nft", ["list", "tables"]).is_empty()
-        });
-    }
-}
-
-/// A firewall of somebody else is opened for it, and closed again by whoever finds what is left.
-fn at_cooperation(host: &Host, point: &str) {
-    if need("nft").is_none() {
-        fs::write(mark(host), "").expect("nothing to reach");
-        return;
-    }
-    let drops = "add table inet theirs { chain forward { type filter hook forward priority 0 ; policy drop ; } ; }";
-    tool("nft", [drops]);
-    let has_old = need("iptables-legacy").is_some();
-    if has_old {
-        tool("iptables-legacy", ["-P", "FORWARD", "DROP"]);
-    }
-    let theirs = || {
-        let old = if has_old { tool("iptables-legacy", ["-S"]) } else { String::new() };
-        tool("nft", ["list", "table", "inet", "theirs"]) + &old
-    };
-    let before = theirs();
-    host.ok(["create", "--name", "it", "-p", "8080:80", "--firewall-cooperate", "busybox", "sleep", "1000"]);
-    host.dhow(["start", "it"]).fail(point, &mark(host)).run();
-    eventually("the point is reached", || mark(host).exists());
-    host.ok(["rm", "--force", "it"]);
-    host.ok(["ps"]);
-    assert_eq!(theirs(), before);
-    tool("nft", ["delete", "table", "inet", "theirs"]);
-    if has_old {
-        tool("iptables-legacy", ["-P", "FORWARD", "ACCEPT"]);
-    }
-}
-
-fn at_network_of_users(host: &Host, point: &str) {
-    host.dhow(["network", "create", "web"]).fail(point, &mark(host)).run();
-    if host.ok(["network", "ls", "--quiet", "--filter", "name=web"]).is_empty() {
-        host.ok(["network", "create", "web"]);
-    }
-    host.ok(["run", "--rm", "--network", "web", "busybox", "ip", "address", "show", "dev", "eth0"]);
-    host.dhow(["network", "rm", "web"]).fail(point, &mark(host)).run();
-    if !host.ok(["network", "ls", "--quiet", "--filter", "name=web"]).is_empty() {
-        host.ok(["network", "rm", "web"]);
-    }
-    assert!(!crate::fixture::network::links().iter().any(|name| name.starts_with("br-")));
-}
-
-fn at_resolver(host: &Host, point: &str) {
-    host.ok(["network", "create", "web"]);
-    let words = ["run", "--detach", "--name", "it", "--network", "web", "busybox", "sleep", "1000"];
-    host.dhow(words).fail(point, &mark(host)).run();
-    host.run(["rm", "--force", "it"]);
-    host.ok(words);
-    host.ok(["exec", "it", "nslookup", "it."]);
-    host.ok(["rm", "--force", "it"]);
-    host.ok(["network", "rm", "web"]);
 }
 
 /// The shim is told of the point when it is launched. Nobody but `boot` starts what it leaves, and that only where
