@@ -109,7 +109,7 @@ pub struct Connect {
 #[derive(FromArgs, ArgsInfo)]
 #[argh(help_triggers("--help"))]
 pub struct Disconnect {
-    /// whatever stands against it
+    /// do not mind a container that is not there, or not on it
     #[argh(switch, short = 'f')]
     force: bool,
     #[argh(positional, arg_name = "NETWORK")]

@@ -193,6 +193,37 @@ fn a_running_container_is_connected_and_disconnected() {
 }
 
 #[test]
+fn who_is_disconnected_by_force_need_not_be_there() {
+    let Some(host) = Host::with_busybox() else { return };
+    host.ok(["network", "create", "web"]);
+    host.ok(["run", "--detach", "--name", "it", "--network", "web", "busybox", "sleep", "1000"]);
+    let part = |flags: &[&str], name: &str, container: &str| {
+        host.run(["network", "disconnect"].iter().chain(flags).chain(&[name, container]).copied())
+    };
+    let refused = |flags: &[&str], name: &str, container: &str, words: &str| {
+        let output = part(flags, name, container);
+        assert!(output.code() == Some(1) && output.stderr().ends_with(words), "{output}");
+    };
+    // One that is there leaves as without it.
+    assert_eq!(part(&["--force"], "web", "it").ok(), "");
+    assert_eq!(host.ok(["exec", "it", "ls", "/sys/class/net"]), "lo");
+    refused(&[], "web", "it", "is not connected to network web");
+    assert_eq!(part(&["--force"], "web", "it").ok(), "");
+    refused(&[], "web", "nobody", "No such container: nobody");
+    assert_eq!(part(&["-f"], "web", "nobody").ok(), "");
+    // The network must be there, unless the container was to come to it.
+    host.ok(["stop", "-t", "0", "it"]);
+    host.ok(["network", "connect", "web", "it"]);
+    host.ok(["network", "rm", "web"]);
+    refused(&[], "web", "it", "network web not found");
+    refused(&["--force"], "web", "nobody", "network web not found");
+    assert_eq!(part(&["--force"], "web", "it").ok(), "");
+    refused(&["--force"], "web", "it", "network web not found");
+    host.ok(["start", "it"]);
+    host.ok(["rm", "--force", "it"]);
+}
+
+#[test]
 fn one_that_waits_for_its_restart_is_connected_and_disconnected() {
     let Some(host) = Host::with_busybox() else { return };
     host.ok(["network", "create", "web"]);

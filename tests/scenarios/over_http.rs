@@ -31,6 +31,8 @@ mod listings;
 mod logs;
 #[path = "names.rs"]
 mod names;
+#[path = "networks_of_users.rs"]
+mod networks_of_users;
 #[path = "ports.rs"]
 mod ports;
 #[path = "push_origins.rs"]

@@ -452,16 +452,32 @@ fn give_back(store: &Store, now: &Now, place: &Place, held: &Held) -> Result<()>
     join::save(store, &now.record.id, held)
 }
 
-/// Takes a container away from a network.
+/// Takes a container away from a network. By force, it need not be on it, nor be there.
 pub fn disconnect(store: &Store, wanted: &str, asked: &NetworkDisconnect) -> Result<()> {
     within(store, || part(store, wanted, asked))
 }
 
 fn part(store: &Store, wanted: &str, asked: &NetworkDisconnect) -> Result<()> {
-    let network = stored::find(store, wanted)?;
-    let (_one, now) = with_networks(store, &asked.container)?;
+    let is_forced = |error: &anyhow::Error| asked.force && containers::is_not_found(error);
+    let network = match stored::find(store, wanted) {
+        Err(error) if !is_forced(&error) => return Err(error),
+        network => network,
+    };
+    let (_one, now) = match with_networks(store, &asked.container) {
+        // What it held is given back.
+        Err(error) if is_forced(&error) => return network.and_then(|_| lease::sweep(store)),
+        both => both?,
+    };
     let id = &now.record.id;
+    let network = match network {
+        // It was to come to a network that is gone since, and would not start.
+        Err(_) if now.record.networks.contains_key(wanted) => return forget(store, id, wanted),
+        network => network?,
+    };
     if !now.record.networks.contains_key(&network.name) {
+        if asked.force {
+            return Ok(());
+        }
         bail!("container {id} is not connected to network {}", network.name);
     }
     if now.doing.is_alive() {
@@ -501,12 +517,17 @@ fn part(store: &Store, wanted: &str, asked: &NetworkDisconnect) -> Result<()> {
             firewall::mend(store)?;
         }
     }
-    Record::update(store, id, |record| {
-        record.networks.remove(&network.name);
-        Ok(())
-    })?;
+    forget(store, id, &network.name)?;
     if now.doing.is_alive() {
         tell(store, &network, "disconnect", Some(id));
     }
+    Ok(())
+}
+
+fn forget(store: &Store, id: &str, network: &str) -> Result<()> {
+    Record::update(store, id, |record| {
+        record.networks.remove(network);
+        Ok(())
+    })?;
     Ok(())
 }
