@@ -359,9 +359,9 @@ fn fifty_at_once_leave_nothing() {
     let host = &host;
     for round in 0..2 {
         thread::scope(|scope| {
-            for worker in 0..10 {
+            for worker in 0..50 {
                 scope.spawn(move || {
-                    for number in 0..5 {
+                    for number in 0..2 {
                         let name = format!("c{round}-{worker}-{number}");
                         let port = format!("{}:80", 9000 + worker * 10 + number);
                         host.ok(["run", "--detach", "--name", &name, "-p", &port, "busybox", "sleep", "1000"]);
