@@ -2,23 +2,31 @@
 //! have their place by theme bear their numbers too: `escapes::cve_…`, `isolation::cve_…`.
 
 use crate::fixture::{Daemon, Host, Tar, busybox_tar, eventually};
+use crate::isolation::same_inode;
+use std::collections::BTreeSet;
 use std::fs;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
 
 /// Whoever enters a container could be looked into by who is inside, with what it had open of the host.
 #[test]
 fn cve_2016_9962_nobody_looks_into_who_enters() {
-    let Some(host) = Host::with_busybox() else { return };
-    // The descriptors of all processes, without those of no file system and those of the lookers themselves.
-    let look = "echo looks; while :; do for p in /proc/[0-9]*; do ls -l $p/fd $p/cwd $p/root 2>/dev/null; done | \
-        grep -e '->' | grep -v -e pipe: -e socket: -e /dev/null -e /proc/ -e 'cwd -> /$' -e 'root -> /$' -e /dev/pts \
-        -e anon_inode; done";
-    let id = host.detached(&[], &["sh", "-c", look]);
+    let Some(host) = Host::with_probe() else { return };
+    let id = host.detached(&[], &["probe", "visitors"]);
     eventually("it looks", || host.ok(["logs", &id]).contains("looks"));
     for _ in 0..25 {
         host.ok(["exec", &id, "true"]);
         host.ok(["exec", "--privileged", &id, "true"]);
     }
-    assert_eq!(host.ok(["logs", &id]), "looks");
+    // One that stays long enough to be looked into.
+    host.ok(["exec", &id, "sleep", "0.5"]);
+    let told = host.ok(["logs", &id]);
+    let mut told: Vec<&str> = told.lines().collect();
+    told.sort_unstable();
+    assert_eq!(told, ["looks", "met", "read", "refused"]);
+    // Whom it may look into, and who is not of its root, it does tell of.
+    let output = host.busybox(&["--privileged", "--pid", "host"], &["probe", "visitors"]).run();
+    assert!(output.code() == Some(1) && output.stdout().contains("/root is another root"), "{output}");
 }
 
 /// A copy from a container ran code of the container's, by way of libraries that were loaded inside.
@@ -71,16 +79,24 @@ fn cve_2019_16884_an_image_puts_no_volume_over_proc() {
 #[test]
 fn cve_2020_15257_no_socket_of_ours_is_without_a_file() {
     let Some(host) = Host::with_busybox() else { return };
-    let other = host.detached(&[], &["sleep", "1000"]);
-    let run = ["run", "-d", "--network", "host", "busybox", "sh", "-c", "cat /proc/net/unix; sleep 1000"];
-    let id = host.ok(run);
-    eventually("it has looked", || host.ok(["logs", &id]).contains("Num"));
+    let abstracts = |listing: &str| -> BTreeSet<String> {
+        let names = listing.lines().filter_map(|line| line.split_whitespace().nth(7));
+        names.filter(|name| name.starts_with('@')).map(str::to_owned).collect()
+    };
+    // The network is this scenario's own. One of ours shows that they are seen.
+    let address = SocketAddr::from_abstract_name(b"of-this-scenario").expect("an address");
+    let _listener = UnixListener::bind_addr(&address).expect("listen");
+    let before = abstracts(&fs::read_to_string("/proc/thread-self/net/unix").expect("read"));
+    assert!(before.contains("@of-this-scenario"), "{before:?}");
+    host.detached(&[], &["sleep", "1000"]);
+    let look =
+        "cat /proc/net/unix; while ! [ -e /again ]; do sleep 0.1; done; cat /proc/net/unix; echo end; sleep 1000";
+    let id = host.ok(["run", "-d", "--network", "host", "busybox", "sh", "-c", look]);
+    host.ok(["exec", &id, "touch", "/again"]);
+    eventually("it has looked", || host.ok(["logs", &id]).contains("end"));
     let seen = host.ok(["logs", &id]);
-    let abstracts: Vec<&str> = seen.lines().filter_map(|line| line.split_whitespace().nth(7)).collect();
-    let abstracts = abstracts.into_iter().filter(|name| name.starts_with('@'));
-    let ours =
-        abstracts.filter(|name| name.contains("dhow") || name.contains(&other[..12]) || name.contains(&id[..12]));
-    assert_eq!(ours.count(), 0, "{seen}");
+    assert!(seen.matches("/sock\n").count() > 1, "those that have a file are there: {seen}");
+    assert_eq!(abstracts(&seen), before);
     let mode = fs::metadata(host.run_dir().join("containers").join(&id).join("sock")).expect("its socket");
     assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode.permissions()) & 0o022, 0, "nobody else may write to it");
 }
@@ -98,6 +114,35 @@ fn cve_2022_0492_no_cgroup_tells_the_host_what_to_run() {
     for flags in ["0x10000000", "0x12000000", "0x12020000"] {
         assert_eq!(host.busybox(&[], &["probe", "unshare", flags]).ok(), "EPERM");
     }
+    // Where no filter keeps it from having those, it may well mount what this host has mounted, if no profile of
+    // AppArmor's is in the way. The kernel takes no program of such a root's.
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let known = read("/proc/cgroups");
+    let known: Vec<&str> = known.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    let mounts = read("/proc/self/mountinfo");
+    let hierarchies: Vec<(&str, String)> = mounts
+        .lines()
+        .filter_map(|line| line.split_once(" - cgroup "))
+        .filter_map(|(mount, kind)| {
+            let options = kind.split([' ', ',']).filter(|word| known.contains(word) || word.starts_with("name="));
+            Some((mount.split(' ').nth(4)?, options.collect::<Vec<_>>().join(",").replace("name=", "none,name=")))
+        })
+        .collect();
+    let agents =
+        || hierarchies.iter().map(|(at, _)| fs::read_to_string(format!("{at}/release_agent")).ok()).collect::<Vec<_>>();
+    let before = agents();
+    let is_profiled = read("/sys/module/apparmor/parameters/enabled").starts_with('Y');
+    for (_, options) in &hierarchies {
+        let line = format!(
+            "mkdir /c; mount -t cgroup -o {options} cgroup /c || exit 0; echo mounted; \
+             for file in $(find /c -name release_agent); do (echo /x >$file) && echo written; done; true"
+        );
+        let unconfined = ["--security-opt", "seccomp=unconfined"];
+        let output = host.busybox(&unconfined, &["probe", "unshare", "0x12020000", "sh", "-c", &line]).run();
+        assert!(output.status.success() && !output.stderr().contains("/proc/self/"), "it is root there: {output}");
+        assert!(output.stdout() == "mounted" || output.stdout().is_empty() && is_profiled, "{output}");
+    }
+    assert_eq!(agents(), before);
 }
 
 /// A link in the place of the null device, with which files of proc are masked: it was mounted over them writable.
@@ -126,30 +171,30 @@ fn image_configs_lead_nowhere() {
     let Some(host) = Host::with_busybox() else { return };
     let tar = busybox_tar().expect("it was there");
     let tar = tar.to_str().expect("UTF-8");
-    let outside = |text: &str| text.contains(&host.dir().display().to_string());
-    let run = |change: &str, line: &str| {
+    let run = |change: &str, command: &[&str]| {
         let output = host.run(["import", "--change", change, tar, "odd"]);
         if !output.status.success() {
             return output;
         }
-        host.run(["run", "--rm", "--network", "none", "odd", "sh", "-c", line])
+        host.run(["run", "--rm", "--network", "none", "odd"].iter().chain(command))
     };
+    // From wherever it starts, the way up ends at its root.
     for place in
         ["/proc/self/fd/3", "/proc/self/fd/8/../../..", "/proc/1/root/..", "/proc/self/cwd/../..", "/../../etc"]
     {
-        let output =
-            run(&format!("WORKDIR {place}"), "ls -di . ../../../.. / | awk '{print $1}' | uniq | wc -l; ls ../../..");
-        assert!(!outside(&output.stdout()), "{place}: {output}");
-        assert!(!output.stdout().contains("lost+found") && !output.stdout().contains("vmlinuz"), "{place}: {output}");
+        let output = run(&format!("WORKDIR {place}"), &["sh", "-c", "ls -di ../../../../.. /"]);
+        if place == "/proc/self/fd/3" {
+            assert!(output.code() == Some(127) && output.stderr().lines().count() == 1, "{place}: {output}");
+        } else {
+            assert!(output.status.success() && same_inode(&output.stdout()), "{place}: {output}");
+        }
     }
-    for user in ["../../root", "0:../x", "-1", "4294967295", "4294967296", "root\\nx", "nobody-here", ":"] {
-        let output = run(&format!("USER {user}"), "id -u; id -g");
-        assert!(
-            output.status.success() && output.stdout().lines().all(|id| id == "0")
-                || output.stderr().lines().count() == 1,
-            "{user}: {output}"
-        );
+    for user in ["../../root", "0:../x", "-1", "4294967295", "4294967296", "root\\nx", "nobody-here"] {
+        let output = run(&format!("USER {user}"), &["sh", "-c", "id -u; id -g"]);
+        assert_eq!((output.code(), output.stdout().as_str()), (Some(125), ""), "{user}: {output}");
+        assert_eq!(output.stderr().lines().count(), 1, "{user}: {output}");
     }
+    assert_eq!(run("USER :", &["sh", "-c", "id -u; id -g"]).stdout(), "0\n0");
     // Variables are the program's in the container, and never ours.
     let mark = host.dir().join("mark");
     let root = host.dir().join("other");
@@ -161,12 +206,15 @@ fn image_configs_lead_nowhere() {
         ("DHOW_FAIL_MARK", mark.to_str().expect("UTF-8")),
         ("LD_PRELOAD", "/evil.so"),
         ("PATH", "/proc/self/fd:/proc/1/cwd:"),
+        ("PATH", "/bin:/proc/self/fd"),
         ("HOME", "/proc/1/root"),
     ] {
-        let output = run(&format!("ENV {name}={value}"), &format!("echo \"${name}\""));
-        let output = if name == "PATH" { run("ENV PATH=/bin:/proc/self/fd", "echo $PATH") } else { output };
-        assert!(output.status.success(), "{name}: {output}");
+        let output = run(&format!("ENV {name}={value}"), &["/bin/sh", "-c", &format!("echo \"${name}\"")]);
+        assert!(output.status.success() && output.stdout() == value, "{name}: {output}");
     }
+    // Nothing is found where it leads.
+    let output = run("ENV PATH=/proc/self/fd:/proc/1/cwd:", &["sh", "-c", "echo found"]);
+    assert!(output.code() == Some(127) && output.stderr().contains("not found in $PATH"), "{output}");
     assert!(!mark.exists() && !root.exists());
     assert_eq!(host.ok(["ps", "-aq"]), "");
 }
