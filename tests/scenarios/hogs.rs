@@ -14,16 +14,15 @@ fn others_go_on(host: &Host, neighbour: &str) {
 
 #[test]
 fn a_hog_of_descriptors() {
-    let Some(host) = Host::with_busybox() else { return };
+    let Some(host) = Host::with_probe() else { return };
     let neighbour = host.detached(&[], &["sleep", "1000"]);
-    // Some hundreds of shells that hold as many descriptors as they may.
-    let line = "hog() { n=10; while [ $n -lt 1000 ] && eval \"exec $n</dev/zero\" 2>/dev/null; do n=$((n+1)); done; \
-        [ $1 = 0 ] || hog $(($1-1)) & sleep 1000; }; hog 30; wait";
-    let hog = host.detached(&[], &["sh", "-c", line]);
-    eventually("it has many", || {
-        let pid = host.inspect(&hog, "/State/Pid");
-        fs::read_dir(format!("/proc/{pid}/fd")).is_ok_and(|entries| entries.count() > 900)
-    });
+    // Two hundred processes that hold as many descriptors as they may: as one user has them, 200 000.
+    let hog = host.detached(&["--ulimit", "nofile=1000"], &["probe", "hog", "200"]);
+    eventually("all of them have all they get", || host.ok(["logs", &hog]).lines().count() == 200);
+    let said = host.ok(["logs", &hog]);
+    assert!(said.lines().all(|error| error == "EMFILE"), "{said}");
+    let pid = host.inspect(&hog, "/State/Pid");
+    assert_eq!(fs::read_dir(format!("/proc/{pid}/fd")).expect("list").count(), 1000);
     others_go_on(&host, &neighbour);
     host.ok(["rm", "-f", &hog]);
 }
