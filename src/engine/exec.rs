@@ -237,7 +237,11 @@ pub fn prepare(store: &Store, container: &str, asked: &ExecCreate) -> Result<Rea
     if !is_held {
         bail!(ended());
     }
-    let root = root.context("open the container's root")?;
+    // Who ends has none any more, and is held until those that he takes along have been waited for.
+    let root = match root {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => bail!(ended()),
+        root => root.context("open the container's root")?,
+    };
     let named = exec_user(asked, &now.record.config.user);
     let user = users::resolve(root.as_fd(), named, &now.record.host_config.group_add)?;
     let record = super::networks::links::with_variables(store, &now.record, false)?;

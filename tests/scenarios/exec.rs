@@ -121,3 +121,30 @@ fn it_goes_with_the_container() {
     host.ok(["kill", &id]);
     assert_eq!(running.wait().code(), Some(137));
 }
+
+#[test]
+fn nobody_enters_what_ends() {
+    use nix::sys::signal::{Signal, kill};
+    use nix::unistd::Pid;
+    let Some(host) = Host::with_busybox() else { return };
+    let id = host.detached(&[], &["sleep", "1000"]);
+    let init = host.inspect(&id, "/State/Pid").as_i64().expect("a pid");
+    let first = host.dhow(["exec", &id, "sleep", "1001"]).spawn();
+    let parent = || {
+        let listed = host.ok(["top", &id, "-o", "ppid,args"]);
+        let line = listed.lines().find(|line| line.ends_with("sleep 1001"))?;
+        line.split_whitespace().next()?.parse().ok().map(Pid::from_raw)
+    };
+    eventually("the first is in", || parent().is_some());
+    // Init has not ended before what it takes along was waited for, which takes as long as here its parent sleeps.
+    let parent = parent().expect("it is in");
+    kill(parent, Signal::SIGSTOP).expect("stop who waits");
+    kill(Pid::from_raw(i32::try_from(init).expect("a pid")), Signal::SIGKILL).expect("kill init");
+    eventually("init ends", || std::fs::read_link(format!("/proc/{init}/root")).is_err());
+    let output = host.run(["exec", &id, "true"]);
+    kill(parent, Signal::SIGCONT).expect("go on");
+    assert_eq!(first.wait().code(), Some(137));
+    // Of a daemon it is too late for an answer, as with Docker's: the streams are there.
+    let (code, told) = if host.has_daemon() { (126, output.stdout()) } else { (1, output.stderr()) };
+    assert!(output.code() == Some(code) && told.contains("is not running"), "{output}");
+}
