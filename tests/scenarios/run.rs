@@ -27,7 +27,9 @@ fn a_killed_init_is_128_and_the_signal() {
     let id = host.detached(&[], &["sleep", "1000"]);
     host.ok(["kill", &id]);
     assert_eq!(host.ok(["wait", &id]), "137");
-    let id = host.detached(&[], &["sh", "-c", "trap 'exit 3' TERM; while :; do sleep 0.01; done"]);
+    let id = host.detached(&[], &["sh", "-c", "trap 'exit 3' TERM; echo ready; while :; do sleep 0.01; done"]);
+    // An init without a handler hears nothing of it.
+    eventually("it listens", || host.ok(["logs", &id]) == "ready");
     host.ok(["kill", "--signal", "TERM", &id]);
     assert_eq!(host.ok(["wait", &id]), "3");
 }
