@@ -109,7 +109,7 @@ pub struct Connect {
 #[derive(FromArgs, ArgsInfo)]
 #[argh(help_triggers("--help"))]
 pub struct Disconnect {
-    /// do not mind a container that is not there, or not on it
+    /// also from a network that is gone
     #[argh(switch, short = 'f')]
     force: bool,
     #[argh(positional, arg_name = "NETWORK")]

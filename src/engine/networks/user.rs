@@ -452,32 +452,24 @@ fn give_back(store: &Store, now: &Now, place: &Place, held: &Held) -> Result<()>
     join::save(store, &now.record.id, held)
 }
 
-/// Takes a container away from a network. By force, it need not be on it, nor be there.
+/// Takes a container away from a network; by force also from one that is gone, to which it would come at its next start.
 pub fn disconnect(store: &Store, wanted: &str, asked: &NetworkDisconnect) -> Result<()> {
     within(store, || part(store, wanted, asked))
 }
 
 fn part(store: &Store, wanted: &str, asked: &NetworkDisconnect) -> Result<()> {
-    let is_forced = |error: &anyhow::Error| asked.force && containers::is_not_found(error);
     let network = match stored::find(store, wanted) {
-        Err(error) if !is_forced(&error) => return Err(error),
-        network => network,
-    };
-    let (_one, now) = match with_networks(store, &asked.container) {
-        // What it held is given back.
-        Err(error) if is_forced(&error) => return network.and_then(|_| lease::sweep(store)),
-        both => both?,
-    };
-    let id = &now.record.id;
-    let network = match network {
-        // It was to come to a network that is gone since, and would not start.
-        Err(_) if now.record.networks.contains_key(wanted) => return forget(store, id, wanted),
+        Err(error) if asked.force && containers::is_not_found(&error) => {
+            return match with_networks(store, &asked.container) {
+                Ok((_one, now)) if now.record.networks.contains_key(wanted) => forget(store, &now.record.id, wanted),
+                _ => Err(error),
+            };
+        }
         network => network?,
     };
+    let (_one, now) = with_networks(store, &asked.container)?;
+    let id = &now.record.id;
     if !now.record.networks.contains_key(&network.name) {
-        if asked.force {
-            return Ok(());
-        }
         bail!("container {id} is not connected to network {}", network.name);
     }
     if now.doing.is_alive() {
