@@ -36,9 +36,12 @@ fn rest_path(store: &Store) -> PathBuf {
     store.run.join("firewall.rest")
 }
 
+/// Another number for each other form of the rules: a table that an earlier build has loaded is loaded anew.
+const FORM: u8 = 1;
+
 /// Which state the table should be of: the networks' files tell it, by when they were written.
 fn fingerprint(store: &Store) -> Result<String> {
-    let mut parts = vec![vec![mark(store).exists().into()]];
+    let mut parts = vec![vec![FORM, mark(store).exists().into()]];
     for id in stored::ids(store)? {
         parts.push([id.as_bytes(), &stored::written(store, &id)?.to_ne_bytes()].concat());
     }
