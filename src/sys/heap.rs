@@ -12,8 +12,6 @@ const SPINS: u32 = 100;
 /// What a command that does something comes to use, in bytes: of its heap, and of its stack.
 const HEAP: usize = 192 * 1024;
 const STACK: usize = 96 * 1024;
-/// By how much dlmalloc has its heap grow: its granularity.
-const STEP: usize = 64 * 1024;
 
 pub struct Heap {
     taken: AtomicBool,
@@ -95,12 +93,8 @@ struct Kernel;
 unsafe impl Allocator for Kernel {
     fn alloc(&self, size: usize) -> (*mut u8, usize, u32) {
         let warm = WARM.load(Ordering::Relaxed);
-        // What is larger than a step of the heap is one buffer, of which little may be used.
-        let fits = size <= warm.min(STEP);
-        if fits {
-            WARM.store(warm - size, Ordering::Relaxed);
-        }
-        let populate = if fits { libc::MAP_POPULATE } else { 0 };
+        let populate = if size <= warm { libc::MAP_POPULATE } else { 0 };
+        WARM.store(warm.saturating_sub(size), Ordering::Relaxed);
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | populate;
         // SAFETY: a new private mapping at an address of the kernel's choice touches nothing that exists.
         let start = unsafe { libc::mmap(std::ptr::null_mut(), size, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
