@@ -16,26 +16,24 @@ struct Begun {
 }
 
 impl Removals {
-    /// Removes the container of a step whose command has ended. Errors: those of removals before it, too.
+    /// Begins to remove the container of a step whose command has ended. Errors: those of removals before it.
     pub fn begin(&self, store: &Store, id: &str) -> Result<()> {
+        let (behind, named) = (store.clone(), id.to_owned());
+        let thread = match Builder::new().spawn(move || remove(&behind, &named)) {
+            Ok(thread) => thread,
+            Err(_) => return self.at_once(store, id),
+        };
         let mut begun = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         begun.any = true;
         // None keeps its stack until the end.
         let (done, left) = std::mem::take(&mut begun.threads).into_iter().partition(JoinHandle::is_finished);
         begun.threads = left;
-        let before = all(done);
-        let (behind, named) = (store.clone(), id.to_owned());
-        let removed = match Builder::new().spawn(move || remove(&behind, &named)) {
-            Ok(thread) => {
-                begun.threads.push(thread);
-                Ok(())
-            }
-            Err(_) => remove(store, id),
-        };
-        before.and(removed)
+        begun.threads.push(thread);
+        all(done)
     }
 
-    /// Removes the container of a step that failed: its command may run on, and must not outlive what it was lent.
+    /// Removes a container and waits for that: of a step that failed the command may run on, and must not outlive what it was
+    /// lent.
     pub fn at_once(&self, store: &Store, id: &str) -> Result<()> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).any = true;
         remove(store, id)
