@@ -12,6 +12,7 @@ CARGO ?= cargo
 # musl where Rust and a C compiler for it are there, the C library of the distribution linked in otherwise.
 TARGET := $(shell contrib/target)
 KEY := $(shell echo $(TARGET) | tr a-z- A-Z_)
+BUILT := target/$(TARGET)/release/dhow
 
 # At a fixed address there is nothing to relocate at the start, and no relocated page in every shim that waits. Without
 # tables for unwinding, which nothing reads, it is a tenth smaller. What a start calls stands first (see contrib/order/make),
@@ -30,9 +31,9 @@ endif
 
 dhow:
 	@# Cargo knows nothing of the linker's scripts.
-	@[ dhow -nt contrib/order.ld -a dhow -nt contrib/plain.ld ] || touch src/main.rs
+	@[ $(BUILT) -nt contrib/order.ld -a $(BUILT) -nt contrib/plain.ld ] || touch src/main.rs
 	$(RELEASE) $(CARGO) build --release --locked --target $(TARGET)
-	install -m 755 target/$(TARGET)/release/dhow dhow.new
+	install -m 755 $(BUILT) dhow.new
 	mv dhow.new dhow
 	@ldd ./dhow 2>&1 | sed 's/^[[:space:]]*/.\/dhow: /'
 

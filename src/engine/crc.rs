@@ -1,5 +1,5 @@
-//! CRC-32, as gzip has it, of a few hundred bytes. What libraries do first, to ask the processor for quicker ways, takes a
-//! virtual machine longer than the sum.
+//! CRC-32, as gzip has it, of a few hundred bytes, which each process of a start sums up. What the library that we have for
+//! it does first, to ask the processor for quicker ways, takes 30 µs in a virtual machine; this takes one or two.
 
 /// What four bits add to the sum.
 const STEPS: [u32; 16] = {
