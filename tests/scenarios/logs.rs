@@ -83,7 +83,7 @@ fn rotated(host: &Host, id: &str) -> Vec<(u32, bool)> {
 #[test]
 fn what_is_rotated_away_is_compressed() {
     let Some(host) = Host::with_busybox() else { return };
-    let id = host.detached(&COMPRESSED, &["sh", "-c", "seq 1 5000; date +%s; sleep 2; seq 1 5000"]);
+    let id = host.detached(&COMPRESSED, &["sh", "-c", "seq 1 5000; echo middle; sleep 2; seq 1 5000"]);
     host.ok(["wait", &id]);
     eventually("all of it is compressed", || rotated(&host, &id).iter().all(|(_, is_packed)| *is_packed));
     let files = rotated(&host, &id);
@@ -97,12 +97,18 @@ fn what_is_rotated_away_is_compressed() {
         let seen = host.ok(["logs", "--tail", &tail.to_string(), &id]);
         assert!(seen.lines().eq(lines[lines.len().saturating_sub(tail)..].iter().copied()), "the last {tail} lines");
     }
-    // Files are passed over by their times, which are those of what is in them.
-    let time: i64 = lines[5000].parse().expect("a time");
-    let since = host.ok(["logs", "--since", &(time + 1).to_string(), &id]);
-    let until = host.ok(["logs", "--until", &(time + 1).to_string(), &id]);
-    assert!(since.lines().eq(lines[5001..].iter().copied()), "{} lines", since.lines().count());
-    assert!(until.lines().eq(lines[..=5000].iter().copied()), "{} lines", until.lines().count());
+    // Files are passed over by their times, which are those of what is in them: a line's time is that at which it was read.
+    let stamped = host.ok(["logs", "--timestamps", &id]);
+    let times: Vec<&str> = stamped.lines().map(|line| line.split_once(' ').expect("a time").0).collect();
+    assert!(times.len() == lines.len() && times.is_sorted(), "{} times", times.len());
+    for at in [0, 700, 5000, 5001, 9000, 10_000] {
+        let (first, last) =
+            (times.partition_point(|time| *time < times[at]), times.partition_point(|time| *time <= times[at]));
+        let since = host.ok(["logs", "--since", times[at], &id]);
+        let until = host.ok(["logs", "--until", times[at], &id]);
+        assert!(since.lines().eq(lines[first..].iter().copied()), "{} lines since line {at}", since.lines().count());
+        assert!(until.lines().eq(lines[..last].iter().copied()), "{} lines until line {at}", until.lines().count());
+    }
     assert_eq!(host.ok(["logs", "--follow", &id]), seen);
     // The next run goes on with them.
     host.ok(["start", &id]);
