@@ -169,6 +169,8 @@ impl<'a> Builder<'a> {
             schedule::run(&needs, total, &self.caller, output, &|at, report, caller| {
                 let mut builder = Builder { report, caller, durable: durable.clone(), ..self.clone() };
                 let built = builder.stage(at, &bases);
+                // What is made of the stage begins when all of it is on disk.
+                builder.durable.settle();
                 match &built {
                     Err(error) if is_gone(error) => builder.report.canceled()?,
                     Err(error) => builder.report.broken(&format!("{error:#}"))?,

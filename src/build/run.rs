@@ -207,6 +207,7 @@ impl Builder<'_> {
         let stream = containers::attach(store, id, &what)?;
         let wait = containers::wait(store, id, containers::Until::NextExit)?;
         failpoint::reach("build.created");
+        self.durable.settle();
         let line = command.argv.join(" ");
         if let Err(error) = containers::start(store, id) {
             let text = format!("{error:#}");

@@ -21,7 +21,6 @@ use anyhow::{Context as _, Result};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
 type Step = std::result::Result<(), (Place, anyhow::Error)>;
 
@@ -124,6 +123,7 @@ impl<'a> Builder<'a> {
         key.field(&state.key).field(&dir).field(&user);
         let time = state.clock;
         let made = self.step(state, &key.end(), &text, true, |builder, state| {
+            builder.durable.settle();
             builder.change(state, true, &mut |root| {
                 let owner = super::transfer::owner::owner(root, &user)?;
                 let mut place = super::transfer::place::Place::new(root, format!("{dir}/"), Some(owner), None, time);
@@ -149,9 +149,8 @@ impl<'a> Builder<'a> {
         if let Some(layer) = self.made_before(state, key, Some(what).filter(|_| told))? {
             return Ok(layer);
         }
-        let begun = Instant::now();
         let made = work(self, state)?;
-        self.keep(state, key, what, made, begun)
+        self.keep(state, key, what, made)
     }
 
     /// Takes a step out of the cache, or out of an image that was named as cache, if it is there: then whether there is a
@@ -173,21 +172,15 @@ impl<'a> Builder<'a> {
         Ok(Some(state.diff_ids.len() > below))
     }
 
-    /// Puts what came of a step that has `begun` then into the store and the cache. Whether there is a layer more.
-    pub fn keep(
-        &mut self,
-        state: &mut State,
-        key: &str,
-        what: &str,
-        made: Option<(Staged, Sealed)>,
-        begun: Instant,
-    ) -> Result<bool> {
+    /// Puts what came of a step into the store and the cache. Whether there is a layer more.
+    pub fn keep(&mut self, state: &mut State, key: &str, what: &str, made: Option<(Staged, Sealed)>) -> Result<bool> {
         let store = &self.engine.store;
         failpoint::reach("build.made");
         let below = state.diff_ids.len();
         let Some((staged, sealed)) = made else {
             if !state.foreign {
                 cache::put(store, key, None, None, what)?;
+                self.durable.wants(None);
             }
             state.end(key, below);
             return Ok(false);
@@ -198,7 +191,7 @@ impl<'a> Builder<'a> {
         let made = Made { diff_id: sealed.diff_id, id, size: sealed.size, newest: sealed.newest };
         cache::put(store, key, Some(made.clone()), None, what)?;
         layers::begin(store, self.lease, &diff_ids, &staged)?;
-        self.durable.wants(&made.id, begun.elapsed());
+        self.durable.wants(Some(&made.id));
         failpoint::reach("build.committed");
         state.add(&made);
         state.end(key, below);

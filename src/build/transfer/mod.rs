@@ -43,7 +43,6 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::AsFd;
 use std::sync::PoisonError;
-use std::time::Instant;
 
 /// An instruction with its words expanded.
 struct Expanded {
@@ -249,7 +248,7 @@ impl Builder<'_> {
         let layer = match before {
             Some(layer) => layer,
             None => {
-                let work_begun = Instant::now();
+                self.durable.settle();
                 self.fetched(&mut sources, &mut answers, keep, &wish)?;
                 let (made, contents) = self.written(state, tree, &sources, &expanded, transfer.link)?;
                 for (at, contents) in contents.into_iter().enumerate() {
@@ -276,7 +275,7 @@ impl Builder<'_> {
                         self.report.cached()?;
                         true
                     }
-                    None => self.keep(state, &key, &history, made, work_begun)?,
+                    None => self.keep(state, &key, &history, made)?,
                 };
                 cache::put(store, &begun, None, None, &history)?;
                 layer
