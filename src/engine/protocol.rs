@@ -13,6 +13,11 @@
 //! still                                                    → ok, its processes are told to stand still until the
 //!                                                            connection ends | failed
 //! start                                                    → ok, a = pid | failed, a = exit code, payload = why
+//! restart a = signal, b = seconds (-1: for ever),
+//!         payload = which executable asks                  → ok, a = pid, once it has been stopped and runs again |
+//!                                                            failed, the same; a = 304: it does not run, a stop that
+//!                                                            came later called the start off, or the shim is that of
+//!                                                            another executable, and would start it by that
 //! ```
 //!
 //! A stop, and a signal that is meant to end it, call off what a restart policy would do.
@@ -35,6 +40,7 @@ pub enum Op {
     Start = 6,
     Names = 7,
     Still = 8,
+    Restart = 9,
     Ok = 0x80,
     Failed = 0x81,
     Exited = 0x82,
@@ -46,6 +52,9 @@ pub const STDERR: i32 = 4;
 
 /// Instead of an exit code: the shim has waited for a start, and goes because the container is removed.
 pub const NEVER_RAN: i32 = -1;
+
+/// Instead of an exit code: nothing was done, because nothing was to be done.
+pub const NOT_DONE: i32 = 304;
 
 pub const HEADER: usize = 16;
 /// Detach keys and error texts are shorter.
@@ -95,6 +104,7 @@ impl Message {
             6 => Op::Start,
             7 => Op::Names,
             8 => Op::Still,
+            9 => Op::Restart,
             0x80 => Op::Ok,
             0x81 => Op::Failed,
             0x82 => Op::Exited,

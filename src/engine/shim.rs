@@ -14,6 +14,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -151,7 +152,7 @@ pub fn begin(store: &Store, whose: &Whose, alive: bool, message: Message, payloa
 }
 
 /// Whether an error says that the other side has gone.
-fn is_parted(error: &anyhow::Error) -> bool {
+pub fn is_parted(error: &anyhow::Error) -> bool {
     let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
     matches!(kind, Some(ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe))
 }
@@ -341,6 +342,15 @@ fn path(path: &Path) -> Result<&str> {
 fn strings(words: impl Iterator<Item = String>) -> Result<Strings> {
     let words: Result<Vec<_>, _> = words.map(CString::new).collect();
     Ok(Strings::new(words.context("a NUL in an argument")?))
+}
+
+/// Tells this executable from another one, and from what stood in its place before an upgrade.
+pub fn build() -> std::io::Result<[u8; 16]> {
+    let meta = std::fs::metadata("/proc/self/exe")?;
+    let mut build = [0; 16];
+    build[..8].copy_from_slice(&meta.dev().to_ne_bytes());
+    build[8..].copy_from_slice(&meta.ino().to_ne_bytes());
+    Ok(build)
 }
 
 /// Sends a message and reads the answer.

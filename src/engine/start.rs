@@ -8,6 +8,7 @@ use super::{
     volumes,
 };
 use crate::api::Refusal;
+use crate::api::types::NEVER;
 use crate::fs::overlay::{self, Mapped, Upper};
 use crate::fs::{flatten, path, relabel};
 use crate::ns::{self, Plan, Prepared};
@@ -19,6 +20,7 @@ use nix::fcntl::OFlag;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
 use std::fs::File;
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -210,7 +212,8 @@ fn shut_devices(spec: &mut Spec, root: BorrowedFd, volumes: &Path, granted: &[de
 
 /// Mounts the container's root, detached. Where the store's file system cannot hold the upper of an overlay (another
 /// overlay, a ramfs), the layers are copied once, and the copy is the root from then on.
-/// A `volatile` one is not synced, and cannot be mounted again.
+/// A `volatile` one is not synced. The kernel mounts it once only, because a crash may have come between: its mark is taken
+/// away for a restart, before which none has, for the record goes with the boot.
 pub(super) fn root(
     store: &Store,
     record: &Record,
@@ -221,6 +224,15 @@ pub(super) fn root(
     let dir = store.container(&record.id);
     let label = if selinux::is_enabled() { record.mount_label.clone() } else { String::new() };
     let upper = Upper { upper: dir.join("upper"), work: dir.join("work"), volatile, label };
+    if volatile && record.ended.started_at != NEVER {
+        let mark = upper.work.join("work/incompat");
+        match std::fs::remove_dir_all(&mark) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("remove {}", mark.display()));
+            }
+            _ => {}
+        }
+    }
     let mapped = user.zip(record.ids.as_ref()).map(|(user, ids)| Mapped { base: &store.root, user, ids });
     let copied = || match &mapped {
         Some(mapped) => overlay::bind_mapped(&upper.upper, mapped),

@@ -43,6 +43,8 @@ pub struct Link {
     pub mtu: u32,
     /// What somebody wrote to it, for people to read.
     pub alias: String,
+    /// The index of the bridge that it is a port of.
+    pub bridge: Option<u32>,
 }
 
 /// `struct ifinfomsg`.
@@ -84,6 +86,7 @@ fn link(reply: &Reply) -> Option<Link> {
         mac: reply.get(HEAD, IFLA_ADDRESS).and_then(|bytes| bytes.try_into().ok()),
         mtu: reply.get(HEAD, IFLA_MTU).and_then(u32_of).unwrap_or(0),
         alias: reply.get(HEAD, IFLA_IFALIAS).map(text_of).unwrap_or_default(),
+        bridge: reply.get(HEAD, IFLA_MASTER).and_then(u32_of),
     })
 }
 

@@ -384,6 +384,37 @@ fn while_it_waits_for_its_restart() {
     each(&["restart"]);
 }
 
+/// Somebody waits for the restart: whatever becomes of the shim, it runs then. With `--rm` it may be gone, as after any end
+/// that nobody saw.
+#[test]
+fn while_it_is_restarted_by_hand() {
+    if !cfg!(feature = "failpoints") {
+        return;
+    }
+    for point in ["reap.start", "reap.ended", "reap.recorded", "restart.waiting", "restart.due", "restart.started"] {
+        for brief in [false, true] {
+            let Some(host) = Host::with_busybox() else { return };
+            eprintln!("killed at {point}");
+            let found = networks::forwarding();
+            let more: &[&str] = if brief { &["--rm"] } else { &["-p", "8080:80"] };
+            let words = ["run", "--detach", "--name", "it"].iter().chain(more).chain(&["busybox", "sleep", "1000"]);
+            host.dhow(words.copied()).fail(point, &mark(&host)).ok();
+            let output = host.dhow(["restart", "--time", "0", "it"]).run();
+            assert!(mark(&host).exists(), "the point {point} is not reached");
+            truth(&host);
+            match brief {
+                false => assert!(output.code() == Some(0) && host.inspect("it", "/State/Running") == true, "{output}"),
+                true => {
+                    assert_eq!(host.ok(["ps", "--all", "--quiet"]), host.ok(["ps", "--quiet"]), "{output}");
+                    host.run(["rm", "--force", "it"]);
+                }
+            }
+            works(&host);
+            networks::rests(&host, &found);
+        }
+    }
+}
+
 #[test]
 fn while_its_network_comes_or_goes() {
     each(&["network", "bridge", "cooperate", "connect", "disconnect", "netcreate", "netrm", "resolver"]);

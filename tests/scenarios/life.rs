@@ -2,6 +2,7 @@
 //! says in between.
 
 use crate::fixture::{Host, eventually};
+use std::fs;
 
 const STAY: [&str; 3] = ["sh", "-c", "trap 'exit 0' TERM; echo up; while :; do sleep 0.02; done"];
 
@@ -41,6 +42,64 @@ fn from_create_to_rm() {
     assert_eq!(host.ok(["rm", "one"]), "one");
     let text = host.refused(1, ["inspect", "one"]);
     assert!(text.contains("one"), "{text}");
+}
+
+#[test]
+fn a_restart_in_every_circumstance() {
+    let Some(host) = Host::with_busybox() else { return };
+    let folder = host.dir().join("hold");
+    fs::create_dir_all(&folder).expect("make a folder");
+    let mount = format!("{}:/hold", folder.display());
+    let state = |name: &str, key: &str| host.inspect(name, &format!("/State/{key}"));
+    // One that goes when it ends stays for a restart, with what it wrote; whoever waits for its removal goes on waiting.
+    let removed = host.busybox(&["--name", "brief"], &["sh", "-c", "echo x >>/count; exec sleep 1000"]).spawn();
+    eventually("it runs", || host.run(["exec", "brief", "cat", "/count"]).stdout() == "x");
+    let ended = host.dhow(["wait", "brief"]).spawn();
+    for times in 2..4 {
+        host.ok(["restart", "--time", "0", "brief"]);
+        eventually("it runs", || host.run(["exec", "brief", "cat", "/count"]).stdout().lines().count() == times);
+    }
+    assert_eq!(ended.wait().stdout(), "137", "a restart ends it");
+    host.ok(["stop", "--time", "0", "brief"]);
+    assert_eq!(removed.wait().code(), Some(137));
+    assert_eq!(host.ok(["ps", "--all", "--quiet"]), "");
+    // One that does not start any more has ended, and says why.
+    let copy = "cp /bin/busybox /hold/sleep";
+    host.sh(&["-v", &mount], copy);
+    for (name, more) in [("lasting", &["--restart", "always"][..]), ("brief", &["--rm"])] {
+        host.detached(&[&["--name", name, "-v", &mount], more].concat(), &["/hold/sleep", "1000"]);
+    }
+    fs::remove_file(folder.join("sleep")).expect("remove");
+    for name in ["lasting", "brief"] {
+        let said = host.refused(1, ["restart", "--time", "0", name]);
+        assert!(said.contains("no such file or directory"), "{said}");
+    }
+    assert_eq!(host.ok(["ps", "--all", "--format", "{{.Names}}"]), "lasting");
+    let told = ["Status", "ExitCode", "Pid"].map(|key| state("lasting", key));
+    assert_eq!(told, serde_json::json!(["exited", 127, 0]).as_array().expect("three")[..]);
+    host.sh(&["-v", &mount], copy);
+    host.ok(["restart", "lasting"]);
+    assert_eq!(state("lasting", "Running"), true);
+    // The last word holds for who says it, as with Docker: what is stopped meanwhile is started after that.
+    host.detached(&["--name", "deaf"], &["sh", "-c", "trap '' TERM; touch /deaf; while :; do sleep 0.1; done"]);
+    eventually("it hears nothing", || host.run(["exec", "deaf", "ls", "/deaf"]).code() == Some(0));
+    let before = state("deaf", "Pid");
+    let restart = host.dhow(["restart", "--time", "1000", "deaf"]).spawn();
+    eventually("it has been told", || {
+        host.ok(["events", "--since", "0", "--until", "0s", "-f", "event=kill", "-f", "container=deaf"]).lines().count()
+            == 1
+    });
+    host.ok(["stop", "--time", "0", "deaf"]);
+    restart.wait().ok();
+    assert_ne!(state("deaf", "Pid"), before);
+    assert_eq!(state("deaf", "Running"), true);
+    // Many at once all come to an end, and it runs.
+    let all: Vec<_> = (0..4).map(|_| host.dhow(["restart", "--time", "0", "deaf"]).spawn()).collect();
+    for one in all {
+        one.wait().ok();
+    }
+    assert_eq!(state("deaf", "Running"), true);
+    host.ok(["rm", "--force", "deaf", "lasting"]);
 }
 
 #[test]

@@ -1,8 +1,11 @@
 //! Networks that users make: who is on them, with which addresses, and who is not.
 
-use crate::fixture::network::{Neighbour, from_container, from_here, from_there, links, serve};
-use crate::fixture::{Host, eventually, need};
+use crate::fixture::network::{Neighbour, address, from_container, from_here, from_there, ip, links, serve};
+use crate::fixture::{Command, Host, eventually, need, tool};
 use serde_json::json;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::thread;
 
 #[test]
@@ -191,6 +194,68 @@ fn a_running_container_is_connected_and_disconnected() {
     assert_eq!(networks.as_object().expect("networks").keys().collect::<Vec<_>>(), ["one", "two"]);
     assert!(networks.as_object().expect("networks").values().all(|place| place["IPAddress"] != ""), "{networks}");
 }
+
+#[test]
+fn a_restart_by_hand_keeps_namespace_address_and_ports() {
+    let Some(host) = Host::with_busybox() else { return };
+    let id = host.ok(["network", "create", "web"]);
+    let flags = ["--network", "web", "-p", "8080:80", "--restart", "unless-stopped"];
+    let first = serve(&host, "it", &flags);
+    let pid = || host.inspect("it", "/State/Pid");
+    let namespace = || host.ok(["exec", "it", "readlink", NAMESPACE]);
+    let answers = || from_here("127.0.0.1:8080").is_some();
+    let restarts = |prepare: &dyn Fn()| {
+        let last = pid();
+        prepare();
+        host.ok(["restart", "--time", "0", "it"]);
+        assert_ne!(pid(), last);
+        eventually("it serves", answers);
+        assert_eq!(
+            (host.inspect("it", "/RestartCount"), host.inspect("it", "/State/Running")),
+            (0.into(), true.into())
+        );
+        (address(&host, "it"), namespace())
+    };
+    let same = (first, namespace());
+    for prepare in [&|| {}, &|| drop(host.ok(["pause", "it"]))] as [&dyn Fn(); 2] {
+        // Who comes next would be given the address.
+        host.ok(["run", "--rm", "--network", "web", "busybox", "true"]);
+        assert_eq!(restarts(prepare), same);
+    }
+    // It ends by itself, and its policy counts from nought.
+    host.ok(["kill", "--signal", "KILL", "it"]);
+    host.ok(["start", "it"]);
+    let first = address(&host, "it");
+    // One that lost its bridge gets another one, and all that is on it.
+    let bridge = format!("br-{}", &id[..12]);
+    let again = restarts(&|| ip(&["link", "delete", &bridge]));
+    assert!(links().contains(&bridge) && again.0 != first, "{again:?}");
+    if need("nft").is_some() {
+        restarts(&|| drop(tool("nft", ["flush", "ruleset"])));
+    }
+    // Who shares its network has it still.
+    let words = ["run", "--detach", "--network", "container:it", "busybox", "sleep", "1000"];
+    let (one, two) = (namespace(), host.ok(words));
+    restarts(&|| {});
+    assert_eq!((namespace(), host.ok(["exec", &two, "readlink", NAMESPACE])), (one.clone(), one));
+    // After an upgrade its shim is another one.
+    let (old, new) = (env!("CARGO_BIN_EXE_dhow"), host.dir().join("dhow"));
+    fs::copy(old, &new).expect("copy the program");
+    let runs = |path: &Path| {
+        let exe = fs::metadata(format!("/proc/{}/exe", host.shim("it"))).expect("look at the shim");
+        exe.ino() == fs::metadata(path).expect("look at the program").ino()
+    };
+    assert!(runs(old.as_ref()));
+    let upgraded = Command::new(new.to_str().expect("UTF-8"), ["restart", "--time", "0", "it"]);
+    let state = [("DHOW_ROOT", host.root()), ("DHOW_RUN", host.run_dir())];
+    state.iter().fold(upgraded, |all, (name, path)| all.env(name, path.to_str().expect("UTF-8"))).ok();
+    assert!(runs(&new));
+    eventually("it serves", answers);
+    host.ok(["rm", "--force", "it", &two]);
+    host.ok(["run", "--rm", "-p", "8080:80", "busybox", "true"]);
+}
+
+const NAMESPACE: &str = "/proc/self/ns/net";
 
 #[test]
 fn a_network_that_is_gone_is_left_by_force() {

@@ -2,8 +2,8 @@
 
 use super::Base;
 use super::behind::{Behind, Position};
-use crate::engine::protocol::{self, HEADER, Message, Op, PAYLOAD};
-use crate::engine::shim::LISTEN_FD;
+use crate::engine::protocol::{self, HEADER, Message, NOT_DONE, Op, PAYLOAD};
+use crate::engine::shim::{self, LISTEN_FD};
 use crate::engine::store;
 use anyhow::Result;
 use std::io;
@@ -25,6 +25,8 @@ pub enum Kind {
     Leaving,
     /// As long as it is connected the container's processes stand still.
     Still,
+    /// Told when it has been started, or that it was not.
+    Starting,
 }
 
 pub struct Client {
@@ -102,6 +104,16 @@ impl Client {
         Ok(Some(Request { message, payload }))
     }
 
+    /// Takes a request to restart the container. Who is another executable starts it by that.
+    pub fn restart(&mut self, request: &Request) -> bool {
+        let ours = shim::build().is_ok_and(|build| request.payload[..request.message.length as usize] == build);
+        match ours {
+            true => self.kind = Kind::Starting,
+            false => self.answer(Message::new(Op::Failed, NOT_DONE, 0), b"another executable watches the container"),
+        }
+        ours
+    }
+
     /// Answers; one that does not read its answers is not waited for.
     pub fn answer(&self, message: Message, payload: &[u8]) {
         let _ = protocol::send(&mut Socket(self.fd.as_fd()), message, payload);
@@ -139,6 +151,7 @@ impl Client {
             Kind::Waiting => 2,
             Kind::Leaving => 3,
             Kind::Still => 4,
+            Kind::Starting => 5,
         };
         let word = format!("{},{kind},{},{},{keys}", self.fd.as_raw_fd(), self.streams, self.lossless as u8);
         match self.behind {
@@ -160,6 +173,7 @@ impl Client {
             2 => Kind::Waiting,
             3 => Kind::Leaving,
             4 => Kind::Still,
+            5 => Kind::Starting,
             _ => Kind::Idle,
         };
         (client.streams, client.lossless) = (streams, lossless);
@@ -200,6 +214,14 @@ pub fn tell(clients: &mut Vec<Client>, kind: Kind, status: i32) {
         }
         client.kind != kind
     });
+}
+
+/// Tells those who wait for a start what came of it.
+pub fn answer_start<'a>(clients: impl IntoIterator<Item = &'a mut Client>, message: Message, why: &[u8]) {
+    for client in clients.into_iter().filter(|client| client.kind == Kind::Starting) {
+        client.kind = Kind::Idle;
+        client.answer(message, why);
+    }
 }
 
 /// The end of a shim: everybody is told, `remove` does what `--rm` asks for, nobody can connect any more.

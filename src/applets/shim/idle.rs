@@ -4,7 +4,7 @@
 use super::Base;
 use super::behind::Said;
 use super::clients::{self, Client, Kind};
-use crate::engine::protocol::{Message, NEVER_RAN, Op};
+use crate::engine::protocol::{Message, NEVER_RAN, NOT_DONE, Op};
 use crate::engine::shim::LISTEN_FD;
 use crate::sys::process;
 use anyhow::{Context, Result};
@@ -24,6 +24,8 @@ pub struct Idle<'a> {
 pub enum Next {
     /// Somebody, by place among the clients, said start; or it is time for the restart.
     Start(Option<usize>),
+    /// Somebody wants the restart at once.
+    Restart,
     /// Somebody called the restart off.
     Stop,
     /// Nobody is connected any more.
@@ -105,8 +107,11 @@ impl Idle<'_> {
                 self.size = Some((message.a as u16, message.b as u16));
                 client.ok();
             }
-            Op::Start if restarting => client.answer(Message::new(Op::Failed, 304, 0), b"the container is restarting"),
+            Op::Start if restarting => {
+                client.answer(Message::new(Op::Failed, NOT_DONE, 0), b"the container is restarting")
+            }
             Op::Start => return Some(Next::Start(Some(place))),
+            Op::Restart if restarting => return client.restart(&request).then_some(Next::Restart),
             Op::Stop if restarting => {
                 client.kind = Kind::Waiting;
                 return Some(Next::Stop);
@@ -123,7 +128,7 @@ impl Idle<'_> {
                 client.ok();
                 return (message.b == 1).then_some(Next::Stop);
             }
-            _ => client.answer(Message::new(Op::Failed, 304, 0), b"the container is not running"),
+            _ => client.answer(Message::new(Op::Failed, NOT_DONE, 0), b"the container is not running"),
         }
         None
     }

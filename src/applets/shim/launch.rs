@@ -11,7 +11,7 @@ use crate::engine::logs::LogOptions;
 use crate::engine::protocol::{Message, Op};
 use crate::engine::record::{Ended, Live};
 use crate::engine::shim::{LOCK_FD, cgroup_of};
-use crate::engine::{Record, containers, exec, health, limits, networks, privileges, restart, start, store};
+use crate::engine::{Record, containers, events, exec, health, limits, networks, privileges, restart, start, store};
 use crate::net::namespace::Coming;
 use crate::ns::caps::{self, CapSet};
 use crate::ns::{self, Child, Plan, Prepared, Step};
@@ -27,56 +27,72 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// Runs until it is told to start, or until nobody is connected any more; or, with a pause, until that is over.
+/// Runs until it is told to start, or until nobody is connected any more; or, with a pause, until that is over; or starts
+/// at once what was stopped for that.
 pub fn run(base: Base, pairs: &[(&str, &str)]) -> Result<()> {
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     // Names of processes that a shared pid namespace leaves behind come to us, so that they are reaped.
     process::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0)?;
     let idle = Idle::new(&base, clients::take_over(pairs));
-    match super::millis(pairs, "pause") {
-        None => first(&base, idle),
-        Some(pause) => again(&base, idle, pause, Kept::take_over(pairs)),
+    let pause = super::millis(pairs, "pause");
+    match pairs.contains(&BY_HAND) || pause.is_some() {
+        false => first(&base, idle),
+        true => again(&base, idle, pause, Kept::take_over(pairs)),
     }
 }
+
+/// Somebody asked for the restart: there is no pause before it.
+const BY_HAND: (&str, &str) = ("restart", "1");
 
 fn first(base: &Base, mut idle: Idle) -> Result<()> {
     let Next::Start(Some(starter)) = idle.serve(None)? else {
         return store::remove(&base.whose.dir(&base.store).join("sock"));
     };
     crate::failpoint::reach("launch.start");
+    idle.clients[starter].kind = clients::Kind::Starting;
     let started = match &base.whose.exec {
-        None => launch_container(base, &idle, None),
+        None => launch_container(base, &idle, None, false),
         Some(id) => launch_exec(base, id, &idle),
     };
     match started {
         Ok(started) => {
-            idle.clients[starter].answer(Message::new(Op::Ok, started.pid, 0), &[]);
-            idle.clients[starter].kind = clients::Kind::Idle;
+            clients::answer_start(&mut idle.clients, Message::new(Op::Ok, started.pid, 0), &[]);
             crate::failpoint::reach("launch.started");
             let words = started.hand_over(&idle.clients)?;
             exec_face("watch", base, words)
         }
         Err(refused) => {
-            let client = idle.clients.remove(starter);
-            // What cannot be undone here is found by the next command that looks at this container.
-            let _ = undo(base, &refused, false);
-            let _ = sys::lock::unlock(lock(), byte::INIT);
-            let remove = || match Record::load(&base.store, &base.whose.container)? {
-                Some(record) if base.whose.exec.is_none() && record.host_config.auto_remove => {
-                    containers::remove_stopped(&base.store, &record, true)
-                }
-                _ => Ok(()),
-            };
-            let _ = clients::part(base, idle.clients, refused.code, remove);
-            client.answer(Message::new(Op::Failed, refused.code, 0), refused.text.as_bytes());
+            refuse(base, idle.clients, &refused);
             Ok(())
         }
     }
 }
 
-/// Becomes this face again, to start the container anew after a pause. The caller holds the lock that says so.
-pub fn put_off(base: &Base, pause: Duration, clients: &[Client], kept: &Kept) -> ! {
-    let mut words = vec![format!("pause={}", pause.as_millis())];
+/// What somebody asked for did not start, and that is that: with `--rm` the container goes.
+fn refuse(base: &Base, clients: Vec<Client>, refused: &Refused) {
+    let (mut asked, others): (Vec<_>, Vec<_>) =
+        clients.into_iter().partition(|client| client.kind == clients::Kind::Starting);
+    // What cannot be undone here is found by the next command that looks at this container.
+    let _ = undo(base, refused, false);
+    let _ = sys::lock::unlock(lock(), byte::INIT);
+    let _ = sys::lock::unlock(lock(), byte::RESTARTING);
+    let remove = || match Record::load(&base.store, &base.whose.container)? {
+        Some(record) if base.whose.exec.is_none() && record.host_config.auto_remove => {
+            containers::remove_stopped(&base.store, &record, true)
+        }
+        _ => Ok(()),
+    };
+    let _ = clients::part(base, others, refused.code, remove);
+    clients::answer_start(&mut asked, Message::new(Op::Failed, refused.code, 0), refused.text.as_bytes());
+}
+
+/// Becomes this face again, to start the container anew after a pause, or at once, as somebody asked. The caller holds the
+/// lock that says so.
+pub fn put_off(base: &Base, pause: Option<Duration>, clients: &[Client], kept: &Kept) -> ! {
+    let mut words = vec![match pause {
+        Some(pause) => format!("pause={}", pause.as_millis()),
+        None => format!("{}={}", BY_HAND.0, BY_HAND.1),
+    }];
     if clients::hand_over(clients, &mut words).and_then(|()| kept.hand_over(&mut words)).is_err() {
         process::exit_now(125)
     }
@@ -85,26 +101,42 @@ pub fn put_off(base: &Base, pause: Duration, clients: &[Client], kept: &Kept) ->
     exec_face("launch", base, words)
 }
 
-/// Waits for the moment of the restart, and starts it. What does not start is put off anew, as an end would be.
-fn again(base: &Base, mut idle: Idle, mut pause: Duration, mut kept: Kept) -> Result<()> {
+/// Waits for the moment of the restart, and starts it. What does not start is put off anew, as an end would be, unless
+/// somebody asked for it.
+fn again(base: &Base, mut idle: Idle, pause: Option<Duration>, mut kept: Kept) -> Result<()> {
+    let mut by_hand = pause.is_none();
+    let mut pause = pause.unwrap_or_default();
     loop {
         crate::failpoint::reach("restart.waiting");
-        let next = idle.serve(Some(Instant::now() + pause))?;
-        let record = Record::load(&base.store, &base.whose.container)?;
-        let stays = |record: &Record| {
-            record.ended.stopped_by_hand || !record.ended.due || !restart::has_policy(&record.host_config)
-        };
-        if matches!(next, Next::Stop) || record.as_ref().is_none_or(stays) {
-            return stay(base, idle, matches!(next, Next::Stop));
+        if !by_hand {
+            let next = idle.serve(Some(Instant::now() + pause))?;
+            let record = Record::load(&base.store, &base.whose.container)?;
+            let stays = |record: &Record| {
+                record.ended.stopped_by_hand || !record.ended.due || !restart::has_policy(&record.host_config)
+            };
+            by_hand = matches!(next, Next::Restart);
+            match &record {
+                Some(record) if by_hand => events::container(&base.store, record, "stop", &[]),
+                Some(record) if !stays(record) && !matches!(next, Next::Stop) => {}
+                _ => return stay(base, idle, matches!(next, Next::Stop)),
+            }
         }
         crate::failpoint::reach("restart.due");
-        match launch_container(base, &idle, Some(&mut kept)) {
+        match launch_container(base, &idle, Some(&mut kept), !by_hand) {
             Ok(started) => {
                 sys::lock::unlock(lock(), byte::RESTARTING)?;
                 crate::failpoint::reach("restart.started");
+                clients::answer_start(&mut idle.clients, Message::new(Op::Ok, started.pid, 0), &[]);
                 let mut words = started.hand_over(&idle.clients)?;
+                let pause = if by_hand { Duration::ZERO } else { pause };
                 words.push(format!("pause={}", pause.as_millis()));
                 exec_face("watch", base, words)
+            }
+            Err(refused) if by_hand => {
+                // Whoever hears of it finds the ports free.
+                drop(kept);
+                refuse(base, idle.clients, &refused);
+                return Ok(());
             }
             Err(refused) => {
                 undo(base, &refused, true)?;
@@ -197,24 +229,30 @@ impl Started {
     }
 }
 
-/// Starts the container; with what was kept for a restart, which goes on counting, and which a stop may be about to call
-/// off.
-fn launch_container(base: &Base, idle: &Idle, mut kept: Option<&mut Kept>) -> Result<Started, Refused> {
+/// Starts the container; with what was kept for a restart. One of its policy (`again`) goes on counting, and a stop may be
+/// about to call it off.
+fn launch_container(base: &Base, idle: &Idle, mut kept: Option<&mut Kept>, again: bool) -> Result<Started, Refused> {
     let (store, id) = (&base.store, base.whose.container.as_str());
     let record = Record::load(store, id)?.ok_or_else(|| containers::no_such(id))?;
-    // One that came to a network or left one while it waited is given all of them anew.
+    // One that came to a network or left one while it waited is given all of them anew; so is one whose bridge is gone.
     if let Some(kept) = kept.as_mut().filter(|kept| kept.namespace.is_some())
         && !networks::are_held(store, &record)?
     {
         **kept = Kept::default();
     }
     let before = record.ended.clone();
-    clone_container(base, idle, kept, record).map_err(|refused| Refused { before: Some(Box::new(before)), ..refused })
+    clone_container(base, idle, kept, again, record)
+        .map_err(|refused| Refused { before: Some(Box::new(before)), ..refused })
 }
 
-fn clone_container(base: &Base, idle: &Idle, kept: Option<&mut Kept>, record: Record) -> Result<Started, Refused> {
+fn clone_container(
+    base: &Base,
+    idle: &Idle,
+    kept: Option<&mut Kept>,
+    again: bool,
+    record: Record,
+) -> Result<Started, Refused> {
     let (store, id) = (&base.store, base.whose.container.as_str());
-    let again = kept.is_some();
     let namespace = kept.as_ref().and_then(|kept| kept.namespace.as_ref());
     let mode = &record.host_config.network_mode;
     // In a user namespace a network belongs to that, and is made with it.
@@ -233,7 +271,7 @@ fn clone_container(base: &Base, idle: &Idle, kept: Option<&mut Kept>, record: Re
     let has_resolver = kept.as_ref().is_some_and(|kept| kept.resolver.is_some());
     // Addresses and ports before anything else is made: what is not to be had is said first. A restart has them still.
     let entry = match namespace {
-        Some(_) => networks::Entry { held: networks::held(store, id)?, ..networks::Entry::default() },
+        Some(_) => networks::resume(store, &record).context("failed to set up container networking")?,
         None => networks::enter(store, &record).context("failed to set up container networking")?,
     };
     let prepared: Option<Box<dyn FnOnce() -> Result<OwnedFd>>> = match (namespace, coming) {

@@ -22,6 +22,7 @@ pub fn run(base: Base, pairs: &[(&str, &str)]) -> Result<()> {
     let end = End {
         status: number("status").unwrap_or(255) as i32,
         stopped: number("stopped") == Some(1),
+        again: number("again") == Some(1),
         lost: number("lost").unwrap_or(0),
         unhealthy: number("unhealthy") == Some(1),
         uptime: super::millis(pairs, "uptime").unwrap_or_default(),
@@ -36,7 +37,8 @@ pub fn run(base: Base, pairs: &[(&str, &str)]) -> Result<()> {
     if record.as_ref().is_some_and(|record| record.ended.due) {
         clients::tell(&mut clients, Kind::Waiting, end.status);
         let before = super::millis(pairs, "pause").unwrap_or_default();
-        launch::put_off(&base, restart::pause(before, end.uptime), &clients, &kept)
+        let pause = (!end.again).then(|| restart::pause(before, end.uptime));
+        launch::put_off(&base, pause, &clients, &kept)
     }
     // Whoever hears of the end finds the ports free.
     drop(kept);
@@ -90,6 +92,8 @@ pub fn oom(base: &Base) -> Result<()> {
 struct End {
     status: i32,
     stopped: bool,
+    /// It was stopped to be started again, whatever its policy says.
+    again: bool,
     /// Log entries that a full disk cost.
     lost: i64,
     /// Its health was bad, and a restart is what shall follow from that.
@@ -118,10 +122,10 @@ fn ended(base: &Base, end: &End) -> Result<Record> {
         }
         // Bad health is a failure under a count of its own, whatever the policy makes of the exit code.
         let unhealthy = end.unhealthy && !ended.stopped_by_hand;
-        ended.due = unhealthy || restart::wanted(policy, ended);
+        ended.due = unhealthy || end.again || restart::wanted(policy, ended);
         if unhealthy {
             ended.unhealthy_count += 1;
-        } else {
+        } else if !end.again {
             ended.restart_count += ended.due as i64;
         }
         Ok(())
@@ -147,6 +151,9 @@ fn ended(base: &Base, end: &End) -> Result<Record> {
         })?;
     }
     containers::tell_end(store, &record);
+    if end.again {
+        events::container(store, &record, "stop", &[]);
+    }
     Ok(record)
 }
 

@@ -8,7 +8,7 @@ mod pack;
 mod round;
 
 use super::behind::{Behind, Position};
-use super::clients::{Client, Kind, MOST};
+use super::clients::{self, Client, Kind, MOST};
 use super::forward;
 use super::guard::Guard;
 use super::health::{self, Probe, Timing};
@@ -19,7 +19,7 @@ use super::probe::{Action, Verdict};
 use super::{Handover, resolver};
 use crate::cgroup;
 use crate::engine::privileges;
-use crate::engine::protocol::{Message, Op, STDERR, STDIN, STDOUT};
+use crate::engine::protocol::{Message, NOT_DONE, Op, STDERR, STDIN, STDOUT};
 use crate::sys::memory::Pages;
 use crate::sys::process;
 use anyhow::Result;
@@ -75,6 +75,8 @@ struct Watch {
     /// When to kill, after a stop.
     deadline: Option<Instant>,
     stopped: bool,
+    /// Whoever stops it wants it started again.
+    again: bool,
     status: Option<i32>,
     /// When to become a process of this face alone, if it was entered by a call.
     settle: Option<Instant>,
@@ -113,6 +115,7 @@ pub fn run(mut handover: Handover) -> Result<()> {
         clients: [const { None }; MOST],
         deadline: None,
         stopped: false,
+        again: false,
         status: None,
         settle: super::is_young().then(|| Instant::now() + YOUTH),
         timing: handover.timing.take(),
@@ -357,17 +360,23 @@ impl Watch {
             }
             Op::Signal => match process::pidfd_send_signal(handover.pidfd.as_fd(), message.a) {
                 Ok(()) if self.status.is_none() => {
-                    self.stopped |= message.b == 1;
-                    client.ok()
+                    client.ok();
+                    if message.b == 1 {
+                        self.stay();
+                    }
                 }
                 _ => client.answer(Message::new(Op::Failed, 125, 0), b"the container has ended"),
             },
             Op::Stop => {
                 client.kind = Kind::Waiting;
-                self.stopped = true;
-                let _ = process::pidfd_send_signal(handover.pidfd.as_fd(), message.a);
-                if let Ok(seconds) = u64::try_from(message.b) {
-                    self.deadline = Some(Instant::now() + Duration::from_secs(seconds));
+                self.stay();
+                self.stop(&message, handover);
+            }
+            // Who asked for it before a stop that came later has it started otherwise.
+            Op::Restart => {
+                if client.restart(&request) {
+                    self.again = true;
+                    self.stop(&message, handover);
                 }
             }
             Op::Names => {
@@ -387,8 +396,24 @@ impl Watch {
                 _ => client.answer(Message::new(Op::Failed, 125, 0), b"the container cannot be frozen"),
             },
             // 304: it runs already.
-            Op::Start => client.answer(Message::new(Op::Failed, 304, 0), b"the container is running"),
+            Op::Start => client.answer(Message::new(Op::Failed, NOT_DONE, 0), b"the container is running"),
             Op::Ok | Op::Failed | Op::Exited => self.lose(place),
+        }
+    }
+
+    /// It is to end, and that is that: a restart that was asked for is called off.
+    fn stay(&mut self) {
+        self.stopped = true;
+        self.again = false;
+        let why = Message::new(Op::Failed, NOT_DONE, 0);
+        clients::answer_start(self.clients.iter_mut().flatten(), why, b"the container is stopped");
+    }
+
+    /// Sends the signal that shall end it, and takes note of when to kill.
+    fn stop(&mut self, message: &Message, handover: &Handover) {
+        let _ = process::pidfd_send_signal(handover.pidfd.as_fd(), message.a);
+        if let Ok(seconds) = u64::try_from(message.b) {
+            self.deadline = Some(Instant::now() + Duration::from_secs(seconds));
         }
     }
 

@@ -56,7 +56,7 @@ pub fn start(store: &Store, id: &str) -> Result<()> {
         let mut stream = shim::connect_or_start(store, &Whose::container(id))?;
         match shim::ask(&mut stream, Message::new(Op::Start, 0, 0), &[]) {
             Ok((Message { op: Op::Ok, .. }, _)) => return Ok(()),
-            Ok((Message { a: 304, .. }, _)) => bail!(Refusal::NotModified),
+            Ok((Message { a: protocol::NOT_DONE, .. }, _)) => bail!(Refusal::NotModified),
             Ok((_, why)) => return Err(start_failed(&String::from_utf8_lossy(&why))),
             // The shim of the last run was about to end when we connected, or this one was killed.
             Err(error) => ended_early(store, id, &now, error)?,
@@ -157,20 +157,53 @@ fn by_hand(store: &Store, record: &Record) -> Result<()> {
     .map(drop)
 }
 
+/// Stops a container and starts it again; one that does not run is started.
 pub fn restart(store: &Store, id: &str, signal: Option<&str>, seconds: Option<i64>) -> Result<()> {
-    match stop(store, id, signal, seconds) {
-        Err(error) if !matches!(error.downcast_ref(), Some(Refusal::NotModified)) => return Err(error),
-        _ => {}
-    }
-    match start(store, id) {
-        // Somebody else started it in between.
+    let is_done = |done: Result<()>| match done {
         Err(error) if matches!(error.downcast_ref(), Some(Refusal::NotModified)) => Ok(()),
         other => other,
-    }?;
+    };
+    if !restart_running(store, id, signal, seconds)? {
+        is_done(stop(store, id, signal, seconds))?;
+        // Somebody else may have started it in between.
+        is_done(start(store, id))?;
+    }
     if let Some(record) = Record::load(store, id)? {
         events::container(store, &record, "restart", &[]);
     }
     Ok(())
+}
+
+/// Has the shim of a container that runs stop it and start it again, in the network namespace that it has. False where
+/// none has done that: the container does not run, a stop that came later called the start off, its shim was killed, or is
+/// that of another executable, as after an upgrade.
+fn restart_running(store: &Store, id: &str, signal: Option<&str>, seconds: Option<i64>) -> Result<bool> {
+    for _ in 0..TRIES {
+        let now = now(store, id)?;
+        if !now.doing.goes_on() {
+            return Ok(false);
+        }
+        let (signal, seconds) = stopping(&now.record.config, signal, seconds)?;
+        let Some(mut stream) = shim::connect(store, &Whose::container(id))? else {
+            std::thread::sleep(std::time::Duration::from_millis(2));
+            continue;
+        };
+        if now.doing == Doing::Paused {
+            cgroup::freeze(Path::new(&now.live.cgroup), false)?;
+        }
+        if now.doing.is_alive() {
+            tell_kill(store, &now.record, signal);
+        }
+        let build = shim::build().context("look at this executable")?;
+        return match shim::ask(&mut stream, Message::new(Op::Restart, signal, seconds), &build) {
+            Ok((Message { op: Op::Ok, .. }, _)) => Ok(true),
+            Ok((Message { a: 0 | protocol::NOT_DONE, .. }, _)) => Ok(false),
+            Ok((_, why)) => Err(start_failed(&String::from_utf8_lossy(&why))),
+            Err(error) if shim::is_parted(&error) => Ok(false),
+            Err(error) => Err(error),
+        };
+    }
+    bail!("container {id} does not stop")
 }
 
 /// [`signal`]; and whom nobody survives has ended then, as with Docker.

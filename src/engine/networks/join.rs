@@ -155,7 +155,8 @@ pub fn held(store: &Store, container: &str) -> Result<Held> {
     }
 }
 
-/// Whether a container holds places on the networks that its record names, and on no others.
+/// Whether a container holds places on the networks that its record names, and on no others, with links that are ports of
+/// their bridges still.
 pub fn are_held(store: &Store, record: &Record) -> Result<bool> {
     let held = held(store, &record.id)?;
     let same = |place: &Place| {
@@ -167,12 +168,40 @@ pub fn are_held(store: &Store, record: &Record) -> Result<bool> {
             is(&asked.ipv4_address, place.ipv4) && is(&asked.ipv6_address, place.ipv6)
         })
     };
-    Ok(held.places.len() == record.networks.len() && held.places.iter().all(same))
+    Ok(held.places.len() == record.networks.len()
+        && held.places.iter().all(same)
+        && within(store, || are_linked(store, &held.places))?)
 }
 
 pub fn save(store: &Store, container: &str, held: &Held) -> Result<()> {
     let bytes = serde_json::to_vec(held).context("encode what a container holds of networks")?;
     store::write_file(&path(store, container), &bytes, false)
+}
+
+fn are_linked(store: &Store, places: &[Place]) -> Result<bool> {
+    let socket = Socket::route()?;
+    for place in places.iter().filter(|place| !place.link.is_empty()) {
+        let Some(network) = stored::load(store, &place.network)? else { return Ok(false) };
+        let find = |name: &str| link::find(&socket, name).with_context(|| format!("look for link {name}"));
+        let (port, bridge) = (find(&place.link)?, find(&stored::link_name(&network))?);
+        if bridge.is_none() || port.and_then(|port| port.bridge) != bridge.map(|bridge| bridge.index) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// What a container still holds that is started again on its networks. Rules that somebody took away are loaded as for any
+/// start.
+pub fn resume(store: &Store, record: &Record) -> Result<Entry> {
+    let held = held(store, &record.id)?;
+    let load = || -> Result<()> {
+        let _lock = stored::lock(store)?;
+        let networks = held.places.iter().filter_map(|place| stored::load(store, &place.network).transpose());
+        rules(store, record, &networks.collect::<Result<Vec<_>>>()?).map(drop)
+    };
+    within(store, load)?;
+    Ok(Entry { held, ..Entry::default() })
 }
 
 /// Whether a mode names networks, and not another's namespace or none.

@@ -15,6 +15,7 @@ impl Watch {
             && self.unresolved.is_none()
             && !self.is_ending()
             && !self.stopped
+            && !self.again
             && self.typed_from == self.typed_to
             && self.streams.iter().all(|stream| stream.length == 0)
             && self
@@ -73,6 +74,7 @@ impl Watch {
         let mut words = vec![
             format!("status={}", self.status.unwrap_or(255)),
             format!("stopped={}", self.stopped as u8),
+            format!("again={}", self.again as u8),
             format!("uptime={}", self.started.elapsed().as_millis()),
             format!("unhealthy={}", self.unhealthy as u8),
             format!("pause={}", handover.pause.as_millis()),
