@@ -49,10 +49,12 @@ test:
 
 test-build:
 	$(CARGO) test --locked --target $(TARGET) --features failpoints --no-run
+	@# libFuzzer is C++. Where its compiler is missing, what needs it says so.
+	! command -v c++ >/dev/null || fuzz/build quick
 
 # Most scenarios wait for something most of the time: more run at once than there are processors.
 test-run:
-	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$(( $$(nproc) * 2 ))} DHOW_FUZZ_SECONDS=$${DHOW_FUZZ_SECONDS:-4} $(CARGO) test --locked --target $(TARGET) --features failpoints
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$(( $$(nproc) * 2 ))} $(CARGO) test --locked --target $(TARGET) --features failpoints
 
 demo:
 	contrib/needs demo
@@ -73,6 +75,7 @@ install: dhow
 check:
 	$(CARGO) fmt --check
 	$(CARGO) fmt --check --manifest-path tests/clients/rust/Cargo.toml
+	$(CARGO) fmt --check --manifest-path fuzz/Cargo.toml
 	$(CARGO) clippy --locked --target $(TARGET) --all-targets --features failpoints -- -D warnings
 
 clean:

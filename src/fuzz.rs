@@ -1,5 +1,6 @@
-//! What comes from outside, and must never do more than be refused: the targets of the fuzzers. `cargo test` runs each
-//! for a moment, with inputs that are made from those in tests/corpus by a generator which is the same every time.
+//! What comes from outside, and must never do more than be refused: the targets of the fuzzers. The unit tests run
+//! each for a moment, with inputs that are made from those in tests/corpus by a generator which is the same every time;
+//! libFuzzer's turn is among the scenarios.
 //!
 //! An input that once did harm stays in tests/corpus.
 
@@ -217,7 +218,7 @@ mod tests {
         let modules = |text: &str| -> Vec<String> {
             text.lines().filter(|line| line.starts_with("mod ")).map(str::to_owned).collect()
         };
-        assert_eq!(modules(include_str!("main.rs")), modules(include_str!("../fuzz/src/lib.rs")));
+        assert_eq!(modules(include_str!("main.rs")), modules(include_str!("../fuzz/src/modules.rs")));
         let dependencies = |text: &str| -> Vec<String> {
             let lines = text.lines().skip_while(|line| *line != "[dependencies]").skip(1);
             lines.take_while(|line| !line.is_empty()).map(str::to_owned).collect()
@@ -225,6 +226,10 @@ mod tests {
         let mut theirs = dependencies(include_str!("../fuzz/Cargo.toml"));
         theirs.retain(|line| !line.starts_with("libfuzzer-sys "));
         assert_eq!(dependencies(include_str!("../Cargo.toml")), theirs);
+        // And cargo-fuzz is told of each target.
+        for (name, _) in TARGETS {
+            assert!(include_str!("../fuzz/Cargo.toml").contains(&format!("path = \"targets/{name}.rs\"")), "{name}");
+        }
     }
 
     /// Seeds that were refused at the door would lead nowhere.
@@ -308,11 +313,8 @@ mod tests {
         bytes
     }
 
-    /// How long each target is tried: `DHOW_FUZZ_SECONDS`, or one second.
-    fn patience() -> Duration {
-        let said = std::env::var("DHOW_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok());
-        Duration::from_secs(said.unwrap_or(1))
-    }
+    /// How long each target is tried: libFuzzer, which makes more of its time, has more.
+    const PATIENCE: Duration = Duration::from_secs(1);
 
     fn run(name: &str) {
         let target = TARGETS.iter().find(|(known, _)| *known == name).expect("a target").1;
@@ -329,7 +331,7 @@ mod tests {
         };
         corpus.iter().for_each(|bytes| try_one(bytes));
         let (start, mut numbers) = (Instant::now(), Numbers(0x9e37_79b9_7f4a_7c15));
-        while start.elapsed() < patience() {
+        while start.elapsed() < PATIENCE {
             for _ in 0..16 {
                 try_one(&mutate(&mut numbers, &corpus));
             }

@@ -1,3 +1,5 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| dhow_fuzz::run("log", bytes));
+include!("../src/modules.rs");
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| target("log")(bytes));

@@ -38,6 +38,7 @@ mod events;
 mod exec;
 mod fixture;
 mod formats;
+mod fuzzing;
 mod gpus;
 mod guest;
 mod harness;
