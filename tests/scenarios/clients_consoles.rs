@@ -1,10 +1,12 @@
-//! Programs that watch an engine and that no package here has: their requests at the start, in their order, and the
+//! Programs that watch an engine. Of those that no package has: their requests at the start, in their order, and the
 //! fields of the answers that they read. Read off Portainer 2.3x (its snapshot and dashboard) and Traefik 3 (its
-//! provider for Docker).
+//! provider for Docker). Traefik itself is one that can be had.
 
-use crate::fixture::{Daemon, Host, eventually, head};
+use crate::fixture::{Daemon, Host, clients, eventually, head};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
+use std::net::TcpStream;
 
 /// A running container that is healthy, of a compose project, and one that has ended.
 fn sea() -> Option<(Host, Daemon, String)> {
@@ -147,4 +149,87 @@ fn traefik_lists_and_listens() {
     let at = |action: &str| told.find(action);
     assert!(at(wanted[0]) < at(wanted[1]) && at(wanted[1]) < at(wanted[2]), "{told}");
     assert!(told.contains(&format!("\"id\":\"{id}\"")) && told.contains("\"from\":\"busybox\""), "{told}");
+}
+
+/// Traefik before containers on networks: what it answers for the name of a host.
+struct Proxy {
+    host: Host,
+}
+
+const PORT: u16 = 8000;
+
+impl Proxy {
+    /// Starts a web server that says its name, as one of a service that Traefik shall lead a rule to.
+    fn serve(&self, name: &str, (service, rule): (&str, &str), flags: &[&str]) {
+        let rule = format!("traefik.http.routers.{service}.rule={rule}");
+        let port = format!("traefik.http.services.{service}.loadbalancer.server.port=80");
+        let labels = ["--label", &rule, "--label", &port, "--hostname", name, "--name", name];
+        let command = ["busybox", "httpd", "-f", "-p", "80", "-h", "/etc"];
+        self.host.ok([&["run", "--detach"][..], &labels, flags, &command].concat());
+    }
+
+    /// What is served for the name of a host; nothing where there is no route.
+    fn ask(&self, name: &str) -> Option<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", PORT)).ok()?;
+        write!(stream, "GET /hostname HTTP/1.0\r\nHost: {name}\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        head.split(' ').nth(1).is_some_and(|code| code == "200").then(|| body.trim().to_owned())
+    }
+
+    /// Who answers, of several times.
+    fn answers(&self, name: &str) -> BTreeSet<Option<String>> {
+        (0..6).map(|_| self.ask(name)).collect()
+    }
+
+    /// Waits until exactly these answer.
+    fn leads(&self, name: &str, to: &[&str]) {
+        let wanted = to.iter().map(|to| Some((*to).to_owned())).collect();
+        eventually(&format!("{name} leads to {to:?}"), || self.answers(name) == wanted);
+    }
+}
+
+#[test]
+fn traefik_routes_by_the_labels_of_containers() {
+    let Some(host) = Host::with_busybox() else { return };
+    let daemon = Daemon::start(&host);
+    let Some(traefik) = clients::traefik(&host, &daemon, PORT) else { return };
+    const WEB: (&str, &str) = ("web", "Host(`web.test`)");
+    let on = ["--label", "traefik.enable=true"];
+    let proxy = Proxy { host };
+    proxy.serve("one", WEB, &on);
+    proxy.serve("hidden", ("hidden", "Host(`hidden.test`)"), &[]);
+    let traefik = traefik.spawn();
+    proxy.leads("web.test", &["one"]);
+    assert_eq!(proxy.ask("hidden.test"), None, "it has not asked for it");
+    // What comes and goes is heard of.
+    proxy.serve("two", WEB, &on);
+    proxy.leads("web.test", &["one", "two"]);
+    proxy.host.ok(["stop", "--time", "0", "one"]);
+    proxy.leads("web.test", &["two"]);
+    proxy.host.ok(["start", "one"]);
+    proxy.leads("web.test", &["one", "two"]);
+    // Nothing is sent to who is not healthy.
+    let health = ["--health-cmd", "test -e /ready", "--health-interval", "200ms", "--health-retries", "1"];
+    proxy.serve("ill", ("ill", "Host(`ill.test`)"), &[&on[..], &health].concat());
+    eventually("it is unhealthy", || proxy.host.inspect("ill", "/State/Health/Status") == "unhealthy");
+    assert_eq!(proxy.ask("ill.test"), None);
+    proxy.host.ok(["exec", "ill", "touch", "/ready"]);
+    proxy.leads("ill.test", &["ill"]);
+    proxy.host.ok(["network", "create", "sea"]);
+    let network = ["--label", "traefik.docker.network=sea", "--network", "sea"];
+    proxy.serve("far", ("far", "Host(`far.test`) && PathPrefix(`/hostname`)"), &[&on[..], &network].concat());
+    proxy.leads("far.test", &["far"]);
+    // It comes back to a daemon that was killed, and sees what happened meanwhile.
+    daemon.kill();
+    proxy.host.local(["rm", "--force", "one"]).ok();
+    let daemon = Daemon::start(&proxy.host);
+    proxy.serve("three", WEB, &on);
+    proxy.leads("web.test", &["three", "two"]);
+    traefik.signal(nix::sys::signal::Signal::SIGTERM);
+    traefik.wait().ok();
+    proxy.host.ok(["rm", "--force", "two", "three", "hidden", "ill", "far"]);
+    proxy.host.ok(["network", "rm", "sea"]);
+    daemon.stop();
 }
