@@ -211,28 +211,43 @@ fn filters_of_containers() {
     let home = gold("filters");
     let id = home.get("/containers/gold/json")["Id"].as_str().unwrap().to_owned();
     let early = format!(r#"{{"id":["{}"]}}"#, &id[..6]);
+    let network = home.get("/networks/none")["Id"].as_str().unwrap().to_owned();
+    let by_network = |length: usize| format!(r#"{{"network":["{}"]}}"#, &network[..length]);
+    let (whole, short) = (by_network(64), by_network(12));
+    let bound = json!({"Image": "nginx:alpine", "HostConfig": {"Binds": ["/usr:/host:ro"]}});
+    assert_eq!(home.ask("POST", "/containers/create?name=bound", Some(bound)).0, 201);
     for (filters, expected) in [
         (r#"{"label":{"a=b":true}}"#, 1),
         (r#"{"label":["a"],"name":["^/go"]}"#, 1),
         (r#"{"label":["a=c"]}"#, 0),
         (&early, 1),
-        (r#"{"status":["created","exited"]}"#, 1),
+        (r#"{"status":["created","exited"]}"#, 2),
         (r#"{"status":["running"]}"#, 0),
-        (r#"{"ancestor":["nginx:alpine"]}"#, 1),
+        (r#"{"ancestor":["nginx:alpine"]}"#, 2),
         (r#"{"ancestor":["nope"]}"#, 0),
         (r#"{"volume":["gv"]}"#, 1),
         (r#"{"volume":["/data"]}"#, 1),
+        // A bind by either end; a volume by its name, not by where it lies.
+        (r#"{"volume":["/usr"]}"#, 1),
+        (r#"{"volume":["/host"]}"#, 1),
+        (r#"{"volume":["gv","/usr"]}"#, 2),
+        (r#"{"volume":["/"]}"#, 0),
         (r#"{"network":["none"]}"#, 1),
-        (r#"{"network":["bridge"]}"#, 0),
-        (r#"{"health":["none"]}"#, 1),
+        (r#"{"network":["bridge"]}"#, 1),
+        (r#"{"network":["nope"]}"#, 0),
+        (&whole, 1),
+        (&short, 1),
+        (r#"{"health":["none"]}"#, 2),
         (r#"{"is-task":["true"]}"#, 0),
-        (r#"{"isolation":["default"]}"#, 1),
+        (r#"{"isolation":["default"]}"#, 2),
         // It does not run: it has none.
         (r#"{"expose":["79-81/tcp"]}"#, 0),
         (r#"{"publish":["80"]}"#, 0),
         (r#"{"exited":["0"]}"#, 0),
         (r#"{"before":["gold"]}"#, 0),
-        (r#"{"since":["gold"]}"#, 0),
+        (r#"{"before":["bound"]}"#, 1),
+        (r#"{"since":["gold"]}"#, 1),
+        (r#"{"since":["bound"]}"#, 0),
     ] {
         let list = home.get(&format!("/containers/json?all=1&filters={filters}"));
         assert_eq!(list.as_array().map(Vec::len), Some(expected), "{filters}");

@@ -9,8 +9,8 @@ use super::{apparmor, events, exec, images, networks};
 use crate::api::Refusal;
 use crate::api::time::{self, Time};
 use crate::api::types::{
-    ContainerInspect, ContainerSummary, ContainersPruned, GraphDriver, HostConfig, PortSummary, SummaryHostConfig,
-    SummaryNetworks,
+    ContainerInspect, ContainerSummary, ContainersPruned, GraphDriver, HostConfig, MountPoint, PortSummary,
+    SummaryHostConfig, SummaryNetworks,
 };
 use anyhow::{Context, Result, bail};
 use std::collections::{BTreeMap, HashMap};
@@ -47,8 +47,8 @@ pub fn list(store: &Store, query: &Query) -> Result<Vec<ContainerSummary>> {
     let filter = Filter::new(store, &query.filters)?;
     let mut rows = Vec::new();
     let mut names = Names::default();
-    // Asking for a state asks for all containers in it; so does a count.
-    let all = query.all || query.limit > 0 || query.filters.has("status") || query.filters.has("exited");
+    // Asking for a state asks for all containers in it; so does a count. Not so an exit code, as with Docker.
+    let all = query.all || query.limit > 0 || query.filters.has("status");
     for now in containers::all(store)? {
         if query.limit > 0 && rows.len() == query.limit {
             break;
@@ -89,6 +89,8 @@ struct Filter<'a> {
     before: Option<String>,
     since: Option<String>,
     ancestors: Vec<(String, Vec<String>)>,
+    /// Networks by name, of which the beginnings of ids were given.
+    networks: Vec<String>,
     exposed: Vec<Ports>,
     published: Vec<Ports>,
 }
@@ -130,11 +132,17 @@ impl Filter<'_> {
                 Err(error) => return Err(error),
             }
         }
+        let mut networks = Vec::new();
+        if filters.has("network") {
+            networks = networks::list(store, &Filters::default())?;
+            networks.retain(|network| filters.get("network").iter().any(|value| network.id.starts_with(value)));
+        }
+        let networks = networks.into_iter().map(|network| network.name).collect();
         filters.flag("is-task")?;
         let all = |key: &str| filters.get(key).iter().map(|text| ports(key, text)).collect::<Result<Vec<_>>>();
         let (exposed, published) = (all("expose")?, all("publish")?);
         let (before, since) = (created("before")?, created("since")?);
-        Ok(Filter { before, since, ancestors, exposed, published, filters })
+        Ok(Filter { before, since, ancestors, networks, exposed, published, filters })
     }
 
     fn takes(&self, now: &Now) -> bool {
@@ -152,10 +160,9 @@ impl Filter<'_> {
             && filters.is("status", now.doing.word())
             && any("exited", &|value| now.doing == Doing::Exited && value.parse() == Ok(record.ended.exit_code))
             && filters.labels(record.config.labels.as_ref().unwrap_or(&empty))
-            && any("volume", &|value| {
-                record.mounts.iter().any(|mounted| mounted.point.name == value || mounted.point.destination == value)
-            })
-            && any("network", &|value| record.networks.contains_key(value))
+            && any("volume", &|value| record.mounts.iter().any(|mounted| is_called(&mounted.point, value)))
+            && (any("network", &|value| record.networks.contains_key(value))
+                || self.networks.iter().any(|name| record.networks.contains_key(name)))
             && filters.is("health", now.health.as_ref().map_or("none", |health| health.status.as_str()))
             && any("is-task", &|value| matches!(value, "false" | "0"))
             && any("isolation", &|value| value == "default" || value.is_empty())
@@ -175,6 +182,12 @@ impl Filter<'_> {
         };
         self.exposed.is_empty() && self.published.is_empty() || ports.iter().any(fits)
     }
+}
+
+/// A mount by where it is, or by what it is of: a volume's name, and a path of this host otherwise.
+fn is_called(point: &MountPoint, value: &str) -> bool {
+    let of = if point.name.is_empty() { &point.source } else { &point.name };
+    point.destination == value || of == value
 }
 
 /// Ports of a filter: `80`, `80/udp`, `8000-8010/tcp`. 400 for anything else.
