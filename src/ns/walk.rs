@@ -142,10 +142,14 @@ fn take(step: &Step, prepared: &Prepared, made: &mut Made) -> Done {
         }
         Step::Attach { slot, target } => {
             let source = prepared.slot(*slot)?;
-            let directory = nix::sys::stat::fstat(source)?.st_mode & libc::S_IFMT == libc::S_IFDIR;
+            let directory = is_directory(source)?;
             let kind = if directory { Kind::Directory } else { Kind::File };
             let place = place(root()?, target, kind, 0)?;
             not_in_proc(&place, target)?;
+            // The kernel has no better word for it than "invalid argument".
+            if is_directory(&place)? != directory {
+                return Err(Errno::ENOTDIR);
+            }
             mount::move_mount(source, place.as_fd(), c"").map_err(errno)
         }
         Step::MakeDirectory { path } => place(root()?, path, Kind::Directory, 0).map(drop),
@@ -269,6 +273,10 @@ fn new_mount(kind: &CStr, config: &[(CString, Option<CString>)], attributes: u64
     }
     mount::fsconfig_create(context.as_fd()).map_err(errno)?;
     mount::fsmount(context.as_fd(), attributes).map_err(errno)
+}
+
+fn is_directory(file: impl AsFd) -> Result<bool, Errno> {
+    Ok(nix::sys::stat::fstat(file)?.st_mode & libc::S_IFMT == libc::S_IFDIR)
 }
 
 /// Opens an existing path inside the root.
@@ -422,9 +430,7 @@ fn mask(root: BorrowedFd, path: &CStr, prepared: &Prepared, made: &mut Made) -> 
         Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
         other => other?,
     };
-    let stat = nix::sys::stat::fstat(&place)?;
-    let directory = stat.st_mode & libc::S_IFMT == libc::S_IFDIR;
-    let (cover, used) = match directory {
+    let (cover, used) = match is_directory(&place)? {
         true => (&prepared.empty, &mut made.empty_used),
         false => (&prepared.null, &mut made.null_used),
     };

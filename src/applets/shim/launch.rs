@@ -548,6 +548,10 @@ fn open_log(store: &crate::engine::Store, record: &Record) -> Result<Option<(Own
     Ok(Some((file.into(), path, options)))
 }
 
+/// What Docker adds where a directory and something else stand in each other's place.
+const MISMATCH: &str = ": Are you trying to mount a directory onto a file (or vice-versa)? Check if the specified host path \
+                        exists and is the expected type";
+
 /// What a step's failure is called, and the exit code it stands for.
 pub(super) fn refusal(name: &str, plan: &Plan, failed: &ns::Failed) -> Refused {
     let refused = |code: i32, text: String| Refused { code, text, before: None };
@@ -563,16 +567,18 @@ pub(super) fn refusal(name: &str, plan: &Plan, failed: &ns::Failed) -> Refused {
             }
             Errno::ENOENT => refused(127, format!("exec: {named:?}: stat {named}: no such file or directory")),
             Errno::EACCES => refused(126, format!("exec: {named:?}: permission denied")),
-            Errno::EISDIR => refused(126, format!("exec: {named:?}: is a directory")),
+            // Clients take the exit code from the last words, which Docker adds for them.
+            Errno::EISDIR => refused(126, format!("exec: {named:?}: is a directory: permission denied")),
             errno => refused(126, format!("exec: {named:?}: {}", what(errno))),
         };
     }
-    let code = match (step, failed.errno) {
-        (Step::ChangeDirectory { .. }, Errno::ENOENT) => 127,
-        (_, Errno::EACCES) => 126,
-        _ => 128,
-    };
-    refused(code, format!("starting {name}: {step}: {}", what(failed.errno)))
+    let text = format!("starting {name}: {step}: {}", what(failed.errno));
+    match failed.errno {
+        Errno::EACCES => refused(126, text),
+        Errno::ENOENT => refused(127, text),
+        Errno::ENOTDIR => refused(127, text + MISMATCH),
+        _ => refused(128, text),
+    }
 }
 
 /// Nothing was started: takes back what was made, puts the reason on record. Of a restart that is an end, which the

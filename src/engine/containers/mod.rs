@@ -99,8 +99,11 @@ fn start_failed(why: &str) -> anyhow::Error {
     if ASKED.iter().any(|words| why.starts_with(words)) {
         return Refusal::BadParameter(why.to_owned()).into();
     }
+    // What the command or the mounts are to blame for: whatever ends with 126 or 127.
+    const BLAMED: [&str; 4] =
+        ["not found in $PATH", "no such file or directory", "permission denied", "not a directory: Are you trying"];
     let text = format!("failed to create task for container: {why}");
-    if why.contains("not found in $PATH") || why.contains("no such file") || why.contains("permission denied") {
+    if BLAMED.iter().any(|words| why.contains(words)) {
         return Refusal::BadParameter(text).into();
     }
     anyhow::anyhow!(text)
@@ -260,7 +263,7 @@ pub fn signal(store: &Store, id: &str, name: Option<&str>) -> Result<i32> {
 }
 
 /// Told before the signal is sent, so that it comes before the end that it may bring.
-fn tell_kill(store: &Store, record: &Record, signal: i32) {
+pub fn tell_kill(store: &Store, record: &Record, signal: i32) {
     events::container(store, record, "kill", &[("signal", &signal.to_string())]);
 }
 
