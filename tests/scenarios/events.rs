@@ -124,9 +124,11 @@ fn every_verb_has_its_word() {
         (&["load", "-i", tar], &["image load"]),
         (&["rmi", "fleet/web"], &["image untag", "image delete"]),
         (&["kill", "--signal", "USR1", "web"], &["container kill"]),
+        // It is deaf to the first.
         (
             &["restart", "--time", "0", "web"],
             &[
+                "container kill",
                 "container kill",
                 "network disconnect",
                 "container die",
@@ -137,6 +139,7 @@ fn every_verb_has_its_word() {
             ],
         ),
         (&["rm", "--force", "web"], &["container kill", "network disconnect", "container die", "container destroy"]),
+        (&["network", "prune", "--force"], &["network prune"]),
         (&["volume", "create", "hold"], &["volume create"]),
         (&["volume", "prune", "--force", "--all"], &["volume destroy", "volume prune"]),
         (&["container", "prune", "--force"], &["container prune"]),
@@ -166,6 +169,31 @@ fn every_verb_has_its_word() {
     }
     let health = past(&host, &["event=health_status"]);
     assert!(actions(&health).contains(&"container health_status: healthy".to_owned()), "{health:?}");
+}
+
+/// Whoever reads of a stop reads how it went: the signal that was asked for, and the one that it took.
+#[test]
+fn a_stop_that_takes_force_says_so() {
+    let Some(host) = Host::with_busybox() else { return };
+    let kills = |name: &str| -> Vec<String> {
+        let kills = past(&host, &[&format!("container={name}"), "event=kill", "event=die", "event=stop"]);
+        let text = |kill: &Value| {
+            let signal = kill["Actor"]["Attributes"]["signal"].as_str().unwrap_or_default();
+            format!("{} {signal}", kill["Action"].as_str().unwrap_or_default())
+        };
+        kills.iter().map(text).collect()
+    };
+    host.detached(&["--name", "deaf", "--stop-signal", "QUIT"], &["sleep", "1000"]);
+    host.ok(["stop", "--time", "0", "deaf"]);
+    assert_eq!(kills("deaf"), ["kill 3", "kill 9", "die ", "stop "]);
+    // After its first second, when its shim is a process of its own.
+    host.ok(["start", "deaf"]);
+    host.ok(["stop", "--time", "2", "deaf"]);
+    assert_eq!(kills("deaf")[4..], ["kill 3", "kill 9", "die ", "stop "]);
+    host.detached(&["--name", "good"], &["sh", "-c", "trap 'exit 0' TERM; echo up; while :; do sleep 0.02; done"]);
+    eventually("it is up", || host.ok(["logs", "good"]) == "up");
+    host.ok(["stop", "--time", "100", "good"]);
+    assert_eq!(kills("good"), ["kill 15", "die ", "stop "]);
 }
 
 #[test]

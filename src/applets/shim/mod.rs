@@ -137,6 +137,7 @@ pub fn main(args: &[String]) -> u8 {
         "reap" => reap::run(base, &pairs),
         "detached" => reap::detached(&base),
         "oom" => reap::oom(&base),
+        "kill" => reap::killed(&base),
         "names" => resolver::hand_over(&base, &pairs),
         "forward" => forward::run(&base, &pairs),
         "mend" => crate::engine::networks::mend_firewall(&base.store),

@@ -89,6 +89,14 @@ pub fn oom(base: &Base) -> Result<()> {
     Ok(())
 }
 
+/// The container has not ended in time, and is killed.
+pub fn killed(base: &Base) -> Result<()> {
+    if let Some(record) = Record::load(&base.store, &base.whose.container)? {
+        containers::tell_kill(&base.store, &record, libc::SIGKILL);
+    }
+    Ok(())
+}
+
 struct End {
     status: i32,
     stopped: bool,

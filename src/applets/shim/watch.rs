@@ -170,7 +170,7 @@ impl Watch {
             }
             if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 self.deadline = None;
-                let _ = process::pidfd_send_signal(handover.pidfd.as_fd(), libc::SIGKILL);
+                self.kill(handover);
             }
             if self.unresolved.is_some_and(|due| Instant::now() >= due) && !self.is_ending() {
                 self.resolve(handover);
@@ -220,6 +220,14 @@ impl Watch {
         let (signal, grace) = handover.stop;
         let _ = process::pidfd_send_signal(handover.pidfd.as_fd(), signal);
         self.deadline = Instant::now().checked_add(grace);
+    }
+
+    /// Its time is over. Told before it is done, so that it comes before the end that it brings.
+    fn kill(&self, handover: &Handover) {
+        if self.status.is_none() {
+            super::tell("kill", &handover.base, Vec::new());
+            let _ = process::pidfd_send_signal(handover.pidfd.as_fd(), libc::SIGKILL);
+        }
     }
 
     /// It holds the ports, so it ends with the container.

@@ -286,6 +286,7 @@ pub fn prune(store: &Store, filters: &Filters) -> Result<NetworksPruned> {
         }
     }
     super::rest(store);
+    events::other(store, "network", "prune", "", &[("reclaimed", "0")]);
     Ok(NetworksPruned { networks_deleted: (!deleted.is_empty()).then_some(deleted) })
 }
 
