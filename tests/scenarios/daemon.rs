@@ -24,6 +24,43 @@ fn its_socket_is_for_root_and_the_group_only() {
 }
 
 #[test]
+fn its_group_is_one_that_there_is() {
+    let Some(host) = Host::new() else { return };
+    // A number needs no name.
+    let daemon = Daemon::start_with(&host, &["--group", "54321"]);
+    assert_eq!(fs::metadata(daemon.socket()).expect("the socket").gid(), 54321);
+    drop(daemon);
+    let address = format!("unix://{}", Daemon::path(&host).display());
+    let text = host.local(["daemon", "--host", &address, "--group", "nosuch"]).refused(1);
+    assert!(text.contains("group nosuch not found"), "{text}");
+    assert!(!Daemon::path(&host).exists());
+    let daemon = Daemon::start_with(&host, &["--group", ""]);
+    assert_eq!(fs::metadata(daemon.socket()).expect("the socket").gid(), 0);
+}
+
+#[test]
+fn signals_that_ask_do_not_end_it() {
+    let Some(host) = Host::new() else { return };
+    use nix::sys::signal::{Signal, kill};
+    let daemon = Daemon::start(&host);
+    let pid = nix::unistd::Pid::from_raw(daemon.pid());
+    for signal in [Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGHUP, Signal::SIGPIPE] {
+        kill(pid, signal).expect("send a signal");
+        assert_eq!(daemon.ask("GET /_ping").1, "OK", "after {signal}");
+    }
+    let output = daemon.stop();
+    assert!(output.status.success() && output.stderr().contains("the configuration was read again"), "{output}");
+    // What its threads are at.
+    assert!(output.stderr().contains("thread ") && output.stderr().contains(", system call "), "{output}");
+    for signal in [Signal::SIGINT, Signal::SIGQUIT] {
+        let daemon = Daemon::start(&host);
+        kill(nix::unistd::Pid::from_raw(daemon.pid()), signal).expect("send a signal");
+        let output = daemon.join();
+        assert!(output.status.success() && output.stderr().contains("the containers go on"), "{signal}: {output}");
+    }
+}
+
+#[test]
 fn a_dead_daemons_socket_is_replaced_and_a_living_ones_is_not() {
     let Some(host) = Host::new() else { return };
     let daemon = Daemon::start(&host);

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, sockopt};
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{Group, chown};
+use nix::unistd::{Gid, Group, chown};
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, TcpListener, ToSocketAddrs};
@@ -82,15 +82,7 @@ fn unix(path: &Path, group: Option<&str>) -> Result<Listener> {
         },
     }
     // In a user's own directory it is for himself alone.
-    let group = match (Group::from_name(group.unwrap_or(GROUP)), group) {
-        _ if rootless::is_inside() => None,
-        (Err(error), _) => return Err(error).context("look up a group"),
-        (Ok(None), name) => {
-            log::warn!("there is no group {}: only root may use {}", name.unwrap_or(GROUP), path.display());
-            None
-        }
-        (Ok(found), _) => found,
-    };
+    let group = if rootless::is_inside() { None } else { gid(group.unwrap_or(GROUP), path)? };
     let listener = socket::socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None);
     let listener = listener.with_context(listening)?;
     let bound = socket::UnixAddr::new(path).with_context(listening)?;
@@ -101,11 +93,26 @@ fn unix(path: &Path, group: Option<&str>) -> Result<Listener> {
     done.with_context(listening)?;
     let made = Made { path: path.to_owned(), inode: fs::metadata(path).with_context(listening)?.ino() };
     if let Some(group) = group {
-        chown(path, None, Some(group.gid))
-            .with_context(|| format!("give {} to group {}", path.display(), group.name))?;
+        chown(path, None, Some(group)).with_context(|| format!("give {} to group {group}", path.display()))?;
     }
     socket::listen(&listener, Backlog::MAXCONN).with_context(listening)?;
     Listener::new(listener, address, Some(made))
+}
+
+/// A group by its name or number; the empty name is nobody's. Docker's own may be missing: then only root has the socket.
+fn gid(name: &str, path: &Path) -> Result<Option<Gid>> {
+    if name.is_empty() {
+        return Ok(None);
+    }
+    let found = Group::from_name(name).with_context(|| format!("look up the group {name}"))?;
+    match found.map(|group| group.gid).or_else(|| name.parse().ok().map(Gid::from_raw)) {
+        None if name != GROUP => bail!("group {name} not found"),
+        None => {
+            log::warn!("there is no group {name}: only root may use {}", path.display());
+            Ok(None)
+        }
+        found => Ok(found),
+    }
 }
 
 fn tcp(asked: &Asked, host: &str, port: u16) -> Result<Vec<Listener>> {

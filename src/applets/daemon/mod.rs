@@ -198,9 +198,10 @@ fn serve(flags: Daemon, context: &Context) -> Result<()> {
         bail!("another daemon serves the store {}: it holds {}", engine.store.root.display(), path.display());
     };
     let mut signals = terminal::signals(false)?;
-    let children = sys::signals::Signals::of([libc::SIGCHLD]);
-    sys::signals::block(children).context("block SIGCHLD")?;
-    let children = sys::signals::descriptor(children).context("watch for SIGCHLD")?;
+    // dockerd ends by none of these.
+    let others = sys::signals::Signals::of([libc::SIGCHLD, libc::SIGUSR1, libc::SIGUSR2]);
+    sys::signals::block(others).context("block signals")?;
+    let others = sys::signals::descriptor(others).context("watch for signals")?;
     let listeners = listen::all(&asked)?;
     let _pid = asked.pidfile.as_deref().map(PidFile::write).transpose()?;
 
@@ -220,7 +221,7 @@ fn serve(flags: Daemon, context: &Context) -> Result<()> {
 
     let mut at_rest = false;
     loop {
-        let watched = [signals.as_fd(), children.as_fd()];
+        let watched = [signals.as_fd(), others.as_fd()];
         let mut fds = watched.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).to_vec();
         fds.extend(listeners.iter().map(|listener| PollFd::new(listener.as_fd(), PollFlags::POLLIN)));
         match poll(&mut fds, if at_rest { PollTimeout::NONE } else { REST.into() }) {
@@ -237,8 +238,13 @@ fn serve(flags: Daemon, context: &Context) -> Result<()> {
             accept(listener, &connections);
         }
         if ready[1] {
-            while let Ok(Some(_)) = sys::signals::read(children.as_fd()) {}
-            shim::bury();
+            while let Ok(Some(signal)) = sys::signals::read(others.as_fd()) {
+                match signal {
+                    libc::SIGCHLD => shim::bury(),
+                    libc::SIGUSR1 => tell_of_threads(),
+                    _ => {}
+                }
+            }
         }
         if !ready[0] {
             continue;
@@ -265,6 +271,19 @@ fn serve(flags: Daemon, context: &Context) -> Result<()> {
                 _ => {}
             }
         }
+    }
+}
+
+/// What each thread waits for, as the kernel has it: where a daemon does not answer, that is the first question.
+fn tell_of_threads() {
+    let threads = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    for path in threads.map(|thread| thread.path()) {
+        let read = |name: &str| std::fs::read_to_string(path.join(name)).unwrap_or_default().trim().to_owned();
+        let status = read("status");
+        let state = status.lines().find_map(|line| line.strip_prefix("State:")).unwrap_or_default().trim().to_owned();
+        let (number, name) = (path.file_name().unwrap_or_default().display(), read("comm"));
+        let call = read("syscall").split(' ').next().unwrap_or_default().to_owned();
+        log::info!("thread {number} {name}: {state}, system call {call}, in {}", read("wchan"));
     }
 }
 
