@@ -132,9 +132,9 @@ impl Request {
         }
     }
 
-    /// The last value of a query key.
+    /// The first value of a query key, as Go has it.
     pub fn query(&self, key: &str) -> Option<&str> {
-        self.query.iter().rev().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
+        self.query.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
     }
 
     /// A query key as Docker reads booleans: absent, "", 0, no, false and none are false, all else is true.

@@ -20,8 +20,8 @@ use anyhow::{Context, Result, bail};
 use std::io::Read;
 use std::sync::Arc;
 use wire::{
-    answer, body, empty, filters, json, list_query, number, of_platform, one_platform, pair_value, platform, refused,
-    seconds, size, stream_kind, with_stat,
+    answer, body, empty, filters, form, has_body, json, json_body, list_query, number, of_platform, one_platform,
+    pair_value, platform, refused, seconds, size, stream_kind, with_stat,
 };
 
 /// Answers a request.
@@ -37,6 +37,7 @@ fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
     if parts[0] == "containers" {
         parts.retain(|part| !part.is_empty());
     }
+    form(&mut request, &parts)?;
     let container = |name: &str| containers::find(store, name);
     match (request.method, parts.as_slice()) {
         (method @ ("GET" | "HEAD"), ["_ping"]) => Ok(ping(method)),
@@ -48,7 +49,7 @@ fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
         }
         ("GET", ["events"]) => events(store, &request),
         ("POST", ["auth"]) => {
-            json(200, &distribution::login(body::<AuthConfig>(&mut request)?, &engine.settings.registry())?)
+            json(200, &distribution::login(json_body::<AuthConfig>(&mut request)?, &engine.settings.registry())?)
         }
 
         ("GET", ["containers", "json"]) => json(200, &query::list(store, &list_query(&request)?)?),
@@ -57,6 +58,11 @@ fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
         ("GET", ["containers", name, "json"]) => {
             json(200, &query::inspect(store, &container(name)?, request.flag("size"))?)
         }
+        // What a start was told before 1.24 would be lost.
+        ("POST", ["containers", _, "start"]) if has_body(&request) => bail!(Refusal::BadParameter(
+            "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24"
+                .to_owned()
+        )),
         ("POST", ["containers", name, "start"]) => empty(containers::start(store, &container(name)?)),
         ("POST", ["containers", name, "stop"]) => {
             empty(containers::stop(store, &container(name)?, request.query("signal"), seconds(&request)?))

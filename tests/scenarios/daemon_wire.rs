@@ -76,6 +76,85 @@ fn errors_are_as_clients_expect_them() {
     assert!(head.starts_with("HTTP/1.1 400 ") && body.contains("message"), "{head} {body}");
 }
 
+/// Whose fault it is that a container does not start: the status says it, the words name it, the exit code stays.
+#[test]
+fn a_start_that_fails_has_dockers_status() {
+    let Some((host, daemon)) = host() else { return };
+    let json = "Content-Type: application/json\r\n";
+    let make = |name: &str, body: &str| {
+        let body = format!(r#"{{"Image":"busybox",{body}}}"#);
+        let (head, answer) = daemon.ask_with(&format!("POST /containers/create?name={name}"), json, &body);
+        assert!(head.starts_with("HTTP/1.1 201 "), "{body}: {answer}");
+    };
+    let start = |name: &str| {
+        let (head, answer) = daemon.ask(&format!("POST /containers/{name}/start"));
+        let message = serde_json::from_str::<Value>(&answer).unwrap_or_default()["message"].take();
+        (head[9..12].to_owned(), message.as_str().unwrap_or_default().to_owned())
+    };
+    let mismatch = "not a directory: Are you trying to mount a directory onto a file (or vice-versa)? Check if the \
+                    specified host path exists and is the expected type";
+    for (number, (body, status, code, words)) in [
+        (r#""Cmd":["/etc"],"HostConfig":{}"#, "400", 126, r#"exec: "/etc": is a directory: permission denied"#),
+        (r#""Cmd":["/etc/passwd"]"#, "400", 126, r#"exec: "/etc/passwd": permission denied"#),
+        (r#""Cmd":["nope"]"#, "400", 127, r#"exec: "nope": executable file not found in $PATH"#),
+        (r#""Cmd":["/nope"]"#, "400", 127, r#"exec: "/nope": stat /nope: no such file or directory"#),
+        (r#""Cmd":["true"],"HostConfig":{"Binds":["/etc/passwd:/tmp"]}"#, "400", 127, mismatch),
+        (r#""Cmd":["true"],"HostConfig":{"Binds":["/usr:/etc/passwd"]}"#, "400", 127, mismatch),
+        (r#""Cmd":["true"],"WorkingDir":"/etc/passwd""#, "400", 127, mismatch),
+        (r#""Cmd":["true"],"User":"nope""#, "500", 128, "unable to find user nope: no matching entries in passwd file"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let name = format!("wreck{number}");
+        make(&name, body);
+        let (found, message) = start(&name);
+        assert!(found == status && message.ends_with(words), "{body}: {found} {message}");
+        assert_eq!(host.inspect(&name, "/State/ExitCode"), code, "{body}");
+        assert_eq!(host.inspect(&name, "/State/Status"), "created", "{body}");
+    }
+    make("hull", r#""Cmd":["sleep","1000"]"#);
+    assert_eq!(start("hull"), ("204".to_owned(), String::new()));
+    assert_eq!(start("hull"), ("304".to_owned(), String::new()));
+    host.ok(["pause", "hull"]);
+    assert_eq!(start("hull").0, "409");
+    assert_eq!(start("nope"), ("404".to_owned(), "No such container: nope".to_owned()));
+    let (head, answer) = daemon.ask_with("POST /containers/wreck0/start", json, r#"{"Binds":["/:/host"]}"#);
+    assert!(head.starts_with("HTTP/1.1 400 ") && answer.contains("non-empty request body"), "{head} {answer}");
+    assert!(daemon.ask_with("POST /containers/hull/start", json, "{}").0.starts_with("HTTP/1.1 409 "));
+    host.ok(["unpause", "hull"]);
+    host.ok(["rm", "--force", "hull"]);
+}
+
+/// As Go's servers read them: what a form says counts, and first.
+#[test]
+fn parameters_may_come_in_a_form() {
+    let Some((host, daemon)) = host() else { return };
+    let names = || host.ok(["ps", "--all", "--format", "{{.Names}}"]);
+    let form = "Content-Type: application/x-www-form-urlencoded; charset=utf-8\r\n";
+    host.ok(["create", "--name", "hull", "--label", "keep", "--network", "none", "busybox", "true"]);
+    // {"label":["nope"]}
+    let nope = "filters=%7B%22label%22%3A%5B%22nope%22%5D%7D";
+    let (head, answer) = daemon.ask_with("POST /containers/prune", form, nope);
+    assert!(head.starts_with("HTTP/1.1 200 ") && names() == "hull", "{head} {answer}");
+    let (head, _) = daemon.ask_with("POST /containers/hull/rename?name=mast", form, "name=keel&x=%20");
+    assert!(head.starts_with("HTTP/1.1 204 ") && names() == "keel", "{head}");
+    let (head, _) = daemon.ask_with("POST /containers/prune", form, "filters=%zz");
+    assert!(head.starts_with("HTTP/1.1 400 ") && names() == "keel", "{head}");
+    // What is to be JSON is not read as anything else.
+    for path in ["containers/create", "networks/create", "volumes/create", "containers/keel/update"] {
+        for (kind, said) in
+            [("application/x-www-form-urlencoded", form), ("text/plain", "Content-Type: text/plain\r\n")]
+        {
+            let (head, answer) = daemon.ask_with(&format!("POST /{path}"), said, r#"{"Name":"x","Image":"busybox"}"#);
+            assert!(head.starts_with("HTTP/1.1 400 "), "{path}: {head} {answer}");
+            assert!(answer.contains(&format!("unsupported Content-Type header ({kind}")), "{path}: {answer}");
+        }
+    }
+    let (head, _) = daemon.ask_with("POST /containers/prune", form, "x=1");
+    assert!(head.starts_with("HTTP/1.1 200 ") && names().is_empty(), "{head}");
+}
+
 #[test]
 fn requests_may_come_in_pieces_and_in_heaps() {
     let Some((_host, daemon)) = host() else { return };

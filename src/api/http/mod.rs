@@ -18,7 +18,7 @@ mod server;
 mod socket;
 mod splice;
 mod ssh;
-mod target;
+pub mod target;
 pub mod tls;
 mod websocket;
 

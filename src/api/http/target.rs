@@ -28,13 +28,15 @@ pub fn parse(target: &str) -> Result<Target, Bad> {
     if named.is_some() {
         parts.remove(0);
     }
-    let mut pairs = Vec::new();
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let text = |text| decode(text, true).ok_or_else(|| head::bad(400, "invalid URL escape in the query"));
-        pairs.push((text(key)?, text(value)?));
-    }
-    Ok(Target { version: named.unwrap_or(version::NEWEST), path: format!("/{}", parts.join("/")), query: pairs })
+    let query = pairs(query).ok_or_else(|| head::bad(400, "invalid URL escape in the query"))?;
+    Ok(Target { version: named.unwrap_or(version::NEWEST), path: format!("/{}", parts.join("/")), query })
+}
+
+/// The pairs of a query or a form, decoded, in order; `None` where that is not possible.
+pub fn pairs(text: &str) -> Option<Vec<(String, String)>> {
+    let pairs = text.split('&').filter(|pair| !pair.is_empty());
+    let pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    pairs.map(|(key, value)| Some((decode(key, true)?, decode(value, true)?))).collect()
 }
 
 /// Undoes %XX, and + where it stands for a space; `None` where that is not possible.

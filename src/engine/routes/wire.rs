@@ -1,6 +1,7 @@
 //! What the routes read of a request, and how they answer.
 
 use crate::api::base64;
+use crate::api::http::target;
 use crate::api::types::{ErrorAnswer, PathStat};
 use crate::api::version::ApiVersion;
 use crate::api::{Body, Refusal, Reply, Request, Response};
@@ -16,6 +17,8 @@ use std::io::Read;
 const PATH_STAT: &str = "X-Docker-Container-Path-Stat";
 /// The largest JSON body that is read.
 const BODY: u64 = 16 * 1024 * 1024;
+const JSON: &str = "application/json";
+const FORM: &str = "application/x-www-form-urlencoded";
 
 pub(super) fn answer(status: u16, body: Reply) -> Response {
     Response::new(status, body)
@@ -47,8 +50,36 @@ pub(super) fn stream_kind(request: &Request, tty: bool) -> &'static str {
     }
 }
 
-/// Reads a JSON body; an empty one is the zero value.
-pub(super) fn body<T: DeserializeOwned + Default>(request: &mut Request) -> Result<T> {
+/// Parameters may stand in the body, as a form: those of the query come after them. What has a body of another kind, an
+/// archive or what a registry is told, is left alone.
+pub(super) fn form(request: &mut Request, parts: &[&str]) -> Result<()> {
+    let own = matches!(parts, ["auth"] | ["build"] | ["images", "load"] | ["containers", _, "archive"])
+        || parts == ["images", "create"] && request.query("fromSrc").is_some();
+    if own || !matches!(request.method, "POST" | "PUT" | "PATCH") || kind(request).as_deref() != Some(FORM) {
+        return Ok(());
+    }
+    let bytes = bytes(request)?;
+    let pairs = std::str::from_utf8(&bytes).ok().and_then(target::pairs);
+    let mut pairs = pairs.ok_or_else(|| Refusal::BadParameter("invalid URL escape in the form".to_owned()))?;
+    pairs.append(&mut request.query);
+    request.query = pairs;
+    Ok(())
+}
+
+/// Whether there is more of a body than Docker lets pass for none: `{}`, `null`.
+pub(super) fn has_body(request: &Request) -> bool {
+    let length = request.header("Content-Length").and_then(|length| length.trim().parse::<u64>().ok());
+    length.is_some_and(|length| length > 7) || request.header("Transfer-Encoding").is_some()
+}
+
+/// What the body is said to be.
+fn kind(request: &Request) -> Option<String> {
+    let said = request.header("Content-Type")?;
+    Some(said.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
+}
+
+/// The body, as far as it is text.
+fn bytes(request: &mut Request) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     match std::mem::replace(&mut request.body, Body::Empty) {
         Body::Empty => {}
@@ -63,6 +94,21 @@ pub(super) fn body<T: DeserializeOwned + Default>(request: &mut Request) -> Resu
             }
         }
     }
+    Ok(bytes)
+}
+
+/// Reads a body that is nothing but JSON; an empty one is the zero value.
+pub(super) fn body<T: DeserializeOwned + Default>(request: &mut Request) -> Result<T> {
+    if kind(request).is_some_and(|kind| kind != JSON) {
+        let said = request.header("Content-Type").unwrap_or_default();
+        bail!(Refusal::BadParameter(format!("unsupported Content-Type header ({said}): must be '{JSON}'")));
+    }
+    json_body(request)
+}
+
+/// The same, whatever it is said to be.
+pub(super) fn json_body<T: DeserializeOwned + Default>(request: &mut Request) -> Result<T> {
+    let bytes = bytes(request)?;
     if bytes.is_empty() {
         return Ok(T::default());
     }
