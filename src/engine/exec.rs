@@ -91,8 +91,27 @@ fn must_run(now: &containers::Now) -> Result<()> {
             bail!(Refusal::Conflict(format!("Container {id} is paused, unpause the container before exec")))
         }
         Doing::Restarting => bail!(containers::is_restarting(id)),
-        _ => bail!(Refusal::Conflict(format!("container {id} is not running"))),
+        _ => bail!(not_running(id)),
     }
+}
+
+/// Why nobody enters a container any more, in Docker's words: it has ended, or is about to. Its lock is held until those
+/// that it takes along have been waited for; but who ends has no root any more.
+pub fn has_left(store: &Store, container: &str) -> Option<anyhow::Error> {
+    let now = match containers::now(store, container) {
+        Ok(now) => now,
+        Err(error) => return Some(error),
+    };
+    let has_root = || !is_gone(&File::open(format!("/proc/{}/root", now.live.pid)));
+    must_run(&now).err().or_else(|| (!has_root()).then(|| not_running(container)))
+}
+
+fn is_gone<T>(opened: &std::io::Result<T>) -> bool {
+    opened.as_ref().is_err_and(|error| matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)))
+}
+
+fn not_running(id: &str) -> anyhow::Error {
+    Refusal::Conflict(format!("container {id} is not running")).into()
 }
 
 /// The container that an exec belongs to.
@@ -127,7 +146,10 @@ pub fn start(store: &Store, id: &str, streams: Option<(i32, Vec<u8>)>) -> Result
     match shim::ask(&mut control, Message::new(Op::Start, 0, 0), &[])? {
         (Message { op: Op::Ok, .. }, _) => {}
         (Message { a: 304, .. }, _) => bail!(Refusal::Conflict(format!("Error: Exec command {id} has already run"))),
-        (_, why) => bail!(Refusal::BadParameter(String::from_utf8_lossy(&why).into_owned())),
+        (_, why) => match has_left(store, &container) {
+            Some(error) => return Err(error),
+            None => bail!(Refusal::BadParameter(String::from_utf8_lossy(&why).into_owned())),
+        },
     }
     Ok(attached)
 }
@@ -229,19 +251,15 @@ pub fn prepare(store: &Store, container: &str, asked: &ExecCreate) -> Result<Rea
     let path = store.live(container).join("config.json");
     let text = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
     let spec: Spec = serde_json::from_slice(&text).with_context(|| format!("read {}", path.display()))?;
-    let pidfd = process::pidfd_open(now.live.pid).context("open the container's init")?;
+    let pidfd = process::pidfd_open(now.live.pid);
     let root = File::open(format!("/proc/{}/root", now.live.pid));
     // Asked after both were opened: held, so that the pid was still init's.
     let is_held = super::record::held(store, container)?.init;
-    let ended = || Refusal::Conflict(format!("container {container} is not running"));
-    if !is_held {
-        bail!(ended());
+    if !is_held || is_gone(&pidfd) || is_gone(&root) {
+        bail!(not_running(container));
     }
-    // Who ends has none any more, and is held until those that he takes along have been waited for.
-    let root = match root {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => bail!(ended()),
-        root => root.context("open the container's root")?,
-    };
+    let pidfd = pidfd.context("open the container's init")?;
+    let root = root.context("open the container's root")?;
     let named = exec_user(asked, &now.record.config.user);
     let user = users::resolve(root.as_fd(), named, &now.record.host_config.group_add)?;
     let record = super::networks::links::with_variables(store, &now.record, false)?;
@@ -250,7 +268,7 @@ pub fn prepare(store: &Store, container: &str, asked: &ExecCreate) -> Result<Rea
     let filter = spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref()).filter(|_| !asked.privileged);
     // Its children are born in the container's pid namespace.
     match nix::sched::setns(&pidfd, nix::sched::CloneFlags::CLONE_NEWPID) {
-        Err(nix::errno::Errno::ESRCH) => bail!(ended()),
+        Err(nix::errno::Errno::ESRCH) => bail!(not_running(container)),
         joined => joined.context("join the container's pid namespace")?,
     }
     let linux = spec.linux.as_ref().context("the container's spec has no linux section")?;

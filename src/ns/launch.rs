@@ -369,11 +369,16 @@ impl Child {
     }
 
     /// Ends the child, because something else has failed meanwhile: what it had to say before is the reason then.
-    pub fn end(self) -> Result<Option<Failed>> {
-        let Child { pidfd, go, mut report, .. } = self;
-        drop(go);
-        let _ = process::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
-        heard(&mut report)
+    pub fn end(&mut self) -> Result<Option<Failed>> {
+        self.bury();
+        heard(&mut self.report)
+    }
+
+    /// Ends the child, where it has not by itself, and waits for that. Were we gone first, it would be left to the host's
+    /// PID 1, which comes when it pleases, and until then the end of a container that it has entered waits for it.
+    pub fn bury(&self) {
+        let _ = process::pidfd_send_signal(self.pidfd.as_fd(), libc::SIGKILL);
+        let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(self.pid), None);
     }
 }
 
@@ -394,12 +399,12 @@ mod tests {
     fn a_child_that_is_ended_has_had_its_say() {
         let ended = |steps: Vec<Step>, says: bool| {
             let plan = Plan { steps, ..Plan::default() };
-            let child = launch(&plan, prepare(&plan, None, None).unwrap(), None, || None).unwrap();
+            let mut child = launch(&plan, prepare(&plan, None, None).unwrap(), None, || None).unwrap();
             let mut poll = [nix::poll::PollFd::new(child.report.as_fd(), nix::poll::PollFlags::POLLIN)];
             while says && nix::poll::poll(&mut poll, nix::poll::PollTimeout::NONE) == Err(Errno::EINTR) {}
             let pid = nix::unistd::Pid::from_raw(child.pid);
             let failed = child.end().unwrap();
-            nix::sys::wait::waitpid(pid, None).unwrap();
+            assert_eq!(nix::sys::wait::waitpid(pid, None), Err(Errno::ECHILD), "somebody else has to bury it");
             failed.map(|failed| (failed.step, failed.errno))
         };
         let joins = Step::JoinNamespace { slot: 7, path: c"net".to_owned() };

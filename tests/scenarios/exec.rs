@@ -1,6 +1,6 @@
 //! A second process in a running container.
 
-use crate::fixture::{Host, Terminal, eventually};
+use crate::fixture::{Host, Terminal, eventually, need};
 
 #[test]
 fn it_sees_what_the_container_sees() {
@@ -147,4 +147,56 @@ fn nobody_enters_what_ends() {
     // Of a daemon it is too late for an answer, as with Docker's: the streams are there.
     let (code, told) = if host.has_daemon() { (126, output.stdout()) } else { (1, output.stderr()) };
     assert!(output.code() == Some(code) && told.contains("is not running"), "{output}");
+}
+
+/// Between the end of init and the record of it somebody else may have its pid, or nobody.
+#[test]
+fn nobody_enters_who_is_gone() {
+    let Some(host) = Host::with_busybox() else { return };
+    let id = host.detached(&[], &["sleep", "1000"]);
+    let live = host.run_dir().join("containers").join(&id).join("live.json");
+    let text = std::fs::read_to_string(&live).expect("read who lives");
+    let init = host.inspect(&id, "/State/Pid");
+    let gone = text.replace(&format!("\"pid\":{init}"), &format!("\"pid\":{}", i32::MAX));
+    assert_ne!(gone, text);
+    std::fs::write(&live, gone).expect("write another");
+    let output = host.run(["exec", &id, "true"]);
+    std::fs::write(&live, text).expect("write as it was");
+    let (code, told) = if host.has_daemon() { (126, output.stdout()) } else { (1, output.stderr()) };
+    assert!(output.code() == Some(code) && told.contains(&format!("container {id} is not running")), "{output}");
+    assert_eq!(host.ok(["exec", &id, "echo", "here"]), "here");
+}
+
+/// Whoever a shim leaves behind is the host's PID 1's to bury, which comes when it pleases.
+#[test]
+fn who_could_not_start_is_buried_by_its_shim() {
+    let Some(host) = Host::with_busybox() else { return };
+    let Some(()) = need("python3") else { return };
+    let id = host.detached(&[], &["sleep", "1000"]);
+    // A command, with one that inherits the orphans of what it starts in the place of PID 1; how many it has inherited.
+    let orphans = "import ctypes, os, subprocess, sys
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
+subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+count = 0
+try:
+    while os.waitpid(-1, 0): count += 1
+except ChildProcessError:
+    print(count)";
+    // With a daemon the shims are the daemon's.
+    let shims = if host.has_daemon() { "0" } else { "1" };
+    for words in [
+        &["exec", &id, "no-such-program"][..],
+        &["exec", "--workdir", "/etc/passwd", &id, "true"],
+        &["run", "--rm", "--network", "none", "busybox", "no-such-program"],
+    ] {
+        let mut line = host.dhow(words.iter().copied());
+        let inner = line.inner();
+        let program = inner.get_program().to_owned();
+        let args: Vec<_> = inner.get_args().map(ToOwned::to_owned).collect();
+        let mut python = std::process::Command::new("python3");
+        python.args(["-c", orphans]).arg(program).args(args);
+        python.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let output = python.output().expect("run python");
+        assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), shims, "{words:?}");
+    }
 }

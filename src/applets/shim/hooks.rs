@@ -6,7 +6,6 @@ use crate::engine::{Record, Store};
 use crate::ns::hooks::{self, Inside};
 use crate::ns::{Child, Plan};
 use crate::oci::runtime::Spec;
-use crate::sys::process;
 use anyhow::{Context, Result};
 use std::os::fd::AsFd;
 
@@ -32,11 +31,7 @@ pub fn start(store: &Store, record: &Record, spec: &Spec, child: &Child) -> Resu
 
 /// It has not begun, or a hook did not want it to: what hooks have set up is taken back by others.
 pub fn undo(store: &Store, record: &Record, spec: &Spec, child: &Child) {
-    if spec.hooks.is_none() {
-        return;
-    }
-    let _ = process::pidfd_send_signal(child.pidfd.as_fd(), libc::SIGKILL);
-    let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(child.pid), None);
+    child.bury();
     // Why it did not begin says more.
     let _ = stopped(store, record, spec);
 }

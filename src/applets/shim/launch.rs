@@ -438,15 +438,22 @@ fn watched(store: &store::Store, record: &Record) -> Result<Vec<String>> {
 }
 
 fn launch_exec(base: &Base, id: &str, idle: &Idle) -> Result<Started, Refused> {
+    let (store, container) = (&base.store, base.whose.container.as_str());
     // Docker has these found out by itself, and all that comes after by its runtime.
-    let ready = exec::ready(&base.store, &base.whose.container, id);
-    let ready = ready.map_err(|error| Refused { code: 126, ..error.into() })?;
-    clone_exec(base, id, idle, ready)
-        .map_err(|refused| Refused { text: format!("OCI runtime exec failed: {}", refused.text), ..refused })
+    let ready = exec::ready(store, container, id);
+    let started = ready.map_err(|error| Refused { code: 126, ..error.into() }).and_then(|ready| {
+        clone_exec(base, id, idle, ready)
+            .map_err(|refused| Refused { text: format!("OCI runtime exec failed: {}", refused.text), ..refused })
+    });
+    // What the kernel says of one that has ended meanwhile tells nobody anything.
+    started.map_err(|refused| match exec::has_left(store, container) {
+        Some(error) => Refused { code: 126, ..error.into() },
+        None => refused,
+    })
 }
 
 fn clone_exec(base: &Base, id: &str, idle: &Idle, ready: exec::Ready) -> Result<Started, Refused> {
-    let (store, container) = (&base.store, base.whose.container.as_str());
+    let container = base.whose.container.as_str();
     let exec::Ready { plan, mut prepared, process: process_spec, open_stdin, size, cgroup, devpts } = ready;
     prepared.lock = Some(LOCK_FD);
     let mut stdio = Stdio::open(devpts, &mut prepared, process_spec.terminal, open_stdin)?;
@@ -454,10 +461,7 @@ fn clone_exec(base: &Base, id: &str, idle: &Idle, ready: exec::Ready) -> Result<
         let _ = super::resize(master.as_fd(), rows, columns);
     }
     let mut child = exec::launch(&plan, prepared, container, cgroup)?;
-    sys::lock::try_lock(lock(), byte::INIT).context("lock the exec as running")?;
-    exec::started(store, container, id, child.pid)?;
-    set_limits(&plan, child.pid)?;
-    child.go()?.map_err(|failed| refusal(container, &plan, &failed))?;
+    begin_exec(base, id, &plan, &mut child).inspect_err(|_| child.bury())?;
     Ok(Started {
         pid: child.pid,
         pidfd: child.pidfd,
@@ -472,6 +476,15 @@ fn clone_exec(base: &Base, id: &str, idle: &Idle, ready: exec::Ready) -> Result<
         kept: Kept::default(),
         _files: None,
     })
+}
+
+/// Lets the child execute the command.
+fn begin_exec(base: &Base, id: &str, plan: &Plan, child: &mut Child) -> Result<(), Refused> {
+    let container = base.whose.container.as_str();
+    sys::lock::try_lock(lock(), byte::INIT).context("lock the exec as running")?;
+    exec::started(&base.store, container, id, child.pid)?;
+    set_limits(plan, child.pid)?;
+    child.go()?.map_err(|failed| refusal(container, plan, &failed))
 }
 
 /// Our ends of the container's stdio. A terminal is stdin and stdout at once.
