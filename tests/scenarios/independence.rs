@@ -1,5 +1,6 @@
 //! Nothing depends on a daemon: it may be killed, with all of its cgroup, absent, or of another build than the shims.
 
+use crate::fixture::clients::source;
 use crate::fixture::{Command, Daemon, Host, PATIENCE, eventually, skip};
 use serde_json::Value;
 use std::fs;
@@ -178,11 +179,35 @@ impl Drop for Gone<'_> {
     }
 }
 
-/// Another build of the same program: another file, with other bytes.
+/// The commit whose shims this build must take over: one that people have. Where what shims speak or write is changed in
+/// spite of that, a later one.
+const PREVIOUS: &str = "2e06503cfa68ef496c91a63e70996655bee37130";
+
+/// The build of an earlier commit. In a copy of the repository without its history: this program, as another file.
 fn previous_build(host: &Host) -> PathBuf {
-    let mut bytes = fs::read(env!("CARGO_BIN_EXE_dhow")).expect("read the executable");
-    bytes.extend(b"the build before this one");
-    let path = host.file("previous/dhow", bytes);
+    let has_it = std::process::Command::new("git")
+        .args(["-c", "safe.directory=*", "-C", env!("CARGO_MANIFEST_DIR"), "cat-file", "-e", PREVIOUS])
+        .stderr(std::process::Stdio::null())
+        .status();
+    let bytes = if has_it.is_ok_and(|status| status.success()) {
+        // The tests' own directory is built/target/tmp.
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("previous-{}", &PREVIOUS[..12]));
+        let mut above = dir.ancestors().skip(2);
+        let (target, built) = (above.next().expect("a target"), above.next().expect("a build directory"));
+        if !dir.exists() {
+            let output = std::process::Command::new(source("contrib/previous"))
+                .arg(PREVIOUS)
+                .args([&dir, Path::new(target.file_name().expect("its name")), built])
+                .output()
+                .expect("run contrib/previous");
+            assert!(output.status.success(), "contrib/previous: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        fs::read(dir.join("dhow"))
+    } else {
+        eprintln!("the history of {} is not here: the build before this one is this one", env!("CARGO_PKG_NAME"));
+        fs::read(env!("CARGO_BIN_EXE_dhow")).map(|bytes| [&bytes[..], b"the build before this one"].concat())
+    };
+    let path = host.file("previous/dhow", bytes.expect("read the build before this one"));
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("chmod");
     path
 }
