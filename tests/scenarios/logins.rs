@@ -164,6 +164,10 @@ impl Drop for Daemon {
 #[test]
 fn a_daemon_asks_registries_for_others() {
     let Some(host) = Host::new() else { return };
+    // It has a daemon of its own.
+    if host.has_daemon() {
+        return;
+    }
     let Some(registry) = Registry::start(false, Some(Login::SAILOR)) else { return };
     let Some(image) = registry.busybox() else { return };
     let daemon = Daemon::start(&host);

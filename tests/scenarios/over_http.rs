@@ -1,6 +1,10 @@
 //! What a user of the command line notices, once more with a daemon between: `over_http::exec::…` is `exec::…`, and its
 //! host starts a daemon and has its commands ask that (see `fixture`).
 
+#[path = "archives.rs"]
+mod archives;
+#[path = "attach.rs"]
+mod attach;
 #[path = "build_cache.rs"]
 mod build_cache;
 #[path = "build_contexts.rs"]
@@ -23,10 +27,18 @@ mod copy;
 mod events;
 #[path = "exec.rs"]
 mod exec;
+#[path = "gpus.rs"]
+mod gpus;
+#[path = "health.rs"]
+mod health;
+#[path = "images.rs"]
+mod images;
 #[path = "life.rs"]
 mod life;
 #[path = "listings.rs"]
 mod listings;
+#[path = "logins.rs"]
+mod logins;
 #[path = "logs.rs"]
 mod logs;
 #[path = "names.rs"]
@@ -35,18 +47,26 @@ mod names;
 mod networks_of_users;
 #[path = "ports.rs"]
 mod ports;
+#[path = "pull.rs"]
+mod pull;
 #[path = "push_origins.rs"]
 mod push_origins;
 #[path = "pushes.rs"]
 mod pushes;
+#[path = "restarts.rs"]
+mod restarts;
 #[path = "run.rs"]
 mod run;
 #[path = "secrets.rs"]
 mod secrets;
+#[path = "security_options.rs"]
+mod security_options;
 #[path = "stats.rs"]
 mod stats;
 #[path = "streams.rs"]
 mod streams;
+#[path = "terminal.rs"]
+mod terminal;
 #[path = "usage.rs"]
 mod usage;
 #[path = "volumes.rs"]
