@@ -77,14 +77,19 @@ pub fn advertise(link: u32, mac: Mac, address: Ipv6Addr) -> io::Result<()> {
 
 /// The addresses of a link, each with its subnet, in the order in which it came by them.
 pub fn of_link(socket: &Socket, link: u32) -> io::Result<Vec<(IpAddr, Subnet)>> {
+    Ok(all(socket)?.into_iter().filter(|(.., of)| *of == link).map(|(address, subnet, _)| (address, subnet)).collect())
+}
+
+/// The addresses of this host, each with its subnet and the index of its link, also of links that are down.
+pub fn all(socket: &Socket) -> io::Result<Vec<(IpAddr, Subnet, u32)>> {
     /// `struct ifaddrmsg`.
     const HEAD: usize = 8;
     let replies = socket.list(GET_ADDRESS, &[0; HEAD])?;
     let address = |reply: &super::netlink::Reply| {
         let bytes = reply.get(HEAD, IFA_LOCAL).or(reply.get(HEAD, IFA_ADDRESS))?;
         let address = from_octets(bytes)?;
-        let is_its = reply.body.get(4..8).and_then(u32_of) == Some(link);
-        Some((address, Subnet::new(address, *reply.body.get(1)?)?)).filter(|_| is_its)
+        let link = reply.body.get(4..8).and_then(u32_of)?;
+        Some((address, Subnet::new(address, *reply.body.get(1)?)?, link))
     };
     Ok(replies.iter().filter_map(address).collect())
 }

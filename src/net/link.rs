@@ -66,6 +66,15 @@ pub fn find(socket: &Socket, name: &str) -> io::Result<Option<Link>> {
     }
 }
 
+/// The link with an index; `None` where there is none.
+pub fn at(socket: &Socket, index: u32) -> io::Result<Option<Link>> {
+    match socket.get(Message::new(GET, 0, &head(index, 0))) {
+        Ok(reply) => Ok(link(&reply)),
+        Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// The name of the link with an index; `None` where there is none.
 pub fn name(socket: &Socket, index: u32) -> io::Result<Option<String>> {
     match socket.get(Message::new(GET, 0, &head(index, 0))) {

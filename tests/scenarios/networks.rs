@@ -210,6 +210,41 @@ fn two_stores_do_not_meet() {
 }
 
 #[test]
+fn stores_that_choose_at_once_choose_apart() {
+    let Some(one) = Host::with_busybox() else { return };
+    let hosts: Vec<Host> = std::iter::once(one).chain((1..3).filter_map(|_| Host::with_busybox())).collect();
+    // Nobody shall have to wait for room.
+    let pools = r#"{"default-address-pools": [{"base": "10.96.0.0/16", "size": 24}]}"#;
+    let files: Vec<_> = hosts.iter().map(|host| host.file("daemon.json", pools)).collect();
+    let each = |words: &[&str]| {
+        let all: Vec<_> = hosts
+            .iter()
+            .zip(&files)
+            .map(|(host, file)| {
+                host.dhow(["--config", file.to_str().expect("UTF-8")].iter().chain(words).copied()).spawn()
+            })
+            .collect();
+        all.into_iter().for_each(|one| drop(one.wait().ok()));
+    };
+    let subnet = |host: &Host, name: &str| host.inspect(name, "/IPAM/Config/0/Subnet").to_string();
+    each(&["run", "--detach", "--name", "it", "busybox", "sleep", "1000"]);
+    let mut seen: Vec<String> = hosts.iter().map(|host| subnet(host, "bridge")).collect();
+    for round in 0..20 {
+        if round == 1 {
+            each(&["rm", "--force", "it"]);
+        }
+        each(&["network", "create", "web"]);
+        seen.extend(hosts.iter().map(|host| subnet(host, "web")));
+        seen.sort();
+        let all = seen.len();
+        seen.dedup();
+        assert_eq!(seen.len(), all, "in round {round}: {seen:?}");
+        each(&["network", "rm", "web"]);
+        seen.clear();
+    }
+}
+
+#[test]
 fn published_ports_are_reached_from_everywhere() {
     let (Some(host), Some(neighbour)) = (Host::with_busybox(), Neighbour::new()) else { return };
     let inside = serve(&host, "it", &["-p", "8080:80", "-p", "127.0.0.1:8081:80"]);

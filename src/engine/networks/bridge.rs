@@ -1,12 +1,13 @@
 //! The bridge of a network in the kernel: made when the network is, and again by whoever needs it after a reboot.
 
-use super::super::store::Store;
+use super::super::store::{self, Store};
 use super::{lease, parent, stored, theirs};
 use crate::api::Refusal;
 use crate::api::types::Network;
 use crate::net::netlink::Socket;
 use crate::net::{Subnet, address, link};
 use anyhow::{Context, Result, bail};
+use std::time::Duration;
 
 /// Makes a network's bridge where it is missing or not yet up. The caller holds the lock of networks. Gives the network
 /// as it is then: a default bridge whose subnet somebody else uses by now gets another one.
@@ -27,17 +28,74 @@ pub fn ensure(store: &Store, network: Network) -> Result<Network> {
             )))
         }
         Some(link) if link.up => return Ok(network),
-        // What a killed command began.
-        Some(link) => return set_up(&socket, &network, link.index).map(|()| network),
-        None => {}
+        _ => {}
     }
-    let network = settle(store, network)?;
-    link::make_bridge(&socket, &name, mac(&network)?, stored::mtu(&network))
-        .with_context(|| format!("make the bridge {name}"))?;
-    crate::failpoint::reach("bridge.made");
-    let made = link::find(&socket, &name)?.context("the bridge that was made is gone")?;
-    set_up(&socket, &network, made.index)?;
+    let (mut network, mut found) = (network, found);
+    for attempt in 1.. {
+        let index = match found.take() {
+            // What a killed command began.
+            Some(link) => link.index,
+            None => {
+                network = settle(store, network)?;
+                link::make_bridge(&socket, &name, mac(&network)?, stored::mtu(&network))
+                    .with_context(|| format!("make the bridge {name}"))?;
+                crate::failpoint::reach("bridge.made");
+                link::find(&socket, &name)?.context("the bridge that was made is gone")?.index
+            }
+        };
+        let Err(error) = set_up(&socket, &network, index) else { break };
+        if !is_taken(&error) {
+            return Err(error);
+        }
+        link::delete(&socket, &name).with_context(|| format!("delete the bridge {name}"))?;
+        if network.name != stored::BRIDGE || stored::is_chosen(&network) || lease::any(store)? || attempt == CHOICES {
+            return Err(error);
+        }
+        step_aside(attempt)?;
+        network = stored::moved(store, network)?;
+        stored::save(store, &network)?;
+    }
     Ok(network)
+}
+
+/// How often a subnet is chosen anew, because somebody else chose the same one at the same moment.
+pub const CHOICES: u32 = 20;
+
+/// Whether an error says that somebody else has a subnet of the network's.
+pub fn is_taken(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(Refusal::Forbidden(text)) if text.starts_with(OVERLAPS))
+}
+
+/// Docker's words.
+const OVERLAPS: &str = "Pool overlaps with other one on this address space";
+
+/// Both may have seen each other: a while, another one for each, before the next choice.
+pub fn step_aside(attempt: u32) -> Result<()> {
+    let [some] = store::random_bytes::<1>()?;
+    std::thread::sleep(Duration::from_micros(u64::from(some) * 100 * u64::from(attempt)));
+    Ok(())
+}
+
+/// Refuses subnets that another bridge has, as of a store that chose the same one at the same moment. Each looks once the
+/// addresses of its own bridge can be seen, so that one of them at least sees the other; and before it is up, so that who
+/// is killed in between leaves one that is looked at again.
+fn check(socket: &Socket, network: &Network, index: u32) -> Result<()> {
+    let pools: Vec<Subnet> = stored::pools(network).map(|pool| pool.subnet).collect();
+    for (_, subnet, link) in address::all(socket).context("read the addresses of this host")? {
+        let Some(pool) = pools.iter().find(|pool| pool.overlaps(&subnet)).filter(|_| link != index) else { continue };
+        let is_theirs = |link: link::Link| {
+            // One that is wider may well be meant, as in `settle`.
+            theirs::is_of_a_store(&link) || link.kind == "bridge" && pool.contains(subnet.first)
+        };
+        if link::at(socket, link).context("look at a link")?.is_some_and(is_theirs) {
+            return Err(overlaps(*pool));
+        }
+    }
+    Ok(())
+}
+
+fn overlaps(pool: Subnet) -> anyhow::Error {
+    Refusal::Forbidden(format!("{OVERLAPS}: {pool}")).into()
 }
 
 /// A bridge's subnets must not be those of other links.
@@ -49,15 +107,13 @@ fn settle(store: &Store, network: Network) -> Result<Network> {
         // Somebody asked for it, and a route of the host's that is wider may well be meant.
         let exact = |subnet: Subnet| routes.iter().any(|(route, _)| *route == subnet || subnet.contains(route.first));
         if exact(pool.subnet) {
-            bail!(Refusal::Forbidden(format!("Pool overlaps with other one on this address space: {}", pool.subnet)));
+            return Err(overlaps(pool.subnet));
         }
         return Ok(network);
     }
     // Where it was asked to be, or where there is room.
     let network = match stored::is_chosen(&network) {
-        true => {
-            bail!(Refusal::Forbidden(format!("Pool overlaps with other one on this address space: {}", pool.subnet)))
-        }
+        true => return Err(overlaps(pool.subnet)),
         false => stored::moved(store, network)?,
     };
     stored::save(store, &network)?;
@@ -84,13 +140,15 @@ fn set_up(socket: &Socket, network: &Network, index: u32) -> Result<()> {
         // Its gateway is this host, and no router speaks here.
         set("ipv6", "accept_ra", "0")?;
     }
+    link::set_alias(socket, index, &theirs::alias(network)).with_context(|| format!("name the network of {name}"))?;
     for pool in stored::pools(network) {
         if let Some(gateway) = pool.gateway {
             address::add(socket, index, gateway, pool.subnet)
                 .with_context(|| format!("give {name} the address {gateway}"))?;
         }
     }
-    link::set_alias(socket, index, &theirs::alias(network)).with_context(|| format!("name the network of {name}"))?;
+    check(socket, network, index)?;
+    crate::failpoint::reach("bridge.checked");
     link::set_up(socket, index).with_context(|| format!("set {name} up"))
 }
 

@@ -317,9 +317,13 @@ pub fn free_subnet(store: &Store, settings: &Settings, but: &str) -> Result<Subn
     )
 }
 
-/// What routes of this host and networks of ours (but `but`) use.
+/// What routes and addresses of this host and networks of ours (but `but`) use.
 fn used(store: &Store, but: &str) -> Result<Vec<Subnet>> {
     let mut used: Vec<Subnet> = host_routes()?.into_iter().map(|(subnet, _)| subnet).collect();
+    // A bridge that somebody makes at this moment has no route yet.
+    let addresses = || address::all(&Socket::route()?);
+    let addresses = addresses().context("read the addresses of this host")?;
+    used.extend(addresses.into_iter().map(|(_, subnet, _)| subnet));
     if rootless::is_inside() {
         // What containers shall reach is the host's network, too, and what lies between.
         let of_host = network::ask_host(address::routes).transpose().context("read the routes of this host")?;

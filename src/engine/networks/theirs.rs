@@ -30,6 +30,11 @@ pub fn is_ours(link: &Link, network: &Network, mac: link::Mac) -> bool {
     link.kind == "bridge" && (link.alias == alias(network) || link.alias.is_empty() && link.mac == Some(mac))
 }
 
+/// Whether a link is the bridge of a network of ours, or of another store.
+pub fn is_of_a_store(link: &Link) -> bool {
+    link.kind == "bridge" && link.alias.starts_with(ALIAS)
+}
+
 /// A bridge, with its addresses.
 pub struct Bridge {
     name: String,

@@ -48,19 +48,26 @@ fn make(store: &Store, settings: &Settings, asked: NetworkCreate) -> Result<Netw
     if others.iter().any(|other| other.name == asked.name) {
         bail!(Refusal::Conflict(format!("network with name {} already exists", asked.name)));
     }
-    let network = network(store, settings, asked, &others)?;
-    parent::check(&network, &others)?;
-    stored::save(store, &network)?;
-    crate::failpoint::reach("netcreate.saved");
-    let made = bridge::ensure(store, network.clone()).and_then(|_| firewall::refresh(store));
-    if let Err(error) = made {
+    let asked_for = asked.ipam.iter().flat_map(|ipam| ipam.config.iter().flatten()).count();
+    for attempt in 1.. {
+        let network = network(store, settings, asked.clone(), &others)?;
+        parent::check(&network, &others)?;
+        stored::save(store, &network)?;
+        crate::failpoint::reach("netcreate.saved");
+        let Err(error) = bridge::ensure(store, network.clone()).and_then(|_| firewall::refresh(store)) else {
+            tell(store, &network, "create", None);
+            return Ok(NetworkCreated { id: network.id, warning: String::new() });
+        };
         // What cannot be undone now is undone by its removal.
         let _ = stored::remove(store, &network.id);
         let _ = bridge::remove(store, &network);
-        return Err(error);
+        let chosen = network.ipam.config.iter().flatten().count() > asked_for;
+        if !chosen || !bridge::is_taken(&error) || attempt == bridge::CHOICES {
+            return Err(error);
+        }
+        bridge::step_aside(attempt)?;
     }
-    tell(store, &network, "create", None);
-    Ok(NetworkCreated { id: network.id, warning: String::new() })
+    bail!("no choice of subnets is made")
 }
 
 fn tell(store: &Store, network: &Network, action: &str, container: Option<&str>) {
