@@ -18,6 +18,7 @@ mod cdi;
 mod changes;
 mod clients_compose;
 mod clients_consoles;
+mod clients_dockerd;
 mod clients_go;
 mod clients_node;
 mod clients_python;
