@@ -81,6 +81,66 @@ fn what_is_wrong_with_a_list_is_said() {
 }
 
 #[test]
+fn containers_are_found_by_what_became_of_them() {
+    let Some(host) = Host::with_busybox() else { return };
+    let dir = host.dir().join("hold");
+    std::fs::create_dir(&dir).expect("make a directory");
+    let hold = dir.to_str().expect("UTF-8").to_owned();
+    let sea = host.ok(["network", "create", "sea"]);
+    host.run(["run", "--name", "old", "--network", "none", "busybox", "sh", "-c", "exit 3"]);
+    let volume = format!("{hold}:/hold");
+    let flags =
+        ["run", "-d", "--name", "mid", "--network", "sea", "-p", "127.0.0.1::80", "--expose", "90", "-v", &volume];
+    host.ok(flags.iter().chain(&["busybox", "sleep", "1000"]));
+    host.ok(["create", "--name", "new", "--network", "none", "--publish", "81", "busybox", "true"]);
+    let shown = host.ok(["port", "mid", "80"]);
+    let port = shown.rsplit(':').next().expect("a port").to_owned();
+    let filters = |table: &[(&[&str], &str)]| {
+        for (flags, expected) in table {
+            let listed = host.ok(["ps", "--format", "{{.Names}}"].iter().chain(*flags));
+            assert_eq!(listed.split_whitespace().collect::<Vec<_>>().join(" "), *expected, "{flags:?}");
+        }
+    };
+    let (publish, by_id, by_source) =
+        (format!("publish={port}"), format!("network={}", &sea[..12]), format!("volume={hold}"));
+    filters(&[
+        (&["-a"], "new mid old"),
+        (&["-af", "exited=3"], "old"),
+        // Only a state asks for those that do not run.
+        (&["-f", "exited=3"], ""),
+        (&["-f", "status=exited"], "old"),
+        // What never ran has not ended well.
+        (&["-af", "exited=0"], ""),
+        (&["-af", "before=mid"], "old"),
+        (&["-af", "since=mid"], "new"),
+        (&["-af", "since=old", "-f", "before=new"], "mid"),
+        (&["-f", "since=old"], "mid"),
+        (&["-f", &by_id], "mid"),
+        (&["-f", "network=sea"], "mid"),
+        (&["-f", &by_source], "mid"),
+        (&["-f", "volume=/hold"], "mid"),
+        (&["-af", &publish], "mid"),
+        (&["-af", "publish=80"], ""),
+        (&["-af", "expose=80"], "mid"),
+        (&["-af", "expose=85-95"], "mid"),
+        (&["-af", "expose=81"], ""),
+        (&["-af", "expose=80/udp"], ""),
+    ]);
+    host.ok(["kill", "mid"]);
+    filters(&[
+        (&["-af", "exited=137"], "mid"),
+        (&["-af", "exited=3", "-f", "exited=137"], "mid old"),
+        (&["-af", &by_id], "mid"),
+        (&["-af", &by_source], "mid"),
+        // It has none any more.
+        (&["-af", &publish], ""),
+        (&["-af", "expose=90"], ""),
+    ]);
+    host.ok(["rm", "mid"]);
+    host.ok(["network", "rm", "sea"]);
+}
+
+#[test]
 fn things_are_found_whatever_they_are() {
     let Some(host) = Host::with_busybox() else { return };
     let id = host.ok(["create", "--network", "none", "--name", "thing", "busybox"]);
