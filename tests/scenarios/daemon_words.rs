@@ -49,6 +49,9 @@ fn run_refuses() {
     assert_eq!(docker.line("ps --all --quiet").ok(), "", "nothing is left of them");
 }
 
+const EXEC_FAILED: &str = "OCI runtime exec failed: exec failed: unable to start container process: exec: \
+                           \"no-such-program\": executable file not found in $PATH: unknown";
+
 #[test]
 fn others_refuse() {
     let Some(docker) = Docker::new() else { return };
@@ -56,7 +59,7 @@ fn others_refuse() {
     docker.line("create --name wreck busybox true").ok();
     docker.line("network create --subnet 10.61.0.0/24 sea").ok();
     docker.refuses(&[
-        ("exec hull no-such-program", 127, "OCI runtime exec failed: exec: \"no-such-program\": executable file not"),
+        ("exec hull no-such-program", 127, EXEC_FAILED),
         ("exec --user nope hull true", 126, "unable to find user nope: no matching entries in passwd file"),
         ("exec --user 0:nope hull true", 126, "unable to find group nope: no matching entries in group file"),
         ("kill --signal FOO hull", 1, "invalid signal: FOO"),

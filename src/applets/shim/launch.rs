@@ -442,14 +442,18 @@ fn launch_exec(base: &Base, id: &str, idle: &Idle) -> Result<Started, Refused> {
     // Docker has these found out by itself, and all that comes after by its runtime.
     let ready = exec::ready(store, container, id);
     let started = ready.map_err(|error| Refused { code: 126, ..error.into() }).and_then(|ready| {
-        clone_exec(base, id, idle, ready)
-            .map_err(|refused| Refused { text: format!("OCI runtime exec failed: {}", refused.text), ..refused })
+        clone_exec(base, id, idle, ready).map_err(|refused| Refused { text: exec_failed(&refused.text), ..refused })
     });
     // What the kernel says of one that has ended meanwhile tells nobody anything.
     started.map_err(|refused| match exec::has_left(store, container) {
         Some(error) => Refused { code: 126, ..error.into() },
         None => refused,
     })
+}
+
+/// In the words of Docker's runtime, which clients look for.
+pub(super) fn exec_failed(why: &str) -> String {
+    format!("OCI runtime exec failed: exec failed: unable to start container process: {why}: unknown")
 }
 
 fn clone_exec(base: &Base, id: &str, idle: &Idle, ready: exec::Ready) -> Result<Started, Refused> {

@@ -92,7 +92,7 @@ fn probe(base: &Base, uptime: Duration) -> Result<Option<Verdict>> {
                 true => (-1, format!("Health check exceeded timeout ({:?}): {said}", check.timeout)),
             }
         }
-        Err(error) => (-1, format!("OCI runtime exec failed: {error:#}")),
+        Err(error) => (-1, launch::exec_failed(&format!("{error:#}"))),
     };
     // Only of a container that still is what was asked: its end, or a pause, came between.
     let now = containers::now(store, id)?;
