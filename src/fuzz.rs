@@ -61,7 +61,7 @@ pub fn frames(bytes: &[u8]) {
 /// Bodies of requests, and files that people and other builds write.
 pub fn json(bytes: &[u8]) {
     if let Ok(mut asked) = serde_json::from_slice::<ContainerCreate>(bytes)
-        && older::create(ApiVersion::new(1, 24), &mut asked).is_ok()
+        && older::create(ApiVersion::new(1, 24), true, &mut asked).is_ok()
     {
         let _ = create::examine(asked);
     }

@@ -213,6 +213,7 @@ mod tests {
             containers: Some(vec![container("running", 100), container("exited", 300)]),
             volumes: Some(vec![volume(1, 36), volume(0, -1)]),
             build_cache: Some(vec![]),
+            builder_size: 0,
         };
         let expected = "TYPE            TOTAL     ACTIVE    SIZE      RECLAIMABLE\n\
                         Images          2         1         3kB       2kB (66%)\n\

@@ -26,6 +26,9 @@ pub fn answer(method: &str, parts: &[&str]) -> Option<Result<Response>> {
         (_, ["swarm" | "nodes" | "services" | "tasks" | "secrets" | "configs", ..]) => {
             refuse(Refusal::Unavailable(NO_MANAGER.to_owned()))
         }
+        ("PUT", ["volumes", _]) => refuse(Refusal::Unavailable(
+            "volume update only valid for cluster volumes, but swarm is unavailable".to_owned(),
+        )),
         ("POST", ["session" | "grpc"]) => refuse(Refusal::NotImplemented(crate::build::NO_BUILDKIT.to_owned())),
         (_, ["containers", _, "checkpoints", ..]) => later("checkpoints come"),
         _ => return None,
@@ -58,6 +61,7 @@ mod tests {
             ("GET configs", Some(503)),
             ("POST swarm/init", Some(501)),
             ("POST swarm/leave", Some(503)),
+            ("PUT volumes/x", Some(503)),
             ("POST session", Some(501)),
             ("POST grpc", Some(501)),
             ("GET containers/x/checkpoints", Some(501)),

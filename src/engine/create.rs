@@ -172,7 +172,7 @@ fn make(
         platform: base.platform,
         layers: base.layers,
         copied: false,
-        networks: endpoints(store, &host_config, &config.mac_address, networking_config.endpoints_config)?,
+        networks: endpoints(store, &host_config, networking_config.endpoints_config)?,
         config,
         host_config,
         ids,
@@ -520,13 +520,13 @@ fn hostname_is_ours(host: &HostConfig) -> bool {
 }
 
 /// The networks by their names, with what was asked of each.
-fn endpoints(store: &Store, host: &HostConfig, mac: &str, asked: Option<Endpoints>) -> Result<Endpoints> {
+fn endpoints(store: &Store, host: &HostConfig, asked: Option<Endpoints>) -> Result<Endpoints> {
     let mode = host.network_mode.as_str();
     if mode.starts_with("container:") {
         return Ok(Endpoints::new());
     }
     let first = networks::find(store, mode)?.name;
-    let mut all = Endpoints::from([(first.clone(), EndpointSettings::default())]);
+    let mut all = Endpoints::from([(first, EndpointSettings::default())]);
     for (name, settings) in asked.into_iter().flatten() {
         let network = networks::find(store, &name)?;
         networks::check_settings(&network, &settings)?;
@@ -537,11 +537,6 @@ fn endpoints(store: &Store, host: &HostConfig, mac: &str, asked: Option<Endpoint
         bail!(Refusal::BadParameter(format!(
             "conflicting options: cannot attach both user-defined and non-user-defined network-modes: {name}"
         )));
-    }
-    // Older clients say it of the container.
-    if let Some(settings) = all.get_mut(&first).filter(|settings| settings.mac_address.is_empty()) {
-        mac.clone_into(&mut settings.mac_address);
-        networks::check_settings(&networks::find(store, &first)?, settings)?;
     }
     Ok(all)
 }

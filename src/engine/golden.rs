@@ -161,6 +161,7 @@ fn refusals_in_dockers_words() {
          that container to be able to reuse that name."
     );
     let not_running = format!("cannot kill container: gold: container {id} is not running");
+    let no_terminal = format!("container {id} is not running");
     let not_paused = format!("Container {id} is not paused");
     let sailing = "invalid filter 'status=sailing': invalid value for state (sailing): must be one of created, running, \
                    paused, restarting, removing, exited, dead";
@@ -195,6 +196,34 @@ fn refusals_in_dockers_words() {
         ("GET", "/exec/nope/json", None, 404, "No such exec instance: nope"),
         ("GET", "/containers/json?filters={\"colour\":[\"red\"]}", None, 400, "invalid filter 'colour'"),
         ("GET", "/containers/json?filters={\"status\":[\"sailing\"]}", None, 400, sailing),
+        ("POST", "/containers/create", None, 400, "invalid JSON: got EOF while reading request body"),
+        (
+            "POST",
+            "/containers/create",
+            Some(json!({"HostConfig": {}})),
+            400,
+            "config cannot be empty in order to create a container",
+        ),
+        ("POST", "/containers/gold/resize?h=1", None, 400, "invalid resize width \"\": invalid syntax"),
+        ("POST", "/containers/gold/resize?h=-1&w=1", None, 400, "invalid resize height \"-1\": invalid syntax"),
+        (
+            "POST",
+            "/containers/gold/resize?h=4294967296&w=1",
+            None,
+            400,
+            "invalid resize height \"4294967296\": value out of range",
+        ),
+        ("POST", "/containers/gold/resize?h=1&w=1", None, 409, &no_terminal),
+        ("POST", "/containers/nope/resize?h=1&w=1", None, 404, "No such container: nope"),
+        ("POST", "/containers/gold/attach?detachKeys=foo", None, 400, "Invalid detach keys (foo) provided"),
+        (
+            "POST",
+            "/containers/gold/exec",
+            Some(json!({"Cmd": ["true"], "DetachKeys": "ctrl-p,foo"})),
+            500,
+            "Invalid escape keys (ctrl-p,foo) provided",
+        ),
+        ("PUT", "/volumes/gv", None, 503, "volume update only valid for cluster volumes, but swarm is unavailable"),
         ("GET", "/nope", None, 404, "page not found"),
         ("PATCH", "/info", None, 404, "page not found"),
     ] {
@@ -202,6 +231,10 @@ fn refusals_in_dockers_words() {
     }
     for path in ["/containers/gold/stop", "/containers/gold/stop?t=1"] {
         assert_eq!(home.ask("POST", path, None), (304, Value::Null), "{path}");
+    }
+    // Whoever asks what is allowed is told that nothing is wrong.
+    for path in ["/", "/nope", "/containers/json"] {
+        assert_eq!(home.ask("OPTIONS", path, None).0, 200, "{path}");
     }
 }
 

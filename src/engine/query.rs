@@ -299,6 +299,13 @@ pub fn inspect(store: &Store, id: &str, size: bool) -> Result<ContainerInspect> 
     let options = record.host_config.security_opt.as_deref().unwrap_or_default();
     let asked = Security::parse(options).unwrap_or_default().apparmor;
     let profile = apparmor::profile(asked.as_deref(), record.host_config.privileged, apparmor::support()).to_owned();
+    let mut config = record.config.clone();
+    // Where clients from before 1.44 look for it.
+    if let Some(first) = record.networks.get(&record.host_config.network_mode)
+        && config.mac_address.is_empty()
+    {
+        config.mac_address = first.mac_address.clone();
+    }
     // Docker names no file of the others.
     let logged = matches!(record.host_config.log_config.r#type.as_str(), "" | "json-file");
     Ok(ContainerInspect {
@@ -325,7 +332,7 @@ pub fn inspect(store: &Store, id: &str, size: bool) -> Result<ContainerInspect> 
         size_rw,
         size_root_fs,
         mounts: record.mounts.iter().map(|mounted| mounted.point.clone()).collect(),
-        config: record.config.clone(),
+        config,
         network_settings: networks::settings(store, record, alive.then_some(now.live.pid))?,
     })
 }

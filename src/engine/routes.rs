@@ -10,8 +10,8 @@ use super::{
     push, query, stats, system, update, usage, volumes,
 };
 use crate::api::types::{
-    AuthConfig, Committed, ContainerConfig, ContainerCreate, ExecCreate, ExecCreated, ExecStart, HostConfig,
-    NetworkConnect, NetworkCreate, NetworkDisconnect, ProgressLine, VolumeCreate, WaitAnswer,
+    AuthConfig, Committed, ContainerConfig, ExecCreate, ExecCreated, ExecStart, HostConfig, NetworkConnect,
+    NetworkCreate, NetworkDisconnect, ProgressLine, VolumeCreate, WaitAnswer,
 };
 use crate::api::{Body, Refusal, Reply, Request, Response};
 use crate::oci::Reference;
@@ -20,8 +20,8 @@ use anyhow::{Context, Result, bail};
 use std::io::Read;
 use std::sync::Arc;
 use wire::{
-    answer, body, empty, filters, form, has_body, json, json_body, list_query, number, of_platform, one_platform,
-    pair_value, platform, refused, seconds, size, stream_kind, with_stat,
+    answer, body, container_asked, empty, filters, form, has_body, json, json_body, list_query, number, of_platform,
+    one_platform, pair_value, platform, refused, seconds, size, stream_kind, with_stat,
 };
 
 /// Answers a request.
@@ -52,11 +52,17 @@ fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
             json(200, &distribution::login(json_body::<AuthConfig>(&mut request)?, &engine.settings.registry())?)
         }
 
-        ("GET", ["containers", "json"]) => json(200, &query::list(store, &list_query(&request)?)?),
+        ("GET", ["containers", "json"]) => {
+            let mut list = query::list(store, &list_query(&request)?)?;
+            older::containers(request.version, &mut list);
+            json(200, &list)
+        }
         ("POST", ["containers", "create"]) => container_create(engine, &mut request),
         ("POST", ["containers", "prune"]) => json(200, &query::prune(store, &filters(&request)?)?),
         ("GET", ["containers", name, "json"]) => {
-            json(200, &query::inspect(store, &container(name)?, request.flag("size"))?)
+            let mut found = query::inspect(store, &container(name)?, request.flag("size"))?;
+            older::container(request.version, &mut found);
+            json(200, &found)
         }
         // What a start was told before 1.24 would be lost.
         ("POST", ["containers", _, "start"]) if has_body(&request) => bail!(Refusal::BadParameter(
@@ -65,10 +71,16 @@ fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
         )),
         ("POST", ["containers", name, "start"]) => empty(containers::start(store, &container(name)?)),
         ("POST", ["containers", name, "stop"]) => {
-            empty(containers::stop(store, &container(name)?, request.query("signal"), seconds(&request)?))
+            let signal = older::since(42, &request, "signal");
+            empty(containers::stop(store, &container(name)?, signal, seconds(&request)?))
         }
         ("POST", ["containers", name, "restart"]) => {
-            empty(containers::restart(store, &container(name)?, request.query("signal"), seconds(&request)?))
+            let (id, signal) = (container(name)?, older::since(42, &request, "signal"));
+            // A plain 500, as Docker's, whatever it was.
+            empty(
+                containers::restart(store, &id, signal, seconds(&request)?)
+                    .map_err(|error| anyhow::anyhow!("Cannot restart container {name}: {error:#}")),
+            )
         }
         ("POST", ["containers", name, "kill"]) => {
             let killed = container(name).and_then(|id| containers::kill(store, &id, request.query("signal")));
@@ -118,11 +130,14 @@ fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
         }
         ("POST", ["containers", name, "update"]) => {
             let id = container(name)?;
-            json(200, &update::update(store, &id, body::<HostConfig>(&mut request)?)?)
+            let mut asked = body::<HostConfig>(&mut request)?;
+            older::update(request.version, &mut asked);
+            json(200, &update::update(store, &id, asked)?)
         }
         ("GET", ["system", "df"]) => {
-            let kinds = request.query.iter().filter(|(key, _)| key == "type").map(|(_, kind)| kind.as_str());
-            json(200, &usage::usage(store, &kinds.collect::<Vec<_>>())?)
+            let mut held = usage::usage(store, &older::usage_kinds(&request))?;
+            older::usage(request.version, &mut held);
+            json(200, &held)
         }
         ("POST", ["commit"]) => commit(engine, &mut request),
         // The default link of a container is its name.
@@ -137,8 +152,12 @@ fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
         }
 
         ("POST", ["containers", name, "exec"]) => {
-            let id = exec::create(store, name, body::<ExecCreate>(&mut request)?)?;
-            json(201, &ExecCreated { id })
+            let mut asked = body::<ExecCreate>(&mut request)?;
+            older::exec_create(request.version, &mut asked);
+            if keys(&asked.detach_keys).is_none() {
+                bail!("Invalid escape keys ({}) provided", asked.detach_keys);
+            }
+            json(201, &ExecCreated { id: exec::create(store, name, asked)? })
         }
         ("POST", ["exec", id, "start"]) => exec_start(engine, id, &mut request),
         ("GET", ["exec", id, "json"]) => json(200, &exec::inspect(store, id)?),
@@ -149,7 +168,8 @@ fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
         }
 
         ("GET", ["images", "json"]) => {
-            let filters = filters(&request)?;
+            let mut filters = filters(&request)?;
+            older::image_filters(&request, &mut filters);
             let mut list = images::list(store, request.flag("all"), request.flag("shared-size"), &filters)?;
             older::images(request.version, &mut list);
             json(200, &list)
@@ -221,6 +241,8 @@ fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
         }
         ("DELETE", ["networks", name]) => empty(networks::remove(store, name)),
 
+        ("OPTIONS", _) => Ok(answer(200, Reply::Empty)),
+
         (method, parts) => match absent::answer(method, parts) {
             Some(answer) => answer,
             None => bail!(Refusal::NotFound("page not found".to_owned())),
@@ -253,10 +275,14 @@ fn events(store: &Store, request: &Request) -> Result<Response> {
 }
 
 fn container_create(engine: &Engine, request: &mut Request) -> Result<Response> {
-    let mut asked = body::<ContainerCreate>(request)?;
-    older::create(request.version, &mut asked)?;
-    let platform = platform(request)?;
-    json(201, &create::create(&engine.store, &engine.settings, asked, request.query("name"), platform.as_ref())?)
+    let mut asked = container_asked(request)?;
+    let unified = crate::cgroup::home().is_some();
+    let warnings = older::create(request.version, unified, &mut asked)?;
+    let platform = older::since(41, request, "platform").map(|_| platform(request)).transpose()?.flatten();
+    let name = request.query("name");
+    let mut made = create::create(&engine.store, &engine.settings, asked, name, platform.as_ref())?;
+    made.warnings.extend(warnings);
+    json(201, &made)
 }
 
 fn commit(engine: &Engine, request: &mut Request) -> Result<Response> {
@@ -272,6 +298,10 @@ fn commit(engine: &Engine, request: &mut Request) -> Result<Response> {
 }
 
 fn container_wait(engine: &Arc<Engine>, id: &str, request: &Request) -> Result<Response> {
+    if !older::answers_waits_first(request.version) {
+        let code = containers::wait(&engine.store, id, Until::NotRunning)?.finish(&engine.store, &request.caller)?;
+        return json(200, &WaitAnswer { status_code: code.into(), error: None });
+    }
     let until = match request.query("condition").unwrap_or_default() {
         "" | "not-running" => Until::NotRunning,
         "next-exit" => Until::NextExit,
@@ -290,12 +320,17 @@ fn container_wait(engine: &Arc<Engine>, id: &str, request: &Request) -> Result<R
 }
 
 fn container_attach(engine: &Engine, id: &str, request: &Request) -> Result<Response> {
+    attach(engine, id, request, ["stdin", "stdout", "stderr"].map(|name| request.flag(name)))
+}
+
+fn attach(engine: &Engine, id: &str, request: &Request, [stdin, stdout, stderr]: [bool; 3]) -> Result<Response> {
+    let keys = detach_keys(request.query("detachKeys").unwrap_or_default())?;
     let record = Record::load(&engine.store, id)?.ok_or_else(|| containers::no_such(id))?;
-    let stdin = request.flag("stdin") && record.config.open_stdin;
+    let stdin = stdin && record.config.open_stdin;
     let pick = |flag: bool, bit: i32| if flag { bit } else { 0 };
     let what = containers::Attach {
-        streams: pick(stdin, STDIN) | pick(request.flag("stdout"), STDOUT) | pick(request.flag("stderr"), STDERR),
-        keys: detach_keys(request.query("detachKeys").unwrap_or_default())?,
+        streams: pick(stdin, STDIN) | pick(stdout, STDOUT) | pick(stderr, STDERR),
+        keys,
         logs: request.flag("logs"),
         follow: request.flag("stream"),
     };
@@ -309,13 +344,19 @@ fn container_websocket(engine: &Engine, id: &str, request: &Request) -> Result<R
     if request.header("Sec-WebSocket-Key").is_none() {
         bail!(Refusal::BadParameter("not a WebSocket: there is no Sec-WebSocket-Key".to_owned()));
     }
-    container_attach(engine, id, request)
+    match older::picks_streams(request.version) {
+        true => container_attach(engine, id, request),
+        false => attach(engine, id, request, [true; 3]),
+    }
 }
 
-/// Keys that detach, as bytes: `ctrl-p,ctrl-q` where nothing is said.
 fn detach_keys(text: &str) -> Result<Vec<u8>> {
+    Ok(keys(text).ok_or_else(|| Refusal::BadParameter(format!("Invalid detach keys ({text}) provided")))?)
+}
+
+/// Keys that detach, as bytes: `ctrl-p,ctrl-q` where nothing is said; `None` for what are no keys.
+fn keys(text: &str) -> Option<Vec<u8>> {
     let text = if text.is_empty() { "ctrl-p,ctrl-q" } else { text };
-    let invalid = || Refusal::BadParameter(format!("invalid detach keys: {text}"));
     let key = |name: &str| -> Option<u8> {
         match (name.strip_prefix("ctrl-"), name.as_bytes()) {
             (_, [byte]) => Some(*byte),
@@ -333,8 +374,7 @@ fn detach_keys(text: &str) -> Result<Vec<u8>> {
         }
     };
     let keys: Option<Vec<u8>> = text.split(',').map(key).collect();
-    let keys = keys.filter(|keys| keys.len() <= 16).ok_or_else(invalid)?;
-    Ok(keys)
+    keys.filter(|keys| keys.len() <= 16)
 }
 
 fn container_logs(engine: &Arc<Engine>, id: &str, request: &Request) -> Result<Response> {
@@ -382,10 +422,11 @@ fn container_resize(store: &Store, id: &str, request: &Request) -> Result<Respon
 
 fn container_stats(engine: &Arc<Engine>, id: &str, request: &Request) -> Result<Response> {
     let streamed = request.query("stream").is_none() || request.flag("stream");
+    let one_shot = older::since(41, request, "one-shot").is_some() && request.flag("one-shot");
     if !streamed {
-        return json(200, &stats::once(&engine.store, id, request.flag("one-shot"))?);
+        return json(200, &stats::once(&engine.store, id, one_shot)?);
     }
-    if request.flag("one-shot") {
+    if one_shot {
         bail!(Refusal::BadParameter("cannot have stream=true and one-shot=true".to_owned()));
     }
     let (engine, id) = (Arc::clone(engine), id.to_owned());
@@ -394,7 +435,8 @@ fn container_stats(engine: &Arc<Engine>, id: &str, request: &Request) -> Result<
 }
 
 fn exec_start(engine: &Arc<Engine>, id: &str, request: &mut Request) -> Result<Response> {
-    let asked = body::<ExecStart>(request)?;
+    let mut asked = body::<ExecStart>(request)?;
+    older::exec_start(request.version, &mut asked);
     let inspect = exec::inspect(&engine.store, id)?;
     if asked.detach {
         exec::start(&engine.store, id, None)?;

@@ -258,7 +258,12 @@ fn registries(settings: &Settings) -> RegistryConfig {
         }
     }
     ranges.extend(["::1/128", "127.0.0.0/8"].map(str::to_owned));
-    RegistryConfig { index_configs, insecure_registry_cidrs: ranges, mirrors: (!mirrors.is_empty()).then_some(mirrors) }
+    RegistryConfig {
+        index_configs,
+        insecure_registry_cidrs: ranges,
+        mirrors: (!mirrors.is_empty()).then_some(mirrors),
+        ..RegistryConfig::default()
+    }
 }
 
 /// A proxy of the environment, without the password in it.

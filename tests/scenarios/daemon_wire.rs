@@ -113,6 +113,10 @@ fn a_start_that_fails_has_dockers_status() {
         assert_eq!(host.inspect(&name, "/State/ExitCode"), code, "{body}");
         assert_eq!(host.inspect(&name, "/State/Status"), "created", "{body}");
     }
+    let (head, answer) = daemon.ask("POST /containers/wreck0/restart");
+    let expected =
+        r#"{"message":"Cannot restart container wreck0: failed to create task for container: exec: \"/etc\""#;
+    assert!(head.starts_with("HTTP/1.1 500 ") && answer.starts_with(expected), "{head} {answer}");
     make("hull", r#""Cmd":["sleep","1000"]"#);
     assert_eq!(start("hull"), ("204".to_owned(), String::new()));
     assert_eq!(start("hull"), ("304".to_owned(), String::new()));
@@ -239,6 +243,21 @@ fn a_wait_is_answered_before_it_is_over() {
 }
 
 #[test]
+fn before_1_30_a_wait_is_answered_when_it_is_over() {
+    let Some((host, daemon)) = host() else { return };
+    host.ok(["run", "-di", "--name", "hull", "--network", "none", "busybox", "sh", "-c", "read x; exit 4"]);
+    let mut stream = daemon.connect();
+    // There were no conditions.
+    let line = "POST /v1.29/containers/hull/wait?condition=odd HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    stream.write_all(line.as_bytes()).expect("write");
+    host.ok(["kill", "hull"]);
+    let answer = String::from_utf8(rest(&mut stream)).expect("UTF-8");
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    // Whoever says how long an answer is knows it already.
+    assert!(answer.contains("\r\nContent-Length: ") && answer.ends_with("{\"StatusCode\":137}\n"), "{answer}");
+}
+
+#[test]
 fn a_stream_is_taken_over_byte_for_byte() {
     let Some((host, daemon)) = host() else { return };
     let create = |name: &str| {
@@ -354,28 +373,41 @@ fn a_resize_waits_for_the_exec_to_start() {
 #[test]
 fn a_websocket_carries_the_streams() {
     let Some((host, daemon)) = host() else { return };
-    let flags = ["--name", "ws", "--interactive", "--network", "none", "busybox", "sh", "-c", "cat >&2; read x"];
-    host.ok([&["create"], &flags[..]].concat());
-    let path = "/containers/ws/attach/ws?stream=1&stdin=1&stdout=1&stderr=1";
-    let (head_without, _) = daemon.ask(&format!("GET {path}"));
-    assert!(head_without.starts_with("HTTP/1.1 400 "), "{head_without}");
-    let mut stream = daemon.connect();
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    )
-    .expect("write");
-    let accepted = head(&mut stream);
-    assert!(accepted.starts_with("HTTP/1.1 101 ") && accepted.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{accepted}");
-    host.ok(["start", "ws"]);
-    // "ahoy\n", masked with zeros.
-    stream.write_all(b"\x81\x85\0\0\0\0ahoy\n").expect("write");
-    let mut message = [0; 7];
-    stream.read_exact(&mut message).expect("read");
-    assert_eq!(&message, b"\x82\x05ahoy\n");
-    host.ok(["kill", "ws"]);
-    assert_eq!(rest(&mut stream), b"\x88\x02\x03\xe8");
+    let (head_without, _) = daemon.ask("GET /containers/nope/attach/ws?stream=1");
+    assert!(head_without.starts_with("HTTP/1.1 404 "), "{head_without}");
+    // Which streams, and in which kind of frames. Once nobody was asked, and all was text.
+    for (version, query, kind) in [
+        ("", "stream=1&stdin=1&stdout=1&stderr=1", 0x82),
+        ("/v1.42", "stream=1&stdin=1&stderr=1", 0x82),
+        ("/v1.41", "stream=1", 0x82),
+        ("/v1.28", "stream=1&stdin=0&stderr=0", 0x82),
+        ("/v1.27", "stream=1", 0x81),
+    ] {
+        let flags = ["--name", "ws", "--interactive", "--network", "none", "busybox", "sh", "-c", "cat >&2; read x"];
+        host.ok([&["create"], &flags[..]].concat());
+        let path = format!("{version}/containers/ws/attach/ws?{query}");
+        let (head_without, _) = daemon.ask(&format!("GET {path}"));
+        assert!(head_without.starts_with("HTTP/1.1 400 "), "{head_without}");
+        let mut stream = daemon.connect();
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        .expect("write");
+        let accepted = head(&mut stream);
+        let is_accepted = accepted.starts_with("HTTP/1.1 101 ") && accepted.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        assert!(is_accepted, "{path}: {accepted}");
+        host.ok(["start", "ws"]);
+        // "ahoy\n", masked with zeros.
+        stream.write_all(b"\x81\x85\0\0\0\0ahoy\n").expect("write");
+        let mut message = [0; 7];
+        stream.read_exact(&mut message).unwrap_or_else(|error| panic!("{path}: {error}"));
+        assert_eq!(message, [&[kind, 5], &b"ahoy\n"[..]].concat()[..], "{path}");
+        host.ok(["kill", "ws"]);
+        assert_eq!(rest(&mut stream), b"\x88\x02\x03\xe8", "{path}");
+        host.ok(["rm", "ws"]);
+    }
 }
 
 #[test]

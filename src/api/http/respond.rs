@@ -39,6 +39,8 @@ pub struct Asked {
     pub exec: bool,
     /// It asked for a WebSocket, with this key.
     pub key: Option<String>,
+    /// And messages of text in it, as before 1.28.
+    pub text: bool,
 }
 
 /// Sends an answer; whether the connection goes on.
@@ -62,7 +64,7 @@ pub fn respond(
             if let Some(key) = &asked.key {
                 socket.write_all(websocket::head(key).as_bytes())?;
                 match join() {
-                    Ok(stream) => websocket::join(socket, rest, &Socket::new(stream), framed)?,
+                    Ok(stream) => websocket::join(socket, rest, &Socket::new(stream), framed, asked.text)?,
                     Err(error) => websocket::fail(socket, &format!("{error:#}"))?,
                 }
                 return Ok(false);
@@ -209,7 +211,7 @@ pub fn close(mut socket: Socket) {
 
 /// A whole answer that says why there is no other one.
 pub fn standing(status: u16, message: &str) -> Vec<u8> {
-    let asked = Asked { head: false, minor: 1, keep: false, upgrade: false, exec: false, key: None };
+    let asked = Asked { head: false, minor: 1, keep: false, upgrade: false, exec: false, key: None, text: false };
     let body = serde_json::to_vec(&ErrorAnswer { message: message.to_owned() }).unwrap_or_default();
     let length = format!("Content-Length: {}\r\n", body.len());
     [head(&asked, status, &[], Some("application/json"), &length).into_bytes(), body].concat()
@@ -299,7 +301,7 @@ mod tests {
 
     #[test]
     fn an_answer_cannot_be_split_by_what_it_says() {
-        let asked = Asked { head: false, minor: 1, keep: true, upgrade: false, exec: false, key: None };
+        let asked = Asked { head: false, minor: 1, keep: true, upgrade: false, exec: false, key: None, text: false };
         let headers = [("Content-Type", "a\r\nX: y".to_owned())];
         let text = head(&asked, 200, &headers, None, "");
         assert!(text.contains("Content-Type: a  X: y\r\n") && text.ends_with("GMT\r\n\r\n"), "{text}");
@@ -308,7 +310,7 @@ mod tests {
     #[test]
     fn the_block_before_a_stream_is_dockers() {
         let kind = [("Content-Type", "application/vnd.docker.multiplexed-stream".to_owned())];
-        let asked = |upgrade, exec| Asked { head: false, minor: 1, keep: true, upgrade, exec, key: None };
+        let asked = |upgrade, exec| Asked { head: false, minor: 1, keep: true, upgrade, exec, key: None, text: false };
         assert_eq!(
             upgraded(&asked(true, false), &kind),
             "HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.multiplexed-stream\r\n\

@@ -74,6 +74,7 @@ fn exchange(socket: &Socket, input: &Arc<Mutex<Input>>, engine: &dyn Fn(Request)
             true => head::find(&head.headers, "Sec-WebSocket-Key").map(str::to_owned),
             false => None,
         },
+        text: target.version < ApiVersion::new(1, 28),
     };
     let caller = Caller::at(socket.shared());
     let response = match refused(&target) {

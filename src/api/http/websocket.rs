@@ -29,8 +29,8 @@ pub fn head(key: &str) -> String {
 }
 
 /// Joins a client and a container's streams until one of them has gone. `ahead` was read from the client already;
-/// `framed` streams are parted first.
-pub fn join(client: &Socket, ahead: Vec<u8>, stream: &Socket, framed: bool) -> io::Result<()> {
+/// `framed` streams are parted first. `text`: its messages are.
+pub fn join(client: &Socket, ahead: Vec<u8>, stream: &Socket, framed: bool, text: bool) -> io::Result<()> {
     let out = Arc::new(Mutex::new(client.clone()));
     let (pongs, stdin) = (Arc::clone(&out), stream.clone());
     let from = io::Cursor::new(ahead).chain(client.clone());
@@ -41,7 +41,7 @@ pub fn join(client: &Socket, ahead: Vec<u8>, stream: &Socket, framed: bool) -> i
         // The client has gone, or is to go: then nobody listens either.
         stdin.shutdown(Shutdown::Both);
     })?;
-    let sent = send(stream.clone(), &out, framed);
+    let sent = send(stream.clone(), &out, framed, if text { TEXT } else { BINARY });
     let goodbye = message(&out, CLOSE, &1000u16.to_be_bytes());
     client.shutdown(Shutdown::Both);
     let _ = input.join();
@@ -57,7 +57,7 @@ pub fn fail(client: &Socket, why: &str) -> io::Result<()> {
 }
 
 /// Container to client.
-fn send(mut stream: Socket, out: &Mutex<Socket>, framed: bool) -> io::Result<()> {
+fn send(mut stream: Socket, out: &Mutex<Socket>, framed: bool, kind: u8) -> io::Result<()> {
     let mut buffer = vec![0; ROOM];
     // Bytes of the frame that are still to come.
     let mut left = usize::MAX;
@@ -75,7 +75,7 @@ fn send(mut stream: Socket, out: &Mutex<Socket>, framed: bool) -> io::Result<()>
         match stream.read(&mut buffer[..room]) {
             Ok(0) => return Ok(()),
             Ok(length) => {
-                message(out, BINARY, &buffer[..length])?;
+                message(out, kind, &buffer[..length])?;
                 if framed {
                     left -= length;
                 }

@@ -12,6 +12,9 @@ wire! {
         pub containers: Option<Vec<ContainerSummary>>,
         pub volumes: Option<Vec<Volume>>,
         pub build_cache: Option<Vec<BuildCache>>,
+        /// Bytes of the cache, for clients of API versions before 1.42.
+        #[serde(skip_serializing_if = "is_zero")]
+        pub builder_size: i64,
     }
 
     /// A record of a build's cache.
@@ -138,6 +141,11 @@ wire! {
         /// By drivers of devices that can list theirs (1.50).
         #[serde(skip_serializing_if = "Vec::is_empty")]
         pub discovered_devices: Vec<DiscoveredDevice>,
+        /// For clients of API versions before 1.50.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub bridge_nf_iptables: Option<bool>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub bridge_nf_ip6tables: Option<bool>,
         pub warnings: Option<Vec<String>>,
     }
 
@@ -160,6 +168,11 @@ wire! {
         #[serde(rename = "InsecureRegistryCIDRs")]
         pub insecure_registry_cidrs: Vec<String>,
         pub mirrors: Option<Vec<String>>,
+        /// Null for clients of API versions before 1.47.
+        #[serde(rename = "AllowNondistributableArtifactsCIDRs", skip_serializing_if = "Option::is_none")]
+        pub foreign_cidrs: Option<()>,
+        #[serde(rename = "AllowNondistributableArtifactsHostnames", skip_serializing_if = "Option::is_none")]
+        pub foreign_hosts: Option<()>,
     }
 
     pub struct IndexInfo {

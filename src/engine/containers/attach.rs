@@ -76,13 +76,15 @@ fn said(store: &Store, record: &Record, what: &Attach) -> Result<UnixStream> {
     Ok(ours)
 }
 
-/// Sets the size of the container's terminal, also before there is one.
+/// Sets the size of a terminal; of an exec's as soon as there is one.
 pub fn resize(store: &Store, whose: &Whose, rows: u16, columns: u16) -> Result<()> {
     let message = Message::new(Op::Resize, rows.into(), columns.into());
     match &whose.exec {
         None => {
-            let alive = record::held(store, &whose.container)?.init;
-            shim::begin(store, whose, alive, message, &[])?;
+            if !record::held(store, &whose.container)?.init {
+                bail!(Refusal::Conflict(format!("container {} is not running", whose.container)));
+            }
+            shim::begin(store, whose, true, message, &[])?;
         }
         Some(id) => {
             // Who starts one is told that it is attached before there is a shim, and may resize at once.

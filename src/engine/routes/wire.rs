@@ -2,7 +2,7 @@
 
 use crate::api::base64;
 use crate::api::http::target;
-use crate::api::types::{ErrorAnswer, PathStat};
+use crate::api::types::{ContainerCreate, ErrorAnswer, PathStat};
 use crate::api::version::ApiVersion;
 use crate::api::{Body, Refusal, Reply, Request, Response};
 use crate::engine::filters::Filters;
@@ -11,6 +11,7 @@ use crate::oci::Platform;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
 use std::io::Read;
 
 /// The header that says what lies at a path.
@@ -99,20 +100,42 @@ fn bytes(request: &mut Request) -> Result<Vec<u8>> {
 
 /// Reads a body that is nothing but JSON; an empty one is the zero value.
 pub(super) fn body<T: DeserializeOwned + Default>(request: &mut Request) -> Result<T> {
+    check_json(request)?;
+    json_body(request)
+}
+
+fn check_json(request: &Request) -> Result<()> {
     if kind(request).is_some_and(|kind| kind != JSON) {
         let said = request.header("Content-Type").unwrap_or_default();
         bail!(Refusal::BadParameter(format!("unsupported Content-Type header ({said}): must be '{JSON}'")));
     }
-    json_body(request)
+    Ok(())
 }
 
 /// The same, whatever it is said to be.
 pub(super) fn json_body<T: DeserializeOwned + Default>(request: &mut Request) -> Result<T> {
     let bytes = bytes(request)?;
+    if bytes.is_empty() { Ok(T::default()) } else { read(&bytes) }
+}
+
+fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    Ok(serde_json::from_slice(bytes).map_err(|error| Refusal::BadParameter(format!("invalid JSON: {error}")))?)
+}
+
+/// The body of create, which is to say something of the container.
+pub(super) fn container_asked(request: &mut Request) -> Result<ContainerCreate> {
+    let keys = |bytes: &[u8]| serde_json::from_slice::<BTreeMap<String, serde::de::IgnoredAny>>(bytes);
+    check_json(request)?;
+    let bytes = bytes(request)?;
     if bytes.is_empty() {
-        return Ok(T::default());
+        bail!(Refusal::BadParameter("invalid JSON: got EOF while reading request body".to_owned()));
     }
-    Ok(serde_json::from_slice(&bytes).map_err(|error| Refusal::BadParameter(format!("invalid JSON: {error}")))?)
+    let asked = read(&bytes)?;
+    let others = ["HostConfig", "NetworkingConfig"];
+    if keys(&bytes).is_ok_and(|keys| keys.keys().all(|key| others.contains(&key.as_str()))) {
+        bail!(Refusal::BadParameter("config cannot be empty in order to create a container".to_owned()));
+    }
+    Ok(asked)
 }
 
 pub(super) fn with_stat(response: Response, stat: &PathStat) -> Result<Response> {
@@ -139,7 +162,17 @@ pub(super) fn seconds(request: &Request) -> Result<Option<i64>> {
 }
 
 pub(super) fn size(request: &Request) -> Result<(u16, u16)> {
-    Ok((number(request, "h")?.unwrap_or(0), number(request, "w")?.unwrap_or(0)))
+    let side = |key: &str, name: &str| {
+        let text = request.query(key).unwrap_or_default();
+        let invalid = |error: std::num::ParseIntError| {
+            let too_large = matches!(error.kind(), std::num::IntErrorKind::PosOverflow);
+            let why = if too_large { "value out of range" } else { "invalid syntax" };
+            Refusal::BadParameter(format!("invalid resize {name} {text:?}: {why}"))
+        };
+        // The kernel has 16 bits for it.
+        text.parse::<u32>().map(|side| side as u16).map_err(invalid)
+    };
+    Ok((side("h", "height")?, side("w", "width")?))
 }
 
 pub(super) fn platform(request: &Request) -> Result<Option<Platform>> {
