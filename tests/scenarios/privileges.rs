@@ -1,10 +1,11 @@
 //! What our own processes hold while they wait, as the kernel says it of them.
 
-use crate::fixture::{Daemon, Host, eventually};
+use crate::fixture::{Daemon, Host, busybox_tar, eventually};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
 
 /// Docker's for a container, and what an engine does itself, as the kernel numbers them.
 const CONTAINER: u64 = 0xa804_25fb;
@@ -51,11 +52,24 @@ fn shim(host: &Host, name: &str) -> Option<i32> {
 
 /// Waits until that shim holds as much: capabilities, those that execve gives back, new privileges, a filter.
 fn holds(host: &Host, name: &str, effective: u64, bounding: u64, privileges: &str, filter: &str) {
-    let held = || shim(host, name).map(status).unwrap_or_default();
+    process_holds(name, || shim(host, name), effective, bounding, privileges, filter);
+}
+
+/// The same of any process; of what it should hold, what there is to be had here.
+fn process_holds(
+    name: &str,
+    pid: impl Fn() -> Option<i32>,
+    effective: u64,
+    bounding: u64,
+    privileges: &str,
+    filter: &str,
+) {
+    let held = || pid().map(status).unwrap_or_default();
     let as_it_should = || {
         let held = held();
         let sets = ["CapEff", "CapPrm", "CapBnd", "CapAmb"].map(|name| set(&held, name));
         let flags = ["NoNewPrivs", "Seccomp"].map(|name| held.get(name).map_or("", String::as_str));
+        let effective = effective & ours();
         sets == [effective, effective, bounding & ours(), 0] && flags == [privileges, filter]
     };
     eventually(&format!("{name} holds {effective:x}, {bounding:x}: {:?}", held()), as_it_should);
@@ -105,6 +119,81 @@ fn each_process_holds_what_it_and_the_next_one_need() {
     let said = through.env("DOCKER_HOST", &daemon.address()).ok();
     assert!(said.ends_with(&format!("{own:016x}")), "{said}");
     daemon.stop();
+}
+
+#[test]
+fn a_command_may_start_all_and_so_may_a_shim_before_its_start() {
+    let Some(host) = Host::with_busybox() else { return };
+    let id = host.ok(["create", "--network", "none", "busybox", "true"]);
+    let running = host.detached(&[], &["sleep", "1000"]);
+    let command = host.dhow(["wait", &running]).spawn();
+    process_holds("a command", || Some(command.pid()), ENGINE, u64::MAX, "0", "0");
+    // Who waits for its next end is served by the shim of one that was not started.
+    let daemon = Daemon::start(&host);
+    let mut waits = daemon.connect();
+    let line =
+        format!("POST /containers/{id}/wait?condition=next-exit HTTP/1.1\r\nHost: dhow\r\nContent-Length: 0\r\n\r\n");
+    waits.write_all(line.as_bytes()).expect("ask");
+    holds(&host, &format!("launch {id}"), u64::MAX, u64::MAX, "0", "0");
+    drop(waits);
+    eventually("it goes with who waited", || shim(&host, &format!("launch {id}")).is_none());
+    daemon.stop();
+}
+
+#[test]
+fn the_other_faces_hold_what_was_given_back() {
+    let Some(host) = Host::with_busybox() else { return };
+    // Its shim has let go before the first probe, and before the first end.
+    let flags = ["--health-cmd", "sleep 1000", "--health-interval", "3s", "--health-timeout", "1000s"];
+    let probed = host.detached(&flags, &["sleep", "1000"]);
+    holds(&host, &format!("watch {probed}"), KILL, CONTAINER | ENGINE, "0", "0");
+    holds(&host, &format!("probe {probed}"), CONTAINER | ENGINE, CONTAINER | ENGINE, "0", "0");
+    // The pauses become longer.
+    let again = host.detached(&["--restart", "always", "--cap-add", "SYS_BOOT"], &["sleep", "2"]);
+    let all = CONTAINER | ENGINE | SYS_BOOT;
+    holds(&host, &format!("watch {again}"), KILL, all, "0", "0");
+    holds(&host, &format!("launch {again}"), all, all, "0", "0");
+    host.ok(["rm", "--force", &again, &probed]);
+}
+
+#[test]
+fn an_init_holds_what_passing_on_takes() {
+    let Some(host) = Host::with_busybox() else { return };
+    for (flags, held, bounding) in [
+        (&["--init"][..], KILL, CONTAINER),
+        (&["--init", "--cap-drop", "KILL"], 0, CONTAINER & !KILL),
+        (&["--init", "--user", "1000"], KILL, CONTAINER),
+    ] {
+        let id = host.detached(flags, &["sleep", "1000"]);
+        let init = host.inspect(&id, "/State/Pid").as_i64().and_then(|pid| i32::try_from(pid).ok());
+        process_holds(&format!("an init of {flags:?}"), || init, held, bounding, "0", "2");
+    }
+}
+
+#[test]
+fn who_unpacks_is_given_nothing_more() {
+    let Some(host) = Host::with_busybox() else { return };
+    let tar = fs::read(busybox_tar().expect("an image")).expect("read an image");
+    let (first, rest) = tar.split_at(100_000);
+    let mut import = host.dhow(["import", "-"]).spawn();
+    import.write(first);
+    // It shares the memory of the command, and waits for the rest.
+    let children = || {
+        let all = fs::read_dir("/proc").expect("list processes").flatten();
+        let mut pids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+        pids.find(|pid| status(*pid).get("PPid") == Some(&import.pid().to_string()))
+    };
+    process_holds("who unpacks", children, ENGINE, u64::MAX, "1", "2");
+    let unpacks = children().expect("it lives");
+    let apart = |name: &str| {
+        let link = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/{name}")).expect("a namespace");
+        link(unpacks) != link(import.pid())
+    };
+    assert!(apart("pid"), "it is in a pid namespace of its own");
+    assert!(apart("mnt"), "its mounts are its own");
+    import.write(rest);
+    import.close_input();
+    import.wait().ok();
 }
 
 /// What it says is compressed for a second or two, because nothing in it comes twice.

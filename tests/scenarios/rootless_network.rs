@@ -68,17 +68,22 @@ impl Voyage {
             let line = line(pid);
             line.contains("shim\0gateway\0") && line.contains(run.to_str().expect("UTF-8"))
         };
-        let all = fs::read_dir("/proc").expect("list processes").flatten();
-        let pids: Vec<i32> = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
-        let parent = |pid: i32| -> Option<i32> {
-            let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-            status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
-        };
+        let pids = processes();
         // What it keeps its network by is a child of it, too.
         let keeper = *pids.iter().find(|pid| ours(**pid) && parent(**pid).is_none_or(|it| !ours(it)))?;
         let tool = *pids.iter().find(|pid| parent(**pid) == Some(keeper) && !ours(**pid))?;
         Some((keeper, tool))
     }
+}
+
+fn processes() -> Vec<i32> {
+    let all = fs::read_dir("/proc").expect("list processes").flatten();
+    all.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+fn parent(pid: i32) -> Option<i32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
 }
 
 fn lives(pid: i32) -> bool {
@@ -111,6 +116,21 @@ fn an_ordinary_user_has_networks_by(tool: &str, other: &str) {
         assert!(from_here(address).is_some(), "{address}");
     }
     assert!(from_there(&voyage.neighbour, "10.99.0.1:18080").is_some());
+    // Who passes that on, a child of the container's shim, may enter his network, and nothing else. It goes when nobody has
+    // come for a while.
+    let id = sailor.ok(["inspect", "--format", "{{.Id}}", "web"]);
+    let passes_on = || {
+        from_here("127.0.0.1:18080");
+        let of_web = |pid: i32| fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains(&id));
+        let pid = processes().into_iter().find(|pid| of_web(*pid) && parent(*pid).is_some_and(of_web));
+        pid.and_then(|pid| fs::read_to_string(format!("/proc/{pid}/status")).ok()).unwrap_or_default()
+    };
+    let lines = ["CapEff:\t0000000000200000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"];
+    let held = || {
+        let held = passes_on();
+        lines.iter().all(|line| held.contains(line))
+    };
+    eventually(&format!("who passes on holds only that: {}", passes_on()), held);
     let pid = sailor.ok(["inspect", "--format", "{{.State.Pid}}", "web"]);
     let line = "import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\ns.bind(('', 53))\n\
                 while True:\n  data, who = s.recvfrom(99)\n  s.sendto(b'heard', who)";
