@@ -66,3 +66,12 @@ fn every_test_that_is_named_is_there() {
     assert!(!is_there(&names, "no_test_of_this_name") && !is_there(&names, "cve_1999_…"));
     assert!(is_there(&names, "every_test_that_is_named_is_there") && is_there(&names, "cve_2016_9962_…"));
 }
+
+#[test]
+fn no_service_manager_ends_a_container() {
+    let home = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let unit = fs::read_to_string(home.join("contrib/systemd/dhow.service")).expect("read the unit");
+    for line in ["KillMode=process", "Delegate=yes"] {
+        assert!(unit.lines().any(|there| there == line), "{line}");
+    }
+}

@@ -62,6 +62,26 @@ fn it_comes_and_goes() {
 }
 
 #[test]
+fn a_start_has_an_interval_of_its_own() {
+    let Some(host) = Host::with_busybox() else { return };
+    let flags = |interval, start| {
+        let period = ["--health-start-period", "1h", "--health-cmd", "test -e /well"];
+        [&["--health-interval", interval, "--health-start-interval", start][..], &period].concat()
+    };
+    let begins = host.detached(&flags("1h", "50ms"), &["sleep", "1000"]);
+    let waits = host.detached(&flags("50ms", "1h"), &["sleep", "1000"]);
+    let log = |id: &str| host.inspect(id, "/State/Health/Log");
+    let asked = |id: &str| log(id).as_array().map_or(0, Vec::len);
+    eventually("it is asked often", || asked(&begins) == 5);
+    host.ok(["exec", &begins, "touch", "/well"]);
+    eventually("it has begun", || health(&host, &begins) == "healthy");
+    let before = log(&begins);
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    assert_eq!(log(&begins), before, "the other interval is an hour");
+    assert_eq!(asked(&waits), 0, "the interval of its start is an hour");
+}
+
+#[test]
 fn not_at_all_and_what_makes_no_sense() {
     let Some(host) = Host::with_busybox() else { return };
     let id = host.detached(&["--no-healthcheck"], &["sleep", "1000"]);

@@ -64,6 +64,38 @@ fn each_policy_does_as_it_says() {
 }
 
 #[test]
+fn pauses_grow_until_it_has_run_for_a_while() {
+    let Some(host) = Host::with_busybox() else { return };
+    // Its seventh run is one of ten seconds.
+    let line = "echo >>/runs; [ $(wc -l </runs) -ne 7 ] || sleep 10.5; exit 1";
+    let id = host.detached(&["--restart", "always"], &["sh", "-c", line]);
+    eventually("it is started for the ninth time", || restarts(&host, &id) >= 8);
+    host.ok(["rm", "--force", &id]);
+    let filter = format!("container={id}");
+    let told = host.ok([
+        "events",
+        "--since",
+        "1",
+        "--until",
+        "0s",
+        "--filter",
+        &filter,
+        "--format",
+        "{{.TimeNano}} {{.Action}}",
+    ]);
+    let of = |wanted: &str| -> Vec<u128> {
+        let times = told.lines().filter_map(|line| line.split_once(' ').filter(|(_, action)| *action == wanted));
+        times.map(|(time, _)| time.parse().expect("a time")).collect()
+    };
+    let (starts, ends) = (of("start"), of("die"));
+    let pauses: Vec<u128> = starts.iter().skip(1).zip(&ends).map(|(start, end)| (start - end) / 1_000_000).collect();
+    for (at, pause) in pauses.iter().take(6).enumerate() {
+        assert!(*pause >= 100 << at, "{pauses:?} in ms");
+    }
+    assert!(pauses[6] >= 100 && pauses[6] < pauses[5], "{pauses:?} in ms");
+}
+
+#[test]
 fn what_is_no_policy_is_refused() {
     let Some(host) = Host::with_busybox() else { return };
     let refused = |flags: &[&str]| {

@@ -296,3 +296,57 @@ fn answer_head(input: &mut Input) -> Result<ResponseHead> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixListener;
+
+    /// What comes of these answers to a ping by HEAD and by GET.
+    fn agreed(answers: [&str; 2]) -> ApiVersion {
+        let dir = std::env::temp_dir().join(format!("dhow-agree-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let path = dir.join("sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        let agreed = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for (answer, method) in answers.iter().zip(["HEAD", "GET"]) {
+                    let Ok((mut client, _)) = listener.accept() else { return };
+                    let mut asked = Vec::new();
+                    let mut byte = [0];
+                    while !asked.ends_with(b"\r\n\r\n") {
+                        match client.read(&mut byte) {
+                            Ok(1) => asked.push(byte[0]),
+                            // Who looks whether the listener is still needed says nothing.
+                            _ => return,
+                        }
+                    }
+                    assert!(asked.starts_with(format!("{method} /_ping HTTP/1.1\r\n").as_bytes()));
+                    let head = format!("HTTP/1.1 {answer}Content-Length: 0\r\nConnection: close\r\n\r\n");
+                    client.write_all(head.as_bytes()).unwrap();
+                }
+            });
+            let agreed = Remote::new(Address::Unix(path.clone()), None, None).agree().unwrap();
+            drop(UnixStream::connect(&path));
+            agreed
+        });
+        std::fs::remove_dir_all(&dir).unwrap();
+        agreed
+    }
+
+    #[test]
+    fn the_newest_version_that_both_speak() {
+        let version = |text: &str| ApiVersion::parse(text).unwrap();
+        for (answers, wanted) in [
+            (["200 OK\r\nApi-Version: 1.41\r\n", ""], version("1.41")),
+            (["200 OK\r\nApi-Version: 1.99\r\n", ""], version::NEWEST),
+            (["200 OK\r\nApi-Version: 1.20\r\n", ""], version("1.20")),
+            // Old ones know no HEAD, and older ones do not say.
+            (["404 Not Found\r\n", "200 OK\r\nApi-Version: 1.30\r\n"], version("1.30")),
+            (["404 Not Found\r\n", "200 OK\r\n"], version::OLDEST),
+            (["200 OK\r\nApi-Version: many\r\n", "200 OK\r\n"], version::OLDEST),
+        ] {
+            assert_eq!(agreed(answers), wanted, "{answers:?}");
+        }
+    }
+}
