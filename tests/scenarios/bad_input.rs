@@ -1,8 +1,7 @@
 //! What people and disks do wrong. Each time: one clear line, the right exit code, nothing half made, and the next
 //! command works.
 
-use crate::fixture::{Host, Terminal, busybox_tar};
-use crate::images::SmallDisk;
+use crate::fixture::{Host, SmallDisk, Terminal, busybox_tar};
 use std::fs;
 
 #[test]

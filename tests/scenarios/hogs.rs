@@ -1,7 +1,7 @@
 //! Containers that take all they can get: the host and the neighbours go on. (Memory and a bomb of forks against limits
 //! of cgroups: `guest::…::memory_is_limited`, `processes_are_limited`.)
 
-use crate::fixture::{Host, eventually};
+use crate::fixture::{Host, SmallDisk, busybox_tar, eventually, need};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
@@ -41,6 +41,50 @@ fn a_hog_of_inodes() {
     eventually("it has made them", || host.ok(["logs", &other]) == "made");
     others_go_on(&host, &neighbour);
     host.ok(["rm", "-f", &hog, &other]);
+}
+
+/// Makes files in the working directory until there can be no more, and stays.
+const HOG: &str = "n=0; while true 2>/dev/null >$n; do n=$((n+1)); done; echo full; exec sleep 1000";
+
+fn has_inodes(disk: &SmallDisk) -> bool {
+    nix::sys::statvfs::statvfs(&disk.point).expect("ask for free inodes").files_free() > 0
+}
+
+#[test]
+fn a_hog_of_a_disks_inodes_in_a_volume() {
+    let (Some(host), Some(())) = (Host::with_busybox(), need("mkfs.ext4")) else { return };
+    let disk = SmallDisk::of_inodes(&host, 64, 2000);
+    let neighbour = host.detached(&[], &["sleep", "1000"]);
+    let volume = format!("{}:/v", disk.point.display());
+    let hog = host.detached(&["-v", &volume, "-w", "/v"], &["sh", "-c", HOG]);
+    eventually("it is full", || host.ok(["logs", &hog]) == "full");
+    assert!(!has_inodes(&disk));
+    others_go_on(&host, &neighbour);
+    host.ok(["rm", "-f", &hog, &neighbour]);
+}
+
+/// What is full is the store's own disk: those that run go on, what is new is refused, and who hogs is removed.
+#[test]
+fn a_hog_of_a_disks_inodes_in_its_root() {
+    let (Some(host), Some(()), Some(tar)) = (Host::new(), need("mkfs.ext4"), busybox_tar()) else { return };
+    let disk = SmallDisk::of_inodes(&host, 64, 2000);
+    let root = disk.point.join("root");
+    let dhow = |args: &[&str]| host.dhow(args.iter().copied()).env("DHOW_ROOT", root.to_str().expect("UTF-8")).run();
+    dhow(&["import", tar.to_str().expect("UTF-8"), "busybox"]).ok();
+    let run = |line: &str| dhow(&["run", "-d", "--network", "none", "busybox", "sh", "-c", line]).ok();
+    let neighbour = run("exec sleep 1000");
+    let hog = run(&format!("mkdir /m; cd /m; {HOG}"));
+    eventually("it is full", || dhow(&["logs", &hog]).ok() == "full");
+    assert!(!has_inodes(&disk));
+    assert_eq!(dhow(&["exec", &neighbour, "sh", "-c", "echo x >/dev/shm/x && cat /dev/shm/x"]).ok(), "x");
+    assert_eq!(dhow(&["ps", "-q", "--no-trunc"]).ok().lines().count(), 2);
+    let output = dhow(&["run", "--rm", "--network", "none", "busybox", "true"]);
+    assert!(!output.status.success() && output.stderr().contains("No space left on device"), "{output}");
+    assert_eq!(output.stderr().lines().count(), 1, "{output}");
+    dhow(&["rm", "-f", &hog]).ok();
+    assert!(has_inodes(&disk));
+    assert_eq!(dhow(&["run", "--rm", "--network", "none", "busybox", "echo", "new"]).ok(), "new");
+    dhow(&["rm", "-f", &neighbour]).ok();
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Images in the store: import, list, tag, history, remove, prune; and tars that mean harm.
 
-use crate::fixture::{Host, Image, PATIENCE, Packing, Registry, Tar, busybox_tar, eventually};
+use crate::fixture::{Host, Image, PATIENCE, Packing, Registry, SmallDisk, Tar, busybox_tar, eventually};
 use nix::sys::signal::Signal;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -342,29 +342,6 @@ fn a_bomb_meets_the_end_of_the_disk() {
     assert_eq!(output.code(), Some(0), "{output}");
     let output = dhow(&["rmi", "small"]);
     assert_eq!(output.code(), Some(0), "{output}");
-}
-
-/// A file system of its own, of so many MiB, for a store that runs full.
-pub struct SmallDisk {
-    pub point: std::path::PathBuf,
-}
-
-impl SmallDisk {
-    pub fn new(host: &Host, megabytes: u64) -> SmallDisk {
-        let file = host.dir().join("disk");
-        let point = host.dir().join("small");
-        fs::File::create(&file).and_then(|it| it.set_len(megabytes << 20)).expect("make a disk");
-        fs::create_dir(&point).expect("make a mount point");
-        crate::fixture::tool("mkfs.ext4", ["-q", file.to_str().expect("UTF-8")]);
-        crate::fixture::tool("mount", ["-o", "loop", file.to_str().expect("UTF-8"), point.to_str().expect("UTF-8")]);
-        SmallDisk { point }
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = crate::fixture::Command::new("umount", [self.point.to_str().expect("UTF-8")]).run();
-    }
 }
 
 #[test]
