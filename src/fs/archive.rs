@@ -55,12 +55,14 @@ impl<R: Read> Archive<R> {
     }
 
     fn pass(&mut self) -> Result<()> {
-        let rest = std::mem::take(&mut self.left).saturating_add(std::mem::take(&mut self.padding));
-        let passed = io::copy(&mut (&mut self.source).take(rest), &mut io::sink()).context("read the archive")?;
-        if passed < rest {
+        let (left, padding) = (std::mem::take(&mut self.left), std::mem::take(&mut self.padding));
+        let mut over =
+            |count| io::copy(&mut (&mut self.source).take(count), &mut io::sink()).context("read the archive");
+        if over(left)? < left {
             bail!("the archive is cut short");
         }
-        Ok(())
+        // Some writers end behind the last content, without what fills up its block.
+        over(padding).map(drop)
     }
 
     fn block(&mut self) -> Result<Option<Block>> {
@@ -107,5 +109,32 @@ impl<R: Read> Read for Archive<R> {
         }
         self.left -= n as u64;
         Ok(n)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::unpack::tests::Tar;
+
+    #[test]
+    fn the_last_content_may_be_the_end() {
+        let tar = Tar::default().file("a", "1").file("b", "22").end();
+        let content = BLOCK * 3 + 2;
+        for (length, names) in [(content, Some(2)), (content + 100, Some(2)), (content - 1, None), (BLOCK * 3, None)] {
+            let mut archive = Archive::new(&tar[..length]);
+            let (mut entry, mut count) = (Entry::default(), 0);
+            let read = loop {
+                match archive.next(&mut entry) {
+                    Ok(true) => count += 1,
+                    Ok(false) => break Some(count),
+                    Err(error) => {
+                        assert!(format!("{error:#}").contains("cut short"), "{error:#}");
+                        break None;
+                    }
+                }
+            };
+            assert_eq!(read, names, "{length}");
+        }
     }
 }

@@ -332,6 +332,21 @@ mod tests {
     }
 
     #[test]
+    fn the_last_content_may_be_the_end() {
+        let scratch = Scratch::new();
+        let fd = path::open_root(&scratch.0).unwrap();
+        let tar = Tar::default().file("a", "1").file("b", "22").end();
+        let target = Target { root: fd.as_fd(), dir: b"", owner: Owner::Us, replace: true, rename: None, ids: None };
+        for (length, whole) in [(514, true), (700, true), (512, false), (513, false)] {
+            let read = extract(&mut &tar[1024..][..length], &target);
+            assert_eq!(read.is_ok(), whole, "{length}: {read:?}");
+            if whole {
+                assert_eq!(std::fs::read_to_string(scratch.0.join("b")).unwrap(), "22");
+            }
+        }
+    }
+
+    #[test]
     fn what_was_packed_comes_back() {
         if !able() {
             return;

@@ -125,9 +125,16 @@ impl<'a> Stream<'a> {
         Ok(())
     }
 
-    /// Passes over what fills up the last block of `size` bytes of data.
+    /// Passes over what fills up the last block of `size` bytes of data. Some writers end behind the last content,
+    /// without it.
     pub fn pad(&mut self, size: u64) -> Result<()> {
-        self.skip((BLOCK as u64 - size % BLOCK as u64) % BLOCK as u64)
+        let mut left = (BLOCK as u64 - size % BLOCK as u64) % BLOCK as u64;
+        while left > 0 && !self.ahead()?.is_empty() {
+            let n = self.data(left)?.len();
+            self.keep(n)?;
+            left -= n as u64;
+        }
+        Ok(())
     }
 
     /// Reads the headers of the next entry; `false` at the end of the archive.
