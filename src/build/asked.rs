@@ -243,6 +243,8 @@ mod tests {
             ("cgroupparent", ""),
             ("cpuperiod", "0"),
             ("dockerfile", "d/Dockerfile"),
+            // docker-py sends the text behind the name.
+            ("dockerfile", "FROM scratch"),
             ("labels", r#"{"x":"y"}"#),
             ("memory", "1048576"),
             ("networkmode", "default"),
