@@ -35,7 +35,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use told::{Mode, Told};
 
 /// Build an image from a Dockerfile
@@ -203,6 +203,8 @@ impl Command for Build {
         if let Some(call) = call {
             return self.called(context, &from, call);
         }
+        // Before any thread begins: one that has them not blocked would die of them, and all of this process.
+        let signals = Signalled::watch()?;
         let mut query = self.query()?;
         query.push(("progress".to_owned(), mode.query().to_owned()));
         query.extend((mode == Mode::Quiet).then(|| ("q".to_owned(), "1".to_owned())));
@@ -231,12 +233,14 @@ impl Command for Build {
             From::Stdin => stdin(self.file.as_deref(), along.then_some(contexts), &mut query)?,
             From::Folder(dir) => self.folder(&client, &dir, contexts, &mut query, &mut known)?,
         };
+        // From here on there is something to clear up.
+        signals.arm();
         let mut headers: Vec<(String, String)> =
             secrets(&self.secret)?.map(|value| (SECRETS.to_owned(), value)).into_iter().collect();
         headers.extend(known);
         let (agents, _held) = agents(&self.ssh, std::env::var("SSH_AUTH_SOCK").ok(), client.is_local())?;
         given.agents = agents;
-        self.built(&client, query, headers, body, given, (mode, outputs))
+        self.built(&client, (query, headers), body, given, (mode, outputs), signals)
     }
 }
 
@@ -362,37 +366,21 @@ impl Build {
     fn built(
         self,
         client: &Client,
-        query: Vec<(String, String)>,
-        headers: Vec<(String, String)>,
+        (query, headers): (Vec<(String, String)>, Vec<(String, String)>),
         body: Body,
         given: Given,
         (mode, outputs): (Mode, Outputs),
+        signals: Signalled,
     ) -> Result<u8> {
-        // A signal ends the build and not this process, which clears up first.
-        let calm = Signals::of([libc::SIGINT, libc::SIGTERM, libc::SIGHUP]);
-        let before = signals::block(calm).context("block signals")?;
-        let (ours, theirs) = UnixStream::pair().context("make a pair of sockets")?;
-        let stopped = Arc::new(AtomicI32::new(0));
-        let flag = Arc::clone(&stopped);
-        std::thread::spawn(move || {
-            let number = await_one(calm);
-            flag.store(number, Ordering::SeqCst);
-            // A daemon sees the connection end.
-            drop(ours);
-            // Who asks twice does not wait.
-            await_one(calm);
-            crate::sys::process::exit_now(128 + number);
-        });
-        let caller = Caller::at(Arc::new(OwnedFd::from(theirs)));
         let mut errors = std::io::stderr();
         let stdout = outputs.use_stdout();
-        let mut lines = Lines::new(Told::new(mode, &mut errors), outputs, Arc::clone(&stopped));
-        let sent = client.build(query, headers, body, given, caller, &mut lines);
+        let mut lines = Lines::new(Told::new(mode, &mut errors), outputs, Arc::clone(&signals.stopped));
+        let sent = client.build(query, headers, body, given, signals.caller.clone(), &mut lines);
         let outcome = lines.finish(sent);
-        if let number @ 1.. = stopped.load(Ordering::SeqCst) {
+        if let number @ 1.. = signals.stopped.load(Ordering::SeqCst) {
             return Ok(128 + number as u8);
         }
-        let _ = signals::set_blocked(before);
+        let _ = signals::set_blocked(signals.before);
         let id = outcome?;
         if let Some(path) = &self.iidfile {
             std::fs::write(path, &id).with_context(|| format!("write {}", path.display()))?;
@@ -411,6 +399,45 @@ impl Build {
             output::say(&format!("{id}\n"))?;
         }
         Ok(0)
+    }
+}
+
+/// Signals that end a build and not this process, which clears up first.
+struct Signalled {
+    /// What was blocked before.
+    before: Signals,
+    /// The one that came.
+    stopped: Arc<AtomicI32>,
+    /// Who asks for the build, and has gone once one came.
+    caller: Caller,
+    armed: Arc<AtomicBool>,
+}
+
+impl Signalled {
+    /// Blocks them, and waits for one. Until there is something to clear up it ends the process.
+    fn watch() -> Result<Signalled> {
+        let calm = Signals::of([libc::SIGINT, libc::SIGTERM, libc::SIGHUP]);
+        let before = signals::block(calm).context("block signals")?;
+        let (ours, theirs) = UnixStream::pair().context("make a pair of sockets")?;
+        let (stopped, armed) = (Arc::new(AtomicI32::new(0)), Arc::new(AtomicBool::new(false)));
+        let (came, cares) = (Arc::clone(&stopped), Arc::clone(&armed));
+        std::thread::spawn(move || {
+            let number = await_one(calm);
+            if cares.load(Ordering::SeqCst) {
+                came.store(number, Ordering::SeqCst);
+                // A daemon sees the connection end.
+                drop(ours);
+                // Who asks twice does not wait.
+                await_one(calm);
+            }
+            crate::sys::process::exit_now(128 + number);
+        });
+        Ok(Signalled { before, stopped, caller: Caller::at(Arc::new(OwnedFd::from(theirs))), armed })
+    }
+
+    /// A signal calls the build off from now on.
+    fn arm(&self) {
+        self.armed.store(true, Ordering::SeqCst);
     }
 }
 

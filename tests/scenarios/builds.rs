@@ -236,6 +236,34 @@ fn a_build_that_is_called_off_ends_at_once() {
     });
 }
 
+/// Who answers for the keys has a thread, which must not take the signal.
+#[test]
+fn a_build_with_keys_is_called_off_too() {
+    let Some(host) = Host::with_busybox() else { return };
+    if host.has_daemon() || crate::fixture::need("ssh-keygen").is_none() {
+        return;
+    }
+    let key = host.dir().join("key").display().to_string();
+    crate::fixture::tool("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-f", key.as_str()]);
+    let text = "FROM busybox\nRUN --mount=type=ssh echo begun; sleep 1000\n";
+    let dir = folder(&host, "context", &[("Dockerfile", text)]);
+    let tmp = host.dir().join("tmp");
+    fs::create_dir(&tmp).expect("make a directory");
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let ssh = format!("default={key}");
+        let args = ["build", "--network", "none", "--ssh", &ssh, dir.to_str().expect("UTF-8")];
+        let running = host.dhow(args).env("TMPDIR", tmp.to_str().expect("UTF-8")).spawn();
+        eventually("the command runs", || !host.ok(["ps", "-q"]).is_empty());
+        running.signal(signal);
+        let output = running.wait();
+        assert_eq!(output.code(), Some(128 + signal as i32), "{output}");
+        assert_eq!(host.ok(["ps", "-aq"]), "");
+        for dir in [&tmp, &host.run_dir().join("secrets")] {
+            assert_eq!(fs::read_dir(dir).expect("list").count(), 0, "{}", dir.display());
+        }
+    }
+}
+
 #[test]
 fn mounts_are_there_for_one_command() {
     let Some(host) = Host::with_busybox() else { return };
