@@ -4,7 +4,7 @@ use crate::api::version::{self, ApiVersion};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -48,6 +48,14 @@ impl Caller {
         // Not POLLIN: the next request may have come already.
         let gone = PollFlags::from_bits_retain(libc::POLLRDHUP);
         self.0.as_ref().map(|socket| PollFd::new(socket.as_fd(), gone))
+    }
+
+    /// Hangs up on it: from now on it has gone.
+    pub fn dismiss(&self) {
+        if let Some(socket) = &self.0 {
+            // One that has gone already cannot be sent away.
+            let _ = nix::sys::socket::shutdown(socket.as_raw_fd(), nix::sys::socket::Shutdown::Both);
+        }
     }
 
     pub fn has_gone(&self) -> bool {

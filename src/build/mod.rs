@@ -31,6 +31,7 @@ pub mod prune;
 mod removals;
 mod report;
 mod run;
+mod running;
 mod schedule;
 mod state;
 mod steps;
@@ -40,6 +41,7 @@ mod transfer;
 use crate::api::types::{ErrorDetail, ProgressLine};
 use crate::api::wire::{Body, Reply, Request, Response};
 use crate::engine::Engine;
+use crate::engine::store::Store;
 use crate::order;
 use anyhow::Result;
 use asked::Asked;
@@ -47,6 +49,8 @@ use builder::{Builder, Failed, Shared};
 use context::Context;
 use dockerfile::Dockerfile;
 use report::Output;
+use running::Running;
+pub use running::end;
 use std::sync::Arc;
 
 /// What a folder says that is to be ignored of it.
@@ -64,9 +68,11 @@ pub fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
     let asked = Asked::read(&request)?;
     let sent = context::Sent { body, folders: std::mem::take(&mut request.given.folders) };
     cache::prepare(&engine.store)?;
-    clear(engine)?;
+    clear(&engine.store)?;
+    let running = Running::begin(&request.caller)?;
     let (engine, caller) = (Arc::clone(engine), request.caller.clone());
     let producer = move |out: &mut dyn std::io::Write| {
+        let _running = running;
         let mut send = |line: ProgressLine| -> std::io::Result<()> {
             let mut bytes = serde_json::to_vec(&line)?;
             bytes.extend_from_slice(b"\r\n");
@@ -107,20 +113,24 @@ pub fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
     Ok(Response::new(200, Reply::Stream(Box::new(producer))).with("Content-Type", "application/json"))
 }
 
-/// Removes the containers of builds that were killed: nobody takes what they wrote.
-fn clear(engine: &Engine) -> Result<()> {
-    use crate::engine::{Record, containers, record};
-    let store = &engine.store;
+/// Clears what builds that were killed have left: containers, which nobody takes anything from, and secrets.
+pub fn clear(store: &Store) -> Result<()> {
+    use crate::engine::{Record, containers, record, store};
     let mut left = Vec::new();
     for id in record::ids(store)? {
         if Record::load(store, &id)?.is_some_and(|record| record.step) {
             left.push(id);
         }
     }
-    if left.is_empty() {
+    let dir = mounts::secrets_of(store);
+    let secrets = store::read_dir(&dir)?;
+    if left.is_empty() && secrets.is_empty() {
         return Ok(());
     }
     let leased = store.leased()?;
+    for name in secrets.iter().filter(|name| !leased.contains(&mounts::lent(name))) {
+        store::remove(&dir.join(name))?;
+    }
     for id in left.iter().filter(|id| !leased.contains(&format!("container:{id}"))) {
         match containers::remove(store, id, true, true) {
             Err(error) if containers::is_not_found(&error) => {}

@@ -14,7 +14,7 @@ use super::transfer::place::Place;
 use crate::api::Refusal;
 use crate::api::types::{Mount as ContainerMount, TmpfsOptions};
 use crate::engine::locks::{self, Lock};
-use crate::engine::store;
+use crate::engine::store::{self, Store};
 use crate::fs::path;
 use crate::oci::Digest;
 use anyhow::{Context as _, Result, bail};
@@ -42,13 +42,31 @@ pub struct Given {
     agents: Vec<Forwarded>,
 }
 
-impl Drop for Given {
-    fn drop(&mut self) {
-        for path in &self.secrets {
+impl Given {
+    /// Takes the names of what is secret away. The command has it mounted by then: nothing of it stays, whoever is
+    /// killed from now on.
+    pub fn hide(&self) {
+        for path in self.secrets.iter().chain(self.agents.iter().map(|agent| &agent.path)) {
             let _ = std::fs::remove_file(path);
         }
+    }
+}
+
+impl Drop for Given {
+    fn drop(&mut self) {
+        self.hide();
         self.locks.clear();
     }
+}
+
+/// Where secrets and the sockets of agents lie until a command has them.
+pub fn secrets_of(store: &Store) -> PathBuf {
+    store.run.join("secrets")
+}
+
+/// The word of one of them in the lease of its build.
+pub fn lent(name: &str) -> String {
+    format!("secret:{name}")
 }
 
 /// Where secrets are, unless it is said.
@@ -215,13 +233,15 @@ impl Builder<'_> {
         if self.caller.has_gone() { Err(report::gone()) } else { Ok(()) }
     }
 
-    /// Where what is secret lies as long as a command runs, and a name there that is nobody else's: stages side by side
-    /// may have the same secret at the same place.
+    /// Where what is secret lies until a command has it, and a name there that is nobody else's: stages side by side may
+    /// have the same secret at the same place. It goes with the lease at the latest.
     fn secrets(&self) -> Result<(PathBuf, String)> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
-        let dir = self.engine.store.run.join("secrets");
+        let dir = secrets_of(&self.engine.store);
         store::make_dirs(&dir, 0o700)?;
-        Ok((dir, format!("{}.{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))))
+        let name = format!("{}.{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        self.lease.uses(&lent(&name))?;
+        Ok((dir, name))
     }
 
     /// The socket of an agent. The first one is the one that programs find.
@@ -250,7 +270,7 @@ impl Builder<'_> {
         Ok(())
     }
 
-    /// A secret as a file, as a variable, or as both. It lies in the run directory as long as the command runs.
+    /// A secret as a file, as a variable, or as both. It lies in the run directory until the command runs.
     fn secret(&mut self, mount: &Mount, state: &State, given: &mut Given) -> Result<()> {
         let last = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
         let id = mount.name();

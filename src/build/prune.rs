@@ -36,6 +36,7 @@ pub fn prune(store: &Store, all: bool, keep: u64, filters: &Filters) -> Result<B
         (id.is_empty() || id.iter().any(|id| listed.key.starts_with(id.as_str())))
             && unused.is_none_or(|until| used <= until.unix_nanos())
     };
+    super::clear(store)?;
     let lease = store.lease()?;
     let pruned = evict(store, &lease, all, keep, &fits)?;
     let mut pruned = pruned;

@@ -8,6 +8,7 @@ use super::dockerfile::instruction::{Instruction, Run, RunNetwork};
 use super::dockerfile::lines::heredoc;
 use super::dockerfile::mount::Mount;
 use super::metadata::{self, Words};
+use super::mounts::Given;
 use super::report::gone;
 use super::state::State;
 use crate::api::Refusal;
@@ -125,7 +126,7 @@ impl Builder<'_> {
             if let Some((name, text)) = &script {
                 command.mounts.push(builder.script(name, text)?);
             }
-            builder.container(state, &command)
+            builder.container(state, &command, &given)
         })?;
         self.remember(state, history, !layer);
         self.report.done(&state.key)
@@ -158,7 +159,7 @@ impl Builder<'_> {
     }
 
     /// Runs the command, and makes a layer of what it wrote.
-    fn container(&mut self, state: &State, command: &Command) -> Result<Option<(Staged, Sealed)>> {
+    fn container(&mut self, state: &State, command: &Command, given: &Given) -> Result<Option<(Staged, Sealed)>> {
         let store = &self.engine.store;
         let mut host = self.asked.host.clone();
         host.auto_remove = true;
@@ -190,7 +191,7 @@ impl Builder<'_> {
             layers: state.layer_ids(),
         };
         let id = create::step(store, &self.engine.settings, self.lease, asked, base)?;
-        let made = self.attended(state, &id, command);
+        let made = self.attended(state, &id, command, given);
         failpoint::reach("build.ran");
         // Also after an error: nothing of it stays.
         let removals = &self.shared.removals;
@@ -200,7 +201,13 @@ impl Builder<'_> {
         Ok(made)
     }
 
-    fn attended(&mut self, state: &State, id: &str, command: &Command) -> Result<Option<(Staged, Sealed)>> {
+    fn attended(
+        &mut self,
+        state: &State,
+        id: &str,
+        command: &Command,
+        given: &Given,
+    ) -> Result<Option<(Staged, Sealed)>> {
         let store = &self.engine.store;
         self.report.running(id)?;
         let what = containers::Attach { streams: STDOUT | STDERR, keys: Vec::new(), logs: false, follow: true };
@@ -215,6 +222,8 @@ impl Builder<'_> {
             self.report.failed(&text)?;
             bail!(Failed { code, message: text });
         }
+        given.hide();
+        failpoint::reach("build.runs");
         let heard = self.listen(&stream);
         if heard.is_err() {
             let _ = containers::kill(store, id, None);

@@ -347,12 +347,22 @@ fn at_pull(host: &Host, point: &str) {
 
 /// What was made before the step in flight need not be made again.
 fn at_build(host: &Host, point: &str) {
-    let text = "FROM busybox\nRUN echo 1 > /one\nCOPY Dockerfile /two\n";
+    let text = "FROM busybox\nRUN --mount=type=secret,id=token test -s /run/secrets/token && echo 1 > /one\nCOPY Dockerfile /two\n";
     let dir = host.file("context/Dockerfile", text);
     let dir = dir.parent().expect("a folder").to_str().expect("UTF-8");
-    let args = ["build", "--network", "none", "-t", "made", dir];
+    let secret = format!("id=token,src={}", host.file("token", "hush-hush-hush").display());
+    let args = ["build", "--network", "none", "--secret", &secret, "-t", "made", dir];
+    let told = || {
+        let dirs = [host.root(), host.run_dir()].map(|dir| dir.display().to_string());
+        Command::new("grep", ["-rl", "hush-hush-hush", &dirs[0], &dirs[1]]).run().stdout()
+    };
     assert!(host.dhow(args).fail(point, &mark(host)).run().killed());
+    // The command has not got it yet.
+    if point != "build.created" {
+        assert_eq!(told(), "");
+    }
     host.ok(args);
+    assert_eq!(told(), "");
     assert_eq!(host.dhow(args).run().stderr().matches("CACHED").count(), 2);
     assert_eq!(host.ok(["run", "--rm", "--network", "none", "made", "cat", "/one"]), "1");
     host.ok(["rmi", "made"]);

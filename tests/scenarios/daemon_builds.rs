@@ -1,6 +1,6 @@
 //! `POST /build`: Docker's own client with DOCKER_BUILDKIT=0, and the stream of messages as SDKs read it.
 
-use crate::fixture::{Command, Daemon, Host, Packing, Tar, need};
+use crate::fixture::{Command, Daemon, Host, Packing, Tar, eventually, need};
 
 fn docker(host: &Host, daemon: &Daemon, buildkit: &str, args: &[&str]) -> Command {
     Command::new("docker", args.iter().copied())
@@ -62,6 +62,52 @@ fn docker_builds_with_the_classic_protocol() {
     daemon.stop();
 }
 
+/// Docker's client writes the Dockerfile into the tar as it goes by, and leaves out the end of the archive.
+#[test]
+fn a_dockerfile_comes_from_outside_of_the_context() {
+    let Some(()) = need("docker") else { return };
+    let Some(host) = Host::with_busybox() else { return };
+    let daemon = Daemon::start(&host);
+    let text = "FROM busybox\nCOPY . /c/\n";
+    let outside = host.file("out/Dockerfile", text);
+    host.file("context/x", "content");
+    host.file("context/ignored", "");
+    let dir = host.dir().join("context");
+    let dir = dir.to_str().expect("UTF-8");
+    for ignore in [false, true] {
+        if ignore {
+            host.file("context/.dockerignore", "ignored\n");
+        }
+        for file in ["-", outside.to_str().expect("UTF-8")] {
+            let args = ["build", "--no-cache", "--network", "none", "-t", "made", "-f", file, dir];
+            let input = if file == "-" { text } else { "" };
+            docker(&host, &daemon, "0", &args).input(input).ok();
+            let found = host.ok(["run", "--rm", "--network", "none", "made", "ls", "/c"]);
+            assert_eq!(found, if ignore { "x" } else { "ignored\nx" }, "{file}");
+        }
+    }
+    daemon.stop();
+}
+
+#[test]
+fn a_daemon_that_ends_ends_its_builds() {
+    let Some(host) = Host::with_busybox() else { return };
+    let daemon = Daemon::start(&host);
+    let token = host.file("token", "hush-hush-hush");
+    host.file("context/Dockerfile", "FROM busybox\nRUN --mount=type=secret,id=token echo begun; sleep 1000\n");
+    let (dir, secret) = (host.dir().join("context"), format!("id=token,src={}", token.display()));
+    let args = ["build", "--network", "none", "--secret", &secret, dir.to_str().expect("UTF-8")];
+    let asks = host.local(args).env("DOCKER_HOST", &daemon.address()).spawn();
+    eventually("the command runs", || !host.ok(["ps", "-q"]).is_empty());
+    daemon.stop();
+    let output = asks.wait();
+    assert_eq!(output.code(), Some(1), "{output}");
+    assert_eq!(host.ok(["ps", "-aq"]), "");
+    let left = std::fs::read_dir(host.run_dir().join("secrets")).expect("list").count();
+    assert_eq!(left, 0);
+    host.assert_tidy();
+}
+
 #[test]
 fn messages_are_dockers() {
     let Some(host) = Host::with_busybox() else { return };
@@ -101,8 +147,10 @@ fn compose_builds_its_services() {
     let daemon = Daemon::start(&host);
     host.file(
         "sea/docker-compose.yml",
-        "version: '3.4'\nservices:\n  boat:\n    image: boat\n    network_mode: none\n    build:\n      context: ./boat\n      network: none\n      args: {who: crew}\n      target: last\n    command: cat /said\n",
+        "version: '3.4'\nservices:\n  boat:\n    image: boat\n    network_mode: none\n    build:\n      context: ./boat\n      network: none\n      args: {who: crew}\n      target: last\n    command: cat /said\n  raft:\n    image: raft\n    build:\n      context: ./boat\n      network: none\n      dockerfile: ../raft.dockerfile\n",
     );
+    // It lies outside of the context: its name is sent with the text behind it.
+    host.file("sea/raft.dockerfile", "FROM busybox\nCOPY Dockerfile /theirs\n");
     host.file(
         "sea/boat/Dockerfile",
         "FROM busybox AS last\nARG who\nRUN echo hello $who > /said\nFROM last\nRUN false\n",
@@ -113,5 +161,8 @@ fn compose_builds_its_services() {
     let output = crate::fixture::clients::speaking(command, &host, &daemon).env("COMPOSE_API_VERSION", "1.44").run();
     output.ok();
     assert_eq!(host.ok(["run", "--rm", "--network", "none", "boat", "cat", "/said"]), "hello crew");
+    assert!(
+        host.ok(["run", "--rm", "--network", "none", "raft", "cat", "/theirs"]).starts_with("FROM busybox AS last")
+    );
     daemon.stop();
 }

@@ -9,6 +9,7 @@ mod reload;
 
 use super::{Command, Context, coded, output, terminal, version};
 use crate::api::http::Connections;
+use crate::build;
 use crate::engine::{Engine, boot, locks, rootless, routes, selinux, shim};
 use crate::sys;
 use anyhow::{Context as _, Result, bail};
@@ -164,6 +165,9 @@ const CONNECTIONS: usize = 1000;
 /// Descriptors that one connection may come to need.
 const DESCRIPTORS: u64 = 4;
 
+/// So long the end of the daemon waits for that of its builds.
+const BUILDS: Duration = Duration::from_secs(15);
+
 /// In milliseconds: when nobody has come for so long, the daemon keeps no more in memory than it must.
 const REST: u16 = 1000;
 
@@ -217,7 +221,12 @@ fn serve(flags: Daemon, context: &Context) -> Result<()> {
         log::info!("listening on {}", listener.address);
     }
     notify::ready();
-    std::thread::spawn(move || boot::attend(&store));
+    std::thread::spawn(move || {
+        if let Err(error) = build::clear(&store) {
+            log::warn!("clearing what builds have left: {error:#}");
+        }
+        boot::attend(&store)
+    });
 
     let mut at_rest = false;
     loop {
@@ -254,6 +263,7 @@ fn serve(flags: Daemon, context: &Context) -> Result<()> {
                 libc::SIGTERM | libc::SIGINT | libc::SIGQUIT => {
                     log::info!("{signal}: ending; the containers go on");
                     notify::stopping();
+                    build::end(BUILDS);
                     return Ok(());
                 }
                 libc::SIGHUP => {
