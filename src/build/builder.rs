@@ -18,7 +18,7 @@ use super::metadata;
 use super::removals::Removals;
 use super::report::{Output, Report, Style, gone, is_gone};
 use super::schedule;
-use super::state::State;
+use super::state::{self, State};
 use super::transfer::digest::Known;
 use crate::api::Refusal;
 use crate::api::wire::Caller;
@@ -362,21 +362,16 @@ impl<'a> Builder<'a> {
                 (*self.base(&bases[at], wanted.as_ref()).map_err(|error| located(place, error))?).clone()
             }
         };
-        // Arguments end with their stage; a command of the base's is not one of this stage's.
-        state.args.clear();
+        // Arguments of a stage go on in those that are based on it. A command of the base's is not one of this stage's.
         state.cmd = false;
         if !state.config.env.iter().any(|entry| entry.starts_with("PATH=")) {
             metadata::set(&mut state.config.env, "PATH", DEFAULT_PATH);
         }
-        state.env = state
-            .config
-            .env
-            .iter()
-            .map(|entry| {
-                let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
-                (name.to_owned(), value.to_owned())
-            })
-            .collect();
+        // What the image sets goes before an argument of the stage below.
+        for entry in &state.config.env {
+            let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
+            state::set(&mut state.env, name, value);
+        }
         self.report.done(&state.key)?;
         let triggers = state.config.on_build.take().unwrap_or_default();
         self.report.more(triggers.len())?;

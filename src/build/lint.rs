@@ -125,7 +125,7 @@ pub fn check(file: &Dockerfile, around: &Around) -> Result<(Vec<Warning>, bool)>
     casing(file, &mut found);
     stages(file, &mut found);
     described(file, &mut found);
-    // What each stage has set at its end, if that can be known.
+    // What each stage has set and declared at its end, if that can be known: stages that are based on it have it too.
     let mut sets: Vec<Option<BTreeSet<String>>> = Vec::new();
     for stage in &file.stages {
         let base = &stage.from.image.text;
@@ -141,8 +141,6 @@ pub fn check(file: &Dockerfile, around: &Around) -> Result<(Vec<Warning>, bool)>
         if let Some(set) = &mut set {
             set.insert("PATH".to_owned());
         }
-        // Arguments end with their stage.
-        let mut known = set.clone().unwrap_or_default();
         let (mut workdir, mut once) = (false, [None; 3]);
         for instruction in &stage.instructions {
             one(file, instruction, &mut found);
@@ -165,17 +163,13 @@ pub fn check(file: &Dockerfile, around: &Around) -> Result<(Vec<Warning>, bool)>
                 _ => {}
             }
             // Where the base may have set anything, nothing is said of names.
-            if set.is_some() {
-                undefined(file, instruction, &known, &mut found);
-            }
-            match &instruction.kind {
-                Kind::Arg(args) => known.extend(args.iter().map(|arg| arg.name.clone())),
-                Kind::Env(pairs) => {
-                    let names = pairs.iter().map(|pair| pair.name.text.clone());
-                    known.extend(names.clone());
-                    set.iter_mut().for_each(|set| set.extend(names.clone()));
+            if let Some(set) = &mut set {
+                undefined(file, instruction, set, &mut found);
+                match &instruction.kind {
+                    Kind::Arg(args) => set.extend(args.iter().map(|arg| arg.name.clone())),
+                    Kind::Env(pairs) => set.extend(pairs.iter().map(|pair| pair.name.text.clone())),
+                    _ => {}
                 }
-                _ => {}
             }
         }
         sets.push(set);
@@ -504,7 +498,8 @@ mod tests {
             ("FROM scratch\nENV a=$TARGETARCH", vec!["UndefinedVar"]),
             ("FROM known\nENV a=$here b=$nowhere", vec!["UndefinedVar"]),
             ("FROM a\nENV a=$b", vec![]),
-            ("FROM known AS x\nARG c\nENV e=1\nFROM X\nENV a=$e$here b=$c", vec!["UndefinedVar"]),
+            ("FROM known AS x\nARG c\nENV e=1\nFROM X\nENV a=$e$here b=$c", vec![]),
+            ("FROM known AS x\nARG c\nENV e=1\nFROM known\nENV a=$e$c", vec!["UndefinedVar", "UndefinedVar"]),
             ("FROM a\nCOPY x/left . \nADD left /", vec!["CopyIgnoredFile", "CopyIgnoredFile"]),
             ("FROM a\nCOPY y $left . \nCOPY --from=b left /\nADD https://h/left /", vec![]),
             (

@@ -11,7 +11,7 @@ pub struct State {
     pub config: RunConfig,
     /// The image's own config, as far as it is not about running it.
     pub template: ImageConfig,
-    /// Variables of the stage: the image's, and its arguments.
+    /// Variables of the stage: the image's, and its arguments, with those of the stages below.
     pub env: Vec<(String, String)>,
     /// Arguments that were declared, for the history of what is run.
     pub args: Vec<(String, String)>,
@@ -59,10 +59,7 @@ impl State {
     }
 
     pub fn set(&mut self, name: &str, value: &str) {
-        match self.env.iter_mut().find(|(known, _)| known == name) {
-            Some((_, known)) => *known = value.to_owned(),
-            None => self.env.push((name.to_owned(), value.to_owned())),
-        }
+        set(&mut self.env, name, value);
     }
 
     pub fn add(&mut self, made: &Made) {
@@ -76,6 +73,14 @@ impl State {
         self.key = key.to_owned();
         let layer = self.diff_ids.len() > below;
         self.steps.push(Step { key: key.to_owned(), below, layer, clock: self.clock });
+    }
+}
+
+/// Sets one of the variables.
+pub fn set(env: &mut Vec<(String, String)>, name: &str, value: &str) {
+    match env.iter_mut().find(|(known, _)| known == name) {
+        Some((_, known)) => *known = value.to_owned(),
+        None => env.push((name.to_owned(), value.to_owned())),
     }
 }
 
