@@ -10,7 +10,7 @@ use super::dockerfile::mount::Mount;
 use super::metadata::{self, Words};
 use super::mounts::Given;
 use super::report::gone;
-use super::state::State;
+use super::state::{self, State};
 use crate::api::Refusal;
 use crate::api::types::Mount as ContainerMount;
 use crate::api::types::{ContainerConfig, ContainerCreate, DeviceRequest, LogConfig};
@@ -89,13 +89,7 @@ impl Builder<'_> {
             ),
             None => metadata::argv(&state.config, &command),
         };
-        let proxies = self.proxies();
-        let env: Vec<String> = state
-            .env
-            .iter()
-            .filter(|(name, _)| !Self::is_proxy(name) || !self.asked.args.contains_key(name))
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect();
+        let env: Vec<String> = state.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let network = match run.network {
             RunNetwork::Default => self.asked.host.network_mode.clone(),
             RunNetwork::None => "none".to_owned(),
@@ -114,8 +108,10 @@ impl Builder<'_> {
         // What else a command may depend on has no word there.
         let usual = run.network == RunNetwork::Default && !run.insecure && run.devices.is_empty();
         let told = mounts.is_empty() && script.is_none() && usual;
-        let mut all = env;
-        all.extend(proxies.into_iter().map(|(name, value)| format!("{name}={value}")));
+        let mut all = state.env.clone();
+        // No key nor history knows of those that the stage does not declare.
+        self.proxies().iter().for_each(|(name, value)| state::set(&mut all, name, value));
+        let all = all.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
         let mut command =
             Command { argv, env: all, mounts: Vec::new(), network, privileged: run.insecure, devices, edits };
         let layer = self.step(state, &key.end(), &history, told, |builder, state| {
@@ -349,7 +345,6 @@ fn history(state: &State, argv: &[String]) -> String {
     let args: Vec<String> = state
         .args
         .iter()
-        .filter(|(name, _)| !Builder::is_proxy(name))
         .map(|(name, value)| format!("{name}={}", state.lookup(name).unwrap_or_else(|| value.clone())))
         .collect();
     let command = argv.join(" ");
