@@ -55,15 +55,28 @@ impl Builder<'_> {
             return Ok(Arc::clone(known));
         }
         let state = match (self.context.named.get(name), name) {
-            (Some(Named::Image(image)), _) => of_image(image, self.image(image, &wanted, self.wanted())?),
+            (Some(Named::Image(image)), _) => {
+                let found = self.image(image, &wanted, self.wanted())?;
+                self.of_image(image, found)
+            }
             (Some(Named::Layout(layout)), _) => self.of_layout(name, layout, &wanted)?,
             (Some(Named::Files(tree)), _) => self.of_files(name, tree, &wanted)?,
             (None, "scratch") => self.scratch(&wanted),
-            (None, name) => of_image(name, self.image(name, &wanted, self.wanted())?),
+            (None, name) => {
+                let found = self.image(name, &wanted, self.wanted())?;
+                self.of_image(name, found)
+            }
         };
         let state = Arc::new(state);
         self.shared.images.lock().unwrap_or_else(PoisonError::into_inner).insert(memo, Arc::clone(&state));
         Ok(state)
+    }
+
+    /// What every key of a stage goes on from. No file is newer than the time that was asked for, so it is a part of all.
+    fn first_key(&self, kind: &str) -> Key {
+        let mut key = Key::new(kind);
+        key.field(self.epoch.map(|seconds| seconds.to_string()).unwrap_or_default());
+        key
     }
 
     fn scratch(&self, wanted: &Platform) -> State {
@@ -83,7 +96,7 @@ impl Builder<'_> {
             diff_ids: Vec::new(),
             layers: Vec::new(),
             history: Vec::new(),
-            key: Key::new("scratch").end(),
+            key: self.first_key("scratch").end(),
             clock: self.epoch.unwrap_or(0),
             cmd: false,
             based: 0,
@@ -106,7 +119,7 @@ impl Builder<'_> {
             true => report::gone(),
             false => error.context(format!("the OCI layout that the context {name} names")),
         })?;
-        Ok(State { image: None, ..of_image(name, image) })
+        Ok(State { image: None, ..self.of_image(name, image) })
     }
 
     /// The files of a named context as one layer.
@@ -129,6 +142,31 @@ impl Builder<'_> {
         })?;
         self.remember(&mut state, text, !layer);
         Ok(state)
+    }
+
+    fn of_image(&self, name: &str, image: Image) -> State {
+        let mut key = self.first_key("image");
+        let chain = chain_ids(&image.config.rootfs.diff_ids).pop();
+        key.field(chain.map(|chain| chain.to_string()).unwrap_or_default());
+        let created = image.config.created.as_deref().and_then(Time::parse);
+        let clock = created.map_or(0, |time| (time.unix_nanos() / 1_000_000_000) as i64);
+        State {
+            config: image.config.config.clone(),
+            env: Vec::new(),
+            args: Vec::new(),
+            diff_ids: image.config.rootfs.diff_ids.clone(),
+            layers: image.layers.iter().map(|layer| (layer.id.clone(), layer.opaque)).collect(),
+            history: image.config.history.clone(),
+            key: key.end(),
+            clock,
+            cmd: false,
+            based: image.config.history.len(),
+            steps: Vec::new(),
+            foreign: false,
+            image: Some(image.id.clone()),
+            named: name.to_owned(),
+            template: image.config,
+        }
     }
 
     /// Whether bases are pulled.
@@ -192,30 +230,5 @@ impl Builder<'_> {
             }
             None => self.base(name, None),
         }
-    }
-}
-
-fn of_image(name: &str, image: Image) -> State {
-    let mut key = Key::new("image");
-    let chain = chain_ids(&image.config.rootfs.diff_ids).pop();
-    key.field(chain.map(|chain| chain.to_string()).unwrap_or_default());
-    let created = image.config.created.as_deref().and_then(Time::parse);
-    let clock = created.map_or(0, |time| (time.unix_nanos() / 1_000_000_000) as i64);
-    State {
-        config: image.config.config.clone(),
-        env: Vec::new(),
-        args: Vec::new(),
-        diff_ids: image.config.rootfs.diff_ids.clone(),
-        layers: image.layers.iter().map(|layer| (layer.id.clone(), layer.opaque)).collect(),
-        history: image.config.history.clone(),
-        key: key.end(),
-        clock,
-        cmd: false,
-        based: image.config.history.len(),
-        steps: Vec::new(),
-        foreign: false,
-        image: Some(image.id.clone()),
-        named: name.to_owned(),
-        template: image.config,
     }
 }

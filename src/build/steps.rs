@@ -95,13 +95,9 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
-    /// Proxies that were given with `--build-arg`: every command has them, and no key nor history knows of them.
+    /// Proxies that were given with `--build-arg`: every command has them.
     pub fn proxies(&self) -> Vec<(String, String)> {
         PROXIES.iter().filter_map(|name| Some(((*name).to_owned(), self.given(name)?))).collect()
-    }
-
-    pub fn is_proxy(name: &str) -> bool {
-        PROXIES.contains(&name)
     }
 
     pub fn remember(&self, state: &mut State, created_by: String, empty_layer: bool) {
@@ -120,8 +116,8 @@ impl<'a> Builder<'a> {
         let dir = state.config.working_dir.clone();
         let user = state.config.user.clone();
         let mut key = Key::new("workdir");
-        key.field(&state.key).field(&dir).field(&user);
         let time = state.clock;
+        key.field(&state.key).field(&dir).field(&user).field(time.to_le_bytes());
         let made = self.step(state, &key.end(), &text, true, |builder, state| {
             builder.durable.settle();
             builder.change(state, true, &mut |root| {

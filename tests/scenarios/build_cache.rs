@@ -35,6 +35,41 @@ fn stages_can_be_made_anew() {
     assert!(told.contains("no stage is called \"four\""), "{told}");
 }
 
+/// What a cache gives is what would be made anew: whatever was built before, and of a base with another time.
+#[test]
+fn the_time_that_is_asked_for_is_a_part_of_the_key() {
+    let Some(host) = Host::with_busybox() else { return };
+    let epoch = |seconds: i64| format!("SOURCE_DATE_EPOCH={seconds}");
+    for (base, seconds) in [("old", 1_000_000_000), ("new", 1_500_000_000)] {
+        let dir = folder(&host, base, &[("Dockerfile", "FROM busybox\nLABEL a=b\n")]);
+        build(&host, &dir, &["-t", base, "--build-arg", &epoch(seconds)]).ok();
+    }
+    let text = "ARG BASE\nFROM $BASE AS other\nCOPY file /deep/down/file\nFROM $BASE AS files\nWORKDIR /w\nCOPY file /made/dir/file\n\
+                COPY --from=other /deep /deep\nFROM files\nRUN touch /late\n";
+    let dir = folder(&host, "context", &[("Dockerfile", text), ("file", "x")]);
+    let build_id = |flags: &[&str]| {
+        build(&host, &dir, &[&["-t", "made"], flags].concat()).ok();
+        id(&host, "made")
+    };
+    let mut before = Vec::new();
+    for base in ["old", "new"] {
+        for seconds in [None, Some(1_200_000_000), Some(1_600_000_000), None] {
+            let base = format!("BASE={base}");
+            let mut flags = vec!["--build-arg".to_owned(), base];
+            flags.extend(seconds.map(epoch).into_iter().flat_map(|it| ["--build-arg".to_owned(), it]));
+            let mut flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+            // What a command writes has a time of its own.
+            flags.extend(if seconds.is_none() { &["--target", "files"][..] } else { &[] });
+            let warm = build_id(&flags);
+            assert_eq!(warm, build_id(&[&["--no-cache"], &flags[..]].concat()), "{flags:?}");
+            before.push(warm);
+        }
+    }
+    assert_eq!((&before[0], &before[4]), (&before[3], &before[7]));
+    let different: std::collections::BTreeSet<_> = before.iter().collect();
+    assert_eq!(different.len(), 6);
+}
+
 #[test]
 fn an_image_that_is_named_is_a_cache() {
     let Some((host, registry)) = Host::with_busybox().zip(crate::fixture::Registry::shared()) else { return };

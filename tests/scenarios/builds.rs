@@ -152,20 +152,32 @@ fn arguments_have_their_scopes() {
     let Some(host) = Host::with_busybox() else { return };
     let text = "ARG base=busybox\nARG global=g\nFROM $base AS one\nARG global\nARG given\nARG own=o-$global\n\
                 ENV env=e\nARG env=x\nRUN echo \"$global|$given|$own|$env|$HTTP_PROXY|$TARGETARCH\" > /said\n\
-                FROM one\nARG TARGETPLATFORM\nRUN echo \"$own|$given|$TARGETPLATFORM\" >> /said\n";
+                FROM busybox AS none\nRUN echo \"$own|$given\" > /said\n\
+                FROM one\nCOPY --from=none /said /none\nARG TARGETPLATFORM\n\
+                RUN echo \"$own|$given|$env|$TARGETPLATFORM\" >> /said\n";
     let flags =
         ["--build-arg", "given=1 2", "--build-arg", "HTTP_PROXY=http://p", "--build-arg", "base=busybox:latest"];
     made(&host, &[("Dockerfile", text)], &flags);
     let said = says(&host, "cat /said");
     let (first, second) = said.split_once('\n').expect("two lines");
     assert_eq!(first, "g|1 2|o-g|x|http://p|");
-    assert!(second.starts_with("||linux/"), "{second}");
+    // They go on in stages that are based on it, below what the image itself sets.
+    assert!(second.starts_with("o-g|1 2|e|linux/"), "{second}");
+    assert_eq!(says(&host, "cat /none"), "|");
     let history = host.ok(["history", "--no-trunc", "made"]);
     assert!(!history.contains("http://p"), "{history}");
     let again = made(&host, &[("Dockerfile", text)], &["--build-arg", "given=1 2", "--build-arg", "HTTP_PROXY=other"]);
-    assert_eq!(again.matches("CACHED").count(), 2, "a proxy is no reason: {again}");
+    assert_eq!(again.matches("CACHED").count(), 4, "a proxy is no reason: {again}");
     let again = made(&host, &[("Dockerfile", text)], &["--build-arg", "given=3"]);
-    assert_eq!(again.matches("CACHED").count(), 0, "{again}");
+    assert_eq!(again.matches("CACHED").count(), 1, "{again}");
+    // One that is declared is an argument as any other.
+    let text = "FROM busybox\nARG HTTP_PROXY\nRUN echo $HTTP_PROXY > /said\n";
+    for proxy in ["http://one", "http://two"] {
+        made(&host, &[("Dockerfile", text)], &["--build-arg", &format!("HTTP_PROXY={proxy}")]);
+        assert_eq!(says(&host, "cat /said"), proxy);
+        let history = host.ok(["history", "--no-trunc", "made"]);
+        assert!(history.contains(&format!("RUN |1 HTTP_PROXY={proxy} ")), "{history}");
+    }
 }
 
 #[test]

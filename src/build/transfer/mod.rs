@@ -139,6 +139,8 @@ impl Builder<'_> {
         key.field(&state.key).field(&expanded.destination).field(format!("{:?}", expanded.chmod));
         key.field(expanded.chown.as_deref().unwrap_or("-"))
             .field([u8::from(transfer.link), u8::from(transfer.parents)]);
+        // Directories that are made on the way have it.
+        key.field(state.clock.to_le_bytes());
         let store = &self.engine.store;
         let begun = key.end();
         let perhaps = !self.fresh
