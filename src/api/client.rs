@@ -11,6 +11,7 @@ pub use images::SECRETS;
 
 use crate::api::http::Remote;
 use crate::api::types::*;
+use crate::api::version::{self, ApiVersion};
 use crate::api::wire::{Body, Producer, Reply, Request, Response};
 use crate::order;
 use anyhow::{Context, Result, bail};
@@ -61,6 +62,18 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
+/// Nobody answers at that address.
+#[derive(Debug)]
+pub struct Unreachable(pub String);
+
+impl fmt::Display for Unreachable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot connect to the Docker daemon at {}. Is the docker daemon running?", self.0)
+    }
+}
+
+impl std::error::Error for Unreachable {}
+
 /// Filters of a list: key → its values.
 pub type Filters = BTreeMap<String, Vec<String>>;
 
@@ -80,6 +93,14 @@ impl Client {
     /// Whether the engine is in this process.
     pub fn is_local(&self) -> bool {
         matches!(self.transport, Transport::Local(_))
+    }
+
+    /// The version of the API that is spoken, as far as it is known.
+    pub fn version_spoken(&self) -> Option<ApiVersion> {
+        match &self.transport {
+            Transport::Local(_) => Some(version::NEWEST),
+            Transport::Http(daemon) => daemon.version(),
+        }
     }
 
     /// Sends a request. An answer of 400 and above becomes a [`Failure`].

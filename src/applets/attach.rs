@@ -1,7 +1,7 @@
 //! `dhow attach`.
 
 use super::stream::{self, Ending, Streams, Target};
-use super::{Command, Context, run, terminal};
+use super::{Command, Context, face, habits, run, terminal};
 use crate::api::client::{self, Client};
 use crate::api::types::ContainerInspect;
 use anyhow::{Result, bail};
@@ -26,7 +26,7 @@ pub struct Attach {
 
 impl Command for Attach {
     fn run(self, context: &Context) -> Result<u8> {
-        let detach_keys = self.detach_keys.unwrap_or_default();
+        let detach_keys = habits::or_kept(self.detach_keys, |kept| kept.detach_keys)?;
         let keys = stream::detach_keys(&detach_keys)?;
         let client = context.client()?;
         let container = running(&client, &self.container)?;
@@ -54,13 +54,13 @@ impl Command for Attach {
 fn running(client: &Client, name: &str) -> Result<ContainerInspect> {
     let container = client.container(name)?;
     if !container.state.running {
-        bail!("cannot attach to a stopped container, start it first");
+        bail!("{} attach to a stopped container, start it first", face::words("You cannot", "cannot"));
     }
     if container.state.paused {
-        bail!("cannot attach to a paused container, unpause it first");
+        bail!("{} attach to a paused container, unpause it first", face::words("You cannot", "cannot"));
     }
     if container.state.restarting {
-        bail!("cannot attach to a restarting container, wait until it is running");
+        bail!("{} attach to a restarting container, wait until it is running", face::words("You cannot", "cannot"));
     }
     Ok(container)
 }

@@ -165,7 +165,7 @@ pub struct Build {
     /// resource limits of RUN: name=soft[:hard]
     #[argh(option)]
     ulimit: Vec<String>,
-    #[argh(positional, arg_name = "PATH|URL|-")]
+    #[argh(positional, arg_name = "PATH | URL | -")]
     context: String,
 }
 
@@ -332,6 +332,9 @@ impl Build {
         query: &mut Vec<(String, String)>,
         known: &mut Option<(String, String)>,
     ) -> Result<Body> {
+        if !dir.exists() {
+            bail!("unable to prepare context: path {:?} not found", dir.display());
+        }
         let root =
             path::open_root(dir).with_context(|| format!("unable to prepare context: path {:?}", dir.display()))?;
         let (name, bytes, beside) = self.dockerfile(dir)?;

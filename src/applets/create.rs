@@ -3,9 +3,10 @@
 use super::pull;
 use super::request::{self, Here};
 use super::run::Run;
-use super::{Command, Context, coded, output, terminal};
+use super::{Command, Context, helped, output, terminal};
 use crate::api::client::{Client, Failure};
 use crate::api::types::ContainerCreate;
+use crate::oci::reference::Reference;
 use anyhow::{Context as _, Result, anyhow, bail};
 use argh::{ArgsInfo, CommandInfoWithArgs, EarlyExit, FromArgs};
 use std::fs::{File, OpenOptions};
@@ -37,7 +38,7 @@ impl Command for Create {
     const STOPS: bool = true;
 
     fn run(self, context: &Context) -> Result<u8> {
-        let wanted = wanted(self.0).map_err(|error| coded(125, error))?;
+        let wanted = wanted(self.0).map_err(|error| helped(125, "create", error))?;
         let made = create(&context.client()?, wanted)?;
         output::say(&format!("{}\n", made.id))?;
         Ok(0)
@@ -79,7 +80,7 @@ pub fn wanted(flags: Run) -> Result<Wanted> {
     };
     let create = request::request(&flags, &Here::this_process())?;
     if flags.kernel_memory.is_some() {
-        output::complain("dhow: --kernel-memory has no effect: the kernel no longer supports it");
+        output::complain("WARNING: --kernel-memory has no effect: the kernel no longer supports it");
     }
     let platform = pull::platform(flags.platform.clone());
     Ok(Wanted {
@@ -98,6 +99,10 @@ pub fn create(client: &Client, wanted: Wanted) -> Result<Made> {
     let Wanted { mut create, name, platform, pull, quiet, cidfile, .. } = wanted;
     let mut id_file = cidfile.map(IdFile::open).transpose()?;
     let image = create.config.image.clone();
+    let is_id = image.strip_prefix("sha256:").unwrap_or(&image).len() == 64;
+    if !is_id {
+        Reference::parse(&image)?;
+    }
     if pull == Pull::Always {
         pull::for_container(client, &image, &platform, quiet)?;
     }

@@ -16,7 +16,7 @@ pub struct DialStdio {}
 impl Command for DialStdio {
     fn run(self, context: &Context) -> Result<u8> {
         let wish = host::Wish { always: true, ..context.wish.clone() };
-        let daemon = host::choose(&wish, &context.place)?.context("no daemon is meant")?;
+        let daemon = host::choose(&wish, &host::context_name(&wish)?, &context.place)?.context("no daemon is meant")?;
         let connection = Arc::new(daemon.connect()?);
         let sending = Arc::clone(&connection);
         // Its end does not matter: who has said all still listens, and who left closes stdout too.

@@ -1,5 +1,6 @@
 //! One request for each of several containers, side by side: stopping ten takes as long as stopping the slowest.
 
+use super::face::Several;
 use super::output;
 use anyhow::{Result, anyhow};
 use std::sync::Mutex;
@@ -50,11 +51,19 @@ pub fn one_by_one<'a>(results: impl Iterator<Item = (&'a String, Result<()>)>) -
     together(errors)
 }
 
+/// The same with what the docker command says after them, of one too.
+pub fn together_and(errors: Vec<anyhow::Error>, after: impl FnOnce() -> String) -> Result<u8> {
+    match errors.is_empty() {
+        true => Ok(0),
+        false => Err(Several { errors, after: Some(after()) }.into()),
+    }
+}
+
 /// Several errors as one, a line each.
 pub fn together(mut errors: Vec<anyhow::Error>) -> Result<u8> {
     match errors.len() {
         0 => Ok(0),
         1 => Err(errors.remove(0)),
-        _ => Err(anyhow!("{}", errors.iter().map(|error| format!("{error:#}")).collect::<Vec<_>>().join("\ndhow: "))),
+        _ => Err(Several { errors, after: None }.into()),
     }
 }

@@ -2,7 +2,7 @@
 
 use super::request::{self, Here};
 use super::stream::{self, Ending, Streams, Target};
-use super::{Command, Context, coded, run, terminal};
+use super::{Command, Context, coded, habits, run, terminal};
 use crate::api::types::{ExecCreate, ExecStart};
 use anyhow::{Result, anyhow};
 use argh::{ArgsInfo, FromArgs};
@@ -47,8 +47,9 @@ pub struct Exec {
 impl Command for Exec {
     const STOPS: bool = true;
 
-    fn run(self, context: &Context) -> Result<u8> {
-        let detach_keys = self.detach_keys.clone().unwrap_or_default();
+    fn run(mut self, context: &Context) -> Result<u8> {
+        let detach_keys = habits::or_kept(self.detach_keys.take(), |kept| kept.detach_keys)?;
+        self.detach_keys = Some(detach_keys.clone());
         let keys = stream::detach_keys(&detach_keys)?;
         let (detach, tty, stdin) = (self.detach, self.tty, self.interactive && !self.detach);
         let container = self.container.clone();

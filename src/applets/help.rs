@@ -1,13 +1,19 @@
 //! Help, from the table.
 
-use crate::applets::{Entry, TABLE, parse};
+use crate::applets::{Entry, TABLE, face, parse, plugin};
 use crate::order;
+use anyhow::Result;
 use argh::{CommandInfoWithArgs, FlagInfo, FlagInfoKind, Optionality};
 use std::fmt::Write;
 
+const OF_DHOW: (&str, &str) = ("    --config FILE", "the configuration (default /etc/dhow/daemon.json)");
+/// What the docker command means by the same flag.
+const OF_DOCKER: (&str, &str) =
+    ("    --config DIR", "where this command's settings are (DOCKER_CONFIG; default ~/.docker)");
+
 /// Flags that stand before the command.
 pub const GLOBAL: &[(&str, &str)] = &[
-    ("    --config FILE", "the configuration (default /etc/dhow/daemon.json)"),
+    OF_DHOW,
     ("-c, --context NAME", "ask the daemon of a context of Docker's client"),
     ("-D, --debug", "say more on stderr"),
     ("-H, --host HOST", "ask the daemon at unix://, tcp:// or ssh:// (DOCKER_HOST)"),
@@ -31,9 +37,14 @@ pub const GROUPS: &[(&str, &str)] = &[
 ];
 
 /// `dhow --help`.
-pub fn all() -> String {
-    let mut text = String::from(
-        "Usage:  dhow [OPTIONS] COMMAND\n\nA container engine in one file, with Docker's commands and no daemon.\n\nCommands:\n",
+pub fn all() -> Result<String> {
+    let name = face::name();
+    let mut text = format!(
+        "Usage:  {name} [OPTIONS] COMMAND\n\n{}\n\nCommands:\n",
+        match face::is_docker() {
+            true => "dhow, as the docker command: it asks a daemon.",
+            false => "A container engine in one file, with Docker's commands and no daemon.",
+        }
     );
     for entry in TABLE.iter().filter(|entry| !entry.hidden && !entry.names[0].contains(' ')) {
         let _ = writeln!(text, "  {:<12}{}", entry.names[0], sentence(entry));
@@ -42,20 +53,34 @@ pub fn all() -> String {
     for (name, about) in GROUPS {
         let _ = writeln!(text, "  {name:<12}{about}");
     }
+    let plugins = if face::is_docker() { plugin::all()? } else { vec![] };
+    for plugin in plugins.iter().filter(|plugin| plugin.error.is_none()) {
+        let _ = writeln!(text, "  {:<12}{}", plugin.name.clone() + "*", plugin.metadata.short_description);
+    }
+    if plugins.iter().any(|plugin| plugin.error.is_some()) {
+        text.push_str("\nInvalid plugins:\n");
+    }
+    for (plugin, error) in plugins.iter().filter_map(|plugin| Some((plugin, plugin.error.as_ref()?))) {
+        let _ = writeln!(text, "  {:<12}{error}", plugin.name);
+    }
     text.push_str("\nOptions:\n");
-    for (flag, about) in GLOBAL {
+    for row in GLOBAL {
+        let (flag, about) = if face::is_docker() && *row == OF_DHOW { &OF_DOCKER } else { row };
         let _ = writeln!(text, "  {flag:<22}{about}");
     }
-    text.push_str(
-        "\nRun 'dhow COMMAND --help' for one of them. A link named d and a command is that command: drun, dps.\n",
-    );
-    text
+    let _ = write!(text, "\nRun '{name} COMMAND --help' for one of them.");
+    text.push_str(match face::is_docker() {
+        true => " What has a * is a plugin.\n",
+        false => " A link named d and a command is that command: drun, dps.\n",
+    });
+    Ok(text)
 }
 
 /// `dhow volume` or `dhow volume --help`.
 pub fn group(name: &str) -> String {
     let about = GROUPS.iter().find(|group| group.0 == name).map_or("", |group| group.1);
-    let mut text = format!("Usage:  dhow {name} COMMAND\n\n{about}\n\nCommands:\n");
+    let who = face::name();
+    let mut text = format!("Usage:  {who} {name} COMMAND\n\n{about}\n\nCommands:\n");
     let prefix = format!("{name} ");
     let mut rows: Vec<(&str, String)> = Vec::new();
     for entry in TABLE.iter().filter(|entry| !entry.hidden) {
@@ -67,7 +92,7 @@ pub fn group(name: &str) -> String {
     for (word, about) in rows {
         let _ = writeln!(text, "  {word:<12}{about}");
     }
-    let _ = write!(text, "\nRun 'dhow {name} COMMAND --help' for one of them.\n");
+    let _ = write!(text, "\nRun '{who} {name} COMMAND --help' for one of them.\n");
     text
 }
 
@@ -76,7 +101,7 @@ pub fn command(entry: &Entry, spelt: &str) -> String {
     let info = (entry.info)();
     let mut text = format!("Usage:  {}\n\n{}\n", usage(&info, spelt), sentence(entry));
     if entry.names.len() > 1 {
-        let names: Vec<String> = entry.names.iter().map(|name| format!("dhow {name}")).collect();
+        let names: Vec<String> = entry.names.iter().map(|name| format!("{} {name}", face::name())).collect();
         let _ = write!(text, "\nAliases:\n  {}\n", names.join(", "));
     }
     let mut flags: Vec<&FlagInfo> = info.flags.iter().filter(|flag| !flag.hidden && flag.long != "--help").collect();

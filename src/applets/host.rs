@@ -1,6 +1,6 @@
 //! Whom a command asks: the engine in this process, or a daemon, and which.
 
-use super::contexts;
+use super::{contexts, habits};
 use crate::api::client::Place;
 use crate::api::http::Remote;
 use crate::api::http::address::Address;
@@ -27,8 +27,8 @@ pub struct Wish {
 /// Where Docker's daemon listens.
 const DOCKERS: &str = "/run/docker.sock";
 
-/// The daemon that is meant; `None` for the engine in this process.
-pub fn choose(wish: &Wish, place: &Place) -> Result<Option<Remote>> {
+/// The daemon that is meant, by its context; `None` for the engine in this process.
+pub fn choose(wish: &Wish, name: &str, place: &Place) -> Result<Option<Remote>> {
     let said = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
     let version = match said("DOCKER_API_VERSION") {
         Some(text) => Some(
@@ -37,9 +37,8 @@ pub fn choose(wish: &Wish, place: &Place) -> Result<Option<Remote>> {
         ),
         None => None,
     };
-    let name = context_name(wish)?;
     if name != contexts::DEFAULT {
-        let endpoint = contexts::find(&name)?;
+        let endpoint = contexts::find(name)?;
         let secret = endpoint.skip_verify || endpoint.files != Files::default();
         let tls = secret.then(|| tls::Client::new(&endpoint.files, !endpoint.skip_verify)).transpose();
         return daemon(&endpoint.host, tls.with_context(|| format!("context {name:?}"))?, version).map(Some);
@@ -48,7 +47,8 @@ pub fn choose(wish: &Wish, place: &Place) -> Result<Option<Remote>> {
         return daemon(&host, tls_of(wish)?, version).map(Some);
     }
     let socket = sockets(place).into_iter().find(|path| is_socket(path));
-    let remote = |path: PathBuf| Remote::new(Address::Unix(path), None, version);
+    let headers = habits::read()?.http_headers;
+    let remote = |path: PathBuf| Remote::new(Address::Unix(path), None, version).with_headers(headers);
     if wish.always {
         return Ok(Some(remote(socket.unwrap_or_else(|| PathBuf::from(DOCKERS)))));
     }
@@ -93,12 +93,13 @@ pub fn default_endpoint(wish: &Wish, place: &Place) -> contexts::Endpoint {
 
 fn daemon(host: &str, tls: Option<tls::Client>, version: Option<ApiVersion>) -> Result<Remote> {
     let address = Address::parse(host, tls.is_some())?;
-    match address {
+    let tls = match address {
         Address::Inherited(_) => bail!("invalid host {host:?}: only a daemon can use it"),
         // A socket of this machine and ssh have no need of it.
-        Address::Tcp(..) => Ok(Remote::new(address, tls, version)),
-        _ => Ok(Remote::new(address, None, version)),
-    }
+        Address::Tcp(..) => tls,
+        _ => None,
+    };
+    Ok(Remote::new(address, tls, version).with_headers(habits::read()?.http_headers))
 }
 
 fn tls_of(wish: &Wish) -> Result<Option<tls::Client>> {

@@ -3,7 +3,7 @@
 use super::format::table::List;
 use super::format::units;
 use super::ps::short_id;
-use super::{Command, Context, filter, output};
+use super::{Command, Context, filter, habits, output};
 use crate::api::time::Time;
 use crate::api::types::ImageSummary;
 use crate::oci::reference::Reference;
@@ -84,7 +84,10 @@ impl Command for Images {
         if let Some(name) = self.name {
             filters.entry("reference".to_owned()).or_default().push(name);
         }
-        let format = self.format.unwrap_or_default();
+        let format = match self.quiet {
+            true => self.format.unwrap_or_default(),
+            false => habits::or_kept(self.format, |kept| kept.images_format)?,
+        };
         let digest = self.digests || format.contains("{{.Digest}}");
         let images = context.client()?.images(self.all, &filters)?;
         let rows: Vec<Value> = images

@@ -33,7 +33,7 @@ impl Command for Import {
             "-" => Box::new(std::io::stdin()),
             // The engine fetches it.
             _ if url => Box::new(std::io::empty()),
-            path => Box::new(File::open(path).with_context(|| format!("opening {path}"))?),
+            path => Box::new(File::open(path).with_context(|| format!("open {path}"))?),
         };
         let source = if url { self.source } else { "-".to_owned() };
         let mut query = vec![("fromSrc".to_owned(), source)];

@@ -1,7 +1,8 @@
 //! `dhow info`.
 
 use super::format::{template::Template, units};
-use super::{Command, Context, coded, output};
+use super::plugin::{self, Plugin};
+use super::{Command, Context, coded, face, host, output};
 use crate::api::types;
 use anyhow::Result;
 use argh::{ArgsInfo, FromArgs};
@@ -26,30 +27,64 @@ impl Command for Info {
             format => Some(format),
         };
         let template = template.map(Template::parse).transpose().map_err(|error| coded(64, error))?;
-        let info = context.client()?.info()?;
+        let name = host::context_name(&context.wish)?;
+        let plugins = if face::is_docker() { plugin::all()? } else { vec![] };
+        let ours = client(&name, &plugins);
+        if let Some(template) = &template
+            && let Some(text) = of_client_alone(template, &format, &ours)
+        {
+            output::say(&text)?;
+            return Ok(0);
+        }
+        // Of a daemon that does not answer the client's part is told all the same.
+        let (info, error) = match context.client()?.info() {
+            Ok(info) => (Some(info), None),
+            Err(error) => (None, Some(error)),
+        };
         let text = match template {
             Some(template) => {
-                let mut all = serde_json::to_value(&info)?;
-                all["ClientInfo"] = client();
+                let mut all = serde_json::to_value(info.clone().unwrap_or_default())?;
+                all["ClientInfo"] = ours;
                 template.execute(&all)? + "\n"
             }
-            None => plain(&info),
+            None => plain(&name, &plugins, info.as_ref()),
         };
         output::say(&text)?;
-        for warning in info.warnings.iter().flatten() {
+        for plugin in &plugins {
+            if let (Some(error), true) = (&plugin.error, format.is_empty()) {
+                output::complain(&format!("WARNING: Plugin {:?} is not valid: {error}", plugin.path));
+            }
+        }
+        for warning in info.iter().filter(|_| format.is_empty()).filter_map(|info| info.warnings.as_ref()).flatten() {
             output::complain(warning);
         }
-        Ok(0)
+        error.map_or(Ok(0), Err)
     }
 }
 
+/// What the template makes of the client's part, where it asks for nothing else.
+fn of_client_alone(template: &Template, format: &str, client: &Value) -> Option<String> {
+    let asks = format.as_bytes().windows(2).any(|pair| pair[0] == b'.' && pair[1].is_ascii_alphabetic());
+    if !asks {
+        return None;
+    }
+    let text = template.execute(&json!({"ClientInfo": client})).ok()?;
+    // These are empty to a template where they are not there.
+    let again = template.execute(&json!({"ClientInfo": client, "Name": "-", "Driver": "-"})).ok()?;
+    (text == again).then(|| text + "\n")
+}
+
+fn is_verbose() -> bool {
+    log::log_enabled!(log::Level::Debug)
+}
+
 /// What the command says of itself.
-fn client() -> Value {
+fn client(context: &str, plugins: &[Plugin]) -> Value {
     json!({
-        "Debug": log::log_enabled!(log::Level::Debug),
+        "Debug": is_verbose(),
         "Version": env!("CARGO_PKG_VERSION"),
-        "Context": "default",
-        "Plugins": [],
+        "Context": context,
+        "Plugins": plugins,
         "Warnings": null,
     })
 }
@@ -84,15 +119,27 @@ impl Lines {
 }
 
 /// The lines of Docker's own command, with those left out of which there is nothing here.
-fn plain(info: &types::Info) -> String {
+fn plain(context: &str, plugins: &[Plugin], info: Option<&types::Info>) -> String {
     let mut lines = Lines(String::new());
-    let client = client();
     lines.title(0, "Client");
-    lines.row(1, "Version", env!("CARGO_PKG_VERSION"));
-    lines.row(1, "Context", "default");
-    lines.row(1, "Debug Mode", &client["Debug"]);
+    // As docker aligns these, and these alone.
+    lines.row(1, "Version", format_args!("   {}", env!("CARGO_PKG_VERSION")));
+    lines.row(1, "Context", format_args!("   {context}"));
+    lines.row(1, "Debug Mode", is_verbose());
+    let valid: Vec<&Plugin> = plugins.iter().filter(|plugin| plugin.error.is_none()).collect();
+    if !plugins.is_empty() {
+        lines.title(1, "Plugins");
+    }
+    for Plugin { metadata, name, path, .. } in valid {
+        lines.row(2, name, format_args!("{} ({})", metadata.short_description, metadata.vendor));
+        if !metadata.version.is_empty() {
+            lines.row(4, "Version", format_args!(" {}", metadata.version));
+        }
+        lines.row(4, "Path", format_args!("    {}", path.display()));
+    }
     lines.0.push('\n');
     lines.title(0, "Server");
+    let Some(info) = info else { return lines.0 };
     lines.row(1, "Containers", info.containers);
     lines.row(2, "Running", info.containers_running);
     lines.row(2, "Paused", info.containers_paused);

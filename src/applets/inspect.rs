@@ -3,7 +3,7 @@
 pub mod indent;
 
 use super::format::template::Template;
-use super::{Command, Context, coded, each, output};
+use super::{Command, Context, coded, each, face, output};
 use crate::api::client::{Client, Failure};
 use anyhow::{Context as _, Result, bail};
 use argh::{ArgsInfo, FromArgs};
@@ -85,11 +85,9 @@ impl Command for Inspect {
         let kind = self.r#type.as_deref();
         match kind {
             None | Some("container" | "image" | "network" | "volume") => {}
-            Some("") => bail!("type is empty: must be one of \"container\", \"image\", \"network\", \"volume\""),
+            Some("") => bail!("type is empty: must be one of {}", kinds()),
             Some(kind) if LATER.contains(&kind) => bail!("--type {kind}: they come with a later release of dhow"),
-            Some(kind) => {
-                bail!("unknown type: {kind:?}: must be one of \"container\", \"image\", \"network\", \"volume\"")
-            }
+            Some(kind) => bail!("unknown type: {kind:?}: must be one of {}", kinds()),
         }
         let client = context.client()?;
         print(&self.names, self.format, |name| find(&client, name, kind, self.size))
@@ -125,6 +123,13 @@ impl Command for InspectNetwork {
     }
 }
 
+fn kinds() -> &'static str {
+    face::words(
+        r#""config", "container", "image", "network", "node", "plugin", "secret", "service", "task", "volume""#,
+        r#""container", "image", "network", "volume""#,
+    )
+}
+
 /// Looks for a thing of that name: a container first, then an image, a network, a volume.
 fn find(client: &Client, name: &str, kind: Option<&str>, size: bool) -> Result<Vec<u8>> {
     type Look<'a> = (&'a str, &'a dyn Fn() -> Result<Vec<u8>>);
@@ -148,7 +153,7 @@ fn find(client: &Client, name: &str, kind: Option<&str>, size: bool) -> Result<V
             }
         }
     }
-    bail!("error: no such object: {name}")
+    bail!("{}: {name}", face::words("Error: No such object", "error: no such object"))
 }
 
 /// Whether it may be there as a thing of another kind.

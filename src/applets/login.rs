@@ -1,6 +1,6 @@
 //! `dhow login`.
 
-use super::{Command, Context, output, terminal};
+use super::{Command, Context, face, output, terminal};
 use crate::api::client::Failure;
 use crate::api::types::AuthConfig;
 use crate::oci::auth::{self, Credentials, keep};
@@ -91,7 +91,7 @@ impl Login {
 /// Asks the user for what is missing.
 fn prompt(mut username: String, mut password: String, known: &str) -> Result<Credentials> {
     if (username.is_empty() || password.is_empty()) && !std::io::stdin().is_terminal() {
-        bail!("cannot perform an interactive login from a non TTY device");
+        bail!("{} perform an interactive login from a non TTY device", face::words("Error: Cannot", "cannot"));
     }
     if username.is_empty() {
         let offer = if known.is_empty() { "Username: ".to_owned() } else { format!("Username ({known}): ") };

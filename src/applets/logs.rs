@@ -2,7 +2,7 @@
 
 use super::format::units;
 use super::stream::Split;
-use super::{Command, Context};
+use super::{Command, Context, face};
 use crate::api::client;
 use anyhow::Result;
 use argh::{ArgsInfo, FromArgs};
@@ -35,9 +35,14 @@ pub struct Logs {
 
 impl Command for Logs {
     fn run(self, context: &Context) -> Result<u8> {
-        let time =
-            |text: &Option<String>| text.as_deref().filter(|text| !text.is_empty()).map(units::timestamp).transpose();
-        let (since, until) = (time(&self.since)?.unwrap_or_default(), time(&self.until)?.unwrap_or_default());
+        let time = |name: &str, text: &Option<String>| {
+            let time = text.as_deref().filter(|text| !text.is_empty()).map(units::timestamp).transpose();
+            time.map(Option::unwrap_or_default).map_err(|error| match face::is_docker() {
+                true => error.context(format!("invalid value for {name:?}")),
+                false => error,
+            })
+        };
+        let (since, until) = (time("since", &self.since)?, time("until", &self.until)?);
         let client = context.client()?;
         let container = client.container(&self.container)?;
         let what = client::Logs {

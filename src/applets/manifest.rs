@@ -3,7 +3,7 @@
 
 use super::inspect::indent;
 use super::manifests::{self, Member};
-use super::{Command, Context, output};
+use super::{Command, Context, face, output};
 use crate::oci::Platform;
 use crate::oci::auth;
 use crate::oci::image::{Descriptor, Document, ImageConfig, Index, Manifest, media};
@@ -27,15 +27,12 @@ pub struct Create {
     insecure: bool,
     #[argh(positional, arg_name = "MANIFEST_LIST")]
     list: String,
-    #[argh(positional, arg_name = "MANIFEST")]
+    #[argh(positional, arg_name = "MANIFEST [MANIFEST...]")]
     manifests: Vec<String>,
 }
 
 impl Command for Create {
     fn run(self, _: &Context) -> Result<u8> {
-        if self.manifests.is_empty() {
-            bail!("'dhow manifest create' requires at least 2 arguments");
-        }
         let list = name(&self.list)?;
         let known = manifests::members(&list)?;
         if !known.is_empty() && !self.amend {
@@ -123,7 +120,7 @@ impl Command for Inspect {
         let (list, manifest) = match &self.names[..] {
             [manifest] => (None, name(manifest)?),
             [list, manifest] => (Some(name(list)?), name(manifest)?),
-            _ => bail!("'dhow manifest inspect' requires 1 or 2 arguments"),
+            _ => bail!("'{} manifest inspect' requires at least 1 and at most 2 arguments", face::name()),
         };
         if let Some(list) = list {
             let member = manifests::members(&list)?.into_iter().find(|member| member.reference == manifest);
@@ -238,15 +235,12 @@ impl Command for Push {
 #[derive(FromArgs, ArgsInfo)]
 #[argh(help_triggers("--help"))]
 pub struct Rm {
-    #[argh(positional, arg_name = "MANIFEST_LIST")]
+    #[argh(positional, arg_name = "MANIFEST_LIST [MANIFEST_LIST...]")]
     lists: Vec<String>,
 }
 
 impl Command for Rm {
     fn run(self, _: &Context) -> Result<u8> {
-        if self.lists.is_empty() {
-            bail!("'dhow manifest rm' requires at least 1 argument");
-        }
         let mut errors = Vec::new();
         for list in &self.lists {
             let removed = name(list).and_then(|list| match manifests::remove(&list)? {

@@ -17,10 +17,12 @@ mod each;
 mod events;
 mod exec;
 mod export;
+mod face;
 mod filter;
 mod format;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+mod habits;
 mod help;
 mod history;
 mod host;
@@ -213,7 +215,12 @@ pub struct Context {
 impl Context {
     /// The daemon that is meant, or the engine in this process, opened.
     pub fn client(&self) -> Result<Client> {
-        match host::choose(&self.wish, &self.place)? {
+        let name = host::context_name(&self.wish)?;
+        let chosen = host::choose(&self.wish, &name, &self.place).map_err(|error| match face::is_docker() {
+            true => coded(1, error.context("Failed to initialize: unable to resolve docker endpoint")),
+            false => error,
+        });
+        match chosen? {
             Some(daemon) => Ok(Client::remote(daemon)),
             None => Ok(Client::local((self.open)(&self.place)?)),
         }
@@ -225,6 +232,8 @@ impl Context {
 pub struct Coded {
     pub code: u8,
     pub error: anyhow::Error,
+    /// The command whose help is named after it by docker.
+    pub help: Option<&'static str>,
 }
 
 impl std::fmt::Display for Coded {
@@ -240,7 +249,7 @@ pub fn main(open: Open) -> ExitCode {
     match dispatch(open) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            output::complain(&format!("dhow: {error:#}"));
+            face::complain(&error);
             ExitCode::from(error.downcast_ref::<Coded>().map_or(1, |coded| coded.code))
         }
     }
@@ -276,17 +285,21 @@ fn dispatch(open: Open) -> Result<u8> {
     };
     let mut context = Context { open, place, wish: host::Wish::default() };
     if called == "docker" {
+        face::be_docker();
         context.wish.always = true;
     } else if args.first().is_some_and(|word| word == "client") {
         context.wish.always = true;
         args.remove(0);
     }
     let Some(at) = globals(&args, &mut context)? else { return Ok(0) };
-    if called == "docker"
-        && !is_known(&args[at])
-        && let Some(path) = plugin::find(&args[at])?
-    {
-        return Err(plugin::execute(&path, &args));
+    if face::is_docker() {
+        plugin::substitute(&mut args, at)?;
+        let name = if args[at] == "help" { args.get(at + 1) } else { Some(&args[at]) };
+        if let Some(name) = name.filter(|name| !is_known(name))
+            && let Some(path) = plugin::find(name)?
+        {
+            return Err(plugin::execute(&path, name, &args));
+        }
     }
     command(&context, &args[at..])
 }
@@ -315,14 +328,17 @@ fn globals(args: &[String], context: &mut Context) -> Result<Option<usize>> {
             if attached.is_none() {
                 at += 1;
             }
-            attached
-                .clone()
-                .or_else(|| args.get(at).cloned())
-                .ok_or_else(|| coded(125, anyhow!("flag needs an argument: {name}")))
+            attached.clone().or_else(|| args.get(at).cloned()).ok_or_else(|| {
+                let spelt = match name.strip_prefix('-').and_then(|rest| rest.chars().next()) {
+                    Some(short) if short != '-' => format!("'{short}' in {name}"),
+                    _ => name.to_owned(),
+                };
+                wrong_global(format!("flag needs an argument: {spelt}"), "")
+            })
         };
         match name {
             "--help" | "-h" => {
-                output::say(&help::all())?;
+                output::say(&help::all()?)?;
                 return Ok(None);
             }
             "--version" | "-v" => {
@@ -341,17 +357,20 @@ fn globals(args: &[String], context: &mut Context) -> Result<Option<usize>> {
                 context.place.debug = true;
                 output::verbose();
             }
+            "--host" | "-H" if face::is_docker() && context.wish.host.is_some() => {
+                bail!("Failed to initialize: unable to resolve docker endpoint: Specify only one -H");
+            }
             "--host" | "-H" => once(&mut context.wish.host, name, value()?)?,
+            // Of docker's the last holds.
+            "--context" | "-c" if face::is_docker() => context.wish.context = Some(value()?),
             "--context" | "-c" => once(&mut context.wish.context, name, value()?)?,
             "--tls" | "--tlsverify" => {
                 let on = match attached.as_deref() {
                     None | Some("1" | "t" | "true") => true,
                     Some("0" | "f" | "false") => false,
                     Some(other) => {
-                        return Err(coded(
-                            125,
-                            anyhow!("invalid argument {other:?} for {name:?} flag: must be true or false"),
-                        ));
+                        let message = format!("invalid argument {other:?} for {name:?} flag: must be true or false");
+                        return Err(wrong_global(message, ""));
                     }
                 };
                 if name == "--tls" { context.wish.tls = on } else { context.wish.verify = Some(on) }
@@ -362,36 +381,67 @@ fn globals(args: &[String], context: &mut Context) -> Result<Option<usize>> {
             "--log-level" | "-l" if context.wish.always => match value()?.as_str() {
                 "debug" => output::verbose(),
                 "info" | "warn" | "error" | "fatal" => {}
-                other => return Err(coded(125, anyhow!("unable to parse logging level: {other}"))),
+                other => bail!("Unable to parse logging level: {other}"),
             },
             _ => {
                 let known = ["--help", "--version", "--root", "--run", "--config", "--debug", "--host", "--context"];
-                let hint = help::nearest(name, known.into_iter())
-                    .map_or(".".to_owned(), |near| format!(", did you mean {near}?"));
-                return Err(coded(125, anyhow!("unknown flag: {name}{hint} See 'dhow --help'.")));
+                let near = help::nearest(name, known.into_iter()).unwrap_or_default();
+                let message = match name.strip_prefix('-').and_then(|rest| rest.chars().next()) {
+                    Some(short) if short != '-' => format!("unknown shorthand flag: '{short}' in {arg}"),
+                    _ => format!("unknown flag: {name}"),
+                };
+                return Err(wrong_global(message, near));
             }
         }
         at += 1;
     }
     if at == args.len() {
-        output::say(&help::all())?;
+        unasked(&help::all()?)?;
         return Ok(None);
     }
     Ok(Some(at))
 }
 
+/// Help that nobody asked for by name: the docker command says it on stderr.
+fn unasked(text: &str) -> Result<()> {
+    match face::is_docker() {
+        true => output::complain(text.trim_end_matches('\n')),
+        false => output::say(text)?,
+    }
+    Ok(())
+}
+
+/// A flag before the command that is wrong.
+fn wrong_global(message: String, near: &str) -> anyhow::Error {
+    let command = face::name().to_owned();
+    let hint = match message.starts_with("unknown") {
+        true => parse::hint(near, &command),
+        false => String::new(),
+    };
+    let usage = format!("{command} [OPTIONS] COMMAND [ARG...]");
+    coded(parse::WRONG_FLAG, face::Wrong { message, hint, usage, command, is_flag: true }.into())
+}
+
 fn command(context: &Context, args: &[String]) -> Result<u8> {
     let Some((word, rest)) = args.split_first() else { return Ok(0) };
     if word == "help" {
-        return helped(rest);
+        return help_on(rest);
     }
     if let Some((group, _)) = help::GROUPS.iter().find(|(group, _)| group == word) {
-        let Some((verb, rest)) =
-            rest.split_first().filter(|(verb, _)| !matches!(verb.as_str(), "--help" | "-h" | "help"))
-        else {
-            output::say(&help::group(group))?;
+        let Some((verb, rest)) = rest.split_first() else {
+            unasked(&help::group(group))?;
             return Ok(0);
         };
+        if matches!(verb.as_str(), "--help" | "-h" | "help") {
+            output::say(&help::group(group))?;
+            return Ok(0);
+        }
+        if face::is_docker() && verb.starts_with('-') {
+            let command = format!("docker {group}");
+            let (message, hint) = (format!("unknown flag: {verb}"), String::new());
+            let wrong = face::Wrong { message, hint, usage: command.clone(), command, is_flag: true };
+            return Err(coded(parse::WRONG_FLAG, wrong.into()));
+        }
         return known(context, &format!("{group} {verb}"), rest);
     }
     known(context, word, rest)
@@ -408,24 +458,44 @@ fn find(name: &str) -> Option<&'static Entry> {
 
 fn known(context: &Context, name: &str, args: &[String]) -> Result<u8> {
     let entry = find(name).ok_or_else(|| unknown(name))?;
-    let spelt = format!("dhow {name}");
+    // docker knows a command by its first name.
+    let group = name.split_once(' ').map(|(group, _)| group);
+    let first = entry.names.iter().find(|first| first.split_once(' ').map(|(group, _)| group) == group);
+    let name = first.filter(|_| face::is_docker()).unwrap_or(&name);
+    let spelt = format!("{} {name}", face::name());
     match (entry.run)(context, &spelt, args) {
         Ok(code) => Ok(code),
-        Err(Stop::Error(error)) => Err(error),
+        Err(Stop::Error(error)) => {
+            let inner = error.downcast_ref::<Coded>().map_or(&error, |coded| &coded.error);
+            match inner.downcast_ref::<face::Misfit>() {
+                Some(face::Misfit(message)) => {
+                    Err(wrong(entry, spelt, message.clone(), String::new(), parse::WRONG_FLAG))
+                }
+                None => Err(error),
+            }
+        }
         Err(Stop::Misuse(Misuse::Help)) => {
             output::say(&help::command(entry, &spelt))?;
             Ok(0)
         }
-        Err(Stop::Misuse(Misuse::Wrong { message, code })) => Err(coded(code, anyhow!(message))),
+        Err(Stop::Misuse(Misuse::Wrong { message, hint, code })) => Err(wrong(entry, spelt, message, hint, code)),
     }
 }
 
-fn helped(words: &[String]) -> Result<u8> {
+/// A command line that is not one of the command's.
+fn wrong(entry: &Entry, command: String, message: String, hint: String, code: u8) -> anyhow::Error {
+    let usage = help::usage(&(entry.info)(), &command);
+    let is_flag = code == parse::WRONG_FLAG;
+    coded(code, face::Wrong { message, hint, usage, command, is_flag }.into())
+}
+
+fn help_on(words: &[String]) -> Result<u8> {
     let name = words.join(" ");
     let text = match find(&name) {
-        Some(entry) => help::command(entry, &format!("dhow {name}")),
-        None if name.is_empty() => help::all(),
+        Some(entry) => help::command(entry, &format!("{} {name}", face::name())),
+        None if name.is_empty() => help::all()?,
         None if help::GROUPS.iter().any(|(group, _)| *group == name) => help::group(&name),
+        None if face::is_docker() => bail!("unknown help topic: {name}"),
         None => return Err(unknown(&name)),
     };
     output::say(&text)?;
@@ -433,6 +503,15 @@ fn helped(words: &[String]) -> Result<u8> {
 }
 
 fn unknown(name: &str) -> anyhow::Error {
+    if face::is_docker() {
+        return match name.split_once(' ') {
+            Some((group, _)) => anyhow!(
+                "docker: unknown command: docker {name}\n\nUsage:  docker {group}\n\nRun 'docker {group} --help' for \
+                 more information"
+            ),
+            None => anyhow!("docker: unknown command: docker {name}\n\nRun 'docker --help' for more information"),
+        };
+    }
     let known = TABLE.iter().filter(|entry| !entry.hidden).flat_map(|entry| entry.names.iter().copied());
     let known = known.chain(help::GROUPS.iter().map(|group| group.0));
     match help::nearest(name, known) {
@@ -443,5 +522,10 @@ fn unknown(name: &str) -> anyhow::Error {
 
 /// An error with its exit code.
 pub fn coded(code: u8, error: anyhow::Error) -> anyhow::Error {
-    anyhow::Error::new(Coded { code, error })
+    anyhow::Error::new(Coded { code, error, help: None })
+}
+
+/// The same of a command to whose help docker points.
+pub fn helped(code: u8, command: &'static str, error: anyhow::Error) -> anyhow::Error {
+    anyhow::Error::new(Coded { code, error, help: Some(command) })
 }

@@ -3,7 +3,7 @@
 use super::format::table::List;
 use super::ps::short_id;
 use super::request::{networks, values};
-use super::{Command, Context, each, filter, output};
+use super::{Command, Context, each, face, filter, habits, output};
 use crate::api::client::Failure;
 use crate::api::types::{
     EndpointAddresses, EndpointSettings, Ipam, IpamConfig, Network, NetworkConnect, NetworkCreate, NetworkDisconnect,
@@ -144,7 +144,7 @@ impl Create {
     /// The body of create. Pure, as that of a container.
     fn request(self) -> Result<NetworkCreate> {
         for label in &self.label {
-            values::label(label).map_err(|why| anyhow!("invalid argument {label:?} for \"--label\" flag: {why}"))?;
+            values::label(label).map_err(|why| face::Misfit::new("--label", label, &why))?;
         }
         let config = subnets(&self.subnet, &self.ip_range, &self.gateway, &self.aux_address)?;
         Ok(NetworkCreate {
@@ -246,10 +246,15 @@ impl Command for Disconnect {
 impl Command for Rm {
     fn run(self, context: &Context) -> Result<u8> {
         let client = context.client()?;
-        each::one_by_one(self.networks.iter().map(|name| match client.remove_network(name) {
-            Err(error) if self.force && is_not_found(&error) => (name, Ok(())),
-            done => (name, done),
-        }))
+        let mut errors = Vec::new();
+        for name in &self.networks {
+            match client.remove_network(name) {
+                Err(error) if !(self.force && is_not_found(&error)) => errors.push(error),
+                _ => output::say(&format!("{name}\n"))?,
+            }
+        }
+        // What Go says of an exit code without words.
+        each::together_and(errors, || "exit status 1".to_owned())
     }
 }
 
@@ -301,7 +306,11 @@ impl Command for Ls {
         let mut networks = context.client()?.networks(&filter::gather(self.filter))?;
         order::by(&mut networks, |a, b| a.name.cmp(&b.name));
         let rows: Vec<Value> = networks.iter().map(|network| row(network, !self.no_trunc)).collect();
-        output::say(&LIST.print(&self.format.unwrap_or_default(), self.quiet, &rows)?)?;
+        let format = match self.quiet {
+            true => self.format.unwrap_or_default(),
+            false => habits::or_kept(self.format, |kept| kept.networks_format)?,
+        };
+        output::say(&LIST.print(&format, self.quiet, &rows)?)?;
         Ok(0)
     }
 }

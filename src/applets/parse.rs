@@ -5,7 +5,7 @@
 //! argh itself tells of the command: there is no second list of flags.
 
 use crate::api::units::parse_bool;
-use crate::applets::help;
+use crate::applets::{face, help};
 use argh::{CommandInfoWithArgs, FlagInfo, FlagInfoKind, Optionality};
 use std::collections::BTreeMap;
 
@@ -14,12 +14,12 @@ use std::collections::BTreeMap;
 pub enum Misuse {
     /// `--help` was asked for.
     Help,
-    /// One line for the user and the exit code that Docker gives it.
-    Wrong { message: String, code: u8 },
+    /// One line for the user, in Docker's words, what we add to it, and the exit code that Docker gives it.
+    Wrong { message: String, hint: String, code: u8 },
 }
 
 /// Docker's exit code for a wrong flag.
-const WRONG_FLAG: u8 = 125;
+pub const WRONG_FLAG: u8 = 125;
 /// Docker's exit code for a wrong number of operands.
 const WRONG_OPERANDS: u8 = 1;
 
@@ -51,8 +51,7 @@ pub fn plain(info: &CommandInfoWithArgs, command: &str, args: &[String], stops: 
                     if short == 'h' {
                         return Err(Misuse::Help);
                     }
-                    let message = format!("unknown shorthand flag: '{short}' in {arg}.");
-                    return Err(wrong_flag(message, command));
+                    return Err(wrong_flag(format!("unknown shorthand flag: '{short}' in {arg}"), "", command));
                 };
                 cluster = &cluster[short.len_utf8()..];
                 if takes_value(flag) || cluster.starts_with('=') {
@@ -104,6 +103,7 @@ impl<'a> Given<'a> {
             Some(value) => value.to_owned(),
             None => rest.next().cloned().ok_or_else(|| Misuse::Wrong {
                 message: format!("flag needs an argument: {spelt}"),
+                hint: String::new(),
                 code: WRONG_FLAG,
             })?,
         };
@@ -146,20 +146,26 @@ fn truth(flag: &FlagInfo, attached: Option<&str>) -> Result<bool, Misuse> {
     let Some(text) = attached else { return Ok(true) };
     parse_bool(text).ok_or_else(|| Misuse::Wrong {
         message: format!("invalid argument {text:?} for {:?} flag: must be true or false", flag.long),
+        hint: String::new(),
         code: WRONG_FLAG,
     })
 }
 
 fn unknown_flag(info: &CommandInfoWithArgs, command: &str, given: &str) -> Misuse {
     let known = info.flags.iter().filter(|flag| !flag.hidden).map(|flag| flag.long);
-    match help::nearest(given, known) {
-        Some(near) => wrong_flag(format!("unknown flag: {given}, did you mean {near}?"), command),
-        None => wrong_flag(format!("unknown flag: {given}."), command),
-    }
+    wrong_flag(format!("unknown flag: {given}"), help::nearest(given, known).unwrap_or_default(), command)
 }
 
-fn wrong_flag(message: String, command: &str) -> Misuse {
-    Misuse::Wrong { message: format!("{message} See '{command} --help'."), code: WRONG_FLAG }
+fn wrong_flag(message: String, near: &str, command: &str) -> Misuse {
+    Misuse::Wrong { message, hint: hint(near, command), code: WRONG_FLAG }
+}
+
+/// What we add to a complaint: what was probably meant, and where to look.
+pub fn hint(near: &str, command: &str) -> String {
+    match near {
+        "" => format!(". See '{command} --help'."),
+        near => format!(", did you mean {near}? See '{command} --help'."),
+    }
 }
 
 /// Refuses too few or too many operands.
@@ -169,6 +175,8 @@ fn count(info: &CommandInfoWithArgs, command: &str, given: usize) -> Result<(), 
         "accepts no arguments".to_owned()
     } else if least == most.unwrap_or(usize::MAX) && given != least {
         format!("requires {least} argument{}", if least == 1 { "" } else { "s" })
+    } else if let Some(most) = most.filter(|most| least > 0 && (given < least || given > *most)) {
+        format!("requires at least {least} and at most {most} argument{}", if most == 1 { "" } else { "s" })
     } else if given < least {
         format!("requires at least {least} argument{}", if least == 1 { "" } else { "s" })
     } else if let Some(most) = most.filter(|most| given > *most) {
@@ -176,8 +184,8 @@ fn count(info: &CommandInfoWithArgs, command: &str, given: usize) -> Result<(), 
     } else {
         return Ok(());
     };
-    let message = format!("'{command}' {demand}. See '{command} --help'.");
-    Err(Misuse::Wrong { message, code: WRONG_OPERANDS })
+    let message = format!("'{command}' {demand}");
+    Err(Misuse::Wrong { message, hint: hint("", command), code: WRONG_OPERANDS })
 }
 
 /// How many operands a command needs and takes. A name like `CONTAINER [CONTAINER...]` says that its list is not empty.
@@ -208,12 +216,13 @@ pub fn complaint(info: &CommandInfoWithArgs, text: &str) -> Misuse {
         Some((long, (value, why))) => {
             let short = info.flags.iter().find(|flag| flag.long == long).and_then(|flag| flag.short);
             let name = short.map_or(long.to_owned(), |short| format!("-{short}, {long}"));
-            let why = if why.starts_with("invalid digit") { "not a number" } else { why };
+            let go = format!("strconv.ParseInt: parsing {value:?}: invalid syntax");
+            let why = if why.starts_with("invalid digit") { face::words(&go, "not a number") } else { why };
             format!("invalid argument {value:?} for {name:?} flag: {why}")
         }
         None => text.to_owned(),
     };
-    Misuse::Wrong { message, code: WRONG_FLAG }
+    Misuse::Wrong { message, hint: String::new(), code: WRONG_FLAG }
 }
 
 #[cfg(test)]
@@ -326,8 +335,9 @@ mod tests {
             ("-i", "'dhow run' requires at least 1 argument. See 'dhow run --help'.", 1),
             ("-n no x", "invalid argument \"no\" for \"-n, --last\" flag: not a number", 125),
         ];
-        for (line, message, code) in table {
-            assert_eq!(read(line, true), Err(Misuse::Wrong { message: message.into(), code }), "{line}");
+        for (line, words, expected) in table {
+            let Err(Misuse::Wrong { message, hint, code }) = read(line, true) else { panic!("{line} is taken") };
+            assert_eq!((message + &hint, code), (words.to_owned(), expected), "{line}");
         }
         assert_eq!(read("--help", true), Err(Misuse::Help));
         assert_eq!(read("-i --help x", true), Err(Misuse::Help));

@@ -1,6 +1,6 @@
 //! `dhow port`.
 
-use super::{Command, Context, output};
+use super::{Command, Context, face, output};
 use crate::api::types::PortMap;
 use crate::order;
 use anyhow::{Result, bail};
@@ -34,7 +34,10 @@ fn lines(container: &str, ports: &PortMap, wanted: Option<&str>) -> Result<Strin
         }
         let key = format!("{number}/{protocol}");
         let Some(Some(bindings)) = ports.get(&key).filter(|bindings| bindings.is_some()) else {
-            bail!("no public port '{key}' published for {container}");
+            match face::is_docker() {
+                true => bail!("Error: No public port '{wanted}' published for {container}"),
+                false => bail!("no public port '{key}' published for {container}"),
+            }
         };
         return Ok(bindings.iter().map(|it| address(&it.host_ip, &it.host_port) + "\n").collect());
     }

@@ -2,12 +2,12 @@
 
 use super::format::table::{self, List};
 use super::format::units;
-use super::{Command, Context, filter, output};
+use super::{Command, Context, filter, habits, output};
 use crate::api::time::Time;
 use crate::api::types::{ContainerSummary, PortSummary};
 use crate::oci::reference::Reference;
 use crate::order;
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use argh::{ArgsInfo, FromArgs};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -81,7 +81,10 @@ const SIZED: List = List {
 
 impl Command for Ps {
     fn run(self, context: &Context) -> Result<u8> {
-        let format = self.format.unwrap_or_default();
+        let format = match self.quiet {
+            true => self.format.unwrap_or_default(),
+            false => habits::or_kept(self.format, |kept| kept.ps_format)?,
+        };
         if self.quiet && !format.is_empty() {
             output::complain("WARNING: Ignoring custom format, because both --format and --quiet are set.");
         }
@@ -92,8 +95,19 @@ impl Command for Ps {
         let containers = context.client()?.containers(self.all || last > 0, last, size, &filters)?;
         let rows: Vec<Value> = containers.iter().map(|container| row(container, !self.no_trunc)).collect();
         let list = if size { SIZED } else { NARROW };
-        output::say(&list.print(&format, self.quiet, &rows)?)?;
+        let text = list.print(&format, self.quiet, &rows).map_err(|error| in_dockers_words(&error))?;
+        output::say(&text)?;
         Ok(0)
+    }
+}
+
+/// What is wrong with a template, as docker says it of this list alone.
+fn in_dockers_words(error: &anyhow::Error) -> anyhow::Error {
+    let text = format!("{error:#}");
+    match text.strip_prefix("template parsing error") {
+        Some(rest) if text.contains(": executing ") => anyhow!("failed to execute template{rest}"),
+        Some(rest) => anyhow!("failed to parse template{rest}"),
+        None => anyhow!(text),
     }
 }
 

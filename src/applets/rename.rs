@@ -1,6 +1,6 @@
 //! `dhow rename`.
 
-use super::{Command, Context};
+use super::{Command, Context, each};
 use anyhow::Result;
 use argh::{ArgsInfo, FromArgs};
 
@@ -16,7 +16,7 @@ pub struct Rename {
 
 impl Command for Rename {
     fn run(self, context: &Context) -> Result<u8> {
-        context.client()?.rename(&self.container, &self.name)?;
-        Ok(0)
+        let errors = context.client()?.rename(&self.container, &self.name).err().into_iter().collect();
+        each::together_and(errors, || format!("Error: failed to rename container named {}", self.container))
     }
 }

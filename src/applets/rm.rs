@@ -1,6 +1,6 @@
 //! `dhow rm`.
 
-use super::{Command, Context, each, output};
+use super::{Command, Context, each, face};
 use crate::api::client::Failure;
 use anyhow::Result;
 use argh::{ArgsInfo, FromArgs};
@@ -31,7 +31,7 @@ impl Command for Rm {
         let gone = |error: &anyhow::Error| error.downcast_ref::<Failure>().is_some_and(|failure| failure.status == 404);
         each::one_by_one(results.filter(|(_, result)| match result {
             Err(error) if self.force && gone(error) => {
-                output::complain(&format!("dhow: {error:#}"));
+                face::complain(error);
                 false
             }
             _ => true,

@@ -1,6 +1,6 @@
 //! `dhow rmi`.
 
-use super::{Command, Context, each, output};
+use super::{Command, Context, each, face, output};
 use crate::api::client::Failure;
 use anyhow::Result;
 use argh::{ArgsInfo, FromArgs};
@@ -44,7 +44,7 @@ impl Command for Rmi {
         }
         if self.force && !fatal {
             // What is not there is as removed as can be; it is told all the same.
-            errors.drain(..).for_each(|error| output::complain(&format!("dhow: {error:#}")));
+            errors.drain(..).for_each(|error| face::complain(&error));
         }
         each::together(errors)
     }

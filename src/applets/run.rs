@@ -5,7 +5,7 @@ use super::output;
 use super::request::values;
 use super::stream::{self, Ending, Streams, Target};
 use super::terminal;
-use super::{Command, Context, coded};
+use super::{Coded, Command, Context, coded, habits, helped};
 use crate::api::client::{Attach, Waiting};
 use crate::api::types::Ulimit;
 use anyhow::{Result, anyhow, bail};
@@ -363,8 +363,8 @@ impl Command for Run {
 
 fn run(flags: Run, context: &Context) -> Result<u8> {
     let (detach, sig_proxy) = (flags.detach, flags.sig_proxy.unwrap_or(true));
-    let detach_keys = flags.detach_keys.clone().unwrap_or_default();
-    let mut wanted = create::wanted(flags).map_err(|error| coded(ENGINE, error))?;
+    let detach_keys = habits::or_kept(flags.detach_keys.clone(), |kept| kept.detach_keys)?;
+    let mut wanted = create::wanted(flags).map_err(|error| helped(ENGINE, "run", error))?;
     let config = &mut wanted.create.config;
     if detach {
         if wanted.attached {
@@ -377,7 +377,10 @@ fn run(flags: Run, context: &Context) -> Result<u8> {
     }
     let keys = stream::detach_keys(&detach_keys)?;
 
-    let client = context.client().map_err(|error| coded(ENGINE, error))?;
+    let client = context.client().map_err(|error| match error.is::<Coded>() {
+        true => error,
+        false => coded(ENGINE, error),
+    })?;
     let Made { id, create } = create::create(&client, wanted).map_err(not_run)?;
     let config = &create.config;
     let attach = Attach {
@@ -427,7 +430,7 @@ pub fn finished(waiting: Waiting) -> Result<u8> {
 
 /// An error before the command ran, with Docker's exit code for it.
 fn not_run(error: anyhow::Error) -> anyhow::Error {
-    coded(exit_code(&format!("{error:#}")), error)
+    helped(exit_code(&format!("{error:#}")), "run", error)
 }
 
 /// What Docker reads off the words of the runtime.

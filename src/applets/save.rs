@@ -18,15 +18,12 @@ pub struct Save {
     /// save only the given platform: os/arch[/variant]
     #[argh(option)]
     platform: Option<String>,
-    #[argh(positional, arg_name = "IMAGE")]
+    #[argh(positional, arg_name = "IMAGE [IMAGE...]")]
     images: Vec<String>,
 }
 
 impl Command for Save {
     fn run(self, context: &Context) -> Result<u8> {
-        if self.images.is_empty() {
-            bail!("'dhow save' requires at least 1 argument");
-        }
         let platform = self.platform.unwrap_or_default();
         let Some(path) = self.output else {
             if io::stdout().is_terminal() {

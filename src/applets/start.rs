@@ -1,7 +1,7 @@
 //! `dhow start`.
 
 use super::stream::{self, Ending, Streams, Target};
-use super::{Command, Context, each, output, run, terminal};
+use super::{Command, Context, each, habits, output, run, terminal};
 use crate::api::client::{Attach, Client};
 use anyhow::{Result, bail};
 use argh::{ArgsInfo, FromArgs};
@@ -34,7 +34,7 @@ impl Command for Start {
         if self.checkpoint.is_some() || self.checkpoint_dir.is_some() {
             bail!("--checkpoint: checkpoints come with a later release of dhow");
         }
-        let detach_keys = self.detach_keys.unwrap_or_default();
+        let detach_keys = habits::or_kept(self.detach_keys, |kept| kept.detach_keys)?;
         let keys = stream::detach_keys(&detach_keys)?;
         let client = context.client()?;
         if !(self.attach || self.interactive) {
@@ -68,12 +68,15 @@ impl Command for Start {
 }
 
 fn several(client: &Client, containers: &[String]) -> Result<u8> {
-    let mut errors = Vec::new();
+    let (mut errors, mut failed) = (Vec::new(), Vec::new());
     for container in containers {
         match client.start(container, "") {
             Ok(()) => output::say(&format!("{container}\n"))?,
-            Err(error) => errors.push(error),
+            Err(error) => {
+                errors.push(error);
+                failed.push(container.as_str());
+            }
         }
     }
-    each::together(errors)
+    each::together_and(errors, || format!("Error: failed to start containers: {}", failed.join(", ")))
 }

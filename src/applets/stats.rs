@@ -3,7 +3,7 @@
 use super::format::table::List;
 use super::format::units;
 use super::ps::short_id;
-use super::{Command, Context, output};
+use super::{Command, Context, habits, output};
 use crate::api::client::{Client, Failure, Filters};
 use crate::api::types::{BlkioEntry, CpuStats, Stats};
 use anyhow::Result;
@@ -57,7 +57,7 @@ const PACE: Duration = Duration::from_secs(1);
 impl Command for Show {
     fn run(self, context: &Context) -> Result<u8> {
         let client = context.client()?;
-        let format = self.format.unwrap_or_default();
+        let format = habits::or_kept(self.format, |kept| kept.stats_format)?;
         let redraw = !self.no_stream && std::io::stdout().is_terminal();
         let mut before: BTreeMap<String, Stats> = BTreeMap::new();
         for round in 0.. {

@@ -2,7 +2,7 @@
 
 use super::{Command, Context};
 use crate::oci::reference::Reference;
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use argh::{ArgsInfo, FromArgs};
 
 /// Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE
@@ -17,7 +17,9 @@ pub struct Tag {
 
 impl Command for Tag {
     fn run(self, context: &Context) -> Result<u8> {
-        let target = Reference::parse(&self.target)?;
+        let wrong = |text: &str| format!("Error parsing reference: {text:?} is not a valid repository/tag");
+        Reference::parse(&self.source).with_context(|| wrong(&self.source))?;
+        let target = Reference::parse(&self.target).with_context(|| wrong(&self.target))?;
         if target.digest.is_some() {
             bail!("refusing to create a tag with a digest reference");
         }

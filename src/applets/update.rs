@@ -1,7 +1,7 @@
 //! `dhow update`.
 
 use super::request::{nano_cpus, values};
-use super::{Command, Context, output};
+use super::{Command, Context, each, face, output};
 use crate::api::types::{HostConfig, RestartPolicy};
 use anyhow::{Result, anyhow, bail};
 use argh::{ArgsInfo, FromArgs};
@@ -52,7 +52,7 @@ pub struct Update {
     /// restart policy
     #[argh(option)]
     restart: Option<String>,
-    #[argh(positional, arg_name = "CONTAINER")]
+    #[argh(positional, arg_name = "CONTAINER [CONTAINER...]")]
     containers: Vec<String>,
 }
 
@@ -85,21 +85,23 @@ impl Command for Update {
             bail!("you must provide one or more flags when using this command");
         }
         let client = context.client()?;
-        let mut failed = false;
+        let (mut errors, mut warnings) = (Vec::new(), Vec::new());
         for container in self.containers {
             match client.update(&container, &asked) {
                 Ok(updated) => {
-                    for warning in updated.warnings.unwrap_or_default() {
-                        output::complain(&warning);
-                    }
+                    warnings.extend(updated.warnings.unwrap_or_default());
                     output::say(&format!("{container}\n"))?;
                 }
-                Err(error) => {
-                    output::complain(&format!("dhow: {error:#}"));
-                    failed = true;
-                }
+                Err(error) => errors.push(error),
             }
         }
-        Ok(failed.into())
+        for warning in warnings {
+            // docker says them on stdout.
+            match face::is_docker() {
+                true => output::say(&format!("{warning}\n"))?,
+                false => output::complain(&warning),
+            }
+        }
+        each::together(errors)
     }
 }

@@ -1,8 +1,10 @@
 //! `dhow version`.
 
 use super::format::{table, template::Template};
-use super::{Command, Context, coded, output};
+use super::{Command, Context, coded, face, host, output};
 use crate::api::types;
+use crate::api::version::{ApiVersion, NEWEST};
+use crate::ns::profile::ARCH;
 use anyhow::Result;
 use argh::{ArgsInfo, FromArgs};
 use serde_json::json;
@@ -19,7 +21,10 @@ pub struct Version {
 
 /// `dhow --version`.
 pub fn line() -> String {
-    format!("dhow version {}\n", env!("CARGO_PKG_VERSION"))
+    match face::is_docker() {
+        true => format!("Docker version {}, build dhow\n", env!("CARGO_PKG_VERSION")),
+        false => format!("dhow version {}\n", env!("CARGO_PKG_VERSION")),
+    }
 }
 
 impl Command for Version {
@@ -31,33 +36,41 @@ impl Command for Version {
             format => Some(format),
         };
         let template = template.map(Template::parse).transpose().map_err(|error| coded(64, error))?;
-        let server = context.client()?.version()?;
+        let name = host::context_name(&context.wish)?;
+        let client = context.client()?;
+        // Of a daemon that does not answer the client's part is told all the same.
+        let answer = client.version();
+        let (server, error) = match answer {
+            Ok(server) => (Some(server), None),
+            Err(error) => (None, Some(error)),
+        };
+        let spoken = client.version_spoken().unwrap_or(NEWEST);
         let text = match template {
-            Some(template) => template.execute(&json!({"Client": client(&server), "Server": server}))? + "\n",
-            None => plain(&server),
+            Some(template) => template.execute(&json!({"Client": ours(spoken, &name), "Server": server}))? + "\n",
+            None => plain(spoken, &name, server.as_ref()),
         };
         output::say(&text)?;
-        Ok(0)
+        error.map_or(Ok(0), Err)
     }
 }
 
-/// The client is the same file, and speaks the engine's newest API.
-fn client(server: &types::Version) -> serde_json::Value {
+/// What is said of the client, which is the same file as the engine.
+fn ours(spoken: ApiVersion, context: &str) -> serde_json::Value {
     json!({
         "Version": env!("CARGO_PKG_VERSION"),
-        "ApiVersion": server.api_version,
-        "DefaultAPIVersion": server.api_version,
-        "GitCommit": server.git_commit,
+        "ApiVersion": spoken.to_string(),
+        "DefaultAPIVersion": NEWEST.to_string(),
+        "GitCommit": "",
         "GoVersion": "",
         "Os": std::env::consts::OS,
-        "Arch": server.arch,
-        "BuildTime": server.build_time,
-        "Context": "default",
+        "Arch": ARCH,
+        "BuildTime": "",
+        "Context": context,
     })
 }
 
 /// The two sections of Docker's own command, without what is not known of a build.
-fn plain(server: &types::Version) -> String {
+fn plain(spoken: ApiVersion, context: &str, server: Option<&types::Version>) -> String {
     let mut text = String::new();
     let mut row = |depth: usize, title: &str, value: &str| {
         if !value.is_empty() {
@@ -65,10 +78,12 @@ fn plain(server: &types::Version) -> String {
         }
     };
     row(1, "Version", env!("CARGO_PKG_VERSION"));
-    row(1, "API version", &server.api_version);
-    row(1, "OS/Arch", &format!("{}/{}", std::env::consts::OS, server.arch));
-    row(1, "Context", "default");
+    let lower = if spoken == NEWEST { String::new() } else { format!(" (downgraded from {NEWEST})") };
+    row(1, "API version", &format!("{spoken}{lower}"));
+    row(1, "OS/Arch", &format!("{}/{ARCH}", std::env::consts::OS));
+    row(1, "Context", context);
     let client = std::mem::take(&mut text);
+    let Some(server) = server else { return table::align_from(&format!("Client:\n{client}"), 20) };
     for component in &server.components {
         let _ = writeln!(text, " {}:", component.name);
         let detail = |key: &str| component.details.get(key).map_or("", String::as_str);

@@ -2,10 +2,10 @@
 
 use super::format::table::List;
 use super::request::values;
-use super::{Command, Context, each, filter, output};
+use super::{Command, Context, each, face, filter, habits, output};
 use crate::api::types::{Volume, VolumeCreate};
 use crate::order;
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, bail};
 use argh::{ArgsInfo, FromArgs};
 use serde_json::{Value, json};
 
@@ -117,7 +117,7 @@ impl Create {
             bail!("conflicting options: cannot specify a volume-name through both --name and as a positional arg");
         }
         for label in &self.label {
-            values::label(label).map_err(|why| anyhow!("invalid argument {label:?} for \"--label\" flag: {why}"))?;
+            values::label(label).map_err(|why| face::Misfit::new("--label", label, &why))?;
         }
         Ok(VolumeCreate {
             driver: self.driver.unwrap_or_else(|| "local".to_owned()),
@@ -156,7 +156,11 @@ impl Command for Ls {
         let mut volumes = context.client()?.volumes(&filter::gather(self.filter))?.volumes;
         order::by_key(&mut volumes, |volume| natural(&volume.name));
         let rows: Vec<Value> = volumes.iter().map(row).collect();
-        output::say(&LIST.print(&self.format.unwrap_or_default(), self.quiet, &rows)?)?;
+        let format = match self.quiet {
+            true => self.format.unwrap_or_default(),
+            false => habits::or_kept(self.format, |kept| kept.volumes_format)?,
+        };
+        output::say(&LIST.print(&format, self.quiet, &rows)?)?;
         Ok(0)
     }
 }

@@ -38,6 +38,9 @@ impl Reference {
             Some((path, tag)) => (path, Some(tag)),
             None => (remote, None),
         };
+        let domain = if domain.is_empty() || domain == "index.docker.io" { DEFAULT_DOMAIN } else { domain };
+        let official = domain == DEFAULT_DOMAIN && !path.contains('/');
+        let path = if official { format!("{OFFICIAL}{path}") } else { path.to_owned() };
         if path.bytes().any(|b| b.is_ascii_uppercase()) {
             bail!("invalid reference format: repository name ({path}) must be lowercase");
         }
@@ -46,9 +49,6 @@ impl Reference {
         {
             bail!("invalid reference format");
         }
-        let domain = if domain.is_empty() || domain == "index.docker.io" { DEFAULT_DOMAIN } else { domain };
-        let official = domain == DEFAULT_DOMAIN && !path.contains('/');
-        let path = if official { format!("{OFFICIAL}{path}") } else { path.to_owned() };
         if !is_domain(domain) || !path.split('/').all(is_component) {
             bail!("invalid reference format");
         }
@@ -246,7 +246,7 @@ mod tests {
         let long = format!("example.com/{}", "a".repeat(250));
         for (text, words) in [
             ("", "invalid reference format: repository name must have at least one component"),
-            ("Busybox", "invalid reference format: repository name (Busybox) must be lowercase"),
+            ("Busybox", "invalid reference format: repository name (library/Busybox) must be lowercase"),
             ("library/Busybox:x", "invalid reference format: repository name (library/Busybox) must be lowercase"),
             ("busybox:", "invalid reference format"),
             ("busybox:-x", "invalid reference format"),

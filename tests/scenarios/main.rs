@@ -14,6 +14,7 @@ mod build_kinds;
 mod build_outputs;
 mod build_sources;
 mod builds;
+mod called_docker;
 mod cdi;
 mod changes;
 mod clients_compose;

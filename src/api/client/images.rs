@@ -133,8 +133,14 @@ impl Client {
         json(self.post("/build/prune".into(), query)?)
     }
 
-    pub fn search(&self, term: &str) -> Result<()> {
-        self.get::<serde_json::Value>("/images/search".into(), vec![("term".into(), term.into())]).map(drop)
+    /// A `limit` of 0 leaves that to the daemon.
+    pub fn search(&self, term: &str, limit: u32, filters: &Filters) -> Result<Vec<SearchResult>> {
+        let mut query = filtered(filters);
+        query.push(("term".into(), term.into()));
+        if limit > 0 {
+            query.push(("limit".into(), limit.to_string()));
+        }
+        self.get("/images/search".into(), query)
     }
 
     pub fn inspect_image(&self, name: &str, platform: &str) -> Result<Vec<u8>> {

@@ -6,6 +6,7 @@ use super::head::{self, Framing, Headers, ResponseHead};
 use super::input::Input;
 use super::socket::Socket;
 use super::{ssh, target, tls};
+use crate::api::client::Unreachable;
 use crate::api::version::{self, ApiVersion};
 use crate::api::wire::{Body, Caller, Reply, Request, Response};
 use anyhow::{Context, Result, anyhow, bail};
@@ -30,6 +31,8 @@ pub struct Remote {
     version: OnceLock<ApiVersion>,
     /// A connection that has said all and may be asked again.
     spare: Arc<Mutex<Option<Socket>>>,
+    /// What its user has said with every request.
+    headers: Vec<(String, String)>,
 }
 
 impl Remote {
@@ -39,7 +42,21 @@ impl Remote {
         if let Some(version) = version {
             let _ = known.set(version);
         }
-        Remote { address, tls, fault: Mutex::default(), version: known, spare: Arc::default() }
+        Remote { address, tls, fault: Mutex::default(), version: known, spare: Arc::default(), headers: vec![] }
+    }
+
+    /// The same, with headers of the user's on every request; those that say how it is sent are ours.
+    pub fn with_headers(mut self, headers: impl IntoIterator<Item = (String, String)>) -> Remote {
+        const OURS: [&str; 6] = ["Host", "User-Agent", "Connection", "Upgrade", "Content-Length", "Transfer-Encoding"];
+        let token = |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b':');
+        let theirs = |name: &str| token(name) && !OURS.iter().any(|ours| ours.eq_ignore_ascii_case(name));
+        self.headers = headers.into_iter().filter(|(name, _)| theirs(name)).collect();
+        self
+    }
+
+    /// The version that is spoken, where that is known yet.
+    pub fn version(&self) -> Option<ApiVersion> {
+        self.version.get().copied()
     }
 
     /// Sends a request and reads the head of its answer; the rest is read as it is used.
@@ -85,7 +102,7 @@ impl Remote {
         let upgrade = request.header("Upgrade").is_some();
         // What is still being sent when the answer has come makes the connection useless.
         let whole = !matches!(body, Body::Reader(_));
-        let head = head_of(&request, version, &self.address, &body);
+        let head = head_of(&request, version, self, &body);
         // A spare one may have been closed meanwhile: seen before anything is sent.
         let spare = self.spare.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
         let mut socket = match spare.filter(|socket| !upgrade && matches!(socket.wait(Some(Duration::ZERO)), Ok(false)))
@@ -179,9 +196,7 @@ impl Remote {
             Address::Ssh(to) => return ssh::dial(to).with_context(|| format!("connect to {}", self.address)),
             Address::Inherited(_) => bail!("{} cannot be dialled", self.address),
         };
-        let socket = connected.with_context(|| {
-            format!("cannot connect to the Docker daemon at {}. Is the docker daemon running?", self.address)
-        })?;
+        let socket = connected.with_context(|| Unreachable(self.address.to_string()))?;
         let (Some(tls), Address::Tcp(host, _)) = (&self.tls, &self.address) else { return Ok(socket) };
         let (plain, fault) = tls.wrap(socket, host).with_context(|| format!("begin TLS with {}", self.address))?;
         *self.fault.lock().unwrap_or_else(|broken| broken.into_inner()) = fault;
@@ -211,9 +226,9 @@ fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
     Err(last)
 }
 
-fn head_of(request: &Request, version: Option<ApiVersion>, address: &Address, body: &Body) -> String {
+fn head_of(request: &Request, version: Option<ApiVersion>, to: &Remote, body: &Body) -> String {
     let target = target::write(version, &request.path, &request.query);
-    let host = match address {
+    let host = match &to.address {
         Address::Tcp(host, port) if host.contains(':') => format!("[{host}]:{port}"),
         Address::Tcp(host, port) => format!("{host}:{port}"),
         // Docker's name for a host that has none.
@@ -221,7 +236,8 @@ fn head_of(request: &Request, version: Option<ApiVersion>, address: &Address, bo
     };
     let mut head = format!("{} {target} HTTP/1.1\r\nHost: {host}\r\n", request.method);
     head += concat!("User-Agent: dhow/", env!("CARGO_PKG_VERSION"), "\r\n");
-    for (name, value) in &request.headers {
+    let of_user = to.headers.iter().filter(|(name, _)| request.header(name).is_none());
+    for (name, value) in of_user.chain(&request.headers) {
         let value: String = value.chars().filter(|char| !char.is_control()).collect();
         head += &format!("{name}: {value}\r\n");
     }

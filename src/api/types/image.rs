@@ -116,6 +116,18 @@ wire! {
         pub tags: Option<Vec<String>>,
     }
 
+    /// One image that a search found.
+    pub struct SearchResult {
+        #[serde(rename = "name")]
+        pub name: String,
+        #[serde(rename = "description")]
+        pub description: String,
+        #[serde(rename = "star_count")]
+        pub star_count: i64,
+        #[serde(rename = "is_official")]
+        pub is_official: bool,
+    }
+
     /// One step of a removal: either a name or an id.
     pub struct ImageDeleted {
         #[serde(skip_serializing_if = "String::is_empty")]

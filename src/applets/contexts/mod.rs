@@ -8,6 +8,7 @@
 pub mod archive;
 mod zip;
 
+use super::habits;
 use crate::api::http::tls::Files;
 use crate::order;
 use anyhow::{Context, Result, bail};
@@ -59,20 +60,8 @@ pub fn config_dir() -> Option<PathBuf> {
 
 /// The context that `docker context use` chose.
 pub fn current() -> Result<Option<String>> {
-    #[derive(Deserialize)]
-    struct Config {
-        #[serde(rename = "currentContext", default)]
-        current: String,
-    }
-    let Some(path) = config_dir().map(|dir| dir.join("config.json")) else { return Ok(None) };
-    let bytes = match std::fs::read(&path) {
-        Ok(bytes) => bytes,
-        // As good as none: whoever cannot read it has not chosen by it.
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => return Ok(None),
-        Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
-    };
-    let config: Config = serde_json::from_slice(&bytes).with_context(|| format!("read {}", path.display()))?;
-    Ok(Some(config.current).filter(|name| !name.is_empty() && name != DEFAULT))
+    let name = habits::read()?.current_context;
+    Ok(Some(name).filter(|name| !name.is_empty() && name != DEFAULT))
 }
 
 /// The directory of all contexts.

@@ -2,6 +2,7 @@
 
 use super::functions::general;
 use crate::api::time::{self, Time};
+use crate::applets::face;
 use crate::sys;
 use anyhow::{Result, anyhow};
 
@@ -71,6 +72,7 @@ pub fn timestamp(text: &str) -> Result<String> {
     }
     match Time::from_unix_text(text) {
         Some(_) => Ok(text.into()),
+        None if face::is_docker() => Err(anyhow!("failed to parse value as time or duration: {text:?}")),
         None => Err(anyhow!(
             "{text:?} is neither a time (2026-01-02T15:04:05Z), nor seconds since 1970, nor a duration (10m)"
         )),

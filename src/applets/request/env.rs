@@ -1,6 +1,7 @@
 //! Environment variables and labels, from flags and files.
 
 use super::{Here, values};
+use crate::applets::face::{self, Misfit, words};
 use anyhow::{Context, Result, anyhow, bail};
 use std::path::Path;
 
@@ -8,12 +9,12 @@ use std::path::Path;
 pub fn environment(files: &[String], given: &[String], here: &Here) -> Result<Vec<String>> {
     let mut all = Vec::new();
     for file in files {
-        let lines = lines(file, here).context("--env-file")?;
+        let lines = lines(file, here).map_err(|error| of_flag("--env-file", error))?;
         all.extend(lines.into_iter().filter_map(|line| valued(line, here)));
     }
     for variable in given {
         if variable.is_empty() || variable.starts_with('=') {
-            bail!("invalid argument {variable:?} for \"-e, --env\" flag: invalid environment variable: {variable}");
+            bail!(Misfit::new("-e, --env", variable, &format!("invalid environment variable: {variable}")));
         }
         // Unknown here, it is sent without a value: that takes one of the image's away.
         all.push(valued(variable.clone(), here).unwrap_or_else(|| variable.clone()));
@@ -25,15 +26,20 @@ pub fn environment(files: &[String], given: &[String], here: &Here) -> Result<Ve
 pub fn labels(files: &[String], given: &[String], here: &Here) -> Result<Vec<String>> {
     let mut all = Vec::new();
     for file in files {
-        let lines = lines(file, here).context("--label-file")?;
+        let lines = lines(file, here).map_err(|error| of_flag("--label-file", error))?;
         // A line without a value says nothing here, as in Docker.
         all.extend(lines.into_iter().filter(|line| line.contains('=')));
     }
     for label in given {
-        values::label(label).map_err(|why| anyhow!("invalid argument {label:?} for \"-l, --label\" flag: {why}"))?;
+        values::label(label).map_err(|why| Misfit::new("-l, --label", label, &why))?;
         all.push(label.clone());
     }
     Ok(all)
+}
+
+/// We name the flag, docker does not.
+fn of_flag(flag: &'static str, error: anyhow::Error) -> anyhow::Error {
+    if face::is_docker() { error } else { error.context(flag) }
 }
 
 fn valued(variable: String, here: &Here) -> Option<String> {
@@ -45,7 +51,7 @@ fn valued(variable: String, here: &Here) -> Option<String> {
 
 /// The lines of a file that say something: no blank ones, no comments, blanks before the name taken off.
 fn lines(file: &str, here: &Here) -> Result<Vec<String>> {
-    let bytes = (here.read)(Path::new(file)).with_context(|| format!("reading {file}"))?;
+    let bytes = (here.read)(Path::new(file)).with_context(|| format!("{} {file}", words("open", "reading")))?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         let line = 1 + error.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count();

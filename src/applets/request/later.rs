@@ -6,15 +6,6 @@ use anyhow::{Result, bail};
 
 /// Refuses what this release cannot do.
 pub fn refuse(flags: &Run) -> Result<()> {
-    if let Some(runtime) = flags.runtime.as_deref().filter(|runtime| !matches!(*runtime, "" | "runc")) {
-        bail!("--runtime {runtime}: other runtimes {LATER}");
-    }
-    if let Some(isolation) = flags.isolation.as_deref().filter(|isolation| !matches!(*isolation, "" | "default")) {
-        bail!("--isolation {isolation}: there is only the default on Linux");
-    }
-    if let Some(driver) = flags.volume_driver.as_deref().filter(|driver| !matches!(*driver, "" | "local")) {
-        bail!("--volume-driver {driver}: volume drivers other than local {LATER}");
-    }
     pull::no_content_trust(flags.disable_content_trust)?;
     for (flag, given, what) in given(flags) {
         if given && what == WINDOWS {
@@ -58,12 +49,7 @@ mod tests {
         for (flags, message) in refused {
             assert_eq!(refuse(&flags).unwrap_err().to_string(), message);
         }
-        let passed = Run {
-            isolation: Some("default".into()),
-            network: vec!["container:web".into()],
-            disable_content_trust: Some(true),
-            ..Run::default()
-        };
+        let passed = Run { network: vec!["container:web".into()], disable_content_trust: Some(true), ..Run::default() };
         assert!(refuse(&passed).is_ok());
     }
 }

@@ -3,8 +3,9 @@
 use super::text;
 use crate::api::types::{HostConfig, ThrottleDevice, WeightDevice};
 use crate::api::units;
+use crate::applets::face::{self, Misfit};
 use crate::applets::run::Run;
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
 
 /// The limits of a container, and nothing else of its host config.
 pub fn limits(flags: &Run) -> Result<HostConfig> {
@@ -45,14 +46,17 @@ pub fn limits(flags: &Run) -> Result<HostConfig> {
 
 /// `1.5`, exactly: in units of a billionth.
 pub fn nano_cpus(text: &str) -> Result<i64> {
-    let invalid = || format!("invalid value {text:?} for --cpus");
+    let invalid = || match face::is_docker() {
+        true => Misfit::new("--cpus", text, &format!("failed to parse {text} as a rational number")).into(),
+        false => anyhow!("invalid value {text:?} for --cpus"),
+    };
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
     if !digits(whole) || !digits(fraction) || fraction.len() > 9 || whole.len() + fraction.len() == 0 {
-        bail!("{}", invalid());
+        return Err(invalid());
     }
     let nanos = format!("{whole}{fraction:0<9}");
-    nanos.parse().with_context(invalid)
+    nanos.parse().map_err(|_| invalid())
 }
 
 /// A device and what is said of it.

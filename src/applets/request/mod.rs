@@ -14,6 +14,7 @@ pub use limits::nano_cpus;
 
 use super::run::Run;
 use crate::api::types::*;
+use crate::applets::face::{self, Misfit, words};
 use crate::order;
 use anyhow::{Context, Result, anyhow, bail};
 use std::collections::BTreeMap;
@@ -100,7 +101,11 @@ fn healthcheck(flags: &Run) -> Result<Option<Healthcheck>> {
     let time = |flag: &str, given: &Option<String>| -> Result<i64> {
         let Some(text) = given.as_deref().filter(|text| !text.is_empty()) else { return Ok(0) };
         match crate::api::time::parse_duration(text) {
-            None => wrong(flag, text, "it is no duration such as 30s or 1m30s"),
+            None => wrong(
+                flag,
+                text,
+                words(&format!("time: invalid duration {text:?}"), "it is no duration such as 30s or 1m30s"),
+            ),
             Some(nanos) if nanos < 0 => bail!("{flag} cannot be negative"),
             Some(nanos) => Ok(nanos),
         }
@@ -246,7 +251,7 @@ fn security(flags: &Run, here: &Here) -> Result<(Option<Vec<String>>, bool)> {
                 ("seccomp", file) => options.push(format!("seccomp={}", profile(file, here)?)),
                 _ => options.push(option.clone()),
             },
-            _ => bail!("invalid --security-opt: {option:?}"),
+            _ => bail!("{} --security-opt: {option:?}", words("Invalid", "invalid")),
         }
     }
     Ok((Some(options).filter(|options| !options.is_empty()), unmasked))
@@ -254,7 +259,11 @@ fn security(flags: &Run, here: &Here) -> Result<(Option<Vec<String>>, bool)> {
 
 /// The text of a seccomp profile in one line.
 fn profile(file: &str, here: &Here) -> Result<String> {
-    let text = (here.read)(Path::new(file)).with_context(|| format!("reading seccomp profile {file}"))?;
+    let reading = || match face::is_docker() {
+        true => format!("opening seccomp profile ({file}) failed: open {file}"),
+        false => format!("reading seccomp profile {file}"),
+    };
+    let text = (here.read)(Path::new(file)).with_context(reading)?;
     let value: serde_json::Value =
         serde_json::from_slice(&text).with_context(|| format!("reading seccomp profile {file}"))?;
     Ok(value.to_string())
@@ -268,7 +277,11 @@ fn check_mode(flag: &str, value: &str, known: &[&str], why: &str) -> Result<()> 
     if value.is_empty() || known.iter().any(fits) {
         return Ok(());
     }
-    bail!("{flag}: {why}")
+    match face::is_docker() {
+        // Which the daemon says there.
+        true if flag == "--ipc" => Ok(()),
+        _ => bail!("{flag}: {why}"),
+    }
 }
 
 fn address(text: &str) -> Result<String, String> {
@@ -282,7 +295,7 @@ fn checked(flag: &str, given: &[String], check: fn(&str) -> Result<String, Strin
 
 /// Docker's words for a value that a flag does not take.
 fn wrong<T>(flag: &str, value: &str, why: &str) -> Result<T> {
-    bail!("invalid argument {value:?} for {flag:?} flag: {why}")
+    Err(Misfit::new(flag, value, why).into())
 }
 
 fn text(value: &Option<String>) -> String {

@@ -82,6 +82,9 @@ pub fn mount(spec: &str, cwd: &Path) -> Result<Mount, String> {
         let key = key.to_ascii_lowercase();
         set(&mut mount, &key, value, &field, cwd)?;
     }
+    if mount.target.is_empty() {
+        return Err("target is required".to_owned());
+    }
     agree(&mount)?;
     Ok(mount)
 }
@@ -309,7 +312,8 @@ mod tests {
             ("type=bind,src=", "invalid value for 'src': value is empty"),
             ("type=bind, src=/a", "invalid option 'src' in ' src=/a': option should not have whitespace"),
             ("type=bind,colour=red", "unknown option 'colour' in 'colour=red'"),
-            ("type=bind,volume-nocopy", "cannot mix 'volume-*' options with mount type 'bind'"),
+            ("type=bind,src=/a", "target is required"),
+            ("type=bind,dst=/t,volume-nocopy", "cannot mix 'volume-*' options with mount type 'bind'"),
             ("type=tmpfs,tmpfs-mode=9", "invalid value for tmpfs-mode: 9"),
             (
                 "type=bind,ro=perhaps",

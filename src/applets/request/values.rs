@@ -2,6 +2,7 @@
 
 use crate::api::types::{RestartPolicy, Ulimit};
 pub use crate::api::units::parse_binary as bytes;
+use crate::applets::face;
 use crate::order;
 use std::collections::BTreeMap;
 
@@ -144,8 +145,14 @@ pub fn exposed(text: &str) -> Result<Vec<String>, String> {
         return Err(format!("invalid proto: {protocol}"));
     }
     let (first, last) = range.split_once('-').unwrap_or((range, range));
-    let first: u16 = first.parse().map_err(|_| wrong())?;
-    let last: u16 = last.parse().map_err(|_| wrong())?;
+    let number = |text: &str| {
+        let why = |_| match face::is_docker() {
+            true => format!("{}, error: strconv.ParseUint: parsing {text:?}: invalid syntax", wrong()),
+            false => wrong(),
+        };
+        text.parse::<u16>().map_err(why)
+    };
+    let (first, last) = (number(first)?, number(last)?);
     if last < first {
         return Err(wrong());
     }
