@@ -411,6 +411,13 @@ fn published_by_a_program(host: &Host, lacks: bool) {
         let url = format!("http://{address}/hostname");
         Command::new("timeout", ["3", "busybox", "wget", "-q", "-O-", &url])
     };
+    if !lacks {
+        let shim = format!("/proc/{}/cmdline", host.shim("it"));
+        let settled = || fs::read(&shim).is_ok_and(|text| String::from_utf8_lossy(&text).contains("\0watch\0"));
+        eventually("its shim has settled", settled);
+        assert!(!host.run_dir().join("firewall.watch").exists(), "there is no table to watch over");
+        assert!(!tool("nft", ["list", "tables"]).contains("dhow"));
+    }
     let name = host.ok(["exec", "it", "cat", "/etc/hostname"]);
     for address in ["127.0.0.1:8080", "10.99.0.1:8080", "127.0.0.1:8081", "[::1]:8080", "127.0.0.1:8082"] {
         eventually("it answers", || get(address).run().code() == Some(0));

@@ -84,14 +84,16 @@ fn each_process_holds_what_it_and_the_next_one_need() {
     let more = host.detached(&["--cap-add", "SYS_BOOT", "--cap-drop", "AUDIT_WRITE"], &["sleep", "1000"]);
     let all = host.detached(&["--privileged"], &["sleep", "1000"]);
     let port = host.ok(["run", "-d", "-p", "8080:80", "busybox", "httpd", "-f", "-p", "80", "-h", "/etc"]);
-    host.ok(["run", "-d", "--network", "sea", "busybox", "sleep", "1000"]);
+    let sea = host.ok(["run", "-d", "--network", "sea", "busybox", "sleep", "1000"]);
     host.ok(["exec", "--detach", "--user", "1000", &plain, "sleep", "1000"]);
 
     // A container comes from it again, if its policy says so by then; what it needs for that, execve gives back.
     holds(&host, &format!("watch {plain}"), KILL, CONTAINER | ENGINE, "0", "0");
     holds(&host, &format!("watch {more}"), KILL, CONTAINER | ENGINE | SYS_BOOT, "0", "0");
     holds(&host, &format!("watch {all}"), KILL, u64::MAX, "0", "0");
-    holds(&host, &format!("watch {port}"), KILL | NET_ADMIN, CONTAINER | ENGINE, "0", "0");
+    for id in [&port, &sea] {
+        holds(&host, &format!("watch {id}"), KILL | NET_ADMIN, CONTAINER | ENGINE, "0", "0");
+    }
     let exec = || shims(&host).into_iter().find(|(_, name)| name.starts_with(&format!("watch {plain} ")));
     eventually("an exec is watched", || exec().is_some());
     let (_, exec) = exec().expect("an exec");

@@ -1,5 +1,5 @@
 //! Watches over the firewall's table: when a flush has taken it away, it is loaded again; so are rules of ours in tables of
-//! others, for containers that asked for them. One shim of those with published ports does, the one that holds a lock; the
+//! others, for containers that asked for them. One shim of those whose containers go by rules does, the one that holds a lock; the
 //! others wait for its end, by its pidfd, and one of them takes over.
 //!
 //! Who waits read the pid from the file that is locked, and asked after it had the pidfd whether the lock is held still and

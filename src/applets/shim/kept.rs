@@ -12,6 +12,9 @@ pub const PORT: &str = "port";
 pub const RESOLVER: &str = "resolver";
 pub const GATEWAY: &str = "gateway";
 
+/// `rules=1`.
+const RULES: &str = "rules";
+
 /// A port that no rule leads to the container: `serve=FD,PROTOCOL,ADDRESS`.
 pub const SERVE: &str = "serve";
 
@@ -23,6 +26,8 @@ pub struct Kept {
     /// It ends with the resolver, and says to that one when we have.
     pub resolver: Option<OwnedFd>,
     pub served: Vec<Served>,
+    /// Rules keep its networks apart and lead to it: it watches over them.
+    pub rules: bool,
     /// An ordinary user's network has a way out for as long as it is open.
     pub gateway: Option<OwnedFd>,
 }
@@ -60,6 +65,7 @@ impl Kept {
             namespace: of(NAMESPACE).find_map(|(_, text)| fd(text)),
             ports: of(PORT).filter_map(|(_, text)| fd(text)).collect(),
             resolver: of(RESOLVER).find_map(|(_, text)| fd(text)),
+            rules: of(RULES).next().is_some(),
             served: of(SERVE).filter_map(|(_, text)| Served::parse(text)).collect(),
             gateway: of(GATEWAY).find_map(|(_, text)| fd(text)),
         }
@@ -74,6 +80,7 @@ impl Kept {
             process::set_inherit(fd.as_fd(), true)?;
             words.push(format!("{name}={}", fd.as_raw_fd()));
         }
+        words.extend(self.rules.then(|| format!("{RULES}=1")));
         for served in &self.served {
             process::set_inherit(served.socket.as_fd(), true)?;
             words.push(served.word());

@@ -391,10 +391,12 @@ fn clone_container(
                 .into_iter()
                 .map(|(socket, protocol, host)| Served { socket, protocol, host })
                 .collect(),
+            rules: false,
             resolver: None,
             gateway: entry.gateway,
         },
     };
+    kept.rules = entry.has_rules;
     kept.resolver = kept.resolver.take().or(resolver);
     Ok(Started {
         pid: child.pid,

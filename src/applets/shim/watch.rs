@@ -87,7 +87,7 @@ struct Watch {
     oom: Option<Oom>,
     /// When its next resolver may be started, where the last one has ended.
     unresolved: Option<Instant>,
-    /// Of a container with published ports, once it has grown up.
+    /// Of a container that goes by rules, once it has grown up.
     guard: Option<Guard>,
     /// It has something to read when one of the ports has that are served by a program, and that program.
     knocked: Option<OwnedFd>,
@@ -236,7 +236,7 @@ impl Watch {
     }
 
     fn stand_guard(&mut self, handover: &Handover) {
-        if self.guard.is_none() && !handover.kept.ports.is_empty() {
+        if self.guard.is_none() && handover.kept.rules {
             self.guard = Guard::stand(&handover.base);
         }
     }
@@ -471,9 +471,8 @@ impl Watch {
 
 /// Lets go what a shim that waits does not need. One that could not goes on as it is: nothing of its work depends on it.
 fn give_up(handover: &Handover) {
-    let guards = !handover.kept.ports.is_empty();
     if handover.later.is_some() || handover.base.whose.exec.is_some() {
-        let _ = privileges::become_watch(guards, handover.later);
+        let _ = privileges::become_watch(handover.kept.rules, handover.later);
     }
 }
 

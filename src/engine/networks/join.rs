@@ -137,6 +137,8 @@ pub struct Entry {
     pub sockets: Vec<OwnedFd>,
     /// Those that a program serves: protocol and address on the host.
     pub served: Vec<(OwnedFd, u8, SocketAddr)>,
+    /// It goes by rules.
+    pub has_rules: bool,
     /// It keeps the way out of an ordinary user's network.
     pub gateway: Option<OwnedFd>,
 }
@@ -195,13 +197,13 @@ fn are_linked(store: &Store, places: &[Place]) -> Result<bool> {
 /// start.
 pub fn resume(store: &Store, record: &Record) -> Result<Entry> {
     let held = held(store, &record.id)?;
-    let load = || -> Result<()> {
+    let load = || -> Result<bool> {
         let _lock = stored::lock(store)?;
         let networks = held.places.iter().filter_map(|place| stored::load(store, &place.network).transpose());
-        rules(store, record, &networks.collect::<Result<Vec<_>>>()?).map(drop)
+        rules(store, record, &networks.collect::<Result<Vec<_>>>()?)
     };
-    within(store, load)?;
-    Ok(Entry { held, ..Entry::default() })
+    let has_rules = within(store, load)? && !rootless::is_inside();
+    Ok(Entry { held, has_rules, ..Entry::default() })
 }
 
 /// Whether a mode names networks, and not another's namespace or none.
@@ -216,9 +218,9 @@ pub fn enter(store: &Store, record: &Record) -> Result<Entry> {
     }
     let (held, has_rules) = within(store, || take(store, record))?;
     let gateway = gateway::hold(store)?;
-    let mut entry = Entry { held, gateway, ..Entry::default() };
     // On the host, from where no rule of an ordinary user's leads anywhere.
     let has_rules = has_rules && !rootless::is_inside();
+    let mut entry = Entry { held, has_rules, gateway, ..Entry::default() };
     entry.held.ports = publish::reserve(store, record, &mut entry, has_rules)?;
     let asks = record.publishing.cooperates && !record.publishing.forwarder && !rootless::is_inside();
     entry.held.cooperates = asks && !entry.held.ports.is_empty();
