@@ -284,6 +284,20 @@ fn published_ports_are_reached_from_everywhere() {
 #[test]
 fn ports_that_are_taken_are_refused_before_anything_is_made() {
     let Some(host) = Host::with_busybox() else { return };
+    // The first one of all: nothing of a network is made for it.
+    let ours = || links().into_iter().filter(|name| name.starts_with("dhow")).collect::<Vec<_>>();
+    let forwards = || fs::read_to_string("/proc/sys/net/ipv4/ip_forward").expect("read");
+    let before = forwards();
+    let program = std::net::TcpListener::bind("0.0.0.0:8080").expect("listen");
+    host.refused(125, ["run", "--name", "it", "-p", "8080:80", "busybox", "echo", "ran"]);
+    assert_eq!((ours(), forwards()), (Vec::<String>::new(), before.clone()));
+    let leases = || fs::read_dir(host.run_dir().join("networks")).map_or(0, |all| all.count());
+    assert_eq!(leases(), 0);
+    drop(program);
+    // Nor is any left of a start that fails later.
+    host.refused(127, ["run", "--rm", "busybox", "/none"]);
+    eventually("forwarding is as it was", || forwards() == before);
+    host.ok(["rm", "it"]);
     host.ok(["run", "--detach", "--name", "first", "-p", "8080:80", "busybox", "sleep", "1000"]);
     let run = |port: &str| host.refused(125, ["run", "--rm", "--name", "it", "-p", port, "busybox", "echo", "ran"]);
     let said = run("8080:80");

@@ -196,6 +196,38 @@ fn a_running_container_is_connected_and_disconnected() {
 }
 
 #[test]
+fn published_ports_follow_the_way_out() {
+    let (Some(host), Some(neighbour)) = (Host::with_busybox(), Neighbour::new()) else { return };
+    let six = ["--ipv6", "--subnet", "fd71::/64", "two"];
+    host.ok(["network", "create", "one"]);
+    host.ok(["network", "create"].iter().chain(&six).copied());
+    serve(&host, "it", &["--network", "one", "-p", "8080:80", "-p", "8081:80,from=10.99.0.0/16"]);
+    let pid = host.inspect("it", "/State/Pid").to_string();
+    let set = |link: &str, state: &str| {
+        Command::new("nsenter", ["--target", &pid, "--net", "ip", "link", "set", link, state]).ok();
+    };
+    let reached = |port: &str| from_there(&neighbour, &format!("10.99.0.1:{port}")).as_deref() == Some("10.99.0.2");
+    let all_reached = || reached("8080") && reached("8081") && from_here("127.0.0.1:8080").is_some();
+    assert!(all_reached());
+    // One that is no better changes nothing, and one that is takes the ports along.
+    host.ok(["network", "connect", "--gw-priority", "-1", "two", "it"]);
+    set("eth1", "down");
+    assert!(all_reached());
+    set("eth1", "up");
+    host.ok(["network", "disconnect", "two", "it"]);
+    host.ok(["network", "connect", "--gw-priority", "5", "two", "it"]);
+    set("eth0", "down");
+    assert!(all_reached());
+    set("eth0", "up");
+    host.ok(["network", "disconnect", "two", "it"]);
+    assert!(all_reached());
+    // Nothing of it is left.
+    host.ok(["rm", "--force", "it"]);
+    assert!(!reached("8080"));
+    drop(neighbour);
+}
+
+#[test]
 fn a_restart_by_hand_keeps_namespace_address_and_ports() {
     let Some(host) = Host::with_busybox() else { return };
     let id = host.ok(["network", "create", "web"]);

@@ -4,7 +4,7 @@
 use super::clients::{self, Client};
 use super::idle::{Idle, Next};
 use super::kept::{Kept, Served};
-use super::{Base, exec_face, hooks, lock, pack};
+use super::{Base, exec_face, hooks, lock, pack, reap};
 use crate::api::time::Time;
 use crate::engine::locks::{self, Lock, byte};
 use crate::engine::logs::LogOptions;
@@ -62,14 +62,20 @@ fn first(base: &Base, mut idle: Idle) -> Result<()> {
             exec_face("watch", base, words)
         }
         Err(refused) => {
-            refuse(base, idle.clients, &refused);
-            Ok(())
+            if refuse(base, idle.clients, &refused) {
+                reap::rest(base)
+            } else {
+                Ok(())
+            }
         }
     }
 }
 
-/// What somebody asked for did not start, and that is that: with `--rm` the container goes.
-fn refuse(base: &Base, clients: Vec<Client>, refused: &Refused) {
+/// What somebody asked for did not start, and that is that: with `--rm` the container goes. Whether it would have been on
+/// networks.
+fn refuse(base: &Base, clients: Vec<Client>, refused: &Refused) -> bool {
+    let record = Record::load(&base.store, &base.whose.container).ok().flatten();
+    let mode = record.map(|record| record.host_config.network_mode).filter(|_| base.whose.exec.is_none());
     let (mut asked, others): (Vec<_>, Vec<_>) =
         clients.into_iter().partition(|client| client.kind == clients::Kind::Starting);
     // What cannot be undone here is found by the next command that looks at this container.
@@ -84,6 +90,7 @@ fn refuse(base: &Base, clients: Vec<Client>, refused: &Refused) {
     };
     let _ = clients::part(base, others, refused.code, remove);
     clients::answer_start(&mut asked, Message::new(Op::Failed, refused.code, 0), refused.text.as_bytes());
+    mode.is_some_and(|mode| networks::has_networks(&mode))
 }
 
 /// Becomes this face again, to start the container anew after a pause, or at once, as somebody asked. The caller holds the
@@ -135,8 +142,7 @@ fn again(base: &Base, mut idle: Idle, pause: Option<Duration>, mut kept: Kept) -
             Err(refused) if by_hand => {
                 // Whoever hears of it finds the ports free.
                 drop(kept);
-                refuse(base, idle.clients, &refused);
-                return Ok(());
+                return if refuse(base, idle.clients, &refused) { reap::rest(base) } else { Ok(()) };
             }
             Err(refused) => {
                 undo(base, &refused, true)?;

@@ -61,7 +61,7 @@ pub fn run(base: Base, pairs: &[(&str, &str)]) -> Result<()> {
 
 /// Nobody waits for what is left to do, and it is done by a process that holds nothing of the container: neither its
 /// network, nor what keeps others from starting or removing it.
-fn rest(base: &Base) -> Result<()> {
+pub fn rest(base: &Base) -> Result<()> {
     if !networks::may_rest(&base.store)? {
         return Ok(());
     }

@@ -15,7 +15,7 @@ use crate::api::types::{EndpointSettings, Network};
 use crate::net::firewall::Mapping;
 use crate::net::link::{self, Link, Mac, Port, Veth};
 use crate::net::netlink::{self, Socket};
-use crate::net::{Subnet, address};
+use crate::net::{Subnet, address, nftables};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::io::ErrorKind;
@@ -216,12 +216,21 @@ pub fn enter(store: &Store, record: &Record) -> Result<Entry> {
     if !has_networks(&record.host_config.network_mode) {
         return Ok(Entry::default());
     }
-    let (held, has_rules) = within(store, || take(store, record))?;
-    let gateway = gateway::hold(store)?;
+    let may_have_rules = !record.publishing.forwarder && nftables::is_there();
     // On the host, from where no rule of an ordinary user's leads anywhere.
-    let has_rules = has_rules && !rootless::is_inside();
-    let mut entry = Entry { held, has_rules, gateway, ..Entry::default() };
-    entry.held.ports = publish::reserve(store, record, &mut entry, has_rules)?;
+    let has_rules = may_have_rules && !rootless::is_inside();
+    let mut entry = Entry { held: prospect(store, record)?, has_rules, ..Entry::default() };
+    // Before addresses, bridges and rules: a port that is taken is refused with nothing made.
+    let mut ports = publish::reserve(store, record, &mut entry, has_rules)?;
+    crate::failpoint::reach("network.reserved");
+    entry.held = within(store, || take(store, record))?;
+    entry.gateway = gateway::hold(store)?;
+    if let Some(place) = publish::target(&entry.held) {
+        for port in &mut ports {
+            port.container.set_ip(publish::inside(place, port.container.ip()).unwrap_or(port.container.ip()));
+        }
+    }
+    entry.held.ports = ports;
     let asks = record.publishing.cooperates && !record.publishing.forwarder && !rootless::is_inside();
     entry.held.cooperates = asks && !entry.held.ports.is_empty();
     save(store, &record.id, &entry.held)?;
@@ -229,12 +238,43 @@ pub fn enter(store: &Store, record: &Record) -> Result<Entry> {
     Ok(entry)
 }
 
-/// Its addresses; and whether there are rules.
-fn take(store: &Store, record: &Record) -> Result<(Held, bool)> {
+/// Its places as they would be now: nothing is taken yet, and somebody else may come first.
+fn prospect(store: &Store, record: &Record) -> Result<Held> {
+    let mut held = Held::default();
+    for (name, settings) in &record.networks {
+        let network = stored::find(store, name)?;
+        let asked = settings.ipam_config.clone().unwrap_or_default();
+        let given = |four: bool, text: &str| {
+            let wanted: Option<IpAddr> = text.parse().ok();
+            let fits = |pool: &Pool| pool.subnet.is_ipv4() == four && wanted.is_none_or(|it| pool.subnet.contains(it));
+            let pool = stored::pools(&network).find(fits)?;
+            let address = wanted.or_else(|| lease::next(store, &network.id, &pool)).unwrap_or(pool.range.first);
+            Some(Given { address, prefix: pool.subnet.prefix, gateway: way_out(&network, &pool) })
+        };
+        held.places.push(Place {
+            name: name.clone(),
+            network: network.id.clone(),
+            endpoint: super::endpoint_id(&record.id, &network.id),
+            ipv4: if network.enable_ipv4 { given(true, &asked.ipv4_address) } else { None },
+            ipv6: if network.enable_ipv6 { given(false, &asked.ipv6_address) } else { None },
+            ..Place::default()
+        });
+    }
+    choose_gateway(record, &mut held);
+    Ok(held)
+}
+
+/// Where containers with an address of this pool send what is for others.
+fn way_out(network: &Network, pool: &Pool) -> Option<IpAddr> {
+    pool.way_out.or(pool.gateway).filter(|_| !network.internal && parent::has_gateway(network))
+}
+
+/// Its addresses.
+fn take(store: &Store, record: &Record) -> Result<Held> {
     leave(store, &record.id)?;
     let mut held = Held::default();
     let mut networks = Vec::new();
-    let has_rules = {
+    {
         let _lock = stored::lock(store)?;
         for (name, settings) in &record.networks {
             let network = stored::find(store, name)?;
@@ -245,11 +285,11 @@ fn take(store: &Store, record: &Record) -> Result<(Held, bool)> {
             save(store, &record.id, &held)?;
             networks.push(network);
         }
-        rules(store, record, &networks)?
-    };
+        rules(store, record, &networks)?;
+    }
     super::links::enter(store, record)?;
     choose_gateway(record, &mut held);
-    Ok((held, has_rules))
+    Ok(held)
 }
 
 /// Loads the rules for a container that is on these networks, if it goes by rules. Whether it does.
@@ -297,8 +337,7 @@ pub fn place(
             }
         };
         let address = lease::take(store, &network.id, &pool, &record.id, wanted)?;
-        let gateway = pool.way_out.or(pool.gateway).filter(|_| !network.internal && parent::has_gateway(network));
-        Ok(Some(Given { address, prefix: pool.subnet.prefix, gateway }))
+        Ok(Some(Given { address, prefix: pool.subnet.prefix, gateway: way_out(network, &pool) }))
     };
     place.ipv4 = if network.enable_ipv4 { give(true, &asked.ipv4_address)? } else { None };
     place.ipv6 = if network.enable_ipv6 { give(false, &asked.ipv6_address)? } else { None };
@@ -480,6 +519,20 @@ pub fn route(record: &Record, held: &mut Held, namespace: &OwnedFd) -> Result<()
         address::set_default_route(&inside, link.index, gateway).context("set the default route")?;
     }
     Ok(())
+}
+
+/// Published ports that do not lead to where the default routes of the container are, and the same as they should. Where
+/// these are on no bridge, or there is no address of a port's family, it stays where it is.
+pub fn astray(store: &Store, held: &Held) -> Result<(Vec<Published>, Vec<Published>)> {
+    let Some(place) = publish::target(held) else { return Ok(Default::default()) };
+    if stored::load(store, &place.network)?.is_none_or(|network| network.driver != stored::BRIDGE) {
+        return Ok(Default::default());
+    }
+    let inside = |port: &&Published| publish::inside(place, port.container.ip());
+    let is_astray = |port: &&Published| inside(port).is_some_and(|inside| inside != port.container.ip());
+    let before: Vec<Published> = held.ports.iter().filter(is_astray).cloned().collect();
+    let moved = elsewhere(held, &before);
+    Ok((before, moved))
 }
 
 /// Published ports of an address that is gone, led to where others of the container lead now.

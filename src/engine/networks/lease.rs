@@ -60,6 +60,24 @@ pub fn take(store: &Store, network: &str, pool: &Pool, container: &str, wanted: 
     )
 }
 
+/// The address that would be given next, by what is given already; where none is free, another owner may have to go first.
+pub fn next(store: &Store, network: &str, pool: &Pool) -> Option<IpAddr> {
+    let dir = stored::live(store, network);
+    let before = std::fs::read_link(dir.join(last_name(pool))).ok().and_then(|text| text.to_str()?.parse().ok());
+    let start = before.filter(|address| pool.range.contains(*address));
+    let mut candidate = start.and_then(|address| pool.range.next(address)).unwrap_or(pool.range.first);
+    loop {
+        let is_free = || std::fs::symlink_metadata(dir.join(candidate.to_string())).is_err();
+        if pool.subnet.is_host(candidate) && !pool.reserved.contains(&candidate) && is_free() {
+            return Some(candidate);
+        }
+        if candidate == start.unwrap_or(pool.range.last()) {
+            return None;
+        }
+        candidate = pool.range.next(candidate).unwrap_or(pool.range.first);
+    }
+}
+
 /// Whether the address is the container's now. With `ask`, one of an owner that does not live is taken over.
 fn claim(store: &Store, dir: &Path, address: IpAddr, container: &str, ask: bool) -> Result<bool> {
     let path = dir.join(address.to_string());

@@ -9,7 +9,7 @@ use super::super::record::Record;
 use super::super::rootless::{self, network::within};
 use super::super::store::{self, Store};
 use super::super::{etc, events};
-use super::join::{self, Held, Place};
+use super::join::{self, Held, Place, Published};
 use super::stored::{self, Pool};
 use super::{bridge, firewall, is_predefined, lease, names, parent, theirs};
 use crate::api::Refusal;
@@ -435,7 +435,14 @@ fn join(store: &Store, wanted: &str, asked: NetworkConnect) -> Result<()> {
         let mut with = now.record.clone();
         with.networks.insert(network.name.clone(), settings.clone());
         join::route(&with, &mut held, &namespace)?;
+        // Published ports move with the way out.
+        let (closed, moved) = join::astray(store, &held)?;
+        close(store, &closed)?;
+        held.ports.retain(|port| !closed.contains(port));
+        held.ports.extend(moved.iter().cloned());
         join::save(store, id, &held)?;
+        crate::failpoint::reach("connect.moved");
+        open(store, &moved, &closed)?;
         etc::change_hosts(store, &with, &held)?;
         if names::are_resolved(&held) {
             names::write(store, &with, &held)?;
@@ -449,6 +456,21 @@ fn join(store: &Store, wanted: &str, asked: NetworkConnect) -> Result<()> {
     })?;
     if now.doing.is_alive() {
         tell(store, &network, "connect", Some(id));
+    }
+    Ok(())
+}
+
+fn close(store: &Store, ports: &[Published]) -> Result<()> {
+    let _firewall = firewall::lock(store)?;
+    firewall::close(store, ports)
+}
+
+/// Opens ports that led elsewhere before.
+fn open(store: &Store, ports: &[Published], before: &[Published]) -> Result<()> {
+    firewall::open(store, ports)?;
+    if before.iter().any(firewall::has_rules) {
+        let _firewall = firewall::lock(store)?;
+        firewall::drop_rules(store)?;
     }
     Ok(())
 }
@@ -489,12 +511,9 @@ fn part(store: &Store, wanted: &str, asked: &NetworkDisconnect) -> Result<()> {
             let place = held.places.remove(at);
             join::unlink(&place, &namespace)?;
             crate::failpoint::reach("disconnect.unlinked");
-            let gone = |port: &join::Published| place.given().any(|given| given.address == port.container.ip());
-            let closed: Vec<join::Published> = held.ports.iter().filter(|port| gone(port)).cloned().collect();
-            {
-                let _firewall = firewall::lock(store)?;
-                firewall::close(store, &closed)?;
-            }
+            let gone = |port: &Published| place.given().any(|given| given.address == port.container.ip());
+            let closed: Vec<Published> = held.ports.iter().filter(|port| gone(port)).cloned().collect();
+            close(store, &closed)?;
             held.ports.retain(|port| !gone(port));
             join::route(&now.record, &mut held, &namespace)?;
             // They lead to another of its addresses from now on.
@@ -502,11 +521,7 @@ fn part(store: &Store, wanted: &str, asked: &NetworkDisconnect) -> Result<()> {
             held.ports.extend(moved.iter().cloned());
             give_back(store, &now, &place, &held)?;
             crate::failpoint::reach("disconnect.moved");
-            firewall::open(store, &moved)?;
-            if closed.iter().any(firewall::has_rules) {
-                let _firewall = firewall::lock(store)?;
-                firewall::drop_rules(store)?;
-            }
+            open(store, &moved, &closed)?;
             etc::change_hosts(store, &now.record, &held)?;
             if names::are_resolved(&before) {
                 names::write(store, &now.record, &held)?;
