@@ -43,6 +43,36 @@ fn networks_of_users_come_and_go() {
 }
 
 #[test]
+fn a_link_has_sysctls_of_its_own() {
+    let Some(host) = Host::with_busybox() else { return };
+    host.ok(["network", "create", "sea"]);
+    let with = |sysctl: &str| format!("name=sea,driver-opt=com.docker.network.endpoint.sysctls={sysctl}");
+    let network = with("net.ipv4.conf.IFNAME.log_martians=1");
+    let show = "cd /proc/sys/net/ipv4/conf; cat eth0/log_martians eth1/log_martians default/log_martians";
+    let flags = ["create", "--name", "it", "--network", "name=bridge", "--network", &network];
+    host.ok(flags.iter().chain(&["busybox", "sh", "-c", show]));
+    for _ in 0..2 {
+        assert_eq!(host.ok(["start", "--attach", "it"]), "0\n1\n0", "that of its link, and no other");
+    }
+    host.ok(["rm", "it"]);
+    for (sysctl, words) in [
+        (
+            "net.ipv4.conf.eth0.log_martians=1",
+            "unrecognised network interface sysctl 'net.ipv4.conf.eth0.log_martians=1'",
+        ),
+        ("net.ipv4.conf.IFNAME.nope=1", "/proc/sys/net/ipv4/conf/eth0/nope is not a sysctl file"),
+    ] {
+        let network = with(sysctl);
+        let said = host.run(["run", "--rm", "--network", &network, "busybox", "true"]);
+        assert!(said.code() == Some(125) && said.stderr().contains(words), "{sysctl}: {said}");
+    }
+    let of_container = ["run", "--rm", "--sysctl", "net.ipv4.conf.eth0.log_martians=1", "busybox", "true"];
+    let said = host.refused(125, of_container);
+    assert!(said.contains("must be supplied using driver option 'com.docker.network.endpoint.sysctls'"), "{said}");
+    host.ok(["network", "rm", "sea"]);
+}
+
+#[test]
 fn addresses_may_be_asked_for() {
     let Some(host) = Host::with_busybox() else { return };
     let subnet = ["--subnet", "10.55.0.0/16", "--ip-range", "10.55.5.0/24", "--gateway", "10.55.0.9"];

@@ -9,7 +9,7 @@ use super::super::rootless::network::within;
 use super::super::rootless::{self, gateway};
 use super::super::store::{self, Store};
 use super::stored::{self, Pool};
-use super::{firewall, lease, obstacles, parent, publish, theirs};
+use super::{firewall, lease, obstacles, parent, publish, theirs, tune};
 use crate::api::Refusal;
 use crate::api::types::{EndpointSettings, Network};
 use crate::net::firewall::Mapping;
@@ -58,6 +58,9 @@ pub struct Place {
     /// Addresses that hold on this link only. They are asked for and not leased: nobody else is led to them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub link_local: Vec<IpAddr>,
+    /// Of its link, as they were asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sysctls: Vec<String>,
     /// Its default routes lead here.
     pub gateway: bool,
 }
@@ -344,6 +347,7 @@ pub fn place(
     for text in asked.link_local_ips.iter().flatten() {
         place.link_local.push(text.parse().with_context(|| format!("invalid link-local IP address: {text}"))?);
     }
+    place.sysctls = tune::of(settings)?;
     place.mac = match settings.mac_address.as_str() {
         "" => mac(&place)?,
         text => link::parse_mac(text).with_context(|| format!("invalid MAC address: {text}"))?,
@@ -414,6 +418,7 @@ pub fn connect_place(store: &Store, place: &Place, namespace: &OwnedFd, hairpin:
         let (name, mac) = (&place.inside, place.mac);
         link::make_shared(&outside, &link::Shared { kind, parent, name, mac, mtu, namespace: namespace.as_fd() })
             .with_context(|| format!("make a link of the kind {}", kind.name()))?;
+        set_sysctls(namespace, place)?;
         let link = set_up(&inside, &network, place)?;
         return announce(&outside, &inside, namespace, &link, place);
     }
@@ -436,8 +441,17 @@ pub fn connect_place(store: &Store, place: &Place, namespace: &OwnedFd, hairpin:
     if port != Port::default() {
         link::set_port(&outside, &place.link, port).context("set up the port of the bridge")?;
     }
+    set_sysctls(namespace, place)?;
     let link = set_up(&inside, &network, place)?;
     announce(&outside, &inside, namespace, &link, place)
+}
+
+/// Before its link is up: some hold from then on only.
+fn set_sysctls(namespace: &OwnedFd, place: &Place) -> Result<()> {
+    match place.sysctls.is_empty() {
+        true => Ok(()),
+        false => netlink::inside(namespace, || tune::set(&place.sysctls, &place.inside))?,
+    }
 }
 
 /// The end inside: up, with its addresses and routes. The kernel tells its neighbours of those of IPv4 that it comes up with.

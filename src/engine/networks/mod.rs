@@ -15,6 +15,7 @@ mod publish;
 mod reach;
 mod stored;
 mod theirs;
+pub mod tune;
 mod user;
 
 pub use firewall::{mend as mend_firewall, table as firewall_table, watch_path as firewall_watch};

@@ -11,7 +11,7 @@ use super::super::store::{self, Store};
 use super::super::{etc, events};
 use super::join::{self, Held, Place, Published};
 use super::stored::{self, Pool};
-use super::{bridge, firewall, is_predefined, lease, names, parent, theirs};
+use super::{bridge, firewall, is_predefined, lease, names, parent, theirs, tune};
 use crate::api::Refusal;
 use crate::api::time::Time;
 use crate::api::types::{
@@ -321,7 +321,9 @@ pub fn check_settings(network: &Network, settings: &EndpointSettings) -> Result<
     for link in settings.links.iter().flatten() {
         super::links::split(link)?;
     }
-    if let Some(key) = settings.driver_opts.iter().flatten().map(|(key, _)| key).find(|key| key.starts_with(DOCKERS)) {
+    tune::of(settings)?;
+    let mut options = settings.driver_opts.iter().flatten().map(|(key, _)| key).filter(|key| *key != tune::OPTION);
+    if let Some(key) = options.find(|key| key.starts_with(DOCKERS)) {
         bail!(Refusal::NotImplemented(format!("the option {key} of a container on a network is not supported")));
     }
     for text in [&asked.ipv4_address, &asked.ipv6_address].into_iter().filter(|text| !text.is_empty()) {
