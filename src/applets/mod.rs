@@ -170,6 +170,11 @@ pub trait Command: FromArgs + ArgsInfo {
     /// Whether flags end at the first operand, because the rest is a command of its own.
     const STOPS: bool = false;
 
+    /// Why a flag that docker's command of that name has is not there.
+    fn refusal(_flag: &str) -> Option<&'static str> {
+        None
+    }
+
     /// Does it; the number is the exit code.
     fn run(self, context: &Context) -> Result<u8>;
 }
@@ -199,7 +204,15 @@ const fn hidden<C: Command>(names: &'static [&'static str]) -> Entry {
 
 fn invoke<C: Command>(context: &Context, spelt: &str, args: &[String]) -> Result<u8, Stop> {
     let info = C::get_args_info();
-    let plain = parse::plain(&info, spelt, args, C::STOPS).map_err(Stop::Misuse)?;
+    let plain = parse::plain(&info, spelt, args, C::STOPS).map_err(|misuse| match misuse {
+        Misuse::Wrong { message, hint, code } => {
+            let refused = message.strip_prefix("unknown flag: ").and_then(|flag| Some((flag, C::refusal(flag)?)));
+            let refused = refused.map(|(flag, why)| (format!("{flag} is not taken: {why}"), String::new()));
+            let (message, hint) = refused.unwrap_or((message, hint));
+            Stop::Misuse(Misuse::Wrong { message, hint, code })
+        }
+        help => Stop::Misuse(help),
+    })?;
     let words: Vec<&str> = plain.iter().map(String::as_str).collect();
     let command = C::from_args(&[spelt], &words).map_err(|exit| Stop::Misuse(parse::complaint(&info, &exit.output)))?;
     command.run(context).map_err(Stop::Error)

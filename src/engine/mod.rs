@@ -59,7 +59,7 @@ pub mod users;
 pub mod volumes;
 
 pub use record::Record;
-pub use settings::Settings;
+pub use settings::{NamedUlimit, Settings, Size};
 pub use store::Store;
 
 use anyhow::{Context, Result};

@@ -87,8 +87,17 @@ pub struct Settings {
     pub selinux_enabled: Option<bool>,
     /// `user[:group]` whose subordinate ids containers have, or `default`; nobody where empty.
     pub userns_remap: String,
-    /// Seconds that stop waits for a container that names none of its own.
+    /// Seconds that dockerd waits for its containers when it ends: here they go on, and it is told in events alone.
     pub shutdown_timeout: i64,
+    /// What the daemon tells of itself, `key=value`.
+    pub labels: Vec<String>,
+    /// Keys of dockerd's file that are taken where they say what is so anyway; see [`Settings::check_fixed`].
+    pub live_restore: Option<bool>,
+    pub storage_driver: Option<String>,
+    pub exec_opts: Vec<String>,
+    pub default_runtime: Option<String>,
+    pub features: BTreeMap<String, bool>,
+    pub log_format: Option<String>,
     /// What only the daemon reads; it has no default here, because a flag may say it too.
     pub hosts: Vec<String>,
     pub group: Option<String>,
@@ -149,6 +158,13 @@ impl Default for Settings {
             selinux_enabled: None,
             userns_remap: String::new(),
             shutdown_timeout: 15,
+            labels: Vec::new(),
+            live_restore: None,
+            storage_driver: None,
+            exec_opts: Vec::new(),
+            default_runtime: None,
+            features: BTreeMap::new(),
+            log_format: None,
             hosts: Vec::new(),
             group: None,
             pidfile: None,
@@ -254,19 +270,53 @@ impl Settings {
         // By way of an object: a list would be taken for the fields in order.
         let object: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(text.as_bytes())?;
         let settings = Settings::deserialize(serde_json::Value::Object(object))?;
-        if !matches!(settings.log_driver.as_str(), "json-file" | "none") {
-            bail!("log-driver {:?} is not supported; json-file and none are", settings.log_driver);
+        settings.check()?;
+        Ok(settings)
+    }
+
+    /// What could not hold is said when the settings are read.
+    pub fn check(&self) -> Result<()> {
+        if !matches!(self.log_driver.as_str(), "json-file" | "none") {
+            bail!("log-driver {:?} is not supported; json-file and none are", self.log_driver);
         }
-        if settings.max_concurrent_downloads == 0 {
+        if self.max_concurrent_downloads == 0 {
             bail!("max-concurrent-downloads must be 1 at least");
         }
-        if settings.max_concurrent_uploads == 0 {
+        if self.max_concurrent_uploads == 0 {
             bail!("max-concurrent-uploads must be 1 at least");
         }
-        settings.shm_size()?;
-        settings.cache_size()?;
-        settings.check_networks()?;
-        Ok(settings)
+        if let Some(label) =
+            self.labels.iter().find(|label| label.split_once('=').is_none_or(|(key, _)| key.is_empty()))
+        {
+            bail!("labels: {label:?} is no key=value");
+        }
+        self.shm_size()?;
+        self.cache_size()?;
+        self.check_fixed()?;
+        self.check_networks()
+    }
+
+    /// Refuses what dockerd would do otherwise than we do.
+    fn check_fixed(&self) -> Result<()> {
+        if let Some(driver) = self.storage_driver.as_deref().filter(|driver| !matches!(*driver, "" | "overlay2")) {
+            bail!("storage-driver {driver:?} is not supported: layers are overlay2's");
+        }
+        if let Some(option) = self.exec_opts.iter().find(|option| *option != "native.cgroupdriver=cgroupfs") {
+            bail!(
+                "exec-opts {option:?} is not supported: cgroups are made without a manager (native.cgroupdriver=cgroupfs)"
+            );
+        }
+        let runtime = self.default_runtime.as_deref().unwrap_or_default();
+        if !runtime.is_empty() && !super::create::RUNTIMES.contains(&runtime) {
+            bail!("default-runtime {runtime:?} is not supported: containers are run by dhow itself");
+        }
+        if let Some((feature, _)) = self.features.iter().find(|(_, on)| **on) {
+            bail!("features: {feature:?} is none of dhow's");
+        }
+        match self.log_format.as_deref() {
+            None | Some("text") => Ok(()),
+            Some(other) => bail!("log-format {other:?} is not supported: the daemon tells its work as text"),
+        }
     }
 
     /// What could not hold is said when the settings are read, and not by the first container.

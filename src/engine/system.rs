@@ -119,6 +119,7 @@ pub fn info(engine: &Engine) -> Result<Info> {
         server_version: env!("CARGO_PKG_VERSION").to_owned(),
         runtimes: super::create::RUNTIMES.map(|name| (name.to_owned(), RuntimePath { path: "dhow".to_owned() })).into(),
         default_runtime: super::create::RUNTIMES[0].to_owned(),
+        labels: settings.labels.clone(),
         swarm: SwarmInfo { local_node_state: "inactive".to_owned(), ..SwarmInfo::default() },
         // Nothing that runs depends on a daemon.
         live_restore_enabled: true,

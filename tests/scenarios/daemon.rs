@@ -245,6 +245,83 @@ fn a_setting_given_twice_is_an_error() {
 }
 
 #[test]
+fn flags_of_dockerd_hold_or_are_refused() {
+    let Some(host) = Host::with_busybox() else { return };
+    let flags = [
+        ["--label", "sea=rough"],
+        ["--log-driver", "none"],
+        ["--default-ulimit", "nofile=64:128"],
+        ["--default-shm-size", "8m"],
+        ["--insecure-registry", "registry.example:5000"],
+        ["--registry-mirror", "http://127.0.0.1:1"],
+        ["--max-concurrent-downloads", "2"],
+        ["--max-concurrent-uploads", "2"],
+        ["--max-download-attempts", "2"],
+        ["--shutdown-timeout", "5"],
+        ["--storage-driver", "overlay2"],
+        ["--exec-opt", "native.cgroupdriver=cgroupfs"],
+        ["--default-runtime", "runc"],
+        ["--feature", "buildkit=false"],
+        ["--log-format", "text"],
+    ];
+    let flags = [&flags.concat()[..], &["--live-restore", "--init", "--no-new-privileges"]].concat();
+    let daemon = Daemon::start_with(&host, &flags);
+    let client = |args: &[&str]| host.local(args.iter().copied()).env("DOCKER_HOST", &daemon.address());
+    let info = client(&["info", "--format", "{{.Labels}} {{.LoggingDriver}} {{.RegistryConfig.Mirrors}}"]).ok();
+    assert_eq!(info, "[sea=rough] none [http://127.0.0.1:1/]");
+    let insecure =
+        client(&["info", "--format", "{{range $name, $it := .RegistryConfig.IndexConfigs}}{{$name}} {{end}}"]);
+    assert!(insecure.ok().contains("registry.example:5000"));
+    let script = "ulimit -n; df -k /dev/shm | tail -n 1 | tr -s ' ' | cut -d ' ' -f 2; grep NoNewPrivs /proc/self/status | cut -f 2";
+    let run = client(&["run", "--rm", "--network", "none", "busybox", "sh", "-c", script]).ok();
+    assert_eq!(run, "64\n8192\n1");
+    client(&["create", "--name", "hull", "--network", "none", "busybox", "true"]).ok();
+    let made = client(&["inspect", "--format", "{{.HostConfig.LogConfig.Type}} {{.HostConfig.Runtime}}", "hull"]).ok();
+    assert_eq!(made, "none dhow");
+    daemon.stop();
+
+    // By that name, and without a daemon that stays.
+    let dockerd = host.dir().join("dockerd");
+    symlink(env!("CARGO_BIN_EXE_dhow"), &dockerd).expect("link");
+    let dockerd = |args: &[&str]| {
+        let command = Command::new(dockerd.to_str().expect("UTF-8"), args.iter().copied());
+        command.env("DHOW_ROOT", host.root().to_str().expect("UTF-8"))
+    };
+    let output = dockerd(&[&["--validate"], &flags[..]].concat()).run();
+    assert!(output.status.success() && output.stderr() == "configuration OK", "{output}");
+    let config =
+        host.file("daemon.json", r#"{"labels": ["a=b"], "live-restore": true, "features": {"buildkit": false}}"#);
+    let config = config.to_str().expect("UTF-8");
+    let output = dockerd(&["--validate", "--config-file", config]).run();
+    assert!(output.status.success(), "{output}");
+    for (flags, why) in [
+        (&["--config-file", config, "--label", "c=d"][..], "configuration file: labels"),
+        (&["--label", "x"], "labels: \"x\" is no key=value"),
+        (&["--log-driver", "syslog"], "log-driver \"syslog\" is not supported"),
+        (&["--log-opt", "x"], "--log-opt \"x\": not key=value"),
+        (&["--storage-driver", "btrfs"], "storage-driver \"btrfs\" is not supported"),
+        (&["-s", "vfs"], "storage-driver \"vfs\" is not supported"),
+        (&["--exec-opt", "native.cgroupdriver=systemd"], "exec-opts \"native.cgroupdriver=systemd\" is not supported"),
+        (&["--default-runtime", "kata"], "default-runtime \"kata\" is not supported"),
+        (&["--feature", "containerd-snapshotter"], "features: \"containerd-snapshotter\" is none of dhow's"),
+        (&["--max-concurrent-downloads", "0"], "max-concurrent-downloads must be 1 at least"),
+        (&["--log-format", "json"], "log-format \"json\" is not supported"),
+    ] {
+        let text = dockerd(&[&["--validate"], flags].concat()).refused(1);
+        assert!(text.contains(why), "{flags:?}: {text}");
+    }
+    for (flag, why) in [
+        ("--containerd", "there is no containerd"),
+        ("--authorization-plugin", "there are no authorization plugins"),
+        ("--seccomp-profile", "given to each container"),
+        ("--http-proxy", "those of the environment"),
+    ] {
+        let text = dockerd(&["--validate", flag, "x"]).refused(125);
+        assert!(text.contains(&format!("{flag} is not taken: ")) && text.contains(why), "{text}");
+    }
+}
+
+#[test]
 fn a_client_finds_its_daemon_by_context_and_through_a_pipe() {
     let Some(host) = Host::new() else { return };
     let daemon = Daemon::start(&host);

@@ -106,6 +106,7 @@ pub fn refuse_both(flags: &Daemon, settings: &Settings) -> Result<()> {
     ];
     let mut names: Vec<&str> = both.into_iter().filter(|(_, both)| *both).map(|(name, _)| name).collect();
     names.extend(super::networks::both(flags, settings));
+    names.extend(super::dockers::both(flags, settings));
     if !names.is_empty() {
         bail!(
             "the following directives are specified both as a flag and in the configuration file: {}",

@@ -2,13 +2,16 @@
 //! and exit codes are their shims', and whatever commands do without it is seen by it.
 
 mod asked;
+mod dockers;
 mod listen;
 mod networks;
 mod notify;
 mod reload;
 
+use super::request::values;
 use super::{Command, Context, coded, output, terminal, version};
 use crate::api::http::Connections;
+use crate::api::types::Ulimit;
 use crate::build;
 use crate::engine::{Engine, boot, locks, rootless, routes, selinux, shim};
 use crate::sys;
@@ -149,6 +152,66 @@ pub struct Daemon {
     /// a directory with files of the Container Device Interface (default /etc/cdi and /var/run/cdi)
     #[argh(option, arg_name = "DIR")]
     pub cdi_spec_dir: Vec<PathBuf>,
+    /// a registry that is asked before Docker Hub
+    #[argh(option, arg_name = "URL")]
+    pub registry_mirror: Vec<String>,
+    /// a registry, or a CIDR of such, that may speak plain HTTP or have any certificate
+    #[argh(option, arg_name = "HOST")]
+    pub insecure_registry: Vec<String>,
+    /// layers of a pull that come at once (default 3)
+    #[argh(option, arg_name = "INT")]
+    pub max_concurrent_downloads: Option<usize>,
+    /// layers of a push that go at once (default 5)
+    #[argh(option, arg_name = "INT")]
+    pub max_concurrent_uploads: Option<usize>,
+    /// how often a pull tries each layer (default 5)
+    #[argh(option, arg_name = "INT")]
+    pub max_download_attempts: Option<u32>,
+    /// the log driver of containers that name none: json-file or none (default json-file)
+    #[argh(option)]
+    pub log_driver: Option<String>,
+    /// an option of that log driver: key=value
+    #[argh(option)]
+    pub log_opt: Vec<String>,
+    /// the size of /dev/shm of containers that name none (default 64M)
+    #[argh(option, arg_name = "BYTES")]
+    pub default_shm_size: Option<String>,
+    /// a limit of containers that name none: name=soft[:hard]
+    #[argh(option, from_str_fn(values::ulimit))]
+    pub default_ulimit: Vec<Ulimit>,
+    /// run an init in containers that do not say
+    #[argh(switch)]
+    pub init: bool,
+    /// no-new-privileges for containers that do not say
+    #[argh(switch)]
+    pub no_new_privileges: bool,
+    /// seconds that dockerd waits for its containers when it ends: here they go on, and it waits for none
+    #[argh(option, arg_name = "INT")]
+    pub shutdown_timeout: Option<i64>,
+    /// a label of this daemon: key=value
+    #[argh(option)]
+    pub label: Vec<String>,
+    /// containers go on when the daemon ends: always so
+    #[argh(option, arg_name = "bool")]
+    pub live_restore: Option<bool>,
+    /// overlay2, which is what there is
+    #[argh(option, short = 's')]
+    pub storage_driver: Option<String>,
+    /// native.cgroupdriver=cgroupfs, which is what there is
+    #[argh(option)]
+    pub exec_opt: Vec<String>,
+    /// the runtime of containers that name none: dhow itself, whatever its name
+    #[argh(option)]
+    pub default_runtime: Option<String>,
+    /// a feature of dockerd's: name=false
+    #[argh(option)]
+    pub feature: Vec<String>,
+    /// text, which is what there is
+    #[argh(option)]
+    pub log_format: Option<String>,
+    /// say whether the configuration is good, and no more
+    #[argh(switch)]
+    pub validate: bool,
     /// say more on stderr
     #[argh(switch, short = 'D')]
     pub debug: bool,
@@ -172,6 +235,10 @@ const BUILDS: Duration = Duration::from_secs(15);
 const REST: u16 = 1000;
 
 impl Command for Daemon {
+    fn refusal(flag: &str) -> Option<&'static str> {
+        dockers::refusal(flag)
+    }
+
     fn run(self, context: &Context) -> Result<u8> {
         if self.version {
             output::say(&version::line())?;
@@ -190,9 +257,17 @@ fn serve(flags: Daemon, context: &Context) -> Result<()> {
     rootless::enter(root.as_deref(), run.as_deref(), config.as_deref())?;
     let flags = Daemon { debug: flags.debug || place.debug, ..flags };
     let settings = reload::settings(&flags, config.as_deref())?;
+    if flags.validate {
+        Asked::of(&flags, &settings, Path::new("/"))?;
+        output::complain("configuration OK");
+        return Ok(());
+    }
     let engine = Arc::new(Engine::with(root.as_deref(), run.as_deref(), settings)?);
     let asked = Asked::of(&flags, &engine.settings, &engine.store.run)?;
     output::tell(asked.level);
+    if engine.settings.live_restore == Some(false) {
+        log::warn!("live-restore: containers go on when the daemon ends, whatever it says");
+    }
     if engine.settings.selinux_enabled == Some(true) && !selinux::is_enabled() {
         log::warn!("SELinux is not enabled on this host: containers have no labels");
     }

@@ -35,6 +35,8 @@ pub fn settings(flags: &Daemon, config: Option<&Path>) -> Result<Settings> {
         settings.cdi_spec_dirs = Some(flags.cdi_spec_dir.clone());
     }
     super::networks::apply(flags, &mut settings)?;
+    super::dockers::apply(flags, &mut settings)?;
+    settings.check()?;
     Ok(settings)
 }
 
@@ -67,7 +69,7 @@ fn tell(engine: &Engine) -> Result<()> {
         ("default-runtime", create::RUNTIMES[0].to_owned()),
         ("default-shm-size", settings.shm_size()?.to_string()),
         ("insecure-registries", list(&settings.insecure_registries)),
-        ("labels", "[]".to_owned()),
+        ("labels", list(&settings.labels)),
         ("live-restore", "true".to_owned()),
         ("max-concurrent-downloads", settings.max_concurrent_downloads.to_string()),
         ("max-concurrent-uploads", settings.max_concurrent_uploads.to_string()),
