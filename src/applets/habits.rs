@@ -18,6 +18,7 @@ pub struct Habits {
     pub networks_format: String,
     pub volumes_format: String,
     pub stats_format: String,
+    pub plugins_format: String,
     pub detach_keys: String,
     pub current_context: String,
     pub cli_plugins_extra_dirs: Vec<PathBuf>,

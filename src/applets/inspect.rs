@@ -77,8 +77,15 @@ pub struct InspectNetwork {
 
 /// Docker's exit code for a template that cannot be read.
 const BAD_TEMPLATE: u8 = 64;
-/// Kinds of things that a later release knows.
-const LATER: [&str; 6] = ["config", "node", "plugin", "secret", "service", "task"];
+/// Kinds of things that other daemons have, and where.
+const OTHERS: [(&str, &str, &str); 6] = [
+    ("config", "/configs/", ""),
+    ("node", "/nodes/", ""),
+    ("plugin", "/plugins/", "/json"),
+    ("secret", "/secrets/", ""),
+    ("service", "/services/", ""),
+    ("task", "/tasks/", ""),
+];
 
 impl Command for Inspect {
     fn run(self, context: &Context) -> Result<u8> {
@@ -86,7 +93,7 @@ impl Command for Inspect {
         match kind {
             None | Some("container" | "image" | "network" | "volume") => {}
             Some("") => bail!("type is empty: must be one of {}", kinds()),
-            Some(kind) if LATER.contains(&kind) => bail!("--type {kind}: they come with a later release of dhow"),
+            Some(kind) if OTHERS.iter().any(|(other, ..)| *other == kind) => {}
             Some(kind) => bail!("unknown type: {kind:?}: must be one of {}", kinds()),
         }
         let client = context.client()?;
@@ -139,6 +146,9 @@ fn find(client: &Client, name: &str, kind: Option<&str>, size: bool) -> Result<V
         ("network", &|| client.inspect_network(name)),
         ("volume", &|| client.inspect_volume(name)),
     ];
+    if let Some((_, before, after)) = OTHERS.iter().find(|(other, ..)| Some(*other) == kind) {
+        return client.look(before, name, after);
+    }
     for (of, look) in looks {
         if kind.is_some_and(|kind| kind != of) {
             continue;

@@ -14,6 +14,7 @@ mod daemon;
 mod dial_stdio;
 mod diff;
 mod each;
+mod elsewhere;
 mod events;
 mod exec;
 mod export;
@@ -457,16 +458,25 @@ fn command(context: &Context, args: &[String]) -> Result<u8> {
         }
         return known(context, &format!("{group} {verb}"), rest);
     }
+    if face::is_docker() && elsewhere::is_one(word) {
+        let name = rest.first().map(|verb| format!("{word} {verb}"));
+        return match name.filter(|name| find(name).is_some()) {
+            Some(name) => known(context, &name, &rest[1..]),
+            None => elsewhere::refuse(context, word, rest),
+        };
+    }
     known(context, word, rest)
 }
 
 /// Whether a word begins a command of ours.
 fn is_known(word: &str) -> bool {
-    word == "help" || help::GROUPS.iter().any(|(group, _)| *group == word) || find(word).is_some()
+    let is_group = help::GROUPS.iter().any(|(group, _)| *group == word);
+    word == "help" || is_group || find(word).is_some() || (face::is_docker() && elsewhere::is_one(word))
 }
 
 fn find(name: &str) -> Option<&'static Entry> {
-    TABLE.iter().find(|entry| entry.names.contains(&name))
+    let dockers = elsewhere::TABLE.iter().filter(|_| face::is_docker());
+    TABLE.iter().chain(dockers).find(|entry| entry.names.contains(&name))
 }
 
 fn known(context: &Context, name: &str, args: &[String]) -> Result<u8> {

@@ -1,7 +1,7 @@
 //! Plugins of Docker's command line, for who calls us `docker`: `docker compose` is the program `docker-compose` in one
 //! of a few directories.
 
-use super::{Context, TABLE, contexts, habits, help};
+use super::{Context, contexts, habits};
 use crate::order;
 use anyhow::{Context as _, Error, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -118,8 +118,7 @@ fn ask(name: &str, path: &Path) -> Result<Metadata> {
     if !is_name(name) {
         bail!("plugin candidate {name:?} did not match \"^[a-z][a-z0-9]*$\"");
     }
-    let ours = TABLE.iter().flat_map(|entry| entry.names.iter().copied()).chain(help::GROUPS.iter().map(|it| it.0));
-    if ours.into_iter().any(|known| known == name) {
+    if super::is_known(name) {
         bail!("plugin {name:?} duplicates builtin command");
     }
     let output = Command::new(path).arg(METADATA).stdin(Stdio::null()).output().context("failed to fetch metadata")?;

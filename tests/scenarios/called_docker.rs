@@ -150,6 +150,21 @@ fn errors_are_in_the_docker_commands_words() {
 }
 
 #[test]
+fn what_we_have_not_is_refused_as_by_the_docker_command() {
+    let Some(both) = Both::new() else { return };
+    both.compare(ELSEWHERE);
+    for (line, code, why) in [
+        ("swarm init", 1, "swarm mode is not part of dhow"),
+        ("plugin install x", 1, "plugins are not part of dhow"),
+        ("trust sign x", 1, "images are not signed by dhow"),
+        ("image ls --tree", 1, "--tree: the tree of platforms comes with a later release of dhow"),
+    ] {
+        let said = both.says(true, line);
+        assert!(said.0 == Some(code) && said.2.starts_with(why), "{line}: {said:?}");
+    }
+}
+
+#[test]
 fn what_is_done_is_told_as_the_docker_command_does() {
     let Some(both) = Both::new() else { return };
     both.compare(DONE);
@@ -438,6 +453,60 @@ const ERRORS: &str = "
     export
     logs
     events --since x
+";
+
+/// What dhow has not.
+const ELSEWHERE: &str = "
+    plugin ls
+    plugin ls -q
+    plugin ls --format json
+    plugin list --no-trunc
+    plugin inspect x
+    plugin inspect x y
+    plugin rm x
+    plugin enable x
+    plugin disable x
+    plugin nosuch
+    swarm leave
+    swarm ca
+    swarm join-token worker
+    swarm nosuch
+    node ls
+    node ps
+    node inspect self
+    node rm x
+    node rm x y
+    node promote x
+    node demote x
+    node update x
+    service ls
+    service create busybox
+    service inspect x
+    service logs x
+    service ps x
+    service rm x
+    service update x
+    service rollback x
+    secret ls
+    secret inspect x
+    secret rm x
+    config ls
+    config inspect x
+    config rm x
+    stack ls
+    stack ps x
+    stack rm x
+    stack services x
+    checkpoint ls hull
+    checkpoint create hull x
+    checkpoint rm hull x
+    inspect --type node x
+    inspect --type plugin x
+    inspect --type secret x
+    inspect --type service x
+    inspect --type config x
+    inspect --type task x
+    -H unix:///nowhere/x node ls
 ";
 
 const DONE: &str = "

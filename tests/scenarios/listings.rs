@@ -69,7 +69,7 @@ fn what_is_wrong_with_a_list_is_said() {
         (1, vec!["volume", "ls", "-f", "colour=red"], "colour"),
         (64, vec!["inspect", "-f", "{{", "busybox"], "template"),
         (1, vec!["inspect", "--type", "boat", "busybox"], "unknown type"),
-        (1, vec!["inspect", "--type", "secret", "busybox"], "later release"),
+        (1, vec!["inspect", "--type", "secret", "busybox"], "not a swarm manager"),
         (1, vec!["inspect", "--type", "network", "busybox"], "network busybox not found"),
         (1, vec!["inspect", "-f", "{{.Nope}}", "busybox"], "Nope"),
     ] {

@@ -1,6 +1,6 @@
 //! What is asked of the engine itself, and of registries by it.
 
-use super::{Client, Filters, filtered, push, request, stream};
+use super::{Client, Filters, bytes, filtered, push, request, stream};
 use crate::api::types::*;
 use crate::api::wire::Body;
 use anyhow::Result;
@@ -22,6 +22,16 @@ impl Client {
 
     pub fn info(&self) -> Result<Info> {
         self.get("/info".into(), vec![])
+    }
+
+    /// Plugins of the engine, as it tells them.
+    pub fn plugins(&self, filters: &Filters) -> Result<Vec<serde_json::Value>> {
+        self.get("/plugins".into(), filtered(filters))
+    }
+
+    /// Whatever the daemon has there, by its own name: `before`, `name`, `after`.
+    pub fn look(&self, before: &str, name: &str, after: &str) -> Result<Vec<u8>> {
+        bytes(self.call(request("GET", [before, name, after].concat(), vec![], Body::Empty))?)
     }
 
     /// Writes what happens into `sink`, a JSON line of [`Event`] each: what has happened since then, and on until then.
