@@ -320,7 +320,7 @@ mod tests {
                 r#"invalid value for 'ro': invalid boolean value ("perhaps"): must be one of "true", "1", "false", or "0" (default "true")"#,
             ),
             (
-                "type=bind,bind-recursive=readonly",
+                "type=bind,dst=/t,bind-recursive=readonly",
                 "option 'bind-recursive=readonly' requires 'readonly' to be specified in conjunction",
             ),
             ("\"type=bind", "a quote is not closed in \"\\\"type=bind\""),
