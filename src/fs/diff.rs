@@ -5,7 +5,7 @@ use super::pack::Packer;
 use super::stat::{is_dir, is_file, is_whiteout};
 use super::{path, remove, tree, xattr};
 use crate::order;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use nix::fcntl::OFlag;
 use nix::sys::stat::{FileStat, fstat};
 use std::collections::{BTreeSet, HashSet};
@@ -105,9 +105,20 @@ pub fn pack(upper: &Path, differences: &[Difference], packer: &mut Packer) -> Re
             let stat = fstat(&fd).with_context(|| format!("look at {}", path::show(&difference.path)))?;
             // Deleted since it was compared.
             if !is_whiteout(&stat) {
+                check_name(&difference.path)?;
                 packer.object(fd.as_fd(), &stat, &difference.path)?;
             }
         }
+    }
+    Ok(())
+}
+
+/// Refuses what no layer can have: a name that stands for the removal of another file.
+pub(super) fn check_name(path: &[u8]) -> Result<()> {
+    let name = path::split(path).1;
+    if name.starts_with(WHITEOUT) {
+        let shown = path::show(path);
+        bail!("{shown} cannot be in a layer: a name that begins with .wh. says there that another file was deleted");
     }
     Ok(())
 }

@@ -65,6 +65,7 @@ pub fn seal(staging: &Path, lowers: &[PathBuf], times: Times) -> Result<Option<S
             Next::Gone => return Ok(()),
             Next::There(fd, stat, content) => (fd, stat, content),
         };
+        diff::check_name(at)?;
         if is_dir(&stat) && xattr::is_opaque(fd.as_fd()) {
             hidden.extend([b"o", at, b"\0"].concat());
         }

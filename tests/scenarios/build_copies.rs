@@ -250,3 +250,22 @@ fn add_unpacks_and_downloads() {
     let output = build(&host, &dir, &[]);
     assert!(output.stderr().contains("digest mismatch"), "{output}");
 }
+
+/// Elsewhere such a file would be the removal of another one.
+#[test]
+fn no_layer_has_names_that_stand_for_removals() {
+    let Some(host) = Host::with_busybox() else { return };
+    let files = [(".wh.passwd", "x"), ("Dockerfile", "")];
+    let dir = folder(&host, "context", &files);
+    fs::write(dir.join("a.tar"), Tar::new().file("etc/.wh.passwd", 0o644, "x").end()).expect("write a tar");
+    for line in ["COPY .wh.passwd /etc/", "RUN touch /etc/.wh.passwd", "RUN mkdir /etc/.wh.passwd", "ADD a.tar /"] {
+        fs::write(dir.join("Dockerfile"), format!("FROM busybox\n{line}\n")).expect("write");
+        let output = build(&host, &dir, &["-t", "made"]);
+        assert_eq!(output.code(), Some(1), "{line}: {output}");
+        assert!(output.stderr().contains("etc/.wh.passwd cannot be in a layer"), "{line}: {output}");
+    }
+    // Gone before the end of the step it does no harm.
+    fs::write(dir.join("Dockerfile"), "FROM busybox\nRUN touch /.wh.x && rm /.wh.x\n").expect("write");
+    build(&host, &dir, &["-t", "made"]).ok();
+    host.assert_tidy();
+}
