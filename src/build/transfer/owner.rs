@@ -42,6 +42,8 @@ pub struct Clause {
     operator: char,
     /// Of r, w and x, for everybody.
     what: u32,
+    /// Or those that this one has: u, g or o.
+    copied: Option<char>,
     /// `X`: x for directories, and for files that somebody may execute.
     conditional: bool,
     /// `s` and `t`.
@@ -71,26 +73,38 @@ impl Mode {
     pub fn apply(&self, mode: u32, dir: bool) -> u32 {
         match self {
             Mode::Set(set) => *set,
-            Mode::Change(clauses) => clauses.iter().fold(mode & 0o7777, |mode, clause| clause.apply(mode, dir)),
+            Mode::Change(clauses) => {
+                let executes = dir || mode & 0o111 != 0;
+                clauses.iter().fold(mode & 0o7777, |mode, clause| clause.apply(mode, executes))
+            }
         }
     }
 }
 
 impl Clause {
-    fn apply(&self, mode: u32, dir: bool) -> u32 {
-        let execute = self.conditional && (dir || mode & 0o111 != 0);
-        let mut bits = self.what | if execute { 0o111 } else { 0 };
+    /// `executes`: whether it was a directory, or somebody could execute it, before all clauses.
+    fn apply(&self, mode: u32, executes: bool) -> u32 {
+        let copied = match self.copied {
+            Some('u') => mode >> 6 & 7,
+            Some('g') => mode >> 3 & 7,
+            Some(_) => mode & 7,
+            None => 0,
+        };
+        let mut bits = self.what | copied * 0o111 | if self.conditional && executes { 0o111 } else { 0 };
         bits &= self.who;
+        let special = if self.who & 0o700 != 0 { 0o4000 } else { 0 } | if self.who & 0o070 != 0 { 0o2000 } else { 0 };
         if self.special {
-            bits |= if self.who & 0o700 != 0 { 0o4000 } else { 0 } | if self.who & 0o070 != 0 { 0o2000 } else { 0 };
+            bits |= special;
         }
-        if self.sticky {
+        // It is nothing of the others.
+        if self.sticky && self.who != 0o007 {
             bits |= 0o1000;
         }
         match self.operator {
             '+' => mode | bits,
             '-' => mode & !bits,
-            _ => mode & !self.who | bits,
+            _ if self.copied.is_some() => mode & !self.who | bits,
+            _ => mode & !(self.who | special) | bits,
         }
     }
 }
@@ -110,21 +124,31 @@ fn clauses(text: &str) -> Option<Vec<Clause>> {
     }
     let who = if who == 0 { 0o777 } else { who };
     let mut found: Vec<Clause> = Vec::new();
+    let begin =
+        |operator| Clause { who, operator, what: 0, copied: None, conditional: false, special: false, sticky: false };
     for c in text[end..].chars() {
         if matches!(c, '+' | '-' | '=') {
-            found.push(Clause { who, operator: c, what: 0, conditional: false, special: false, sticky: false });
+            found.push(begin(c));
             continue;
         }
-        let clause = found.last_mut()?;
+        let mut clause = found.pop()?;
+        // A copy stands for itself: what is before and behind it is done before and after it.
+        if clause.copied.is_some() || matches!(c, 'u' | 'g' | 'o') && clause != begin(clause.operator) {
+            let next = begin(clause.operator);
+            found.push(std::mem::replace(&mut clause, next));
+        }
         match c {
             'r' => clause.what |= 0o444,
             'w' => clause.what |= 0o222,
             'x' => clause.what |= 0o111,
+            'X' if clause.operator == '-' => clause.what |= 0o111,
             'X' => clause.conditional = true,
             's' => clause.special = true,
             't' => clause.sticky = true,
+            'u' | 'g' | 'o' => clause.copied = Some(c),
             _ => return None,
         }
+        found.push(clause);
     }
     Some(found)
 }
@@ -148,6 +172,19 @@ mod tests {
             ("a+X", 0o744, false, 0o755),
             ("u+s,+t", 0o755, false, 0o5755),
             ("u+r-w", 0o200, false, 0o400),
+            ("g=u", 0o740, false, 0o770),
+            ("go=u-w", 0o600, false, 0o644),
+            ("g+u", 0o524, false, 0o574),
+            ("a-g", 0o777, false, 0o000),
+            ("o=g", 0o6751, false, 0o6755),
+            ("u=go", 0o042, false, 0o242),
+            ("g=ru", 0o100, false, 0o110),
+            ("g=ur", 0o100, false, 0o140),
+            ("u=rw", 0o4755, false, 0o655),
+            ("=r", 0o7777, false, 0o1444),
+            ("o+t", 0o755, true, 0o755),
+            ("u+x,g+X", 0o644, false, 0o744),
+            ("a-X", 0o755, false, 0o644),
         ] {
             assert_eq!(Mode::parse(text).unwrap().apply(before, dir), after, "{text}");
         }
