@@ -38,6 +38,9 @@ struct Command {
     edits: Edits,
 }
 
+/// The argument that names the host for commands.
+const HOSTNAME: &str = "BUILDKIT_SANDBOX_HOSTNAME";
+
 /// A script of a here-document is here while it runs.
 const SCRIPTS: &str = "/dev/pipes";
 
@@ -98,6 +101,7 @@ impl Builder<'_> {
         let mut key = Key::new("run");
         key.field(&state.key).list(&argv).list(&env).field(&state.config.user).field(&state.config.working_dir);
         key.field(&network).field([u8::from(run.insecure)]).list(self.asked.host.extra_hosts.iter().flatten());
+        key.field(self.hostname());
         let (devices, edits) = self.devices(run)?;
         if !devices.is_empty() {
             key.list(&devices).field(&edits.text);
@@ -111,7 +115,10 @@ impl Builder<'_> {
         let mut all = state.env.clone();
         // No key nor history knows of those that the stage does not declare.
         self.proxies().iter().for_each(|(name, value)| state::set(&mut all, name, value));
-        let all = all.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+        // A name alone: the variable of every other container is none of a command's.
+        let all = std::iter::once("HOSTNAME".to_owned())
+            .chain(all.into_iter().map(|(name, value)| format!("{name}={value}")))
+            .collect();
         let mut command =
             Command { argv, env: all, mounts: Vec::new(), network, privileged: run.insecure, devices, edits };
         let layer = self.step(state, &key.end(), &history, told, |builder, state| {
@@ -126,6 +133,11 @@ impl Builder<'_> {
         })?;
         self.remember(state, history, !layer);
         self.report.done(&state.key)
+    }
+
+    /// The same for every command, so that what depends on it is the same, too.
+    fn hostname(&self) -> String {
+        self.given(HOSTNAME).filter(|name| !name.is_empty()).unwrap_or_else(|| "buildkitsandbox".to_owned())
     }
 
     /// The devices that a command is given, and what that means.
@@ -171,6 +183,7 @@ impl Builder<'_> {
             }]
         });
         let config = ContainerConfig {
+            hostname: self.hostname(),
             image: state.named.clone(),
             entrypoint: Some(command.argv.clone()),
             env: Some(command.env.clone()),

@@ -469,3 +469,20 @@ fn flags_of_build() {
     let output = build(&host, &dir, &["-f", "/nope/Dockerfile"]);
     assert!(output.stderr().contains("unable to read the Dockerfile"), "{output}");
 }
+
+/// Commands find the same name whenever they run: what depends on it is the same, too.
+#[test]
+fn commands_find_one_host_name() {
+    let Some(host) = Host::with_busybox() else { return };
+    // In small letters it is as good.
+    let text = "FROM busybox\nRUN hostname > /said; echo \"[$(env | sed -n s/^HOSTNAME=//p)]\" >> /said\n";
+    made(&host, &[("dockerfile", text)], &[]);
+    assert_eq!(says(&host, "cat /said"), "buildkitsandbox\n[]");
+    made(&host, &[("dockerfile", text)], &["--build-arg", "BUILDKIT_SANDBOX_HOSTNAME=boat"]);
+    assert_eq!(says(&host, "cat /said"), "boat\n[]");
+    let told = made(&host, &[("dockerfile", &text.replace("FROM busybox", "FROM busybox\nENV HOSTNAME=mine"))], &[]);
+    assert!(says(&host, "cat /said").contains("[mine]"), "{told}");
+    let dir = host.dir().join("context");
+    let file = dir.join("Dockerfile");
+    build(&host, &dir, &["-f", file.to_str().expect("UTF-8")]).ok();
+}
