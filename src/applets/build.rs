@@ -314,7 +314,11 @@ impl Build {
             std::io::stdin().take(LARGEST as u64 + 1).read_to_end(&mut bytes).context("read stdin")?;
             return Ok(("Dockerfile".to_owned(), bytes, None));
         }
-        let path = self.file.as_ref().map_or_else(|| dir.join("Dockerfile"), PathBuf::from);
+        let mut path = self.file.as_ref().map_or_else(|| dir.join("Dockerfile"), PathBuf::from);
+        if let Some(lower) = path.to_str().and_then(crate::build::lower).filter(|_| !path.exists()) {
+            let lower = PathBuf::from(lower);
+            path = if lower.exists() { lower } else { path };
+        }
         let bytes =
             std::fs::read(&path).with_context(|| format!("unable to read the Dockerfile {}", path.display()))?;
         let mut beside = path.clone().into_os_string();

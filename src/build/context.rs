@@ -143,8 +143,13 @@ impl Context {
     /// A context whose files, the Dockerfile among them, lie in this directory of ours.
     fn whole(root: OwnedFd, asked: &Asked) -> Result<Context> {
         let mut name = asked.dockerfile.clone();
-        let dockerfile = file(root.as_fd(), &name, super::dockerfile::LARGEST)?
-            .ok_or_else(|| Refusal::BadParameter(format!("Cannot locate specified Dockerfile: {name}")))?;
+        let mut dockerfile = file(root.as_fd(), &name, super::dockerfile::LARGEST)?;
+        if let (None, Some(lower)) = (&dockerfile, lower(&name)) {
+            dockerfile = file(root.as_fd(), &lower, super::dockerfile::LARGEST)?;
+            name = if dockerfile.is_some() { lower } else { name };
+        }
+        let dockerfile =
+            dockerfile.ok_or_else(|| Refusal::BadParameter(format!("Cannot locate specified Dockerfile: {name}")))?;
         let ignore = ignored(root.as_fd(), &name)?;
         // Clients send one that lies elsewhere under such a name: it is no file of the context.
         if name.starts_with(".dockerfile.") && !name.contains('/') {
@@ -156,6 +161,12 @@ impl Context {
         let tree = Tree { root, ignore, called: CALLED, owned: false };
         Ok(Context { tree, dockerfile, name, known: None, named: Contexts::default() })
     }
+}
+
+/// The path of a `dockerfile`, which is taken where there is no `Dockerfile`.
+pub fn lower(path: &str) -> Option<String> {
+    let dir = path.strip_suffix("Dockerfile").filter(|dir| dir.is_empty() || dir.ends_with('/'))?;
+    Some(format!("{dir}dockerfile"))
 }
 
 /// Unpacks what came beside a context that lies elsewhere.
