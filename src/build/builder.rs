@@ -146,14 +146,7 @@ impl<'a> Builder<'a> {
 
     /// Builds the target, registers the image and gives it its names.
     pub fn run(mut self, output: &mut Output) -> Result<()> {
-        let target = match self.asked.target.as_str() {
-            "" => self.file.stages.len() - 1,
-            name => self.file.stage(name).ok_or_else(|| {
-                let names = self.file.stages.iter().filter_map(|stage| stage.from.name.as_deref());
-                let known = dockerfile::suggest(name, names);
-                Refusal::BadParameter(format!("target stage {name:?} could not be found{known}"))
-            })?,
-        };
+        let target = target(self.file, &self.asked.target)?;
         self.cache_from = Arc::new(self.cache_sources(output)?);
         for name in &self.asked.no_cache_filter {
             if !(0..self.file.stages.len()).any(|at| self.is_called(at, name)) {
@@ -444,6 +437,19 @@ impl<'a> Builder<'a> {
         let names: Vec<String> = names.into_iter().map(Reference::familiar).collect();
         output.built(&id, &names)
     }
+}
+
+/// The stage that is asked for: that of the name, or the last one.
+pub fn target(file: &Dockerfile, name: &str) -> Result<usize> {
+    if name.is_empty() {
+        return Ok(file.stages.len() - 1);
+    }
+    let found = file.stage(name).ok_or_else(|| {
+        let names = file.stages.iter().filter_map(|stage| stage.from.name.as_deref());
+        let known = dockerfile::suggest(name, names);
+        Refusal::BadParameter(format!("target stage {name:?} could not be found{known}"))
+    })?;
+    Ok(found)
 }
 
 /// Names the place of an error. Docker's stream has words for a command that failed which clients know.

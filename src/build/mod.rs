@@ -38,6 +38,7 @@ mod steps;
 mod trace;
 mod transfer;
 
+use crate::api::Refusal;
 use crate::api::types::{ErrorDetail, ProgressLine};
 use crate::api::wire::{Body, Reply, Request, Response};
 use crate::engine::Engine;
@@ -58,6 +59,8 @@ pub fn ignored(root: std::os::fd::BorrowedFd) -> Result<ignore::Ignore> {
     context::ignored(root, "")
 }
 
+pub use context::lower;
+
 /// What clients with the buildx plugin are told.
 pub const NO_BUILDKIT: &str = "BuildKit's protocol is not spoken here: set DOCKER_BUILDKIT=0, and docker build asks \
                                for the same build by POST /build, which knows BuildKit's Dockerfiles";
@@ -71,35 +74,27 @@ pub fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
     clear(&engine.store)?;
     let running = Running::begin(&request.caller)?;
     let (engine, caller) = (Arc::clone(engine), request.caller.clone());
+    let lease = engine.store.lease()?;
+    // What is wrong with the request is told by its status, and not in the stream.
+    let context = Context::open(&engine.store, &lease, &asked, sent, &engine.settings.registry(), &caller)?;
+    let file = Dockerfile::parse(&context.name, &context.dockerfile)?;
+    builder::target(&file, &asked.target)?;
+    checked(&file, &context, &asked)?;
     let producer = move |out: &mut dyn std::io::Write| {
-        let _running = running;
+        // It has ended when nothing of it is left.
+        let (_running, lease, context) = (running, lease, context);
         let mut send = |line: ProgressLine| -> std::io::Result<()> {
             let mut bytes = serde_json::to_vec(&line)?;
             bytes.extend_from_slice(b"\r\n");
             out.write_all(&bytes)
         };
-        let lease = match engine.store.lease() {
-            Ok(lease) => lease,
-            Err(error) => return send(ProgressLine::failed(format!("{error:#}"))),
+        let shared = Shared::new(&file, &context);
+        let mut output = Output::new(&mut send, asked.style, asked.quiet);
+        let built = Builder::new(&engine, &lease, &asked, (&file, &context), &shared, &caller).run(&mut output);
+        let built = match built {
+            Ok(()) => engine.settings.cache_size().and_then(|size| prune::limit(&engine.store, &lease, size)),
+            Err(error) => output.recall().and(Err(error)),
         };
-        let built = (|| -> Result<()> {
-            let registry = engine.settings.registry();
-            let context = Context::open(&engine.store, &lease, &asked, sent, &registry, &caller)?;
-            let file = Dockerfile::parse(&context.name, &context.dockerfile)?;
-            // Variables that images set are for who asks for a check alone: here nothing is pulled for it.
-            let wish = asked.args.get(lint::ARGUMENT).and_then(Option::as_deref);
-            let around = lint::Around { ignore: &context.tree.ignore, env: &|_| None, wish };
-            let (warnings, error) = lint::check(&file, &around)?;
-            if error && !warnings.is_empty() {
-                let rules: std::collections::BTreeSet<&str> = order::set(warnings.iter().map(|warning| warning.rule));
-                let rules: Vec<&str> = rules.into_iter().collect();
-                anyhow::bail!("lint violation found for rules: {}\n{}", rules.join(", "), lint::show(&file, &warnings));
-            }
-            let shared = Shared::new(&file, &context);
-            let builder = Builder::new(&engine, &lease, &asked, (&file, &context), &shared, &caller);
-            builder.run(&mut Output::new(&mut send, asked.style, asked.quiet))?;
-            prune::limit(&engine.store, &lease, engine.settings.cache_size()?)
-        })();
         match built {
             Ok(()) => Ok(()),
             Err(error) => {
@@ -111,6 +106,21 @@ pub fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
         }
     };
     Ok(Response::new(200, Reply::Stream(Box::new(producer))).with("Content-Type", "application/json"))
+}
+
+/// Refuses a Dockerfile that has asked to be checked, and with which something is wrong.
+fn checked(file: &Dockerfile, context: &Context, asked: &Asked) -> Result<()> {
+    // Variables that images set are for who asks for a check alone: here nothing is pulled for it.
+    let wish = asked.args.get(lint::ARGUMENT).and_then(Option::as_deref);
+    let around = lint::Around { ignore: &context.tree.ignore, env: &|_| None, wish };
+    let (warnings, error) = lint::check(file, &around)?;
+    if error && !warnings.is_empty() {
+        let rules: std::collections::BTreeSet<&str> = order::set(warnings.iter().map(|warning| warning.rule));
+        let rules: Vec<&str> = rules.into_iter().collect();
+        let text = format!("lint violation found for rules: {}\n{}", rules.join(", "), lint::show(file, &warnings));
+        anyhow::bail!(Refusal::BadParameter(text));
+    }
+    Ok(())
 }
 
 /// Clears what builds that were killed have left: containers, which nobody takes anything from, and secrets.

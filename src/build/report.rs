@@ -43,6 +43,9 @@ pub struct Output<'a> {
     sink: Sink<'a>,
     style: Style,
     quiet: bool,
+    /// What Docker's client is not told, unless the build fails, and its bytes.
+    silent: VecDeque<ProgressLine>,
+    size: usize,
     number: usize,
     total: usize,
     /// Stages whose turn has not passed, in order, with what they have told.
@@ -51,7 +54,8 @@ pub struct Output<'a> {
 
 impl<'a> Output<'a> {
     pub fn new(sink: Sink<'a>, style: Style, quiet: bool) -> Output<'a> {
-        Output { sink, style, quiet, number: 0, total: 0, waiting: BTreeMap::new() }
+        let (silent, waiting) = (VecDeque::new(), BTreeMap::new());
+        Output { sink, style, quiet, silent, size: 0, number: 0, total: 0, waiting }
     }
 
     pub fn style(&self) -> Style {
@@ -114,10 +118,23 @@ impl<'a> Output<'a> {
     }
 
     fn send(&mut self, line: ProgressLine) -> Result<()> {
-        if self.quiet {
-            return Ok(());
+        if !self.quiet {
+            return (self.sink)(line).map_err(|_| gone());
         }
-        (self.sink)(line).map_err(|_| gone())
+        if self.style == Style::Stream {
+            let size = |line: &ProgressLine| size_of::<ProgressLine>() + line.stream.len() + line.status.len();
+            self.size += size(&line);
+            self.silent.push_back(line);
+            while self.size > SILENT {
+                self.size -= self.silent.pop_front().map_or(self.size, |line| size(&line));
+            }
+        }
+        Ok(())
+    }
+
+    /// The build has failed: what was not told is.
+    pub fn recall(&mut self) -> Result<()> {
+        std::mem::take(&mut self.silent).into_iter().try_for_each(|line| (self.sink)(line)).map_err(|_| gone())
     }
 
     /// A line of its own.
@@ -195,6 +212,8 @@ pub struct Report {
     last: VecDeque<String>,
 }
 
+/// No more bytes of what is not told are kept: the last ones.
+const SILENT: usize = 16 << 20;
 /// So many of the last lines are shown again.
 const LAST: usize = 20;
 /// A line that is longer is shown in parts.

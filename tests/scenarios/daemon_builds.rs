@@ -135,8 +135,43 @@ fn messages_are_dockers() {
     }
     let (status, body) = daemon.ask("POST /build?t=UPPER");
     assert!(status.contains("400"), "{status} {body}");
-    let (_, body) = daemon.ask_with("POST /build", "Content-Type: application/x-tar\r\n", "no tar at all");
-    assert!(body.contains("errorDetail"), "{body}");
+    // What is wrong with the request is told by its status.
+    let post = |query: &str, tar: &[u8]| {
+        let head = format!(
+            "POST /v1.41/build?networkmode=none{query} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+            tar.len()
+        );
+        let answer = daemon.say([head.as_bytes(), tar].concat());
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+        (head.split(' ').nth(1).expect("a status").to_owned(), body.to_owned())
+    };
+    let of = |name: &str, text: &str| Tar::new().file(name, 0o644, text).end();
+    for (query, tar, words) in [
+        ("", b"no tar at all".to_vec(), "unpack the build context"),
+        ("", of("file", "x"), "Cannot locate specified Dockerfile: Dockerfile"),
+        ("&dockerfile=other", of("Dockerfile", "FROM busybox"), "Cannot locate specified Dockerfile: other"),
+        ("", of("Dockerfile", "FROM busybox\nRUM x"), "dockerfile parse error on line 2"),
+        ("", of("Dockerfile", ""), "cannot be empty"),
+        ("&target=nope", of("Dockerfile", "FROM busybox"), "target stage \\\"nope\\\" could not be found"),
+        ("&q=1", of("Dockerfile", "# check=error=true\nFROM busybox\nCMD x"), "lint violation found"),
+    ] {
+        let (status, body) = post(query, &tar);
+        assert_eq!(status, "400", "{query} {body}");
+        assert!(body.starts_with(r#"{"message":""#) && body.contains(words), "{query} {body}");
+    }
+    // A file of that name in small letters is as good.
+    assert!(post("", &of("dockerfile", "FROM busybox")).1.contains("Successfully built"));
+    // Who wants to hear nothing hears why it failed.
+    let fails = of("Dockerfile", "FROM busybox\nRUN echo said; exit 3");
+    let (status, body) = post("&q=1", &fails);
+    let lines: Vec<&str> = body.lines().filter(|line| line.starts_with('{')).collect();
+    assert!(status == "200" && lines[0] == r#"{"stream":"Step 1/2 : FROM busybox\n"}"#, "{status} {body}");
+    assert!(
+        body.contains(r#"{"stream":"said\n"}"#) && lines.last().is_some_and(|it| it.contains(r#""code":3"#)),
+        "{body}"
+    );
+    let (_, body) = post("&q=1", &of("Dockerfile", "FROM busybox"));
+    assert!(!body.contains("Step") && body.contains(r#"{"stream":"sha256:"#), "{body}");
     daemon.stop();
 }
 

@@ -90,7 +90,7 @@ impl Clause {
             Some(_) => mode & 7,
             None => 0,
         };
-        let mut bits = self.what | copied * 0o111 | if self.conditional && executes { 0o111 } else { 0 };
+        let mut bits = self.what | (copied * 0o111) | if self.conditional && executes { 0o111 } else { 0 };
         bits &= self.who;
         let special = if self.who & 0o700 != 0 { 0o4000 } else { 0 } | if self.who & 0o070 != 0 { 0o2000 } else { 0 };
         if self.special {
