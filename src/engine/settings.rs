@@ -55,6 +55,8 @@ pub struct Settings {
     pub ip6tables: Option<bool>,
     /// Turn forwarding on where it is off.
     pub ip_forward: bool,
+    /// Then forward for others, too.
+    pub ip_forward_no_drop: bool,
     /// Serve what no rule leads to a container, as `[::1]` of one of IPv4 alone.
     pub userland_proxy: bool,
     /// The default bridge: its address with its subnet, the part that containers get, and another way out than itself.
@@ -135,6 +137,7 @@ impl Default for Settings {
             iptables: true,
             ip6tables: None,
             ip_forward: true,
+            ip_forward_no_drop: false,
             userland_proxy: true,
             bip: None,
             bip6: None,

@@ -349,6 +349,13 @@ fn warnings(store: &Store, settings: &Settings, info: &Info) -> Vec<String> {
     if !info.ipv4_forwarding && !rootless::is_inside() {
         warnings.push("WARNING: IPv4 forwarding is disabled".to_owned());
     }
+    let cut_off = super::networks::cut_off(store);
+    if !cut_off.is_empty() {
+        warnings.push(format!(
+            "WARNING: dhow turned forwarding on for its containers; nothing is forwarded for {} (ip-forward-no-drop changes that)",
+            cut_off.join(", ")
+        ));
+    }
     if !has_seccomp() {
         warnings.push("WARNING: No seccomp support: this kernel filters no system calls".to_owned());
     }

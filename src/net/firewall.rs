@@ -16,7 +16,7 @@
 
 use super::address::octets;
 use super::nftables::{ACCEPT, Batch, DROP, Field, Hook, INET, IPV4, IPV6, Map, Name, Rule};
-use super::{Subnet, nftables, port, ruleset};
+use super::{Subnet, link, nftables, port, ruleset};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -85,9 +85,6 @@ const ANY6: Map = Map { name: "any6", key: &[Field::Protocol, Field::Port], data
 const AT6: Map =
     Map { name: "at6", key: &[Field::Ipv6, Field::Protocol, Field::Port], data: &[Field::Ipv6, Field::Port] };
 const MAPS: [Map; 4] = [ANY, AT, ANY6, AT6];
-
-/// Links of other engines' and other stores' networks begin so: to keep them apart is not our business.
-const OTHERS: [&str; 3] = ["dhow", "br-", "docker"];
 
 /// Priorities (nft(8)).
 const RAW: i32 = -300;
@@ -360,11 +357,11 @@ fn rules(state: &State) -> Vec<(&'static str, Rule)> {
             let leaves = bridge.from(Rule::new().comes_by(Name::Is(&bridge.link)));
             rules.extend(leaves.into_iter().map(|rule| ("forward", rule.decide(ACCEPT))));
         }
-        for name in OTHERS {
-            rules.push(("forward", Rule::new().comes_by(Name::Begins(name)).decide(ACCEPT)));
-            rules.push(("forward", Rule::new().leaves_by(Name::Begins(name)).decide(ACCEPT)));
-        }
-        // Ours were decided about above.
+        // Bridges of other stores: what goes there, and what does not, their tables say.
+        rules.push(("forward", Rule::new().comes_by(Name::In(link::GROUP)).decide(ACCEPT)));
+        rules.push(("forward", Rule::new().leaves_by(Name::In(link::GROUP)).decide(ACCEPT)));
+        // Ours were decided about above. One that only passes on a bridge of others cannot be told from one that goes to
+        // another bridge.
         rules.push(("forward", Rule::new().passes_bridges().decide(ACCEPT)));
         rules.push(("forward", Rule::new().decide(DROP)));
     }

@@ -21,6 +21,7 @@ const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_IFALIAS: u16 = 20;
+const IFLA_GROUP: u16 = 27;
 const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
@@ -45,6 +46,9 @@ pub struct Link {
     pub alias: String,
     /// The index of the bridge that it is a port of.
     pub bridge: Option<u32>,
+    /// A number by which rules know links of a kind; 0 where nobody gave it one.
+    pub group: u32,
+    pub name: String,
 }
 
 /// `struct ifinfomsg`.
@@ -96,13 +100,29 @@ fn link(reply: &Reply) -> Option<Link> {
         mtu: reply.get(HEAD, IFLA_MTU).and_then(u32_of).unwrap_or(0),
         alias: reply.get(HEAD, IFLA_IFALIAS).map(text_of).unwrap_or_default(),
         bridge: reply.get(HEAD, IFLA_MASTER).and_then(u32_of),
+        group: reply.get(HEAD, IFLA_GROUP).and_then(u32_of).unwrap_or(0),
+        name: reply.get(HEAD, IFLA_IFNAME).map(text_of).unwrap_or_default(),
     })
+}
+
+/// All links of this network namespace.
+pub fn all(socket: &Socket) -> io::Result<Vec<Link>> {
+    Ok(socket.list(GET, &head(0, 0))?.iter().filter_map(link).collect())
+}
+
+/// The bridges of all stores are in it: "dh".
+pub const GROUP: u32 = 0x6468;
+
+/// Puts a bridge that an earlier build made among ours.
+pub fn set_group(socket: &Socket, index: u32) -> io::Result<()> {
+    socket.ask(Message::new(NEW, 0, &head(index, 0)).u32(IFLA_GROUP, GROUP))
 }
 
 /// Makes a bridge that is down yet. Its address is given, or it would change with its ports.
 pub fn make_bridge(socket: &Socket, name: &str, mac: Mac, mtu: u32) -> io::Result<()> {
     let message = Message::new(NEW, CREATE | EXCLUSIVE, &head(0, 0));
     let message = message.text(IFLA_IFNAME, name).bytes(IFLA_ADDRESS, &mac).u32(IFLA_MTU, mtu);
+    let message = message.u32(IFLA_GROUP, GROUP);
     socket.ask(message.nest(IFLA_LINKINFO, |info| info.text(IFLA_INFO_KIND, "bridge")))
 }
 

@@ -274,6 +274,8 @@ pub struct Rule {
 const META_IIFNAME: u32 = 6;
 const META_OIFNAME: u32 = 7;
 const META_NFPROTO: u32 = 15;
+const META_IIFGROUP: u32 = 21;
+const META_OIFGROUP: u32 = 22;
 const META_IIFKIND: u32 = 26;
 const META_OIFKIND: u32 = 27;
 const META_L4PROTO: u32 = 16;
@@ -292,12 +294,16 @@ fn attributes(fill: impl FnOnce(Message) -> Message) -> Vec<u8> {
     fill(Message::empty()).into_bytes()
 }
 
-/// A link, by its name.
+/// A link, by its name or its group.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Name<'a> {
     Is(&'a str),
     IsNot(&'a str),
+    /// As others write rules.
+    #[cfg(test)]
     Begins(&'a str),
+    /// In this group of links.
+    In(u32),
 }
 
 impl Rule {
@@ -365,10 +371,13 @@ impl Rule {
             bytes.resize(libc::IFNAMSIZ, 0);
             bytes
         };
+        let group = if key == META_IIFNAME { META_IIFGROUP } else { META_OIFGROUP };
         match name {
             Name::Is(name) => self.meta(key, R0).compare(EQUAL, &whole(name)),
             Name::IsNot(name) => self.meta(key, R0).compare(NOT_EQUAL, &whole(name)),
+            #[cfg(test)]
             Name::Begins(name) => self.meta(key, R0).compare(EQUAL, name.as_bytes()),
+            Name::In(number) => self.meta(group, R0).compare(EQUAL, &number.to_ne_bytes()),
         }
     }
 

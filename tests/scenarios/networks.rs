@@ -79,6 +79,50 @@ fn this_host_forwards_for_its_containers_only() {
 }
 
 #[test]
+fn what_is_nobodys_of_ours_is_forwarded_where_that_is_said() {
+    let (Some(one), Some(two)) = (Host::with_busybox(), Host::with_busybox()) else { return };
+    // As a bridge of another engine's, with a machine on it.
+    let (Some(neighbour), Some(far)) = (Neighbour::new(), Neighbour::on("docker1", 98)) else { return };
+    ip(&["link", "add", "docker0", "type", "bridge"]);
+    ip(&["link", "set", "docker1", "master", "docker0"]);
+    ip(&["address", "flush", "dev", "docker1"]);
+    ip(&["address", "add", "10.98.0.1/24", "dev", "docker0"]);
+    ip(&["link", "set", "docker0", "up"]);
+    let (Some(server), Some(ours)) = (far.serve(), neighbour.serve()) else { return };
+    let reaches = || from_there(&neighbour, "10.98.0.2").is_some() || from_there(&far, "10.99.0.2").is_some();
+    let run = |host: &Host, keys: &str, words: &[&str]| {
+        let file = host.file("daemon.json", keys);
+        host.ok(["--config", file.to_str().expect("UTF-8")].iter().chain(words).copied())
+    };
+    serve(&one, "it", &[]);
+    assert!(!reaches());
+    let told = one.ok(["info", "--format", "{{json .Warnings}}"]);
+    assert!(told.contains("nothing is forwarded for docker0 (ip-forward-no-drop"), "{told}");
+    // Another store finds forwarding on. Its containers have their way out and their ports, whatever its bridges are called.
+    two.ok(["network", "create", "--opt", "com.docker.network.bridge.name=quay", "web"]);
+    let inside = serve(&two, "it", &["--network", "web", "-p", "8080:80"]);
+    assert_eq!(from_container(&two, "it", "10.98.0.2").as_deref(), Some("10.98.0.1"));
+    assert_eq!(from_there(&neighbour, "10.99.0.1:8080").as_deref(), Some("10.99.0.2"));
+    assert_eq!((from_there(&neighbour, &inside), from_container(&one, "it", &inside)), (None, None));
+    assert!(!reaches());
+    // It is a setting, which holds for what is made with it, and still after a reboot.
+    let words = ["create", "--name", "more", "busybox", "sleep", "1000"];
+    run(&one, r#"{"ip-forward-no-drop": true}"#, &words);
+    assert!(reaches());
+    assert_eq!(from_there(&neighbour, &inside), None);
+    assert!(!one.ok(["info", "--format", "{{json .Warnings}}"]).contains("ip-forward-no-drop"));
+    run(&one, "{}", &["run", "--rm", "busybox", "true"]);
+    assert!(!reaches());
+    one.ok(["start", "more"]);
+    assert!(reaches());
+    for host in [&one, &two] {
+        host.ok(["rm", "--force", "it"]);
+    }
+    one.ok(["rm", "--force", "more"]);
+    drop((server, ours));
+}
+
+#[test]
 fn a_host_without_containers_is_as_it_was() {
     let (Some(host), Some(neighbour), Some(())) = (Host::with_busybox(), Neighbour::new(), need("nft")) else { return };
     const SETTINGS: [&str; 4] =

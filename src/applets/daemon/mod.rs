@@ -95,6 +95,9 @@ pub struct Daemon {
     /// turn forwarding on where it is off (default true)
     #[argh(option, arg_name = "bool")]
     pub ip_forward: Option<bool>,
+    /// where forwarding was turned on, forward for others than containers, too
+    #[argh(switch)]
+    pub ip_forward_no_drop: bool,
     /// serve [::1] of containers of IPv4 alone (default true)
     #[argh(option, arg_name = "bool")]
     pub userland_proxy: Option<bool>,

@@ -14,6 +14,7 @@ pub fn both(flags: &Daemon, settings: &Settings) -> Vec<&'static str> {
         ("iptables", flags.iptables.is_some() && settings.iptables != usual.iptables),
         ("ip6tables", flags.ip6tables.is_some() && settings.ip6tables.is_some()),
         ("ip-forward", flags.ip_forward.is_some() && settings.ip_forward != usual.ip_forward),
+        ("ip-forward-no-drop", flags.ip_forward_no_drop && settings.ip_forward_no_drop),
         ("userland-proxy", flags.userland_proxy.is_some() && settings.userland_proxy != usual.userland_proxy),
         ("bridge", flags.bridge.is_some() && settings.bridge.is_some()),
         ("bip", flags.bip.is_some() && settings.bip.is_some()),
@@ -70,6 +71,7 @@ pub fn apply(flags: &Daemon, settings: &mut Settings) -> Result<()> {
         *to = flag.unwrap_or(*to);
     }
     settings.ipv6 |= flags.ipv6;
+    settings.ip_forward_no_drop |= flags.ip_forward_no_drop;
     settings.firewall_cooperate |= flags.firewall_cooperate;
     for text in &flags.default_address_pool {
         settings

@@ -27,7 +27,12 @@ pub fn ensure(store: &Store, network: Network) -> Result<Network> {
                 "{name} is a link of this host's, and not the bridge that was made for it"
             )))
         }
-        Some(link) if link.up => return Ok(network),
+        Some(link) if link.up => {
+            if link.group != link::GROUP {
+                link::set_group(&socket, link.index).with_context(|| format!("put {name} among our bridges"))?;
+            }
+            return Ok(network);
+        }
         _ => {}
     }
     let (mut network, mut found) = (network, found);

@@ -1,6 +1,7 @@
 //! The firewall's table of this store: what stands on disk and in the run directory, told to the kernel.
 
 use super::super::locks::{self, Lock};
+use super::super::rootless::network::within;
 use super::super::store::{self, Store};
 use super::join::{self, Published};
 use super::{lease, obstacles, stored, theirs};
@@ -31,17 +32,38 @@ fn mark(store: &Store) -> PathBuf {
     store.run.join("forwarding")
 }
 
+/// It is there when others are forwarded, too, where this store turned forwarding on.
+fn open_mark(store: &Store) -> PathBuf {
+    store.run.join("forwarding.open")
+}
+
+/// Whether this host forwards for containers alone.
+pub fn drops_others(store: &Store) -> bool {
+    mark(store).exists() && !open_mark(store).exists()
+}
+
+/// Has others forwarded, or not, where this store turned forwarding on.
+pub fn pass_others(store: &Store, pass: bool) -> Result<()> {
+    let path = open_mark(store);
+    match pass {
+        _ if path.exists() == pass => return Ok(()),
+        true => store::write_file(&path, &[], false)?,
+        false => store::remove(&path)?,
+    }
+    within(store, || refresh(store))
+}
+
 /// Held by who takes the table away, or waits for a time to do so.
 fn rest_path(store: &Store) -> PathBuf {
     store.run.join("firewall.rest")
 }
 
 /// Another number for each other form of the rules: a table that an earlier build has loaded is loaded anew.
-const FORM: u8 = 1;
+const FORM: u8 = 2;
 
 /// Which state the table should be of: the networks' files tell it, by when they were written.
 fn fingerprint(store: &Store) -> Result<String> {
-    let mut parts = vec![vec![FORM, mark(store).exists().into()]];
+    let mut parts = vec![vec![FORM, drops_others(store).into()]];
     for id in stored::ids(store)? {
         parts.push([id.as_bytes(), &stored::written(store, &id)?.to_ne_bytes()].concat());
     }
@@ -195,7 +217,7 @@ fn state(store: &Store) -> Result<State> {
     Ok(State {
         bridges: bridges(store)?,
         mappings: mappings.iter().flat_map(|(_, held)| by_rules(&held.ports)).map(Mapping::from).collect(),
-        forwards_for_us: mark(store).exists(),
+        forwards_for_us: drops_others(store),
         fingerprint: fingerprint(store)?,
     })
 }

@@ -297,6 +297,9 @@ fn take(store: &Store, record: &Record) -> Result<Held> {
 
 /// Loads the rules for a container that is on these networks, if it goes by rules. Whether it does.
 pub fn rules(store: &Store, record: &Record, networks: &[Network]) -> Result<bool> {
+    if record.publishing.passes_others {
+        firewall::pass_others(store, true)?;
+    }
     let by_rules = !record.publishing.forwarder && firewall::ensure(store, !record.publishing.leaves_forwarding)?;
     // Another container may go by rules.
     let is_loaded = by_rules || firewall::is_loaded(store)?;

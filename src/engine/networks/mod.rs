@@ -35,7 +35,8 @@ use super::settings::Settings;
 use super::store::Store;
 use crate::api::Refusal;
 use crate::api::types::{EndpointSettings, Endpoints, Event, Network, NetworkContainer, NetworkSettings};
-use crate::net::link::mac_text;
+use crate::net::link::{self, mac_text};
+use crate::net::netlink::Socket;
 use anyhow::{Result, bail};
 use join::Place;
 use sha2::{Digest, Sha256};
@@ -92,8 +93,10 @@ pub fn host_gateway(store: &Store, held: &Held) -> Result<IpAddr> {
     gateway.ok_or_else(|| anyhow::anyhow!("unable to derive the IP value for host-gateway"))
 }
 
-/// Makes the default bridge what the settings want it to be. With somebody on it, it stays as it is, which is said.
+/// Makes the default bridge, and what is forwarded, what the settings want it to be. With somebody on it, a bridge stays as it
+/// is, which is said.
 pub fn configure(store: &Store, settings: &Settings) -> Result<Option<String>> {
+    firewall::pass_others(store, settings.ip_forward_no_drop)?;
     let now = stored::default_bridge(store)?;
     if stored::wanted(store, &now, settings)? == now {
         return Ok(None);
@@ -124,6 +127,16 @@ fn change(store: &Store, settings: &Settings) -> Result<Option<String>> {
     stored::save(store, &wanted)?;
     firewall::refresh(store)?;
     Ok(None)
+}
+
+/// Bridges of others for which this host forwards nothing, because this store turned forwarding on for its own containers.
+pub fn cut_off(store: &Store) -> Vec<String> {
+    if super::rootless::is_inside() || !firewall::drops_others(store) {
+        return Vec::new();
+    }
+    let links = || link::all(&Socket::route()?);
+    let is_cut_off = |link: &link::Link| link.kind == "bridge" && link.up && link.group != link::GROUP;
+    links().unwrap_or_default().into_iter().filter(is_cut_off).map(|link| link.name).collect()
 }
 
 /// Frees what killed commands left.

@@ -57,6 +57,7 @@ pub fn publishing(settings: &Settings, host: &HostConfig) -> Publishing {
         cooperates: settings.firewall_cooperate || host.firewall_cooperate,
         forwarder: !settings.iptables,
         leaves_forwarding: !settings.ip_forward,
+        passes_others: settings.ip_forward_no_drop,
         without_proxy: !settings.userland_proxy,
         host_gateways: settings.host_gateways(),
     }

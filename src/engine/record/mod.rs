@@ -80,6 +80,8 @@ pub struct Publishing {
     pub forwarder: bool,
     /// Forwarding is left as it is, and what no rule leads to it is not served.
     pub leaves_forwarding: bool,
+    /// Where forwarding is turned on, it is for others, too.
+    pub passes_others: bool,
     pub without_proxy: bool,
     /// What `host-gateway` stands for.
     pub host_gateways: Vec<IpAddr>,
