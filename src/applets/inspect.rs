@@ -71,6 +71,9 @@ pub struct InspectNetwork {
     /// print by a Go template, or "json" for one line
     #[argh(option, short = 'f')]
     format: Option<String>,
+    /// what a swarm knows of it, too: a network of this host has nothing of that
+    #[argh(switch, short = 'v')]
+    verbose: bool,
     #[argh(positional, arg_name = "NETWORK [NETWORK...]")]
     names: Vec<String>,
 }
@@ -126,7 +129,7 @@ impl Command for InspectVolume {
 impl Command for InspectNetwork {
     fn run(self, context: &Context) -> Result<u8> {
         let client = context.client()?;
-        print(&self.names, self.format, |name| client.inspect_network(name))
+        print(&self.names, self.format, |name| client.inspect_network(name, self.verbose))
     }
 }
 
@@ -143,7 +146,7 @@ fn find(client: &Client, name: &str, kind: Option<&str>, size: bool) -> Result<V
     let looks: [Look; 4] = [
         ("container", &|| client.inspect_container(name, size)),
         ("image", &|| client.inspect_image(name, "")),
-        ("network", &|| client.inspect_network(name)),
+        ("network", &|| client.inspect_network(name, false)),
         ("volume", &|| client.inspect_volume(name)),
     ];
     if let Some((_, before, after)) = OTHERS.iter().find(|(other, ..)| Some(*other) == kind) {

@@ -13,6 +13,7 @@ use crate::api::types::{
     AuthConfig, Committed, ContainerConfig, ExecCreate, ExecCreated, ExecStart, HostConfig, NetworkConnect,
     NetworkCreate, NetworkDisconnect, ProgressLine, VolumeCreate, WaitAnswer,
 };
+use crate::api::units::parse_bool;
 use crate::api::{Body, Refusal, Reply, Request, Response};
 use crate::oci::Reference;
 use crate::oci::auth::{self, Credentials, Registries};
@@ -230,7 +231,13 @@ fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
             json(201, &networks::create(store, &engine.settings, body::<NetworkCreate>(&mut request)?)?)
         }
         ("POST", ["networks", "prune"]) => json(200, &networks::prune(store, &filters(&request)?)?),
-        ("GET", ["networks", name]) => json(200, &networks::inspect(store, name)?),
+        ("GET", ["networks", name]) => {
+            // What it asks for more of is a swarm's: networks of this host have none of it in Docker's engine either.
+            if let Some(text) = request.query("verbose").filter(|text| !text.is_empty() && parse_bool(text).is_none()) {
+                bail!(Refusal::BadParameter(format!("invalid value for verbose: {text}")));
+            }
+            json(200, &networks::inspect(store, name)?)
+        }
         ("POST", ["networks", name, "connect"]) => {
             networks::join_network(store, name, body::<NetworkConnect>(&mut request)?)?;
             Ok(answer(200, Reply::Empty))

@@ -1,7 +1,7 @@
 //! What the configuration says of networks.
 
 use crate::fixture::network::{Neighbour, WHO, address, from_container, from_here, from_there, ip, links};
-use crate::fixture::{Command, Host, eventually};
+use crate::fixture::{Command, Daemon, Host, eventually};
 use serde_json::json;
 use std::fs;
 
@@ -196,6 +196,56 @@ fn no_store_takes_the_bridge_of_another() {
     two.ok(["network", "rm", "web"]);
     assert!(!links().contains(&"shared0".to_owned()));
 }
+
+#[test]
+fn flags_of_the_daemon_that_speak_of_networks() {
+    let Some(host) = Host::with_busybox() else { return };
+    let ask = |flags: &[&str], words: &[&str]| {
+        let daemon = Daemon::start_with(&host, flags);
+        let said = host.local(words.iter().copied()).env("DOCKER_HOST", &daemon.address()).ok();
+        daemon.stop();
+        said
+    };
+    let show = "ip -o address show eth0 scope global | sed 's/.*inet6\\? \\([^ ]*\\).*/\\1/'; cat /sys/class/net/eth0/mtu; \
+                ip route | sed -n 's/default via \\([^ ]*\\).*/\\1/p'; sed -n 's/\\thost.docker.internal//p' /etc/hosts";
+    let run = |flags: &[&str], more: &[&str]| {
+        let fixed = ["run", "--rm", "--add-host", "host.docker.internal:host-gateway"];
+        let words: Vec<&str> = fixed.iter().chain(more).chain(&["busybox", "sh", "-c", show]).copied().collect();
+        ask(flags, &words).lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let flags =
+        ["--bip", "10.77.0.9/24", "--fixed-cidr=10.77.0.128/25", "--mtu", "1400", "--host-gateway-ip", "10.1.2.3"];
+    assert_eq!(run(&flags, &[]), ["10.77.0.128/24", "1400", "10.77.0.9", "10.1.2.3"]);
+    let flags = ["--bip=10.78.0.9/24", "--default-gateway", "10.78.0.1", "--icc=false", "--ip-masq=false"];
+    assert_eq!(run(&flags, &[]), ["10.78.0.2/24", "1500", "10.78.0.1", "10.78.0.9"]);
+    for key in ["enable_icc", "enable_ip_masquerade"] {
+        assert_eq!(host.inspect("bridge", &format!("/Options/com.docker.network.bridge.{key}")), "false");
+    }
+    let said = run(&["--ipv6", "--fixed-cidr-v6", "fd77::/64", "--bip", "10.79.0.1/24"], &[]);
+    assert_eq!(said[..2], ["10.79.0.2/24", "fd77::2/64"], "{said:?}");
+    let pools = ["--default-address-pool", "base=10.80.0.0/16,size=24", "--default-network-opt", SMALL];
+    ask(&pools, &["network", "create", "web"]);
+    assert_eq!(host.inspect("web", "/IPAM/Config/0/Subnet"), "10.80.0.0/24");
+    assert_eq!(run(&["--ip-forward-no-drop"], &["--network", "web"])[..2], ["10.80.0.2/24", "1300"]);
+    assert_eq!(ask(&["--bridge", "none"], &["run", "--rm", "busybox", "ls", "/sys/class/net"]), "lo");
+    for (flag, expected) in [("--ip", "127.0.0.1"), ("--publish-default", "127.0.0.1")] {
+        ask(&[flag, expected], &["run", "--detach", "--name", "it", "-p", "80", "busybox", "sleep", "1000"]);
+        assert_eq!(host.inspect("it", "/NetworkSettings/Ports/80~1tcp/0/HostIp"), expected, "{flag}");
+        host.ok(["rm", "--force", "it"]);
+    }
+    // What holds in neither place is refused, and what stands in both.
+    let file = host.file("both.json", r#"{"mtu": 1400}"#);
+    for (flags, words) in [
+        (&["--fixed-cidr", "10.1"][..], "fixed-cidr"),
+        (&["--default-network-opt", "web"], "not driver=key=value"),
+        (&["--config-file", file.to_str().expect("UTF-8"), "--mtu", "1300"], "mtu"),
+    ] {
+        let said = Daemon::command(&host, flags).run();
+        assert!(said.code() != Some(0) && said.stderr().contains(words), "{said}");
+    }
+}
+
+const SMALL: &str = "bridge=com.docker.network.driver.mtu=1300";
 
 #[test]
 fn forwarding_is_left_alone_where_that_is_said() {

@@ -226,6 +226,69 @@ fn a_running_container_is_connected_and_disconnected() {
 }
 
 #[test]
+fn an_address_of_ipv6_may_be_asked_for() {
+    let Some(host) = Host::with_busybox() else { return };
+    host.ok(["network", "create", "--ipv6", "--subnet", "10.61.0.0/24", "--subnet", "fd61::/64", "sea"]);
+    let run = ["run", "--detach", "--network", "sea", "--ip6", "fd61::7", "--name", "it", "busybox", "sleep", "1000"];
+    host.ok(run);
+    host.ok(["run", "--detach", "--name", "other", "busybox", "sleep", "1000"]);
+    let connect = |address: &str, name: &str| host.run(["network", "connect", "--ip6", address, "sea", name]);
+    assert!(connect("fd61::7", "other").stderr().ends_with("Address already in use: fd61::7"));
+    let said = connect("fd62::8", "other").stderr();
+    assert!(said.ends_with("no configured subnet or ip-range contain the IP address fd62::8"), "{said}");
+    connect("fd61::8", "other").ok();
+    for (name, link, address) in [("it", "eth0", "fd61::7"), ("other", "eth1", "fd61::8")] {
+        let place = host.inspect(name, "/NetworkSettings/Networks/sea");
+        let asked = json!({"IPv6Address": address});
+        assert_eq!((&place["GlobalIPv6Address"], &place["IPAMConfig"]), (&json!(address), &asked), "{place}");
+        let shown = host.ok(["exec", name, "ip", "-6", "-o", "address", "show", "dev", link]);
+        assert!(shown.contains(&format!("{address}/64")), "{shown}");
+    }
+    host.ok(["exec", "other", "ping", "-6", "-c", "1", "-W", "5", "fd61::7"]);
+    // It is asked for with every start.
+    host.ok(["stop", "--time", "0", "it"]);
+    host.ok(["start", "it"]);
+    assert_eq!(host.inspect("it", "/NetworkSettings/Networks/sea/GlobalIPv6Address"), "fd61::7");
+}
+
+#[test]
+fn a_network_is_shared_with_another_container() {
+    let (Some(host), Some(neighbour)) = (Host::with_busybox(), Neighbour::new()) else { return };
+    let Some(server) = neighbour.serve() else { return };
+    host.ok(["network", "create", "sea"]);
+    let inside = serve(&host, "it", &["--network", "sea", "-p", "8080:80", "-p", "8081:81"]);
+    let serves = ["busybox", "sh", "-c", "mkdir /www; echo guest >/www/name; exec httpd -f -p 81 -h /www"];
+    host.ok(["run", "--detach", "--name", "guest", "--network", "container:it"].iter().chain(&serves).copied());
+    host.ok(["run", "--detach", "--name", "other", "--network", "sea", "busybox", "sleep", "1000"]);
+    // Each is at the other's loopback, and both are at one address.
+    assert_eq!(from_container(&host, "guest", "127.0.0.1").as_deref(), Some("127.0.0.1"));
+    let get = |name: &str, address: &str| {
+        host.run(["exec", name, "timeout", "3", "wget", "-q", "-O-", &format!("http://{address}/name")]).stdout()
+    };
+    eventually("it serves", || get("it", "127.0.0.1:81") == "guest");
+    assert_eq!(get("other", &format!("{inside}:81")), "guest");
+    assert!(from_container(&host, "other", &inside).is_some());
+    // Its way out is that of the other one, and so are names and published ports.
+    assert_eq!(from_container(&host, "guest", "10.99.0.2").as_deref(), Some("10.99.0.1"));
+    assert!(from_container(&host, "guest", "other").is_none(), "nobody serves there");
+    host.ok(["exec", "guest", "ping", "-c", "1", "-W", "5", "other"]);
+    let published = ["5", "busybox", "wget", "-q", "-O-", "http://10.99.0.1:8081/name"];
+    assert_eq!(neighbour.run("timeout", &published).ok(), "guest");
+    drop(server);
+}
+
+#[test]
+fn what_is_a_swarms_is_kept_and_changes_nothing() {
+    let Some(host) = Host::with_busybox() else { return };
+    host.ok(["network", "create", "--attachable", "--ipam-opt", "a=b", "sea"]);
+    let told = host.ok(["network", "inspect", "sea"]);
+    assert_eq!(host.ok(["network", "inspect", "--verbose", "sea"]), told);
+    let told: serde_json::Value = serde_json::from_str(&told).expect("JSON");
+    assert_eq!((&told[0]["Attachable"], &told[0]["IPAM"]["Options"]), (&json!(true), &json!({"a": "b"})));
+    host.ok(["run", "--rm", "--network", "sea", "busybox", "true"]);
+}
+
+#[test]
 fn published_ports_follow_the_way_out() {
     let (Some(host), Some(neighbour)) = (Host::with_busybox(), Neighbour::new()) else { return };
     let six = ["--ipv6", "--subnet", "fd71::/64", "two"];

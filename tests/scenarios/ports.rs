@@ -2,7 +2,7 @@
 
 use crate::fixture::Command;
 use crate::fixture::network::{
-    Neighbour, ask, datagram, from_container, from_here, from_there, serve, serve_datagrams,
+    Neighbour, WHO, ask, datagram, from_container, from_here, from_there, serve, serve_datagrams,
 };
 use crate::fixture::{Host, eventually, need, tool};
 use nix::sys::signal::{Signal, kill};
@@ -101,7 +101,73 @@ fn where_ports_are_published_by_default_is_a_setting() {
         assert_eq!(ip, expected, "{network}: Docker's key is for the default bridge");
         host.ok(["rm", "--force", "it"]);
     }
+    // Ours is for all, but for a network that says something itself.
+    let file = host.file("daemon.json", r#"{"publish-default": "127.0.0.1"}"#);
+    let config = ["--config", file.to_str().expect("UTF-8")];
+    for (network, expected) in [("bridge", "127.0.0.1"), ("web", "10.99.0.1"), ("other", "127.0.0.1")] {
+        let words = ["run", "--detach", "--name", "it", "--network", network, "-p", "80", "busybox", "sleep", "9"];
+        host.ok(config.iter().chain(&words).copied());
+        assert_eq!(host.inspect("it", "/NetworkSettings/Ports/80~1tcp/0/HostIp"), expected, "{network}");
+        host.ok(["rm", "--force", "it"]);
+    }
     drop(neighbour);
+}
+
+/// Each drops what is forwarded of IPv6 alone.
+const FIREWALLS_OF_IPV6: [&str; 4] = [
+    "ip6tables -P FORWARD DROP",
+    "ip6tables-legacy -P FORWARD DROP",
+    "nft 'add table ip6 theirs { chain forward { type filter hook forward priority 0 ; policy drop ; } ; }'",
+    "nft 'add table inet theirs { chain forward { type filter hook forward priority 0 ; policy accept ; \
+     meta nfproto ipv6 drop ; } ; }'",
+];
+
+#[test]
+fn firewalls_of_others_that_drop_ipv6_are_told_and_opened() {
+    let programs = ["nft", "ip6tables", "ip6tables-legacy"].iter().all(|program| need(program).is_some());
+    for (number, line) in FIREWALLS_OF_IPV6.iter().enumerate().filter(|_| programs) {
+        let link = format!("lan{number}");
+        let (Some(host), Some(neighbour)) = (Host::with_busybox(), Neighbour::on(&link, 99)) else { return };
+        host.ok(["network", "create", "--ipv6", "--subnet", &format!("fd6{number}::/64"), "sea"]);
+        sh(line);
+        serve(&host, "it", &["--network", "sea", "-p", "8080:80"]);
+        let comes = |address: &str| from_there(&neighbour, &format!("{address}:8080")).is_some();
+        assert_eq!((comes("10.99.0.1"), comes("[fd99::1]")), (true, false), "{line}");
+        let said = told(&host);
+        assert!(said.iter().any(|line| line.contains("drops what others send to published ports")), "{line}: {said:?}");
+        serve(&host, "asks", &["--network", "sea", "-p", "8081:80", "--firewall-cooperate"]);
+        let other = |address: &str| from_there(&neighbour, &format!("{address}:8081")).is_some();
+        assert_eq!((other("10.99.0.1"), other("[fd99::1]")), (true, true), "{line}");
+        host.ok(["rm", "--force", "asks"]);
+        eventually("it is closed again", || !comes("[fd99::1]"));
+        for line in &said {
+            let line = line.split("this lets it through: ").nth(1).and_then(|rest| rest.split(';').next());
+            sh(line.expect("a line that helps"));
+        }
+        assert!(comes("[fd99::1]"), "{line}: {said:?}");
+        host.ok(["rm", "--force", "it"]);
+        drop(neighbour);
+        drop(host);
+        sh("nft flush ruleset; ip6tables-legacy -P FORWARD ACCEPT; ip6tables-legacy -F; ip6tables-legacy -X");
+    }
+}
+
+#[test]
+fn firewalls_of_others_are_opened_where_the_environment_says_so() {
+    let (Some(host), Some(neighbour), Some(())) = (Host::with_busybox(), Neighbour::new(), need("nft")) else { return };
+    if host.has_daemon() {
+        return;
+    }
+    tool("nft", ["add table inet theirs { chain forward { type filter hook forward priority 0 ; policy drop ; } ; }"]);
+    for (word, opens) in [("0", false), ("1", true)] {
+        let words = ["run", "--detach", "--name", "it", "-p", "8080:80", "busybox", "sh", "-c", WHO];
+        host.dhow(words).env("DHOW_FIREWALL_COOPERATE", word).ok();
+        eventually("it serves", || from_container(&host, "it", "127.0.0.1").is_some());
+        assert_eq!(from_there(&neighbour, "10.99.0.1:8080").is_some(), opens);
+        assert_eq!(tool("nft", ["list", "table", "inet", "theirs"]).contains("comment \"dhow-"), opens);
+        host.ok(["rm", "--force", "it"]);
+    }
+    tool("nft", ["delete", "table", "inet", "theirs"]);
 }
 
 #[test]

@@ -41,7 +41,8 @@ impl Client {
         self.get("/networks".into(), filtered(filters))
     }
 
-    pub fn inspect_network(&self, name: &str) -> Result<Vec<u8>> {
-        bytes(self.call(request("GET", named("network", name, "/networks/", "")?, vec![], Body::Empty))?)
+    pub fn inspect_network(&self, name: &str, verbose: bool) -> Result<Vec<u8>> {
+        let query = if verbose { vec![("verbose".to_owned(), "true".to_owned())] } else { vec![] };
+        bytes(self.call(request("GET", named("network", name, "/networks/", "")?, query, Body::Empty))?)
     }
 }
