@@ -111,7 +111,6 @@ const REFUSED: &[(&str, &str)] = &[
     ("--http-proxy", "proxies are those of the environment: HTTP_PROXY"),
     ("--https-proxy", "proxies are those of the environment: HTTPS_PROXY"),
     ("--init-path", "the init of containers is dhow's own"),
-    ("--ip-forward-no-drop", "chains of others are left alone in any case"),
     ("--metrics-addr", "there are no metrics to serve"),
     ("--network-control-plane-mtu", "there is no swarm"),
     ("--network-diagnostic-port", "there is no swarm"),
