@@ -9,6 +9,7 @@
 //! resize  a = rows, b = columns                            → ok
 //! signal  a = number, b = 1 if it is meant to end it       → ok | failed
 //! stop    a = signal, b = seconds (-1: for ever)           → exited
+//!         a = 0: only if it waits for a start                | failed, it does not
 //! names                                                    → ok, it has the resolver of its networks | failed
 //! still                                                    → ok, its processes are told to stand still until the
 //!                                                            connection ends | failed

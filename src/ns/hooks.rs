@@ -17,7 +17,7 @@ use std::convert::Infallible;
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -61,15 +61,43 @@ impl<'a> Inside<'a> {
     }
 }
 
+/// Who may call off what hooks are run for, while they are.
+pub trait Callers {
+    /// Where they may be heard.
+    fn listen(&self) -> Vec<RawFd>;
+    /// Something has come there: whether it calls that off.
+    fn hear(&mut self, ready: &[RawFd]) -> bool;
+}
+
+/// What nobody calls off.
+pub struct Nobody;
+
+impl Callers for Nobody {
+    fn listen(&self) -> Vec<RawFd> {
+        Vec::new()
+    }
+
+    fn hear(&mut self, _: &[RawFd]) -> bool {
+        false
+    }
+}
+
 /// Runs hooks one after the other, here or inside; the first that fails is the last. The words are runc's.
-pub fn run(moment: &str, hooks: &[Hook], state: &[u8], inside: Option<&Inside>) -> Result<()> {
+pub fn run(
+    moment: &str,
+    hooks: &[Hook],
+    state: &[u8],
+    inside: Option<&Inside>,
+    callers: &mut dyn Callers,
+) -> Result<()> {
     for (number, hook) in hooks.iter().enumerate() {
-        one(hook, state, inside).with_context(|| format!("error running {moment} hook #{number} ({})", hook.path))?;
+        one(hook, state, inside, callers)
+            .with_context(|| format!("error running {moment} hook #{number} ({})", hook.path))?;
     }
     Ok(())
 }
 
-fn one(hook: &Hook, state: &[u8], inside: Option<&Inside>) -> Result<()> {
+fn one(hook: &Hook, state: &[u8], inside: Option<&Inside>, callers: &mut dyn Callers) -> Result<()> {
     let text = |text: &String| CString::new(text.as_str()).context("a NUL in its words");
     let strings = |list: &[String]| list.iter().map(text).collect::<Result<Vec<_>>>().map(Strings::new);
     let path = text(&hook.path)?;
@@ -103,14 +131,15 @@ fn one(hook: &Hook, state: &[u8], inside: Option<&Inside>) -> Result<()> {
         },
     };
     let pid = Pid::from_raw(pid);
-    let ended = wait(&pidfd, hook.timeout.map(Duration::from_secs))?;
-    if !ended {
+    let waited = wait(&pidfd, hook.timeout.map(Duration::from_secs), callers)?;
+    if waited != Waited::Ended {
         // With what it has started.
         let _ = nix::sys::signal::killpg(pid, Signal::SIGKILL);
         let _ = process::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
     }
     let how = match waitpid(pid, None).context("wait for it")? {
-        _ if !ended => "timed out".to_owned(),
+        _ if waited == Waited::Late => "timed out".to_owned(),
+        _ if waited == Waited::CalledOff => "called off".to_owned(),
         WaitStatus::Exited(_, 0) => return Ok(()),
         WaitStatus::Exited(_, code) => format!("exit status {code}"),
         WaitStatus::Signaled(_, signal, _) => format!("signal: {signal}"),
@@ -125,8 +154,14 @@ fn one(hook: &Hook, state: &[u8], inside: Option<&Inside>) -> Result<()> {
     bail!("{how}, output: {}", said.join("; "))
 }
 
-/// Whether it ended in time.
-fn wait(pidfd: &OwnedFd, timeout: Option<Duration>) -> Result<bool> {
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Waited {
+    Ended,
+    Late,
+    CalledOff,
+}
+
+fn wait(pidfd: &OwnedFd, timeout: Option<Duration>, callers: &mut dyn Callers) -> Result<Waited> {
     let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     loop {
         let left = match until {
@@ -135,12 +170,18 @@ fn wait(pidfd: &OwnedFd, timeout: Option<Duration>) -> Result<bool> {
                 i32::try_from(until.saturating_duration_since(Instant::now()).as_millis() + 1).unwrap_or(i32::MAX)
             }
         };
-        let mut fds = [libc::pollfd { fd: pidfd.as_raw_fd(), events: libc::POLLIN, revents: 0 }];
-        if process::poll(&mut fds, left).context("wait for it")? > 0 {
-            return Ok(true);
+        let watched = std::iter::once(pidfd.as_raw_fd()).chain(callers.listen());
+        let mut fds: Vec<_> = watched.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 }).collect();
+        process::poll(&mut fds, left).context("wait for it")?;
+        if fds[0].revents != 0 {
+            return Ok(Waited::Ended);
+        }
+        let ready: Vec<_> = fds[1..].iter().filter(|fd| fd.revents != 0).map(|fd| fd.fd).collect();
+        if !ready.is_empty() && callers.hear(&ready) {
+            return Ok(Waited::CalledOff);
         }
         if until.is_some_and(|until| Instant::now() >= until) {
-            return Ok(false);
+            return Ok(Waited::Late);
         }
     }
 }

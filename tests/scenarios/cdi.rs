@@ -221,6 +221,70 @@ fn hooks_are_run_where_they_belong() {
     assert_eq!(host.ok(["ps", "-aq"]), "");
 }
 
+/// Which has no time limit.
+#[test]
+fn a_hook_that_does_not_end_goes_with_the_container() {
+    let (Some(host), vendor) = (Host::with_busybox(), Vendor::new()) else { return };
+    let told = host.dir().join("told");
+    // Those that run, by their environment.
+    let named = format!("TOLD={}", told.display());
+    let runs = || {
+        let all = fs::read_dir("/proc").expect("list processes").flatten();
+        let environments = all.filter_map(|entry| fs::read(entry.path().join("environ")).ok());
+        environments.filter(|text| text.split(|byte| *byte == 0).any(|one| one == named.as_bytes())).count()
+    };
+    // At the second time, where there is one.
+    let line = |from: usize| {
+        let told = told.display();
+        format!("cat >/dev/null; echo $$ >>{told}; [ $(wc -l <{told}) -lt {from} ] || exec sleep 1000")
+    };
+    let hook = |moment: &str, line: &str| json!({"hookName": moment, "path": "/bin/sh", "args": ["sh", "-c", line], "env": ["PATH=/usr/bin:/bin", named]});
+    for (moment, from) in
+        [("prestart", 1), ("createRuntime", 1), ("createContainer", 1), ("poststart", 1), ("createRuntime", 2)]
+    {
+        let _ = fs::remove_file(&told);
+        vendor.says(&[("one", json!({"hooks": [hook(moment, &line(from))]}))], json!({}));
+        let (device, policy) = (vendor.device("one"), if from == 2 { "always" } else { "no" });
+        host.ok([
+            "create",
+            "--name",
+            "it",
+            "--network",
+            "none",
+            "--restart",
+            policy,
+            "--device",
+            &device,
+            "busybox",
+            "false",
+        ]);
+        let starting = host.dhow(["start", "it"]).spawn();
+        let hooks = || fs::read_to_string(&told).unwrap_or_default();
+        eventually("it hangs", || hooks().lines().count() == from);
+        host.ok(["rm", "--force", "it"]);
+        assert_eq!(runs(), 0, "{moment}");
+        let output = starting.wait();
+        assert_eq!(output.status.success(), from == 2, "{moment}: {output}");
+        assert_eq!(host.ok(["ps", "-aq"]), "");
+    }
+    // Without force it is waited for, and runs then.
+    let go = host.dir().join("go");
+    let waits =
+        format!("cat >/dev/null; touch {}; until test -e {}; do sleep 0.02; done", told.display(), go.display());
+    let _ = fs::remove_file(&told);
+    vendor.says(&[("one", json!({"hooks": [hook("createRuntime", &waits)]}))], json!({}));
+    let starting =
+        host.busybox(&["--detach", "--name", "it", "--device", &vendor.device("one")], &["sleep", "1000"]).spawn();
+    eventually("the hook", || told.exists());
+    let removing = host.dhow(["rm", "it"]).spawn();
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    fs::write(&go, "").expect("let it go on");
+    assert!(removing.wait().stderr().contains("container is running"));
+    assert!(starting.wait().status.success());
+    assert_eq!(host.inspect("it", "/State/Status"), "running");
+    host.ok(["rm", "--force", "it"]);
+}
+
 #[test]
 fn what_a_device_lacks_is_told() {
     let (Some(host), vendor) = (Host::with_busybox(), Vendor::new()) else { return };

@@ -104,6 +104,21 @@ impl Client {
         Ok(Some(Request { message, payload }))
     }
 
+    /// What it asks next, left to be read.
+    pub fn peek(&self) -> Option<Message> {
+        let mut header = [0; HEADER];
+        let peeked = receive(self.fd.as_fd(), &mut header, libc::MSG_PEEK | libc::MSG_DONTWAIT).ok()?;
+        Message::decode(&header).ok().filter(|_| peeked == HEADER)
+    }
+
+    /// Takes the request to be told of the end that [`Client::peek`] has seen.
+    pub fn wait(&mut self) {
+        if let Ok(Some(request)) = self.request() {
+            self.kind = if request.message.a == 1 { Kind::Leaving } else { Kind::Waiting };
+            self.ok();
+        }
+    }
+
     /// Takes a request to restart the container. Who is another executable starts it by that.
     pub fn restart(&mut self, request: &Request) -> bool {
         let ours = shim::build().is_ok_and(|build| request.payload[..request.message.length as usize] == build);

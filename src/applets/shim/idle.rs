@@ -112,6 +112,9 @@ impl Idle<'_> {
             }
             Op::Start => return Some(Next::Start(Some(place))),
             Op::Restart if restarting => return client.restart(&request).then_some(Next::Restart),
+            Op::Stop if restarting && message.a == 0 => {
+                client.answer(Message::new(Op::Failed, NOT_DONE, 0), b"the container is restarting")
+            }
             Op::Stop if restarting => {
                 client.kind = Kind::Waiting;
                 return Some(Next::Stop);

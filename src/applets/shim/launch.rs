@@ -51,7 +51,7 @@ fn first(base: &Base, mut idle: Idle) -> Result<()> {
     crate::failpoint::reach("launch.start");
     idle.clients[starter].kind = clients::Kind::Starting;
     let started = match &base.whose.exec {
-        None => launch_container(base, &idle, None, false),
+        None => launch_container(base, &mut idle, None, false),
         Some(id) => launch_exec(base, id, &idle),
     };
     match started {
@@ -129,7 +129,7 @@ fn again(base: &Base, mut idle: Idle, pause: Option<Duration>, mut kept: Kept) -
             }
         }
         crate::failpoint::reach("restart.due");
-        match launch_container(base, &idle, Some(&mut kept), !by_hand) {
+        match launch_container(base, &mut idle, Some(&mut kept), !by_hand) {
             Ok(started) => {
                 sys::lock::unlock(lock(), byte::RESTARTING)?;
                 crate::failpoint::reach("restart.started");
@@ -237,7 +237,12 @@ impl Started {
 
 /// Starts the container; with what was kept for a restart. One of its policy (`again`) goes on counting, and a stop may be
 /// about to call it off.
-fn launch_container(base: &Base, idle: &Idle, mut kept: Option<&mut Kept>, again: bool) -> Result<Started, Refused> {
+fn launch_container(
+    base: &Base,
+    idle: &mut Idle,
+    mut kept: Option<&mut Kept>,
+    again: bool,
+) -> Result<Started, Refused> {
     let (store, id) = (&base.store, base.whose.container.as_str());
     let record = Record::load(store, id)?.ok_or_else(|| containers::no_such(id))?;
     // One that came to a network or left one while it waited is given all of them anew; so is one whose bridge is gone.
@@ -253,7 +258,7 @@ fn launch_container(base: &Base, idle: &Idle, mut kept: Option<&mut Kept>, again
 
 fn clone_container(
     base: &Base,
-    idle: &Idle,
+    idle: &mut Idle,
     kept: Option<&mut Kept>,
     again: bool,
     record: Record,
@@ -361,7 +366,8 @@ fn clone_container(
         }
     };
     if waits {
-        let created = hooks::create(store, &record, &plan, &spec, &mut child);
+        let callers = &mut hooks::Callers::of(&mut idle.clients);
+        let created = hooks::create(store, &record, &plan, &spec, &mut child, callers);
         created.inspect_err(|_| hooks::undo(store, &record, &spec, &child))?;
         run()?;
     }
@@ -384,7 +390,8 @@ fn clone_container(
     watched
         .push(format!("later={}", privileges::later(bounding.unwrap_or_default().union(more), &record.host_config).0));
     crate::failpoint::reach("launch.marked");
-    let begun = begin(store, &record, &plan, &spec, &mut child);
+    let callers = &mut hooks::Callers::of(&mut idle.clients);
+    let begun = begin(store, &record, &plan, &spec, &mut child, callers);
     begun.inspect_err(|_| hooks::undo(store, &record, &spec, &child))?;
     containers::tell_start(store, &record);
     let mut kept = match kept {
@@ -421,10 +428,17 @@ fn clone_container(
 }
 
 /// Lets the child execute the command, and runs the hooks after that.
-fn begin(store: &store::Store, record: &Record, plan: &Plan, spec: &Spec, child: &mut Child) -> Result<(), Refused> {
+fn begin(
+    store: &store::Store,
+    record: &Record,
+    plan: &Plan,
+    spec: &Spec,
+    child: &mut Child,
+    callers: &mut hooks::Callers,
+) -> Result<(), Refused> {
     set_limits(plan, child.pid)?;
     child.go()?.map_err(|failed| refusal(&record.name, plan, &failed))?;
-    Ok(hooks::start(store, record, spec, child)?)
+    Ok(hooks::start(store, record, spec, child, callers)?)
 }
 
 /// What the watching face is told of the health check, which begins anew, and of how the container is stopped.

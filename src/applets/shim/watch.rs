@@ -375,6 +375,9 @@ impl Watch {
                 }
                 _ => client.answer(Message::new(Op::Failed, 125, 0), b"the container has ended"),
             },
+            Op::Stop if message.a == 0 => {
+                client.answer(Message::new(Op::Failed, NOT_DONE, 0), b"the container is running")
+            }
             Op::Stop => {
                 client.kind = Kind::Waiting;
                 self.stay();

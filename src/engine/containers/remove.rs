@@ -62,7 +62,8 @@ pub fn remove_alone(store: &Store, id: &str, force: bool, volumes: bool) -> Resu
         // With its shim's lock in hand nobody can start it.
         store::make_dirs(&store.live(id), 0o711)?;
         let Some(_lock) = locks::try_exclusive(&store.live(id).join("lock"), byte::SHIM)? else {
-            dismiss(store, id, attempt)?;
+            dismiss(store, id, attempt, force)?;
+            killed |= force;
             continue;
         };
         // Whoever held the lock before may have removed it.
@@ -88,10 +89,12 @@ fn discard(store: &Store, id: &str) -> Result<()> {
     forget(store, id)
 }
 
-/// A shim that only waits for a start is no reason to keep a container; one that reaps is waited for.
-fn dismiss(store: &Store, id: &str, attempt: usize) -> Result<()> {
+/// A shim that only waits for a start is no reason to keep a container; one that reaps is waited for. So is a start, unless
+/// the removal is forced: hooks may take long for it.
+fn dismiss(store: &Store, id: &str, attempt: usize, force: bool) -> Result<()> {
     if let Some(mut stream) = shim::connect(store, &Whose::container(id))? {
-        let _ = protocol::send(&mut stream, Message::new(Op::Stop, libc::SIGKILL, 0), &[]);
+        let signal = if force { libc::SIGKILL } else { 0 };
+        let _ = protocol::send(&mut stream, Message::new(Op::Stop, signal, 0), &[]);
         let _ = exited(&mut stream);
     }
     // Most are at their very end.
