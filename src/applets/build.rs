@@ -178,7 +178,8 @@ enum From {
 }
 
 impl Command for Build {
-    fn run(self, context: &Context) -> Result<u8> {
+    fn run(mut self, context: &Context) -> Result<u8> {
+        context.proxies(&mut self.build_arg)?;
         let from = match self.context.as_str() {
             "-" => From::Stdin,
             path if Path::new(path).is_dir() => From::Folder(PathBuf::from(path)),

@@ -1,7 +1,7 @@
 //! `dhow builder prune`.
 
 use super::prune::{self, Pruned, Section};
-use super::{Command, Context, filter};
+use super::{Command, Context, filter, habits};
 use anyhow::{Result, anyhow};
 use argh::{ArgsInfo, FromArgs};
 
@@ -33,7 +33,8 @@ impl Command for Prune {
         };
         let which = if self.all { "all build cache" } else { "all dangling build cache" };
         prune::confirm_all(self.force, "build cache", &format!("WARNING! This will remove {which}."))?;
-        let pruned = context.client()?.prune_builds(self.all, &keep, &filter::gather(self.filter))?;
+        let pruned =
+            context.client()?.prune_builds(self.all, &keep, &habits::read()?.prune(filter::gather(self.filter)))?;
         let mut all = Pruned::default();
         all.add(Section::builds(pruned));
         all.print()

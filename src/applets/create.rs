@@ -38,7 +38,8 @@ impl Command for Create {
     const STOPS: bool = true;
 
     fn run(self, context: &Context) -> Result<u8> {
-        let wanted = wanted(self.0).map_err(|error| helped(125, "create", error))?;
+        let mut wanted = wanted(self.0).map_err(|error| helped(125, "create", error))?;
+        context.proxies_of(&mut wanted.create.config.env)?;
         let made = create(&context.client()?, wanted)?;
         output::say(&format!("{}\n", made.id))?;
         Ok(0)

@@ -1,6 +1,7 @@
 //! What Docker's `config.json` says of how its commands look: formats of lists, keys, headers, words.
 
 use super::contexts;
+use crate::api::client::Filters;
 use anyhow::{Context, Result};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -23,6 +24,57 @@ pub struct Habits {
     pub current_context: String,
     pub cli_plugins_extra_dirs: Vec<PathBuf>,
     pub aliases: BTreeMap<String, String>,
+    pub prune_filters: Vec<String>,
+    /// By the daemon's address, or `default`.
+    pub proxies: BTreeMap<String, Proxies>,
+}
+
+/// What containers and builds are told of proxies.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Proxies {
+    http_proxy: String,
+    https_proxy: String,
+    no_proxy: String,
+    ftp_proxy: String,
+    all_proxy: String,
+}
+
+impl Habits {
+    /// Adds the filters that every prune has; a label that is asked for wins over one that is kept the other way.
+    pub fn prune(&self, mut filters: Filters) -> Filters {
+        for (key, value) in self.prune_filters.iter().filter_map(|filter| filter.split_once('=')) {
+            let contrary = match key {
+                "label" => "label!",
+                "label!" => "label",
+                _ => "",
+            };
+            let asked = filters.get(contrary).is_some_and(|values| values.iter().any(|asked| asked == value));
+            if !asked {
+                filters.entry(key.to_owned()).or_default().push(value.to_owned());
+            }
+        }
+        filters
+    }
+
+    /// Adds the variables of proxies for what the daemon at `host` runs, in both spellings, where they are not said.
+    pub fn proxies(&self, host: &str, variables: &mut Vec<String>) {
+        let Some(proxies) = self.proxies.get(host).or_else(|| self.proxies.get("default")) else { return };
+        for (name, value) in [
+            ("HTTP_PROXY", &proxies.http_proxy),
+            ("HTTPS_PROXY", &proxies.https_proxy),
+            ("NO_PROXY", &proxies.no_proxy),
+            ("FTP_PROXY", &proxies.ftp_proxy),
+            ("ALL_PROXY", &proxies.all_proxy),
+        ] {
+            for name in [name.to_owned(), name.to_lowercase()] {
+                let said = variables.iter().any(|it| it.split('=').next() == Some(&name));
+                if !value.is_empty() && !said {
+                    variables.push(format!("{name}={value}"));
+                }
+            }
+        }
+    }
 }
 
 /// Reads the file; one that is not there says nothing.
@@ -48,5 +100,42 @@ pub fn or_kept(flag: Option<String>, kept: impl FnOnce(Habits) -> String) -> Res
     match flag {
         Some(said) if !said.is_empty() => Ok(said),
         _ => Ok(kept(read()?)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_every_prune_and_every_container_has() {
+        let habits: Habits = serde_json::from_str(
+            r#"{"pruneFilters": ["label=keep", "label!=hold", "until=1h", "nonsense"], "HttpHeaders": {},
+                "proxies": {"default": {"httpProxy": "http://p"}, "tcp://far:1": {"noProxy": "x", "allProxy": "y"}}}"#,
+        )
+        .unwrap();
+        let filters = |pairs: &[(&str, &str)]| {
+            let mut filters = Filters::new();
+            for (key, value) in pairs {
+                filters.entry((*key).to_owned()).or_default().push((*value).to_owned());
+            }
+            filters
+        };
+        assert_eq!(
+            habits.prune(filters(&[("label", "a")])),
+            filters(&[("label", "a"), ("label", "keep"), ("label!", "hold"), ("until", "1h")])
+        );
+        assert_eq!(
+            habits.prune(filters(&[("label!", "keep"), ("label", "hold")])),
+            filters(&[("label!", "keep"), ("label", "hold"), ("until", "1h")])
+        );
+        let told = |host: &str, given: &[&str]| {
+            let mut variables = given.iter().map(|it| (*it).to_owned()).collect();
+            habits.proxies(host, &mut variables);
+            variables.join(" ")
+        };
+        assert_eq!(told("unix:///x", &["A=b"]), "A=b HTTP_PROXY=http://p http_proxy=http://p");
+        assert_eq!(told("unix:///x", &["http_proxy"]), "http_proxy HTTP_PROXY=http://p");
+        assert_eq!(told("tcp://far:1", &[]), "NO_PROXY=x no_proxy=x ALL_PROXY=y all_proxy=y");
     }
 }

@@ -241,6 +241,31 @@ impl Context {
     }
 }
 
+impl Context {
+    /// The address of the daemon that is meant, as proxies are kept for it; nothing where the engine is in this process.
+    fn daemon(&self) -> Result<String> {
+        let name = host::context_name(&self.wish)?;
+        match name.as_str() {
+            contexts::DEFAULT => Ok(host::default_endpoint(&self.wish, &self.place).host),
+            name => Ok(contexts::find(name)?.host),
+        }
+    }
+
+    /// Adds what containers and builds are told of proxies.
+    pub fn proxies(&self, variables: &mut Vec<String>) -> Result<()> {
+        habits::read()?.proxies(&self.daemon()?, variables);
+        Ok(())
+    }
+
+    /// The same of an environment that may be none.
+    pub fn proxies_of(&self, environment: &mut Option<Vec<String>>) -> Result<()> {
+        let mut variables = environment.take().unwrap_or_default();
+        self.proxies(&mut variables)?;
+        *environment = Some(variables).filter(|variables| !variables.is_empty());
+        Ok(())
+    }
+}
+
 /// An error that ends the program with an exit code of its own.
 #[derive(Debug)]
 pub struct Coded {

@@ -1,7 +1,7 @@
 //! `dhow container prune`, `image prune`, `network prune` and `volume prune`.
 
 use super::format::units;
-use super::{Command, Context, filter, output};
+use super::{Command, Context, filter, habits, output};
 use crate::api::client::Filters;
 use crate::api::types::{BuildPruned, ContainersPruned, ImageDeleted, ImagesPruned, NetworksPruned, VolumesPruned};
 use anyhow::{Context as _, Result, bail};
@@ -65,7 +65,7 @@ pub struct PruneVolumes {
 impl Command for PruneContainers {
     fn run(self, context: &Context) -> Result<u8> {
         confirm(self.force, "container", "all stopped containers")?;
-        let pruned = context.client()?.prune_containers(&filter::gather(self.filter))?;
+        let pruned = context.client()?.prune_containers(&habits::read()?.prune(filter::gather(self.filter)))?;
         Pruned::of(Section::containers(pruned)).print()
     }
 }
@@ -77,7 +77,7 @@ impl Command for PruneImages {
         } else {
             "all dangling images"
         };
-        let mut filters = filter::gather(self.filter);
+        let mut filters = habits::read()?.prune(filter::gather(self.filter));
         filters.entry("dangling".to_owned()).or_default().push((!self.all).to_string());
         confirm(self.force, "image", which)?;
         let pruned = context.client()?.prune_images(&filters)?;
@@ -88,7 +88,7 @@ impl Command for PruneImages {
 impl Command for PruneNetworks {
     fn run(self, context: &Context) -> Result<u8> {
         confirm(self.force, "network", "all custom networks not used by at least one container")?;
-        let pruned = context.client()?.prune_networks(&filter::gather(self.filter))?;
+        let pruned = context.client()?.prune_networks(&habits::read()?.prune(filter::gather(self.filter)))?;
         output::say(&Section::networks(pruned).text())?;
         Ok(0)
     }
@@ -96,7 +96,7 @@ impl Command for PruneNetworks {
 
 impl Command for PruneVolumes {
     fn run(self, context: &Context) -> Result<u8> {
-        let filters = volume_filters(filter::gather(self.filter), self.all)?;
+        let filters = volume_filters(habits::read()?.prune(filter::gather(self.filter)), self.all)?;
         let which = if self.all { "all" } else { "anonymous" };
         confirm(self.force, "volume", &format!("{which} local volumes not used by at least one container"))?;
         let pruned = context.client()?.prune_volumes(&filters)?;

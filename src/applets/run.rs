@@ -366,6 +366,7 @@ fn run(flags: Run, context: &Context) -> Result<u8> {
     let detach_keys = habits::or_kept(flags.detach_keys.clone(), |kept| kept.detach_keys)?;
     let mut wanted = create::wanted(flags).map_err(|error| helped(ENGINE, "run", error))?;
     let config = &mut wanted.create.config;
+    context.proxies_of(&mut config.env).map_err(|error| coded(ENGINE, error))?;
     if detach {
         if wanted.attached {
             bail!("conflicting options: cannot specify both --attach and --detach");

@@ -3,7 +3,7 @@
 use super::format::table::List;
 use super::format::units;
 use super::prune::{Pruned, Section};
-use super::{Command, Context, filter, images, output, prune, ps};
+use super::{Command, Context, filter, habits, images, output, prune, ps};
 use crate::api::types::{ContainerSummary, DiskUsage, ImageSummary, Volume};
 use anyhow::{Result, bail};
 use argh::{ArgsInfo, FromArgs};
@@ -155,7 +155,7 @@ fn verbose(usage: &DiskUsage) -> Result<String> {
 
 impl Command for Prune {
     fn run(self, context: &Context) -> Result<u8> {
-        let filters = filter::gather(self.filter);
+        let filters = habits::read()?.prune(filter::gather(self.filter));
         if self.volumes && filters.contains_key("until") {
             bail!("The \"until\" filter is not supported with \"--volumes\"");
         }

@@ -195,12 +195,15 @@ fn plugins_and_settings_are_the_docker_commands() {
         "volumesFormat": "{{.Name}}!",
         "statsFormat": "{{.Name}}!",
         "detachKeys": "nonsense",
+        "pruneFilters": ["label=none"],
+        "proxies": {"default": {"httpProxy": "http://proxy:1", "noProxy": "sea"}},
     });
     let write =
         |settings: &serde_json::Value| fs::write(config.join("config.json"), settings.to_string()).expect("write");
     write(&settings);
     both.docker.command(&["run", "-d", "--name", "hull", "--network", "none", "busybox", "sleep", "1000"]).ok();
     both.docker.command(&["volume", "create", "hold"]).ok();
+    both.docker.host.file("hold/Dockerfile", "FROM busybox\nRUN echo $http_proxy $NO_PROXY > /via\n");
     both.compare(PLUGINS);
     // The directory of both is the same, and so is what ours says in a help text of its own.
     let help = both.says(true, "--help").1;
@@ -212,6 +215,14 @@ fn plugins_and_settings_are_the_docker_commands() {
     ] {
         assert!(help.contains(line), "{line:?} is not in {help}");
     }
+    // docker passes over labels among these (28 does), though it documents them.
+    both.docker.command(&["create", "--name", "wreck", "--network", "none", "busybox"]).ok();
+    let said = both.says(true, "container prune -f");
+    assert_eq!(said, (Some(0), "Total reclaimed space: 0B".to_owned(), String::new()));
+    assert_eq!(
+        both.says(true, "container prune -f --filter label!=none").1.lines().next(),
+        Some("Deleted Containers:")
+    );
     // Its keys are those that detach, wherever no flag says others.
     let said = both.says(true, "attach hull");
     assert!(said.0 == Some(1) && said.2.contains("nonsense"), "{said:?}");
@@ -583,6 +594,9 @@ const DONE: &str = "
 ";
 
 const PLUGINS: &str = "
+    run --rm --network none --detach-keys ctrl-p -e http_proxy=mine busybox sh -c 'env | grep -i proxy | sort'
+    build -q --network none -t via-@ hold
+    run --rm --network none --detach-keys ctrl-p via-@ cat /via
     rig up -d
     OTEL_RESOURCE_ATTRIBUTES=a=b rig
     --log-level warn rig
@@ -601,8 +615,8 @@ const PLUGINS: &str = "
     ps -q
     ps -qa --format x
     ps --format {{.Image}}
-    images
-    images -q
+    images busybox
+    images -q busybox
     network ls
     volume ls
     stats --no-stream
