@@ -38,7 +38,8 @@ fn keys_go_to_the_container() {
     terminal.expect("# ");
     terminal.send("echo still $((40 + 2))\n");
     terminal.expect("still 42");
-    // The end of input ends the shell.
+    // The end of input ends the shell, which reads its keys by itself from its prompt on.
+    terminal.expect("# ");
     terminal.send([4]);
     terminal.end();
 }
