@@ -234,7 +234,8 @@ fn add_unpacks_and_downloads() {
     });
     let text = format!(
         "FROM busybox\nADD a.tar /one/\nADD --chown=1000:1000 a.tgz /two\nADD --unpack=false a.tar /three/\n\
-         ADD plain.gz /\nADD {url} /four/\nCOPY a.tar /five/\nADD a.tar.bzip2 /six\nADD a.tar.xz /seven\n"
+         ADD plain.gz /\nADD {url} /four/\nCOPY a.tar /five/\nADD a.tar.bzip2 /six\nADD a.tar.xz /seven\n\
+         ADD --unpack=true {url} /eight/\nRUN cmp /four/file.txt /eight/file.txt\n"
     );
     made(&host, &[("Dockerfile", &text)], &[]);
     let line = "stat -c '%u:%g %a' /one/d/f /two/d/f /four/file.txt /six/d/f /seven/d/f; cat /one/l /four/file.txt /plain.gz; ls /three /five";

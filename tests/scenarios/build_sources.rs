@@ -136,6 +136,16 @@ fn repositories_are_contexts() {
     assert_eq!(says(&host, "ls -A /all"), ".git\nDockerfile\nsub");
     build(&[], &format!("{url}#refs/heads/main:sub"));
     assert_eq!(says(&host, "ls -A /all"), "a\nother");
+    build(&["-f", "other"], &format!("{url}?subdir=sub"));
+    let commit = all.git("boat", &["rev-parse", "HEAD"]);
+    build(&[], &format!("{url}?branch=main&checksum={}&keep-git-dir=true", &commit[..12]));
+    assert_eq!(says(&host, "ls -A /all"), ".git\nDockerfile\nsub");
+    build(&[], &format!("{url}?commit={commit}&fetch-by-commit"));
+    assert_eq!(id(&host), first, "the same commit is the same image");
+    for (query, words) in [("checksum=00000000", "expected checksum to match"), ("x=1", "unexpected query")] {
+        let output = host.run(["build", &format!("{url}?{query}")]);
+        assert!(output.code() == Some(1) && output.stderr().contains(words), "{output}");
+    }
     build(&["-f", "other"], &format!("{url}#:sub"));
     assert_eq!(says(&host, "cat /other"), "a");
     let output = host.run(["build", &format!("{url}#main:none")]);

@@ -83,20 +83,28 @@ impl Repository {
             let name = if name.is_empty() { "HEAD" } else { name };
             Refusal::NotFound(format!("{doing}: repository does not contain ref {name}"))
         })?;
+        if let Some(wanted) = &address.checksum {
+            found.check(wanted)?;
+        }
         Ok(Repository { address, found, git })
+    }
+
+    /// Whether `.git` is wanted: `keep` where the address does not say it.
+    pub fn keeps(&self, keep: bool) -> bool {
+        self.address.keep.unwrap_or(keep)
     }
 
     /// Fetches the commit and lays out its files: gives their root. What they are depends on the commit alone, also their
     /// modes and times. With `keep`, `.git` is among them.
     pub fn files(&self, keep: bool) -> Result<OwnedFd> {
-        let keep = keep && self.address.subdir.is_empty();
+        let keep = self.keeps(keep) && self.address.subdir.is_empty();
         let doing = format!("fetch {}", self.address.remote);
         self.fetch(&doing)?;
         let commit = self.found.commit.as_str();
         let doing = format!("check out {commit} of {}", self.address.remote);
         self.git.run(&doing, &["checkout", "--quiet", "--force", "--detach", commit])?;
         let work = self.git.work();
-        if work.join(".gitmodules").symlink_metadata().is_ok() {
+        if self.address.submodules && work.join(".gitmodules").symlink_metadata().is_ok() {
             let doing = format!("fetch the submodules of {}", self.address.remote);
             self.git.run(&doing, &["submodule", "--quiet", "update", "--init", "--recursive", "--depth=1"])?;
         }

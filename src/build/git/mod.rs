@@ -12,10 +12,11 @@ pub use fetch::Repository;
 
 use crate::api::Refusal;
 use crate::api::base64;
+use crate::api::units::parse_bool;
 use anyhow::{Result, bail};
 use std::collections::BTreeMap;
 
-/// Where a repository lies and what of it is wanted: `https://host/path.git#ref:subdir`.
+/// Where a repository lies and what of it is wanted: `https://host/path.git#ref:subdir`, or the same by a query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
     /// What git is told; no password is in it.
@@ -24,6 +25,12 @@ pub struct Address {
     pub reference: String,
     /// The directory that is wanted, below the root; empty for all.
     pub subdir: String,
+    /// The beginning of the hash that the commit must have.
+    pub checksum: Option<String>,
+    /// Whether `.git` is wanted too, where that is said.
+    pub keep: Option<bool>,
+    /// Whether repositories inside are fetched.
+    pub submodules: bool,
     /// `https://host:port` of one that is reached by HTTP.
     origin: Option<String>,
     /// `user:password`, which stood in the address.
@@ -35,6 +42,7 @@ impl Address {
     /// by.
     pub fn parse(text: &str, context: bool) -> Result<Option<Address>> {
         let (base, fragment) = text.split_once('#').unwrap_or((text, ""));
+        let (base, query) = base.split_once('?').unwrap_or((base, ""));
         let (reference, subdir) = fragment.split_once(':').unwrap_or((fragment, ""));
         let (remote, origin, login) = match base.split_once("://") {
             Some((scheme, rest)) => {
@@ -45,7 +53,7 @@ impl Address {
                     None => (None, authority),
                 };
                 match scheme.as_str() {
-                    "http" | "https" if path.split('?').next().is_some_and(|path| path.ends_with(".git")) => {
+                    "http" | "https" if path.ends_with(".git") => {
                         check(user.unwrap_or_default(), host, path)?;
                         let origin = format!("{scheme}://{host}");
                         let login = user.map(|user| if user.contains(':') { user.into() } else { format!("{user}:") });
@@ -79,9 +87,71 @@ impl Address {
                 },
             },
         };
-        let address = Address { remote, reference: reference.to_owned(), subdir: subdir.to_owned(), origin, login };
+        let (reference, subdir) = (reference.to_owned(), subdir.to_owned());
+        let (checksum, keep, submodules) = (None, None, true);
+        let mut address = Address { remote, reference, subdir, checksum, keep, submodules, origin, login };
+        address.ask(query).map_err(|why| Refusal::BadParameter(format!("{}: {why}", address.remote)))?;
         address.check_reference()?;
         Ok(Some(address))
+    }
+
+    /// Reads a query, as BuildKit has them.
+    fn ask(&mut self, query: &str) -> Result<(), String> {
+        let mut seen = BTreeMap::new();
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let value =
+                decoded(&value.replace('+', " ")).ok_or_else(|| format!("query {key:?} is not encoded well"))?;
+            if seen.insert(key, value).is_some() {
+                return Err(format!("query {key:?} has multiple values"));
+            }
+        }
+        let same = |known: &mut String, value: String, what: &str| {
+            if !known.is_empty() && *known != value {
+                return Err(format!("{what} conflicts: {known:?} vs {value:?}"));
+            }
+            *known = value;
+            Ok(())
+        };
+        let flag = |key: &str, value: &str| match value {
+            "" => Ok(true),
+            text => parse_bool(text).ok_or_else(|| format!("invalid {key} value: {text:?}")),
+        };
+        let full = |prefix: &str, name: &str| format!("{prefix}{}", name.strip_prefix(prefix).unwrap_or(name));
+        if seen.contains_key("tag") && seen.contains_key("branch") {
+            return Err("branch conflicts with tag".to_owned());
+        }
+        let mut direct = false;
+        for (key, value) in seen {
+            if value.is_empty() && !matches!(key, "submodules" | "keep-git-dir" | "fetch-by-commit") {
+                return Err(format!("query {key:?} has no value"));
+            }
+            match key {
+                "ref" => same(&mut self.reference, value, "ref")?,
+                "tag" => same(&mut self.reference, full("refs/tags/", &value), "ref")?,
+                "branch" => same(&mut self.reference, full("refs/heads/", &value), "ref")?,
+                "subdir" => same(&mut self.subdir, value, "subdir")?,
+                "checksum" | "commit" => {
+                    check_commit(&value)?;
+                    same(self.checksum.get_or_insert_default(), value, "checksum")?;
+                }
+                "keep-git-dir" => self.keep = Some(flag(key, &value)?),
+                "submodules" => self.submodules = flag(key, &value)?,
+                "fetch-by-commit" => direct = flag(key, &value)?,
+                // The files of a commit are the same whenever they are fetched.
+                "mtime" if value == "commit" => {}
+                "mtime" => {
+                    return Err(format!("mtime {value:?} is not supported: files have the time of their commit"));
+                }
+                _ => return Err(format!("unexpected query {key:?}")),
+            }
+        }
+        if direct {
+            // Whatever the name stands for by now.
+            let commit = self.checksum.clone().filter(|text| text.len() == 40);
+            self.reference = commit.ok_or("fetch-by-commit needs the whole hash of a commit as checksum")?;
+        }
+        Ok(())
     }
 
     /// Names as `git check-ref-format` has them, none of which is an option or a pattern.
@@ -149,21 +219,24 @@ fn scp(text: &str) -> Option<(&str, &str, &str)> {
 
 /// `%40` is `@`.
 fn unescaped(text: &str) -> Result<String> {
-    let wrong =
-        || Refusal::BadParameter("the user or the password in an address is not encoded as URLs are".to_owned());
+    let wrong = "the user or the password in an address is not encoded as URLs are";
+    decoded(text).ok_or_else(|| Refusal::BadParameter(wrong.to_owned()).into())
+}
+
+fn decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::new();
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {
         bytes.push(match byte {
             b'%' => {
                 let mut digit = || rest.next().and_then(|byte| char::from(byte).to_digit(16));
-                let (high, low) = (digit().ok_or_else(wrong)?, digit().ok_or_else(wrong)?);
+                let (high, low) = (digit()?, digit()?);
                 (high * 16 + low) as u8
             }
             byte => byte,
         });
     }
-    String::from_utf8(bytes).ok().filter(|text| !text.contains(char::is_control)).ok_or_else(|| wrong().into())
+    String::from_utf8(bytes).ok().filter(|text| !text.contains(char::is_control))
 }
 
 /// A text for people: passwords in the URLs that are in it are not shown.
@@ -194,7 +267,11 @@ mod tests {
         for (text, remote, reference, subdir) in [
             ("https://h/a/b.git", "https://h/a/b.git", "", ""),
             ("HTTPS://h:8443/b.git#v1", "https://h:8443/b.git", "v1", ""),
-            ("http://h/b.git?x=1#feature/a:sub/dir", "http://h/b.git?x=1", "feature/a", "sub/dir"),
+            ("http://h/b.git#feature/a:sub/dir", "http://h/b.git", "feature/a", "sub/dir"),
+            ("https://h/b.git?ref=v1&subdir=a%2Fb", "https://h/b.git", "v1", "a/b"),
+            ("https://h/b.git?tag=v1", "https://h/b.git", "refs/tags/v1", ""),
+            ("ssh://git@h/b?branch=refs/heads/x", "ssh://git@h/b", "refs/heads/x", ""),
+            ("git@h:b?ref=x&mtime=commit#x:sub", "git@h:b", "x", "sub"),
             ("https://user:p%40ss@h/b.git#:sub", "https://h/b.git", "", "sub"),
             ("git://h/b#refs/heads/x", "git://h/b", "refs/heads/x", ""),
             ("ssh://git@h:22/b", "ssh://git@h:22/b", "", ""),
@@ -222,6 +299,42 @@ mod tests {
             "ftp://h/x.git",
         ] {
             assert_eq!(Address::parse(none, false).unwrap(), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn queries_say_the_rest() {
+        let of = |query: &str| Address::parse(&format!("https://h/b.git?{query}"), false);
+        let commit = "0123456789abcdef0123456789abcdef01234567";
+        for (query, checksum, keep, submodules) in [
+            ("submodules=false&keep-git-dir", None, Some(true), false),
+            ("keep-git-dir=0&commit=0123456", Some("0123456"), Some(false), true),
+            (&format!("branch=x&fetch-by-commit=1&checksum={commit}"), Some(commit), None, true),
+        ] {
+            let found = of(query).unwrap().unwrap();
+            let all = (found.checksum.as_deref(), found.keep, found.submodules);
+            assert_eq!(all, (checksum, keep, submodules), "{query}");
+            assert_eq!(found.reference == commit, query.contains("fetch-by"), "{query}");
+        }
+        for (query, words) in [
+            ("x=1", "unexpected query \"x\""),
+            ("ref=a&ref=b", "query \"ref\" has multiple values"),
+            ("ref=", "query \"ref\" has no value"),
+            ("ref=a#b", "ref conflicts: \"b\" vs \"a\""),
+            ("subdir=a#:b", "subdir conflicts"),
+            ("tag=a&branch=b", "branch conflicts with tag"),
+            ("tag=a&ref=b", "ref conflicts"),
+            ("commit=x", "invalid checksum \"x\""),
+            ("commit=0123456&checksum=1234567", "checksum conflicts"),
+            ("keep-git-dir=maybe", "invalid keep-git-dir value"),
+            ("mtime=checkout", "files have the time of their commit"),
+            ("fetch-by-commit", "needs the whole hash"),
+            ("ref=%zz", "is not encoded well"),
+            ("ref=a%0ab", "is not encoded well"),
+            ("ref=--upload-pack", "cannot be the name of a branch"),
+        ] {
+            let error = format!("{:#}", of(query).unwrap_err());
+            assert!(error.contains(words), "{query}: {error}");
         }
     }
 

@@ -42,6 +42,7 @@ use remote::Download;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::sync::PoisonError;
 
 /// An instruction with its words expanded.
@@ -173,7 +174,10 @@ impl Builder<'_> {
             }
             sources.push(Source::Download(download));
         }
-        for address in repositories {
+        for mut address in repositories {
+            // The flag goes before the address.
+            let keep = transfer.keep_git_dir.or(address.keep).unwrap_or_default();
+            address.keep = Some(keep);
             let repository = self.repository(address)?;
             if let Some(Checksum::Commit(wanted)) = &expanded.checksum {
                 repository.found.check(wanted)?;
@@ -183,6 +187,9 @@ impl Builder<'_> {
             wanted.field(&repository.found.commit).field(&repository.address.subdir);
             wanted.field(if keep { repository.address.remote.as_str() } else { "" });
             wanted.list(transfer.exclude.iter().map(|word| word.text.as_str()));
+            if !repository.address.submodules {
+                wanted.field("no submodules");
+            }
             let digest = Digest::of(wanted.end().as_bytes());
             sources.push(Source::Git(Box::new(repository), digest));
         }
@@ -251,7 +258,7 @@ impl Builder<'_> {
             Some(layer) => layer,
             None => {
                 self.durable.settle();
-                self.fetched(&mut sources, &mut answers, keep, &wish)?;
+                self.fetched(&mut sources, &mut answers, &wish)?;
                 let (made, contents) = self.written(state, tree, &sources, &expanded, transfer.link)?;
                 for (at, contents) in contents.into_iter().enumerate() {
                     if let (Source::Items(items), None) = (&sources[at], &answers[at]) {
@@ -364,9 +371,8 @@ fn one(
         Source::Items(items) => contents = place.items(from, items, caller)?,
         Source::Fetched(tree, items) => drop(place.items(tree, items, caller)?),
         Source::Git(repository, _) => bail!("{} was not fetched", repository.address.remote),
-        Source::Download(Download { file, unpack: true, .. }) => {
-            let file = File::open(file).with_context(|| format!("open {}", file.display()))?;
-            unpack(place, file).context("unpack what was downloaded")?;
+        Source::Download(Download { file, unpack: true, .. }) if is_tar(open_path(file)?) => {
+            unpack(place, open_path(file)?).context("unpack what was downloaded")?;
         }
         Source::Download(Download { name, file, modified, .. }) => {
             // As a tree of one file.
@@ -393,9 +399,17 @@ fn is_archive(from: &Tree, items: &[Item]) -> Result<bool> {
     if !is_file(&item.stat) {
         return Ok(false);
     }
+    Ok(is_tar(open(from, item)?))
+}
+
+fn is_tar(file: File) -> bool {
     let mut block = [0; header::BLOCK];
-    let whole = compression::decoder(open(from, item)?).and_then(|mut tar| Ok(tar.read_exact(&mut block)?));
-    Ok(whole.is_ok() && block != [0; header::BLOCK] && header::check(&block).is_ok())
+    let whole = compression::decoder(file).and_then(|mut tar| Ok(tar.read_exact(&mut block)?));
+    whole.is_ok() && block != [0; header::BLOCK] && header::check(&block).is_ok()
+}
+
+fn open_path(path: &Path) -> Result<File> {
+    File::open(path).with_context(|| format!("open {}", path.display()))
 }
 
 fn is_url(source: &str) -> bool {

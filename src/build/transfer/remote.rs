@@ -105,7 +105,6 @@ impl Builder<'_> {
         &mut self,
         sources: &mut [Source],
         answers: &mut [Option<Digest>],
-        keep: bool,
         wish: &Wish,
     ) -> Result<()> {
         for (source, answer) in sources.iter_mut().zip(answers) {
@@ -114,7 +113,7 @@ impl Builder<'_> {
                 *answer = Some(download.digest.clone());
             }
             let Source::Git(repository, _) = source else { continue };
-            let root = repository.files(keep)?;
+            let root = repository.files(false)?;
             let tree = Tree { root, ignore: Ignore::default(), called: "the repository", owned: false };
             let mut items = Vec::new();
             gather(&tree, ".", wish, &mut items)?;
