@@ -14,24 +14,27 @@ const SECRET: usize = 500 << 10;
 pub fn secrets(flags: &[String]) -> Result<Option<String>> {
     let mut secrets = serde_json::Map::new();
     for secret in flags {
-        let (mut id, mut file, mut variable) = (String::new(), None, None);
+        let (mut id, mut file, mut variable, mut of_env) = (String::new(), None, None, false);
         for field in crate::build::dockerfile::mount::fields(secret).map_err(|error| anyhow!("--secret: {error}"))? {
             match field.split_once('=') {
                 Some(("id", value)) => id = value.to_owned(),
                 Some(("src" | "source", value)) => file = Some(value.to_owned()),
                 Some(("env", value)) => variable = Some(value.to_owned()),
-                Some(("type", "file")) => {}
-                Some(("type", "env")) => variable = Some(String::new()),
+                Some(("type", kind @ ("file" | "env"))) => of_env = kind == "env",
+                Some(("type", kind)) => bail!("unsupported secret type {kind:?}"),
                 _ => bail!("invalid argument {field:?} for --secret: id=name[,src=file|,env=variable]"),
             }
         }
         if id.is_empty() {
             bail!("--secret needs an id");
         }
-        let value = match (file, variable) {
-            (Some(file), _) => std::fs::read(&file).with_context(|| format!("read the secret {id} from {file}"))?,
-            (None, Some(name)) => {
-                let name = if name.is_empty() { id.clone() } else { name };
+        // Of a secret that is a variable the source is that.
+        if of_env && variable.is_none() {
+            variable = file.take();
+        }
+        let value = match (file, variable.filter(|name| !name.is_empty())) {
+            (Some(file), None) => std::fs::read(&file).with_context(|| format!("read the secret {id} from {file}"))?,
+            (_, Some(name)) => {
                 std::env::var(&name).with_context(|| format!("the secret {id} in the variable {name}"))?.into_bytes()
             }
             // As Docker: a variable of that name, or else a file.
