@@ -59,9 +59,26 @@ impl Dockerfile {
         }
         let source = Source::new(name, &text);
         match read(&text) {
-            Ok((directives, globals, stages)) => Ok(Dockerfile { source, directives, globals, stages }),
+            Ok((directives, globals, stages)) => {
+                let file = Dockerfile { source, directives, globals, stages };
+                match file.damaged(bytes) {
+                    Some(place) => Err(file.source.parse_error(&Fault::new(place, "it is not UTF-8"))),
+                    None => Ok(file),
+                }
+            }
             Err(fault) => Err(source.parse_error(&fault)),
         }
+    }
+
+    /// The first line of an instruction that is no text: it would be built with other bytes. Comments may be anything.
+    fn damaged(&self, bytes: &[u8]) -> Option<Place> {
+        let stages =
+            self.stages.iter().flat_map(|stage| std::iter::once(&stage.instruction).chain(&stage.instructions));
+        let all: Vec<&Instruction> = self.globals.iter().chain(stages).collect();
+        let mut lines =
+            bytes.split(|byte| *byte == b'\n').zip(1..).filter(|(line, _)| std::str::from_utf8(line).is_err());
+        let line = lines.find(|(_, line)| all.iter().any(|it| (it.place.line..=it.last).contains(line)))?.1;
+        Some(Place { line, column: 1 })
     }
 
     /// The stage of a name, or of a number counted from 0.

@@ -227,3 +227,23 @@ fn hostile_sizes_have_an_end() {
     let shown = parse(&format!("FROM a\nX {}", "y".repeat(1000))).unwrap_err();
     assert!(shown.ends_with('…') && shown.len() < 300, "{shown}");
 }
+
+#[test]
+fn other_bytes_are_refused_where_they_count() {
+    for (bytes, line) in [
+        (&b"# M\xfcller\nFROM a\n # \xfc\nRUN x"[..], None),
+        (b"FROM a\nRUN echo \xfc", Some(2)),
+        (b"FROM a\nRUN <<E\nx\n\xfc\nE\n", Some(4)),
+        (b"ARG a=\xfc\nFROM a", Some(1)),
+        ("FROM a\nRUN echo \u{fffd}\u{fc}".as_bytes(), None),
+    ] {
+        let read = Dockerfile::parse("Dockerfile", bytes);
+        match line {
+            None => drop(read.unwrap()),
+            Some(line) => {
+                let error = format!("{:#}", read.unwrap_err());
+                assert!(error.contains(&format!("parse error on line {line}: it is not UTF-8")), "{error}");
+            }
+        }
+    }
+}
