@@ -102,6 +102,12 @@ impl Builder<'_> {
         key.field(&state.key).list(&argv).list(&env).field(&state.config.user).field(&state.config.working_dir);
         key.field(&network).field([u8::from(run.insecure)]).list(self.asked.host.extra_hosts.iter().flatten());
         key.field(self.hostname());
+        // Of what limits a command it sees these: it may ask for them, and fail of them.
+        let (limits, size) = (&self.asked.host.ulimits, self.asked.host.shm_size);
+        if limits.is_some() || size != 0 {
+            let limits = limits.iter().flatten().map(|it| format!("{}={}:{}", it.name, it.soft, it.hard));
+            key.list(limits).field(size.to_le_bytes());
+        }
         let (devices, edits) = self.devices(run)?;
         if !devices.is_empty() {
             key.list(&devices).field(&edits.text);
