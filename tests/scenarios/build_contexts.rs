@@ -2,7 +2,7 @@
 
 use super::builds::{build, folder, says};
 use crate::fixture::git::Repositories;
-use crate::fixture::{Host, Image, Layout, Packing, Tar, busybox_tar, digest};
+use crate::fixture::{Front, Host, Image, Layout, Packing, Say, Tar, busybox_tar, digest};
 use serde_json::json;
 use std::io::{Read, Write};
 
@@ -179,5 +179,29 @@ fn repositories_and_images_have_names() {
         let output = build(&host, &dir, &[&flags[..], &["--build-context", &context]].concat());
         assert!(output.code() == Some(1) && output.stderr().contains(words), "{context}: {output}");
     }
+    host.assert_tidy();
+}
+
+#[test]
+fn contexts_come_by_http() {
+    let Some(host) = Host::with_busybox() else { return };
+    let dockerfile = "FROM busybox\nCOPY . /all/\n";
+    let tar = Tar::new().file("Dockerfile", 0o644, dockerfile).file("x", 0o644, "content").end();
+    let packed = Packing::Gzip.pack(&tar);
+    let front = Front::alone(move |asked| match asked.line.as_str() {
+        line if line.contains("/c.tgz") => Say::new(200, packed.clone()),
+        line if line.contains("/Dockerfile") => Say::new(200, "FROM busybox\nRUN echo alone > /said\n"),
+        _ => Say::new(404, ""),
+    });
+    let build = |name: &str| {
+        let url = format!("http://{}/{name}", front.address);
+        host.run(["build", "--network", "none", "-t", "made", &url])
+    };
+    build("c.tgz").ok();
+    assert_eq!(says(&host, "ls /all; cat /all/x"), "Dockerfile\nx\ncontent");
+    build("Dockerfile").ok();
+    assert_eq!(says(&host, "cat /said"), "alone");
+    let output = build("none");
+    assert!(output.code() == Some(1) && output.stderr().contains("404"), "{output}");
     host.assert_tidy();
 }
