@@ -45,6 +45,12 @@ pub struct Build {
     /// add a host: name:address
     #[argh(option)]
     add_host: Vec<String>,
+    /// annotate the image (not supported)
+    #[argh(option)]
+    annotation: Vec<String>,
+    /// attest what was built (not supported)
+    #[argh(option)]
+    attest: Vec<String>,
     /// set an argument of the Dockerfile: name=value, or name for the value here
     #[argh(option)]
     build_arg: Vec<String>,
@@ -102,6 +108,9 @@ pub struct Build {
     /// set a label of the image
     #[argh(option)]
     label: Vec<String>,
+    /// taken for Docker's sake: an image is put into the store, unless --output says otherwise
+    #[argh(switch)]
+    load: bool,
     /// memory limit of RUN
     #[argh(option, short = 'm')]
     memory: Option<String>,
@@ -132,6 +141,9 @@ pub struct Build {
     /// how progress is told: auto, plain, tty, quiet or rawjson; $BUILDKIT_PROGRESS unless given
     #[argh(option)]
     progress: Option<String>,
+    /// false, as by default: how it was built is not attested
+    #[argh(option)]
+    provenance: Option<String>,
     /// pull the base images anew
     #[argh(switch)]
     pull: bool,
@@ -141,6 +153,9 @@ pub struct Build {
     /// taken for Docker's sake: nothing of a build stays
     #[argh(option, arg_name = "bool")]
     rm: Option<bool>,
+    /// false, as by default: what is in it is not attested
+    #[argh(option)]
+    sbom: Option<String>,
     /// give RUN --mount=type=secret a secret: id=name[,src=file|,env=variable]
     #[argh(option)]
     secret: Vec<String>,
@@ -193,6 +208,9 @@ impl Command for Build {
         let mode = Mode::of(self.progress.as_deref(), self.quiet)?;
         let outputs = Outputs::read(&self.output)?;
         let mut contexts = Contexts::read(&self.build_context)?;
+        if self.load && !self.output.is_empty() {
+            bail!("--load is -o type=docker: it cannot be used with another output");
+        }
         if self.iidfile.is_some() && !outputs.have_id() {
             bail!("--iidfile needs an image among the outputs");
         }
@@ -203,6 +221,13 @@ impl Command for Build {
         };
         if let Some(call) = call {
             return self.called(context, &from, call);
+        }
+        // One of a build before this is none of it, whatever comes of it.
+        if let Some(path) = &self.iidfile
+            && let Err(error) = std::fs::remove_file(path)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            return Err(error).with_context(|| format!("remove {}", path.display()));
         }
         // Before any thread begins: one that has them not blocked would die of them, and all of this process.
         let signals = Signalled::watch()?;
@@ -381,9 +406,10 @@ impl Build {
         signals: Signalled,
     ) -> Result<u8> {
         let mut errors = std::io::stderr();
-        let stdout = outputs.use_stdout();
+        let (stdout, names) = (outputs.use_stdout(), outputs.names());
         let mut lines = Lines::new(Told::new(mode, &mut errors), outputs, Arc::clone(&signals.stopped));
         let sent = client.build(query, headers, body, given, signals.caller.clone(), &mut lines);
+        let digest = lines.digest();
         let outcome = lines.finish(sent);
         if let number @ 1.. = signals.stopped.load(Ordering::SeqCst) {
             return Ok(128 + number as u8);
@@ -394,12 +420,18 @@ impl Build {
             std::fs::write(path, &id).with_context(|| format!("write {}", path.display()))?;
         }
         if let Some(path) = &self.metadata_file {
-            let names: Vec<String> = self.tag.iter().map(|name| pull::tagged(name)).collect();
-            let told = serde_json::json!({
-                "containerimage.config.digest": id,
-                "containerimage.digest": id,
-                "image.name": names.join(","),
-            });
+            let mut told = serde_json::Map::new();
+            if !id.is_empty() {
+                told.insert("containerimage.config.digest".to_owned(), id.clone().into());
+                told.insert("containerimage.digest".to_owned(), digest.unwrap_or_else(|| id.clone()).into());
+            }
+            let names = names.or_else(|| (!id.is_empty() && !self.tag.is_empty()).then(|| self.tag.join(",")));
+            if let Some(names) = names {
+                let full =
+                    |name: &str| Reference::parse(name).map_or(name.to_owned(), |name| pull::full(&name.or_latest()));
+                let names: Vec<String> = names.split(',').map(full).collect();
+                told.insert("image.name".to_owned(), names.join(",").into());
+            }
             std::fs::write(path, serde_json::to_vec_pretty(&told)?)
                 .with_context(|| format!("write {}", path.display()))?;
         }

@@ -95,6 +95,7 @@ impl Builder<'_> {
     /// Sends all that is not kept here. `config` is the image's.
     pub fn export(&mut self, state: &State, config: &[u8], output: &mut Output) -> Result<()> {
         for (at, wanted) in self.asked.outputs.iter().enumerate() {
+            let mut manifest = None;
             match wanted.kind {
                 Kind::Image | Kind::Nothing => continue,
                 Kind::Files => {
@@ -111,12 +112,14 @@ impl Builder<'_> {
                     let store = &self.engine.store;
                     let image = images::describe(store, None, config, state.image.as_ref())?;
                     let names = if wanted.names.is_empty() { &self.asked.names } else { &wanted.names };
-                    let archive = Save::made(store, image, config.to_vec(), names.clone())?.stream()?;
+                    let save = Save::made(store, image, config.to_vec(), names.clone())?;
+                    manifest = save.manifest()?;
+                    let archive = save.stream()?;
                     let mut out = BufWriter::with_capacity(PIECE, Data { output, at });
                     archive(&mut out).and_then(|()| out.flush()).context("send what was built")?;
                 }
             }
-            output.sent(at)?;
+            output.sent(at, manifest.as_ref())?;
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use super::trace::{self, Trace};
 use crate::api::types::{ProgressLine, SolveStatus};
+use crate::oci::Digest;
 use crate::order;
 use anyhow::Result;
 use std::collections::{BTreeMap, VecDeque};
@@ -151,9 +152,12 @@ impl<'a> Output<'a> {
         (self.sink)(ProgressLine { aux, ..ProgressLine::default() })
     }
 
-    /// That was all of an output.
-    pub fn sent(&mut self, at: usize) -> Result<()> {
-        let aux = Some(serde_json::json!({ "output": at }));
+    /// That was all of an output; an archive has a manifest.
+    pub fn sent(&mut self, at: usize, manifest: Option<&Digest>) -> Result<()> {
+        let aux = Some(match manifest {
+            Some(manifest) => serde_json::json!({ "output": at, "digest": manifest.to_string() }),
+            None => serde_json::json!({ "output": at }),
+        });
         (self.sink)(ProgressLine { aux, ..ProgressLine::default() }).map_err(|_| gone())
     }
 

@@ -428,15 +428,23 @@ fn flags_of_build() {
     let told = told.to_str().expect("UTF-8");
     let files = ["--iidfile", id_file, "--metadata-file", told];
     let flags = ["build", "-q", "-t", "made", "--add-host", "sea:10.1.2.3", "--ulimit", "nofile=77:77", path];
-    let moot = ["--compress", "--isolation", "default", "--disable-content-trust"];
+    let moot = ["--compress", "--isolation", "default", "--disable-content-trust", "--load"];
+    let moot = [&moot[..], &["--provenance=false", "--sbom=false"]].concat();
     let out = host.ok(flags[..1].iter().chain(&files).chain(&moot).chain(&flags[1..]).copied());
     assert_eq!(out, id(&host, "made"));
     assert_eq!(fs::read_to_string(&file).expect("read"), out);
     let told: serde_json::Value = serde_json::from_slice(&fs::read(told).expect("read")).expect("JSON");
     assert_eq!(
         (told["containerimage.digest"].as_str(), told["image.name"].as_str()),
-        (Some(out.as_str()), Some("made:latest"))
+        (Some(out.as_str()), Some("docker.io/library/made:latest"))
     );
+    // What a command is limited by is a reason to run it again.
+    let limited = build(&host, &dir, &["-t", "other", "--ulimit", "nofile=78:78"]);
+    assert!(!limited.stderr().contains("CACHED"), "{limited}");
+    // One of a build before is none of a build that fails.
+    let failing = folder(&host, "failing", &[("Dockerfile", "FROM busybox\nRUN false\n")]);
+    assert_eq!(build(&host, &failing, &["--iidfile", id_file]).code(), Some(1));
+    assert!(!file.exists());
     let said = says(&host, "cat /hosts /net /limit");
     assert!(said.contains("10.1.2.3\tsea") && said.contains("eth0") && said.ends_with("77"), "{said}");
     for (flags, words) in [
@@ -451,6 +459,12 @@ fn flags_of_build() {
         (&["--no-cache", "--no-cache-filter", "x"], "cannot be used together"),
         (&["--ulimit", "x"], "--ulimit"),
         (&["--allow", "all"], "unknown entitlement: all"),
+        (&["--label", "=x"], "it has no name"),
+        (&["--provenance", "true"], "only provenance=false is supported"),
+        (&["--sbom", "mode=max"], "only sbom=false is supported"),
+        (&["--annotation", "a=b"], "--annotation a=b: images have neither"),
+        (&["--attest", "type=sbom"], "--attest type=sbom: images have neither"),
+        (&["--load", "-o", "type=cacheonly"], "cannot be used with another output"),
         (&["--memory", "x"], "--memory"),
     ] {
         let output = build(&host, &dir, flags);
@@ -485,4 +499,69 @@ fn commands_find_one_host_name() {
     let dir = host.dir().join("context");
     let file = dir.join("Dockerfile");
     build(&host, &dir, &["-f", file.to_str().expect("UTF-8")]).ok();
+}
+
+/// What programs are told of what was built, by where it went.
+#[test]
+fn metadata_is_that_of_the_output() {
+    let Some(host) = Host::with_busybox() else { return };
+    let dir = folder(&host, "context", &[("Dockerfile", "FROM busybox\nLABEL a=b\n")]);
+    let told = host.dir().join("told.json");
+    let archive = host.dir().join("made.tar");
+    let dest = format!("dest={}", archive.display());
+    let metadata = |flags: &[&str]| -> serde_json::Value {
+        let told = told.to_str().expect("UTF-8");
+        build(&host, &dir, &[&["--metadata-file", told], flags].concat()).ok();
+        serde_json::from_slice(&fs::read(told).expect("read")).expect("JSON")
+    };
+    let here = metadata(&["-t", "made"]);
+    let id = here["containerimage.config.digest"].as_str().expect("a digest").to_owned();
+    assert_eq!(here["containerimage.digest"], id.as_str());
+    let named = metadata(&["-o", "type=docker,name=foo:1"]);
+    assert_eq!(named["image.name"], "docker.io/library/foo:1");
+    assert!(metadata(&[]).get("image.name").is_none());
+    for kind in ["oci", "docker"] {
+        let told = metadata(&["-o", &format!("type={kind},{dest}"), "-t", "made"]);
+        let index = crate::fixture::tool("tar", ["-xOf", archive.to_str().expect("UTF-8"), "index.json"]);
+        let index: serde_json::Value = serde_json::from_str(&index).expect("JSON");
+        let digest = &index["manifests"][0]["digest"];
+        assert_eq!(
+            (&told["containerimage.digest"], &told["containerimage.config.digest"]),
+            (digest, &id.clone().into())
+        );
+        assert_ne!(*digest, id.as_str());
+    }
+    assert_eq!(metadata(&["-o", "type=cacheonly", "-t", "made"]), serde_json::json!({}));
+}
+
+/// As buildx reads them.
+#[test]
+fn a_secret_is_a_file_or_a_variable() {
+    let Some(host) = Host::with_busybox() else { return };
+    let text = "FROM busybox\nARG N\nRUN --mount=type=secret,id=x cat /run/secrets/x > /said\n";
+    let dir = folder(&host, "context", &[("Dockerfile", text)]);
+    let file = host.file("secret", "of a file").display().to_string();
+    let build = |number: usize, secret: &str| {
+        let number = format!("N={number}");
+        let args = ["build", "--network", "none", "-t", "made", "--build-arg", &number, "--secret", secret];
+        host.dhow(args.into_iter().chain(dir.to_str())).env("SOME", "of a variable").run()
+    };
+    for (number, (secret, said)) in [
+        ("id=x,type=env,src=SOME".to_owned(), "of a variable"),
+        ("id=x,type=env,env=SOME".to_owned(), "of a variable"),
+        ("type=env,id=x,source=SOME".to_owned(), "of a variable"),
+        (format!("id=x,type=file,src={file}"), "of a file"),
+        (format!("id=x,source={file}"), "of a file"),
+        ("id=x,env=SOME".to_owned(), "of a variable"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        build(number, &secret).ok();
+        assert_eq!(says(&host, "cat /said"), said, "{secret}");
+    }
+    for (secret, words) in [("id=x,type=key", "unsupported secret type"), ("id=x,type=env,src=NONE", "variable NONE")] {
+        let output = build(9, secret);
+        assert!(output.code() == Some(1) && output.stderr().contains(words), "{output}");
+    }
 }

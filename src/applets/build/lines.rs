@@ -46,6 +46,11 @@ impl<'a> Lines<'a> {
         self.told.line(text, &line)
     }
 
+    /// The digest of the manifest in the last archive that came.
+    pub fn digest(&self) -> Option<String> {
+        self.outputs.digest.clone()
+    }
+
     /// The answer has ended like this. Gives the image's id; what is no image has none.
     pub fn finish(self, sent: Result<()>) -> Result<String> {
         let told = self.told.finish();

@@ -116,6 +116,8 @@ impl Wanted {
 pub struct Outputs {
     all: Vec<Wanted>,
     open: Vec<Open>,
+    /// Of the manifest in the last archive that came whole.
+    pub digest: Option<String>,
 }
 
 /// One that is being written.
@@ -135,7 +137,7 @@ impl Outputs {
             bail!("only one output can go to stdout");
         }
         let open = all.iter().map(|_| Open::Not).collect();
-        Ok(Outputs { all, open })
+        Ok(Outputs { all, open, digest: None })
     }
 
     /// What the query says of them.
@@ -150,6 +152,11 @@ impl Outputs {
     /// Whether the build ends with the id of an image.
     pub fn have_id(&self) -> bool {
         self.all.is_empty() || self.all.iter().any(Wanted::has_id)
+    }
+
+    /// The names that the last image has of its output.
+    pub fn names(&self) -> Option<String> {
+        self.all.iter().rev().find(|wanted| wanted.has_id())?.name.clone()
     }
 
     pub fn use_stdout(&self) -> bool {
@@ -179,11 +186,15 @@ impl Outputs {
                     Open::Not | Open::Done => bail!("an output goes on behind its end"),
                 }
             }
-            None => match std::mem::replace(open, Open::Done) {
-                Open::File(file) => file.finish()?,
-                Open::Folder(folder) => folder.finish()?,
-                _ => {}
-            },
+            None => {
+                match std::mem::replace(open, Open::Done) {
+                    Open::File(file) => file.finish()?,
+                    Open::Folder(folder) => folder.finish()?,
+                    _ => {}
+                }
+                let digest = aux.get("digest").and_then(Value::as_str);
+                self.digest = digest.map(str::to_owned).or_else(|| self.digest.take());
+            }
         }
         Ok(true)
     }

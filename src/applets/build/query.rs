@@ -71,6 +71,20 @@ impl Build {
             }
             push("buildargs", serde_json::Value::from(args).to_string());
         }
+        if let Some(label) = self.label.iter().find(|label| label.is_empty() || label.starts_with('=')) {
+            bail!("invalid label {label:?}: it has no name");
+        }
+        // Nobody here attests what was built.
+        for (flag, value) in [("provenance", &self.provenance), ("sbom", &self.sbom)] {
+            if let Some(value) = value.as_deref().filter(|value| crate::api::units::parse_bool(value) != Some(false)) {
+                bail!("--{flag}={value}: there are no attestations: only {flag}=false is supported");
+            }
+        }
+        for (flag, values) in [("annotation", &self.annotation), ("attest", &self.attest)] {
+            if let Some(value) = values.first() {
+                bail!("--{flag} {value}: images have neither annotations nor attestations here");
+            }
+        }
         if !self.label.is_empty() {
             let pair = |label: &String| {
                 let (name, value) = label.split_once('=').unwrap_or((label, ""));

@@ -49,6 +49,24 @@ enum Content {
 /// By path, as Docker orders them.
 type Members = BTreeMap<String, Member>;
 
+/// The manifest of an image whose layers are written as they are, and what it says of those.
+fn manifest_of(store: &Store, image: &Image, config: &[u8]) -> Result<(Vec<u8>, Vec<Descriptor>)> {
+    let mut layers = Vec::new();
+    for layer in &image.layers {
+        let size = assemble::length(&store.layer(&layer.id))?;
+        layers.push(Descriptor { digest: layer.diff_id.clone(), size, ..Descriptor::of(archive::LAYER, b"") });
+    }
+    let manifest = Manifest {
+        schema_version: 2,
+        media_type: media::OCI_MANIFEST.to_owned(),
+        config: Descriptor::of(media::OCI_CONFIG, config),
+        layers: layers.clone(),
+        annotations: None,
+        artifact_type: None,
+    };
+    Ok((serde_json::to_vec(&manifest).context("encode a manifest")?, layers))
+}
+
 impl Save {
     /// Finds the images: `name` is all of a repository's tags, `name:tag` one, an id or a digest an image without a
     /// name. Errors: 404 and 400, as for every image.
@@ -85,6 +103,20 @@ impl Save {
         Ok(Save { store: store.clone(), lease: store.lease()?, images })
     }
 
+    /// The digest of the first image's manifest, as the archive has it.
+    pub fn manifest(&self) -> Result<Option<Digest>> {
+        let Some(wanted) = self.images.first() else { return Ok(None) };
+        let (manifest, _) = manifest_of(&self.store, &wanted.image, &self.config(wanted)?)?;
+        Ok(Some(Descriptor::of(media::OCI_MANIFEST, &manifest).digest))
+    }
+
+    fn config(&self, wanted: &Wanted) -> Result<Vec<u8>> {
+        match &wanted.config {
+            Some(config) => Ok(config.clone()),
+            None => std::fs::read(self.store.blob(wanted.image.hex())).context("read the image config"),
+        }
+    }
+
     /// The archive as a stream. An error in the midst of it breaks it off.
     pub fn stream(self) -> Result<Producer> {
         let members = self.members()?;
@@ -109,30 +141,16 @@ impl Save {
         let (mut items, mut described, mut repositories) = (Vec::new(), Vec::new(), BTreeMap::new());
         let saved: BTreeSet<&Digest> = order::set(self.images.iter().map(|wanted| &wanted.image.id));
         let mut blobs = Vec::new();
-        for Wanted { image, names, config } in &self.images {
-            let config = match config {
-                Some(config) => config.clone(),
-                None => std::fs::read(self.store.blob(image.hex())).context("read the image config")?,
-            };
+        for wanted in &self.images {
+            let (config, Wanted { image, names, .. }) = (self.config(wanted)?, wanted);
             image.id.verify(&config).with_context(|| format!("the config of image {}", image.id))?;
             let time = image.config.created.as_deref().and_then(Time::parse);
             let time = time.map_or(0, |time| u64::try_from(time.seconds).unwrap_or(0));
-            let mut layers = Vec::new();
-            for layer in &image.layers {
+            let (manifest, layers) = manifest_of(&self.store, image, &config)?;
+            for (layer, described) in image.layers.iter().zip(&layers) {
                 let dir = self.store.layer(&layer.id);
-                let size = assemble::length(&dir)?;
-                layers.push(Descriptor { digest: layer.diff_id.clone(), size, ..Descriptor::of(archive::LAYER, b"") });
-                blobs.push((archive::blob(&layer.diff_id), dir, layer.diff_id.clone(), size, time));
+                blobs.push((archive::blob(&layer.diff_id), dir, layer.diff_id.clone(), described.size, time));
             }
-            let manifest = Manifest {
-                schema_version: 2,
-                media_type: media::OCI_MANIFEST.to_owned(),
-                config: Descriptor::of(media::OCI_CONFIG, &config),
-                layers: layers.clone(),
-                annotations: None,
-                artifact_type: None,
-            };
-            let manifest = serde_json::to_vec(&manifest).context("encode a manifest")?;
             let descriptor = Descriptor::of(media::OCI_MANIFEST, &manifest);
             put(archive::blob(&descriptor.digest), manifest, 0);
             put(archive::blob(&image.id), config, time);
