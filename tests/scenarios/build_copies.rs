@@ -270,3 +270,17 @@ fn no_layer_has_names_that_stand_for_removals() {
     build(&host, &dir, &["-t", "made"]).ok();
     host.assert_tidy();
 }
+
+#[test]
+fn what_is_linked_is_the_same_on_every_base() {
+    let Some(host) = Host::with_busybox() else { return };
+    let text = |first: &str| format!("FROM busybox\nRUN {first}\nCOPY --link file /deep/down/file\n");
+    let layer = |first: &str| {
+        made(&host, &[("Dockerfile", &text(first)), ("file", "x")], &[]);
+        let layers = host.inspect("made", "/RootFS/Layers");
+        layers.as_array().and_then(|all| all.last()).cloned().expect("a layer")
+    };
+    let first = layer("touch -d @2000000000 /one");
+    assert_eq!(layer("touch -d @2100000000 /two"), first);
+    assert_eq!(says(&host, "cat /deep/down/file; ls /two"), "x/two");
+}

@@ -141,7 +141,7 @@ impl Builder<'_> {
         key.field(expanded.chown.as_deref().unwrap_or("-"))
             .field([u8::from(transfer.link), u8::from(transfer.parents)]);
         // Directories that are made on the way have it.
-        key.field(state.clock.to_le_bytes());
+        key.field(self.clock(state, transfer.link).to_le_bytes());
         let store = &self.engine.store;
         let begun = key.end();
         let perhaps = !self.fresh
@@ -299,6 +299,11 @@ impl Builder<'_> {
         self.report.done(&state.key)
     }
 
+    /// The time of directories that are made on the way. What is linked is the same on every base.
+    fn clock(&self, state: &State, link: bool) -> i64 {
+        if link { self.epoch.unwrap_or(0) } else { state.clock }
+    }
+
     /// Copies sources over what a stage shows; what changed becomes a layer. Gives the digests of the files of each
     /// source, too.
     #[allow(clippy::type_complexity)]
@@ -310,7 +315,7 @@ impl Builder<'_> {
         expanded: &Expanded,
         link: bool,
     ) -> Result<(Option<(Staged, Sealed)>, Vec<Vec<Content>>)> {
-        let (chown, time, caller) = (&expanded.chown, state.clock, self.caller.clone());
+        let (chown, time, caller) = (&expanded.chown, self.clock(state, link), self.caller.clone());
         // A layer that stands by itself: what lies below leads it nowhere.
         let alone = State::clone(state).without_layers();
         let known = match link {
