@@ -147,6 +147,9 @@ pub struct Build {
     /// pull the base images anew
     #[argh(switch)]
     pull: bool,
+    /// push what was built (not supported)
+    #[argh(switch)]
+    push: bool,
     /// print the image's id only
     #[argh(switch, short = 'q')]
     quiet: bool,

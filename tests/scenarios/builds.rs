@@ -227,6 +227,34 @@ fn a_base_says_what_comes_first() {
     assert!(host.inspect("made", "/Config").get("OnBuild").is_none_or(serde_json::Value::is_null));
 }
 
+/// What a base says may be a script, and may take from stages of who builds on it.
+#[test]
+fn a_base_speaks_of_scripts_and_of_stages() {
+    let Some(host) = Host::with_busybox() else { return };
+    let base = "FROM busybox\nONBUILD COPY --from=tools /tool /tool\nONBUILD RUN <<END\ncat /tool >/both\necho two >>/both\nEND\n";
+    made(&host, &[("Dockerfile", base)], &[]);
+    host.ok(["tag", "made", "base"]);
+    let text = "FROM busybox AS tools\nRUN echo one >/tool\nFROM base\nRUN echo three >>/both\n";
+    made(&host, &[("Dockerfile", text)], &[]);
+    assert_eq!(says(&host, "cat /both"), "one\ntwo\nthree");
+}
+
+#[test]
+fn a_base_is_pulled_where_that_is_wanted() {
+    let Some(registry) = crate::fixture::Registry::start(false, None) else { return };
+    let (Some(host), Some(name)) = (Host::with_busybox(), registry.busybox()) else { return };
+    // Here another image has the name.
+    made(&host, &[("Dockerfile", "FROM busybox\nRUN echo here >/where\n")], &[]);
+    host.ok(["tag", "made", &name]);
+    let text = format!("FROM {name}\nRUN cat /where >/was || echo there >/was\n");
+    let of = |flags: &[&str]| {
+        made(&host, &[("Dockerfile", &text)], flags);
+        says(&host, "cat /was")
+    };
+    assert_eq!(of(&[]), "here");
+    assert_eq!(of(&["--pull"]), "there");
+}
+
 #[test]
 fn a_build_that_is_called_off_ends_at_once() {
     let Some(host) = Host::with_busybox() else { return };
@@ -418,7 +446,7 @@ fn flags_of_build() {
         "context",
         &[(
             "Dockerfile",
-            "FROM busybox\nRUN cat /etc/hosts > /hosts; ip link show eth0 > /net 2>&1; ulimit -n > /limit\n",
+            "FROM busybox\nRUN cat /etc/hosts > /hosts; ip link show eth0 > /net 2>&1; { df -k /dev/shm | tail -n 1; ulimit -n; } > /limit\n",
         )],
     );
     let path = dir.to_str().expect("UTF-8");
@@ -427,7 +455,19 @@ fn flags_of_build() {
     let told = host.dir().join("told.json");
     let told = told.to_str().expect("UTF-8");
     let files = ["--iidfile", id_file, "--metadata-file", told];
-    let flags = ["build", "-q", "-t", "made", "--add-host", "sea:10.1.2.3", "--ulimit", "nofile=77:77", path];
+    let flags = [
+        "build",
+        "-q",
+        "-t",
+        "made",
+        "--add-host",
+        "sea:10.1.2.3",
+        "--ulimit",
+        "nofile=77:77",
+        "--shm-size",
+        "3m",
+        path,
+    ];
     let moot = ["--compress", "--isolation", "default", "--disable-content-trust", "--load"];
     let moot = [&moot[..], &["--provenance=false", "--sbom=false"]].concat();
     let out = host.ok(flags[..1].iter().chain(&files).chain(&moot).chain(&flags[1..]).copied());
@@ -446,10 +486,14 @@ fn flags_of_build() {
     assert_eq!(build(&host, &failing, &["--iidfile", id_file]).code(), Some(1));
     assert!(!file.exists());
     let said = says(&host, "cat /hosts /net /limit");
-    assert!(said.contains("10.1.2.3\tsea") && said.contains("eth0") && said.ends_with("77"), "{said}");
+    assert!(
+        said.contains("10.1.2.3\tsea") && said.contains("eth0") && said.contains(" 3072 ") && said.ends_with("77"),
+        "{said}"
+    );
     for (flags, words) in [
         (&["-t", "UPPER"][..], "must be lowercase"),
         (&["--squash"], "building with squash is not supported"),
+        (&["--push"], "--push is not supported: build it, and push it by its name"),
         (&["--isolation", "hyperv"], "is of Windows only"),
         (&["--progress", "loud"], "invalid progress mode loud"),
         (&["--platform", "windows/amd64"], "operating system is not supported"),
