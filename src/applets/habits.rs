@@ -1,8 +1,9 @@
 //! What Docker's `config.json` says of how its commands look: formats of lists, keys, headers, words.
 
 use super::contexts;
+use super::request::values;
 use crate::api::client::Filters;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -38,6 +39,32 @@ pub struct Proxies {
     no_proxy: String,
     ftp_proxy: String,
     all_proxy: String,
+}
+
+/// The headers that requests have besides.
+pub fn headers() -> Result<BTreeMap<String, String>> {
+    match custom_headers()? {
+        Some(headers) => Ok(headers),
+        None => Ok(read()?.http_headers),
+    }
+}
+
+/// Those of DOCKER_CUSTOM_HEADERS, which stand in the place of those of the settings.
+pub fn custom_headers() -> Result<Option<BTreeMap<String, String>>> {
+    const NAME: &str = "DOCKER_CUSTOM_HEADERS";
+    let Some(text) = std::env::var(NAME).ok().filter(|text| !text.is_empty()) else { return Ok(None) };
+    let pairs = values::csv(&text).map_err(|_| {
+        anyhow!("failed to parse custom headers from {NAME} environment variable: value must be formatted as comma-separated key=value pairs")
+    })?;
+    let wrong = |what: &str, pair: &str| {
+        anyhow!("failed to set custom headers from {NAME} environment variable: {what}: '{pair}'")
+    };
+    let pair = |pair: &String| match pair.split_once('=') {
+        Some((name, value)) if !name.trim().is_empty() => Ok((name.trim().to_owned(), value.to_owned())),
+        None if !pair.trim().is_empty() => Err(wrong("missing \"=\" in key=value pair", pair)),
+        _ => Err(wrong("value contains a key=value pair with an empty key", pair)),
+    };
+    pairs.iter().map(pair).collect::<Result<_>>().map(Some)
 }
 
 impl Habits {

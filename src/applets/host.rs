@@ -1,6 +1,6 @@
 //! Whom a command asks: the engine in this process, or a daemon, and which.
 
-use super::{contexts, habits};
+use super::{contexts, face, habits};
 use crate::api::client::Place;
 use crate::api::http::Remote;
 use crate::api::http::address::Address;
@@ -47,10 +47,12 @@ pub fn choose(wish: &Wish, name: &str, place: &Place) -> Result<Option<Remote>> 
         return daemon(&host, tls_of(wish)?, version).map(Some);
     }
     let socket = sockets(place).into_iter().find(|path| is_socket(path));
-    let headers = habits::read()?.http_headers;
+    let headers = habits::headers()?;
     let remote = |path: PathBuf| Remote::new(Address::Unix(path), None, version).with_headers(headers);
     if wish.always {
-        return Ok(Some(remote(socket.unwrap_or_else(|| PathBuf::from(DOCKERS)))));
+        // In docker's words.
+        let missing = if face::is_docker() { "/var/run/docker.sock" } else { DOCKERS };
+        return Ok(Some(remote(socket.unwrap_or_else(|| PathBuf::from(missing)))));
     }
     if may_write(place) {
         return Ok(None);
@@ -99,7 +101,7 @@ fn daemon(host: &str, tls: Option<tls::Client>, version: Option<ApiVersion>) -> 
         Address::Tcp(..) => tls,
         _ => None,
     };
-    Ok(Remote::new(address, tls, version).with_headers(habits::read()?.http_headers))
+    Ok(Remote::new(address, tls, version).with_headers(habits::headers()?))
 }
 
 fn tls_of(wish: &Wish) -> Result<Option<tls::Client>> {

@@ -229,6 +229,9 @@ pub struct Context {
 impl Context {
     /// The daemon that is meant, or the engine in this process, opened.
     pub fn client(&self) -> Result<Client> {
+        if face::is_docker() {
+            habits::custom_headers().map_err(|error| coded(1, error.context("Failed to initialize")))?;
+        }
         let name = host::context_name(&self.wish)?;
         let chosen = host::choose(&self.wish, &name, &self.place).map_err(|error| match face::is_docker() {
             true => coded(1, error.context("Failed to initialize: unable to resolve docker endpoint")),
@@ -357,7 +360,7 @@ fn linked(called: &str) -> Option<&str> {
 fn globals(args: &[String], context: &mut Context) -> Result<Option<usize>> {
     let once =
         |slot: &mut Option<String>, name: &str, value| host::once(slot, name, value).map_err(|error| coded(125, error));
-    let mut at = 0;
+    let (mut at, mut tells_version) = (0, false);
     while let Some(arg) = args.get(at).filter(|arg| arg.starts_with('-')) {
         let (name, attached) = match arg.split_once('=') {
             Some((name, value)) if name.starts_with("--") => (name, Some(value.to_owned())),
@@ -380,10 +383,7 @@ fn globals(args: &[String], context: &mut Context) -> Result<Option<usize>> {
                 output::say(&help::all()?)?;
                 return Ok(None);
             }
-            "--version" | "-v" => {
-                output::say(&version::line())?;
-                return Ok(None);
-            }
+            "--version" | "-v" => tells_version = true,
             "--root" => context.place.root = Some(value()?.into()),
             "--run" => context.place.run = Some(value()?.into()),
             // Docker's client means its own directory by it.
@@ -434,11 +434,13 @@ fn globals(args: &[String], context: &mut Context) -> Result<Option<usize>> {
         }
         at += 1;
     }
-    if at == args.len() {
-        unasked(&help::all()?)?;
-        return Ok(None);
+    match at == args.len() {
+        true if tells_version => output::say(&version::line())?,
+        true => unasked(&help::all()?)?,
+        // As with docker, a command has the last word.
+        false => return Ok(Some(at)),
     }
-    Ok(Some(at))
+    Ok(None)
 }
 
 /// Help that nobody asked for by name: the docker command says it on stderr.

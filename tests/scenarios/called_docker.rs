@@ -240,9 +240,15 @@ fn headers_of_the_settings_are_sent() {
     fs::create_dir_all(both.config()).expect("make a directory");
     let settings = r#"{"HttpHeaders": {"X-Sea": "rough", "User-Agent": "another", "Host": "another"}}"#;
     fs::write(both.config().join("config.json"), settings).expect("write");
-    for ours in [false, true] {
+    // The variable stands in their place.
+    for (ours, variable, sent) in [
+        (false, "", "X-Sea: rough"),
+        (true, "", "X-Sea: rough"),
+        (false, "x-wind=a b,Y=", "X-Wind: a b"),
+        (true, "x-wind=a b,Y=", "X-Wind: a b"),
+    ] {
         let words = ["-H", &address, "ps"].map(str::to_owned);
-        let running = both.command(ours, &words).spawn();
+        let running = both.command(ours, &words).env("DOCKER_CUSTOM_HEADERS", variable).spawn();
         let (mut connection, _) = listener.accept().expect("a client");
         let (mut head, mut byte) = (Vec::new(), [0]);
         while !head.ends_with(b"\r\n\r\n") {
@@ -250,7 +256,9 @@ fn headers_of_the_settings_are_sent() {
             head.extend(byte);
         }
         let head = String::from_utf8(head).expect("UTF-8");
-        assert!(head.contains("\r\nX-Sea: rough\r\n") && !head.contains("another"), "{head}");
+        let has = |line: &str| head.to_lowercase().contains(&format!("\r\n{}\r\n", line.to_lowercase()));
+        assert!(has(sent) && !head.contains("another"), "{head}");
+        assert_eq!(has("X-Sea: rough"), variable.is_empty(), "{head}");
         drop(connection);
         drop(running);
     }
@@ -268,6 +276,7 @@ fn plugin(dir: &std::path::Path, name: &str, metadata: &str) {
 }
 
 const ERRORS: &str = "
+    -v ps --quiet --filter name=nope
     start nope
     start nope nada
     start -a nope
