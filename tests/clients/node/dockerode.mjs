@@ -109,7 +109,7 @@ const parts = {
     // run: create, attach, start and wait in one.
     const out = new PassThrough();
     const [ended, ran] = await docker.run("busybox", ["echo", "ahoy"], out, base);
-    assert.deepEqual([ended.StatusCode, await text(out.end())], [0, "ahoy\r\n"]);
+    assert.deepEqual([ended.StatusCode, await text(out)], [0, "ahoy\r\n"]);
     await ran.remove();
 
     // A shell on a terminal, its input hijacked.
