@@ -50,6 +50,7 @@ fn numbers_of_every_architecture() {
         (Arch::X86, "break", 17),
         (Arch::X86, "socketcall", 102),
         (Arch::Aarch64, "openat", 56),
+        (Arch::Aarch64, "newfstatat", 79),
         (Arch::Arm, "set_tls", 0x0f_0005),
         (Arch::X32, "read", X32_BIT),
         (Arch::X32, "ioctl", X32_BIT | 514),
@@ -59,6 +60,11 @@ fn numbers_of_every_architecture() {
     }
     for arch in [Arch::X86_64, Arch::X32, Arch::X86, Arch::Aarch64, Arch::Arm] {
         assert!(arch.calls().is_sorted(), "{arch:?}");
+    }
+    // A name of arm64's that no other has is one that no profile has.
+    let elsewhere = [Arch::X86_64, Arch::X86, Arch::Arm].map(Arch::calls).concat();
+    for (_, name) in Arch::Aarch64.calls() {
+        assert!(elsewhere.iter().any(|(_, known)| *known == name), "{name}");
     }
 }
 
