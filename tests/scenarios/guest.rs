@@ -4,7 +4,7 @@
 
 mod machine;
 
-use crate::fixture::{Command, Host, Image, Packing, Registry, Tar, need, probe_tar, skip};
+use crate::fixture::{Host, Image, Packing, Registry, Tar, need, probe_tar, skip};
 use machine::{Arch, Boot, File, Kernel, Machine, Report};
 use std::fs;
 use std::io::Write;
@@ -231,16 +231,18 @@ mod arm64 {
     fn cross() -> Option<PathBuf> {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vm/cross");
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("arm64");
-        let args = [dir.to_str().expect("UTF-8")];
-        let output = crate::fixture::network::outside(|| Command::new(script.to_str().expect("UTF-8"), args).run());
-        match output.code() {
-            Some(0) => Some(PathBuf::from(output.stdout())),
+        // With the environment of who runs the tests: Rust is where he has it.
+        let build = || std::process::Command::new(&script).arg(&dir).output();
+        let output = crate::fixture::network::outside(build).expect("run tests/vm/cross");
+        let (out, told) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        match output.status.code() {
+            Some(0) => Some(PathBuf::from(out.trim())),
             // A machine that cannot fetch what a compiler of its own lacks says so, by itself and not by what is captured.
             Some(77) => {
-                let _ = writeln!(std::io::stderr(), "skipped: nothing is shown of arm64: {}", output.stderr());
+                let _ = writeln!(std::io::stderr(), "skipped: nothing is shown of arm64: {told}");
                 None
             }
-            _ => panic!("{output}"),
+            _ => panic!("tests/vm/cross: {}: {told}", output.status),
         }
     }
 }
