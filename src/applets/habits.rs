@@ -8,9 +8,10 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 /// The keys of it that are read here; others read theirs.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Habits {
     #[serde(rename = "HttpHeaders")]
@@ -31,7 +32,7 @@ pub struct Habits {
 }
 
 /// What containers and builds are told of proxies.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Proxies {
     http_proxy: String,
@@ -104,8 +105,19 @@ impl Habits {
     }
 }
 
-/// Reads the file; one that is not there says nothing.
+/// What the file says, which is read once; one that is not there says nothing.
 pub fn read() -> Result<Habits> {
+    static READ: OnceLock<Habits> = OnceLock::new();
+    match READ.get() {
+        Some(habits) => Ok(habits.clone()),
+        None => {
+            let habits = read_file()?;
+            Ok(READ.get_or_init(|| habits).clone())
+        }
+    }
+}
+
+fn read_file() -> Result<Habits> {
     let Some(path) = contexts::config_dir().map(|dir| dir.join("config.json")) else { return Ok(Habits::default()) };
     let bytes = match std::fs::read(&path) {
         Ok(bytes) => bytes,
