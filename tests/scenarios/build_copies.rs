@@ -5,6 +5,7 @@ use crate::fixture::{Host, Tar};
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::symlink;
+use std::time::{Duration, UNIX_EPOCH};
 
 #[test]
 fn what_is_copied_and_how() {
@@ -276,7 +277,11 @@ fn what_is_linked_is_the_same_on_every_base() {
     let Some(host) = Host::with_busybox() else { return };
     let text = |first: &str| format!("FROM busybox\nRUN {first}\nCOPY --link file /deep/down/file\n");
     let layer = |first: &str| {
-        made(&host, &[("Dockerfile", &text(first)), ("file", "x")], &[]);
+        let dir = folder(&host, "context", &[("Dockerfile", &text(first)), ("file", "x")]);
+        // The time of a file is in its layer, though in no key.
+        let file = fs::File::options().write(true).open(dir.join("file")).expect("open");
+        file.set_modified(UNIX_EPOCH + Duration::from_secs(1_900_000_000)).expect("set a time");
+        build(&host, &dir, &["-t", "made"]).ok();
         let layers = host.inspect("made", "/RootFS/Layers");
         layers.as_array().and_then(|all| all.last()).cloned().expect("a layer")
     };
