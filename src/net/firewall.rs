@@ -85,6 +85,9 @@ const ANY6: Map = Map { name: "any6", key: &[Field::Protocol, Field::Port], data
 const AT6: Map =
     Map { name: "at6", key: &[Field::Ipv6, Field::Protocol, Field::Port], data: &[Field::Ipv6, Field::Port] };
 const MAPS: [Map; 4] = [ANY, AT, ANY6, AT6];
+/// Bridges by which something came, each with itself; see [`Rule::stays_on_bridge`].
+const BRIDGES: &str = "bridges";
+const BRIDGES_ID: u32 = MAPS.len() as u32 + 1;
 
 /// Priorities (nft(8)).
 const RAW: i32 = -300;
@@ -278,6 +281,9 @@ fn batch(table: &str, state: &State, again: bool) -> Batch {
             batch.add(map.name, &elements);
         }
     }
+    if state.forwards_for_us {
+        batch.pairs_of_links(BRIDGES, BRIDGES_ID);
+    }
     for (name, kind, hook, priority) in CHAINS {
         batch.chain(name, kind, hook, priority);
     }
@@ -360,9 +366,8 @@ fn rules(state: &State) -> Vec<(&'static str, Rule)> {
         // Bridges of other stores: what goes there, and what does not, their tables say.
         rules.push(("forward", Rule::new().comes_by(Name::In(link::GROUP)).decide(ACCEPT)));
         rules.push(("forward", Rule::new().leaves_by(Name::In(link::GROUP)).decide(ACCEPT)));
-        // Ours were decided about above. One that only passes on a bridge of others cannot be told from one that goes to
-        // another bridge.
-        rules.push(("forward", Rule::new().passes_bridges().decide(ACCEPT)));
+        // Ours were decided about above. What only passes on a bridge of others is theirs to decide about.
+        rules.push(("forward", Rule::new().stays_on_bridge(BRIDGES, BRIDGES_ID).decide(ACCEPT)));
         rules.push(("forward", Rule::new().decide(DROP)));
     }
     rules

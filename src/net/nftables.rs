@@ -30,6 +30,8 @@ const LIST_ELEMENT: u16 = 1;
 const TABLE_NAME: u16 = 1;
 const TABLE_USERDATA: u16 = 6;
 const SET_MAP: u32 = 8;
+/// Rules add elements to it.
+const SET_EVALUATED: u32 = 0x20;
 
 /// Registers of 4 bytes each; a value goes over as many as it needs.
 const R0: u32 = 8;
@@ -200,6 +202,15 @@ impl Batch {
         self.push(message.be32(6, kind(map.data)).be32(7, length(map.data)).be32(10, id));
     }
 
+    /// A set of pairs of links, which rules fill; see [`Rule::stays_on_bridge`].
+    pub fn pairs_of_links(&mut self, name: &str, id: u32) {
+        /// The index of a link, as nft knows it.
+        const LINK: u32 = 20;
+        let message = self.message(NEW_SET, CREATE).text(1, &self.table).text(2, name).be32(3, SET_EVALUATED);
+        let message = message.be32(4, LINK << 6 | LINK).be32(5, 8);
+        self.push(message.nest(9, |room| room.be32(1, 65_535)).be32(10, id));
+    }
+
     pub fn add(&mut self, map: &str, elements: &[(Vec<u8>, Vec<u8>)]) {
         self.elements(NEW_ELEMENT, CREATE, map, elements);
     }
@@ -271,6 +282,8 @@ pub struct Rule {
     comment: String,
 }
 
+const META_IIF: u32 = 4;
+const META_OIF: u32 = 5;
 const META_IIFNAME: u32 = 6;
 const META_OIFNAME: u32 = 7;
 const META_NFPROTO: u32 = 15;
@@ -391,9 +404,14 @@ impl Rule {
         self.link(META_OIFNAME, name)
     }
 
-    /// Came in by a bridge and goes out by one, as a frame does that only passes on one (br_netfilter).
-    pub fn passes_bridges(self) -> Rule {
-        self.link(META_IIFKIND, Name::Is("bridge")).link(META_OIFKIND, Name::Is("bridge"))
+    /// Came in by a bridge and goes out by the same one, as a frame does that only passes on it (br_netfilter). The kernel
+    /// compares no two values of a packet (before Linux 6.13), but finds both in a set: that of pairs of two times the
+    /// same link, which the one by which this packet came has just been added to.
+    pub fn stays_on_bridge(self, pairs: &str, id: u32) -> Rule {
+        let rule = self.link(META_IIFKIND, Name::Is("bridge")).link(META_OIFKIND, Name::Is("bridge"));
+        let rule = rule.meta(META_IIF, R0).meta(META_IIF, R0 + 1);
+        let rule = rule.with("dynset", |it| it.text(1, pairs).be32(2, id).be32(3, 0).be32(4, R0));
+        rule.meta(META_OIF, R0 + 1).with("lookup", |it| it.text(1, pairs).be32(2, R0).be32(4, id))
     }
 
     /// [`IPV4`] or [`IPV6`].

@@ -106,3 +106,42 @@ fn frames_on_bridges_of_others_are_left_alone() {
     assert!(reaches(), "frames of others pass as before");
     assert!(from_here("127.0.0.1:8080").is_some() && from_here(&address).is_some());
 }
+
+#[test]
+fn from_a_bridge_of_others_to_another_one_nothing_is_forwarded() {
+    let (Some(host), Some(())) = (Host::with_busybox(), need("ip")) else { return };
+    // A bridge with two machines on it, and this host as their router.
+    let bridge = |name: &str, links: [&str; 2], net: u8| {
+        ip(&["link", "add", name, "type", "bridge"]);
+        ip(&["address", "add", &format!("10.{net}.0.1/24"), "dev", name]);
+        ip(&["link", "set", name, "up"]);
+        let machine = |(link, number): (&str, u8)| {
+            let machine = Neighbour::on(link, net)?;
+            ip(&["address", "flush", "dev", link]);
+            ip(&["link", "set", link, "master", name]);
+            machine.run("ip", &["address", "flush", "dev", link]).ok();
+            machine.run("ip", &["address", "add", &format!("10.{net}.0.{number}/24"), "dev", link]).ok();
+            machine.run("ip", &["route", "add", "default", "via", &format!("10.{net}.0.1")]).ok();
+            Some(machine)
+        };
+        Some([machine((links[0], 2))?, machine((links[1], 3))?])
+    };
+    let reaches =
+        |from: &Neighbour, to: &str| from.run("busybox", &["ping", "-c", "1", "-W", "1", to]).run().code() == Some(0);
+    let (Some(one), Some(two)) = (bridge("one", ["vm1", "vm2"], 97), bridge("two", ["vm3", "vm4"], 96)) else { return };
+    host.ok(["run", "--detach", "busybox", "sleep", "1000"]);
+    // One that is made while the rules are loaded.
+    let Some(three) = bridge("three", ["vm5", "vm6"], 95) else { return };
+    let call = "/proc/sys/net/bridge/bridge-nf-call-iptables";
+    let has_bridge_netfilter = fs::write(call, "0").is_ok();
+    for called in ["0", "1"].iter().take(if has_bridge_netfilter { 2 } else { 1 }) {
+        if has_bridge_netfilter {
+            fs::write(call, called).expect("have the firewall see frames, or not");
+        }
+        for (on, net, other) in [(&one, 97, "10.96.0.2"), (&two, 96, "10.95.0.2"), (&three, 95, "10.97.0.2")] {
+            eventually("the bridge passes frames on", || reaches(&on[0], &format!("10.{net}.0.3")));
+            assert!(reaches(&on[1], &format!("10.{net}.0.1")), "this host itself is reached");
+            assert!(!reaches(&on[0], other), "from {net} to {other}, frames are seen: {called}");
+        }
+    }
+}

@@ -59,7 +59,7 @@ fn rest_path(store: &Store) -> PathBuf {
 }
 
 /// Another number for each other form of the rules: a table that an earlier build has loaded is loaded anew.
-const FORM: u8 = 2;
+const FORM: u8 = 3;
 
 /// Which state the table should be of: the networks' files tell it, by when they were written.
 fn fingerprint(store: &Store) -> Result<String> {
