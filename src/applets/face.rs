@@ -93,25 +93,37 @@ impl std::error::Error for Misfit {}
 
 /// Tells an error on stderr.
 pub fn complain(error: &Error) {
+    output::complain(&text(error));
+}
+
+/// What is told of an error.
+pub fn text(error: &Error) -> String {
     if let Some(coded) = error.downcast_ref::<Coded>() {
         return match coded.help.filter(|_| is_docker()) {
-            Some(command) => output::complain(&format!(
-                "docker: {}\n\nRun 'docker {command} --help' for more information",
-                dockers(&coded.error)
-            )),
-            None => complain(&coded.error),
+            Some(command) => {
+                format!("docker: {}\n\nRun 'docker {command} --help' for more information", dockers(&coded.error))
+            }
+            None => text(&coded.error),
         };
     }
     if let Some(several) = error.downcast_ref::<Several>() {
-        several.errors.iter().for_each(complain);
-        if let Some(after) = several.after.as_ref().filter(|_| is_docker()) {
-            output::complain(after);
-        }
-        return;
+        return several.errors.iter().map(text).collect::<Vec<_>>().join("\n");
     }
     match is_docker() {
-        true => output::complain(&dockers(error)),
-        false => output::complain(&format!("dhow: {error:#}")),
+        true => dockers(error),
+        false => format!("dhow: {error:#}"),
+    }
+}
+
+/// Tells of an error what the docker command says before it ends, and gives the rest.
+pub fn told(error: Error) -> Error {
+    match error.downcast::<Several>() {
+        Ok(Several { errors, after: Some(after) }) => {
+            errors.iter().for_each(complain);
+            Error::msg(after)
+        }
+        Ok(several) => several.into(),
+        Err(error) => error,
     }
 }
 

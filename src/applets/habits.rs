@@ -27,6 +27,9 @@ pub struct Habits {
     pub cli_plugins_extra_dirs: Vec<PathBuf>,
     pub aliases: BTreeMap<String, String>,
     pub prune_filters: Vec<String>,
+    pub features: BTreeMap<String, String>,
+    /// What is kept for each plugin.
+    pub plugins: BTreeMap<String, BTreeMap<String, String>>,
     /// By the daemon's address, or `default`.
     pub proxies: BTreeMap<String, Proxies>,
 }

@@ -21,11 +21,13 @@ mod export;
 mod face;
 mod filter;
 mod format;
+mod forward;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod habits;
 mod help;
 mod history;
+mod hooks;
 mod host;
 mod images;
 mod import;
@@ -184,6 +186,8 @@ pub trait Command: FromArgs + ArgsInfo {
 pub struct Entry {
     pub names: &'static [&'static str],
     pub hidden: bool,
+    /// Whether its flags end at the first operand.
+    pub stops: bool,
     pub info: fn() -> CommandInfoWithArgs,
     run: fn(&Context, &str, &[String]) -> Result<u8, Stop>,
 }
@@ -195,12 +199,12 @@ enum Stop {
 }
 
 const fn entry<C: Command>(names: &'static [&'static str]) -> Entry {
-    Entry { names, hidden: false, info: C::get_args_info, run: invoke::<C> }
+    Entry { names, hidden: false, stops: C::STOPS, info: C::get_args_info, run: invoke::<C> }
 }
 
 /// One that other programs call, and nobody types.
 const fn hidden<C: Command>(names: &'static [&'static str]) -> Entry {
-    Entry { names, hidden: true, info: C::get_args_info, run: invoke::<C> }
+    Entry { names, hidden: true, stops: C::STOPS, info: C::get_args_info, run: invoke::<C> }
 }
 
 fn invoke<C: Command>(context: &Context, spelt: &str, args: &[String]) -> Result<u8, Stop> {
@@ -334,16 +338,19 @@ fn dispatch(open: Open) -> Result<u8> {
         args.remove(0);
     }
     let Some(at) = globals(&args, &mut context)? else { return Ok(0) };
-    if face::is_docker() {
-        plugin::substitute(&mut args, at)?;
-        let name = if args[at] == "help" { args.get(at + 1) } else { Some(&args[at]) };
-        if let Some(name) = name.filter(|name| !is_known(name))
-            && let Some(path) = plugin::find(name)?
-        {
-            return Err(plugin::execute(&path, name, &args));
-        }
+    if !face::is_docker() {
+        return command(&context, &args[at..]);
     }
-    command(&context, &args[at..])
+    let forwarded = forward::forward(&context, &mut args, at)?;
+    let name = if args[at] == "help" { args.get(at + 1) } else { Some(&args[at]) };
+    if let Some(name) = name.filter(|name| !is_known(name))
+        && let Some(path) = plugin::find(name)?
+    {
+        return plugin::run(&context, &path, name, forwarded, &args, at);
+    }
+    let result = command(&context, &args[at..]).map_err(face::told);
+    hooks::after(&context, &args[at..], &result);
+    result
 }
 
 fn base(path: &str) -> &str {
@@ -506,12 +513,15 @@ fn find(name: &str) -> Option<&'static Entry> {
     TABLE.iter().chain(dockers).find(|entry| entry.names.contains(&name))
 }
 
+/// As docker knows a command: by its first name, of those in a group the group's first.
+fn first_name<'a>(entry: &Entry, name: &'a str) -> &'a str {
+    let group = |name: &'a str| name.split_once(' ').map(|(group, _)| group);
+    entry.names.iter().find(|first| group(first) == group(name)).unwrap_or(&name)
+}
+
 fn known(context: &Context, name: &str, args: &[String]) -> Result<u8> {
     let entry = find(name).ok_or_else(|| unknown(name))?;
-    // docker knows a command by its first name.
-    let group = name.split_once(' ').map(|(group, _)| group);
-    let first = entry.names.iter().find(|first| first.split_once(' ').map(|(group, _)| group) == group);
-    let name = first.filter(|_| face::is_docker()).unwrap_or(&name);
+    let name = if face::is_docker() { first_name(entry, name) } else { name };
     let spelt = format!("{} {name}", face::name());
     match (entry.run)(context, &spelt, args) {
         Ok(code) => Ok(code),

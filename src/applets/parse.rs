@@ -30,44 +30,7 @@ const BOOL: &str = "bool";
 /// rest is a command of its own.
 pub fn plain(info: &CommandInfoWithArgs, command: &str, args: &[String], stops: bool) -> Result<Vec<String>, Misuse> {
     let mut given = Given::default();
-    let mut operands = Vec::new();
-    let mut rest = args.iter();
-    while let Some(arg) = rest.next() {
-        if arg == "--" {
-            operands.extend(rest.by_ref().cloned());
-        } else if let Some(long) = arg.strip_prefix("--") {
-            let (name, attached) = split(long);
-            if name == "help" {
-                return Err(Misuse::Help);
-            }
-            let Some(flag) = info.flags.iter().find(|flag| flag.long == ["--", name].concat()) else {
-                return Err(unknown_flag(info, command, &["--", name].concat()));
-            };
-            given.add(flag, attached, &mut rest, &["--", name].concat())?;
-        } else if arg.len() > 1 && arg.starts_with('-') {
-            let mut cluster = &arg[1..];
-            while let Some(short) = cluster.chars().next() {
-                let Some(flag) = info.flags.iter().find(|flag| flag.short == Some(short)) else {
-                    if short == 'h' {
-                        return Err(Misuse::Help);
-                    }
-                    return Err(wrong_flag(format!("unknown shorthand flag: '{short}' in {arg}"), "", command));
-                };
-                cluster = &cluster[short.len_utf8()..];
-                if takes_value(flag) || cluster.starts_with('=') {
-                    let attached = Some(cluster.strip_prefix('=').unwrap_or(cluster)).filter(|_| !cluster.is_empty());
-                    given.add(flag, attached, &mut rest, &format!("'{short}' in {arg}"))?;
-                    break;
-                }
-                given.add(flag, None, &mut rest, "")?;
-            }
-        } else {
-            operands.push(arg.clone());
-            if stops {
-                operands.extend(rest.by_ref().cloned());
-            }
-        }
-    }
+    let mut operands = given.read(info, command, args, stops)?;
     count(info, command, operands.len())?;
     let mut plain = given.into_args();
     plain.push("--".to_owned());
@@ -77,13 +40,63 @@ pub fn plain(info: &CommandInfoWithArgs, command: &str, args: &[String], stops: 
 
 /// The flags met so far. Of a flag that takes one value the last counts, as Docker has it.
 #[derive(Default)]
-struct Given<'a> {
-    repeated: Vec<(&'a str, String)>,
-    single: BTreeMap<&'a str, String>,
-    switches: BTreeMap<&'a str, bool>,
+pub struct Given<'a> {
+    pub repeated: Vec<(&'a str, String)>,
+    pub single: BTreeMap<&'a str, String>,
+    pub switches: BTreeMap<&'a str, bool>,
 }
 
 impl<'a> Given<'a> {
+    /// Reads a line and gives its operands. What stands before that which is wrong is kept.
+    pub fn read(
+        &mut self,
+        info: &CommandInfoWithArgs,
+        command: &str,
+        args: &[String],
+        stops: bool,
+    ) -> Result<Vec<String>, Misuse> {
+        let mut operands = Vec::new();
+        let mut rest = args.iter();
+        while let Some(arg) = rest.next() {
+            if arg == "--" {
+                operands.extend(rest.by_ref().cloned());
+            } else if let Some(long) = arg.strip_prefix("--") {
+                let (name, attached) = split(long);
+                if name == "help" {
+                    return Err(Misuse::Help);
+                }
+                let Some(flag) = info.flags.iter().find(|flag| flag.long == ["--", name].concat()) else {
+                    return Err(unknown_flag(info, command, &["--", name].concat()));
+                };
+                self.add(flag, attached, &mut rest, &["--", name].concat())?;
+            } else if arg.len() > 1 && arg.starts_with('-') {
+                let mut cluster = &arg[1..];
+                while let Some(short) = cluster.chars().next() {
+                    let Some(flag) = info.flags.iter().find(|flag| flag.short == Some(short)) else {
+                        if short == 'h' {
+                            return Err(Misuse::Help);
+                        }
+                        return Err(wrong_flag(format!("unknown shorthand flag: '{short}' in {arg}"), "", command));
+                    };
+                    cluster = &cluster[short.len_utf8()..];
+                    if takes_value(flag) || cluster.starts_with('=') {
+                        let attached =
+                            Some(cluster.strip_prefix('=').unwrap_or(cluster)).filter(|_| !cluster.is_empty());
+                        self.add(flag, attached, &mut rest, &format!("'{short}' in {arg}"))?;
+                        break;
+                    }
+                    self.add(flag, None, &mut rest, "")?;
+                }
+            } else {
+                operands.push(arg.clone());
+                if stops {
+                    operands.extend(rest.by_ref().cloned());
+                }
+            }
+        }
+        Ok(operands)
+    }
+
     fn add<'b>(
         &mut self,
         flag: &FlagInfo<'a>,

@@ -1,12 +1,16 @@
 //! Plugins of Docker's command line, for who calls us `docker`: `docker compose` is the program `docker-compose` in one
 //! of a few directories.
 
-use super::{Context, contexts, habits};
-use crate::order;
+use super::forward::Forwarded;
+use super::{Context, contexts, habits, hooks, terminal};
+use crate::{order, sys};
 use anyhow::{Context as _, Error, Result, bail};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -22,9 +26,6 @@ const DIRS: [&str; 4] = [
 const METADATA: &str = "docker-cli-plugin-metadata";
 /// Where a plugin's telemetry finds what it was called as.
 const ATTRIBUTES: &str = "OTEL_RESOURCE_ATTRIBUTES";
-/// The only command that may be another's by config.json, and what docker says of others.
-const ALIASED: &str = "builder";
-const ALLOWED: &str = "map[string]struct {}{\"builder\":struct {}{}}";
 
 /// A program that would be a plugin, as `docker info` tells it.
 #[derive(Serialize)]
@@ -56,11 +57,15 @@ pub struct Metadata {
 
 /// The plugin of that name. One that is broken is none.
 pub fn find(name: &str) -> Result<Option<PathBuf>> {
+    Ok(candidate(name)?.filter(|path| examine(name, path).1.is_none()))
+}
+
+/// The program that is the plugin of that name, or would be.
+pub fn candidate(name: &str) -> Result<Option<PathBuf>> {
     if !is_name(name) {
         return Ok(None);
     }
-    let place = dirs()?.into_iter().map(|dir| dir.join(format!("docker-{name}"))).find(|path| path.exists());
-    Ok(place.filter(|path| examine(name, path).1.is_none()))
+    Ok(dirs()?.into_iter().map(|dir| dir.join(format!("docker-{name}"))).find(|path| path.exists()))
 }
 
 /// All that could be plugins, by name; the first directory's holds.
@@ -99,7 +104,7 @@ fn is_name(name: &str) -> bool {
 }
 
 /// Asks the program whether it is a plugin: what it says of itself, and why it is none.
-fn examine(name: &str, path: &Path) -> (Metadata, Option<String>) {
+pub fn examine(name: &str, path: &Path) -> (Metadata, Option<String>) {
     let metadata = match ask(name, path) {
         Ok(metadata) => metadata,
         Err(error) => return (Metadata::default(), Some(format!("{error:#}"))),
@@ -128,34 +133,52 @@ fn ask(name: &str, path: &Path) -> Result<Metadata> {
     serde_json::from_slice(&output.stdout).context("invalid metadata")
 }
 
-/// Puts in a command's place the one that config.json has for it.
-pub fn substitute(args: &mut [String], at: usize) -> Result<()> {
-    let aliases = habits::read()?.aliases;
-    for (word, meant) in &aliases {
-        if word != ALIASED {
-            bail!("not allowed to alias {word:?} (allowed: {ALLOWED})");
-        }
-        if super::is_known(meant.split(' ').next().unwrap_or_default()) {
-            bail!("not allowed to alias with builtin {meant:?} as target");
-        }
+/// Runs the plugin, which gets the line as it was given, flags before its name included, and gives its exit code. It takes
+/// our place, so that signals are its own, without a socket to hear of them; but where it has hooks we wait for it.
+pub fn run(context: &Context, path: &Path, name: &str, forwarded: Forwarded, args: &[String], at: usize) -> Result<u8> {
+    let command_path = forwarded.called.unwrap_or_else(|| format!("docker {name}"));
+    let said = std::env::var(ATTRIBUTES).unwrap_or_default();
+    let path_of_it = format!("docker.cli.cobra.command_path={}", command_path.replace(' ', "%20"));
+    let attributes = [said.trim(), &path_of_it].into_iter().filter(|it| !it.is_empty()).collect::<Vec<_>>().join(",");
+    let mut command = command(path);
+    command.args(args).env(ATTRIBUTES, attributes).envs(forwarded.environment);
+    if !hooks::wanted(&args[at..]) {
+        return Err(Error::new(command.exec()).context(format!("run {}", path.display())));
     }
-    if let (Some(word), Some(meant)) = (args.get_mut(at).filter(|word| *word == ALIASED), aliases.get(ALIASED)) {
-        word.clone_from(meant);
+    // The terminal tells the plugin of Ctrl-C itself. Whoever ends us means it.
+    let mut signals = terminal::signals(false)?;
+    let mut child = command.spawn().with_context(|| format!("run {}", path.display()))?;
+    let ended = sys::process::pidfd_open(child.id() as i32).context("watch the plugin")?;
+    let mut called_off = false;
+    let status = loop {
+        let mut fds = [PollFd::new(signals.as_fd(), PollFlags::POLLIN), PollFd::new(ended.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, PollTimeout::NONE) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return Err(error).context("wait for the plugin"),
+        }
+        while let Some(signal) = signals.next() {
+            called_off |= matches!(signal, libc::SIGINT | libc::SIGTERM);
+            if matches!(signal, libc::SIGTERM | libc::SIGHUP) {
+                let _ = sys::signals::send(child.id() as i32, signal);
+            }
+        }
+        if let Some(status) = child.try_wait().context("wait for the plugin")? {
+            break status;
+        }
+    };
+    let code = status.code().unwrap_or(1) as u8;
+    if !called_off {
+        hooks::after_plugin(context, &args[at..], code);
     }
-    Ok(())
+    Ok(code)
 }
 
-/// Becomes the plugin, which gets the line as it was given, flags before its name included; gives only the error. Signals
-/// are its own then, so that it needs no socket to hear of them.
-pub fn execute(path: &Path, name: &str, args: &[String]) -> Error {
+/// The program, which is told what to run when it needs docker itself.
+pub fn command(path: &Path) -> Command {
     let called = std::env::args().next().unwrap_or_else(|| "docker".to_owned());
-    let said = std::env::var(ATTRIBUTES).unwrap_or_default();
-    let path_of_it = format!("docker.cli.cobra.command_path=docker%20{name}");
-    let attributes = [said.trim(), &path_of_it].into_iter().filter(|it| !it.is_empty()).collect::<Vec<_>>().join(",");
     let mut command = Command::new(path);
-    // What it runs when it needs docker itself.
-    command.args(args).env("DOCKER_CLI_PLUGIN_ORIGINAL_CLI_COMMAND", called).env(ATTRIBUTES, attributes);
-    Error::new(command.exec()).context(format!("run {}", path.display()))
+    command.env("DOCKER_CLI_PLUGIN_ORIGINAL_CLI_COMMAND", called);
+    command
 }
 
 /// Begins anew with another configuration directory, as all that reads it finds it in the environment; gives only the

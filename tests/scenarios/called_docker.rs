@@ -9,8 +9,8 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 
 /// The docker command, and ourselves by that name.
-struct Both {
-    docker: Docker,
+pub struct Both {
+    pub docker: Docker,
     /// Its version and the API that it speaks.
     version: String,
     api: String,
@@ -28,7 +28,7 @@ const DEPRECATED: &str = "DEPRECATED: The legacy builder is deprecated and will 
      environment-variable.\n\n";
 
 impl Both {
-    fn new() -> Option<Both> {
+    pub fn new() -> Option<Both> {
         let docker = Docker::new()?;
         let told = |field: &str| docker.command(&["version", "--format", &format!("{{{{.Client.{field}}}}}")]).ok();
         let (version, api) = (told("Version"), told("DefaultAPIVersion"));
@@ -39,11 +39,11 @@ impl Both {
         Some(Both { docker, version, api })
     }
 
-    fn config(&self) -> PathBuf {
+    pub fn config(&self) -> PathBuf {
         self.docker.host.dir().join("home/.docker")
     }
 
-    fn command(&self, ours: bool, args: &[String]) -> Command {
+    pub fn command(&self, ours: bool, args: &[String]) -> Command {
         let link = self.docker.host.dir().join("docker");
         let program = if ours { link.to_str().expect("UTF-8") } else { "docker" };
         let command = clients::speaking(Command::new(program, args), &self.docker.host, &self.docker.daemon);
@@ -54,7 +54,7 @@ impl Both {
 
     /// Runs a line: words, of which those with `=` in front of all are the environment's. `@` is another word for
     /// each program, so that both may make a thing of that name.
-    fn says(&self, ours: bool, line: &str) -> Said {
+    pub fn says(&self, ours: bool, line: &str) -> Said {
         // As long as each other, for they stand in columns.
         let own = if ours { "dhows" } else { "docks" };
         let mut words = split(&line.replace('@', own));
@@ -71,7 +71,7 @@ impl Both {
     }
 
     /// What was said, with what must differ out of the way.
-    fn plain(&self, ours: bool, own: &str, text: &str) -> String {
+    pub fn plain(&self, ours: bool, own: &str, text: &str) -> String {
         let text = text.replace(DEPRECATED, "").replace(own, "@");
         // A slip of 28's.
         let text = text.replace("\nSRun '", "\nRun '");
@@ -99,7 +99,7 @@ impl Both {
     }
 
     /// Asserts that each line does the same by both.
-    fn compare(&self, lines: &str) {
+    pub fn compare(&self, lines: &str) {
         let mut differ = Vec::new();
         for line in lines.lines().map(str::trim).filter(|line| !line.is_empty()) {
             let (docker, ours) = (self.says(false, line), self.says(true, line));

@@ -34,6 +34,7 @@ mod daemon_builds;
 mod daemon_docker;
 mod daemon_wire;
 mod daemon_words;
+mod docker_plugins;
 mod documents;
 mod escapes;
 mod events;

@@ -12,6 +12,15 @@ impl Client {
         self.send("/auth", vec![], who)
     }
 
+    /// The builder that the daemon's ping names: 2 is BuildKit. Nothing where it names none.
+    pub fn builder(&self) -> Result<String> {
+        let answer = self.call(request("GET", "/_ping".into(), vec![], Body::Empty))?;
+        let named = answer.headers.iter().find(|(name, _)| *name == "Builder-Version");
+        let named = named.map(|(_, value)| value.to_string()).unwrap_or_default();
+        bytes(answer)?;
+        Ok(named)
+    }
+
     pub fn disk_usage(&self) -> Result<DiskUsage> {
         self.get("/system/df".into(), vec![])
     }

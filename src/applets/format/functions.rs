@@ -24,7 +24,7 @@ const WIDEST: usize = 10_000;
 pub fn wrong_count(name: &str, count: usize) -> Option<String> {
     let (want, more) = match name {
         "json" | "lower" | "upper" | "title" | "len" | "not" => (1, false),
-        "join" | "split" | "truncate" | "ne" | "lt" | "le" | "gt" | "ge" => (2, false),
+        "join" | "split" | "truncate" | "ne" | "lt" | "le" | "gt" | "ge" | "flag" | "arg" => (2, false),
         "pad" => (3, false),
         "and" | "or" | "eq" | "index" | "printf" | "slice" => (1, true),
         _ => (0, true),
@@ -85,6 +85,12 @@ pub fn call<'a>(name: &str, arguments: Vec<Value<'a>>) -> Result<Value<'a>, Faul
             return Ok(value);
         }
         ("slice", [of, bounds @ ..]) => slice(of, bounds).map_err(said)?,
+        // Of hooks only: what the command that has run was told.
+        ("flag", [ran, _]) => return told(ran, "flag", text(arguments, 1)?).ok_or_else(|| said("no such flag".into())),
+        ("arg", [ran, _]) => {
+            let at = int(arguments, 1)?.to_string();
+            return Ok(told(ran, "arg", &at).unwrap_or(Cow::Owned(Node::Text(String::new()))));
+        }
         ("print", _) => Node::Text(print(arguments)),
         ("println", _) => {
             let words: Vec<String> = arguments.iter().map(|value| shown(value)).collect();
@@ -94,6 +100,15 @@ pub fn call<'a>(name: &str, arguments: Vec<Value<'a>>) -> Result<Value<'a>, Faul
         _ => return Err(said("not supported".into())),
     };
     Ok(Cow::Owned(node))
+}
+
+/// What stands under a name in one of the maps of a command that has run.
+fn told<'a>(ran: &Value<'a>, map: &str, name: &str) -> Option<Value<'a>> {
+    let Found::Value(map) = value::field(ran, map) else { return None };
+    match value::field(&map, name) {
+        Found::Value(value) if *value != Node::NoValue => Some(value),
+        _ => None,
+    }
 }
 
 fn text<'v>(arguments: &'v [Value], index: usize) -> Result<&'v str, Fault> {

@@ -6,4 +6,4 @@ mod parse;
 pub mod table;
 pub mod template;
 pub mod units;
-mod value;
+pub mod value;

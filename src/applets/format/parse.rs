@@ -84,10 +84,10 @@ struct Item {
     text: String,
 }
 
-/// Reads a template into its pieces.
-pub fn parse(text: &str) -> Result<Vec<Piece>, String> {
-    let mut parser =
-        Parser { text, offset: 0, items: Vec::new(), next: 0, variables: vec!["$".into()], loops: 0, depth: 0 };
+/// Reads a template into its pieces. It may call the usual functions and those named here.
+pub fn parse(text: &str, more: &[&str]) -> Result<Vec<Piece>, String> {
+    let variables = vec!["$".into()];
+    let mut parser = Parser { text, more, offset: 0, items: Vec::new(), next: 0, variables, loops: 0, depth: 0 };
     let (pieces, end) = parser.list(true).map_err(|message| parser.place(message))?;
     match end {
         Stop::Text => Ok(pieces),
@@ -106,6 +106,7 @@ enum Stop {
 
 struct Parser<'t> {
     text: &'t str,
+    more: &'t [&'t str],
     /// Up to here the template is read.
     offset: usize,
     /// The tokens of the present action.
@@ -412,7 +413,9 @@ impl Parser<'_> {
             Token::Field(name) => What::Field(vec![name.clone()]),
             Token::Variable(name) if self.variables.contains(name) => What::Variable(name.clone(), Vec::new()),
             Token::Variable(name) => return Err(format!("undefined variable {}", quote(name))),
-            Token::Name(name) if FUNCTIONS.contains(&name.as_str()) => What::Function(name.clone()),
+            Token::Name(name) if FUNCTIONS.iter().chain(self.more).any(|known| known == name) => {
+                What::Function(name.clone())
+            }
             Token::Name(name) if UNSUPPORTED.contains(&name.as_str()) => {
                 return Err(format!("function {} is not supported", quote(name)));
             }

@@ -20,7 +20,12 @@ impl Template {
     /// Errors name the construct that is wrong or not supported, in Docker's words: `template parsing error:
     /// template: :1: function "x" not defined`.
     pub fn parse(text: &str) -> Result<Template> {
-        let pieces = parse::parse(text).map_err(|message| anyhow!("template parsing error: {message}"))?;
+        Template::with(text, &[])
+    }
+
+    /// The same for one that may call some functions more.
+    pub fn with(text: &str, more: &[&str]) -> Result<Template> {
+        let pieces = parse::parse(text, more).map_err(|message| anyhow!("template parsing error: {message}"))?;
         Ok(Template { text: text.into(), pieces })
     }
 
