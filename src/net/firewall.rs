@@ -141,10 +141,74 @@ pub fn clear(table: &str) -> io::Result<()> {
     }
 }
 
+/// Whether a table is that of any store.
+pub fn is_ours(table: &str) -> bool {
+    table == "dhow" || table.starts_with("dhow-")
+}
+
+/// Tables of other stores.
+pub fn others(table: &str) -> io::Result<Vec<String>> {
+    let all = ruleset::chains()?.into_iter().filter(|chain| chain.family == INET && chain.name == "forward");
+    Ok(all.map(|chain| chain.table).filter(|other| other != table && is_ours(other)).collect())
+}
+
+/// Has the table of another store, which may drop what is not its own, let through what goes to and from containers of
+/// ours on bridges that are no store's: bridges of stores it knows by their group. What of it, our own table says. Rules
+/// bear the name of our table, and go when no bridge is given.
+pub fn visit(other: &str, table: &str, bridges: &[Bridge]) -> io::Result<()> {
+    for _ in 0..VISITS {
+        match visit_once(other, table, bridges) {
+            // It is made anew at this moment, or taken away.
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
+            done => return done,
+        }
+    }
+    Ok(())
+}
+
+const VISITS: usize = 5;
+
+fn visit_once(other: &str, table: &str, bridges: &[Bridge]) -> io::Result<()> {
+    let rules = ruleset::rules(INET, other, Some("forward"))?;
+    let Some(last) = rules.last() else { return Ok(()) };
+    let mut wanted = Vec::new();
+    if is_drop(last) {
+        for bridge in bridges {
+            for range in bridge.shared.iter().flatten() {
+                let says = |way: &str| format!("{table} {way} {} {range}", bridge.link);
+                wanted.push((says("to"), Rule::new().leaves_by(Name::Is(&bridge.link)).to(*range)));
+                wanted.push((says("from"), Rule::new().comes_by(Name::Is(&bridge.link)).from(*range)));
+            }
+        }
+    }
+    let there: Vec<&ruleset::Rule> = rules.iter().filter(|rule| visitor(rule) == Some(table)).collect();
+    if there.iter().map(|rule| &rule.comment).eq(wanted.iter().map(|(comment, _)| comment)) {
+        return Ok(());
+    }
+    let mut batch = Batch::new(other);
+    there.iter().for_each(|rule| batch.delete_rule("forward", rule.handle));
+    for (comment, rule) in wanted {
+        batch.insert_before("forward", last.handle, rule.decide(ACCEPT).comment(&comment));
+    }
+    batch.commit()
+}
+
+/// Whether a rule drops whatever comes to it.
+fn is_drop(rule: &ruleset::Rule) -> bool {
+    let [only] = rule.expressions.as_slice() else { return false };
+    only.name == "immediate" && only.get(2).and_then(ruleset::verdict).is_some_and(|it| it.code == DROP)
+}
+
+/// The table of the store that a rule in the table of another one is for.
+fn visitor(rule: &ruleset::Rule) -> Option<&str> {
+    rule.comment.split_once(' ').map(|(table, _)| table).filter(|table| is_ours(table))
+}
+
 /// Whether what is loaded, with the fingerprint of this state, is all of it: every chain, as many rules, and the elements.
 pub fn is_whole(table: &str, state: &State) -> io::Result<bool> {
     let expected = rules(state);
-    let loaded = ruleset::rules(INET, table, None)?;
+    let mut loaded = ruleset::rules(INET, table, None)?;
+    loaded.retain(|rule| visitor(rule).is_none());
     let count = |chain: &str| loaded.iter().filter(|rule| rule.chain == chain).count();
     let chains = ruleset::chains()?;
     let has = |name: &str| chains.iter().any(|it| it.family == INET && it.table == table && it.name == name);

@@ -87,10 +87,12 @@ impl Flush {
         value(body, 1).and_then(|name| name.strip_suffix(&[0])) == Some(self.table.as_bytes())
     }
 
-    /// A rule in a table of others that bears our table's name, as its comment alone: kind 0, length, text.
+    /// A rule in a table of others that bears our table's name, as its comment alone or as the first word of it: kind 0,
+    /// length, text.
     fn is_tagged(&self, body: &[u8]) -> bool {
         let text = value(body, 7).and_then(|data| data.get(2..)?.strip_suffix(&[0]));
-        text == Some(self.table.as_bytes())
+        let rest = text.and_then(|text| text.strip_prefix(self.table.as_bytes()));
+        rest.is_some_and(|rest| matches!(rest, [] | [b' ', ..]))
     }
 }
 
@@ -132,6 +134,7 @@ mod tests {
             (vec![told(NEW_CHAIN, "dhow"), told(NEW_RULE, "dhow"), end()], none),
             (vec![told(DELETE_RULE, "other"), told(NEW_RULE, "other"), end()], others),
             (vec![tagged(b"\0\x05dhow\0"), end()], none),
+            (vec![tagged(b"\0\x0bdhow to br0\0"), end()], none),
             (vec![tagged(b"\0\x07dhow-1\0"), end()], others),
             (vec![told(NEW_TABLE | 14, "dhow"), told(NEW_TABLE | 12, "other"), end()], none),
             (vec![vec![9, 0, 0]], none),

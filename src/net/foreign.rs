@@ -4,6 +4,7 @@
 
 mod rule;
 
+use super::firewall::is_ours;
 use super::nftables::{self, Batch, DROP, INET, IPV4, IPV6, Name};
 use super::packet::{Answer, Packet};
 use super::port;
@@ -151,11 +152,6 @@ impl Foreign {
         let read = || ruleset::elements(family, table, set).unwrap_or_default();
         self.sets.borrow_mut().entry(key).or_insert_with(read).clone()
     }
-}
-
-/// Tables of any store of ours.
-fn is_ours(table: &str) -> bool {
-    table == "dhow" || table.starts_with("dhow-")
 }
 
 /// Puts a rule at the head of somebody's chain that lets something through, with a comment by which it is found again.

@@ -245,6 +245,12 @@ impl Batch {
         self.push(rule.onto(message));
     }
 
+    /// Puts a rule before another one.
+    pub fn insert_before(&mut self, chain: &str, handle: u64, rule: Rule) {
+        let message = self.message(NEW_RULE, CREATE).text(1, &self.table).text(2, chain);
+        self.push(rule.onto(message.bytes(6, &handle.to_be_bytes())));
+    }
+
     pub fn delete_rule(&mut self, chain: &str, handle: u64) {
         let message = self.message(DELETE_RULE, 0).text(1, &self.table).text(2, chain);
         self.delete(message.bytes(3, &handle.to_be_bytes()));

@@ -1,7 +1,7 @@
 //! Links that are not our bridges: those that containers share with this host, and those of others.
 
 use crate::fixture::network::{Neighbour, from_container, from_here, from_there, ip, serve};
-use crate::fixture::{Host, eventually, need, skip};
+use crate::fixture::{Command, Host, eventually, need, skip};
 use std::fs;
 
 #[test]
@@ -144,4 +144,49 @@ fn from_a_bridge_of_others_to_another_one_nothing_is_forwarded() {
             assert!(!reaches(&on[0], other), "from {net} to {other}, frames are seen: {called}");
         }
     }
+}
+
+#[test]
+fn a_store_forwards_for_another_ones_containers_on_a_bridge_of_others() {
+    let (Some(one), Some(two)) = (Host::with_busybox(), Host::with_busybox()) else { return };
+    let (Some(neighbour), Some(machine)) = (Neighbour::new(), Neighbour::on("vm1", 97)) else { return };
+    let Some(server) = neighbour.serve() else { return };
+    if need("nft").is_none() {
+        return;
+    }
+    for line in [
+        "link add theirs type bridge",
+        "address flush dev vm1",
+        "link set vm1 master theirs",
+        "address add 10.97.0.1/24 dev theirs",
+        "link set theirs up",
+    ] {
+        ip(&line.split(' ').collect::<Vec<_>>());
+    }
+    // The first one turns forwarding on.
+    let inside = serve(&one, "it", &[]);
+    let words = ["network", "create", "-o", "com.docker.network.bridge.name=theirs", "--subnet", "10.97.0.0/24"];
+    two.ok(words.iter().chain(&["--ip-range", "10.97.0.64/26", "web"]).copied());
+    let visitor = serve(&two, "it", &["--network", "web", "-p", "8080:80"]);
+    let goes = || {
+        from_container(&two, "it", "10.99.0.2").as_deref() == Some("10.99.0.1")
+            && from_there(&neighbour, "10.99.0.1:8080").as_deref() == Some("10.99.0.2")
+    };
+    assert!(goes(), "out, and to its port");
+    let closed = || {
+        let to = [from_container(&two, "it", &inside), from_container(&one, "it", &visitor)];
+        (to, from_there(&neighbour, &visitor), from_there(&machine, "10.99.0.2"))
+    };
+    assert_eq!(closed(), ([None, None], None, None), "each table says what comes to its own, and others are as before");
+    // Its table is loaded anew.
+    one.ok(["network", "create", "more"]);
+    eventually("the table is whole again", goes);
+    one.ok(["run", "--rm", "--network", "more", "busybox", "true"]);
+    assert!(goes(), "it stays so");
+    let rules = || Command::new("nft", ["list", "ruleset"]).ok();
+    assert!(rules().contains(" from theirs 10.97.0.64/26"), "{}", rules());
+    two.ok(["rm", "--force", "it"]);
+    eventually("its rules are gone", || !rules().contains(" theirs "));
+    one.ok(["rm", "--force", "it"]);
+    drop(server);
 }

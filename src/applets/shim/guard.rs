@@ -17,8 +17,8 @@ use std::path::PathBuf;
 
 pub struct Guard {
     file: File,
-    /// It is there when there are rules in tables of others.
-    cooperates: PathBuf,
+    /// Where one of these is, there may be rules in tables of others.
+    marks: [PathBuf; 2],
     duty: Duty,
     /// A process that loads the table, and whether it is to be done once more after it.
     mender: Option<(i32, OwnedFd)>,
@@ -38,8 +38,8 @@ impl Guard {
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let file = options.open(networks::firewall_watch(&base.store)).ok()?;
         let duty = duty(base, &file)?;
-        let cooperates = networks::firewall_cooperates(&base.store);
-        let mut guard = Guard { file, cooperates, duty, mender: None, again: false };
+        let marks = networks::firewall_marks(&base.store);
+        let mut guard = Guard { file, marks, duty, mender: None, again: false };
         guard.begin(base);
         Some(guard)
     }
@@ -69,7 +69,7 @@ impl Guard {
                 // For a moment only: it stays out of what an idle shim has.
                 let heard = Pages::zeroed(ROOM).map(|mut buffer| flush.heard(&mut buffer));
                 let Heard { lost, others } = heard.unwrap_or_default();
-                if lost || others && self.cooperates.exists() {
+                if lost || others && self.marks.iter().any(|mark| mark.exists()) {
                     self.mend(base);
                 }
             }

@@ -6,7 +6,7 @@ use super::super::store::{self, Store};
 use super::join::{self, Published};
 use super::{lease, obstacles, stored, theirs};
 use crate::net::firewall::{self, Bridge, Mapping, State};
-use crate::net::{conntrack, nftables, port, ruleset};
+use crate::net::{conntrack, nftables, port};
 use anyhow::{Context, Result};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -53,6 +53,16 @@ pub fn pass_others(store: &Store, pass: bool) -> Result<()> {
     within(store, || refresh(store))
 }
 
+/// It is there when rules of ours may stand in tables of other stores.
+fn visits(store: &Store) -> PathBuf {
+    store.run.join("visits")
+}
+
+/// Where one of these is, rules of ours may stand in tables of others, who may load them anew without.
+pub fn marks(store: &Store) -> [PathBuf; 2] {
+    [obstacles::mark(store), visits(store)]
+}
+
 /// Held by who takes the table away, or waits for a time to do so.
 fn rest_path(store: &Store) -> PathBuf {
     store.run.join("firewall.rest")
@@ -82,6 +92,8 @@ pub fn ensure(store: &Store, forwards: bool) -> Result<bool> {
     let is_new = forwards && forward(store, loaded.is_some())?;
     if !is_new && loaded != Some(fingerprint(store)?) {
         replace(store, loaded.is_some())?;
+    } else if visits(store).exists() {
+        visit(store, &bridges(store)?)?;
     }
     Ok(true)
 }
@@ -234,7 +246,28 @@ fn loaded(store: &Store) -> Result<Option<String>> {
 
 /// Loads the whole state, in place of the table that is there. The caller holds the lock.
 fn replace(store: &Store, is_there: bool) -> Result<()> {
-    firewall::replace(&table(store), &state(store)?, is_there).context("load our table into nf_tables")
+    let state = state(store)?;
+    firewall::replace(&table(store), &state, is_there).context("load our table into nf_tables")?;
+    visit(store, &state.bridges)
+}
+
+/// Has tables of other stores let through what is for containers on bridges that are no store's, and what they send. The
+/// caller holds the lock.
+fn visit(store: &Store, bridges: &[Bridge]) -> Result<()> {
+    let shared: Vec<Bridge> = bridges.iter().filter(|bridge| bridge.shared.is_some()).cloned().collect();
+    match (shared.is_empty(), visits(store).exists()) {
+        (true, false) => return Ok(()),
+        (false, false) => store::write_file(&visits(store), &[], false)?,
+        _ => {}
+    }
+    let ours = table(store);
+    for other in firewall::others(&ours).context("list the tables of nf_tables")? {
+        firewall::visit(&other, &ours, &shared).with_context(|| format!("change the rules of table {other}"))?;
+    }
+    if shared.is_empty() {
+        store::remove(&visits(store))?;
+    }
+    Ok(())
 }
 
 /// Loads it where it is not whole: somebody took it away, or a part of it. The same of our rules in tables of others.
@@ -248,6 +281,7 @@ pub fn mend(store: &Store) -> Result<()> {
     if !is_known || !firewall::is_whole(&table, &state).context("read our table from nf_tables")? {
         firewall::replace(&table, &state, loaded.is_some()).context("load our table into nf_tables")?;
     }
+    visit(store, &state.bridges)?;
     obstacles::mend(store)
 }
 
@@ -378,8 +412,7 @@ fn take_away(store: &Store) -> Result<bool> {
         if changes.is_empty() {
             return Ok(true);
         }
-        let theirs = |table: &str| table != ours && (table == "dhow" || table.starts_with("dhow-"));
-        if ruleset::chains().context("list the tables of nf_tables")?.iter().any(|chain| theirs(&chain.table)) {
+        if !firewall::others(&ours).context("list the tables of nf_tables")?.is_empty() {
             return Ok(true);
         }
         changes.iter().for_each(Change::take_back);
@@ -387,6 +420,7 @@ fn take_away(store: &Store) -> Result<bool> {
         store::remove(&mark(store))?;
         crate::failpoint::reach("rest.forgotten");
     }
+    visit(store, &[])?;
     firewall::clear(&ours).context("take our table from nf_tables")?;
     Ok(true)
 }
