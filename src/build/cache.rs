@@ -114,6 +114,16 @@ pub fn find(store: &Store, lease: &Lease, key: &str, below: &[Digest]) -> Result
     Ok(Some(record))
 }
 
+/// The layer that a record of one that stands by itself names, whatever it lies on there; the lease keeps it.
+pub fn find_alone(store: &Store, lease: &Lease, key: &str) -> Result<Option<Made>> {
+    let Some(made) = read(store, key).and_then(|record| record.layer) else { return Ok(None) };
+    if !layers::exists(store, lease, &made.id)? || layers::load(store, &made.id)?.diff_id != made.diff_id {
+        return Ok(None);
+    }
+    touch(store, key);
+    Ok(Some(made))
+}
+
 /// Notes that a record was of use just now.
 fn touch(store: &Store, key: &str) {
     let now = TimeSpec::UTIME_NOW;

@@ -102,7 +102,9 @@ pub fn limit(store: &Store, lease: &Lease, largest: Option<u64>) -> Result<()> {
     forget_contexts(store)?;
     let Some(largest) = largest else { return Ok(()) };
     let records = cache::all(store)?;
-    let held: u64 = records.iter().filter_map(|it| it.record.layer.as_ref()).map(|made| made.size).sum();
+    let mut seen = HashSet::new();
+    let layers = records.iter().filter_map(|it| it.record.layer.as_ref()).filter(|made| seen.insert(&made.id));
+    let held: u64 = layers.map(|made| made.size).sum();
     if held <= largest && records.len() <= FEW * 50 {
         return Ok(());
     }

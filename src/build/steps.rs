@@ -146,7 +146,7 @@ impl<'a> Builder<'a> {
             return Ok(layer);
         }
         let made = work(self, state)?;
-        self.keep(state, key, what, made)
+        self.keep(state, key, None, what, made)
     }
 
     /// Takes a step out of the cache, or out of an image that was named as cache, if it is there: then whether there is a
@@ -168,8 +168,16 @@ impl<'a> Builder<'a> {
         Ok(Some(state.diff_ids.len() > below))
     }
 
-    /// Puts what came of a step into the store and the cache. Whether there is a layer more.
-    pub fn keep(&mut self, state: &mut State, key: &str, what: &str, made: Option<(Staged, Sealed)>) -> Result<bool> {
+    /// Puts what came of a step into the store and the cache, where a layer that stands by itself has another key
+    /// besides, `alone`. Whether there is a layer more.
+    pub fn keep(
+        &mut self,
+        state: &mut State,
+        key: &str,
+        alone: Option<&str>,
+        what: &str,
+        made: Option<(Staged, Sealed)>,
+    ) -> Result<bool> {
         let store = &self.engine.store;
         failpoint::reach("build.made");
         let below = state.diff_ids.len();
@@ -185,7 +193,9 @@ impl<'a> Builder<'a> {
         diff_ids.push(sealed.diff_id.clone());
         let id = chain_ids(&diff_ids).last().map(layers::dir_id).unwrap_or_default();
         let made = Made { diff_id: sealed.diff_id, id, size: sealed.size, newest: sealed.newest };
-        cache::put(store, key, Some(made.clone()), None, what)?;
+        for key in std::iter::once(key).chain(alone) {
+            cache::put(store, key, Some(made.clone()), None, what)?;
+        }
         layers::begin(store, self.lease, &diff_ids, &staged)?;
         self.durable.wants(Some(&made.id));
         failpoint::reach("build.committed");

@@ -14,12 +14,14 @@
 use super::locks::{self, Lock};
 use super::store::{self, Lease, Store};
 use crate::failpoint;
+use crate::fs::{copy, path};
 use crate::oci::Digest;
 use crate::oci::image::chain_ids;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::ErrorKind;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 /// What is there of a layer that is on disk, and of one that may not be.
@@ -135,6 +137,19 @@ pub fn begin(store: &Store, lease: &Lease, diff_ids: &[Digest], staged: &Staged)
     let _gc = store.gc_shared()?;
     lease.uses(&format!("layer:{id}"))?;
     place(&staged.dir, &store.layer(&id))
+}
+
+/// A layer of the store once more, to be put on other ones than those below it: for one that stands by itself, whose files
+/// depend on nothing below. `dir` is an empty directory in [`Lease::tmp`]. The files are the same ones by other names.
+pub fn again(store: &Store, id: &str, dir: PathBuf) -> Result<Staged> {
+    let layer = load(store, id)?;
+    let skip = |path: &[u8]| {
+        // What it is there, and what is being written beside it.
+        path == DURABLE.as_bytes() || path == PENDING.as_bytes() || path.starts_with(b".")
+    };
+    let (from, to) = (path::open_root(&store.layer(id))?, path::open_root(&dir)?);
+    copy::share(from.as_fd(), to.as_fd(), &skip).with_context(|| format!("take the files of the layer {id}"))?;
+    Ok(Staged { dir, size: layer.size, opaque: layer.opaque })
 }
 
 /// Brings layers of the store to the disk that are not there yet, all at once.

@@ -25,9 +25,17 @@ pub fn tree(from: BorrowedFd, to: BorrowedFd) -> Result<()> {
     merge(from, to, &mut |_, _, _| Ok(Visit::Copy))
 }
 
+/// As [`tree`], but a file that can have one more name is not copied: both trees have it, and neither may be written to.
+/// Paths that `skip` names are left out.
+pub fn share(from: BorrowedFd, to: BorrowedFd, skip: &dyn Fn(&[u8]) -> bool) -> Result<()> {
+    merge(from, to, &mut |path, _, _| Ok(if skip(path) { Visit::Skip } else { Visit::Share }))
+}
+
 /// What to do with an entry that a walk meets.
 pub(super) enum Visit {
     Copy,
+    /// Link it to the same file, or copy it where that cannot be.
+    Share,
     Skip,
 }
 
@@ -54,8 +62,13 @@ pub(super) fn merge(from: BorrowedFd, to: BorrowedFd, visit: &mut Ask) -> Result
                 Err(Errno::ENOENT) => continue,
                 other => other.with_context(copying)?,
             };
-            if let Visit::Skip = visit(&path, &stat, target.as_fd()).with_context(copying)? {
-                continue;
+            match visit(&path, &stat, target.as_fd()).with_context(copying)? {
+                Visit::Skip => continue,
+                // Another file system, or as many names as a file may have.
+                Visit::Share if !is_dir(&stat) && linkat(&source, name, &target, name, AtFlags::empty()).is_ok() => {
+                    continue;
+                }
+                Visit::Share | Visit::Copy => {}
             }
             if is_dir(&stat) {
                 match mkdirat(&target, name, Mode::from_bits_truncate(0o700)) {
@@ -206,6 +219,33 @@ fn times(stat: &FileStat) -> (TimeSpec, TimeSpec) {
 mod tests {
     use super::*;
     use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
+
+    #[test]
+    fn files_are_shared_and_directories_are_not() {
+        if !crate::fs::unpack::tests::able() {
+            return;
+        }
+        let scratch = crate::fs::unpack::tests::Scratch::new();
+        let (from, to) = (scratch.0.join("from"), scratch.0.join("to"));
+        std::fs::create_dir_all(from.join("dir")).unwrap();
+        std::fs::create_dir(&to).unwrap();
+        for name in ["dir/file", "dir/skipped", "skipped"] {
+            std::fs::write(from.join(name), "x").unwrap();
+        }
+        symlink("/etc/passwd", from.join("dir/link")).unwrap();
+        let dir = File::open(from.join("dir")).unwrap();
+        fchmod(&dir, Mode::from_bits_truncate(0o1770)).unwrap();
+        futimens(&dir, &TimeSpec::new(5, 6), &TimeSpec::new(7, 9)).unwrap();
+        let [source, target] = [&from, &to].map(|path| path::open_root(path).unwrap());
+        share(source.as_fd(), target.as_fd(), &|path| path == b"skipped").unwrap();
+        let ino = |at: &std::path::Path| std::fs::symlink_metadata(at).unwrap().ino();
+        for (name, same) in [("dir", false), ("dir/file", true), ("dir/link", true), ("dir/skipped", true)] {
+            assert_eq!(ino(&from.join(name)) == ino(&to.join(name)), same, "{name}");
+        }
+        assert!(!to.join("skipped").exists());
+        let dir = std::fs::metadata(to.join("dir")).unwrap();
+        assert_eq!((dir.mtime(), dir.mtime_nsec(), dir.mode() & 0o7777), (7, 9, 0o1770));
+    }
 
     #[test]
     fn everything_that_a_file_has_is_copied() {

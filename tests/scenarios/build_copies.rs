@@ -289,3 +289,67 @@ fn what_is_linked_is_the_same_on_every_base() {
     assert_eq!(layer("touch -d @2100000000 /two"), first);
     assert_eq!(says(&host, "cat /deep/down/file; ls /two"), "x/two");
 }
+
+#[test]
+fn what_is_linked_is_made_once() {
+    let Some(host) = Host::with_busybox() else { return };
+    let text = |base: &str, first: &str, link: &str| {
+        format!("FROM {base}\nRUN {first}\nCOPY {link} file data /deep/down/\nRUN cat /deep/down/file > /said\n")
+    };
+    // The layer that the copy made, and whether it came out of the cache.
+    let copied = |text: &str, time: u64, more: &[&str]| {
+        let files = [("Dockerfile", text), ("file", "x"), ("data/sub/one", "1"), ("data/sub/two", "2")];
+        let dir = folder(&host, "context", &files);
+        // In no key, but in a layer that is made.
+        let file = fs::File::options().write(true).open(dir.join("file")).expect("open");
+        file.set_modified(UNIX_EPOCH + Duration::from_secs(time)).expect("set a time");
+        let progress = [&["--progress", "plain", "-t", "made"], more].concat();
+        let output = build(&host, &dir, &progress);
+        output.ok();
+        let told = output.stderr();
+        let layers = host.inspect("made", "/RootFS/Layers").as_array().expect("layers").clone();
+        let number = told.lines().find(|line| line.contains("] COPY ")).expect("a step")[1..].split(' ').next();
+        let cached = told.contains(&format!("#{} CACHED", number.expect("a number")));
+        (layers[layers.len() - 2].clone(), cached)
+    };
+    let (one, other) = ("echo 1 > /first", "echo 2 > /first");
+    let (first, cached) = copied(&text("busybox", one, "--link"), 1_500_000_000, &[]);
+    assert!(!cached);
+    // Another step before it, another base, and both again.
+    let base = folder(&host, "base", &[("Dockerfile", "FROM busybox\nRUN echo > /base\n")]);
+    build(&host, &base, &["-t", "other"]).ok();
+    for (base, step) in [("busybox", other), ("other", one), ("other", other), ("busybox", one)] {
+        let again = copied(&text(base, step, "--link"), 1_600_000_000, &[]);
+        assert_eq!(again, (first.clone(), true), "{base}, {step}");
+        assert_eq!(
+            says(&host, "cat /said /deep/down/sub/two; stat -c %Y /deep/down/file; ls /deep/down"),
+            "x21500000000\nfile\nsub"
+        );
+    }
+    // It gives its exact tar there, too.
+    host.ok(["save", "-o", &host.dir().join("saved.tar").display().to_string(), "made"]);
+    // What depends on the base does not go with it: a name is another number there.
+    let named = |owner: &str| format!("FROM busybox\nRUN sed -i s/^user:x:1000/user:x:{owner}/ /etc/passwd\n");
+    let linked = "COPY --link --chown=user file /owned/\nRUN stat -c %u /owned/file > /said\n";
+    for (owner, hit) in [("1000", false), ("1001", false), ("1000", true)] {
+        let (_, cached) = copied(&format!("{}{linked}", named(owner)), 1_700_000_000, &[]);
+        assert_eq!((says(&host, "cat /said").as_str(), cached), (owner, hit));
+    }
+    let (_, cached) = copied(&format!("FROM other\nRUN echo\n{linked}"), 1_700_000_000, &[]);
+    assert!(cached, "the same number by another way");
+    // Nor what is copied, nor to where, nor with which times; and no cache is none.
+    let (_, cached) = copied(&text("other", one, "--link --chmod=600"), 1_700_000_000, &[]);
+    assert!(!cached);
+    let epoch = ["--build-arg", "SOURCE_DATE_EPOCH=0"];
+    let (old, cached) = copied(&text("other", one, "--link"), 1_700_000_000, &epoch);
+    assert!(!cached && old != first);
+    let (anew, cached) = copied(&text("other", one, "--link"), 1_700_000_000, &["--no-cache"]);
+    assert!(!cached && anew != first);
+    // Without the image that it was made for, it is still one.
+    let (last, _) = copied(&text("busybox", "echo 3", "--link"), 1_800_000_000, &[]);
+    assert_eq!(last, anew);
+    host.ok(["rmi", "-f", "made"]);
+    let (again, cached) = copied(&text("busybox", "echo 4", "--link"), 1_800_000_000, &[]);
+    assert_eq!((again, cached), (anew, true));
+    assert_eq!(says(&host, "cat /said /deep/down/sub/one; stat -c %Y /deep/down/file"), "x11700000000");
+}

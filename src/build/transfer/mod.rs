@@ -11,6 +11,7 @@
 
 pub mod digest;
 pub mod gather;
+mod linked;
 pub mod owner;
 pub mod place;
 mod remote;
@@ -36,6 +37,7 @@ use crate::oci::Digest;
 use anyhow::{Context as _, Result, bail};
 use digest::Known;
 use gather::{Item, Tree, Wish, gather};
+use linked::Linked;
 use owner::{Mode, Owner, owner};
 use place::{Content, Place};
 use remote::Download;
@@ -142,11 +144,21 @@ impl Builder<'_> {
             .field([u8::from(transfer.link), u8::from(transfer.parents)]);
         // Directories that are made on the way have it.
         key.field(self.clock(state, transfer.link).to_le_bytes());
+        let linked = match transfer.link {
+            true => Some(self.linked(state, name, transfer, &expanded)?),
+            false => None,
+        };
         let store = &self.engine.store;
-        let begun = key.end();
-        let perhaps = !self.fresh
-            && (self.cache_from.iter().any(cache_from::Source::has_keys)
-                || cache::find(store, self.lease, &begun, &[])?.is_some());
+        // Without its files.
+        let mut perhaps = self.cache_from.iter().any(cache_from::Source::has_keys);
+        let mut news = Vec::new();
+        for begun in std::iter::once(&key).chain(linked.as_ref().map(|it| &it.key)).map(Key::end) {
+            match cache::find(store, self.lease, &begun, &[])? {
+                Some(_) => perhaps = true,
+                None => news.push(begun),
+            }
+        }
+        let perhaps = perhaps && !self.fresh;
         let tree = from.as_ref().map(|(tree, _)| tree).or(here).unwrap_or(&self.context.tree);
         let wish = Wish { parents: transfer.parents, exclude: &expanded.exclude };
         let now = digest::now()?;
@@ -233,7 +245,7 @@ impl Builder<'_> {
                 (None, Source::Items(_) | Source::Fetched(..)) => None,
             });
         }
-        let whole = |sources: &[Source], answers: &[Option<Digest>]| {
+        let whole = |key: &Key, sources: &[Source], answers: &[Option<Digest>]| {
             let mut key = key.clone();
             for (source, answer) in sources.iter().zip(answers) {
                 key.field(answer.as_ref().map(Digest::to_string).unwrap_or_default());
@@ -251,7 +263,10 @@ impl Builder<'_> {
         };
         let history = history(name, transfer, &expanded);
         let before = match answers.iter().all(Option::is_some) {
-            true => self.made_before(state, &whole(&sources, &answers), None)?,
+            true => {
+                let alone = linked.as_ref().map(|it| whole(&it.key, &sources, &answers));
+                self.taken_before(state, &whole(&key, &sources, &answers), alone.as_deref(), &history)?
+            }
             false => None,
         };
         let layer = match before {
@@ -259,7 +274,7 @@ impl Builder<'_> {
             None => {
                 self.durable.settle();
                 self.fetched(&mut sources, &mut answers, &wish)?;
-                let (made, contents) = self.written(state, tree, &sources, &expanded, transfer.link)?;
+                let (made, contents) = self.written(state, tree, &sources, &expanded, linked.as_ref())?;
                 for (at, contents) in contents.into_iter().enumerate() {
                     if let (Source::Items(items), None) = (&sources[at], &answers[at]) {
                         answers[at] = Some(digest::with(tree, items, &contents)?);
@@ -270,13 +285,13 @@ impl Builder<'_> {
                         }
                     }
                 }
-                let store = &self.engine.store;
-                let key = whole(&sources, &answers);
+                let alone = linked.as_ref().map(|it| whole(&it.key, &sources, &answers));
+                let key = whole(&key, &sources, &answers);
                 let same = match &made {
                     Some((staged, _)) => self.copied_before(state, staged)?,
                     None => None,
                 };
-                let layer = match same {
+                match same {
                     Some(taken) => {
                         let below = state.diff_ids.len();
                         state.take(taken);
@@ -284,12 +299,13 @@ impl Builder<'_> {
                         self.report.cached()?;
                         true
                     }
-                    None => self.keep(state, &key, &history, made)?,
-                };
-                cache::put(store, &begun, None, None, &history)?;
-                layer
+                    None => self.keep(state, &key, alone.as_deref(), &history, made)?,
+                }
             }
         };
+        for begun in &news {
+            cache::put(&self.engine.store, begun, None, None, &history)?;
+        }
         for ((question, answer), path) in questions.iter().zip(answers).zip(&paths) {
             if let (Some(question), Some(answer)) = (question, answer) {
                 cache::answer(&self.engine.store, question, answer, path)?;
@@ -313,23 +329,17 @@ impl Builder<'_> {
         tree: &Tree,
         sources: &[Source],
         expanded: &Expanded,
-        link: bool,
+        linked: Option<&Linked>,
     ) -> Result<(Option<(Staged, Sealed)>, Vec<Vec<Content>>)> {
-        let (chown, time, caller) = (&expanded.chown, self.clock(state, link), self.caller.clone());
+        let (chown, caller) = (&expanded.chown, self.caller.clone());
+        let time = self.clock(state, linked.is_some());
         // A layer that stands by itself: what lies below leads it nowhere.
         let alone = State::clone(state).without_layers();
-        let known = match link {
-            true => {
-                let image = self.tree(state, "the image")?;
-                Some(owned(image.root.as_fd(), chown)?)
-            }
-            false => None,
-        };
         let mut contents = Vec::new();
-        let below = if link { &alone } else { state };
+        let below = if linked.is_some() { &alone } else { state };
         let made = self.change(below, true, &mut |root| {
-            let owner = match &known {
-                Some(owner) => *owner,
+            let owner = match linked {
+                Some(linked) => linked.owner,
                 None => owned(root, chown)?,
             };
             // One for all of them: what several write to gets its time when all have.
