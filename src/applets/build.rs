@@ -10,7 +10,7 @@ mod packed;
 mod query;
 mod told;
 
-use super::{Command, Context, output, pull};
+use super::{Command, Context, output, pull, push};
 use crate::api::client::{Client, SECRETS};
 use crate::api::wire::{Body, Caller, Folder, Given};
 use crate::build::dockerfile::{Dockerfile, LARGEST};
@@ -135,7 +135,7 @@ pub struct Build {
     /// give the Dockerfile files or an image under a name: name=PATH, name=URL of a tar or a repository, name=docker-image://IMAGE, name=oci-layout://DIR[:tag][@digest]
     #[argh(option)]
     build_context: Vec<String>,
-    /// where what is built goes: DIR, - or type=image|local|tar|oci|docker|cacheonly[,dest=PATH][,name=NAME]
+    /// where what is built goes: DIR, - or type=image|registry|local|tar|oci|docker|cacheonly[,dest=PATH][,name=NAME][,push=true][,compression=gzip|zstd]
     #[argh(option, short = 'o')]
     output: Vec<String>,
     /// how progress is told: auto, plain, tty, quiet or rawjson; $BUILDKIT_PROGRESS unless given
@@ -147,7 +147,7 @@ pub struct Build {
     /// pull the base images anew
     #[argh(switch)]
     pull: bool,
-    /// push what was built (not supported)
+    /// push the image, by all of its names
     #[argh(switch)]
     push: bool,
     /// print the image's id only
@@ -209,7 +209,7 @@ impl Command for Build {
         };
         pull::no_content_trust(self.disable_content_trust)?;
         let mode = Mode::of(self.progress.as_deref(), self.quiet)?;
-        let outputs = Outputs::read(&self.output)?;
+        let outputs = Outputs::read(&self.output, self.push)?;
         let mut contexts = Contexts::read(&self.build_context)?;
         if self.load && !self.output.is_empty() {
             bail!("--load is -o type=docker: it cannot be used with another output");
@@ -225,6 +225,7 @@ impl Command for Build {
         if let Some(call) = call {
             return self.called(context, &from, call);
         }
+        let pushed = outputs.pushed(&self.tag)?;
         // One of a build before this is none of it, whatever comes of it.
         if let Some(path) = &self.iidfile
             && let Err(error) = std::fs::remove_file(path)
@@ -269,7 +270,7 @@ impl Command for Build {
         headers.extend(known);
         let (agents, _held) = agents(&self.ssh, std::env::var("SSH_AUTH_SOCK").ok(), client.is_local())?;
         given.agents = agents;
-        self.built(&client, (query, headers), body, given, (mode, outputs), signals)
+        self.built(&client, (query, headers), body, given, (mode, outputs, pushed), signals)
     }
 }
 
@@ -405,20 +406,32 @@ impl Build {
         (query, headers): (Vec<(String, String)>, Vec<(String, String)>),
         body: Body,
         given: Given,
-        (mode, outputs): (Mode, Outputs),
+        (mode, outputs, pushed): (Mode, Outputs, Vec<(Reference, String)>),
         signals: Signalled,
     ) -> Result<u8> {
         let mut errors = std::io::stderr();
         let (stdout, names) = (outputs.use_stdout(), outputs.names());
         let mut lines = Lines::new(Told::new(mode, &mut errors), outputs, Arc::clone(&signals.stopped));
         let sent = client.build(query, headers, body, given, signals.caller.clone(), &mut lines);
-        let digest = lines.digest();
-        let outcome = lines.finish(sent);
-        if let number @ 1.. = signals.stopped.load(Ordering::SeqCst) {
+        let outcome = lines.finish(sent, |told| {
+            // A push leaves nothing to clear up.
+            signals.disarm();
+            let mut digest = None;
+            for (name, compression) in &pushed {
+                if signals.number() != 0 {
+                    break;
+                }
+                let mut pushing = told.pushing(&name.familiar());
+                let sent = push::send(client, name, "", compression, &mut pushing);
+                digest = pushing.finish(sent)?;
+            }
+            Ok(digest)
+        });
+        if let number @ 1.. = signals.number() {
             return Ok(128 + number as u8);
         }
         let _ = signals::set_blocked(signals.before);
-        let id = outcome?;
+        let (id, digest) = outcome?;
         if let Some(path) = &self.iidfile {
             std::fs::write(path, &id).with_context(|| format!("write {}", path.display()))?;
         }
@@ -481,6 +494,16 @@ impl Signalled {
     /// A signal calls the build off from now on.
     fn arm(&self) {
         self.armed.store(true, Ordering::SeqCst);
+    }
+
+    /// It ends this process again.
+    fn disarm(&self) {
+        self.armed.store(false, Ordering::SeqCst);
+    }
+
+    /// The signal that came while there was something to clear up, or 0.
+    fn number(&self) -> i32 {
+        self.stopped.load(Ordering::SeqCst)
     }
 }
 

@@ -23,6 +23,10 @@ impl<'a> Progress<'a> {
         Progress { screen: Screen::new(terminal::size(on)), out, partial: Vec::new(), error: None, quiet }
     }
 
+    pub fn has_failed(&self) -> bool {
+        self.error.is_some()
+    }
+
     /// The error that ended the answer, if any.
     pub fn finish(self) -> Result<(), String> {
         self.error.map_or(Ok(()), Err)

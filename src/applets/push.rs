@@ -3,12 +3,13 @@
 use super::progress::Progress;
 use super::pull::{full, no_content_trust};
 use super::{Command, Context, output};
-use crate::api::client::Filters;
+use crate::api::client::{Client, Filters};
 use crate::api::types::ImageSummary;
 use crate::oci::auth::{self, Registries};
 use crate::oci::reference::Reference;
 use anyhow::{Result, anyhow, bail};
 use argh::{ArgsInfo, FromArgs};
+use std::io::Write;
 
 /// Upload an image to a registry
 #[derive(FromArgs, ArgsInfo)]
@@ -49,19 +50,23 @@ impl Command for Push {
         let name = if self.all_tags { name } else { name.or_latest() };
         let platform = self.platform.unwrap_or_default();
         let compression = self.compression_format.unwrap_or_default();
-        let client = context.client()?;
-        let others = origins(&client.images(true, &Filters::new())?, &name)?.to_header()?;
-        let auth = auth::lookup(&name.domain)?.map(|found| found.to_header());
         let mut out = std::io::stdout();
         let mut progress = Progress::new(&mut out, &std::io::stdout(), self.quiet);
-        let tag = name.tag.clone().unwrap_or_default();
-        client.push(&name.familiar_name(), &tag, &platform, &compression, (auth, others), &mut progress)?;
+        send(&context.client()?, &name, &platform, &compression, &mut progress)?;
         progress.finish().map_err(|message| anyhow!(message))?;
         if self.quiet {
             output::say(&format!("{}\n", full(&name)))?;
         }
         Ok(0)
     }
+}
+
+/// Asks for a push, as who we are at the registry and at those that layers came from; what it tells goes into `sink`.
+pub fn send(client: &Client, name: &Reference, platform: &str, compression: &str, sink: &mut dyn Write) -> Result<()> {
+    let others = origins(&client.images(true, &Filters::new())?, name)?.to_header()?;
+    let auth = auth::lookup(&name.domain)?.map(|found| found.to_header());
+    let tag = name.tag.as_deref().unwrap_or_default();
+    client.push(&name.familiar_name(), tag, platform, compression, (auth, others), sink)
 }
 
 /// Who we are at the registries that these images, and those that they were built on, came from: layers may be had there.

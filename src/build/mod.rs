@@ -35,7 +35,7 @@ mod running;
 mod schedule;
 mod state;
 mod steps;
-mod trace;
+pub mod trace;
 mod transfer;
 
 use crate::api::Refusal;

@@ -264,7 +264,7 @@ impl Report {
     /// What a pull tells.
     pub fn pulling(&mut self, line: ProgressLine) -> io::Result<()> {
         let line = match self.style {
-            Style::Trace => trace::line(&self.trace.pulling(&line)),
+            Style::Trace => trace::line(&self.trace.moving(&line)),
             _ => line,
         };
         self.tell(Told::Line(line)).map_err(|_| io::ErrorKind::BrokenPipe.into())

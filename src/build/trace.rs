@@ -81,13 +81,14 @@ impl Trace {
         SolveStatus { logs: vec![log], ..SolveStatus::default() }
     }
 
-    /// What a pull tells.
-    pub fn pulling(&mut self, line: &ProgressLine) -> SolveStatus {
+    /// What a pull or a push tells.
+    pub fn moving(&mut self, line: &ProgressLine) -> SolveStatus {
         let id = if line.id.is_empty() { &line.status } else { &line.id };
         let now = now();
         let started = self.parts.entry(id.clone()).or_insert_with(|| now.clone()).clone();
         let counts = line.progress_detail.unwrap_or_default();
-        let ended = line.id.is_empty() || matches!(line.status.as_str(), "Pull complete" | "Already exists");
+        let ended = line.id.is_empty()
+            || matches!(line.status.as_str(), "Pull complete" | "Already exists" | "Pushed" | "Layer already exists");
         let name = if line.id.is_empty() { line.status.clone() } else { format!("{id} {}", line.status) };
         let status = VertexStatus {
             id: id.clone(),
@@ -124,11 +125,11 @@ mod tests {
         assert!(!trace.is_open());
         let first = trace.begin(1, "[1/2] FROM x".to_owned()).vertexes.remove(0);
         assert!(first.digest.starts_with("sha256:") && first.inputs.is_empty() && trace.is_open());
-        let part = trace.pulling(&ProgressLine::layer("abc", "Downloading", ProgressDetail { current: 1, total: 2 }));
+        let part = trace.moving(&ProgressLine::layer("abc", "Downloading", ProgressDetail { current: 1, total: 2 }));
         let part = serde_json::to_value(part).unwrap();
         assert_eq!(part["statuses"][0]["name"], "abc Downloading");
         assert_eq!((&part["statuses"][0]["current"], part.get("vertexes")), (&serde_json::json!(1), None));
-        let ended = trace.pulling(&ProgressLine::layer("abc", "Pull complete", ProgressDetail::default()));
+        let ended = trace.moving(&ProgressLine::layer("abc", "Pull complete", ProgressDetail::default()));
         assert!(ended.statuses[0].completed.is_some());
         assert!(trace.end(true, "").vertexes[0].cached);
         let second = trace.begin(2, "[2/2] RUN y".to_owned()).vertexes.remove(0);

@@ -1,10 +1,12 @@
 //! `dhow build`: where what is built goes, and what is told meanwhile.
 
 use super::builds::{build, folder, id};
-use crate::fixture::{Host, eventually};
+use crate::fixture::{Host, Login, Registry, eventually};
 use nix::sys::signal::Signal;
 use std::fs;
 use std::os::unix::fs::symlink;
+
+const SAILOR: Login = Login::SAILOR;
 
 /// What lies in a directory, with what is in its files.
 fn listed(dir: &std::path::Path) -> String {
@@ -75,7 +77,8 @@ fn what_is_built_goes_where_it_is_wanted() {
         (vec!["-o", "type=local"], "dest is required"),
         (vec!["-o", "type=x"], "type x is not supported"),
         (vec!["-o", "-", "-o", "type=oci"], "only one output can go to stdout"),
-        (vec!["-o", "type=image,push=true"], "push that name"),
+        (vec!["-o", "type=image,push=true"], "tag is needed when pushing to registry"),
+        (vec!["--push"], "tag is needed when pushing to registry"),
         (vec!["-o", "-", "--iidfile", "x"], "--iidfile needs an image"),
     ] {
         let output = build(&host, &failing, &flags);
@@ -211,4 +214,104 @@ fn a_folder_that_is_not_whole_is_cleared_away() {
     assert_eq!(names(), ["kept"]);
     eventually("the build has ended", || fs::read_dir(host.root().join("tmp")).expect("list").count() == 0);
     host.ok(["builder", "prune", "--all", "--force"]);
+}
+
+#[test]
+fn what_is_built_is_pushed() {
+    let (Some(host), Some(other)) = (Host::with_busybox(), Host::new()) else { return };
+    let (Some(registry), Some(guarded)) = (Registry::start(false, None), Registry::start(false, Some(SAILOR))) else {
+        return;
+    };
+    let dir = folder(&host, "context", &[("Dockerfile", "FROM busybox\nCOPY Dockerfile /one\nRUN echo two > /two\n")]);
+    let at = |name: &str| host.dir().join(name).to_str().expect("UTF-8").to_owned();
+    let names = ["a/one:v1", "b/two", "c/three:v3"].map(|name| registry.name(name));
+    let pulled = |name: &str| {
+        other.ok(["pull", "-q", name]);
+        (id(&other, name), other.ok(["run", "--rm", "--network", "none", name, "cat", "/two"]))
+    };
+    let digest = |host: &Host, name: &str| {
+        let digests = host.inspect(name, "/RepoDigests");
+        let repository = name.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')).map_or(name, |(name, _)| name);
+        let of = |it: &&serde_json::Value| it.as_str().is_some_and(|it| it.starts_with(&format!("{repository}@")));
+        let found = digests.as_array().expect("a list").iter().find(of).and_then(|it| it.as_str()).expect("a digest");
+        found.split_once('@').expect("a digest").1.to_owned()
+    };
+    let metadata =
+        || -> serde_json::Value { serde_json::from_slice(&fs::read(at("metadata")).expect("read")).expect("JSON") };
+    // Every name of it, and it stays here.
+    let flags =
+        ["--push", "-t", &names[0], "-t", &names[1], "--metadata-file", &at("metadata"), "--iidfile", &at("id")];
+    let output = build(&host, &dir, &flags);
+    output.ok();
+    let told = output.stderr();
+    for words in
+        [&format!("pushing {}", names[0])[..], &format!("pushing {}:latest", names[1]), ": Pushed", "v1: digest: "]
+    {
+        assert!(told.contains(words), "{words} is not in {told}");
+    }
+    assert!(told.contains(": Mounted from") || told.matches(": Pushed").count() > 3, "{told}");
+    for name in &names[..2] {
+        assert_eq!(pulled(name), (id(&host, name), "two".to_owned()));
+        assert_eq!(digest(&other, name), digest(&host, name));
+    }
+    let told = metadata();
+    assert_eq!(told["containerimage.digest"], digest(&host, &names[1]));
+    assert_eq!(told["containerimage.config.digest"], id(&host, &names[0]));
+    assert_eq!(fs::read_to_string(at("id")).expect("read"), id(&host, &names[0]));
+    assert_eq!(told["image.name"], format!("{},{}:latest", names[0], names[1]));
+    // By --output, under a name of its own and in zstd; beside another output.
+    let output = format!("type=registry,name={},compression=zstd", names[2]);
+    let flags = ["-q", "-o", &output, "-o", &format!("type=tar,dest={}", at("files.tar")), "-t", "unused"];
+    let quiet = build(&host, &dir, &flags);
+    quiet.ok();
+    assert_eq!((quiet.stderr().as_str(), quiet.stdout().trim()), ("", &id(&host, &names[2])[..]));
+    assert_eq!(pulled(&names[2]), (id(&host, &names[2]), "two".to_owned()));
+    assert_ne!(digest(&host, &names[2]), digest(&host, &names[1]), "gzip and zstd");
+    assert!(
+        fs::metadata(at("files.tar")).expect("a tar").len() > 1000 && host.ok(["images", "-q", "unused"]).is_empty()
+    );
+    let named = registry.name("d/four");
+    let told = build(&host, &dir, &["-o", "type=image,push=true", "-t", &named, "--progress", "rawjson"]);
+    told.ok();
+    let told = told.stderr();
+    let lines = told.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
+    let vertexes: Vec<_> = lines.flat_map(|line| line["vertexes"].as_array().cloned().unwrap_or_default()).collect();
+    let pushing = vertexes.iter().rfind(|it| it["name"] == format!("pushing {named}:latest")).expect("it is told");
+    assert!(pushing["completed"].is_string() && pushing["error"].is_null(), "{pushing}");
+    assert_eq!(pulled(&named).0, id(&host, &named));
+    // What cannot be pushed was built all the same, and nothing says that it is there.
+    fs::remove_file(at("metadata")).expect("remove");
+    let secret = guarded.name("e/five");
+    let flags = ["-t", &secret, "--push", "--metadata-file", &at("metadata")];
+    for progress in ["plain", "rawjson", "quiet"] {
+        let refused = build(&host, &dir, &[&flags[..], &["--progress", progress]].concat());
+        let words = refused.stderr();
+        assert!(refused.code() == Some(1) && words.contains("no basic auth credentials"), "{refused}");
+        assert!(!host.dir().join("metadata").exists());
+    }
+    assert_eq!(id(&host, &secret), id(&host, &named));
+    host.dhow(["login", "-u", SAILOR.user, "--password-stdin", &guarded.host()]).input(SAILOR.password).ok();
+    build(&host, &dir, &flags).ok();
+    assert_eq!(metadata()["containerimage.digest"], digest(&host, &secret));
+    // One that is called off ends, also where the registry says nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("listen");
+    silent.set_nonblocking(true).expect("do not wait");
+    let name = format!("{}/g/seven", silent.local_addr().expect("an address"));
+    let args = ["build", "--network", "none", "--push", "-t", &name, dir.to_str().expect("UTF-8")];
+    let running = host.dhow(args).spawn();
+    let mut held = None;
+    eventually("the registry is asked", || {
+        held = silent.accept().ok();
+        held.is_some()
+    });
+    running.signal(Signal::SIGINT);
+    let output = running.wait();
+    assert_eq!(output.code(), Some(130), "{output}");
+    drop(held);
+    // A build that fails pushes nothing.
+    let failing = folder(&host, "failing", &[("Dockerfile", "FROM busybox\nRUN false\n")]);
+    let name = registry.name("f/six");
+    assert_eq!(build(&host, &failing, &["--push", "-t", &name]).code(), Some(1));
+    assert_ne!(other.run(["pull", "-q", &name]).code(), Some(0));
+    host.assert_tidy();
 }

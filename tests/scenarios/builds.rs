@@ -493,7 +493,7 @@ fn flags_of_build() {
     for (flags, words) in [
         (&["-t", "UPPER"][..], "must be lowercase"),
         (&["--squash"], "building with squash is not supported"),
-        (&["--push"], "--push is not supported: build it, and push it by its name"),
+        (&["--push"], "tag is needed when pushing to registry"),
         (&["--isolation", "hyperv"], "is of Windows only"),
         (&["--progress", "loud"], "invalid progress mode loud"),
         (&["--platform", "windows/amd64"], "operating system is not supported"),

@@ -46,13 +46,18 @@ impl<'a> Lines<'a> {
         self.told.line(text, &line)
     }
 
-    /// The digest of the manifest in the last archive that came.
-    pub fn digest(&self) -> Option<String> {
-        self.outputs.digest.clone()
-    }
-
-    /// The answer has ended like this. Gives the image's id; what is no image has none.
-    pub fn finish(self, sent: Result<()>) -> Result<String> {
+    /// The answer has ended like this; where all is well, `then` does the rest, and tells of it. Gives the image's id,
+    /// which what is no image has not, and the digest of the manifest in the last archive that came, or `then`'s.
+    pub fn finish(
+        mut self,
+        sent: Result<()>,
+        then: impl FnOnce(&mut Told) -> Result<Option<String>>,
+    ) -> Result<(String, Option<String>)> {
+        let whole = sent.is_ok() && self.failed.is_none() && !self.told.has_failed();
+        let ended = match whole && self.outputs.finish().is_ok() && !self.told.id.is_empty() {
+            true => then(&mut self.told),
+            false => Ok(None),
+        };
         let told = self.told.finish();
         if let Some(error) = self.failed {
             return Err(error);
@@ -63,20 +68,31 @@ impl<'a> Lines<'a> {
         if id.is_empty() && self.outputs.have_id() {
             bail!("the build ended without an image");
         }
-        Ok(id)
+        Ok((id, ended?.or(self.outputs.digest)))
     }
+}
+
+/// Calls `take` with each whole line that `bytes` end; what is left over is kept in `partial`.
+pub fn each(
+    partial: &mut Vec<u8>,
+    bytes: &[u8],
+    mut take: impl FnMut(&[u8]) -> std::io::Result<()>,
+) -> std::io::Result<()> {
+    let mut rest = bytes;
+    while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+        partial.extend_from_slice(&rest[..=end]);
+        take(&std::mem::take(partial))?;
+        rest = &rest[end + 1..];
+    }
+    partial.extend_from_slice(rest);
+    Ok(())
 }
 
 impl Write for Lines<'_> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let mut rest = bytes;
-        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-            let mut line = std::mem::take(&mut self.partial);
-            line.extend_from_slice(&rest[..=end]);
-            self.line(&line)?;
-            rest = &rest[end + 1..];
-        }
-        self.partial.extend_from_slice(rest);
+        let mut partial = std::mem::take(&mut self.partial);
+        each(&mut partial, bytes, |line| self.line(line))?;
+        self.partial = partial;
         Ok(bytes.len())
     }
 

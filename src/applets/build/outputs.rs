@@ -4,9 +4,11 @@
 use super::super::output;
 use super::super::save::Whole;
 use crate::api::base64;
+use crate::api::units::parse_bool;
 use crate::build::dockerfile::mount::fields;
 use crate::fs::extract::{self, Owner, Target};
 use crate::fs::{merge, path, remove, stream};
+use crate::oci::Reference;
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::{Value, json};
 use std::io::{BufReader, IsTerminal, PipeWriter, Write};
@@ -22,6 +24,8 @@ pub struct Wanted {
     kind: String,
     name: Option<String>,
     dest: Dest,
+    /// Of an image that is pushed: how its layers are compressed, as `push --compression-format` has it.
+    push: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +38,10 @@ enum Dest {
 }
 
 impl Wanted {
+    fn new(kind: &str, dest: Dest) -> Wanted {
+        Wanted { kind: kind.to_owned(), name: None, dest, push: None }
+    }
+
     /// Reads one as buildx does: a folder, `-` for a tar on stdout, or `type=…` with more fields.
     pub fn parse(text: &str) -> Result<Wanted> {
         let bad = |why: &str| anyhow!("invalid argument {text:?} for --output: {why}");
@@ -44,20 +52,23 @@ impl Wanted {
         {
             return match text {
                 "" => Err(bad("it is empty")),
-                "-" => Ok(Wanted { kind: "tar".to_owned(), name: None, dest: Dest::Stdout }),
-                dir => Ok(Wanted { kind: "local".to_owned(), name: None, dest: Dest::Folder(PathBuf::from(dir)) }),
+                "-" => Ok(Wanted::new("tar", Dest::Stdout)),
+                dir => Ok(Wanted::new("local", Dest::Folder(PathBuf::from(dir)))),
             };
         }
         let (mut kind, mut name, mut dest, mut tar) = (String::new(), None, None, true);
+        let (mut push, mut compression) = (None, None);
         for field in &fields {
             match field.split_once('=') {
                 Some(("type", value)) => kind = value.to_owned(),
                 Some(("dest", value)) => dest = Some(value.to_owned()).filter(|dest| !dest.is_empty()),
                 Some(("name", value)) => name = Some(value.to_owned()),
                 Some(("tar", value)) => tar = !matches!(value, "false" | "0"),
-                // What is the case anyway.
-                Some(("push", "false")) => {}
-                Some(("push", _)) => return Err(bad("build with -t, and push that name")),
+                Some(("push", value)) => {
+                    push =
+                        Some(parse_bool(value).ok_or_else(|| bad(&format!("push={value} is neither true nor false")))?)
+                }
+                Some(("compression", value @ ("gzip" | "zstd"))) => compression = Some(value.to_owned()),
                 _ => return Err(bad(&format!("{field} is not supported"))),
             }
         }
@@ -67,10 +78,14 @@ impl Wanted {
         };
         let dest = match (kind.as_str(), dest) {
             ("", _) => return Err(bad("type is required for output")),
-            ("registry", _) => return Err(bad("build with -t, and push that name")),
-            ("image" | "cacheonly", Some(_)) => return Err(bad(&format!("{kind} goes nowhere else"))),
+            ("image" | "registry" | "cacheonly", Some(_)) => return Err(bad(&format!("{kind} goes nowhere else"))),
             ("image" | "cacheonly", None) => Dest::Store,
-            ("docker", None) => {
+            ("registry", None) => {
+                kind = "image".to_owned();
+                push.get_or_insert(true);
+                Dest::Store
+            }
+            ("docker", None) if push.is_none() => {
                 kind = "image".to_owned();
                 Dest::Store
             }
@@ -85,7 +100,14 @@ impl Wanted {
         if name.is_some() && !matches!(kind.as_str(), "image" | "oci" | "docker") {
             return Err(bad(&format!("{kind} has no name")));
         }
-        Ok(Wanted { kind, name, dest })
+        if push.is_some() && kind != "image" {
+            return Err(bad(&format!("{kind} is not pushed")));
+        }
+        let push = push.unwrap_or_default();
+        if !push && let Some(compression) = compression {
+            return Err(bad(&format!("compression={compression} is for what is pushed")));
+        }
+        Ok(Wanted { kind, name, dest, push: push.then(|| compression.unwrap_or_default()) })
     }
 
     /// Whether an image comes of it, which has an id.
@@ -130,8 +152,17 @@ enum Open {
 }
 
 impl Outputs {
-    pub fn read(texts: &[String]) -> Result<Outputs> {
-        let all = texts.iter().map(|text| Wanted::parse(text)).collect::<Result<Vec<_>>>()?;
+    /// `push`: images are pushed, or the image where there is none among the outputs.
+    pub fn read(texts: &[String], push: bool) -> Result<Outputs> {
+        let mut all = texts.iter().map(|text| Wanted::parse(text)).collect::<Result<Vec<_>>>()?;
+        if push {
+            if all.iter().all(|wanted| wanted.kind != "image") {
+                all.push(Wanted::new("image", Dest::Store));
+            }
+            for image in all.iter_mut().filter(|wanted| wanted.kind == "image") {
+                image.push.get_or_insert_default();
+            }
+        }
         all.iter().try_for_each(Wanted::check)?;
         if all.iter().filter(|wanted| wanted.dest == Dest::Stdout).count() > 1 {
             bail!("only one output can go to stdout");
@@ -157,6 +188,27 @@ impl Outputs {
     /// The names that the last image has of its output.
     pub fn names(&self) -> Option<String> {
         self.all.iter().rev().find(|wanted| wanted.has_id())?.name.clone()
+    }
+
+    /// The names that are pushed, and how their layers are compressed; `tags` are those of the build.
+    pub fn pushed(&self, tags: &[String]) -> Result<Vec<(Reference, String)>> {
+        let mut pushed = Vec::new();
+        for (wanted, compression) in self.all.iter().filter_map(|wanted| Some((wanted, wanted.push.as_ref()?))) {
+            let own: Vec<&str> = wanted.name.iter().flat_map(|names| names.split(',')).collect();
+            let names = if own.is_empty() { tags.iter().map(String::as_str).collect() } else { own };
+            let before = pushed.len();
+            for name in names.into_iter().filter(|name| !name.is_empty()) {
+                let name = Reference::parse(name)?.or_latest();
+                if name.digest.is_some() {
+                    bail!("cannot push a digest reference");
+                }
+                pushed.push((name, compression.clone()));
+            }
+            if pushed.len() == before {
+                bail!("tag is needed when pushing to registry");
+            }
+        }
+        Ok(pushed)
     }
 
     pub fn use_stdout(&self) -> bool {
@@ -314,6 +366,8 @@ mod tests {
             ("type=docker,dest=x.tar", "docker", file("x.tar")),
             ("type=docker", "image", Dest::Store),
             ("type=image,name=a,push=false", "image", Dest::Store),
+            ("type=image,push=true", "image", Dest::Store),
+            ("type=registry,name=a,compression=zstd", "image", Dest::Store),
             ("type=cacheonly", "cacheonly", Dest::Store),
         ] {
             assert_eq!(dest(text), (kind.to_owned(), wanted), "{text}");
@@ -323,14 +377,37 @@ mod tests {
             ("dest=a,name=b", "type is required"),
             ("type=local", "dest is required for local exporter"),
             ("type=oci,tar=false", "dest is required for oci exporter"),
-            ("type=registry,name=a", "push that name"),
-            ("type=image,push=true", "push that name"),
+            ("type=registry,dest=a", "registry goes nowhere else"),
+            ("type=image,push=x", "push=x is neither true nor false"),
+            ("type=docker,push=true", "docker is not pushed"),
+            ("type=image,compression=zstd", "is for what is pushed"),
+            ("type=registry,compression=estargz", "compression=estargz is not supported"),
             ("type=tar,name=a", "tar has no name"),
-            ("type=oci,compression=zstd", "compression=zstd is not supported"),
+            ("type=oci,compression=zstd", "compression=zstd is for what is pushed"),
             ("type=x", "output of type x is not supported"),
         ] {
             let error = format!("{:#}", Wanted::parse(text).unwrap_err());
             assert!(error.contains(words), "{text}: {error}");
         }
+    }
+    #[test]
+    fn names_are_pushed() {
+        let pushed = |outputs: &[&str], push: bool, tags: &[&str]| -> Result<Vec<String>> {
+            let own = |list: &[&str]| list.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
+            let pushed = Outputs::read(&own(outputs), push)?.pushed(&own(tags))?;
+            Ok(pushed.into_iter().map(|(name, compression)| format!("{} {compression}", name.familiar())).collect())
+        };
+        assert_eq!(pushed(&[], true, &["a", "h:1/b:2"]).unwrap(), ["a:latest ", "h:1/b:2 "]);
+        assert_eq!(pushed(&["type=local,dest=x"], true, &["a"]).unwrap(), ["a:latest "]);
+        assert_eq!(pushed(&["type=registry,\"name=b,c:1\""], false, &["a"]).unwrap(), ["b:latest ", "c:1 "]);
+        let zstd = "type=image,push=true,compression=zstd";
+        assert_eq!(pushed(&[zstd, "type=image,name=b"], true, &["a"]).unwrap(), ["a:latest zstd", "b:latest "]);
+        assert_eq!(pushed(&["type=image", "type=registry,push=false"], false, &["a"]).unwrap(), [""; 0]);
+        for (outputs, push, tags) in [(&[][..], true, &[][..]), (&["type=registry"], false, &[]), (&[], true, &[""])] {
+            let error = pushed(outputs, push, tags).unwrap_err().to_string();
+            assert_eq!(error, "tag is needed when pushing to registry");
+        }
+        let digest = format!("a@sha256:{}", "0".repeat(64));
+        assert!(pushed(&[], true, &[&digest]).unwrap_err().to_string().contains("digest reference"));
     }
 }

@@ -74,9 +74,6 @@ impl Build {
         if let Some(label) = self.label.iter().find(|label| label.is_empty() || label.starts_with('=')) {
             bail!("invalid label {label:?}: it has no name");
         }
-        if self.push {
-            bail!("--push is not supported: build it, and push it by its name");
-        }
         // Nobody here attests what was built.
         for (flag, value) in [("provenance", &self.provenance), ("sbom", &self.sbom)] {
             if let Some(value) = value.as_deref().filter(|value| crate::api::units::parse_bool(value) != Some(false)) {

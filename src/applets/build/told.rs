@@ -2,7 +2,9 @@
 
 use super::super::{progress, terminal};
 use super::display::Display;
+use super::lines;
 use crate::api::types::{ProgressLine, SolveStatus};
+use crate::build::trace::{self, Trace};
 use anyhow::{Result, anyhow, bail};
 use std::io::{IsTerminal, Write};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -135,11 +137,89 @@ impl<'a> Told<'a> {
         self.lines.write_all(text)
     }
 
+    /// Whether the answer ended with an error.
+    pub fn has_failed(&self) -> bool {
+        self.lines.has_failed()
+    }
+
+    /// What a push of this command's tells, under its own name.
+    pub fn pushing(&mut self, name: &str) -> Pushing<'_, 'a> {
+        let mut trace = Trace::default();
+        let begun = trace.begin(0, format!("pushing {name}"));
+        let mut pushing = Pushing { told: self, trace, partial: Vec::new(), digest: None, error: None };
+        pushing.show(&begun, &ProgressLine::text(format!("pushing {name}\n")));
+        pushing
+    }
+
     /// Nothing more comes. Gives the error that ended the answer, if any.
     pub fn finish(self) -> Result<String> {
         drop(self.screen);
         self.lines.finish().map_err(|message| anyhow!(message))?;
         Ok(self.id)
+    }
+}
+
+/// Takes the lines of a push.
+pub struct Pushing<'t, 'a> {
+    told: &'t mut Told<'a>,
+    trace: Trace,
+    partial: Vec<u8>,
+    /// Of the manifest.
+    digest: Option<String>,
+    error: Option<String>,
+}
+
+impl Pushing<'_, '_> {
+    /// One of them, as this mode has it. What cannot be shown is no reason to end a push.
+    fn show(&mut self, status: &SolveStatus, line: &ProgressLine) {
+        let line = match self.told.mode {
+            Mode::Tty | Mode::RawJson => &trace::line(status),
+            Mode::Plain | Mode::Quiet => line,
+        };
+        if let Ok(mut text) = serde_json::to_vec(line) {
+            text.push(b'\n');
+            let _ = self.told.line(&text, line);
+        }
+    }
+
+    fn take(&mut self, text: &[u8]) -> std::io::Result<()> {
+        if text.trim_ascii().is_empty() {
+            return Ok(());
+        }
+        let line: ProgressLine = serde_json::from_slice(text)?;
+        if let Some(detail) = &line.error_detail {
+            self.error = Some(detail.message.clone());
+        } else if let Some(aux) = &line.aux {
+            self.digest = aux.get("Digest").and_then(|it| it.as_str()).map(str::to_owned).or(self.digest.take());
+        } else {
+            let status = self.trace.moving(&line);
+            self.show(&status, &line);
+        }
+        Ok(())
+    }
+
+    /// It has ended like this. Gives the digest of what was pushed.
+    pub fn finish(mut self, sent: Result<()>) -> Result<Option<String>> {
+        let outcome = sent.and_then(|()| self.error.take().map_or(Ok(()), |error| Err(anyhow!(error))));
+        let why = outcome.as_ref().err().map(|error| format!("{error:#}")).unwrap_or_default();
+        if matches!(self.told.mode, Mode::Tty | Mode::RawJson) {
+            let ended = self.trace.end(false, &why);
+            self.show(&ended, &ProgressLine::default());
+        }
+        outcome.map(|()| self.digest)
+    }
+}
+
+impl Write for Pushing<'_, '_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let mut partial = std::mem::take(&mut self.partial);
+        lines::each(&mut partial, bytes, |line| self.take(line))?;
+        self.partial = partial;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 
