@@ -275,6 +275,26 @@ mod tests {
     }
 
     #[test]
+    fn commands_are_limited_as_dockers_clients_ask() {
+        let asked = read(&[
+            ("memory", "67108864"),
+            ("memswap", "-1"),
+            ("cpushares", "512"),
+            ("cpusetcpus", "0-1"),
+            ("cpusetmems", "0"),
+            ("cpuperiod", "50000"),
+            ("cpuquota", "10000"),
+            ("cgroupparent", "/boats"),
+            ("shmsize", "1048576"),
+        ]);
+        let host = asked.unwrap().host;
+        assert_eq!((host.memory, host.memory_swap, host.cpu_shares), (64 << 20, -1, 512));
+        assert_eq!((host.cpuset_cpus.as_str(), host.cpuset_mems.as_str()), ("0-1", "0"));
+        assert_eq!((host.cpu_period, host.cpu_quota), (50_000, 10_000));
+        assert_eq!((host.cgroup_parent.as_str(), host.shm_size), ("/boats", 1 << 20));
+    }
+
+    #[test]
     fn what_cannot_be_is_refused() {
         for (key, value, status) in [
             ("version", "2", 501),

@@ -147,6 +147,9 @@ impl<'a> Builder<'a> {
     /// Builds the target, registers the image and gives it its names.
     pub fn run(mut self, output: &mut Output) -> Result<()> {
         let target = target(self.file, &self.asked.target)?;
+        if let Some(frontend) = self.frontend() {
+            output.note(&format!("syntax={frontend} is not fetched: this is built as docker/dockerfile would"))?;
+        }
         self.cache_from = Arc::new(self.cache_sources(output)?);
         for name in &self.asked.no_cache_filter {
             if !(0..self.file.stages.len()).any(|at| self.is_called(at, name)) {
@@ -178,6 +181,13 @@ impl<'a> Builder<'a> {
         let state = self.shared.stage(target).context("the target was not built")?;
         self.shared.known.lock().unwrap_or_else(PoisonError::into_inner).save();
         self.finish(&state, output)
+    }
+
+    /// The frontend that is asked for, if it is none of Docker's own.
+    fn frontend(&self) -> Option<String> {
+        let asked = self.given("BUILDKIT_SYNTAX").or_else(|| self.file.directives.syntax.clone())?;
+        let name = asked.strip_prefix("docker.io/").unwrap_or(&asked);
+        (!name.starts_with("docker/dockerfile")).then_some(asked)
     }
 
     pub(super) fn lex(&self) -> Lex {

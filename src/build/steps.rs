@@ -11,7 +11,7 @@ use super::transfer::gather::Tree;
 use crate::api::Refusal;
 use crate::api::time::Time;
 use crate::engine::layers::{self, Staged};
-use crate::engine::store;
+use crate::engine::{store, users};
 use crate::failpoint;
 use crate::fs::overlay::{self, Upper};
 use crate::fs::seal::{self, Sealed, Times};
@@ -121,7 +121,8 @@ impl<'a> Builder<'a> {
         let made = self.step(state, &key.end(), &text, true, |builder, state| {
             builder.durable.settle();
             builder.change(state, true, &mut |root| {
-                let owner = super::transfer::owner::owner(root, &user)?;
+                let (uid, gid) = users::owner(root, &user)?;
+                let owner = super::transfer::owner::Owner { uid, gid };
                 let mut place = super::transfer::place::Place::new(root, format!("{dir}/"), Some(owner), None, time);
                 place.directory()?;
                 place.end()

@@ -69,7 +69,10 @@ pub fn ready(store: &Store, record: &Record, given: Given) -> Result<Ready> {
         .with_context(|| format!("starting {}", record.name))?;
     let own = user;
     let host = &record.host_config;
-    let user = users::resolve(root.as_fd(), &record.config.user, &host.group_add)?;
+    let user = match record.step {
+        true => users::resolve_step(root.as_fd(), &record.config.user)?,
+        false => users::resolve(root.as_fd(), &record.config.user, &host.group_add)?,
+    };
     let cgroup = cgroup_of(store, &record.id, &host.cgroup_parent);
     let cgroup = cgroup.map(|path| path.display().to_string()).unwrap_or_default();
     let etc_dir = record.etc_dir(store);

@@ -30,12 +30,52 @@ pub struct User {
 pub fn resolve(root: BorrowedFd, user: &str, group_add: &Option<Vec<String>>) -> Result<User> {
     // Most containers name nobody: /etc/passwd then only tells root's home and groups.
     let passwd = read(root, "etc/passwd")?;
-    let group = read(root, "etc/group")?;
-    let found = find(user, group_add.as_deref().unwrap_or_default(), &passwd, &group)?;
-    if !kernel::has_uid(found.uid) {
-        bail!("uid {} is none that this user was given (see /etc/subuid)", found.uid);
-    }
+    let found = find(user, group_add.as_deref().unwrap_or_default(), &passwd, &|| read(root, "etc/group"))?;
+    given(found.uid)?;
     Ok(found)
+}
+
+/// The same for a command of a build, as BuildKit has it: root, and who is named by numbers, needs no files.
+pub fn resolve_step(root: BorrowedFd, user: &str) -> Result<User> {
+    let numbers: Vec<&str> = user.splitn(2, ':').map(|part| if part == "root" { "0" } else { part }).collect();
+    if !user.is_empty() && numbers.iter().any(|part| part.parse::<u32>().is_err()) {
+        return resolve(root, user, &None);
+    }
+    let passwd = read(root, "etc/passwd").unwrap_or_default();
+    let group = || Ok(read(root, "etc/group").unwrap_or_default());
+    let found = find(&numbers.join(":"), &[], &passwd, &group)?;
+    given(found.uid)?;
+    Ok(found)
+}
+
+/// The owner that files get for `user[:group]` of an image, as BuildKit gives them: a name that the image has not is root's,
+/// or leaves the group as it is.
+pub fn owner(root: BorrowedFd, user: &str) -> Result<(u32, u32)> {
+    let (user, group) = user.split_once(':').unwrap_or((user, ""));
+    let (uid, mut gid) = match number(user) {
+        Some(uid) => (in_range(uid)?, in_range(uid)?),
+        None => {
+            let passwd = read(root, "etc/passwd")?;
+            accounts(&passwd).find(|account| account.name == user).map_or((0, 0), |found| (found.uid, found.gid))
+        }
+    };
+    match number(group) {
+        Some(number) => gid = in_range(number)?,
+        None if group.is_empty() => {}
+        None => {
+            let text = read(root, "etc/group")?;
+            gid = groups(&text).find(|known| known.name == group).map_or(gid, |found| found.gid);
+        }
+    }
+    given(uid)?;
+    Ok((uid, gid))
+}
+
+fn given(uid: u32) -> Result<()> {
+    match kernel::has_uid(uid) {
+        true => Ok(()),
+        false => bail!("uid {uid} is none that this user was given (see /etc/subuid)"),
+    }
 }
 
 /// The text of a file of the image; a missing one is empty.
@@ -98,7 +138,8 @@ fn groups(group: &str) -> impl Iterator<Item = Group<'_>> {
     })
 }
 
-fn find(user: &str, group_add: &[String], passwd: &str, group: &str) -> Result<User> {
+/// `group` is only asked for where somebody may be in one: an image whose file cannot be read may have no users.
+fn find(user: &str, group_add: &[String], passwd: &str, group: &dyn Fn() -> Result<String>) -> Result<User> {
     let (user_part, group_part) = user.split_once(':').unwrap_or((user, ""));
     let mut found = User { uid: 0, gid: 0, gids: Vec::new(), home: "/".to_owned() };
     let wanted = number(user_part);
@@ -119,17 +160,24 @@ fn find(user: &str, group_add: &[String], passwd: &str, group: &str) -> Result<U
         (None, None) => bail!("unable to find user {user_part}: no matching entries in passwd file"),
     }
     let mut more = Vec::new();
+    let group = match !group_part.is_empty() || account.is_some() || !group_add.is_empty() {
+        true => {
+            let name = account.as_ref().map_or(user_part, |account| account.name);
+            group().with_context(|| format!("unable to find groups for spec {name}"))?
+        }
+        false => String::new(),
+    };
     if !group_part.is_empty() {
-        found.gid = group_id(group_part, group)?;
+        found.gid = group_id(group_part, &group)?;
     } else if let Some(account) = &account {
         more.extend(
-            groups(group)
+            groups(&group)
                 .filter(|group| group.members.split(',').any(|member| member == account.name))
                 .map(|group| group.gid),
         );
     }
     for name in group_add {
-        more.push(group_id(name, group)?);
+        more.push(group_id(name, &group)?);
     }
     found.gids.push(found.gid);
     for gid in more {
@@ -197,12 +245,12 @@ mod tests {
             ("short", &[], 9, &[10], "/"),
             ("web", &["www", "77", "4", "500"], 33, &[34, 4, 5, 6, 500], "/srv"),
         ] {
-            let found = find(user, &strings(add), PASSWD, GROUP).unwrap();
+            let found = find(user, &strings(add), PASSWD, &|| Ok(GROUP.to_owned())).unwrap();
             let expected = User { uid, gid: gids[0], gids: gids.to_vec(), home: home.to_owned() };
             assert_eq!(found, expected, "{user:?} with {add:?}");
         }
         let bare = User { uid: 0, gid: 0, gids: vec![0], home: "/".to_owned() };
-        assert_eq!(find("", &[], "", "").unwrap(), bare);
+        assert_eq!(find("", &[], "", &|| bail!("nobody asks")).unwrap(), bare);
     }
 
     #[test]
@@ -221,7 +269,7 @@ mod tests {
                 "unable to find user 18446744073709551616: no matching entries in passwd file",
             ),
         ] {
-            let error = find(user, &strings(add), PASSWD, GROUP).unwrap_err();
+            let error = find(user, &strings(add), PASSWD, &|| Ok(GROUP.to_owned())).unwrap_err();
             assert_eq!(error.to_string(), expected, "{user:?} with {add:?}");
         }
     }
@@ -246,6 +294,49 @@ mod tests {
         std::fs::remove_file(dir.join("etc/passwd")).unwrap();
         nix::unistd::mkfifo(&dir.join("etc/passwd"), nix::sys::stat::Mode::S_IRWXU).unwrap();
         assert_eq!(resolve("me").unwrap_err().to_string(), "the image's /etc/passwd is not a regular file");
+        // Who needs no file is not asked for one; groups are asked for where somebody is known.
+        for (user, uid, gid) in [("", 0, 0), ("root", 0, 0), ("7", 7, 0), ("7:8", 7, 8), ("root:9", 0, 9)] {
+            let found = resolve_step(root.as_fd(), user).unwrap();
+            assert_eq!((found.uid, found.gids), (uid, vec![gid]), "{user}");
+        }
+        assert!(resolve_step(root.as_fd(), "me").is_err());
+        std::fs::remove_file(dir.join("etc/passwd")).unwrap();
+        std::fs::create_dir(dir.join("etc/group")).unwrap();
+        let resolve = |user| super::resolve(root.as_fd(), user, &None);
+        assert_eq!(resolve("7").unwrap().gids, [0]);
+        std::fs::write(dir.join("etc/passwd"), "me:x:5:6::/me:\n").unwrap();
+        let error = format!("{:#}", resolve("5").unwrap_err());
+        assert_eq!(error, "unable to find groups for spec me: the image's /etc/group is not a regular file");
+        assert_eq!(resolve_step(root.as_fd(), "5").unwrap().gids, [6]);
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn files_have_an_owner_whoever_is_named() {
+        let dir = std::env::temp_dir().join(format!("dhow-owners-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
+        std::fs::create_dir_all(dir.join("etc")).unwrap();
+        std::fs::write(dir.join("etc/passwd"), PASSWD).unwrap();
+        std::fs::write(dir.join("etc/group"), GROUP).unwrap();
+        let root = path::open_root(&dir).unwrap();
+        for (user, uid, gid) in [
+            ("", 0, 0),
+            ("web", 33, 34),
+            ("web:log", 33, 4),
+            ("web:nope", 33, 34),
+            ("nobody", 0, 0),
+            ("nobody:log", 0, 4),
+            ("nobody:7", 0, 7),
+            ("33", 33, 33),
+            ("1000:1001", 1000, 1001),
+        ] {
+            assert_eq!(owner(root.as_fd(), user).unwrap(), (uid, gid), "{user}");
+        }
+        assert!(owner(root.as_fd(), "4294967295").is_err());
+        std::fs::remove_file(dir.join("etc/group")).unwrap();
+        std::fs::create_dir(dir.join("etc/group")).unwrap();
+        assert_eq!(owner(root.as_fd(), "web").unwrap(), (33, 34));
+        assert!(owner(root.as_fd(), "web:log").is_err());
         std::fs::remove_dir_all(&dir).unwrap();
     }
 }

@@ -5,6 +5,7 @@ use crate::fixture::{Host, eventually};
 use nix::sys::signal::Signal;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, UNIX_EPOCH};
 
 #[test]
 fn stages_can_be_made_anew() {
@@ -84,7 +85,7 @@ fn an_image_that_is_named_is_a_cache() {
     let (one, image) = (says(&host, "cat /one"), id(&host, "made"));
     forget();
     let at = |name: &str| fs::File::open(host.dir().join("context").join(name)).expect("open");
-    let later = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_900_000_000);
+    let later = UNIX_EPOCH + Duration::from_secs(1_900_000_000);
     let dir = host.dir().join("context");
     fs::write(dir.join("a"), "a").expect("write");
     for name in ["a", "sub/b", "sub"] {
@@ -238,7 +239,7 @@ fn the_cache_is_kept_at_its_size() {
         for entry in fs::read_dir(records).expect("list").flatten() {
             if fs::read_to_string(entry.path()).expect("read a record").contains(&format!("> /{name}")) {
                 let file = fs::File::options().append(true).open(entry.path()).expect("open a record");
-                let then = std::time::SystemTime::now() - std::time::Duration::from_secs(hours * 3600);
+                let then = std::time::SystemTime::now() - Duration::from_secs(hours * 3600);
                 file.set_modified(then).expect("set a time");
             }
         }
@@ -297,7 +298,7 @@ fn what_did_not_change_is_not_made_again() {
     assert_eq!(id(&host, "made"), image);
     // Times and names of the folder say nothing.
     let later = fs::File::options().append(true).open(host.dir().join("context/a")).expect("open");
-    later.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_900_000_000)).expect("set a time");
+    later.set_modified(UNIX_EPOCH + Duration::from_secs(1_900_000_000)).expect("set a time");
     fs::rename(host.dir().join("context"), host.dir().join("elsewhere")).expect("rename");
     let third = build(&host, &host.dir().join("elsewhere"), &["-t", "made"]);
     assert_eq!(third.stderr().matches("CACHED").count(), 4, "{third}");
@@ -328,7 +329,7 @@ fn the_same_is_made_of_the_same() {
                 let path = dir.join(file);
                 std::os::unix::fs::chown(&path, Some(uid), Some(uid)).expect("chown");
                 let open = fs::File::open(&path).expect("open");
-                open.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds)).expect("set a time");
+                open.set_modified(UNIX_EPOCH + Duration::from_secs(seconds)).expect("set a time");
             }
             let epoch = ["--no-cache", "-t", "made", "--build-arg", "SOURCE_DATE_EPOCH=1500000000"];
             build(&host, &dir, &epoch).ok();
@@ -346,7 +347,7 @@ fn the_same_is_made_of_the_same() {
                     "cp",
                     ["-a", host.dir().join("context0").to_str().unwrap(), host.dir().join(name).to_str().unwrap()],
                 );
-                std::thread::sleep(std::time::Duration::from_millis(1100));
+                std::thread::sleep(Duration::from_millis(1100));
             }
             build(&host, &host.dir().join(name), &["--no-cache", "-t", "made"]).ok();
             id(&host, "made")
@@ -387,4 +388,21 @@ fn layers_of_a_cache_are_fetched_when_they_are_used() {
         host.ok(["tag", "made", &name]);
     }
     host.ok(["rmi", "--force", &name]);
+}
+
+/// Of the clock nothing is in it, or the same would be another image tomorrow.
+#[test]
+fn an_image_is_as_new_as_its_newest_file() {
+    let Some(host) = Host::with_busybox() else { return };
+    let dir = folder(&host, "context", &[("Dockerfile", "FROM busybox\nCOPY file /\nLABEL a=b\n"), ("file", "x")]);
+    let file = fs::File::options().write(true).open(dir.join("file")).expect("open");
+    // Also of one that is to come: 2100.
+    file.set_modified(UNIX_EPOCH + Duration::from_secs(4_102_444_800)).expect("set a time");
+    let created = |flags: &[&str]| {
+        build(&host, &dir, &[&["-t", "made"], flags].concat()).ok();
+        host.inspect("made", "/Created").as_str().expect("a time").to_owned()
+    };
+    assert_eq!(created(&[]), "2100-01-01T00:00:00Z");
+    assert!(host.ok(["images", "made"]).contains("made") && host.ok(["history", "made"]).contains("COPY file"));
+    assert_eq!(created(&["--build-arg", "SOURCE_DATE_EPOCH=1000000000"]), "2001-09-09T01:46:40Z");
 }

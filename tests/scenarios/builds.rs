@@ -609,3 +609,60 @@ fn a_secret_is_a_file_or_a_variable() {
         assert!(output.code() == Some(1) && output.stderr().contains(words), "{output}");
     }
 }
+
+/// As BuildKit has them.
+#[test]
+fn users_that_the_image_does_not_have() {
+    let Some(host) = Host::with_busybox() else { return };
+    let made = |text: &str| made(&host, &[("Dockerfile", &format!("FROM busybox\n{text}"))], &[]);
+    let owners = |dirs: &str| says(&host, &format!("stat -c %u:%g {dirs}")).replace('\n', " ");
+    // A directory is root's then, and its group's where that is there.
+    made(
+        "USER nobodyhere\nWORKDIR /a\nUSER nobodyhere:extra\nWORKDIR /b\nUSER user:nope\nWORKDIR /c\nUSER 7\nWORKDIR /d\nUSER 0\n",
+    );
+    assert_eq!(owners("/a /b /c /d"), "0:0 0:2000 1000:1000 7:7");
+    // No command runs as one.
+    let dir = folder(&host, "context", &[("Dockerfile", "FROM busybox\nUSER nobodyhere\nRUN true\n")]);
+    let output = build(&host, &dir, &[]);
+    assert!(output.code() == Some(1) && output.stderr().contains("unable to find user nobodyhere"), "{output}");
+    // Without a file of groups root and numbers have commands all the same; who is somebody there has groups to be found.
+    let odd = "RUN rm /etc/group && mkdir /etc/group\n";
+    made(&format!(
+        "{odd}RUN id -u > /said\nUSER 1000:2000\nWORKDIR /a\nUSER user\nWORKDIR /b\nUSER root\nRUN id -g >> /said\nUSER 7\n"
+    ));
+    let said = |user: &[&str], line: &str| {
+        host.run([&["run", "--rm", "--network", "none"], user, &["made", "sh", "-c", line]].concat())
+    };
+    assert_eq!(said(&[], "stat -c %u:%g /a /b; cat /said; id -u; id -g").ok(), "1000:2000\n1000:1000\n0\n0\n7\n0");
+    for user in ["root", "user"] {
+        let refused = said(&["-u", user], "true");
+        let words = format!("unable to find groups for spec {user}: the image's /etc/group is not a regular file");
+        assert!(refused.code() == Some(125) && refused.stderr().contains(&words), "{refused}");
+        let dir = folder(&host, "context", &[("Dockerfile", &format!("FROM busybox\n{odd}USER user\nRUN true\n"))]);
+        let output = build(&host, &dir, &[]);
+        assert!(
+            output.code() == Some(1) && output.stderr().contains("unable to find groups for spec user"),
+            "{output}"
+        );
+    }
+    host.assert_tidy();
+}
+
+/// What Dockerfiles ask for first is known here: nothing is fetched for it.
+#[test]
+fn the_frontend_of_a_dockerfile_is_noted() {
+    let Some(host) = Host::with_busybox() else { return };
+    let text = |syntax: &str| format!("# syntax={syntax}\nFROM busybox\nRUN <<E\necho heard > /said\nE\n");
+    for syntax in ["docker/dockerfile:1.7-labs", "docker.io/docker/dockerfile-upstream:master"] {
+        let told = made(&host, &[("Dockerfile", &text(syntax))], &[]);
+        assert!(!told.contains("syntax"), "{told}");
+        assert_eq!(says(&host, "cat /said"), "heard");
+    }
+    // Another one may have meant something else.
+    let told = made(&host, &[("Dockerfile", &text("registry.invalid/boats/frontend:2"))], &[]);
+    assert!(told.contains("syntax=registry.invalid/boats/frontend:2 is not fetched"), "{told}");
+    assert_eq!(says(&host, "cat /said"), "heard");
+    let argument = ["--build-arg", "BUILDKIT_SYNTAX=registry.invalid/other"];
+    let told = made(&host, &[("Dockerfile", &text("docker/dockerfile:1"))], &argument);
+    assert!(told.contains("syntax=registry.invalid/other is not fetched"), "{told}");
+}

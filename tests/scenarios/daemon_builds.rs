@@ -1,6 +1,7 @@
 //! `POST /build`: Docker's own client with DOCKER_BUILDKIT=0, and the stream of messages as SDKs read it.
 
-use crate::fixture::{Command, Daemon, Host, Packing, Tar, eventually, need};
+use crate::fixture::git::Repositories;
+use crate::fixture::{Command, Daemon, Front, Host, Packing, Say, Tar, eventually, need};
 
 fn docker(host: &Host, daemon: &Daemon, buildkit: &str, args: &[&str]) -> Command {
     Command::new("docker", args.iter().copied())
@@ -200,4 +201,53 @@ fn compose_builds_its_services() {
         host.ok(["run", "--rm", "--network", "none", "raft", "cat", "/theirs"]).starts_with("FROM busybox AS last")
     );
     daemon.stop();
+}
+
+#[test]
+fn contexts_lie_elsewhere() {
+    let Some(host) = Host::with_busybox() else { return };
+    let Some(all) = Repositories::new(host.dir().join("git")) else { return };
+    let daemon = Daemon::start(&host);
+    all.commit("boat", &[("Dockerfile", "FROM busybox\nCOPY a /said\n"), ("a", "a repository"), ("sub/a", "deep")]);
+    let git = all.serve(|_| None);
+    let tar = |text: &str| {
+        let tar = Tar::new().file("Dockerfile", 0o644, "FROM busybox\nCOPY a /said\n").file("a", 0o644, text);
+        tar.file("sub/other", 0o644, "FROM busybox\nRUN echo -n another > /said\n").end()
+    };
+    let packed = Packing::Gzip.pack(&tar("a tar"));
+    let web = Front::alone(move |asked| match asked.line.as_str() {
+        line if line.contains("/c.tgz") => Say::new(200, packed.clone()),
+        line if line.contains("/file") => Say::new(200, "FROM busybox\nRUN echo -n a file > /said\n"),
+        _ => Say::new(404, ""),
+    });
+    let remote = |url: &str, more: &str| {
+        let url = url.replace('#', "%23");
+        daemon.ask(&format!("POST /v1.41/build?remote={url}&t=made&networkmode=none{more}"))
+    };
+    let (repository, web) = (format!("http://{}/boat.git", git.address), format!("http://{}", web.address));
+    for (url, more, said) in [
+        (repository.clone(), "", "a repository"),
+        (format!("{repository}#main"), "", "a repository"),
+        (format!("{web}/c.tgz"), "", "a tar"),
+        (format!("{web}/c.tgz"), "&dockerfile=sub/other", "another"),
+        (format!("{web}/file"), "", "a file"),
+        // The Dockerfile is what came: no other is looked for.
+        (format!("{web}/file"), "&dockerfile=sub/other", "a file"),
+    ] {
+        let (head, body) = remote(&url, more);
+        assert!(
+            head.contains(" 200 ") && body.contains("Successfully tagged made:latest"),
+            "{url}{more}: {head} {body}"
+        );
+        assert_eq!(host.ok(["run", "--rm", "--network", "none", "made", "cat", "/said"]), said, "{url}{more}");
+    }
+    for (url, more, words) in [
+        (format!("{web}/none"), "", "404"),
+        (format!("{web}/c.tgz"), "&dockerfile=none", "Cannot locate specified Dockerfile: none"),
+        ("ftp://x/y".to_owned(), "", "unsupported context"),
+        ("/etc".to_owned(), "", "unsupported context"),
+    ] {
+        let (head, body) = remote(&url, more);
+        assert!(!head.contains(" 200 ") && body.contains(words), "{url}{more}: {head} {body}");
+    }
 }

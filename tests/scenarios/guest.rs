@@ -56,6 +56,7 @@ checks! {
     what_is_killed_takes_all_along
     every_controller_is_used
     each_limit_is_in_its_file
+    commands_of_a_build_are_limited
     limits_that_cannot_be_are_refused
     memory_is_limited
     processes_are_limited

@@ -62,6 +62,43 @@ each_limit_is_in_its_file() {
 	is "$(cat memory.max memory.swap.max pids.max | tr '\n' ' ')" "67108864 max max "
 }
 
+# So are those of a build, from a daemon and without one.
+commands_of_a_build_are_limited() {
+	mkdir -p /tmp/context
+	cat >/tmp/context/Dockerfile <<-'END'
+		FROM busybox
+		RUN cd /sys/fs/cgroup && cat memory.max memory.swap.max cpu.max cpu.weight cpuset.cpus cpuset.mems >/said
+	END
+	_built --memory 64m --memory-swap 96m --cpu-period 50000 --cpu-quota 10000 --cpu-shares 512 --cpuset-cpus 1 --cpuset-mems 0
+	is "$(run --rm limited cat /said | tr '\n' ' ')" "67108864 33554432 10000 50000 59 1 0 "
+	_built --memory 32m --memory-swap -1
+	is "$(run --rm limited head -n 3 /said | tr "\n" " ")" "33554432 max max 100000 "
+	says 1 "Minimum memory limit allowed is 6MB" dhow build --no-cache --memory 1m /tmp/context
+	says 1 "Requested CPUs are not available" dhow build --no-cache --cpuset-cpus 7 /tmp/context
+	says 1 "invalid cgroup parent" dhow build --no-cache --cgroup-parent ../x /tmp/context
+	# They bite; and their cgroup is where it was wanted.
+	echo 'FROM busybox
+	RUN dd if=/dev/zero of=/dev/null bs=64M count=1' >/tmp/context/Dockerfile
+	says 1 "exit code: 137" dhow build --network none --memory 16m /tmp/context
+	echo 'FROM busybox
+	RUN sleep 1000' >/tmp/context/Dockerfile
+	dhow build --network none --cgroup-parent /boats/built --memory 64m /tmp/context &
+	eventually sh -c 'grep -qx 67108864 /sys/fs/cgroup/boats/built/*/memory.max'
+	kill -INT $!
+	wait $! || true
+	is "$(find /sys/fs/cgroup/boats -mindepth 2 -type d)" ""
+	rmdir /sys/fs/cgroup/boats/built /sys/fs/cgroup/boats
+	is "$(dhow ps --all --quiet)" ""
+	dhow rmi limited
+	dhow image prune --force
+	dhow builder prune --all --force
+	rm -r /tmp/context
+}
+
+_built() {
+	dhow build -q --no-cache --network none --tag limited "$@" /tmp/context
+}
+
 limits_that_cannot_be_are_refused() {
 	says 125 "Minimum memory limit allowed is 6MB" run --rm --memory 1m busybox true
 	says 125 "memory swappiness is not supported" run --rm --memory 64m --memory-swappiness 50 busybox true
