@@ -5,7 +5,7 @@ use crate::api::types::Ulimit;
 use crate::net::Subnet;
 use crate::oci::{cdi, registry};
 use anyhow::{Context, Result, bail};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -205,7 +205,7 @@ pub struct Gc {
 }
 
 /// `{"base": "10.10.0.0/16", "size": 24}`.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct AddressPool {
     pub base: Subnet,

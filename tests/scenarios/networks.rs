@@ -440,6 +440,42 @@ fn a_subnet_that_the_host_uses_is_left_alone() {
     assert_eq!(address(&host, "it"), "172.20.0.2");
 }
 
+/// As after a reboot: bridges are made anew by who needs them, and somebody else may have come first.
+#[test]
+fn a_subnet_that_the_host_has_come_to_use_is_left_to_it() {
+    let (Some(host), Some(())) = (Host::with_busybox(), need("ip")) else { return };
+    let pools = r#"{"default-address-pools": [{"base": "10.80.0.0/16", "size": 24}]}"#;
+    let file = host.file("daemon.json", pools);
+    let with_pools = |words: &[&str]| {
+        let config = ["--config", file.to_str().expect("UTF-8")];
+        host.run(config.iter().chain(words).copied())
+    };
+    let address = "ip -o -4 address show eth0 | sed 's/.*inet \\([^ ]*\\).*/\\1/'";
+    let run = |network: &str| with_pools(&["run", "--rm", "--network", network, "busybox", "sh", "-c", address]);
+    assert_eq!(run("bridge").ok(), "10.80.0.2/24");
+    with_pools(&["network", "create", "web"]).ok();
+    with_pools(&["network", "create", "--subnet", "10.80.2.0/24", "asked"]).ok();
+    assert_eq!((run("web").ok().as_str(), run("asked").ok().as_str()), ("10.80.1.2/24", "10.80.2.2/24"));
+    for link in links().iter().filter(|link| link.starts_with("br-") || link.starts_with("dhow")) {
+        ip(&["link", "delete", link]);
+    }
+    for (link, address) in [("theirs0", "10.80.0.1/24"), ("theirs1", "10.80.1.9/24"), ("theirs2", "10.80.2.0/25")] {
+        ip(&["link", "add", link, "type", "bridge"]);
+        ip(&["address", "add", address, "dev", link]);
+        ip(&["link", "set", link, "up"]);
+    }
+    // What nobody asked for moves, and stays in the pools that were said.
+    assert_eq!(run("bridge").ok(), "10.80.3.2/24");
+    assert_eq!(run("web").ok(), "10.80.4.2/24");
+    assert_eq!(host.inspect("web", "/IPAM/Config"), json!([{"Subnet": "10.80.4.0/24", "Gateway": "10.80.4.1"}]));
+    let output = run("asked");
+    assert!(output.code() == Some(125) && output.stderr().contains("Pool overlaps with other one"), "{output}");
+    ip(&["link", "delete", "theirs2"]);
+    assert!(run("asked").ok().starts_with("10.80.2."));
+    // It stays where it is once it is there, also with other pools.
+    assert!(host.ok(["run", "--rm", "--network", "web", "busybox", "sh", "-c", address]).starts_with("10.80.4."));
+}
+
 #[test]
 fn neighbours_hear_of_a_new_hardware_address() {
     let (Some(host), Some(())) = (Host::with_busybox(), need("ip")) else { return };

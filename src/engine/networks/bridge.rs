@@ -1,7 +1,7 @@
 //! The bridge of a network in the kernel: made when the network is, and again by whoever needs it after a reboot.
 
 use super::super::store::{self, Store};
-use super::{lease, parent, stored, theirs};
+use super::{parent, stored, theirs};
 use crate::api::Refusal;
 use crate::api::types::Network;
 use crate::net::netlink::Socket;
@@ -53,12 +53,11 @@ pub fn ensure(store: &Store, network: Network) -> Result<Network> {
             return Err(error);
         }
         link::delete(&socket, &name).with_context(|| format!("delete the bridge {name}"))?;
-        if network.name != stored::BRIDGE || stored::is_chosen(&network) || lease::any(store)? || attempt == CHOICES {
+        if attempt == CHOICES {
             return Err(error);
         }
         step_aside(attempt)?;
-        network = stored::moved(store, network)?;
-        stored::save(store, &network)?;
+        network = stored::moved(store, &network)?.ok_or(error)?;
     }
     Ok(network)
 }
@@ -108,21 +107,14 @@ fn settle(store: &Store, network: Network) -> Result<Network> {
     let routes = stored::host_routes()?;
     let taken = |subnet: Subnet| routes.iter().any(|(route, _)| route.overlaps(&subnet));
     let Some(pool) = stored::pools(&network).find(|pool| taken(pool.subnet)) else { return Ok(network) };
-    if network.name != stored::BRIDGE || lease::any(store)? {
-        // Somebody asked for it, and a route of the host's that is wider may well be meant.
-        let exact = |subnet: Subnet| routes.iter().any(|(route, _)| *route == subnet || subnet.contains(route.first));
-        if exact(pool.subnet) {
-            return Err(overlaps(pool.subnet));
-        }
-        return Ok(network);
+    if let Some(moved) = stored::moved(store, &network)? {
+        return Ok(moved);
     }
-    // Where it was asked to be, or where there is room.
-    let network = match stored::is_chosen(&network) {
-        true => return Err(overlaps(pool.subnet)),
-        false => stored::moved(store, network)?,
-    };
-    stored::save(store, &network)?;
-    Ok(network)
+    // Somebody asked for it, and a route of the host's that is wider may well be meant.
+    match routes.iter().any(|(route, _)| pool.subnet.contains(route.first)) {
+        true => Err(overlaps(pool.subnet)),
+        false => Ok(network),
+    }
 }
 
 /// The bridge's address is the network's, so that a bridge that is made anew is the same to its neighbours.

@@ -99,7 +99,9 @@ pub fn host_gateway(store: &Store, held: &Held) -> Result<IpAddr> {
 pub fn configure(store: &Store, settings: &Settings) -> Result<Option<String>> {
     firewall::pass_others(store, settings.ip_forward_no_drop)?;
     let now = stored::default_bridge(store)?;
-    if stored::wanted(store, &now, settings)? == now {
+    let found_in = stored::found_in(store, &now)?;
+    let is_found_there = found_in.is_none_or(|pools| pools == settings.default_address_pools);
+    if is_found_there && stored::wanted(store, &now, settings)? == now {
         return Ok(None);
     }
     within(store, || change(store, settings))
@@ -110,14 +112,18 @@ fn change(store: &Store, settings: &Settings) -> Result<Option<String>> {
     let _lock = stored::lock(store)?;
     let now = stored::default_bridge(store)?;
     let wanted = stored::wanted(store, &now, settings)?;
+    let pools = settings.default_address_pools.as_slice();
+    if wanted == now {
+        return stored::save(store, &now, Some(pools)).map(|()| None);
+    }
     if !lease::holders(store, &now.id)?.is_empty() {
         return Ok(Some(
             "the settings of the default bridge have changed; they hold once no container is on it".to_owned(),
         ));
     }
-    let pools: Vec<_> = stored::pools(&wanted).collect();
+    let subnets: Vec<_> = stored::pools(&wanted).collect();
     for other in stored::with_files(store)?.iter().filter(|other| other.id != now.id) {
-        if stored::pools(other).any(|other| pools.iter().any(|pool| pool.subnet.overlaps(&other.subnet))) {
+        if stored::pools(other).any(|other| subnets.iter().any(|pool| pool.subnet.overlaps(&other.subnet))) {
             bail!(Refusal::Forbidden(format!(
                 "the subnet of the default bridge overlaps with that of network {}",
                 other.name
@@ -125,7 +131,7 @@ fn change(store: &Store, settings: &Settings) -> Result<Option<String>> {
         }
     }
     bridge::remove(store, &now)?;
-    stored::save(store, &wanted)?;
+    stored::save(store, &wanted, Some(pools))?;
     firewall::refresh(store)?;
     Ok(None)
 }

@@ -3,8 +3,9 @@
 
 use super::super::locks::{self, Lock};
 use super::super::rootless::{self, gateway, network};
-use super::super::settings::{Settings, address_of};
+use super::super::settings::{AddressPool, Settings, address_of};
 use super::super::store::{self, Store};
+use super::lease;
 use super::theirs::{self, Bridge};
 use super::{hex, id};
 use crate::api::Refusal;
@@ -41,6 +42,9 @@ const DEFAULT_BRIDGE: &str = "com.docker.network.bridge.default_bridge";
 struct File {
     version: u32,
     network: Network,
+    /// Its subnet of IPv4 was found free in these, or in those that everybody has where there is none, and may be found
+    /// anew. Not there where somebody asked for one.
+    found_in: Option<Vec<AddressPool>>,
 }
 
 fn dir(store: &Store) -> PathBuf {
@@ -57,6 +61,10 @@ pub fn lock(store: &Store) -> Result<Lock> {
 }
 
 pub fn load(store: &Store, id: &str) -> Result<Option<Network>> {
+    Ok(file(store, id)?.map(|file| file.network))
+}
+
+fn file(store: &Store, id: &str) -> Result<Option<File>> {
     let path = path(store, id);
     let text = match std::fs::read(&path) {
         Ok(text) => text,
@@ -67,12 +75,14 @@ pub fn load(store: &Store, id: &str) -> Result<Option<Network>> {
     if file.version > VERSION {
         bail!("{} was written by a newer dhow (version {})", path.display(), file.version);
     }
-    Ok(Some(file.network))
+    Ok(Some(file))
 }
 
-pub fn save(store: &Store, network: &Network) -> Result<()> {
+/// `found_in` are the pools in which its subnet of IPv4 was found, if nobody asked for one.
+pub fn save(store: &Store, network: &Network, found_in: Option<&[AddressPool]>) -> Result<()> {
     store::make_dirs(&dir(store), 0o700)?;
-    let bytes = serde_json::to_vec(&File { version: VERSION, network: network.clone() }).context("encode a network")?;
+    let file = File { version: VERSION, network: network.clone(), found_in: found_in.map(<[AddressPool]>::to_vec) };
+    let bytes = serde_json::to_vec(&file).context("encode a network")?;
     store::write_file(&path(store, &network.id), &bytes, true)
 }
 
@@ -170,7 +180,7 @@ pub fn default_bridge(store: &Store) -> Result<Network> {
         if let Some(network) = load(store, &id)? {
             return Ok(network);
         }
-        if let Err(error) = save(store, &network) {
+        if let Err(error) = save(store, &network, Some(&[])) {
             log::debug!("{error:#}");
         }
     }
@@ -186,7 +196,7 @@ fn default_link(store: &Store) -> String {
 }
 
 /// The default bridge, with a subnet that is free now.
-pub fn new_default(store: &Store) -> Result<Network> {
+fn new_default(store: &Store) -> Result<Network> {
     let id = id(store, BRIDGE);
     let link = default_link(store);
     let options = [
@@ -197,7 +207,7 @@ pub fn new_default(store: &Store) -> Result<Network> {
         (BRIDGE_NAME, &link),
         (MTU, "1500"),
     ];
-    let subnet = free_subnet(store, &Settings::default(), &id)?;
+    let subnet = free_subnet(store, &[], &id)?;
     Ok(Network {
         created: Time::now().to_string(),
         driver: BRIDGE.to_owned(),
@@ -207,17 +217,30 @@ pub fn new_default(store: &Store) -> Result<Network> {
     })
 }
 
-/// The default bridge on another subnet of IPv4, because somebody else uses its own by now.
-pub fn moved(store: &Store, network: Network) -> Result<Network> {
-    let fresh = new_default(store)?;
+/// Has a network move to another subnet of IPv4, because somebody else uses its own by now; `None` where it stays: somebody
+/// asked for that one, or containers have addresses of it.
+pub fn moved(store: &Store, network: &Network) -> Result<Option<Network>> {
+    let Some(pools) = found_in(store, network)? else { return Ok(None) };
+    if !lease::holders(store, &network.id)?.is_empty() {
+        return Ok(None);
+    }
+    let four = with_gateway(free_subnet(store, &pools, &network.id)?)?;
     let six = network.ipam.config.iter().flatten().filter(|config| config.subnet.contains(':')).cloned();
-    let config = fresh.ipam.config.iter().flatten().cloned().chain(six).collect();
-    Ok(Network { ipam: Ipam { config: Some(config), ..network.ipam }, ..network })
+    let config = Some([four].into_iter().chain(six).collect());
+    let moved = Network { ipam: Ipam { config, ..network.ipam.clone() }, ..network.clone() };
+    save(store, &moved, Some(&pools))?;
+    Ok(Some(moved))
 }
 
-/// Whether somebody said where the default bridge shall be.
-pub fn is_chosen(network: &Network) -> bool {
-    network.options.contains_key(CHOSEN)
+/// The pools in which its subnet of IPv4 was found; `None` where somebody said which one it shall have.
+pub fn found_in(store: &Store, network: &Network) -> Result<Option<Vec<AddressPool>>> {
+    let found = || Ok(file(store, &network.id)?.and_then(|file| file.found_in));
+    match network.name == BRIDGE {
+        true if network.options.contains_key(CHOSEN) || theirs::is_theirs(network) => Ok(None),
+        // Earlier builds did not write it down.
+        true => Ok(found()?.or_else(|| Some(Vec::new()))),
+        false => found(),
+    }
 }
 
 /// The default bridge as the settings want it; what they leave open stays as it is.
@@ -265,7 +288,7 @@ pub fn wanted(store: &Store, network: &Network, settings: &Settings) -> Result<N
         }
         (None, None, _, Some(subnet)) if fits(&subnet) => with_gateway(subnet)?,
         (None, None, Some(range), _) => with_gateway(range)?,
-        _ => with_gateway(free_subnet(store, settings, &network.id)?)?,
+        _ => with_gateway(free_subnet(store, &settings.default_address_pools, &network.id)?)?,
     };
     match bip.is_some() || settings.fixed_cidr.is_some() {
         true => drop(wanted.options.insert(CHOSEN.to_owned(), "true".to_owned())),
@@ -286,7 +309,9 @@ pub fn wanted(store: &Store, network: &Network, settings: &Settings) -> Result<N
             }
             (None, None, Some(range), _) => with_gateway(range)?,
             (None, None, None, Some(subnet)) => with_gateway(subnet)?,
-            (None, None, None, None) => with_gateway(free_subnet6(store, settings, &network.id)?)?,
+            (None, None, None, None) => {
+                with_gateway(free_subnet6(store, &settings.default_address_pools, &network.id)?)?
+            }
         };
         let range = settings.fixed_cidr_v6.filter(|_| bip6.is_some());
         six.ip_range = range.map_or(six.ip_range, |range| range.to_string());
@@ -306,8 +331,8 @@ fn with_gateway(subnet: Subnet) -> Result<IpamConfig> {
 }
 
 /// A subnet that neither this host's routes nor another of our networks (but `but`) uses.
-pub fn free_subnet(store: &Store, settings: &Settings, but: &str) -> Result<Subnet> {
-    let mut pools = chosen_pools(settings, true);
+pub fn free_subnet(store: &Store, pools: &[AddressPool], but: &str) -> Result<Subnet> {
+    let mut pools = of_family(pools, true);
     if pools.is_empty() {
         pools = net::subnet::POOLS.iter().filter_map(|(pool, size)| Some((pool.parse().ok()?, *size))).collect();
     }
@@ -343,14 +368,14 @@ pub fn host_routes() -> Result<Vec<(Subnet, u32)>> {
     Ok(routes.into_iter().filter(|(subnet, _)| subnet.prefix > 0).collect())
 }
 
-fn chosen_pools(settings: &Settings, four: bool) -> Vec<(Subnet, u8)> {
-    let ours = settings.default_address_pools.iter().filter(|pool| pool.base.is_ipv4() == four);
+fn of_family(pools: &[AddressPool], four: bool) -> Vec<(Subnet, u8)> {
+    let ours = pools.iter().filter(|pool| pool.base.is_ipv4() == four);
     ours.map(|pool| (pool.base, pool.size)).collect()
 }
 
 /// A private subnet of IPv6 that nobody else has (RFC 4193): 40 random bits. Or one of the pools that were chosen.
-pub fn free_subnet6(store: &Store, settings: &Settings, but: &str) -> Result<Subnet> {
-    let pools = chosen_pools(settings, false);
+pub fn free_subnet6(store: &Store, pools: &[AddressPool], but: &str) -> Result<Subnet> {
+    let pools = of_family(pools, false);
     if !pools.is_empty() {
         let found = net::subnet::free(&pools, &used(store, but)?);
         return found.context("could not find an available IPv6 address pool among those of default-address-pools");

@@ -50,9 +50,9 @@ fn make(store: &Store, settings: &Settings, asked: NetworkCreate) -> Result<Netw
     }
     let asked_for = asked.ipam.iter().flat_map(|ipam| ipam.config.iter().flatten()).count();
     for attempt in 1.. {
-        let network = network(store, settings, asked.clone(), &others)?;
+        let (network, is_found) = network(store, settings, asked.clone(), &others)?;
         parent::check(&network, &others)?;
-        stored::save(store, &network)?;
+        stored::save(store, &network, is_found.then_some(&settings.default_address_pools))?;
         crate::failpoint::reach("netcreate.saved");
         let Err(error) = bridge::ensure(store, network.clone()).and_then(|_| firewall::refresh(store)) else {
             tell(store, &network, "create", None);
@@ -157,8 +157,8 @@ fn check_options(options: &BTreeMap<String, String>) -> Result<()> {
 /// How the names of options begin that Docker's own drivers know.
 const DOCKERS: &str = "com.docker.network.";
 
-/// The network that was asked for, with what it did not say.
-fn network(store: &Store, settings: &Settings, asked: NetworkCreate, others: &[Network]) -> Result<Network> {
+/// The network that was asked for, with what it did not say, and whether its subnet of IPv4 is among that.
+fn network(store: &Store, settings: &Settings, asked: NetworkCreate, others: &[Network]) -> Result<(Network, bool)> {
     let id = stored::new_id()?;
     let ipam = asked.ipam.unwrap_or_default();
     let (four, six) = (asked.enable_ipv4.unwrap_or(true), asked.enable_ipv6.unwrap_or(false));
@@ -198,13 +198,14 @@ fn network(store: &Store, settings: &Settings, asked: NetworkCreate, others: &[N
         config.push(one);
         Ok(())
     };
-    if four && !pools.iter().any(|pool| pool.subnet.is_ipv4()) {
-        add(stored::free_subnet(store, settings, &id)?)?;
+    let is_found = four && !pools.iter().any(|pool| pool.subnet.is_ipv4());
+    if is_found {
+        add(stored::free_subnet(store, &settings.default_address_pools, &id)?)?;
     }
     if six && !pools.iter().any(|pool| !pool.subnet.is_ipv4()) {
-        add(stored::free_subnet6(store, settings, &id)?)?;
+        add(stored::free_subnet6(store, &settings.default_address_pools, &id)?)?;
     }
-    Ok(Network {
+    let network = Network {
         name: asked.name,
         id,
         created: Time::now().to_string(),
@@ -222,7 +223,8 @@ fn network(store: &Store, settings: &Settings, asked: NetworkCreate, others: &[N
         options,
         labels: asked.labels.unwrap_or_default(),
         ..Network::default()
-    })
+    };
+    Ok((network, is_found))
 }
 
 /// Reads one subnet, and gives it a gateway where it has none: the first address.
