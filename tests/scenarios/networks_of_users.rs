@@ -314,6 +314,14 @@ fn published_ports_follow_the_way_out() {
     set("eth0", "up");
     host.ok(["network", "disconnect", "two", "it"]);
     assert!(all_reached());
+    // Where it is on no network any more they wait for the next one, and nobody else has them meanwhile.
+    host.ok(["network", "disconnect", "one", "it"]);
+    assert_eq!((host.ok(["port", "it"]), reached("8080")), (String::new(), false));
+    let said = host.refused(125, ["run", "--rm", "-p", "8080:80", "busybox", "true"]);
+    assert!(said.contains("port is already allocated"), "{said}");
+    host.ok(["network", "connect", "one", "it"]);
+    assert!(all_reached());
+    assert!(host.ok(["port", "it"]).contains("80/tcp -> 0.0.0.0:8081"));
     // Nothing of it is left.
     host.ok(["rm", "--force", "it"]);
     assert!(!reached("8080"));

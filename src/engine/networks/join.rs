@@ -36,9 +36,19 @@ pub struct Held {
     /// In the order of its links: eth0, eth1 and so on.
     pub places: Vec<Place>,
     pub ports: Vec<Published>,
+    /// Those that lead nowhere, since it left the network that they led to, and are kept for when it comes to another one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub parked: Vec<Published>,
     /// Rules in tables of others let its packets through.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub cooperates: bool,
+}
+
+impl Held {
+    /// Whether it has published ports, wherever they lead.
+    pub fn publishes(&self) -> bool {
+        !self.ports.is_empty() || !self.parked.is_empty()
+    }
 }
 
 /// Its place on one network.
@@ -392,7 +402,7 @@ pub fn connect(store: &Store, held: &Held, namespace: Option<OwnedFd>) -> Result
 
 fn make_links(store: &Store, held: &Held, namespace: &OwnedFd) -> Result<()> {
     for place in &held.places {
-        connect_place(store, place, namespace, !held.ports.is_empty())
+        connect_place(store, place, namespace, held.publishes())
             .with_context(|| format!("connect to network {}", place.name))?;
     }
     crate::failpoint::reach("network.connected");
@@ -541,25 +551,40 @@ pub fn route(record: &Record, held: &mut Held, namespace: &OwnedFd) -> Result<()
 /// Published ports that do not lead to where the default routes of the container are, and the same as they should. Where
 /// these are on no bridge, or there is no address of a port's family, it stays where it is.
 pub fn astray(store: &Store, held: &Held) -> Result<(Vec<Published>, Vec<Published>)> {
-    let Some(place) = publish::target(held) else { return Ok(Default::default()) };
-    if stored::load(store, &place.network)?.is_none_or(|network| network.driver != stored::BRIDGE) {
-        return Ok(Default::default());
-    }
+    let Some(place) = target(store, held)? else { return Ok(Default::default()) };
     let inside = |port: &&Published| publish::inside(place, port.container.ip());
     let is_astray = |port: &&Published| inside(port).is_some_and(|inside| inside != port.container.ip());
     let before: Vec<Published> = held.ports.iter().filter(is_astray).cloned().collect();
-    let moved = elsewhere(held, &before);
+    let moved = elsewhere(store, held, &before)?;
     Ok((before, moved))
 }
 
-/// Published ports of an address that is gone, led to where others of the container lead now.
-pub fn elsewhere(held: &Held, ports: &[Published]) -> Vec<Published> {
-    let Some(place) = publish::target(held) else { return Vec::new() };
+/// Where published ports lead, if that is a bridge.
+fn target<'a>(store: &Store, held: &'a Held) -> Result<Option<&'a Place>> {
+    let Some(place) = publish::target(held) else { return Ok(None) };
+    let network = stored::load(store, &place.network)?;
+    Ok(network.filter(|network| network.driver == stored::BRIDGE).map(|_| place))
+}
+
+/// Published ports of an address that is gone, led to where others of the container lead now, as far as there is such a
+/// place.
+pub fn elsewhere(store: &Store, held: &Held, ports: &[Published]) -> Result<Vec<Published>> {
+    let Some(place) = target(store, held)? else { return Ok(Vec::new()) };
     let moved = |port: &Published| {
         let inside = publish::inside(place, port.container.ip())?;
         Some(Published { container: SocketAddr::new(inside, port.container.port()), ..port.clone() })
     };
-    ports.iter().filter_map(moved).collect()
+    Ok(ports.iter().filter_map(moved).collect())
+}
+
+/// Has published ports lead to where the container is now, and parks those that lead nowhere. Gives those that lead.
+pub fn unpark(store: &Store, held: &mut Held, ports: &[Published]) -> Result<Vec<Published>> {
+    let led = elsewhere(store, held, ports)?;
+    let same = |one: &Published, other: &Published| (one.protocol, one.host) == (other.protocol, other.host);
+    held.parked.retain(|parked| !ports.iter().any(|port| same(port, parked)));
+    held.parked.extend(ports.iter().filter(|port| !led.iter().any(|led| same(led, port))).cloned());
+    held.ports.extend(led.iter().cloned());
+    Ok(led)
 }
 
 /// In the namespace in which this is called. A kernel without IPv6 has no such file.

@@ -343,7 +343,9 @@ mod tests {
             ..named("x")
         };
         let bridges = subnet(&stored::pools(&bridge).next().unwrap().subnet.to_string());
+        let two = Some(Ipam { config: Some(vec![subnet("10.1.0.0/24"), subnet("10.2.0.0/24")]), ..Ipam::default() });
         let cases = [
+            (make(NetworkCreate { ipam: two, ..named("x") }), 403, "bridge driver doesn't support multiple subnets"),
             (inspect(&store, "harbour").map(drop), 404, "network harbour not found"),
             (remove(&store, "host"), 403, "host is a pre-defined network and cannot be removed"),
             (remove(&store, "x"), 404, "network x not found"),
@@ -352,7 +354,11 @@ mod tests {
             (make(NetworkCreate { driver: "boat".into(), ..named("x") }), 404, "could not find plugin boat"),
             (make(NetworkCreate { driver: "overlay".into(), ..named("x") }), 501, "networks of the driver overlay"),
             (make(NetworkCreate { driver: "host".into(), ..named("x") }), 403, "only one instance of \"host\""),
-            (make(NetworkCreate { ipam: ipam(subnet("10.1")), ..named("x") }), 400, "invalid subnet 10.1"),
+            (
+                make(NetworkCreate { ipam: ipam(subnet("10.1")), ..named("x") }),
+                400,
+                "invalid network config:\ninvalid subnet 10.1",
+            ),
             (make(with("bridge.enable_icc", "no")), 400, "invalid value of com.docker.network.bridge.enable_icc: no"),
             (
                 make(with("bridge.gateway_mode_ipv4", "routed")),
@@ -376,7 +382,7 @@ mod tests {
                     ..named("x")
                 }),
                 400,
-                "invalid gateway 10.2.0.1: parent subnet 10.1.0.0/16 doesn't contain this address",
+                "invalid network config:\ninvalid gateway 10.2.0.1: parent subnet 10.1.0.0/16 doesn't contain this address",
             ),
             (
                 make(NetworkCreate {
@@ -384,7 +390,7 @@ mod tests {
                     ..named("x")
                 }),
                 400,
-                "invalid ip-range 10.2.0.0/24: parent subnet 10.1.0.0/16 doesn't contain ip-range",
+                "invalid network config:\ninvalid ip-range 10.2.0.0/24: parent subnet 10.1.0.0/16 doesn't contain ip-range",
             ),
         ];
         for (result, status, words) in cases {

@@ -209,7 +209,7 @@ pub fn reserve(store: &Store, record: &Record, entry: &mut Entry, has_rules: boo
     for asked in asked {
         let hosts = hosts(&asked, place, binding, how.proxy);
         let bound = bind(&asked, &hosts, place, entry, how).map_err(|(address, error)| {
-            let what = conflict(store, record, place, &asked, address, &error);
+            let what = conflict(store, record, place, &asked, address, &error, &all);
             let (name, id) = (&record.name, &place.endpoint);
             anyhow::anyhow!("driver failed programming external connectivity on endpoint {name} ({id}): {what}")
         });
@@ -339,6 +339,7 @@ fn conflict(
     asked: &Asked,
     address: SocketAddr,
     error: &std::io::Error,
+    before: &[Published],
 ) -> String {
     let same = |port: &Published| {
         let (ours, theirs) = (address.ip(), port.host.ip());
@@ -347,7 +348,8 @@ fn conflict(
             && (ours == theirs || ours.is_unspecified() || theirs.is_unspecified())
     };
     let others = join::all_held(store).unwrap_or_default();
-    if others.iter().any(|(id, held)| *id != record.id && held.ports.iter().any(same)) {
+    let theirs = |held: &Held| held.ports.iter().chain(&held.parked).any(same);
+    if before.iter().any(same) || others.iter().any(|(id, held)| *id != record.id && theirs(held)) {
         return format!("Bind for {address} failed: port is already allocated");
     }
     let inside = leads_to(place, address.ip()).map_or(String::new(), |(inside, _)| inside.to_string());

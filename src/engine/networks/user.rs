@@ -178,7 +178,11 @@ fn network(store: &Store, settings: &Settings, asked: NetworkCreate, others: &[N
     }
     let mut pools: Vec<Pool> = Vec::new();
     for one in &mut config {
-        let pool = complete(one)?;
+        let pool = complete(one).map_err(|error| match error.downcast_ref() {
+            // Docker's words.
+            Some(Refusal::BadParameter(text)) => bad(format!("invalid network config:\n{text}")),
+            _ => error,
+        })?;
         let wanted = if pool.subnet.is_ipv4() { four } else { six };
         if !wanted {
             let family = if pool.subnet.is_ipv4() { 4 } else { 6 };
@@ -191,6 +195,10 @@ fn network(store: &Store, settings: &Settings, asked: NetworkCreate, others: &[N
             ));
         }
         pools.push(pool);
+    }
+    let many = |four: bool| pools.iter().filter(|pool| pool.subnet.is_ipv4() == four).count() > 1;
+    if is_bridge && (many(true) || many(false)) {
+        bail!(Refusal::Forbidden("bridge driver doesn't support multiple subnets".to_owned()));
     }
     let mut add = |subnet: Subnet| -> Result<()> {
         let mut one = IpamConfig { subnet: subnet.to_string(), ..IpamConfig::default() };
@@ -430,7 +438,7 @@ fn join(store: &Store, wanted: &str, asked: NetworkConnect) -> Result<()> {
         crate::failpoint::reach("connect.placed");
         join::rules(store, &now.record, std::slice::from_ref(&network))?;
         let place = held.places.last().context("a place")?.clone();
-        if let Err(error) = join::connect_place(store, &place, &namespace, !held.ports.is_empty()) {
+        if let Err(error) = join::connect_place(store, &place, &namespace, held.publishes()) {
             held.places.pop();
             give_back(store, &now, &place, &held)?;
             return Err(error.context(format!("connect to network {}", network.name)));
@@ -440,10 +448,13 @@ fn join(store: &Store, wanted: &str, asked: NetworkConnect) -> Result<()> {
         with.networks.insert(network.name.clone(), settings.clone());
         join::route(&with, &mut held, &namespace)?;
         // Published ports move with the way out.
-        let (closed, moved) = join::astray(store, &held)?;
+        let (closed, mut moved) = join::astray(store, &held)?;
         close(store, &closed)?;
         held.ports.retain(|port| !closed.contains(port));
         held.ports.extend(moved.iter().cloned());
+        // So do those that led nowhere since it left its last one.
+        let parked = held.parked.clone();
+        moved.extend(join::unpark(store, &mut held, &parked)?);
         join::save(store, id, &held)?;
         crate::failpoint::reach("connect.moved");
         open(store, &moved, &closed)?;
@@ -520,9 +531,8 @@ fn part(store: &Store, wanted: &str, asked: &NetworkDisconnect) -> Result<()> {
             close(store, &closed)?;
             held.ports.retain(|port| !gone(port));
             join::route(&now.record, &mut held, &namespace)?;
-            // They lead to another of its addresses from now on.
-            let moved = join::elsewhere(&held, &closed);
-            held.ports.extend(moved.iter().cloned());
+            // They lead to another of its addresses from now on, if there is one.
+            let moved = join::unpark(store, &mut held, &closed)?;
             give_back(store, &now, &place, &held)?;
             crate::failpoint::reach("disconnect.moved");
             open(store, &moved, &closed)?;
