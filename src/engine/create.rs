@@ -522,7 +522,12 @@ fn hostname_is_ours(host: &HostConfig) -> bool {
 /// The networks by their names, with what was asked of each.
 fn endpoints(store: &Store, host: &HostConfig, asked: Option<Endpoints>) -> Result<Endpoints> {
     let mode = host.network_mode.as_str();
+    let has_mac = || asked.iter().flatten().any(|(_, settings)| !settings.mac_address.is_empty());
+    if (mode == "host" || mode.starts_with("container:")) && has_mac() {
+        bail!(Refusal::BadParameter("conflicting options: mac-address and the network mode".to_owned()));
+    }
     if mode.starts_with("container:") {
+        asked.iter().flatten().try_for_each(|(_, settings)| networks::check_no_network_of_a_user(settings))?;
         return Ok(Endpoints::new());
     }
     let first = networks::find(store, mode)?.name;

@@ -102,8 +102,15 @@ fn addresses_may_be_asked_for() {
         let output = run(&["--ip", address]);
         assert!(output.code() == Some(125) && output.stderr().contains(words), "{output}");
     }
-    let said = host.refused(125, ["run", "--rm", "--ip", "172.17.0.9", "busybox", "true"]);
-    assert!(said.ends_with("user specified IP address is supported on user defined networks only"), "{said}");
+    for network in ["host", "container:it"] {
+        let mac = ["--mac-address", "02:42:00:00:00:09", "busybox", "true"];
+        let said = host.refused(125, ["run", "--rm", "--network", network].iter().chain(&mac).copied());
+        assert!(said.ends_with("conflicting options: mac-address and the network mode"), "{said}");
+    }
+    for network in ["bridge", "host", "none", "container:it"] {
+        let said = host.refused(125, ["run", "--rm", "--network", network, "--ip", "172.17.0.9", "busybox", "true"]);
+        assert!(said.ends_with("user specified IP address is supported on user defined networks only"), "{said}");
+    }
 }
 
 #[test]

@@ -34,7 +34,8 @@ pub fn networks(flags: &Run) -> Result<(String, Option<Endpoints>)> {
         None => {}
     }
     let said = |(name, settings): &(String, EndpointSettings)| {
-        !is_mode(name) && (name != "default" && name != "bridge" || *settings != EndpointSettings::default())
+        let is_network = !is_mode(name) && !matches!(name.as_str(), "default" | "bridge");
+        is_network || *settings != EndpointSettings::default()
     };
     let places: Endpoints = order::map(all.into_iter().filter(said));
     Ok((mode, Some(places).filter(|places| !places.is_empty())))

@@ -15,8 +15,8 @@ use super::{bridge, firewall, is_predefined, lease, names, parent, theirs, tune}
 use crate::api::Refusal;
 use crate::api::time::Time;
 use crate::api::types::{
-    EndpointSettings, Ipam, IpamConfig, Network, NetworkConnect, NetworkCreate, NetworkCreated, NetworkDisconnect,
-    NetworksPruned,
+    EndpointAddresses, EndpointSettings, Ipam, IpamConfig, Network, NetworkConnect, NetworkCreate, NetworkCreated,
+    NetworkDisconnect, NetworksPruned,
 };
 use crate::api::units::parse_bool;
 use crate::net::{Subnet, address, link};
@@ -307,15 +307,23 @@ pub fn prune(store: &Store, filters: &Filters) -> Result<NetworksPruned> {
     Ok(NetworksPruned { networks_deleted: (!deleted.is_empty()).then_some(deleted) })
 }
 
+/// Refuses what holds on networks of users alone.
+pub fn check_no_network_of_a_user(settings: &EndpointSettings) -> Result<()> {
+    let has_address = |it: &EndpointAddresses| !it.ipv4_address.is_empty() || !it.ipv6_address.is_empty();
+    if settings.ipam_config.as_ref().is_some_and(has_address) {
+        return Err(bad("user specified IP address is supported on user defined networks only".to_owned()));
+    }
+    if settings.aliases.as_ref().is_some_and(|aliases| !aliases.is_empty()) {
+        return Err(bad("network-scoped alias is supported only for containers in user defined networks".to_owned()));
+    }
+    Ok(())
+}
+
 /// Refuses what cannot hold on a network.
 pub fn check_settings(network: &Network, settings: &EndpointSettings) -> Result<()> {
     let asked = settings.ipam_config.clone().unwrap_or_default();
-    let is_default = network.name == stored::BRIDGE;
-    if is_default && (!asked.ipv4_address.is_empty() || !asked.ipv6_address.is_empty()) {
-        return Err(bad("user specified IP address is supported on user defined networks only".to_owned()));
-    }
-    if is_default && settings.aliases.as_ref().is_some_and(|aliases| !aliases.is_empty()) {
-        return Err(bad("network-scoped alias is supported only for containers in user defined networks".to_owned()));
+    if is_predefined(&network.name) {
+        check_no_network_of_a_user(settings)?;
     }
     for text in asked.link_local_ips.iter().flatten() {
         let address: IpAddr = text.parse().map_err(|_| bad(format!("invalid link-local IP address: {text}")))?;
