@@ -32,7 +32,7 @@ const HIGH: i32 = 16;
 /// nothing compressed.
 const NICE: i32 = 10;
 
-/// How long the end of the shim that left something to do is waited for, in milliseconds.
+/// How long the end of the shim that left something to do is waited for, in hundredths of a second.
 const PATIENCE: u32 = 1000;
 
 /// A file to be compressed, and what becomes of it.
@@ -243,7 +243,7 @@ pub fn finish(base: &Base) -> Result<()> {
             // The shim that left this may be about to end.
             Existing::Held if done.is_none() && patience > 0 => {
                 patience -= 1;
-                std::thread::sleep(Duration::from_millis(1));
+                std::thread::sleep(Duration::from_millis(10));
                 continue;
             }
             Existing::Held | Existing::Missing => return Ok(()),
