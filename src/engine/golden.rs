@@ -18,7 +18,12 @@ impl Home {
     fn new(name: &str) -> Home {
         let dir = std::env::temp_dir().join(format!("dhow-golden-{name}-{}", std::process::id()));
         let store = Store::open(&dir.join("root"), &dir.join("run")).unwrap();
-        let settings = Settings { registry_mirrors: vec!["http://127.0.0.1:5555".to_owned()], ..Settings::default() };
+        let settings = Settings {
+            registry_mirrors: vec!["http://127.0.0.1:5555".to_owned()],
+            // Not those of this machine, whose devices would be told of.
+            cdi_spec_dirs: Some(vec![dir.join("etc/cdi"), dir.join("run/cdi")]),
+            ..Settings::default()
+        };
         Home(Arc::new(Engine { store, settings }), dir)
     }
 

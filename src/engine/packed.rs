@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn the_latest_comes_first_and_the_memory_has_an_end() {
-        let root = std::env::temp_dir().join(format!("dhow-packed-{}", std::process::id()));
+        let root = std::env::temp_dir().join(format!("dhow-known-{}", std::process::id()));
         let store = Store::open(&root.join("root"), &root.join("run")).unwrap();
         std::fs::create_dir_all(store.layer("x")).unwrap();
         let packed = |n: usize| Packed {

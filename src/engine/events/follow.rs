@@ -296,7 +296,7 @@ mod tests {
                     let filler = "x".repeat(900);
                     for number in 0..EACH {
                         // A reader that is a whole segment behind may lose what is in it: here it never is.
-                        while told.load(Ordering::SeqCst) - seen.load(Ordering::SeqCst) > 500 {
+                        while told.load(Ordering::SeqCst).saturating_sub(seen.load(Ordering::SeqCst)) > 500 {
                             std::thread::sleep(std::time::Duration::from_millis(1));
                         }
                         told.fetch_add(1, Ordering::SeqCst);

@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn what_is_packed_is_read_from_any_place_and_says_what_it_was() {
-        let dir = std::env::temp_dir().join(format!("dhow-packed-{}", std::process::id()));
+        let dir = std::env::temp_dir().join(format!("dhow-packed-log-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
         let open = |name: &str| {
             let mut options = File::options();

@@ -9,6 +9,7 @@ use super::*;
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Mutex;
 
 /// What the server was asked.
@@ -98,6 +99,15 @@ impl Server {
     fn paths(&self) -> Vec<String> {
         self.seen().into_iter().map(|seen| seen.path).collect()
     }
+}
+
+/// A port where nobody listens, and that nobody else is given for as long as it is kept.
+fn unused() -> (OwnedFd, std::net::SocketAddr) {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, getsockname, socket};
+    let kept = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+    bind(kept.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0)).unwrap();
+    let address: SockaddrIn = getsockname(kept.as_raw_fd()).unwrap();
+    (kept, std::net::SocketAddrV4::from(address).into())
 }
 
 fn serve(
@@ -304,7 +314,7 @@ fn a_server_that_names_a_pause_gets_it_unless_it_is_too_long() {
 
 #[test]
 fn nobody_there_is_said_at_once() {
-    let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (_kept, unused) = unused();
     let reference = Reference::parse(&format!("{unused}/x")).unwrap();
     let slow = Settings { retry_delay: Duration::from_secs(600), ..settings() };
     let error = format!("{:#}", Client::new(&reference, None, &slow).unwrap().manifest("1").unwrap_err());

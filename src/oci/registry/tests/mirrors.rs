@@ -32,10 +32,8 @@ fn a_mirror_is_asked_first_and_passed_over_when_it_fails() {
         mirrored(mirror, &registry).manifest("1").unwrap();
         assert_eq!(mirror.seen().len(), 1, "a mirror is tried once");
     }
-    let unused = Server {
-        address: TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string(),
-        seen: Arc::default(),
-    };
+    let (_kept, address) = unused();
+    let unused = Server { address: address.to_string(), seen: Arc::default() };
     assert_eq!(read_blob(&mirrored(&unused, &registry), &descriptor).unwrap(), blob);
     let partial = blob.clone();
     let cuts = Server::start(move |_, _| Say::ok(partial.clone()).cut(300));
