@@ -30,7 +30,12 @@ fn stopped(host: &Host, flags: &[&str], line: &str) -> Running {
 fn events(host: &Host) -> Vec<String> {
     let text = std::fs::read_to_string(host.run_dir().join("events")).unwrap_or_default();
     let event = |line: &str| serde_json::from_str::<serde_json::Value>(line).expect("a line of JSON");
-    let of_container = text.lines().map(event).filter(|event| event["Type"] == "container");
+    // Of the last line there may be a part only.
+    let of_container = text
+        .split_inclusive('\n')
+        .filter(|line| line.ends_with('\n'))
+        .map(event)
+        .filter(|event| event["Type"] == "container");
     of_container.map(|event| event["Action"].as_str().expect("an action").to_owned()).collect()
 }
 

@@ -24,8 +24,9 @@ fn a_life_in_its_order() {
     host.ok(["volume", "create", "hold"]);
     let id = host.detached(
         &["--name", "web", "--label", "a=b", "--volume", "hold:/data:ro", "--stop-signal", "INT"],
-        &["sh", "-c", "trap 'exit 3' INT; while :; do sleep 0.01; done"],
+        &["sh", "-c", "trap 'exit 3' INT; echo up; while :; do sleep 0.01; done"],
     );
+    eventually("it is up", || host.ok(["logs", "web"]) == "up");
     host.ok(["exec", "web", "true"]);
     host.ok(["rename", "web", "net"]);
     host.ok(["stop", "net"]);
@@ -99,7 +100,9 @@ fn every_verb_has_its_word() {
     let file = host.file("cargo", "rice");
     let tar = host.dir().join("saved.tar");
     let (file, tar) = (file.to_str().expect("UTF-8"), tar.to_str().expect("UTF-8"));
-    let health = ["--health-cmd", "true", "--health-interval", "100ms", "--health-retries", "1"];
+    // Once after each start and no more: what is told is the last of all that has happened.
+    let health = ["--health-cmd", "true", "--health-interval", "1h", "--health-start-period", "2h"];
+    let health = [&health[..], &["--health-start-interval", "100ms", "--health-retries", "1"]].concat();
     let id = host.detached(&[&["--name", "web", "--tty"], &health[..]].concat(), &["sleep", "1000"]);
     eventually("it is healthy", || host.inspect("web", "/State/Health/Status") == "healthy");
     let mut seen = past(&host, &[]).len();

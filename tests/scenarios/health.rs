@@ -40,14 +40,20 @@ fn it_comes_and_goes() {
     assert!(last["Start"].as_str() <= last["End"].as_str(), "{last}");
     assert!(host.ok(["ps"]).contains("(health: starting)"));
     host.ok(["exec", "it", "touch", "/well"]);
-    eventually("it is healthy", || health(&host, "it") == "healthy");
+    let mut told = String::new();
+    eventually("it is healthy, and that is told", || {
+        told = events(&host, "it");
+        told.contains("health_status: healthy")
+    });
+    assert_eq!(health(&host, "it"), "healthy");
     assert!(host.ok(["ps"]).contains(" (healthy)"));
     assert_eq!(host.ok(["ps", "-q", "--no-trunc", "--filter", "health=healthy"]), id);
     assert_eq!(host.ok(["ps", "-q", "--filter", "health=unhealthy"]), "");
     host.ok(["exec", "it", "rm", "/well"]);
     eventually("it is unhealthy", || health(&host, "it") == "unhealthy");
     assert!(host.inspect("it", "/State/Health/FailingStreak").as_i64() >= Some(2));
-    let told = events(&host, "it");
+    // Of what has happened the last is told, and of probes there are many.
+    let told = told + &events(&host, "it");
     for action in ["health_status: healthy", "health_status: unhealthy", "exec_die"] {
         assert!(told.lines().any(|line| line == action), "{action} is not in {told}");
     }
@@ -104,10 +110,16 @@ fn what_hangs_is_ended_with_all_that_it_started() {
         flags.iter().chain(&["--health-cmd", "echo begun; sleep 1234 & sleep 1235"]).copied().collect();
     let id = host.detached(&flags, &["sleep", "1000"]);
     eventually("it is unhealthy", || health(&host, &id) == "unhealthy");
-    let first = host.inspect(&id, "/State/Health/Log/0");
-    assert_eq!(first["ExitCode"], -1);
-    let output = first["Output"].as_str().expect("text");
-    assert!(output.starts_with("Health check exceeded timeout (200ms): begun"), "{output}");
+    // What it has said until then is told, if it has come to that.
+    eventually("one that has begun is ended", || {
+        let log = host.inspect(&id, "/State/Health/Log");
+        log.as_array().expect("a log").iter().any(|entry| {
+            let output = entry["Output"].as_str().expect("text");
+            assert!(output.starts_with("Health check exceeded timeout (200ms)"), "{output}");
+            assert_eq!(entry["ExitCode"], -1);
+            output.starts_with("Health check exceeded timeout (200ms): begun")
+        })
+    });
     for _ in 0..20 {
         let shown = host.run(["top", &id]).stdout();
         // The shell's own line names both commands, and ends with the other one.

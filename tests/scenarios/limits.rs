@@ -170,7 +170,8 @@ fn without_version_2_every_process_is_listed() {
         for (pid, args) in listed.lines().skip(1).filter_map(|line| line.split_once(' ')) {
             if args.trim() != "sleep 930" {
                 let pid = nix::unistd::Pid::from_raw(pid.parse().expect("a number"));
-                nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("end what is left");
+                // What was executed in it ends with its own shim, which may be quicker.
+                let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
             }
         }
     }

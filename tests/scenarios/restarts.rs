@@ -4,6 +4,7 @@
 use crate::fixture::{Host, eventually};
 use std::fs;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 /// Fails until there is a file `go` in the folder that is mounted at /hold; stays then.
 const UNTIL: [&str; 3] = ["sh", "-c", "echo try; test -e /hold/go && exec sleep 1000; exit 3"];
@@ -23,9 +24,20 @@ fn restarts(host: &Host, name: &str) -> i64 {
     host.inspect(name, "/RestartCount").as_i64().expect("a count")
 }
 
-/// Waits until it is in a pause that is long enough for what a test does in it: at least three seconds at first.
-fn in_a_long_pause(host: &Host, name: &str) {
-    eventually("it waits for its sixth start", || restarts(host, name) == 6 && status(host, name) == "restarting");
+/// Waits until it is in a pause that is long enough for what a test does in it: for sixty commands, as long as they take
+/// on this machine just now, and for three seconds at least. Gives how often it has run.
+fn in_a_long_pause(host: &Host, name: &str) -> usize {
+    let (mut longest, mut runs) = (Duration::ZERO, 0);
+    eventually("it waits long for its next start", || {
+        let begun = Instant::now();
+        let shown = host.inspect(name, "");
+        longest = longest.max(begun.elapsed());
+        runs = shown["RestartCount"].as_u64().expect("a count");
+        // A tenth of a second before the second run, and twice as long each time; a minute is the longest.
+        let pause = Duration::from_millis(50 << runs.min(10));
+        shown["State"]["Status"] == "restarting" && runs >= 6 && pause >= (60 * longest).min(Duration::from_secs(25))
+    });
+    usize::try_from(runs).expect("a count")
 }
 
 /// No process of ours knows the container any more.
@@ -112,7 +124,7 @@ fn in_the_pause_before_a_restart() {
     let Some(host) = Host::with_busybox() else { return };
     let (_, mount) = hold(&host);
     let id = host.detached(&["--name", "it", "--restart", "always", "-v", &mount], &UNTIL);
-    in_a_long_pause(&host, "it");
+    let runs = in_a_long_pause(&host, "it");
     let waits = host.dhow(["wait", "it"]).spawn();
     let follows = host.dhow(["logs", "--follow", "it"]).spawn();
     let shown = host.ok(["ps", "--format", "{{.ID}} {{.State}} {{.Status}}", "--no-trunc"]);
@@ -134,13 +146,13 @@ fn in_the_pause_before_a_restart() {
     host.ok(["start", "it"]);
     host.ok(["kill", "--signal", "USR1", "it"]);
     host.ok(["rename", "it", "that"]);
-    assert_eq!(host.ok(["logs", "that"]).lines().count(), 6);
+    assert_eq!(host.ok(["logs", "that"]).lines().count(), runs);
     host.ok(["stop", "that"]);
     assert_eq!(waits.wait().stdout(), "3");
-    assert_eq!(follows.wait().stdout().lines().count(), 6);
+    assert_eq!(follows.wait().stdout().lines().count(), runs);
     assert_eq!((status(&host, "that").as_str(), host.inspect("that", "/State/ExitCode")), ("exited", 3.into()));
     eventually("nobody waits to start it", || nobody_knows(&id));
-    assert_eq!(host.ok(["logs", "that"]).lines().count(), 6);
+    assert_eq!(host.ok(["logs", "that"]).lines().count(), runs);
 }
 
 #[test]
@@ -214,9 +226,7 @@ fn what_cannot_be_started() {
     eventually("nobody waits to start it", || nobody_knows(&id));
     // Later it is a failure like any other, and counts.
     let (folder, mount) = hold(&host);
-    fs::write(folder.join("program"), "#!/bin/sh\nrm /hold/program; exit 5\n").expect("write");
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(folder.join("program"), fs::Permissions::from_mode(0o755)).expect("chmod");
+    assert_eq!(host.program("hold/program", "#!/bin/sh\nrm /hold/program; exit 5\n"), folder.join("program"));
     host.detached(&["--name", "once", "--restart", "on-failure:3", "-v", &mount], &["/hold/program"]);
     eventually("it is given up", || status(&host, "once") == "exited");
     assert_eq!((restarts(&host, "once"), host.inspect("once", "/State/ExitCode")), (3, 127.into()));
@@ -311,9 +321,12 @@ fn a_daemon_starts_again_what_a_killed_shim_took_along() {
     let socket = format!("unix://{}", host.dir().join("sock").display());
     let daemon = host.dhow(["daemon", "-H", &socket, "-G", "root"]).spawn();
     eventually("the daemon's start starts it", || status(&host, &before) == "running");
+    let first = host.inspect(&before, "/State/Pid");
     end_shim(&host, &before);
-    eventually("it is gone", || nobody_knows(&before));
-    eventually("the daemon starts it", || status(&host, &before) == "running");
+    eventually("the daemon starts it", || {
+        let state = host.inspect(&before, "/State");
+        state["Status"] == "running" && state["Pid"] != first
+    });
     assert_eq!(status(&host, &stopped), "exited");
     daemon.signal(nix::sys::signal::Signal::SIGTERM);
     let output = daemon.wait();

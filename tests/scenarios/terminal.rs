@@ -17,7 +17,8 @@ fn a_shell_on_a_terminal() {
     terminal.expect("24 80");
     terminal.expect("xterm");
     terminal.resize(101, 37);
-    terminal.send("sleep 0.1; stty size\n");
+    // The keys may be quicker.
+    terminal.send("until stty size | grep 37; do sleep 0.1; done\n");
     terminal.expect("37 101");
     terminal.send("exit 9\n");
     assert_eq!(terminal.end().code(), Some(9), "{}", terminal.screen_text());
@@ -31,7 +32,9 @@ fn keys_go_to_the_container() {
     // Until the shell asks, keys are still those of our own terminal.
     terminal.expect("# ");
     terminal.send("cat\n");
+    // As it is typed, and as cat says it.
     terminal.send("line\n");
+    terminal.expect("line");
     terminal.expect("line");
     // Interrupts cat, not the command.
     terminal.send([3]);
