@@ -1,11 +1,11 @@
 //! Called `docker`, we say what the docker command says: each line is run by both, against our daemon.
 
 use crate::daemon_docker::Docker;
-use crate::fixture::{Command, clients, skip};
+use crate::fixture::{Command, Host, clients, skip};
 use std::fs;
 use std::io::Read;
 use std::net::TcpListener;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
 /// The docker command, and ourselves by that name.
@@ -176,16 +176,22 @@ fn plugins_and_settings_are_the_docker_commands() {
     let config = both.config();
     let extra = both.docker.host.dir().join("extra");
     plugin(
-        &config.join("cli-plugins"),
+        &both.docker.host,
+        PLUGINS_OF_HOME,
         "rig",
         r#"{"SchemaVersion":"0.1.0","Vendor":"the yard","ShortDescription":"Rigs"}"#,
     );
-    plugin(&config.join("cli-plugins"), "sail", r#"{"SchemaVersion":"0.1.0","Vendor":"the yard"}"#);
-    plugin(&config.join("cli-plugins"), "ps", r#"{"SchemaVersion":"0.1.0","Vendor":"the yard"}"#);
-    plugin(&config.join("cli-plugins"), "old", r#"{"SchemaVersion":"0.0.1","Vendor":"the yard"}"#);
-    plugin(&config.join("cli-plugins"), "nobodys", r#"{"SchemaVersion":"0.1.0"}"#);
-    plugin(&config.join("cli-plugins"), "with-dash", r#"{"SchemaVersion":"0.1.0","Vendor":"the yard"}"#);
-    plugin(&extra, "rig", r#"{"SchemaVersion":"0.1.0","Vendor":"another","Version":"v3","URL":"https://yard"}"#);
+    plugin(&both.docker.host, PLUGINS_OF_HOME, "sail", r#"{"SchemaVersion":"0.1.0","Vendor":"the yard"}"#);
+    plugin(&both.docker.host, PLUGINS_OF_HOME, "ps", r#"{"SchemaVersion":"0.1.0","Vendor":"the yard"}"#);
+    plugin(&both.docker.host, PLUGINS_OF_HOME, "old", r#"{"SchemaVersion":"0.0.1","Vendor":"the yard"}"#);
+    plugin(&both.docker.host, PLUGINS_OF_HOME, "nobodys", r#"{"SchemaVersion":"0.1.0"}"#);
+    plugin(&both.docker.host, PLUGINS_OF_HOME, "with-dash", r#"{"SchemaVersion":"0.1.0","Vendor":"the yard"}"#);
+    plugin(
+        &both.docker.host,
+        "extra",
+        "rig",
+        r#"{"SchemaVersion":"0.1.0","Vendor":"another","Version":"v3","URL":"https://yard"}"#,
+    );
     let settings = serde_json::json!({
         "cliPluginsExtraDirs": [extra],
         "aliases": {"builder": "rig"},
@@ -264,15 +270,15 @@ fn headers_of_the_settings_are_sent() {
     }
 }
 
-fn plugin(dir: &std::path::Path, name: &str, metadata: &str) {
-    fs::create_dir_all(dir).expect("make a directory");
-    let path = dir.join(format!("docker-{name}"));
+/// Where docker looks for plugins first.
+const PLUGINS_OF_HOME: &str = "home/.docker/cli-plugins";
+
+fn plugin(host: &Host, dir: &str, name: &str, metadata: &str) {
     let script = format!(
         "#!/bin/sh\nif [ \"$1\" = docker-cli-plugin-metadata ]; then echo '{metadata}'; exit; fi\n\
          echo \"$0: $*\"; echo \"$OTEL_RESOURCE_ATTRIBUTES\"; [ \"$1\" = help ] || exit 3\n"
     );
-    fs::write(&path, script).expect("write a plugin");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("chmod");
+    host.program(&format!("{dir}/docker-{name}"), script);
 }
 
 const ERRORS: &str = "

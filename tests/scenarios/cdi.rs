@@ -4,6 +4,7 @@ use super::builds::{build, folder, says};
 use crate::fixture::{Host, eventually, name};
 use serde_json::{Value, json};
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// A file of a vendor of this test's own, where every engine finds it; gone with the test.
@@ -18,20 +19,31 @@ const USUAL: &str = "/var/run/cdi";
 impl Vendor {
     pub fn new() -> Vendor {
         let name = format!("{}-{}.test", name().replace("::", "."), std::process::id());
-        fs::create_dir_all(USUAL).expect("make a directory");
         Vendor { path: Path::new(USUAL).join(format!("{name}.json")), kind: format!("{name}/boat") }
     }
 
     /// Says what devices there are, by name, and what holds for all.
     pub fn says(&self, devices: &[(&str, Value)], all: Value) {
-        fs::write(&self.path, spec(&self.kind, devices, all)).expect("write a file of devices");
+        self.write(&spec(&self.kind, devices, all));
     }
 
     /// The same with an annotation that says true, and the class `boats`.
     pub fn annotated(&self, annotation: &str, devices: &[(&str, Value)]) {
         let mut text: Value = serde_json::from_str(&spec(&self.kind, devices, json!({}))).expect("JSON");
         text["annotations"] = json!({annotation: "true", "org.mobyproject.buildkit.device.class": "boats"});
-        fs::write(&self.path, text.to_string()).expect("write a file of devices");
+        self.write(&text.to_string());
+    }
+
+    /// At once, for others read it too; and they take the directory away when they find it empty.
+    fn write(&self, text: &str) {
+        let new = self.path.with_extension("new");
+        eventually("the file of devices is written", || {
+            fs::create_dir_all(USUAL).expect("make a directory");
+            match fs::write(&new, text).and_then(|()| fs::rename(&new, &self.path)) {
+                Err(error) if error.kind() == ErrorKind::NotFound => false,
+                done => done.map(|()| true).expect("write a file of devices"),
+            }
+        });
     }
 
     pub fn device(&self, name: &str) -> String {
@@ -137,7 +149,7 @@ fn hooks_are_run_where_they_belong() {
     let told = |name: &str| fs::read_to_string(at(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
     assert_eq!(said, format!("vendor\n{}", told("inside").trim()), "in the container's own namespaces");
     assert!(!said.contains(told("outside").trim()), "{said}");
-    eventually("the last hook", || at("caps").exists());
+    eventually("the last hook", || fs::read(at("caps")).is_ok_and(|text| text.ends_with(b"\n")));
     let state = |name: &str| serde_json::from_str::<Value>(&told(name)).expect("a state is JSON");
     for (name, status) in
         [("prestart", "creating"), ("createRuntime", "creating"), ("poststart", "running"), ("poststop", "stopped")]
@@ -262,7 +274,7 @@ fn a_hook_that_does_not_end_goes_with_the_container() {
         let hooks = || fs::read_to_string(&told).unwrap_or_default();
         eventually("it hangs", || hooks().lines().count() == from);
         host.ok(["rm", "--force", "it"]);
-        assert_eq!(runs(), 0, "{moment}");
+        eventually(&format!("no hook of {moment} is left"), || runs() == 0);
         let output = starting.wait();
         assert_eq!(output.status.success(), from == 2, "{moment}: {output}");
         assert_eq!(host.ok(["ps", "-aq"]), "");

@@ -151,7 +151,8 @@ fn the_old_compose_brings_a_project_up_and_down() {
     let rows = sea.rows("ps");
     assert!(rows.iter().any(|row| row.starts_with("sea_hold_1") && row.ends_with("Up (healthy)")), "{rows:?}");
     assert!(rows.iter().any(|row| row.starts_with("sea_crew_1") && row.ends_with("Up")), "{rows:?}");
-    assert_eq!(sea.ok("logs --no-color crew"), "Attaching to sea_crew_1\ncrew_1  | mate has tea");
+    let said = "Attaching to sea_crew_1\ncrew_1  | mate has tea";
+    eventually("the crew speaks", || sea.ok("logs --no-color crew") == said);
     let output = sea.command("exec -T crew cat /hold/cargo /chart/name").run();
     assert_eq!(output.ok(), "tea\ndhow");
     assert_eq!(sea.command("exec -T hold sh -c exit\t7").run().code(), Some(7));
@@ -189,7 +190,8 @@ fn the_plugin_brings_a_project_up_and_down() {
     let form = "ps --format {{.Name}}|{{.Service}}|{{.State}}|{{.Health}}|{{.Image}}";
     assert_eq!(sea.ok(form), "sea-crew-1|crew|running||busybox\nsea-hold-1|hold|running|healthy|busybox");
     // Compose clears the line that it writes to, whatever that is.
-    assert_eq!(sea.ok("logs --no-color --no-log-prefix crew").trim_start_matches("\x1b[2K"), "mate has tea");
+    let said = || sea.ok("logs --no-color --no-log-prefix crew");
+    eventually("the crew speaks", || said().trim_start_matches("\x1b[2K") == "mate has tea");
     assert_eq!(sea.ok("exec -T crew cat /hold/cargo /chart/name"), "tea\ndhow");
     assert_eq!(sea.command("exec -T crew no-such-program").run().code(), Some(127));
     assert_eq!(sea.ok("exec -T --user user --env A=b crew id -un"), "user");
@@ -219,11 +221,11 @@ fn the_plugin_brings_a_project_up_and_down() {
     assert!(output.stdout().contains("once-1  | dhow\nonce-1 exited with code 0"), "{output}");
     sea.tells("rm -f once", &["Container sea-once-1  Removed"]);
     sea.tells("down -v", &["Container sea-crew-1  Removed", "Volume sea_hold  Removed"]);
-    events.signal(nix::sys::signal::Signal::SIGINT);
-    let told = events.wait().stdout();
     for action in ["\"action\":\"destroy\"", "\"service\":\"crew\""] {
-        assert!(told.contains(action), "{action} is not in {told}");
+        events.says(action);
     }
+    events.signal(nix::sys::signal::Signal::SIGINT);
+    events.wait();
     assert_eq!(sea.host.ok(["ps", "--all", "--quiet"]), "");
     assert_eq!(sea.host.ok(["volume", "ls", "--quiet"]), "");
 }

@@ -69,7 +69,7 @@ fn testcontainers_wait_copy_and_compose() {
 
 /// Ryuk removes what a program that was killed has left. The real one is a program in Go that the distribution has not:
 /// this one is a shell that speaks its protocol (port 8080, a filter a line, ACK) and asks the mounted socket, by this
-/// executable as the client.
+/// executable as the client; and waits until it was seen that all of it is still there.
 #[test]
 fn testcontainers_with_a_stand_in_for_ryuk() {
     let Some(host) = Host::with_busybox() else { return };
@@ -77,6 +77,7 @@ fn testcontainers_with_a_stand_in_for_ryuk() {
     let main = "#!/bin/sh\ntrap 'exit 0' TERM\nnc -ll -p 8080 -e /bin/listen &\necho \"$(date) Started!\"\nwait\n";
     let listen = "#!/bin/sh\nexport DOCKER_HOST=unix:///var/run/docker.sock\nread -r line\nfilter=$(echo \"$line\" | tr -d '\\r')\n\
                   echo ACK\ncat >/dev/null\nsleep \"$RYUK_RECONNECTION_TIMEOUT\"\n\
+                  until dhow volume inspect seen >/dev/null 2>&1; do sleep 0.1; done\n\
                   dhow rm --force --volumes $(dhow ps --all --quiet --filter \"$filter\")\n\
                   dhow network rm $(dhow network ls --quiet --filter \"$filter\")\nkill 1\n";
     let program = fs::read(env!("CARGO_BIN_EXE_dhow")).expect("read the executable");
@@ -92,6 +93,7 @@ fn testcontainers_with_a_stand_in_for_ryuk() {
     let output = command.env("TESTCONTAINERS_CONNECTION_MODE", "docker_host").run();
     assert_eq!(output.stdout(), "in the middle", "{output}");
     assert_eq!(host.ok(["ps", "--quiet"]).lines().count(), 3, "two and Ryuk are left");
+    host.ok(["volume", "create", "seen"]);
     eventually("Ryuk has removed them, and itself", || host.ok(["ps", "--all", "--quiet"]).is_empty());
     assert_eq!(host.ok(["network", "ls", "--filter", "type=custom", "--quiet"]), "");
 }

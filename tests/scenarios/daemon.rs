@@ -7,7 +7,6 @@ use std::net::TcpStream;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
-use std::path::Path;
 
 #[test]
 fn its_socket_is_for_root_and_the_group_only() {
@@ -346,8 +345,7 @@ fn a_client_finds_its_daemon_by_context_and_through_a_pipe() {
         .run();
     assert!(output.stdout().ends_with("OK"), "{output}");
     let bin = host.dir().join("bin");
-    let ssh = host.file("bin/ssh", "#!/bin/sh\nwhile [ \"$1\" != -- ]; do shift; done; shift 2\nexec sh -c \"$*\"\n");
-    fs::set_permissions(&ssh, fs::Permissions::from_mode(0o755)).expect("chmod");
+    host.program("bin/ssh", "#!/bin/sh\nwhile [ \"$1\" != -- ]; do shift; done; shift 2\nexec sh -c \"$*\"\n");
     symlink(env!("CARGO_BIN_EXE_dhow"), bin.join("docker")).expect("link");
     let path = format!("{}:/usr/bin:/bin", bin.display());
     let address = format!("ssh://sailor@far{}", daemon.socket().display());
@@ -371,23 +369,17 @@ fn called_docker_it_is_docker_with_its_plugins() {
     assert_eq!(docker(&["run", "--rm", "--network", "none", "busybox", "echo", "ahoy"]).ok(), "ahoy");
     let script = "#!/bin/sh\nif [ \"$1\" = docker-cli-plugin-metadata ]; then\n\
                   echo '{\"SchemaVersion\":\"0.1.0\",\"Vendor\":\"the yard\"}'; exit; fi\necho \"plugin: $*\"\n";
-    plugin(&host.dir().join("home/.docker/cli-plugins"), "docker-rig", script);
+    host.program("home/.docker/cli-plugins/docker-rig", script);
     assert_eq!(docker(&["rig", "up", "-d"]).ok(), "plugin: rig up -d");
     assert_eq!(docker(&["--log-level", "warn", "rig"]).ok(), "plugin: --log-level warn rig");
     // Another directory of the user's.
     let elsewhere = host.dir().join("elsewhere");
-    plugin(&elsewhere.join("cli-plugins"), "docker-sail", script);
+    host.program("elsewhere/cli-plugins/docker-sail", script);
     assert_eq!(docker(&["--config", elsewhere.to_str().expect("UTF-8"), "sail"]).ok(), "plugin: sail");
-    plugin(&host.dir().join("home/.docker/cli-plugins"), "docker-wreck", "#!/bin/sh\necho no\n");
+    host.program("home/.docker/cli-plugins/docker-wreck", "#!/bin/sh\necho no\n");
     for name in ["wreck", "nothing"] {
         let output = docker(&[name]).run();
         assert!(output.stderr().contains(&format!("unknown command: docker {name}")), "{output}");
     }
     assert!(docker(&["--help"]).run().stdout().contains("  wreck       invalid metadata"));
-}
-
-fn plugin(dir: &Path, name: &str, script: &str) {
-    fs::create_dir_all(dir).expect("make a directory");
-    fs::write(dir.join(name), script).expect("write a plugin");
-    fs::set_permissions(dir.join(name), fs::Permissions::from_mode(0o755)).expect("chmod");
 }

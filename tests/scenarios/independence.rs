@@ -1,12 +1,11 @@
 //! Nothing depends on a daemon: it may be killed, with all of its cgroup, absent, or of another build than the shims.
 
 use crate::fixture::clients::source;
-use crate::fixture::{Command, Daemon, Host, PATIENCE, eventually, skip};
+use crate::fixture::{Command, Daemon, Host, PATIENCE, eventually, head, skip};
 use serde_json::Value;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -98,8 +97,9 @@ fn a_daemon_that_is_killed_under_load_takes_nothing_along() {
     let listed = over(&host, &["ps", "--format", "{{.Names}}"]).ok();
     assert!(NAMES.iter().all(|name| listed.lines().any(|line| line == *name)), "{listed}");
     for name in NAMES {
+        eventually("it counts on", || counted(&over(&host, &["logs", name]).ok()) > 50);
         let (through, without) = (over(&host, &["logs", name]).ok(), host.local(["logs", name]).ok());
-        assert!(counted(&through) > 50 && counted(&without) >= counted(&through), "{}", through.len());
+        assert!(counted(&without) >= counted(&through), "{}", through.len());
     }
     // What the kills cut off in the middle is cleared by whoever comes next.
     for id in over(&host, &["ps", "--all", "--quiet", "--filter", "status=created"]).ok().lines() {
@@ -128,8 +128,9 @@ fn what_a_daemon_started_is_not_in_its_cgroup() {
     up(&host, "again", &["--restart", "always"], "sleep 0.2; exit 4");
     let checked = ["--health-cmd", "true", "--health-interval", "300ms"];
     up(&host, "checked", &checked, "sleep 1000");
-    let running = over(&host, &["exec", "count", "sh", "-c", "echo in; sleep 2; exit 8"]).spawn();
-    eventually("the exec runs", || host.local(["top", "count"]).ok().contains("sleep 2"));
+    let line = "echo in; until test -e /go; do sleep 0.05; done; exit 8";
+    let running = over(&host, &["exec", "count", "sh", "-c", line]).spawn();
+    running.says("in");
     eventually("it is healthy", || host.inspect("checked", "/State/Health/Status") == "healthy");
     let inside = fs::read_to_string(service.join("cgroup.procs")).expect("read");
     assert_eq!(inside.trim(), daemon.pid().to_string(), "the daemon alone is in its cgroup");
@@ -150,13 +151,14 @@ fn what_a_daemon_started_is_not_in_its_cgroup() {
     assert_eq!(host.inspect("checked", "/State/Health/Status"), "healthy");
 
     let daemon = Daemon::start(&host);
+    host.local(["exec", "count", "touch", "/go"]).ok();
     let id = exec.as_str().expect("an id");
     eventually("the exec has ended as it should", || {
         let (_, body) = daemon.ask(&format!("GET /exec/{id}/json"));
         let state: Value = serde_json::from_str(&body).expect("JSON");
         state["Running"] == false && state["ExitCode"] == 8
     });
-    assert!(counted(&over(&host, &["logs", "count"]).ok()) > 50);
+    eventually("it counts on", || counted(&over(&host, &["logs", "count"]).ok()) > 50);
     drop(gone);
 }
 
@@ -207,9 +209,7 @@ fn previous_build(host: &Host) -> PathBuf {
         eprintln!("the history of {} is not here: the build before this one is this one", env!("CARGO_PKG_NAME"));
         fs::read(env!("CARGO_BIN_EXE_dhow")).map(|bytes| [&bytes[..], b"the build before this one"].concat())
     };
-    let path = host.file("previous/dhow", bytes.expect("read the build before this one"));
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("chmod");
-    path
+    host.program("previous/dhow", bytes.expect("read the build before this one"))
 }
 
 #[test]
@@ -270,10 +270,13 @@ fn an_upgrade_takes_over_what_runs() {
     }
     eventually("its health is asked for", || host.inspect("checked", "/State/Health/Status") == "healthy");
     over(&host, &["restart", "--time", "0", "checked"]).ok();
-    let ended = over(&host, &["wait", "goes"]).spawn();
-    std::thread::sleep(Duration::from_secs(1));
+    let mut waits = daemon.connect();
+    waits.write_all(b"POST /containers/goes/wait HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("ask");
+    assert!(head(&mut waits).starts_with("HTTP/1.1 200 "), "it waits");
     over(&host, &["stop", "--time", "0", "goes"]).ok();
-    assert_eq!(ended.wait().stdout(), "137");
+    let mut ended = String::new();
+    waits.read_to_string(&mut ended).expect("hear of its end");
+    assert!(ended.contains(r#"{"StatusCode":137}"#), "{ended}");
     eventually("what was to be removed is", || !over(&host, &["ps", "--all"]).ok().contains("goes"));
     assert!(!follows.has_ended());
     over(&host, &["stop", "--time", "0", "count"]).ok();

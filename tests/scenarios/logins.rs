@@ -61,8 +61,7 @@ fn a_helper_keeps_what_it_is_given() {
          get) [ -e '{0}' ] && cat '{0}' || {{ echo credentials not found in native keychain; exit 1; }} ;;\nesac\n",
         kept.display()
     );
-    let helper = host.file("bin/docker-credential-locker", script);
-    fs::set_permissions(&helper, PermissionsExt::from_mode(0o755)).expect("chmod");
+    let helper = host.program("bin/docker-credential-locker", script);
     let path = format!("{}:/usr/bin:/bin", helper.parent().expect("a directory").display());
     host.file("home/.docker/config.json", r#"{"credsStore":"locker"}"#);
     let run = |args: &[&str]| host.dhow(args.iter().copied()).env("PATH", &path);

@@ -101,8 +101,11 @@ fn each_process_holds_what_it_and_the_next_one_need() {
     holds(&host, &exec, KILL, KILL, "1", "0");
 
     // These start nothing, and are root's no more.
-    let said = std::process::Command::new("busybox").args(["wget", "-q", "-O-", "http://[::1]:8080/hostname"]).output();
-    assert_eq!(said.expect("wget").stdout.len(), 13);
+    eventually("it is served", || {
+        let wget = ["wget", "-q", "-O-", "http://[::1]:8080/hostname"];
+        let said = std::process::Command::new("busybox").args(wget).output();
+        said.expect("wget").stdout.len() == 13
+    });
     for name in ["resolver".to_owned(), format!("forward {port}")] {
         holds(&host, &name, 0, 0, "1", "2");
         let held = status(shim(&host, &name).expect("it lives"));

@@ -112,8 +112,7 @@ fn a_password_is_asked_for_and_found() {
         login.user,
         login.password
     );
-    let path = host.file("bin/docker-credential-pier", helper);
-    fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("chmod");
+    let path = host.program("bin/docker-credential-pier", helper);
     let with_path = format!("{}:/usr/bin:/bin", path.parent().expect("a directory").display());
     for config in [json!({ "credsStore": "pier" }), json!({ "credHelpers": { registry.host(): "pier" } })] {
         host.file("home/.docker/config.json", config.to_string());

@@ -38,6 +38,11 @@ struct Relay {
 impl Relay {
     /// Each connection is cut when so many bytes have come back through it.
     fn start(registry: &Registry, cut_after: usize) -> Relay {
+        Relay::serve(registry, cut_after, false)
+    }
+
+    /// Or nothing more comes, and it stays open.
+    fn serve(registry: &Registry, cut_after: usize, holds: bool) -> Relay {
         let listener = TcpListener::bind("127.0.0.1:0").expect("listen");
         let address = listener.local_addr().expect("an address").to_string();
         let (connections, bytes) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
@@ -47,7 +52,7 @@ impl Relay {
             for client in listener.incoming().flatten() {
                 connections.fetch_add(1, Ordering::Relaxed);
                 let server = TcpStream::connect(&target).expect("reach the registry");
-                both_ways(client, server, cut_after, &bytes);
+                both_ways(client, server, cut_after, holds, &bytes);
             }
         });
         relay
@@ -59,7 +64,7 @@ impl Relay {
 }
 
 /// Passes bytes on until one side ends or `cut_after` bytes have come from `server`.
-fn both_ways(client: TcpStream, server: TcpStream, cut_after: usize, bytes: &Arc<AtomicUsize>) {
+fn both_ways(client: TcpStream, server: TcpStream, cut_after: usize, holds: bool, bytes: &Arc<AtomicUsize>) {
     let (mut from_client, mut to_server) = (client.try_clone().expect("clone"), server.try_clone().expect("clone"));
     thread::spawn(move || {
         let _ = std::io::copy(&mut from_client, &mut to_server);
@@ -77,6 +82,9 @@ fn both_ways(client: TcpStream, server: TcpStream, cut_after: usize, bytes: &Arc
                 }
                 _ => break,
             }
+        }
+        while holds && left == 0 {
+            thread::park();
         }
         let _ = client.shutdown(Shutdown::Both);
         let _ = server.shutdown(Shutdown::Both);
@@ -100,7 +108,7 @@ fn proxy(registry: &Registry) -> String {
             while reader.read_line(&mut line).is_ok_and(|n| n > 2) {}
             let server = TcpStream::connect(&target).expect("reach the registry");
             let _ = client.write_all(b"HTTP/1.1 200 Connected\r\n\r\n");
-            both_ways(client, server, usize::MAX, &Arc::default());
+            both_ways(client, server, usize::MAX, false, &Arc::default());
         }
     });
     url
@@ -240,7 +248,8 @@ fn two_pulls_of_one_image_share_the_work() {
 fn a_killed_pull_leaves_nothing_that_stays() {
     let (Some(host), Some(registry)) = (Host::new(), Registry::shared()) else { return };
     registry.upload(&bulky(3, 8 << 20), "reach/killed", "v1");
-    let relay = Relay::start(&registry, usize::MAX);
+    // What comes after a part of a layer never arrives.
+    let relay = Relay::serve(&registry, 3 << 20, true);
     let pull = host.dhow(["pull", "-q", &relay.name("reach/killed:v1")]).spawn();
     eventually("the pull is under way", || relay.bytes.load(Ordering::Relaxed) > 2 << 20);
     pull.signal(Signal::SIGKILL);

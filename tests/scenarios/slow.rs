@@ -6,14 +6,12 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 /// Says a lot, counting, and ends with 5.
 const TALK: &str = "i=0; while [ $i -lt 60000 ]; do i=$((i+1)); echo line $i of a long story; done; exit 5";
-
-fn threads(daemon: &Daemon) -> usize {
-    fs::read_dir(format!("/proc/{}/task", daemon.pid())).expect("its threads").count()
-}
 
 fn over(host: &Host, args: &[&str]) -> crate::fixture::Command {
     host.local(args.iter().copied()).env("DOCKER_HOST", &format!("unix://{}", Daemon::path(host).display()))
@@ -28,7 +26,7 @@ fn unread(daemon: &Daemon, line: &str) -> UnixStream {
 
 /// That no thread is left of those who have gone.
 fn assert_back(daemon: &Daemon, before: usize) {
-    eventually("no thread is left over", || threads(daemon) <= before);
+    eventually("no thread is left over", || daemon.threads() <= before);
     assert_eq!(daemon.ask("GET /_ping").1, "OK");
 }
 
@@ -42,7 +40,7 @@ fn who_never_reads_holds_nobody_up() {
     up("talks", TALK);
     up("quiet", "sleep 1000");
     over(&host, &["start", "quiet"]).ok();
-    let before = threads(&daemon);
+    let before = daemon.idle();
     let mut dead = vec![unread(&daemon, "GET /events"), unread(&daemon, "GET /containers/quiet/stats")];
     over(&host, &["start", "talks"]).ok();
     dead.push(unread(&daemon, "GET /containers/talks/logs?follow=1&stdout=1&stderr=1"));
@@ -64,7 +62,7 @@ fn who_never_reads_holds_nobody_up() {
     assert!(events.lines().count() > 200, "{}", events.lines().count());
     over(&host, &["tag", "busybox", "other"]).ok();
     over(&host, &["rmi", "other"]).ok();
-    assert!(threads(&daemon) <= before + dead.len() + 1, "{} of {}", threads(&daemon), before + dead.len());
+    eventually("nobody else is served any more", || daemon.threads() <= before + dead.len() + 1);
     // Who reads late still gets what it asked for, from the first byte on.
     let mut late = dead.remove(2);
     let mut bytes = Vec::new();
@@ -92,7 +90,7 @@ fn who_leaves_in_the_middle_is_forgotten() {
     )
     .ok();
     eventually("it has said much", || over(&host, &["logs", "--tail", "1", "talks"]).ok().contains("60000"));
-    let before = threads(&daemon);
+    let before = daemon.idle();
     let lines = [
         "GET /containers/talks/logs?follow=1&stdout=1",
         "GET /containers/talks/logs?stdout=1",
@@ -132,7 +130,7 @@ fn a_body_that_never_ends_is_nobody_elses_matter() {
     let Some(host) = Host::with_busybox() else { return };
     let daemon = Daemon::start(&host);
     over(&host, &["run", "-d", "--name", "one", "--network", "none", "busybox", "sleep", "1000"]).ok();
-    let before = threads(&daemon);
+    let before = daemon.idle();
     let tar = Tar::new().file("etc/begun", 0o644, "x".repeat(2000)).end();
     let mut open = Vec::new();
     for (line, start) in [
@@ -168,7 +166,7 @@ fn a_body_that_never_ends_is_nobody_elses_matter() {
     let tar = busybox_tar().expect("made before");
     over(&host, &["import", tar.to_str().expect("UTF-8"), "brought"]).ok();
     over(&host, &["rmi", "brought"]).ok();
-    assert!(threads(&daemon) >= before + open.len(), "they are still there");
+    assert!(daemon.threads() >= before + open.len(), "they are still there");
     drop(open);
     assert_back(&daemon, before);
     let listed = over(&host, &["ps", "--all", "--format", "{{.Names}}"]).ok();
@@ -189,14 +187,14 @@ fn a_pull_that_nobody_watches_is_no_obstacle() {
     }
     registry.upload(&image, "slow/deep", "latest");
     let name = registry.name("slow/deep");
-    let before = threads(&daemon);
+    let before = daemon.idle();
     let line = format!("POST /images/create?fromImage={}&tag=latest", name.replace('/', "%2F"));
     let dead: Vec<UnixStream> = (0..3).map(|_| unread(&daemon, &line)).collect();
     std::thread::sleep(Duration::from_millis(500));
     // Another one wants the same layers.
     over(&host, &["pull", &name]).ok();
     assert!(over(&host, &["images"]).ok().contains("slow/deep"));
-    eventually("the pulls have ended, whoever reads", || threads(&daemon) <= before + dead.len());
+    eventually("the pulls have ended, whoever reads", || daemon.threads() <= before + dead.len());
     over(&host, &["rmi", &name]).ok();
     drop(dead);
     assert_back(&daemon, before);
@@ -210,18 +208,25 @@ fn a_pull_whose_client_leaves_is_called_off() {
     registry.upload(&image, "slow/left", "latest");
     // A registry that begins to serve a layer and goes silent.
     let layer = crate::fixture::digest(&image.blobs()[0].bytes);
+    let left = Arc::new(AtomicBool::new(false));
+    let seen = left.clone();
     let front = Front::start(&registry, move |asked, _| {
         if asked.line.contains(&layer) {
+            let began = Instant::now();
+            while !seen.load(Ordering::SeqCst) && began.elapsed() < PATIENCE {
+                std::thread::sleep(Duration::from_millis(10));
+            }
             std::thread::sleep(Duration::from_secs(8));
         }
         None
     });
     let daemon = Daemon::start(&host);
-    let before = threads(&daemon);
+    let before = daemon.idle();
     let line = format!("POST /images/create?fromImage={}&tag=latest", front.name("slow/left").replace('/', "%2F"));
     let mut stream = unread(&daemon, &line);
     assert!(head(&mut stream).starts_with("HTTP/1.1 200 "));
     drop(stream);
+    left.store(true, Ordering::SeqCst);
     assert_back(&daemon, before);
     assert!(!over(&host, &["images"]).ok().contains("slow/left"));
     host.assert_tidy();

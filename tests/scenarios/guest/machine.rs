@@ -13,7 +13,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// How long a boot with all its checks may take. A bound on a hang: ten minutes are usual on two processors.
-const PATIENCE: Duration = Duration::from_secs(1800);
+const PATIENCE: Duration = Duration::from_secs(5400);
 
 /// A kernel of a distribution.
 pub struct Kernel {
@@ -272,7 +272,8 @@ pub fn built(kernel: &Kernel) -> Result<PathBuf, String> {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     if !dir.join("release").exists() {
         let args = [kernel.suite, dir.to_str().expect("UTF-8")].into_iter().chain(foreign);
-        let output = network::outside(|| Command::new(source("build").to_str().expect("UTF-8"), args).run());
+        let output =
+            network::outside(|| Command::new(source("build").to_str().expect("UTF-8"), args).patiently().run());
         if !output.status.success() {
             return Err(format!("no kernel of {of}: {}", output.stderr()));
         }
