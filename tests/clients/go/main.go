@@ -28,7 +28,7 @@ import (
 var (
 	docker *client.Client
 	// Nothing here waits for ever.
-	ctx, _ = context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, _ = context.WithTimeout(context.Background(), 10*time.Minute)
 )
 
 func main() {
@@ -229,7 +229,7 @@ func streams() {
 	cat := []string{"sh", "-c", "cat; echo $A >&2; exit 3"}
 	out, err, code := run(types.ExecConfig{Cmd: cat, Env: []string{"A=b"}}, "ahoy")
 	equal([]any{out, err, code}, []any{"ahoy", "b\n", 3})
-	out, _, code = run(types.ExecConfig{Cmd: []string{"sh", "-c", "sleep 0.5; stty size"}, Tty: true}, "")
+	out, _, code = run(types.ExecConfig{Cmd: []string{"sh", "-c", "until stty size | grep 40; do sleep 0.05; done"}, Tty: true}, "")
 	equal([]any{out, code}, []any{"40 90\r\n", 0})
 	_, _, code = run(types.ExecConfig{Cmd: []string{"no-such-program"}}, "")
 	equal(code, 127)

@@ -188,7 +188,8 @@ const parts = {
         if (seen.at(-1).Action === "destroy") done();
       });
     });
-    const box = await create("exit 6", { name: "hull", HostConfig: { NetworkMode: "none", AutoRemove: true } });
+    // Whoever waits for its removal has had time to say so.
+    const box = await create("sleep 2; exit 6", { name: "hull", HostConfig: { NetworkMode: "none", AutoRemove: true } });
     const ended = box.wait({ condition: "removed" });
     await box.start();
     assert.deepEqual(await ended, { StatusCode: 6 });

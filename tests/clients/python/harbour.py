@@ -7,6 +7,7 @@ import pathlib
 import re
 import sys
 import tempfile
+import time
 
 from docker.types import Healthcheck
 from testcontainers.compose import DockerCompose
@@ -20,7 +21,7 @@ from testcontainers.core.wait_strategies import (
     LogMessageWaitStrategy,
 )
 
-FOREVER = "echo $RANK has $(cat /cargo) >&2; echo ready; touch /hold/ready; while :; do sleep 0.1; done"
+FOREVER = "touch /hold/ready; echo $RANK has $(cat /cargo) >&2; echo ready; while :; do sleep 0.1; done"
 
 
 def same(got, want):
@@ -39,7 +40,7 @@ def images():
         same("Successfully tagged harbour/hold:1" in "".join(line.get("stream", "") for line in image.get_logs()), True)
         line = "cat /hold; echo $CARGO; echo ready; while :; do sleep 0.1; done"
         made = DockerContainer(str(image)).with_command(["sh", "-c", line]).with_kwargs(network_mode="none")
-        with made.waiting_for(LogMessageWaitStrategy("ready").with_startup_timeout(30)) as it:
+        with made.waiting_for(LogMessageWaitStrategy("ready").with_startup_timeout(250)) as it:
             same(it.get_logs()[0], b"full\nsugar\nready\n")
 
 
@@ -51,7 +52,7 @@ def containers():
         .with_copy_into_container(b"tea\n", "/cargo", 0o600)
         .with_volume_mapping(hold.name, "/hold", "rw")
         .with_tmpfs_mount("/scratch", "size=1m")
-        .waiting_for(LogMessageWaitStrategy(re.compile(r"^ready$", re.MULTILINE)).with_startup_timeout(30))
+        .waiting_for(LogMessageWaitStrategy(re.compile(r"^ready$", re.MULTILINE)).with_startup_timeout(250))
     )
     with laden as it:
         it.reload()
@@ -99,8 +100,11 @@ def compose(folder):
         same(sorted(it.Service for it in sea.get_containers()), ["crew", "hold"])
         out, err, code = sea.exec_in_container(["cat", "/hold/cargo"], "crew")
         same((out, code), ("tea\n", 0))
-        out, _ = sea.get_logs("crew")
-        assert "mate has tea" in out, out
+        # It runs before it has spoken.
+        end = time.monotonic() + 250
+        while "mate has tea" not in sea.get_logs("crew")[0]:
+            assert time.monotonic() < end, sea.get_logs("crew")
+            time.sleep(0.1)
 
 
 if __name__ == "__main__":

@@ -266,7 +266,8 @@ async fn system(docker: &Docker) -> Result<()> {
         }
         seen
     });
-    let mut hull = body("exit 6");
+    // Whoever waits for its removal has had time to say so.
+    let mut hull = body("sleep 2; exit 6");
     hull.host_config.as_mut().expect("there is one").auto_remove = Some(true);
     let id = create(docker, "hull", hull).await?;
     let (code, started) = tokio::join!(ended(docker, &id, "removed"), docker.start_container(&id, None));
