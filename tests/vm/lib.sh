@@ -47,7 +47,7 @@ eventually() {
 	local count=0
 	until "$@" >/tmp/tried 2>&1; do
 		count=$((count + 1))
-		[ "$count" -lt 600 ] || fail "did not happen: $*: $(cat /tmp/tried)"
+		[ "$count" -lt 1500 ] || fail "did not happen: $*: $(cat /tmp/tried)"
 		sleep 0.2
 	done
 }
@@ -93,7 +93,7 @@ _clear() {
 	done
 	# A shim is gone a moment after it has answered.
 	local count=0
-	while [ "$count" -lt 100 ] && ps -o args | grep -q '[d]how shim'; do
+	while [ "$count" -lt 3000 ] && ps -o args | grep -q '[d]how shim'; do
 		count=$((count + 1))
 		sleep 0.1
 	done

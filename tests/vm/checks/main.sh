@@ -279,6 +279,7 @@ a_port_of_sctp_is_published() {
 	dhow run --detach --name it --publish 9009:9/sctp busybox probe sctp 9
 	has "$(dhow ports --format '{{.Published}} {{.Reach}}')" "0.0.0.0:9009/sctp everyone"
 	gateway=$(inspect it '{{.NetworkSettings.Gateway}}')
+	eventually sh -c '[ "$(/tmp/bin/probe sctp 9009 127.0.0.1)" = ahoy ]'
 	for host in 127.0.0.1 "$gateway"; do
 		is "$(/tmp/bin/probe sctp 9009 "$host")" ahoy
 	done
