@@ -83,8 +83,10 @@ fn both_ways(client: TcpStream, server: TcpStream, cut_after: usize, holds: bool
                 _ => break,
             }
         }
-        while holds && left == 0 {
-            thread::park();
+        if holds && left == 0 {
+            loop {
+                thread::park();
+            }
         }
         let _ = client.shutdown(Shutdown::Both);
         let _ = server.shutdown(Shutdown::Both);

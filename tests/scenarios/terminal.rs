@@ -31,7 +31,9 @@ fn keys_go_to_the_container() {
     let mut terminal = shell(&host, &["--rm"]);
     // Until the shell asks, keys are still those of our own terminal.
     terminal.expect("# ");
-    terminal.send("cat\n");
+    // What is typed before that may be the shell's own.
+    terminal.send("echo re$((1))ady; cat\n");
+    terminal.expect("re1ady");
     // As it is typed, and as cat says it.
     terminal.send("line\n");
     terminal.expect("line");
