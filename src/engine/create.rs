@@ -390,14 +390,14 @@ fn apply_image(config: &mut ContainerConfig, image: &Image) -> Result<()> {
     Ok(())
 }
 
-/// The image's variables, with those of the request over them; a name without a value removes.
+/// The image's variables, with those of the request over them. A name without a value stays, as with Docker, and
+/// takes the variable away where a process begins.
 fn merge_env(image: Vec<String>, asked: Vec<String>) -> Vec<String> {
     let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
     let given: Vec<String> = asked.iter().map(|entry| name(entry)).collect();
     let mut env = asked;
     let kept = image.into_iter().filter(|entry| !given.contains(&name(entry)));
     env.extend(kept);
-    env.retain(|entry| entry.contains('='));
     env
 }
 
@@ -591,6 +591,6 @@ mod tests {
     fn the_request_wins_over_the_image() {
         let text = |list: &[&str]| list.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
         let merged = merge_env(text(&["PATH=/bin", "A=1", "B=2"]), text(&["A=9", "C=3", "B"]));
-        assert_eq!(merged, text(&["A=9", "C=3", "PATH=/bin"]));
+        assert_eq!(merged, text(&["A=9", "C=3", "B", "PATH=/bin"]));
     }
 }

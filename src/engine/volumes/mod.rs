@@ -288,10 +288,12 @@ fn remove_unless(store: &Store, name: &str, leases: usize) -> Result<()> {
             bail!(missing(name));
         }
         let word = format!("volume:{name}");
+        // Before the records: a lease ends when the record is there, so that one of the two is seen.
+        let leased = store.leased()?.iter().filter(|used| **used == word).count();
         if let Some(users) = references(store)?.get(name) {
             bail!(Refusal::Conflict(format!("remove {name}: volume is in use - [{}]", users.join(", "))));
         }
-        if store.leased()?.iter().filter(|used| **used == word).count() > leases {
+        if leased > leases {
             bail!(Refusal::Conflict(format!("remove {name}: volume is in use")));
         }
         // Otherwise what is mounted there would be removed too.
