@@ -385,6 +385,8 @@ fn keys(text: &str) -> Option<Vec<u8>> {
 }
 
 fn container_logs(engine: &Arc<Engine>, id: &str, request: &Request) -> Result<Response> {
+    // Asked before the record is read, which says then when this life began, or a later one.
+    let runs = super::record::held(&engine.store, id)?.init;
     let record = Record::load(&engine.store, id)?.ok_or_else(|| containers::no_such(id))?;
     if !request.flag("stdout") && !request.flag("stderr") {
         bail!(Refusal::BadParameter("Bad parameters: you must choose at least one stream".to_owned()));
@@ -400,7 +402,8 @@ fn container_logs(engine: &Arc<Engine>, id: &str, request: &Request) -> Result<R
         count => count.parse().ok(),
     };
     let options = logs::Options {
-        follow: request.flag("follow"),
+        // What does not run says nothing more; as with Docker, nobody waits for its next life.
+        follow: request.flag("follow") && runs,
         tail,
         since: point("since")?,
         until: point("until")?,
@@ -414,9 +417,15 @@ fn container_logs(engine: &Arc<Engine>, id: &str, request: &Request) -> Result<R
     let engine = Arc::clone(engine);
     let producer = move |sink: &mut dyn std::io::Write| {
         let store = &engine.store;
-        // A container that waits for its start may yet have something to say; one that has ended has not.
-        let running = || super::record::held(store, &record.id).is_ok_and(|held| held.init || held.restarting);
-        logs::stream(&record.log_path(store), &options, sink, &running).map_err(std::io::Error::other)
+        let begun = &record.ended.started_at;
+        let life = || match Record::end(store, &record.id) {
+            Ok(Some(now)) if now.started_at != *begun => {
+                logs::Life::Another(crate::api::time::Time::parse(&now.started_at).unwrap_or_default())
+            }
+            Ok(Some(_)) if super::record::held(store, &record.id).is_ok_and(|held| held.init) => logs::Life::GoesOn,
+            _ => logs::Life::Ended,
+        };
+        logs::stream(&record.log_path(store), &options, sink, &life).map_err(std::io::Error::other)
     };
     Ok(answer(200, Reply::Stream(Box::new(producer))).with("Content-Type", kind))
 }

@@ -29,6 +29,25 @@ fn following_ends_with_the_container() {
     assert_eq!(host.ok(["logs", "--follow", &id]), "1\n2\n3\n4\n5");
 }
 
+/// As with Docker: who follows hears of one life, and asks anew for the next one.
+#[test]
+fn following_ends_where_a_restart_begins() {
+    let Some(host) = Host::with_busybox() else { return };
+    let id = host.detached(&[], &["sh", "-c", "echo life; exec sleep 1000"]);
+    eventually("it has spoken", || host.ok(["logs", &id]) == "life");
+    let mut follows = host.dhow(["logs", "--follow", "--tail", "1", &id]);
+    let mut follows = follows.inner().stdout(std::process::Stdio::piped()).spawn().expect("follow");
+    let mut said = std::io::BufReader::new(follows.stdout.take().expect("its output"));
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut said, &mut line).expect("read");
+    // It follows: what is restarted now is another life.
+    host.ok(["restart", "-t", "0", &id]);
+    eventually("it has spoken again", || host.ok(["logs", &id]) == "life\nlife");
+    std::io::Read::read_to_string(&mut said, &mut line).expect("read");
+    assert_eq!(line, "life\n");
+    assert!(follows.wait().expect("wait").success());
+}
+
 #[test]
 fn long_lines_and_odd_bytes_survive() {
     let Some(host) = Host::with_busybox() else { return };

@@ -68,7 +68,7 @@ fn said(store: &Store, record: &Record, what: &Attach) -> Result<UnixStream> {
             ..logs::Options::default()
         };
         std::thread::spawn(move || {
-            if let Err(error) = logs::stream(&path, &options, &mut theirs, &|| false) {
+            if let Err(error) = logs::stream(&path, &options, &mut theirs, &|| logs::Life::Ended) {
                 log::debug!("{error:#}");
             }
         });

@@ -46,6 +46,15 @@ pub struct Options {
     pub tty: bool,
 }
 
+/// What has become of the life of a container whose log is followed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Life {
+    GoesOn,
+    Ended,
+    /// Another one began then.
+    Another(Time),
+}
+
 /// How long a follower waits at most before it looks again whether the container runs, in milliseconds; and how long
 /// once the log was closed, because the container's end is then near.
 const LOOK: u16 = 250;
@@ -62,15 +71,16 @@ pub fn check_driver(driver: &str) -> Result<()> {
 /// Prints the log at `path` into `sink`, in Docker's frames `[1|2 0 0 0][length, 4 bytes big endian]` unless the
 /// container has a terminal. A log that is not there is empty.
 ///
-/// With `follow` it goes on until `running` says no and all is read; over rotations nothing is lost and nothing comes
-/// twice, as long as the entries are not rotated out of existence faster than they are read.
-pub fn stream(path: &Path, options: &Options, sink: &mut dyn Write, running: &dyn Fn() -> bool) -> Result<()> {
+/// With `follow` it goes on until the container's `life` is over and all of it is read, and no further, as with Docker: who
+/// follows the next life asks anew. Over rotations nothing is lost and nothing comes twice, as long as the entries are not
+/// rotated out of existence faster than they are read.
+pub fn stream(path: &Path, options: &Options, sink: &mut dyn Write, life: &dyn Fn() -> Life) -> Result<()> {
     // The watch stands before the first look, so that nothing is written unseen between a look and a wait.
     let mut watch = if options.follow { Watch::on(path) } else { Watch::None };
     let mut segments = files::open(path)?;
     let newest = segments.len().wrapping_sub(1);
     let starts = files::starts(&mut segments, options).with_context(|| format!("read {}", path.display()))?;
-    let mut printer = Printer::new(options, sink);
+    let mut printer = Printer::new(options, sink, Some(life).filter(|_| options.follow));
     let mut last = None;
     for (index, (segment, start)) in segments.into_iter().zip(starts).enumerate() {
         let Some(start) = start else { continue };
@@ -85,7 +95,7 @@ pub fn stream(path: &Path, options: &Options, sink: &mut dyn Write, running: &dy
         }
     }
     printer.flush()?;
-    if options.follow { follow(path, options, last, &mut printer, &mut watch, running) } else { Ok(()) }
+    if options.follow { follow(path, options, last, &mut printer, &mut watch, life) } else { Ok(()) }
 }
 
 /// Goes on behind what [`stream`] has printed.
@@ -95,7 +105,7 @@ fn follow(
     mut current: Option<Reader>,
     printer: &mut Printer,
     watch: &mut Watch,
-    running: &dyn Fn() -> bool,
+    life: &dyn Fn() -> Life,
 ) -> Result<()> {
     let mut ended = false;
     loop {
@@ -119,7 +129,7 @@ fn follow(
             return Ok(());
         }
         // What was written before its end was written before this look, so one more reading gets it all.
-        ended = !running();
+        ended = life() != Life::GoesOn;
         if !ended {
             watch.wait();
         }
@@ -233,8 +243,12 @@ mod tests {
 
     fn read(path: &Path, options: &Options) -> String {
         let mut out = Vec::new();
-        stream(path, options, &mut out, &|| false).unwrap();
+        stream(path, options, &mut out, &|| Life::Ended).unwrap();
         String::from_utf8(out).unwrap()
+    }
+
+    fn goes_on(does: bool) -> Life {
+        if does { Life::GoesOn } else { Life::Ended }
     }
 
     fn numbers(range: std::ops::Range<i64>) -> String {
@@ -390,7 +404,7 @@ mod tests {
                 }
             }
             let options = Options { follow: true, ..both() };
-            stream(&log, &options, &mut Shared(printed.clone()), &|| running.load(Ordering::SeqCst)).unwrap();
+            stream(&log, &options, &mut Shared(printed.clone()), &|| goes_on(running.load(Ordering::SeqCst))).unwrap();
             writer.join().unwrap();
             assert_eq!(printed.lock().unwrap().0, numbers(0..4000), "keep {keep}, compress {packs}");
         }
@@ -411,12 +425,38 @@ mod tests {
             if looks.get() == 1 {
                 write(&log, 100..103);
             }
-            looks.get() < 2
+            goes_on(looks.get() < 2)
         };
         let mut out = Vec::new();
         let options = Options { follow: true, tail: Some(2), ..both() };
         stream(&log, &options, &mut out, &running).unwrap();
         assert_eq!(String::from_utf8(out).unwrap(), "98\n99\n100\n101\n102\n");
+    }
+
+    #[test]
+    fn a_follower_ends_where_another_life_begins() {
+        let dir = Dir::new("lives");
+        let log = dir.log();
+        let now = Time::now().seconds;
+        let begun = Time { seconds: now + 20, nanos: 0 };
+        // Entries of times to come are looked at one by one.
+        let table: [(&[Life], i64); 4] = [
+            (&[Life::Ended], 40),
+            (&[Life::Another(begun)], 20),
+            (&[Life::GoesOn, Life::GoesOn, Life::Another(begun)], 20),
+            (&[Life::GoesOn, Life::Ended, Life::Another(begun)], 20),
+        ];
+        for (lives, end) in table {
+            write(&log, now..now + 40);
+            let looks = std::cell::Cell::new(0);
+            let life = || {
+                let look = looks.replace(looks.get() + 1);
+                *lives.get(look).or(lives.last()).unwrap()
+            };
+            let mut out = Vec::new();
+            stream(&log, &Options { follow: true, ..both() }, &mut out, &life).unwrap();
+            assert_eq!(String::from_utf8(out).unwrap(), numbers(now..now + end), "{lives:?}");
+        }
     }
 
     #[test]

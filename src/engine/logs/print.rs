@@ -1,8 +1,8 @@
 //! Entries of a log as a client gets them.
 
-use super::Options;
 use super::encode::Stream;
 use super::entry;
+use super::{Life, Options};
 use crate::api::time::Time;
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
@@ -17,14 +17,22 @@ pub struct Printer<'s> {
     text: Vec<u8>,
     /// Whether the last entry of stdout and of stderr had no newline, so that the next one continues its line.
     open: [bool; 2],
+    /// Of whom follows.
+    life: Option<&'s dyn Fn() -> Life>,
+    /// What was written until then is known to be of this life.
+    known: Time,
+    /// When another one began.
+    another: Option<Time>,
 }
 
 /// Written at once.
 const BATCH: usize = 64 * 1024;
 
 impl<'s> Printer<'s> {
-    pub fn new(options: &Options, sink: &'s mut dyn Write) -> Printer<'s> {
-        Printer { options: options.clone(), sink, out: Vec::new(), text: Vec::new(), open: [false; 2] }
+    pub fn new(options: &Options, sink: &'s mut dyn Write, life: Option<&'s dyn Fn() -> Life>) -> Printer<'s> {
+        let options = options.clone();
+        let (known, another) = (Time::default(), None);
+        Printer { options, sink, out: Vec::new(), text: Vec::new(), open: [false; 2], life, known, another }
     }
 
     /// Prints the entry in `line`, if it is wanted. False where it is later than all that is wanted.
@@ -42,8 +50,20 @@ impl<'s> Printer<'s> {
             self.out.truncate(frame);
             return Ok(true);
         };
-        if options.since.is_some() || options.until.is_some() {
+        if options.since.is_some() || options.until.is_some() || self.life.is_some() {
             let time = Time::parse(entry.time).unwrap_or_default();
+            if let Some(life) = self.life.filter(|_| time > self.known && self.another.is_none()) {
+                // Read before the look: what is older is of the life that the look still finds.
+                let now = Time::now();
+                match life() {
+                    Life::Another(begun) => self.another = Some(begun),
+                    _ => self.known = now,
+                }
+            }
+            if self.another.is_some_and(|begun| time >= begun) {
+                self.out.truncate(frame);
+                return Ok(false);
+            }
             if options.until.is_some_and(|until| time > until) {
                 self.out.truncate(frame);
                 return Ok(false);

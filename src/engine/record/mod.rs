@@ -264,6 +264,11 @@ impl Record {
     /// Whether a container is recorded as started: all of the record that is needed by most who look, and much less to
     /// read than the rest.
     pub fn is_open(store: &Store, id: &str) -> Result<bool> {
+        Ok(Record::end(store, id)?.is_some_and(|ended| ended.open()))
+    }
+
+    /// How it was last started and how that ended; nothing where it is not there.
+    pub fn end(store: &Store, id: &str) -> Result<Option<Ended>> {
         #[derive(Default, Deserialize)]
         #[serde(default)]
         struct Brief {
@@ -275,10 +280,10 @@ impl Record {
                 None => Ok(serde_json::from_slice::<Brief>(rest)?.ended),
             };
             if let Some(ended) = parse(&path(store, id, auto_remove), take)? {
-                return Ok(ended.open());
+                return Ok(Some(ended));
             }
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// The bytes of its whole file.
