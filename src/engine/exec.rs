@@ -31,6 +31,8 @@ pub struct Exec {
     pub pid: i32,
     /// It was started; a second start is refused.
     pub started: bool,
+    /// Whether its output comes in frames, as its start asked for it; with a terminal or without one, as with Docker.
+    pub framed: bool,
     pub exit_code: Option<i32>,
 }
 
@@ -155,7 +157,7 @@ pub fn start(store: &Store, id: &str, streams: Option<(i32, Vec<u8>)>) -> Result
 }
 
 /// An exec that may be started, and its container.
-pub fn startable(store: &Store, id: &str) -> Result<(Exec, containers::Now)> {
+fn startable(store: &Store, id: &str) -> Result<(Exec, containers::Now)> {
     let container = container_of(store, id)?;
     let exec = Exec::load(store, &container, id)?;
     let now = containers::now(store, &container)?;
@@ -219,11 +221,13 @@ pub fn resize(store: &Store, id: &str, rows: u16, columns: u16) -> Result<()> {
     containers::resize(store, &Whose::exec(&container, id), rows, columns)
 }
 
-/// The size that the exec's terminal shall begin with.
-pub fn set_size(store: &Store, id: &str, rows: u32, columns: u32) -> Result<()> {
-    let container = container_of(store, id)?;
-    let mut exec = Exec::load(store, &container, id)?;
-    exec.asked.console_size = Some([rows, columns]);
+/// What its start says: whether its output comes in frames, and the size that its terminal shall begin with.
+pub fn settle(store: &Store, id: &str, framed: bool, size: Option<[u32; 2]>) -> Result<()> {
+    let (mut exec, _) = startable(store, id)?;
+    exec.framed = framed;
+    if size.is_some() {
+        exec.asked.console_size = size;
+    }
     exec.save(store)
 }
 
@@ -233,6 +237,7 @@ pub struct Ready {
     pub prepared: Prepared,
     pub process: Process,
     pub open_stdin: bool,
+    pub framed: bool,
     pub size: Option<(u16, u16)>,
     pub cgroup: Option<PathBuf>,
     /// Where its terminal is made, if it has one.
@@ -241,7 +246,8 @@ pub struct Ready {
 
 pub fn ready(store: &Store, container: &str, id: &str) -> Result<Ready> {
     let exec = Exec::load(store, container, id)?;
-    prepare(store, container, &exec.asked)
+    let ready = prepare(store, container, &exec.asked)?;
+    Ok(Ready { framed: exec.framed, ..ready })
 }
 
 /// The same for what is executed without being kept, as the probe of a health check is.
@@ -277,7 +283,7 @@ pub fn prepare(store: &Store, container: &str, asked: &ExecCreate) -> Result<Rea
     let size = asked.console_size.map(|[rows, columns]| (rows as u16, columns as u16));
     let cgroup = (!now.live.cgroup.is_empty()).then(|| PathBuf::from(&now.live.cgroup));
     let devpts = if process.terminal { devpts(root.as_fd()) } else { None };
-    Ok(Ready { plan, prepared, process, open_stdin: asked.attach_stdin, size, cgroup, devpts })
+    Ok(Ready { plan, prepared, process, open_stdin: asked.attach_stdin, framed: false, size, cgroup, devpts })
 }
 
 /// The container's own devpts, so that a terminal has a name inside. Without one, or with something else in its

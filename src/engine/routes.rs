@@ -458,19 +458,16 @@ fn exec_start(engine: &Arc<Engine>, id: &str, request: &mut Request) -> Result<R
         exec::start(&engine.store, id, None)?;
         return Ok(answer(200, Reply::Empty));
     }
-    if let Some([rows, columns]) = asked.console_size {
-        exec::set_size(&engine.store, id, rows, columns)?;
-    }
     let pick = |flag: bool, bit: i32| if flag { bit } else { 0 };
     let streams =
         pick(inspect.open_stdin, STDIN) | pick(inspect.open_stdout, STDOUT) | pick(inspect.open_stderr, STDERR);
     let keys = detach_keys(&inspect.detach_keys)?;
     // What can be refused with a status is; what only its start finds out is told in the stream.
-    exec::startable(&engine.store, id)?;
+    exec::settle(&engine.store, id, !asked.tty, asked.console_size)?;
     let (engine, id) = (Arc::clone(engine), id.to_owned());
     let join = move || exec::start(&engine.store, &id, Some((streams, keys)))?.context("an exec without a stream");
-    let body = Reply::Upgraded { framed: !inspect.process_config.tty, join: Box::new(join) };
-    Ok(answer(101, body).with("Content-Type", stream_kind(request, inspect.process_config.tty)))
+    let body = Reply::Upgraded { framed: !asked.tty, join: Box::new(join) };
+    Ok(answer(101, body).with("Content-Type", stream_kind(request, asked.tty)))
 }
 
 /// A pull, or an import with `fromSrc`.

@@ -316,6 +316,34 @@ fn a_stream_is_taken_over_byte_for_byte() {
     }
 }
 
+/// As with Docker: what is asked for at the start of an exec, whatever it has. docker-py asks for frames always.
+#[test]
+fn an_execs_frames_are_as_its_start_asks() {
+    let Some((host, daemon)) = host() else { return };
+    host.detached(&["--name", "hull"], &["sleep", "1000"]);
+    let json = "Content-Type: application/json\r\n";
+    for (made, started, expected) in [
+        (false, r#"{}"#, "\u{1}\0\0\0\0\0\0\u{5}ahoy\n"),
+        (false, r#"{"Tty":true}"#, "ahoy\n"),
+        (true, r#"{"Tty":false}"#, "\u{1}\0\0\0\0\0\0\u{6}ahoy\r\n"),
+        (true, r#"{"Tty":true}"#, "ahoy\r\n"),
+    ] {
+        let asked = format!(r#"{{"AttachStdout":true,"Tty":{made},"Cmd":["echo","ahoy"]}}"#);
+        let (_, body) = daemon.ask_with("POST /v1.51/containers/hull/exec", json, &asked);
+        let exec: Value = serde_json::from_str(&body).expect("JSON");
+        let line = format!("POST /v1.51/exec/{}/start", exec["Id"].as_str().expect("an id"));
+        let upgrade = "Connection: Upgrade\r\nUpgrade: tcp\r\n";
+        let mut stream = daemon.connect();
+        let length = started.len();
+        let request = format!("{line} HTTP/1.1\r\nHost: x\r\n{json}{upgrade}Content-Length: {length}\r\n\r\n{started}");
+        stream.write_all(request.as_bytes()).expect("write");
+        let kind = if started.contains("true") { "raw-stream" } else { "multiplexed-stream" };
+        let answer = head(&mut stream);
+        assert!(answer.contains(kind), "{made} {started}: {answer}");
+        assert_eq!(String::from_utf8_lossy(&rest(&mut stream)), expected, "{made} {started}");
+    }
+}
+
 /// As Docker does: who has started an exec may resize its terminal before the answer is there.
 /// docker-py reads on below its own buffer, and would lose what it got together with the head.
 #[test]

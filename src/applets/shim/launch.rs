@@ -187,6 +187,7 @@ struct Started {
     pid: i32,
     pidfd: OwnedFd,
     terminal: bool,
+    framed: bool,
     stdin: Option<OwnedFd>,
     stdin_once: bool,
     stdout: Option<OwnedFd>,
@@ -205,6 +206,7 @@ impl Started {
         let mut words = vec![
             format!("pid={}", self.pid),
             format!("tty={}", self.terminal as u8),
+            format!("framed={}", self.framed as u8),
             format!("once={}", self.stdin_once as u8),
         ];
         let mut pass = |name: &str, fd: Option<&OwnedFd>| -> Result<()> {
@@ -415,6 +417,7 @@ fn clone_container(
         pid: child.pid,
         pidfd: child.pidfd,
         terminal: process_spec.terminal,
+        framed: !process_spec.terminal,
         stdin: stdio.stdin.take(),
         stdin_once: record.config.stdin_once,
         stdout: stdio.stdout.take(),
@@ -480,7 +483,7 @@ pub(super) fn exec_failed(why: &str) -> String {
 
 fn clone_exec(base: &Base, id: &str, idle: &Idle, ready: exec::Ready) -> Result<Started, Refused> {
     let container = base.whose.container.as_str();
-    let exec::Ready { plan, mut prepared, process: process_spec, open_stdin, size, cgroup, devpts } = ready;
+    let exec::Ready { plan, mut prepared, process: process_spec, open_stdin, framed, size, cgroup, devpts } = ready;
     prepared.lock = Some(LOCK_FD);
     let mut stdio = Stdio::open(devpts, &mut prepared, process_spec.terminal, open_stdin)?;
     if let (true, Some(master), Some((rows, columns))) = (process_spec.terminal, &stdio.stdout, idle.size.or(size)) {
@@ -492,6 +495,7 @@ fn clone_exec(base: &Base, id: &str, idle: &Idle, ready: exec::Ready) -> Result<
         pid: child.pid,
         pidfd: child.pidfd,
         terminal: process_spec.terminal,
+        framed,
         stdin: stdio.stdin.take(),
         stdin_once: true,
         stdout: stdio.stdout.take(),

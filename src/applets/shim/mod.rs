@@ -49,6 +49,8 @@ struct Handover {
     pid: i32,
     pidfd: OwnedFd,
     terminal: bool,
+    /// Whether clients get frames: without a terminal, and of an exec as its start asked for it.
+    framed: bool,
     stdin: Option<OwnedFd>,
     stdin_once: bool,
     stdout: Option<OwnedFd>,
@@ -182,6 +184,8 @@ fn handover(base: Base, pairs: &[(&str, &str)]) -> Option<Handover> {
         pid: number("pid")?,
         pidfd: fd("pidfd")?,
         terminal: number("tty") == Some(1),
+        // A face of an older build says nothing of it.
+        framed: number("framed").unwrap_or_else(|| (number("tty") != Some(1)) as i32) == 1,
         stdin: fd("in"),
         stdin_once: number("once") == Some(1),
         stdout: fd("out"),

@@ -35,7 +35,7 @@ use std::time::{Duration, Instant};
 const CHUNK: usize = 32 * 1024;
 /// What a pipe holds.
 const PIPE: usize = 64 * 1024;
-/// In front of each chunk, for clients of a container without a terminal: `[stream 0 0 0][length, big endian]`.
+/// In front of each chunk, for clients that get frames: `[stream 0 0 0][length, big endian]`.
 const FRAME: usize = 8;
 /// After how long a face that was entered by a call becomes a process of its own.
 const YOUTH: Duration = Duration::from_secs(1);
@@ -59,6 +59,7 @@ struct Stream {
 struct Watch {
     pid: i32,
     terminal: bool,
+    framed: bool,
     stdin: Option<OwnedFd>,
     stdin_once: bool,
     /// Stdin that the container has not taken yet.
@@ -103,6 +104,7 @@ pub fn run(mut handover: Handover) -> Result<()> {
     let mut watch = Watch {
         pid: handover.pid,
         terminal: handover.terminal,
+        framed: handover.framed,
         stdin: handover.stdin.take(),
         stdin_once: handover.stdin_once,
         typed: Pages::zeroed(CHUNK)?,

@@ -20,7 +20,7 @@ const QUIET: Duration = Duration::from_secs(600);
 impl Watch {
     /// Sends a client what it is owed, as far as it takes it now. Frames are never mixed.
     pub(super) fn deliver(&mut self, place: usize) {
-        let skip = if self.terminal { FRAME } else { 0 };
+        let skip = if self.framed { 0 } else { FRAME };
         while let Some(client) = &mut self.clients[place] {
             if client.current == 0 {
                 if client.owed == 0 {
@@ -56,7 +56,7 @@ impl Watch {
     fn fall_behind(&mut self, place: usize) {
         let Some(client) = &mut self.clients[place] else { return };
         // A socket takes a chunk whole or not at all; in the middle of a frame nothing else could be said.
-        let within = client.offset as usize > if self.terminal { FRAME } else { 0 };
+        let within = client.offset as usize > if self.framed { 0 } else { FRAME };
         match &self.log {
             _ if within => self.lose(place),
             None => self.cut_off(place, "the output is not read fast enough"),
@@ -72,7 +72,7 @@ impl Watch {
             let text = format!("dhow: cut off: {why}\n");
             let mut frame = vec![3, 0, 0, 0, 0, 0, 0, text.len() as u8];
             frame.extend_from_slice(text.as_bytes());
-            let _ = clients::send(client.fd.as_fd(), if self.terminal { &frame[FRAME..] } else { &frame });
+            let _ = clients::send(client.fd.as_fd(), if self.framed { &frame } else { &frame[FRAME..] });
         }
     }
 
@@ -80,7 +80,7 @@ impl Watch {
     pub(super) fn catch_up(&mut self, place: usize) {
         let (Some(client), Some(log)) = (&mut self.clients[place], &mut self.log) else { return };
         let Some(mut behind) = client.behind else { return };
-        let reader = Reader { socket: client.fd.as_fd(), streams: client.streams, framed: !self.terminal };
+        let reader = Reader { socket: client.fd.as_fd(), streams: client.streams, framed: self.framed };
         let served = log.serve(&reader, &mut behind);
         client.behind = Some(behind);
         match served {
