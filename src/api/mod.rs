@@ -3,6 +3,7 @@
 pub mod base64;
 pub mod client;
 pub mod http;
+pub mod json;
 pub mod refusal;
 pub mod time;
 pub mod types;

@@ -1,20 +1,37 @@
 //! Containers: what is asked of create, and what inspect and list answer.
 
 use super::{HostConfig, Nothing, PortBinding, is_zero, or_default, wire, words};
+use crate::api::json;
 use crate::api::types::network::{EndpointSettings, NetworkSettings, NetworkingConfig, PortSummary, SummaryNetworks};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// A body of `POST /containers/create`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "PascalCase")]
 pub struct ContainerCreate {
     #[serde(flatten)]
     pub config: ContainerConfig,
-    #[serde(deserialize_with = "or_default")]
     pub host_config: HostConfig,
-    #[serde(deserialize_with = "or_default")]
     pub networking_config: NetworkingConfig,
+}
+
+/// Twice over the same, for what is flattened does not tell its fields, whose names may be in any case.
+impl<'de> Deserialize<'de> for ContainerCreate {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<ContainerCreate, D::Error> {
+        #[derive(Default, Deserialize)]
+        #[serde(rename_all = "PascalCase", default)]
+        struct Beside {
+            #[serde(deserialize_with = "or_default")]
+            host_config: HostConfig,
+            #[serde(deserialize_with = "or_default")]
+            networking_config: NetworkingConfig,
+        }
+        let value = serde_json::Value::deserialize(deserializer)?;
+        let error = serde::de::Error::custom::<serde_json::Error>;
+        let Beside { host_config, networking_config } = json::of(value.clone()).map_err(error)?;
+        Ok(ContainerCreate { config: json::of(value).map_err(error)?, host_config, networking_config })
+    }
 }
 
 /// The part of a container that travels with it to other hosts.

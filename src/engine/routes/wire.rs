@@ -119,7 +119,7 @@ pub(super) fn json_body<T: DeserializeOwned + Default>(request: &mut Request) ->
 }
 
 fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    Ok(serde_json::from_slice(bytes).map_err(|error| Refusal::BadParameter(format!("invalid JSON: {error}")))?)
+    Ok(crate::api::json::read(bytes).map_err(|error| Refusal::BadParameter(format!("invalid JSON: {error}")))?)
 }
 
 /// The body of create, which is to say something of the container.
@@ -132,7 +132,8 @@ pub(super) fn container_asked(request: &mut Request) -> Result<ContainerCreate> 
     }
     let asked = read(&bytes)?;
     let others = ["HostConfig", "NetworkingConfig"];
-    if keys(&bytes).is_ok_and(|keys| keys.keys().all(|key| others.contains(&key.as_str()))) {
+    if keys(&bytes).is_ok_and(|keys| keys.keys().all(|key| others.iter().any(|other| other.eq_ignore_ascii_case(key))))
+    {
         bail!(Refusal::BadParameter("config cannot be empty in order to create a container".to_owned()));
     }
     Ok(asked)
