@@ -316,6 +316,27 @@ fn a_stream_is_taken_over_byte_for_byte() {
     }
 }
 
+/// Ends of the container are none of it.
+#[test]
+fn a_wait_for_the_removal_ends_with_that() {
+    let Some((host, daemon)) = host() else { return };
+    let script = "echo x >> /count; exit $((8 + $(wc -l < /count)))";
+    host.ok(["create", "--name", "brief", "--network", "none", "busybox", "sh", "-c", script]);
+    let mut stream = daemon.connect();
+    let line = "POST /containers/brief/wait?condition=removed HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    stream.write_all(line.as_bytes()).expect("write");
+    head(&mut stream);
+    for code in [9, 10] {
+        host.ok(["start", "brief"]);
+        eventually("it has ended", || {
+            host.ok(["inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "brief"]) == format!("exited {code}")
+        });
+    }
+    host.ok(["rm", "brief"]);
+    let answer = String::from_utf8_lossy(&rest(&mut stream)).into_owned();
+    assert!(answer.contains(r#"{"StatusCode":10}"#), "{answer}");
+}
+
 /// As with Docker: what is asked for at the start of an exec, whatever it has. docker-py asks for frames always.
 #[test]
 fn an_execs_frames_are_as_its_start_asks() {

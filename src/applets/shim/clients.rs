@@ -223,9 +223,13 @@ pub fn hand_over<'a>(clients: impl IntoIterator<Item = &'a Client>, words: &mut 
 
 /// Tells those who wait for this how it ended; they are served then.
 pub fn tell(clients: &mut Vec<Client>, kind: Kind, status: i32) {
+    tell_that(clients, kind, Message::new(Op::Exited, status, 0));
+}
+
+fn tell_that(clients: &mut Vec<Client>, kind: Kind, message: Message) {
     clients.retain(|client| {
         if client.kind == kind {
-            client.answer(Message::new(Op::Exited, status, 0), &[]);
+            client.answer(message, &[]);
         }
         client.kind != kind
     });
@@ -239,15 +243,22 @@ pub fn answer_start<'a>(clients: impl IntoIterator<Item = &'a mut Client>, messa
     }
 }
 
-/// The end of a shim: everybody is told, `remove` does what `--rm` asks for, nobody can connect any more.
-pub fn part<T>(base: &Base, mut clients: Vec<Client>, status: i32, remove: impl FnOnce() -> Result<T>) -> Result<T> {
+/// The end of a shim: everybody is told, `remove` does what `--rm` asks for, nobody can connect any more. Where that is
+/// nothing, who waits for the removal is told that the container stays.
+pub fn part<T>(
+    base: &Base,
+    mut clients: Vec<Client>,
+    status: i32,
+    remove: impl FnOnce() -> Result<Option<T>>,
+) -> Result<Option<T>> {
     tell(&mut clients, Kind::Waiting, status);
     let removed = remove();
     // Nobody can connect from here on; those who did and were not heard yet are.
     store::remove(&base.whose.dir(&base.store).join("sock"))?;
     late(&mut clients);
     tell(&mut clients, Kind::Waiting, status);
-    tell(&mut clients, Kind::Leaving, status);
+    let stays = matches!(removed, Ok(None)) as i32;
+    tell_that(&mut clients, Kind::Leaving, Message::new(Op::Exited, status, stays));
     removed
 }
 

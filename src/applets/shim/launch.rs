@@ -84,9 +84,9 @@ fn refuse(base: &Base, clients: Vec<Client>, refused: &Refused) -> bool {
     let _ = sys::lock::unlock(lock(), byte::RESTARTING);
     let remove = || match Record::load(&base.store, &base.whose.container)? {
         Some(record) if base.whose.exec.is_none() && record.host_config.auto_remove => {
-            containers::remove_stopped(&base.store, &record, true)
+            containers::remove_stopped(&base.store, &record, true).map(Some)
         }
-        _ => Ok(()),
+        _ => Ok(None),
     };
     let _ = clients::part(base, others, refused.code, remove);
     clients::answer_start(&mut asked, Message::new(Op::Failed, refused.code, 0), refused.text.as_bytes());
@@ -165,7 +165,7 @@ fn stay(base: &Base, idle: Idle, by_hand: bool) -> Result<()> {
     let code = updated.as_ref().map_or(255, |record| record.ended.exit_code);
     networks::leave(&base.store, &base.whose.container)?;
     sys::lock::unlock(lock(), byte::RESTARTING)?;
-    clients::part(base, idle.clients, code, || updated.map(|_| ()))
+    clients::part(base, idle.clients, code, || updated.map(|_| None::<()>)).map(drop)
 }
 
 /// Why nothing was started: the exit code that Docker gives it, and the text.

@@ -27,8 +27,13 @@ fn listen(stream: &UnixStream, caller: &Caller) -> Result<()> {
 
 /// What came of waiting: the exit code, or that the shim ended without telling.
 pub(super) fn exited(stream: &mut UnixStream) -> Result<Option<i32>> {
+    Ok(told(stream)?.map(|(code, _)| code))
+}
+
+/// The same, with whether the container stays.
+fn told(stream: &mut UnixStream) -> Result<Option<(i32, bool)>> {
     match protocol::receive(stream) {
-        Ok((Message { op: Op::Exited, a, .. }, _)) => Ok(Some(a)),
+        Ok((Message { op: Op::Exited, a, b, .. }, _)) => Ok(Some((a, b == 1))),
         Ok((_, why)) => bail!("{}", String::from_utf8_lossy(&why)),
         Err(error) if matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset) => Ok(None),
         Err(error) => Err(error).context("read from the shim"),
@@ -87,9 +92,14 @@ impl Wait {
         let Some(mut stream) = self.stream.take() else { return Ok(self.code) };
         loop {
             listen(&stream, caller)?;
-            let idle = match exited(&mut stream)? {
-                Some(protocol::NEVER_RAN) => true,
-                Some(code) => return Ok(code),
+            let idle = match told(&mut stream)? {
+                Some((protocol::NEVER_RAN, _)) => true,
+                // It has ended, and the wait is for its removal.
+                Some((code, true)) => {
+                    self.code = code;
+                    true
+                }
+                Some((code, false)) => return Ok(code),
                 None => false,
             };
             // Its shim was killed, and with --rm whoever noticed has removed it; or it did not run.
