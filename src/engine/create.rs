@@ -41,6 +41,14 @@ pub fn create(
     {
         return Err(containers::name_in_use(name, &owner));
     }
+    // Before the image adds what nobody asked for.
+    if let Some(what) = clash(&config, &host_config) {
+        bail!(Refusal::BadParameter(format!("conflicting options: {what}")));
+    }
+    if host_config.annotations.iter().flatten().any(|(key, _)| key.is_empty()) {
+        let why = "invalid Annotations: the empty string is not permitted as an annotation key";
+        bail!(Refusal::BadParameter(why.to_owned()));
+    }
     config.working_dir = working_dir(&config.working_dir)?;
     if !config.stop_signal.is_empty() {
         signals::parse(&config.stop_signal)?;
@@ -64,6 +72,23 @@ pub fn create(
     let (id, more) = make(store, settings, &lease, asked, base, name, false).map_err(not_the_image)?;
     warnings.extend(more);
     Ok(ContainerCreated { id, warnings })
+}
+
+/// What belongs to who has the network, or the host's name, and not to who shares it.
+fn clash(config: &ContainerConfig, host: &HostConfig) -> Option<&'static str> {
+    let some = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|list| !list.is_empty());
+    let shares = host.network_mode.starts_with("container:");
+    let publishes = host.publish_all_ports || host.port_bindings.as_ref().is_some_and(|ports| !ports.is_empty());
+    let exposes = config.exposed_ports.as_ref().is_some_and(|ports| !ports.is_empty());
+    let clashes = [
+        (shares && !config.hostname.is_empty(), "hostname and the network mode"),
+        (shares && some(&host.dns), "dns and the network mode"),
+        (shares && some(&host.extra_hosts), "custom host-to-IP mapping and the network mode"),
+        (shares && publishes, "port publishing and the container type network mode"),
+        (shares && exposes, "port exposing and the container type network mode"),
+        (host.uts_mode == "host" && !config.hostname.is_empty(), "hostname and the UTS mode"),
+    ];
+    clashes.into_iter().find(|(clashes, _)| *clashes).map(|(_, what)| what)
 }
 
 /// A client takes 404 for an image that is not there, and pulls it. What else is missing, a network or another container,
@@ -467,12 +492,6 @@ fn apply_settings(host: &mut HostConfig, settings: &Settings) -> Result<()> {
 
 /// What this release does not do is said here, in one place, and never accepted and ignored.
 fn check(host: &HostConfig) -> Result<()> {
-    let publishes = host.publish_all_ports || host.port_bindings.as_ref().is_some_and(|ports| !ports.is_empty());
-    if publishes && host.network_mode.starts_with("container:") {
-        bail!(Refusal::BadParameter(
-            "conflicting options: port publishing and the container type network mode".to_owned()
-        ));
-    }
     quota::size(host)?;
     check_parent(&host.cgroup_parent)?;
     if !host.runtime.is_empty() && !RUNTIMES.contains(&host.runtime.as_str()) {
@@ -585,6 +604,30 @@ mod tests {
             assert_eq!(containers::named(&store, &record.name).unwrap(), Some(record.id));
         }
         fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn what_belongs_to_who_has_the_network() {
+        let shared = |more: &str| format!(r#"{{"HostConfig":{{"NetworkMode":"container:x"{more}}}}}"#);
+        for (body, expected) in [
+            (shared(""), None),
+            (shared(r#","Dns":["1.1.1.1"]"#), Some("dns and the network mode")),
+            (shared(r#","ExtraHosts":["a:1"]"#), Some("custom host-to-IP mapping and the network mode")),
+            (shared(r#","PublishAllPorts":true"#), Some("port publishing and the container type network mode")),
+            (
+                r#"{"ExposedPorts":{"80/tcp":{}},"HostConfig":{"NetworkMode":"container:x"}}"#.to_owned(),
+                Some("port exposing and the container type network mode"),
+            ),
+            (
+                r#"{"Hostname":"a","HostConfig":{"NetworkMode":"container:x"}}"#.to_owned(),
+                Some("hostname and the network mode"),
+            ),
+            (r#"{"Hostname":"a","HostConfig":{"UTSMode":"host"}}"#.to_owned(), Some("hostname and the UTS mode")),
+            (r#"{"Hostname":"a","HostConfig":{"NetworkMode":"host","Dns":["1.1.1.1"]}}"#.to_owned(), None),
+        ] {
+            let asked: ContainerCreate = serde_json::from_str(&body).unwrap();
+            assert_eq!(clash(&asked.config, &asked.host_config), expected, "{body}");
+        }
     }
 
     #[test]

@@ -26,6 +26,13 @@ fn run_refuses() {
     docker.refuses(&[
         ("run --rm --network nope busybox true", 125, "Error response from daemon: network nope not found"),
         ("run --rm --network container:nope busybox true", 125, "No such container: nope"),
+        (
+            "run --rm --network container:nope -h foo busybox true",
+            125,
+            "conflicting options: hostname and the network mode",
+        ),
+        ("run --rm --uts host -h foo busybox true", 125, "conflicting options: hostname and the UTS mode"),
+        ("run --rm --annotation =x busybox true", 125, "the empty string is not permitted as an annotation key"),
         ("run --rm --pid container:nope busybox true", 125, "Error response from daemon: No such container: nope"),
         ("run --rm --ipc container:nope busybox true", 125, "Error response from daemon: No such container: nope"),
         (
