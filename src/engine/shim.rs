@@ -2,6 +2,7 @@
 
 use super::locks::{self, byte};
 use super::protocol::{self, Message, Op};
+use super::record::Record;
 use super::rootless;
 use super::store::{self, Store};
 use crate::cgroup::{self, devices::KEEPER};
@@ -114,7 +115,14 @@ pub fn connect_or_start(store: &Store, whose: &Whose) -> Result<UnixStream> {
             check_kernel()?;
         }
         store::make_dirs(&dir, 0o711)?;
-        let lock = locks::open(&path)?;
+        let lock = match locks::open(&path) {
+            // Removed between the making of the directory and this.
+            Err(_) if !dir.exists() => match Record::load(store, &whose.container)? {
+                Some(_) => continue,
+                None => return Err(super::containers::no_such(&whose.container)),
+            },
+            opened => opened?,
+        };
         match crate::sys::lock::try_lock(&lock, byte::SHIM) {
             Ok(()) => {
                 if whose.exec.is_none() {

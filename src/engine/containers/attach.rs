@@ -26,34 +26,45 @@ pub struct Attach {
     pub follow: bool,
 }
 
-/// Attaches: a connection that carries the container's streams.
+/// Attaches: a connection that carries the container's streams. One that is just ending is attached to in the life after.
 pub fn attach(store: &Store, id: &str, what: &Attach) -> Result<OwnedFd> {
-    let Now { record, doing, .. } = now(store, id)?;
-    match doing {
-        Doing::Paused => {
-            bail!(Refusal::Conflict(format!("container {id} is paused, unpause the container before attach")))
-        }
-        Doing::Restarting => {
-            bail!(Refusal::Conflict(format!("container {id} is restarting, wait until the container is running")))
-        }
-        _ => {}
-    }
-    if what.logs {
-        logs::check_driver(&record.host_config.log_config.r#type)?;
-    }
-    let stream = match what.follow {
-        true => {
-            let message = Message::new(Op::Attach, what.streams, what.logs as i32);
-            let stream = shim::begin(store, &Whose::container(id), doing.is_alive(), message, &what.keys)?;
-            if what.streams & STDIN == 0 {
-                let _ = stream.shutdown(std::net::Shutdown::Write);
+    for _ in 0..super::TRIES {
+        let Now { record, doing, .. } = now(store, id)?;
+        match doing {
+            Doing::Paused => {
+                bail!(Refusal::Conflict(format!("container {id} is paused, unpause the container before attach")))
             }
-            stream
+            Doing::Restarting => {
+                bail!(Refusal::Conflict(format!("container {id} is restarting, wait until the container is running")))
+            }
+            _ => {}
         }
-        false => said(store, &record, what)?,
-    };
-    events::container(store, &record, "attach", &[]);
-    Ok(stream.into())
+        if what.logs {
+            logs::check_driver(&record.host_config.log_config.r#type)?;
+        }
+        let stream = match what.follow {
+            true => {
+                let message = Message::new(Op::Attach, what.streams, what.logs as i32);
+                match shim::begin(store, &Whose::container(id), doing.is_alive(), message, &what.keys) {
+                    Ok(stream) => {
+                        if what.streams & STDIN == 0 {
+                            let _ = stream.shutdown(std::net::Shutdown::Write);
+                        }
+                        stream
+                    }
+                    Err(error) if shim::is_parted(&error) => {
+                        std::thread::sleep(Duration::from_millis(2));
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            false => said(store, &record, what)?,
+        };
+        events::container(store, &record, "attach", &[]);
+        return Ok(stream.into());
+    }
+    bail!("container {id} does not come to rest")
 }
 
 /// A connection that brings what is in the log now, or nothing, and ends.

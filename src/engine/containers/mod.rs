@@ -57,7 +57,9 @@ pub fn start(store: &Store, id: &str) -> Result<()> {
         match shim::ask(&mut stream, Message::new(Op::Start, 0, 0), &[]) {
             Ok((Message { op: Op::Ok, .. }, _)) => return Ok(()),
             Ok((Message { a: protocol::NOT_DONE, .. }, _)) => bail!(Refusal::NotModified),
-            Ok((_, why)) => return Err(start_failed(&String::from_utf8_lossy(&why))),
+            // Somebody removes it, and its shim waits for a start no more.
+            Ok((Message { op: Op::Exited, .. }, _)) => std::thread::sleep(Duration::from_millis(1)),
+            Ok((_, why)) => return Err(start_failed(id, &String::from_utf8_lossy(&why))),
             // The shim of the last run was about to end when we connected, or this one was killed.
             Err(error) => ended_early(store, id, &now, error)?,
         }
@@ -77,7 +79,11 @@ fn ended_early(store: &Store, id: &str, before: &Now, error: anyhow::Error) -> R
 }
 
 /// Docker's client takes the exit code from these words.
-fn start_failed(why: &str) -> anyhow::Error {
+fn start_failed(id: &str, why: &str) -> anyhow::Error {
+    let gone = no_such(id);
+    if why == gone.to_string() {
+        return gone;
+    }
     // What its daemon finds out, before there is a task.
     const BEFORE: [&str; 5] = [
         "failed to set up container networking",
@@ -201,7 +207,7 @@ fn restart_running(store: &Store, id: &str, signal: Option<&str>, seconds: Optio
         return match shim::ask(&mut stream, Message::new(Op::Restart, signal, seconds), &build) {
             Ok((Message { op: Op::Ok, .. }, _)) => Ok(true),
             Ok((Message { a: 0 | protocol::NOT_DONE, .. }, _)) => Ok(false),
-            Ok((_, why)) => Err(start_failed(&String::from_utf8_lossy(&why))),
+            Ok((_, why)) => Err(start_failed(id, &String::from_utf8_lossy(&why))),
             Err(error) if shim::is_parted(&error) => Ok(false),
             Err(error) => Err(error),
         };

@@ -37,8 +37,9 @@ pub struct Container {
 impl<'a> Inventory<'a> {
     /// With gc held exclusively, and the references' lock.
     pub fn read(store: &'a Store, lease: &'a Lease) -> Result<Inventory<'a>> {
-        let images = all(store)?;
+        // Before what is on record: who puts it there gives up his lease then.
         let leased: HashSet<String> = store.leased()?.into_iter().collect();
+        let images = all(store)?;
         let mut containers = Vec::new();
         let mut uses: HashMap<String, usize> = HashMap::new();
         let mut count = |layer: &str| *uses.entry(layer.to_owned()).or_default() += 1;
