@@ -29,17 +29,19 @@ pub struct Events {
 
 impl Command for Events {
     fn run(self, context: &Context) -> Result<u8> {
+        const JSON: &str = "{{json .}}";
         let template = match self.format.as_deref().unwrap_or_default() {
             "" => None,
-            "json" => Some("{{json .}}"),
+            "json" => Some(JSON),
             format => Some(format),
         };
+        let whole = template == Some(JSON);
         let template = template.map(Template::parse).transpose().map_err(|error| coded(64, error))?;
         let time =
             |text: &Option<String>| text.as_deref().filter(|text| !text.is_empty()).map(units::timestamp).transpose();
         let (since, until) = (time(&self.since)?.unwrap_or_default(), time(&self.until)?.unwrap_or_default());
         let filters = filter::gather(self.filter);
-        let mut lines = Lines { template, rest: Vec::new() };
+        let mut lines = Lines { template, whole, rest: Vec::new() };
         context.client()?.events(&since, &until, &filters, &mut lines)?;
         Ok(0)
     }
@@ -48,7 +50,23 @@ impl Command for Events {
 /// Takes JSON lines, in whatever pieces they come, and prints each event as it is whole.
 struct Lines {
     template: Option<Template>,
+    /// The template is the event's JSON.
+    whole: bool,
     rest: Vec<u8>,
+}
+
+impl Lines {
+    /// Fields that an event leaves out are empty to a template, and left out of its JSON.
+    fn by(&self, template: &Template, event: &Event) -> Result<String> {
+        if self.whole {
+            return template.execute(event);
+        }
+        let mut event = serde_json::to_value(event)?;
+        for key in ["status", "id", "from"] {
+            event.as_object_mut().map(|event| event.entry(key).or_insert_with(|| "".into()));
+        }
+        template.execute(&event)
+    }
 }
 
 impl Write for Lines {
@@ -58,7 +76,7 @@ impl Write for Lines {
             let line: Vec<u8> = self.rest.drain(..=end).collect();
             let event: Event = serde_json::from_slice(&line)?;
             let text = match &self.template {
-                Some(template) => template.execute(&event).map_err(io::Error::other)? + "\n",
+                Some(template) => self.by(template, &event).map_err(io::Error::other)? + "\n",
                 None => plain(&event),
             };
             output::say(&text).map_err(io::Error::other)?;

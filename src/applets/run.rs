@@ -200,10 +200,10 @@ pub struct Run {
     /// a link-local address
     #[argh(option)]
     pub link_local_ip: Vec<String>,
-    /// log driver: json-file or none
+    /// log driver: json-file, local or none
     #[argh(option)]
     pub log_driver: Option<String>,
-    /// an option of the log driver: max-size, max-file
+    /// an option of the log driver: max-size, max-file, compress, mode, labels, tag, …
     #[argh(option)]
     pub log_opt: Vec<String>,
     /// MAC address

@@ -279,8 +279,8 @@ impl Settings {
 
     /// What could not hold is said when the settings are read.
     pub fn check(&self) -> Result<()> {
-        if !matches!(self.log_driver.as_str(), "json-file" | "none") {
-            bail!("log-driver {:?} is not supported; json-file and none are", self.log_driver);
+        if !matches!(self.log_driver.as_str(), "json-file" | "local" | "none") {
+            bail!("log-driver {:?} is not supported; json-file, local and none are", self.log_driver);
         }
         if self.max_concurrent_downloads == 0 {
             bail!("max-concurrent-downloads must be 1 at least");
@@ -495,6 +495,7 @@ mod tests {
         assert_eq!(settings.data_root, Some(PathBuf::from("/d")));
         assert_eq!(settings.shm_size().unwrap(), 1 << 20);
         assert_eq!(settings.ulimits(), [Ulimit { name: "nofile".into(), hard: 10, soft: 5 }]);
+        assert_eq!(Settings::parse(r#"{"log-driver": "local"}"#).unwrap().log_driver, "local");
         for bad in [r#"{"no-such-key": 1}"#, r#"{"log-driver": "syslog"}"#, "[]", "{", r#"{"debug": "yes"}"#] {
             assert!(Settings::parse(bad).is_err(), "{bad}");
         }

@@ -413,10 +413,14 @@ fn make_node(root: BorrowedFd, path: &CStr, mode: u32, device: u64, uid: u32, gi
         let (kind, mode) = (SFlag::from_bits_truncate(mode), Mode::from_bits_truncate(mode));
         match nix::sys::stat::mknodat(&dir, leaf, kind, mode, device) {
             // --device of what is there already: the new one replaces it.
-            Err(Errno::EEXIST) => {
-                nix::unistd::unlinkat(&dir, leaf, nix::unistd::UnlinkatFlags::NoRemoveDir)?;
-                nix::sys::stat::mknodat(&dir, leaf, kind, mode, device)?;
-            }
+            Err(Errno::EEXIST) => match nix::unistd::unlinkat(&dir, leaf, nix::unistd::UnlinkatFlags::NoRemoveDir) {
+                // What was mounted in its place stays, as with runc.
+                Err(Errno::EBUSY) => return Ok(()),
+                removed => {
+                    removed?;
+                    nix::sys::stat::mknodat(&dir, leaf, kind, mode, device)?;
+                }
+            },
             other => other?,
         }
         let (uid, gid) = (nix::unistd::Uid::from_raw(uid), nix::unistd::Gid::from_raw(gid));

@@ -89,6 +89,10 @@ fn a_life_in_its_order() {
     assert_eq!(actions(&past(&host, &["volume=hol", "event=destroy"])), ["volume destroy"]);
     assert_eq!(past(&host, &["container=net", "event=exec_create"]).len(), 0, "it was web then");
     assert_eq!(past(&host, &[&format!("container={}", &id[..12]), "label=a=b"]).len(), 10);
+    // To a template they are there, and empty.
+    let format = "{{.ID}}|{{.Status}}|{{.From}}|{{.Action}}";
+    let lines = host.ok(["events", "--since", "0", "--until", "0s", "-f", "event=connect", "--format", format]);
+    assert_eq!(lines, "|||connect");
     let line = host.ok(["events", "--since", "0", "--until", "0s", "-f", "event=stop"]);
     assert!(line.ends_with(&format!("Z container stop {id} (a=b, image=busybox, name=net)")), "{line}");
 }

@@ -92,6 +92,8 @@ fn devices_are_the_few_that_every_program_needs() {
     assert!(text.contains("Operation not permitted") || text.contains("Permission denied"), "{text}");
     let seen = host.sh(&["--device", "/dev/kmsg:/dev/log-of-the-kernel:r"], "ls -l /dev/log-of-the-kernel");
     assert!(seen.starts_with('c') && seen.contains("1,  11"), "{seen}");
+    // What is mounted in the place of one stays there.
+    assert_eq!(host.sh(&["-v", "/dev/zero:/dev/random"], "head -c 3 /dev/random | tr '\\0' z"), "zzz");
     // What is not there is 127, as with docker, whatever it is.
     let text = host.busybox(&["--device", "/dev/no-such"], &["true"]).refused(127);
     assert!(text.contains("/dev/no-such"), "{text}");

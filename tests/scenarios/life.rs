@@ -45,6 +45,21 @@ fn from_create_to_rm() {
 }
 
 #[test]
+fn what_is_paused_gets_the_signal_that_shall_end_it() {
+    let Some(host) = Host::with_busybox() else { return };
+    let line = "trap 'exit 5' TERM; echo up; while :; do sleep 0.02; done";
+    let id = host.detached(&[], &["sh", "-c", line]);
+    eventually("it is up", || host.ok(["logs", &id]) == "up");
+    host.ok(["pause", &id]);
+    host.ok(["kill", "--signal", "WINCH", &id]);
+    assert_eq!(status(&host, &id), "paused");
+    host.ok(["kill", "--signal", "TERM", &id]);
+    host.ok(["wait", &id]);
+    assert_eq!(host.inspect(&id, "/State/ExitCode"), 5);
+    host.ok(["rm", &id]);
+}
+
+#[test]
 fn a_restart_in_every_circumstance() {
     let Some(host) = Host::with_busybox() else { return };
     let folder = host.dir().join("hold");

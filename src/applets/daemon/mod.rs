@@ -170,7 +170,7 @@ pub struct Daemon {
     /// how often a pull tries each layer (default 5)
     #[argh(option, arg_name = "INT")]
     pub max_download_attempts: Option<u32>,
-    /// the log driver of containers that name none: json-file or none (default json-file)
+    /// the log driver of containers that name none: json-file, local or none (default json-file)
     #[argh(option)]
     pub log_driver: Option<String>,
     /// an option of that log driver: key=value

@@ -256,7 +256,13 @@ pub fn signal(store: &Store, id: &str, name: Option<&str>) -> Result<i32> {
             tell_kill(store, &now.record, number);
         }
         match shim::ask(&mut stream, Message::new(Op::Signal, number, ends as i32), &[]) {
-            Ok((Message { op: Op::Ok, .. }, _)) => return Ok(number),
+            Ok((Message { op: Op::Ok, .. }, _)) => {
+                // It is to get what shall end it.
+                if ends && now.doing == Doing::Paused {
+                    cgroup::freeze(Path::new(&now.live.cgroup), false)?;
+                }
+                return Ok(number);
+            }
             _ => bail!(not_running()),
         }
     }
