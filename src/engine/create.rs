@@ -166,6 +166,12 @@ fn make(
     if config.hostname.is_empty() && hostname_is_ours(&host_config) {
         config.hostname = id[..12].to_owned();
     }
+    // One name for one address.
+    if let Some(other) = host_config.network_mode.strip_prefix("container:")
+        && let Some(other) = Record::load(store, &containers::find(store, other)?)?
+    {
+        (config.hostname, config.domainname) = (other.config.hostname, other.config.domainname);
+    }
     let (path, args) = command(&config)?;
     let from = |name: &str| -> Result<Vec<record::Mounted>> {
         let other = containers::find(store, name)?;

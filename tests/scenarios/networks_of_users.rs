@@ -267,7 +267,13 @@ fn a_network_is_shared_with_another_container() {
     let serves = ["busybox", "sh", "-c", "mkdir /www; echo guest >/www/name; exec httpd -f -p 81 -h /www"];
     host.ok(["run", "--detach", "--name", "guest", "--network", "container:it"].iter().chain(&serves).copied());
     host.ok(["run", "--detach", "--name", "other", "--network", "sea", "busybox", "sleep", "1000"]);
-    // Each is at the other's loopback, and both are at one address.
+    // Each is at the other's loopback, and both are at one address and have one name.
+    let name = host.ok(["exec", "it", "hostname"]);
+    assert_eq!(
+        host.ok(["exec", "guest", "sh", "-c", "hostname; echo $HOSTNAME; cat /etc/hostname"]),
+        [name.as_str(); 3].join("\n")
+    );
+    assert_eq!(host.inspect("guest", "/Config/Hostname"), name);
     assert_eq!(from_container(&host, "guest", "127.0.0.1").as_deref(), Some("127.0.0.1"));
     let get = |name: &str, address: &str| {
         host.run(["exec", name, "timeout", "60", "wget", "-q", "-O-", &format!("http://{address}/name")]).stdout()
