@@ -76,7 +76,8 @@ pub fn create(store: &Store, container: &str, mut asked: ExecCreate) -> Result<S
         bail!(Refusal::BadParameter("No exec command specified".to_owned()));
     }
     asked.working_dir = super::create::working_dir(&asked.working_dir)?;
-    let exec = Exec { id: names::id()?, container: id.clone(), asked, ..Exec::default() };
+    let framed = !asked.tty;
+    let exec = Exec { id: names::id()?, container: id.clone(), asked, framed, ..Exec::default() };
     // Made aside and renamed, so that an exec is there whole or not at all.
     let place = dir(store, &id, &exec.id);
     store::make_dirs(&place, 0o700)?;
@@ -224,10 +225,12 @@ pub fn resize(store: &Store, id: &str, rows: u16, columns: u16) -> Result<()> {
 /// What its start says: whether its output comes in frames, and the size that its terminal shall begin with.
 pub fn settle(store: &Store, id: &str, framed: bool, size: Option<[u32; 2]>) -> Result<()> {
     let (mut exec, _) = startable(store, id)?;
-    exec.framed = framed;
-    if size.is_some() {
-        exec.asked.console_size = size;
+    let size = size.or(exec.asked.console_size);
+    // Most say what was said when it was made.
+    if (exec.framed, exec.asked.console_size) == (framed, size) {
+        return Ok(());
     }
+    (exec.framed, exec.asked.console_size) = (framed, size);
     exec.save(store)
 }
 
