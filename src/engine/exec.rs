@@ -127,11 +127,46 @@ pub fn container_of(store: &Store, id: &str) -> Result<String> {
     Err(no_such(id))
 }
 
-/// Starts an exec; attached to `streams` unless detached.
-pub fn start(store: &Store, id: &str, streams: Option<(i32, Vec<u8>)>) -> Result<Option<OwnedFd>> {
-    let (exec, now) = startable(store, id)?;
-    let container = now.record.id.clone();
-    let whose = Whose::exec(&container, id);
+/// An exec that may be started, as it was when that was found.
+pub struct Startable {
+    exec: Exec,
+    now: containers::Now,
+}
+
+pub fn startable(store: &Store, id: &str) -> Result<Startable> {
+    let container = container_of(store, id)?;
+    let exec = Exec::load(store, &container, id)?;
+    let now = containers::now(store, &container)?;
+    must_run(&now)?;
+    if exec.started {
+        bail!(Refusal::Conflict(format!("Error: Exec command {id} has already run")));
+    }
+    Ok(Startable { exec, now })
+}
+
+impl Startable {
+    pub fn asked(&self) -> &ExecCreate {
+        &self.exec.asked
+    }
+
+    /// What its start says: whether its output comes in frames, and the size that its terminal shall begin with.
+    pub fn settle(&mut self, store: &Store, framed: bool, size: Option<[u32; 2]>) -> Result<()> {
+        let exec = &mut self.exec;
+        let size = size.or(exec.asked.console_size);
+        // Most say what was said when it was made.
+        if (exec.framed, exec.asked.console_size) == (framed, size) {
+            return Ok(());
+        }
+        (exec.framed, exec.asked.console_size) = (framed, size);
+        exec.save(store)
+    }
+}
+
+/// Starts an exec; attached to `streams` unless detached. Its shim looks again whether it may.
+pub fn start(store: &Store, found: &Startable, streams: Option<(i32, Vec<u8>)>) -> Result<Option<OwnedFd>> {
+    let Startable { exec, now } = found;
+    let (id, container) = (&exec.id, &now.record.id);
+    let whose = Whose::exec(container, id);
     let mut control = shim::connect_or_start(store, &whose)?;
     let attached = match streams {
         None => None,
@@ -149,24 +184,12 @@ pub fn start(store: &Store, id: &str, streams: Option<(i32, Vec<u8>)>) -> Result
     match shim::ask(&mut control, Message::new(Op::Start, 0, 0), &[])? {
         (Message { op: Op::Ok, .. }, _) => {}
         (Message { a: 304, .. }, _) => bail!(Refusal::Conflict(format!("Error: Exec command {id} has already run"))),
-        (_, why) => match has_left(store, &container) {
+        (_, why) => match has_left(store, container) {
             Some(error) => return Err(error),
             None => bail!(Refusal::BadParameter(String::from_utf8_lossy(&why).into_owned())),
         },
     }
     Ok(attached)
-}
-
-/// An exec that may be started, and its container.
-fn startable(store: &Store, id: &str) -> Result<(Exec, containers::Now)> {
-    let container = container_of(store, id)?;
-    let exec = Exec::load(store, &container, id)?;
-    let now = containers::now(store, &container)?;
-    must_run(&now)?;
-    if exec.started {
-        bail!(Refusal::Conflict(format!("Error: Exec command {id} has already run")));
-    }
-    Ok((exec, now))
 }
 
 pub fn inspect(store: &Store, id: &str) -> Result<ExecInspect> {
@@ -220,18 +243,6 @@ pub fn has_ended(store: &Store, container: &str, id: &str) -> Result<bool> {
 pub fn resize(store: &Store, id: &str, rows: u16, columns: u16) -> Result<()> {
     let container = container_of(store, id)?;
     containers::resize(store, &Whose::exec(&container, id), rows, columns)
-}
-
-/// What its start says: whether its output comes in frames, and the size that its terminal shall begin with.
-pub fn settle(store: &Store, id: &str, framed: bool, size: Option<[u32; 2]>) -> Result<()> {
-    let (mut exec, _) = startable(store, id)?;
-    let size = size.or(exec.asked.console_size);
-    // Most say what was said when it was made.
-    if (exec.framed, exec.asked.console_size) == (framed, size) {
-        return Ok(());
-    }
-    (exec.framed, exec.asked.console_size) = (framed, size);
-    exec.save(store)
 }
 
 /// What the exec's shim needs to launch it.

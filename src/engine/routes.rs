@@ -453,19 +453,19 @@ fn container_stats(engine: &Arc<Engine>, id: &str, request: &Request) -> Result<
 fn exec_start(engine: &Arc<Engine>, id: &str, request: &mut Request) -> Result<Response> {
     let mut asked = body::<ExecStart>(request)?;
     older::exec_start(request.version, &mut asked);
-    let inspect = exec::inspect(&engine.store, id)?;
+    let mut found = exec::startable(&engine.store, id)?;
     if asked.detach {
-        exec::start(&engine.store, id, None)?;
+        exec::start(&engine.store, &found, None)?;
         return Ok(answer(200, Reply::Empty));
     }
     let pick = |flag: bool, bit: i32| if flag { bit } else { 0 };
-    let streams =
-        pick(inspect.open_stdin, STDIN) | pick(inspect.open_stdout, STDOUT) | pick(inspect.open_stderr, STDERR);
-    let keys = detach_keys(&inspect.detach_keys)?;
+    let made = found.asked();
+    let streams = pick(made.attach_stdin, STDIN) | pick(made.attach_stdout, STDOUT) | pick(made.attach_stderr, STDERR);
+    let keys = detach_keys(&made.detach_keys)?;
     // What can be refused with a status is; what only its start finds out is told in the stream.
-    exec::settle(&engine.store, id, !asked.tty, asked.console_size)?;
-    let (engine, id) = (Arc::clone(engine), id.to_owned());
-    let join = move || exec::start(&engine.store, &id, Some((streams, keys)))?.context("an exec without a stream");
+    found.settle(&engine.store, !asked.tty, asked.console_size)?;
+    let engine = Arc::clone(engine);
+    let join = move || exec::start(&engine.store, &found, Some((streams, keys)))?.context("an exec without a stream");
     let body = Reply::Upgraded { framed: !asked.tty, join: Box::new(join) };
     Ok(answer(101, body).with("Content-Type", stream_kind(request, asked.tty)))
 }

@@ -6,9 +6,9 @@ use super::record::Record;
 use super::rootless;
 use super::store::{self, Store};
 use crate::cgroup::{self, devices::KEEPER};
-use crate::sys::kernel;
 use crate::sys::mount::{self, MountAttr};
-use crate::sys::process::{self, Clone, Strings};
+use crate::sys::process::{self, Strings};
+use crate::sys::{apart, kernel};
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeSet;
 use std::ffi::CString;
@@ -219,9 +219,7 @@ fn start(store: &Store, whose: &Whose, lock: File) -> Result<UnixStream> {
     let owned = numbers.map(process::adopt);
     let [lock_fd, listen_fd, exe_fd, users_fd] = owned;
     let (lock_fd, listen_fd, exe_fd, users_fd) = (lock_fd?, listen_fd?, exe_fd?, users_fd?);
-    // Until it executes itself we stand still: there is nothing to do without it. Then it has given a sign of life, or
-    // it never lived.
-    let flags = libc::CLONE_VFORK as u64;
+    // It has given a sign of life, or it never lived.
     let sign = nix::fcntl::OFlag::O_CLOEXEC | nix::fcntl::OFlag::O_NONBLOCK;
     let (lives, alive) = nix::unistd::pipe2(sign).context("make a pipe")?;
     let mut moves: Option<File> = None;
@@ -229,7 +227,36 @@ fn start(store: &Store, whose: &Whose, lock: File) -> Result<UnixStream> {
     loop {
         tries += 1;
         let born_in = cgroup.as_ref().filter(|_| moves.is_none());
-        let child = match process::clone3(flags, born_in.map(|fd| fd.as_fd())) {
+        let placed = || -> std::io::Result<()> {
+            nix::unistd::write(&alive, &[1])?;
+            if let Some(moves) = &moves {
+                nix::unistd::write(moves, b"0")?;
+            }
+            nix::unistd::setsid()?;
+            // The caller blocks what it passes on to the container.
+            process::default_signals()?;
+            for number in 0..3 {
+                process::dup_to(null.as_fd(), number)?;
+            }
+            process::dup_to(lock_fd.as_fd(), LOCK_FD)?;
+            process::dup_to(listen_fd.as_fd(), LISTEN_FD)?;
+            process::dup_to(exe_fd.as_fd(), EXE_FD)?;
+            let mut last = EXE_FD;
+            if inside.is_some() {
+                process::dup_to(users_fd.as_fd(), USERS_FD)?;
+                last = USERS_FD;
+            }
+            process::close_range(last + 1, i32::MAX).or_else(|_| process::cloexec_from(last + 1))
+        };
+        let child = apart::start(born_in.map(|fd| fd.as_fd()), || {
+            // exe_fd's number is closed then; the executable is EXE_FD.
+            if placed().is_ok() {
+                process::fexecve_number(EXE_FD, &args, &env);
+            }
+            125
+        });
+        let pid = match child {
+            Ok((pid, _)) => pid,
             // Removed since it was opened: the store's last container went just now.
             Err(error) if born_in.is_some() && error.raw_os_error() == Some(libc::ENODEV) && tries < 100 => {
                 cgroup = home();
@@ -240,36 +267,7 @@ fn start(store: &Store, whose: &Whose, lock: File) -> Result<UnixStream> {
                 cgroup = None;
                 continue;
             }
-            other => other.context("clone the shim")?,
-        };
-        let Clone::Parent { pid, .. } = child else {
-            // Only system calls from here: the caller may have threads.
-            let placed = || -> std::io::Result<()> {
-                nix::unistd::write(&alive, &[1])?;
-                if let Some(moves) = &moves {
-                    nix::unistd::write(moves, b"0")?;
-                }
-                nix::unistd::setsid()?;
-                // The caller blocks what it passes on to the container.
-                process::default_signals()?;
-                for number in 0..3 {
-                    process::dup_to(null.as_fd(), number)?;
-                }
-                process::dup_to(lock_fd.as_fd(), LOCK_FD)?;
-                process::dup_to(listen_fd.as_fd(), LISTEN_FD)?;
-                process::dup_to(exe_fd.as_fd(), EXE_FD)?;
-                let mut last = EXE_FD;
-                if inside.is_some() {
-                    process::dup_to(users_fd.as_fd(), USERS_FD)?;
-                    last = USERS_FD;
-                }
-                process::close_range(last + 1, i32::MAX).or_else(|_| process::cloexec_from(last + 1))
-            };
-            // exe_fd's number is closed now; the executable is EXE_FD.
-            if placed().is_ok() {
-                process::fexecve_number(EXE_FD, &args, &env);
-            }
-            process::exit_now(125)
+            Err(error) => return Err(error).context("clone the shim"),
         };
         STARTED.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(pid);
         if nix::unistd::read(&lives, &mut [0]).is_ok() {
@@ -292,24 +290,24 @@ pub fn start_beside(store: &Store, face: &str, first: BorrowedFd, second: Option
     let words = ["dhow", "shim", face, "--root", path(&store.root)?, "--run", path(&store.run)?];
     let args = strings(words.into_iter().map(str::to_owned))?;
     let env = strings(std::env::vars().map(|(key, value)| format!("{key}={value}")))?;
-    let Clone::Parent { .. } =
-        process::clone3(libc::CLONE_VFORK as u64, None).with_context(|| format!("clone the {face}"))?
-    else {
-        // What keeps the locks, the ports and the socket of this shim is not the resolver's.
-        let placed = || -> std::io::Result<()> {
-            nix::unistd::setsid()?;
-            process::dup_to(first, LISTEN_FD)?;
-            match second {
-                Some(second) => process::dup_to(second, LOCK_FD)?,
-                None => process::close_range(LOCK_FD, LOCK_FD)?,
-            }
-            process::close_range(EXE_FD + 1, i32::MAX).or_else(|_| process::cloexec_from(EXE_FD + 1))
-        };
+    // What keeps the locks, the ports and the socket of this shim is not the resolver's.
+    let placed = || -> std::io::Result<()> {
+        nix::unistd::setsid()?;
+        process::default_signals()?;
+        process::dup_to(first, LISTEN_FD)?;
+        match second {
+            Some(second) => process::dup_to(second, LOCK_FD)?,
+            None => process::close_range(LOCK_FD, LOCK_FD)?,
+        }
+        process::close_range(EXE_FD + 1, i32::MAX).or_else(|_| process::cloexec_from(EXE_FD + 1))
+    };
+    let begun = apart::start(None, || {
         if placed().is_ok() {
             process::fexecve_number(EXE_FD, &args, &env);
         }
-        process::exit_now(125)
-    };
+        125
+    });
+    begun.with_context(|| format!("clone the {face}"))?;
     Ok(())
 }
 

@@ -1,47 +1,78 @@
-//! Work in a process that shares this one's memory, for what a thread cannot have: a pid namespace of its own.
+//! Processes that share this one's memory: for work that needs what a thread cannot have, a pid namespace of its own, and
+//! on the way to another program, where a copy of this one's memory would be for nothing.
 
-use super::process::{pidfd_open, prctl};
+use super::process::{self, pidfd_open, prctl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use std::ffi::{c_int, c_void};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr;
 
-/// Bytes: what a thread of Rust's has.
-const STACK: usize = 2 << 20;
-/// Nothing is mapped below the stack for as many bytes.
+/// Bytes of stack for work: what a thread of Rust's has.
+const WORK: usize = 2 << 20;
+/// Bytes of stack on the way to another program: more than system calls need in a build without optimization.
+const WAY: usize = 64 << 10;
+/// Nothing is mapped below a stack for as many bytes.
 const GUARD: usize = 64 << 10;
 
-struct Stack(*mut c_void);
+/// Its lowest address, below which the guard is, and its length.
+struct Stack(*mut c_void, usize);
 
 impl Stack {
-    fn new() -> io::Result<Stack> {
+    fn new(length: usize) -> io::Result<Stack> {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_STACK;
         let access = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: new memory, at a place that the kernel chooses.
-        let start = unsafe { libc::mmap(ptr::null_mut(), GUARD + STACK, access, flags, -1, 0) };
+        let start = unsafe { libc::mmap(ptr::null_mut(), GUARD + length, access, flags, -1, 0) };
         if start == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        let stack = Stack(start);
+        let stack = Stack(start.wrapping_byte_add(GUARD), length);
         // SAFETY: the lower end of what was mapped, which nobody uses yet.
         super::check(unsafe { libc::mprotect(start, GUARD, libc::PROT_NONE) }.into())?;
         Ok(stack)
     }
 
     fn top(&self) -> *mut c_void {
-        self.0.wrapping_byte_add(GUARD + STACK)
+        self.0.wrapping_byte_add(self.1)
     }
 }
 
 impl Drop for Stack {
     fn drop(&mut self) {
         // SAFETY: as it was mapped, and nobody runs on it any more.
-        unsafe { libc::munmap(self.0, GUARD + STACK) };
+        unsafe { libc::munmap(self.0.wrapping_byte_sub(GUARD), GUARD + self.1) };
     }
+}
+
+/// Blocks all signals in this thread, and in what it clones; what was blocked before.
+fn deaf() -> SigSet {
+    let mut before = SigSet::empty();
+    let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before));
+    before
+}
+
+/// `clone3(2)` as vfork: a child that does `way`, with this memory and open files of its own, until it executes another
+/// program; this thread stands still for as long. What `way` returns is the exit code of one that came to no other. Its
+/// pid, and a pidfd. With `cgroup`, the child is born in that v2 cgroup (5.7). It begins with all signals blocked.
+///
+/// The way may only make system calls, and not unwind: other threads of this process may hold what it would wait for.
+pub fn start<W: Fn() -> c_int>(cgroup: Option<BorrowedFd>, way: W) -> io::Result<(i32, OwnedFd)> {
+    extern "C" fn child<W: Fn() -> c_int>(way: *const c_void) -> ! {
+        // SAFETY: what `start` gave; it lasts, because its thread goes on only once this process has left its memory.
+        let way = unsafe { &*way.cast::<W>() };
+        process::exit_now(way())
+    }
+    let stack = Stack::new(WAY)?;
+    let before = deaf();
+    // SAFETY: the stack is used by nobody else and outlives the child's use of it, as what `child` is given does.
+    // Thread-local values are used by one of the two at a time, because this thread stands still.
+    let cloned = unsafe { process::clone3_onto(stack.0, stack.1, cgroup, child::<W>, (&raw const way).cast()) };
+    let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None);
+    cloned
 }
 
 struct Errand<W> {
@@ -58,14 +89,13 @@ struct Errand<W> {
 /// The work must not unwind. Where there can be no such process, it is handed back with the reason.
 pub fn run<W: FnOnce() + Send>(flags: c_int, work: W) -> Result<(), (W, io::Error)> {
     let ours = pidfd_open(std::process::id() as i32);
-    let (parent, stack) = match ours.and_then(|parent| Ok((parent, Stack::new()?))) {
+    let (parent, stack) = match ours.and_then(|parent| Ok((parent, Stack::new(WORK)?))) {
         Ok(both) => both,
         Err(error) => return Err((work, error)),
     };
     let mut errand = Errand { work: Some(work), done: false, parent };
-    let mut before = SigSet::empty();
     // Else handlers of ours would run twice for each Ctrl-C.
-    let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before));
+    let before = deaf();
     // SAFETY: the stack is used by nobody else, and what `child` is given lasts: with CLONE_VFORK this thread goes on only
     // once the process has let go of this memory. Thread-local values are used by one of the two at a time for the same
     // reason. `child` never returns.
@@ -132,6 +162,36 @@ mod tests {
             Err((_, error)) => assert_eq!(error.kind(), io::ErrorKind::PermissionDenied),
         }
         assert_eq!(std::fs::read_link("/proc/self/ns/pid").unwrap(), ours);
+    }
+
+    #[test]
+    fn the_way_to_another_program_is_in_this_memory() {
+        let seen = std::cell::Cell::new(0);
+        let (pid, _pidfd) = start(None, || {
+            seen.set(std::process::id() as i32);
+            // A signal that came meanwhile is the new program's to hear.
+            nix::sys::signal::kill(Pid::this(), nix::sys::signal::SIGUSR1).unwrap();
+            42
+        })
+        .unwrap();
+        assert_eq!(seen.get(), pid);
+        let ended = waitpid(Pid::from_raw(pid), None).unwrap();
+        assert_eq!(ended, nix::sys::wait::WaitStatus::Exited(Pid::from_raw(pid), 42));
+        assert_ne!(pid, std::process::id() as i32);
+
+        let words = |words: &[&str]| process::Strings::new(words.iter().map(|w| c_string(w)).collect());
+        let (args, env) = (words(&["sh", "-c", "exit 7"]), words(&[]));
+        let (pid, _pidfd) = start(None, || {
+            process::execve(c"/bin/sh", &args, &env);
+            1
+        })
+        .unwrap();
+        let ended = waitpid(Pid::from_raw(pid), None).unwrap();
+        assert_eq!(ended, nix::sys::wait::WaitStatus::Exited(Pid::from_raw(pid), 7));
+    }
+
+    fn c_string(word: &str) -> std::ffi::CString {
+        std::ffi::CString::new(word).unwrap()
     }
 
     #[test]

@@ -74,6 +74,8 @@ unsafe impl GlobalAlloc for Heap {
 
 /// How many bytes of new memory will be touched for sure, and are had at once.
 static WARM: AtomicUsize = AtomicUsize::new(0);
+/// Where the heap's memory was last had, and how much: before `warm`, all that there is of it.
+static LAST: [AtomicUsize; 2] = [AtomicUsize::new(0), AtomicUsize::new(0)];
 
 /// For a process that is about to use memory: the kernel gives the pages of its heap and its stack in one go, not one
 /// by one as each is touched.
@@ -84,6 +86,9 @@ pub fn warm() {
     // SAFETY: it changes nothing of what is there. Where the kernel does not know the call (before 5.14), or the stack
     // does not reach as far, the pages come as they are touched.
     unsafe { libc::madvise((top - STACK) as *mut libc::c_void, STACK, libc::MADV_POPULATE_WRITE) };
+    let [start, length] = LAST.each_ref().map(|part| part.load(Ordering::Relaxed));
+    // SAFETY: the same.
+    unsafe { libc::madvise(start as *mut libc::c_void, length, libc::MADV_POPULATE_WRITE) };
 }
 
 /// Where the memory comes from.
@@ -98,7 +103,12 @@ unsafe impl Allocator for Kernel {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | populate;
         // SAFETY: a new private mapping at an address of the kernel's choice touches nothing that exists.
         let start = unsafe { libc::mmap(std::ptr::null_mut(), size, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
-        if start == libc::MAP_FAILED { (std::ptr::null_mut(), 0, 0) } else { (start.cast(), size, 0) }
+        if start == libc::MAP_FAILED {
+            return (std::ptr::null_mut(), 0, 0);
+        }
+        LAST[0].store(start as usize, Ordering::Relaxed);
+        LAST[1].store(size, Ordering::Relaxed);
+        (start.cast(), size, 0)
     }
 
     fn remap(&self, start: *mut u8, old: usize, new: usize, can_move: bool) -> *mut u8 {

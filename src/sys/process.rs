@@ -1,7 +1,7 @@
 //! Processes: clone3, pidfds, execveat, prctl, capabilities, seccomp.
 
 use super::check;
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, c_void};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
@@ -32,6 +32,77 @@ pub fn clone3(flags: u64, cgroup: Option<BorrowedFd>) -> io::Result<Clone> {
         0 => Ok(Clone::Child),
         // SAFETY: the kernel stored a new descriptor that nobody else owns.
         pid => Ok(Clone::Parent { pid: pid as i32, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } }),
+    }
+}
+
+/// `clone3(2)` as vfork: the child runs `entry` in this memory, on a stack of `length` bytes from `stack` up, and this
+/// thread stands still until it has executed something or has ended. Its pid, and a pidfd.
+///
+/// # Safety
+/// Nobody else uses the stack. What `entry` does with `given` and with this memory is right while other threads go on.
+pub unsafe fn clone3_onto(
+    stack: *mut c_void,
+    length: usize,
+    cgroup: Option<BorrowedFd>,
+    entry: extern "C" fn(*const c_void) -> !,
+    given: *const c_void,
+) -> io::Result<(i32, OwnedFd)> {
+    let mut pidfd: RawFd = -1;
+    // SAFETY: clone_args is plain integers.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = (libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD) as u64;
+    args.pidfd = &raw mut pidfd as u64;
+    args.exit_signal = libc::SIGCHLD as u64;
+    (args.stack, args.stack_size) = (stack as u64, length as u64);
+    if let Some(cgroup) = cgroup {
+        args.flags |= 0x2_0000_0000; // CLONE_INTO_CGROUP
+        args.cgroup = cgroup.as_raw_fd() as u64;
+    }
+    let result: isize;
+    // SAFETY: the child begins on its own stack, with nothing on it, and never returns from `entry`; this thread sees a
+    // system call that changes what `args` names. The C library has no function for it.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "xor ebp, ebp",
+            "mov rdi, r12",
+            "call r13",
+            "2:",
+            inlateout("rax") libc::SYS_clone3 as isize => result,
+            in("rdi") &raw const args,
+            in("rsi") size_of_val(&args),
+            in("r12") given,
+            in("r13") entry,
+            lateout("rcx") _,
+            lateout("r11") _,
+        );
+    }
+    // SAFETY: the same.
+    #[cfg(target_arch = "aarch64")]
+    unsafe {
+        std::arch::asm!(
+            "svc #0",
+            "cbnz x0, 2f",
+            "mov x29, xzr",
+            "mov x0, x9",
+            "blr x10",
+            "2:",
+            inlateout("x0") &raw const args => result,
+            in("x1") size_of_val(&args),
+            in("x8") libc::SYS_clone3,
+            in("x9") given,
+            in("x10") entry,
+            // The call of `entry`, which the child alone makes.
+            lateout("x30") _,
+        );
+    }
+    match result {
+        ..0 => Err(io::Error::from_raw_os_error(-result as i32)),
+        // SAFETY: the kernel stored a new descriptor that nobody else owns.
+        pid => Ok((pid as i32, unsafe { OwnedFd::from_raw_fd(pidfd) })),
     }
 }
 

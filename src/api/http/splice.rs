@@ -6,8 +6,9 @@ use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-/// As much as a pipe holds.
+/// As much as a pipe holds, and as much as is asked for at first: most have less to say.
 const ROOM: usize = 64 << 10;
+const FIRST: usize = 4 << 10;
 
 /// Joins `near` and `far` until neither has more to say to the other. `ahead` has been read from `near` already.
 pub fn splice(near: BorrowedFd, ahead: Vec<u8>, far: BorrowedFd) -> io::Result<()> {
@@ -97,8 +98,10 @@ impl Way<'_> {
                 }
                 State::Open => {}
             }
-            if self.buffer.len() < ROOM {
-                self.buffer = vec![0; ROOM];
+            // What came filled it: more is to come.
+            let wanted = if self.end < FIRST { FIRST } else { ROOM };
+            if self.buffer.len() < wanted {
+                self.buffer = vec![0; wanted];
             }
             (self.start, self.end) = (0, 0);
             match recv(self.from.as_raw_fd(), &mut self.buffer, MsgFlags::MSG_DONTWAIT) {
