@@ -2,6 +2,7 @@
 
 pub mod base64;
 pub mod client;
+pub mod errno;
 pub mod http;
 pub mod json;
 pub mod refusal;

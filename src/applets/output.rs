@@ -1,6 +1,7 @@
 //! What commands print. A reader that went away ends us as it ends any program in a pipe: silently, by SIGPIPE.
 
 use super::terminal;
+use crate::api::errno;
 use anyhow::{Context, Result};
 use std::io::{ErrorKind, Write};
 
@@ -34,7 +35,7 @@ impl Write for Stdout {
 
 /// Prints a line on stderr. Where even that cannot be written there is nobody left to tell.
 pub fn complain(line: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{line}");
+    let _ = writeln!(std::io::stderr().lock(), "{}", errno::spelt(line));
 }
 
 /// Says on stderr what the program tells of its work (`--debug`).

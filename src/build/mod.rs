@@ -98,10 +98,10 @@ pub fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
         match built {
             Ok(()) => Ok(()),
             Err(error) => {
-                let message = format!("{error:#}");
+                let line = ProgressLine::failed(format!("{error:#}"));
                 let code = error.downcast_ref::<Failed>().map_or(0, |failed| failed.code);
-                let error_detail = Some(ErrorDetail { code, message: message.clone() });
-                send(ProgressLine { error_detail, error: message, ..ProgressLine::default() })
+                let error_detail = Some(ErrorDetail { code, message: line.error.clone() });
+                send(ProgressLine { error_detail, ..line })
             }
         }
     };

@@ -87,7 +87,7 @@ fn what_is_built_goes_where_it_is_wanted() {
     for (output, words) in [
         (format!("type=tar,dest={}", at("out")), "is a directory"),
         (at("file"), "destination directory must be a directory"),
-        (format!("type=tar,dest={}", at("nowhere/x.tar")), "No such file or directory"),
+        (format!("type=tar,dest={}", at("nowhere/x.tar")), "no such file or directory"),
     ] {
         let output = build(&host, &dir, &["-o", &output]);
         assert!(output.code() == Some(1) && output.stderr().contains(words), "{output}");

@@ -370,7 +370,7 @@ fn an_agent_is_there_for_one_command() {
     for (flag, told) in [
         ("default".to_owned(), "make sure SSH_AUTH_SOCK is set"),
         (format!("default={}", key.display()), "it is no private key"),
-        ("x=/nowhere".to_owned(), "the key /nowhere: open it: No such file"),
+        ("x=/nowhere".to_owned(), "the key /nowhere: open it: no such file"),
     ] {
         let text = with(&["--ssh", &flag]).refused(1);
         assert!(text.contains(told), "{text}");

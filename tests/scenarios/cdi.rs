@@ -321,7 +321,7 @@ fn what_a_device_lacks_is_told() {
         ("hook", "CDI device injection failed: {} wants hooks of startContainer, which is not supported"),
         ("rdt", "CDI device injection failed: {} wants intelRdt, which is not supported"),
         ("disk", "CDI device injection failed: {} wants a mount of type ext4, which is not supported"),
-        ("gone", "CDI device injection failed: failed to stat CDI host device \"/dev/no-such-boat\": No such file"),
+        ("gone", "CDI device injection failed: failed to stat CDI host device \"/dev/no-such-boat\": no such file"),
         ("file", "CDI device injection failed: failed to stat CDI host device \"/etc/hostname\": not a device node"),
         ("covers", "mount on /proc/sys: operation not permitted"),
     ] {

@@ -31,9 +31,6 @@ impl Client<'_> {
         let home = self.host.dir().join(self.home);
         let plain = |text: String| text.replace(home.to_str().expect("UTF-8"), "~");
         let stderr = plain(output.stderr());
-        // Errors of the system are told in its own words here, and in Go's there.
-        let stderr = stderr.replace("No such file or directory (os error 2)", "no such file or directory");
-        let stderr = stderr.replace("File exists (os error 17)", "file exists");
         let lines = stderr.lines().map(|line| line.trim_start_matches("dhow: ").to_owned() + "\n");
         (output.code(), plain(output.stdout()), lines.collect())
     }

@@ -118,7 +118,7 @@ fn the_files_of_an_image() {
         (125, "source=nope", "No such image: nope:latest"),
         (125, "readonly", "field Source must not be empty"),
         (125, "source=data,image-subpath=../..", "subpath must be a relative path within the image"),
-        (127, "source=data,image-subpath=srv/none", "No such file or directory"),
+        (127, "source=data,image-subpath=srv/none", "no such file or directory"),
         (125, "source=data,image-subpath=srv/out", "\"srv/out\" in the image"),
     ] {
         let text = host.busybox(&["--mount", &format!("type=image,target=/x,{mount}")], &["true"]).refused(code);

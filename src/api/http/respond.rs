@@ -6,6 +6,7 @@ use super::input::{Input, lock};
 use super::socket::Socket;
 use super::splice::splice;
 use super::websocket;
+use crate::api::errno;
 use crate::api::time::Time;
 use crate::api::types::ErrorAnswer;
 use crate::api::version;
@@ -65,7 +66,7 @@ pub fn respond(
                 socket.write_all(websocket::head(key).as_bytes())?;
                 match join() {
                     Ok(stream) => websocket::join(socket, rest, &Socket::new(stream), framed, asked.text)?,
-                    Err(error) => websocket::fail(socket, &format!("{error:#}"))?,
+                    Err(error) => websocket::fail(socket, &errno::spelt(&format!("{error:#}")))?,
                 }
                 return Ok(false);
             }
@@ -75,7 +76,7 @@ pub fn respond(
             be_read(socket);
             match joined {
                 Ok(stream) => splice(socket.as_fd(), rest, stream.as_fd())?,
-                Err(error) => socket.write_all(&told(&format!("{error:#}"), framed))?,
+                Err(error) => socket.write_all(&told(&errno::spelt(&format!("{error:#}")), framed))?,
             }
             return Ok(false);
         }

@@ -73,7 +73,7 @@ impl ProgressLine {
 
     /// The last line of an answer that went wrong after its status had gone out.
     pub fn failed(message: impl Into<String>) -> Self {
-        let message = message.into();
+        let message = crate::api::errno::spelt(&message.into()).into_owned();
         let error_detail = Some(ErrorDetail { code: 0, message: message.clone() });
         ProgressLine { error_detail, error: message, ..Default::default() }
     }

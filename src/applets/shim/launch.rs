@@ -5,6 +5,7 @@ use super::clients::{self, Client};
 use super::idle::{Idle, Next};
 use super::kept::{Kept, Served};
 use super::{Base, exec_face, hooks, lock, pack, reap};
+use crate::api::errno;
 use crate::api::time::Time;
 use crate::engine::locks::{self, Lock, byte};
 use crate::engine::logs::LogOptions;
@@ -601,7 +602,7 @@ pub(super) fn refusal(name: &str, plan: &Plan, failed: &ns::Failed) -> Refused {
     let Some(step) = plan.steps.get(failed.step) else {
         return refused(128, format!("starting {name}: {}", failed.errno.desc()));
     };
-    let what = |errno: Errno| errno.desc().to_lowercase();
+    let what = |error: Errno| errno::words(error as i32);
     if let Step::Exec(exec) = step {
         let named = exec.name.to_string_lossy();
         return match failed.errno {
@@ -642,7 +643,7 @@ fn undo(base: &Base, refused: &Refused, again: bool) -> Result<()> {
         let ended = &mut record.ended;
         ended.boot.clear();
         ended.exit_code = refused.code;
-        ended.error = refused.text.clone();
+        ended.error = errno::spelt(&refused.text).into_owned();
         let Some(before) = &refused.before else { return Ok(()) };
         ended.started_at = before.started_at.clone();
         ended.finished_at = before.finished_at.clone();

@@ -4,6 +4,7 @@
 use super::clients::{self, Kind};
 use super::kept::Kept;
 use super::{Base, hooks, launch, lock, pack};
+use crate::api::errno;
 use crate::api::time::Time;
 use crate::engine::containers::Grave;
 use crate::engine::locks::byte;
@@ -154,7 +155,7 @@ fn ended(base: &Base, end: &End) -> Result<Record> {
     }
     if let Err(error) = hooks::stop(store, &record) {
         Record::update(store, id, |record| {
-            record.ended.error = format!("{error:#}");
+            record.ended.error = errno::spelt(&format!("{error:#}")).into_owned();
             Ok(())
         })?;
     }
