@@ -82,3 +82,34 @@ fn a_volume_of_the_local_driver_is_mounted_while_it_is_used() {
     host.ok(["volume", "rm", "bound", "quick"]);
     assert!(dir.join("new").exists(), "what a volume stood for stays");
 }
+
+/// What clients before 1.44 know of read-only is the source alone: what is mounted below it stays writable.
+#[test]
+fn older_clients_have_read_only_sources_alone() {
+    let Some(host) = Host::with_busybox() else { return };
+    let daemon = crate::fixture::Daemon::start(&host);
+    let hold = host.dir().join("hold");
+    let deep = hold.join("deep");
+    fs::create_dir_all(&deep).expect("make directories");
+    let deep = deep.to_str().expect("UTF-8");
+    crate::fixture::tool("mount", ["-t", "tmpfs", "tmpfs", deep]);
+    let body = serde_json::json!({
+        "Image": "busybox",
+        "Cmd": ["sh", "-c", "for at in /a /b; do touch $at/x; touch $at/deep/x; done 2>&1 | grep -c Read-only; true"],
+        "HostConfig": {
+            "NetworkMode": "none",
+            "Binds": [format!("{}:/a:ro", hold.display())],
+            "Mounts": [{"Type": "bind", "Source": hold, "Target": "/b", "ReadOnly": true}]
+        }
+    });
+    let mut seen = Vec::new();
+    for version in ["v1.43", "v1.44"] {
+        let line = format!("POST /{version}/containers/create?name=hull");
+        let (head, answer) = daemon.ask_with(&line, "Content-Type: application/json\r\n", &body.to_string());
+        assert!(head.starts_with("HTTP/1.1 201 "), "{answer}");
+        seen.push(host.ok(["start", "--attach", "hull"]));
+        host.ok(["rm", "hull"]);
+    }
+    crate::fixture::tool("umount", [deep]);
+    assert_eq!(seen, ["2", "4"]);
+}

@@ -28,6 +28,8 @@ pub struct Around<'a> {
     pub exists: &'a dyn Fn(&str) -> bool,
     /// Where the store is.
     pub root: &'a Path,
+    /// What is mounted below a read-only bind stays writable, whatever was asked.
+    pub read_only_non_recursive: bool,
 }
 
 /// A mount as it is to be recorded, but for what its volume adds.
@@ -52,6 +54,12 @@ pub struct NewVolume {
     pub labels: Option<BTreeMap<String, String>>,
     /// It is to survive a power cut. The anonymous ones of a `--rm` container need not.
     pub durable: bool,
+}
+
+/// Leaves what is mounted below a read-only bind writable, where that was all that clients knew.
+fn flatten(asked: &mut Asked, around: &Around) {
+    let point = &asked.mounted.point;
+    asked.mounted.read_only_non_recursive |= around.read_only_non_recursive && point.r#type == "bind" && !point.rw;
 }
 
 /// Everything that is to be mounted in a container, parents before what lies inside of them. `volumes` are those of
@@ -92,6 +100,7 @@ pub fn plan(
         let mut asked = bind(spec, &host.volume_driver).map_err(bad)?;
         let said = asked.mounted.point.mode.split(',').any(|word| PROPAGATIONS.contains(&word));
         follow(&mut asked, said, around.root)?;
+        flatten(&mut asked, around);
         let target = asked.mounted.point.destination.clone();
         if taken.insert(target.clone(), ()).is_some() {
             return Err(bad(format!("Duplicate mount point: {target}")));
@@ -104,6 +113,7 @@ pub fn plan(
         let said = asked.bind_options.as_ref().is_some_and(|options| !options.propagation.is_empty());
         let mut asked = mount(asked, around.exists).map_err(|why| bad(invalid(why)))?;
         follow(&mut asked, said, around.root)?;
+        flatten(&mut asked, around);
         let cleaned = asked.mounted.point.destination.clone();
         if taken.insert(cleaned.clone(), ()).is_some() {
             return Err(bad(format!("Duplicate mount point: {target}")));
@@ -195,6 +205,11 @@ mod tests {
     }
 
     fn planned(value: Value, volumes: &[&str]) -> Result<Vec<Asked>> {
+        planned_for(value, volumes, false)
+    }
+
+    /// `older`: for who knows of no binds that are read-only below their source as well.
+    fn planned_for(value: Value, volumes: &[&str], older: bool) -> Result<Vec<Asked>> {
         let volumes = volumes.iter().map(|target| (target.to_string(), Some(Nothing {}))).collect();
         let from = |name: &str| -> Result<Vec<Mounted>> {
             if name != "other" {
@@ -212,11 +227,22 @@ mod tests {
                 })
                 .collect())
         };
-        plan(
-            &host(value),
-            Some(&volumes),
-            &Around { from: &from, exists: &|path| path == "/there", root: Path::new("/var/lib/dhow") },
-        )
+        let root = Path::new("/var/lib/dhow");
+        let around = Around { from: &from, exists: &|path| path == "/there", root, read_only_non_recursive: older };
+        plan(&host(value), Some(&volumes), &around)
+    }
+
+    #[test]
+    fn read_only_is_the_source_alone_before_1_44() {
+        let asked = json!({"Binds": ["/a:/a:ro", "/b:/b", "v:/v:ro"], "Mounts": [
+            {"Type": "bind", "Source": "/there", "Target": "/t", "ReadOnly": true},
+            {"Type": "tmpfs", "Target": "/tmp", "ReadOnly": true}]});
+        for (older, expected) in [(true, vec!["/a", "/t"]), (false, vec![])] {
+            let planned = planned_for(asked.clone(), &[], older).unwrap();
+            let flat = planned.iter().filter(|asked| asked.mounted.read_only_non_recursive);
+            let flat: Vec<_> = flat.map(|asked| asked.mounted.point.destination.as_str()).collect();
+            assert_eq!(flat, expected);
+        }
     }
 
     /// Each mount as `type name|source destination mode rw propagation`, with what else is set.

@@ -26,6 +26,7 @@ pub fn create(version: ApiVersion, unified: bool, asked: &mut ContainerCreate) -
     if version < v1(43) {
         host.annotations = None;
     }
+    asked.read_only_non_recursive = version < v1(44);
     if version < v1(44)
         && let Some(check) = &mut asked.config.healthcheck
     {
