@@ -6,12 +6,7 @@ use serde::de::{DeserializeOwned, Deserializer, IntoDeserializer, Unexpected, Vi
 use serde::forward_to_deserialize_any;
 use serde_json::{Error, Value};
 
-/// Reads a value of that type.
-pub fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
-    of(serde_json::from_slice(bytes)?)
-}
-
-/// The same of what has been read already.
+/// A value of that type, of JSON that was read.
 pub fn of<T: DeserializeOwned>(value: Value) -> Result<T, Error> {
     T::deserialize(Read(value))
 }
@@ -96,6 +91,10 @@ impl<'de> Deserializer<'de> for Read {
 mod tests {
     use super::*;
     use crate::api::types::{ContainerCreate, ExecCreate, VolumeCreate};
+
+    fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+        of(serde_json::from_slice(bytes)?)
+    }
 
     #[test]
     fn names_in_whatever_case() {

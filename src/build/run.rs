@@ -226,7 +226,7 @@ impl Builder<'_> {
         let store = &self.engine.store;
         self.report.running(id)?;
         let what = containers::Attach { streams: STDOUT | STDERR, keys: Vec::new(), logs: false, follow: true };
-        let stream = containers::attach(store, id, &what)?;
+        let stream = containers::attach(store, id, id, &what)?;
         let wait = containers::wait(store, id, containers::Until::NextExit)?;
         failpoint::reach("build.created");
         self.durable.settle();

@@ -31,7 +31,7 @@ pub fn create(
     platform: Option<&Platform>,
 ) -> Result<ContainerCreated> {
     super::shim::check_kernel()?;
-    let ContainerCreate { mut config, host_config, networking_config } = asked;
+    let ContainerCreate { mut config, host_config, networking_config, read_only_non_recursive } = asked;
     if config.image.is_empty() {
         bail!(Refusal::BadParameter("invalid reference format".to_owned()));
     }
@@ -68,7 +68,7 @@ pub fn create(
     }
     apply_image(&mut config, &image)?;
     let base = Base { image: image.id.to_string(), platform: image.platform.to_string(), layers: image.layer_ids() };
-    let asked = ContainerCreate { config, host_config, networking_config };
+    let asked = ContainerCreate { config, host_config, networking_config, read_only_non_recursive };
     let (id, more) = make(store, settings, &lease, asked, base, name, false).map_err(not_the_image)?;
     warnings.extend(more);
     Ok(ContainerCreated { id, warnings })
@@ -134,7 +134,7 @@ fn make(
     name: Option<&str>,
     step: bool,
 ) -> Result<(String, Vec<String>)> {
-    let ContainerCreate { mut config, mut host_config, networking_config } = asked;
+    let ContainerCreate { mut config, mut host_config, networking_config, read_only_non_recursive } = asked;
     let mut warnings = Vec::new();
     apply_settings(&mut host_config, settings)?;
     check(&host_config)?;
@@ -181,7 +181,7 @@ fn make(
     let asked = mounts::plan(
         &host_config,
         config.volumes.as_ref(),
-        &mounts::Around { from: &from, exists: &exists, root: &store.root },
+        &mounts::Around { from: &from, exists: &exists, root: &store.root, read_only_non_recursive },
     )?;
     if host_config.masked_paths.is_none() {
         host_config.masked_paths = Some(spec::masked_paths(host_config.privileged));
@@ -243,7 +243,8 @@ pub fn examine(asked: ContainerCreate) -> Result<()> {
     limits::check(&mut host_config, &limits::Supports::read(), false)?;
     limits::resources(&host_config, &limits::number)?;
     let (from, exists) = (|_: &str| Ok(Vec::new()), |_: &str| true);
-    let around = mounts::Around { from: &from, exists: &exists, root: Path::new("/var/lib/dhow") };
+    let root = Path::new("/var/lib/dhow");
+    let around = mounts::Around { from: &from, exists: &exists, root, read_only_non_recursive: false };
     mounts::plan(&host_config, config.volumes.as_ref(), &around)?;
     command(&config).map(drop)
 }

@@ -34,6 +34,8 @@ pub struct Exec {
     /// Whether its output comes in frames, as its start asked for it; with a terminal or without one, as with Docker.
     pub framed: bool,
     pub exit_code: Option<i32>,
+    /// When the life of its container began in which it was made: in a later one it cannot be started.
+    pub life: String,
 }
 
 fn dir(store: &Store, container: &str, id: &str) -> PathBuf {
@@ -59,6 +61,15 @@ impl Exec {
         store::write_file(&dir(store, &self.container, &self.id).join("exec.json"), &bytes, false)
     }
 
+    /// It was not started yet.
+    fn is_pending(&self) -> bool {
+        !self.started && self.exit_code.is_none()
+    }
+
+    fn is_of_this_life(&self, now: &containers::Now) -> bool {
+        now.doing.is_alive() && (self.life.is_empty() || self.life == now.record.ended.started_at)
+    }
+
     /// What an event is called: Docker puts the command behind it, with a space before the first argument even where
     /// there is none.
     fn event(&self, action: &str) -> String {
@@ -69,15 +80,21 @@ impl Exec {
 
 /// Keeps what shall be executed; the new exec's id.
 pub fn create(store: &Store, container: &str, mut asked: ExecCreate) -> Result<String> {
-    let id = containers::find(store, container)?;
-    let now = containers::now(store, &id)?;
-    must_run(&now)?;
     if asked.cmd.is_empty() {
         bail!(Refusal::BadParameter("No exec command specified".to_owned()));
     }
+    let id = containers::find(store, container)?;
+    let now = containers::now(store, &id)?;
+    must_run(&now, container)?;
+    if !asked.user.is_empty() {
+        // Its start looks again: who is in the files may change until then.
+        let unknown = |error: anyhow::Error| Refusal::BadParameter(format!("{error:#}"));
+        users::resolve(root_of(store, &now)?.as_fd(), &asked.user, &now.record.host_config.group_add)
+            .map_err(unknown)?;
+    }
     asked.working_dir = super::create::working_dir(&asked.working_dir)?;
-    let framed = !asked.tty;
-    let exec = Exec { id: names::id()?, container: id.clone(), asked, framed, ..Exec::default() };
+    let (framed, life) = (!asked.tty, now.record.ended.started_at.clone());
+    let exec = Exec { id: names::id()?, container: id.clone(), asked, framed, life, ..Exec::default() };
     // Made aside and renamed, so that an exec is there whole or not at all.
     let place = dir(store, &id, &exec.id);
     store::make_dirs(&place, 0o700)?;
@@ -86,12 +103,23 @@ pub fn create(store: &Store, container: &str, mut asked: ExecCreate) -> Result<S
     Ok(exec.id)
 }
 
-fn must_run(now: &containers::Now) -> Result<()> {
+/// Opens the root of a container that runs.
+fn root_of(store: &Store, now: &containers::Now) -> Result<File> {
+    let root = File::open(format!("/proc/{}/root", now.live.pid));
+    // Asked after it was opened: held, so that the pid was still init's.
+    if !super::record::held(store, &now.record.id)?.init || is_gone(&root) {
+        return Err(not_running(&now.record.id));
+    }
+    root.context("open the container's root")
+}
+
+/// `name` is what the user calls it.
+fn must_run(now: &containers::Now, name: &str) -> Result<()> {
     let id = &now.record.id;
     match now.doing {
         Doing::Running => Ok(()),
         Doing::Paused => {
-            bail!(Refusal::Conflict(format!("Container {id} is paused, unpause the container before exec")))
+            bail!(Refusal::Conflict(format!("Container {name} is paused, unpause the container before exec")))
         }
         Doing::Restarting => bail!(containers::is_restarting(id)),
         _ => bail!(not_running(id)),
@@ -106,7 +134,7 @@ pub fn has_left(store: &Store, container: &str) -> Option<anyhow::Error> {
         Err(error) => return Some(error),
     };
     let has_root = || !is_gone(&File::open(format!("/proc/{}/root", now.live.pid)));
-    must_run(&now).err().or_else(|| (!has_root()).then(|| not_running(container)))
+    must_run(&now, container).err().or_else(|| (!has_root()).then(|| not_running(container)))
 }
 
 fn is_gone<T>(opened: &std::io::Result<T>) -> bool {
@@ -134,12 +162,12 @@ pub struct Startable {
 }
 
 pub fn startable(store: &Store, id: &str) -> Result<Startable> {
-    let container = container_of(store, id)?;
-    let exec = Exec::load(store, &container, id)?;
-    let now = containers::now(store, &container)?;
-    must_run(&now)?;
+    let exec = Exec::load(store, &container_of(store, id)?, id)?;
+    let now = containers::now(store, &exec.container)?;
+    check_life(&exec, &now)?;
+    must_run(&now, &exec.container)?;
     if exec.started {
-        bail!(Refusal::Conflict(format!("Error: Exec command {id} has already run")));
+        return Err(taken(&exec));
     }
     Ok(Startable { exec, now })
 }
@@ -183,7 +211,7 @@ pub fn start(store: &Store, found: &Startable, streams: Option<(i32, Vec<u8>)>) 
     events::container(store, &now.record, &exec.event("exec_start"), &[("execID", id)]);
     match shim::ask(&mut control, Message::new(Op::Start, 0, 0), &[])? {
         (Message { op: Op::Ok, .. }, _) => {}
-        (Message { a: 304, .. }, _) => bail!(Refusal::Conflict(format!("Error: Exec command {id} has already run"))),
+        (Message { a: 304, .. }, _) => return Err(taken(&Exec::load(store, container, id)?)),
         (_, why) => match has_left(store, container) {
             Some(error) => return Err(error),
             None => bail!(Refusal::BadParameter(String::from_utf8_lossy(&why).into_owned())),
@@ -192,11 +220,30 @@ pub fn start(store: &Store, found: &Startable, streams: Option<(i32, Vec<u8>)>) 
     Ok(attached)
 }
 
+/// Each is started once.
+fn taken(exec: &Exec) -> anyhow::Error {
+    let how = if exec.exit_code.is_some() { "has already run" } else { "is already running" };
+    Refusal::Conflict(format!("exec command {} {how}", exec.id)).into()
+}
+
+/// An exec as it is kept. One that was not started goes with the life of its container.
+fn known(store: &Store, id: &str) -> Result<Exec> {
+    let exec = Exec::load(store, &container_of(store, id)?, id)?;
+    if exec.is_pending() {
+        check_life(&exec, &containers::now(store, &exec.container)?)?;
+    }
+    Ok(exec)
+}
+
+fn check_life(exec: &Exec, now: &containers::Now) -> Result<()> {
+    if exec.is_pending() && !exec.is_of_this_life(now) { Err(no_such(&exec.id)) } else { Ok(()) }
+}
+
 pub fn inspect(store: &Store, id: &str) -> Result<ExecInspect> {
     let container = container_of(store, id)?;
     let whose = Whose::exec(&container, id);
     let held = Held::of(&whose.dir(store).join("lock"))?;
-    let exec = Exec::load(store, &container, id)?;
+    let exec = known(store, id)?;
     // Its shim was killed before it could write the end.
     let lost = exec.started && exec.exit_code.is_none() && !held.shim;
     let asked = exec.asked;
@@ -223,11 +270,15 @@ pub fn inspect(store: &Store, id: &str) -> Result<ExecInspect> {
     })
 }
 
-/// The execs of a container that run now, for inspect.
-pub fn running(store: &Store, container: &str) -> Result<Vec<String>> {
+/// The execs of a container that run now, and those that are yet to be started, for inspect.
+pub fn current(store: &Store, now: &containers::Now) -> Result<Vec<String>> {
+    let container = &now.record.id;
     let mut ids = Vec::new();
     for id in store::read_dir(&store.live(container).join("execs"))? {
-        if Held::of(&dir(store, container, &id).join("lock"))?.init {
+        let runs = Held::of(&dir(store, container, &id).join("lock"))?.init;
+        let waits =
+            || Exec::load(store, container, &id).is_ok_and(|exec| exec.is_pending() && exec.is_of_this_life(now));
+        if runs || waits() {
             ids.push(id);
         }
     }
@@ -241,7 +292,7 @@ pub fn has_ended(store: &Store, container: &str, id: &str) -> Result<bool> {
 }
 
 pub fn resize(store: &Store, id: &str, rows: u16, columns: u16) -> Result<()> {
-    let container = container_of(store, id)?;
+    let container = known(store, id)?.container;
     containers::resize(store, &Whose::exec(&container, id), rows, columns)
 }
 
@@ -267,19 +318,16 @@ pub fn ready(store: &Store, container: &str, id: &str) -> Result<Ready> {
 /// The same for what is executed without being kept, as the probe of a health check is.
 pub fn prepare(store: &Store, container: &str, asked: &ExecCreate) -> Result<Ready> {
     let now = containers::now(store, container)?;
-    must_run(&now)?;
+    must_run(&now, container)?;
     let path = store.live(container).join("config.json");
     let text = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
     let spec: Spec = serde_json::from_slice(&text).with_context(|| format!("read {}", path.display()))?;
     let pidfd = process::pidfd_open(now.live.pid);
-    let root = File::open(format!("/proc/{}/root", now.live.pid));
-    // Asked after both were opened: held, so that the pid was still init's.
-    let is_held = super::record::held(store, container)?.init;
-    if !is_held || is_gone(&pidfd) || is_gone(&root) {
+    let root = root_of(store, &now)?;
+    if is_gone(&pidfd) {
         bail!(not_running(container));
     }
     let pidfd = pidfd.context("open the container's init")?;
-    let root = root.context("open the container's root")?;
     let named = exec_user(asked, &now.record.config.user);
     let user = users::resolve(root.as_fd(), named, &now.record.host_config.group_add)?;
     let record = super::networks::links::with_variables(store, &now.record, false)?;

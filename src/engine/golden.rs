@@ -33,6 +33,7 @@ impl Home {
         let pairs = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap());
         let mut request = Request::new(method, path);
         request.query = pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+        request.headers.push(("Content-Type".to_owned(), "application/json".to_owned()));
         request.body = body.map_or(Body::Empty, |body| Body::Bytes(body.to_string().into_bytes()));
         let response = routes::handle(&self.0, request);
         let body = match response.body {

@@ -24,6 +24,8 @@ pub mod byte {
     pub const ROOT: i64 = 4;
     /// It is being brought to a network or taken away from one.
     pub const NETWORKS: i64 = 5;
+    /// Somebody has asked for its removal, and waits for it.
+    pub const REMOVAL: i64 = 6;
 }
 
 /// A lock that is held until this value is dropped.

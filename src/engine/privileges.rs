@@ -251,7 +251,7 @@ mod tests {
         let more = CapSet::default_of_docker().without(engine());
         assert_eq!(more.names(), ["CAP_AUDIT_WRITE"]);
         let drops = |names: &[&str]| HostConfig {
-            cap_drop: Some(names.iter().map(|name| (*name).to_owned()).collect()),
+            cap_drop: Some(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).into(),
             ..HostConfig::default()
         };
         let more = |given, wants: &HostConfig| later(given, wants).without(engine()).names();

@@ -12,6 +12,7 @@ use crate::api::types::{
     ContainerInspect, ContainerSummary, ContainersPruned, GraphDriver, HostConfig, MountPoint, PortSummary,
     SummaryHostConfig, SummaryNetworks,
 };
+use crate::order;
 use anyhow::{Context, Result, bail};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::RangeInclusive;
@@ -49,12 +50,16 @@ pub fn list(store: &Store, query: &Query) -> Result<Vec<ContainerSummary>> {
     let mut names = Names::default();
     // Asking for a state asks for all containers in it; so does a count. Not so an exit code, as with Docker.
     let all = query.all || query.limit > 0 || query.filters.has("status");
-    for now in containers::all(store)? {
+    let found = containers::all(store)?;
+    let mut linked = networks::links::names(found.iter().map(|now| &now.record));
+    for now in found {
         if query.limit > 0 && rows.len() == query.limit {
             break;
         }
         if (all || now.doing.goes_on()) && filter.takes(&now) {
             let mut row = summary(store, &now, query.size)?;
+            row.names.append(&mut linked.remove(&row.id).unwrap_or_default());
+            order::sort(&mut row.names);
             if !filter.takes_ports(&row.ports) {
                 continue;
             }
@@ -280,7 +285,7 @@ pub fn inspect(store: &Store, id: &str, size: bool) -> Result<ContainerInspect> 
     let dir = store.container(id);
     let file = |name: &str| dir.join(name).display().to_string();
     let etc = |name: &str| record.etc_dir(store).join(name).display().to_string();
-    let running = exec::running(store, id)?;
+    let execs = exec::current(store, &now)?;
     let (size_rw, size_root_fs) = match size {
         true => sizes(store, record).map(|(rw, root)| (Some(rw), Some(root)))?,
         false => (None, None),
@@ -326,7 +331,7 @@ pub fn inspect(store: &Store, id: &str, size: bool) -> Result<ContainerInspect> 
         process_label: record.process_label.clone(),
         mount_label: record.mount_label.clone(),
         app_armor_profile: profile,
-        exec_ids: (!running.is_empty()).then_some(running),
+        exec_ids: (!execs.is_empty()).then_some(execs),
         host_config: HostConfig { links: networks::links::shown(store, record)?, ..record.host_config.clone() },
         graph_driver: GraphDriver { data: Some(data), name: "overlay2".to_owned() },
         size_rw,

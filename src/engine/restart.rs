@@ -69,18 +69,24 @@ pub fn check(policy: &RestartPolicy, auto_remove: bool) -> Result<()> {
     }
 }
 
+/// Refuses a policy that a container cannot be given.
+pub fn check_update(record: &Record, policy: &RestartPolicy) -> Result<()> {
+    check(policy, false)?;
+    if record.host_config.auto_remove && !matches!(policy.name.as_str(), "" | "no") {
+        bail!(Refusal::Conflict(format!(
+            "Cannot update container {}: Restart policy cannot be updated because AutoRemove is enabled for the container",
+            record.id
+        )));
+    }
+    Ok(())
+}
+
 /// Gives a container another policy. Its shim, if it has one, reads it at the next end, or when the pause is over.
 pub fn update(store: &Store, id: &str, policy: &RestartPolicy) -> Result<()> {
-    check(policy, false)?;
     if policy.name.is_empty() {
         return Ok(());
     }
     let record = Record::update(store, id, |record| {
-        if record.host_config.auto_remove && policy.name != "no" {
-            bail!(Refusal::Conflict(
-                "Restart policy cannot be updated because AutoRemove is enabled for the container".to_owned()
-            ));
-        }
         record.host_config.restart_policy = policy.clone();
         Ok(())
     })?;

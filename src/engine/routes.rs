@@ -1,5 +1,6 @@
 //! The whole HTTP API on one page: method and path to verb. What carries the request is not known here.
 
+mod path;
 mod wire;
 
 use super::containers::{self, Until};
@@ -33,11 +34,7 @@ pub fn handle(engine: &Arc<Engine>, request: Request) -> Response {
 fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
     let store = &engine.store;
     let path = std::mem::take(&mut request.path);
-    let mut parts: Vec<&str> = path.trim_matches('/').split('/').collect();
-    // A container's name may come with the slash that inspect shows.
-    if parts[0] == "containers" {
-        parts.retain(|part| !part.is_empty());
-    }
+    let parts = path::parts(request.method, &path);
     form(&mut request, &parts)?;
     let container = |name: &str| containers::find(store, name);
     match (request.method, parts.as_slice()) {
@@ -70,10 +67,19 @@ fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
             "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24"
                 .to_owned()
         )),
+        ("POST", ["containers", _, "start"]) if request.query("checkpoint").is_some_and(|name| !name.is_empty()) => {
+            bail!(Refusal::BadParameter("checkpoint is only supported in experimental mode".to_owned()))
+        }
         ("POST", ["containers", name, "start"]) => empty(containers::start(store, &container(name)?)),
         ("POST", ["containers", name, "stop"]) => {
-            let signal = older::since(42, &request, "signal");
-            empty(containers::stop(store, &container(name)?, signal, seconds(&request)?))
+            let (id, signal) = (container(name)?, older::since(42, &request, "signal"));
+            empty(containers::stop(store, &id, signal, seconds(&request)?).map_err(|error| {
+                // What else is in the way is a plain 500, as Docker's.
+                match error.downcast_ref() {
+                    Some(Refusal::NotModified) => error,
+                    _ => anyhow::anyhow!("cannot stop container: {name}: {error:#}"),
+                }
+            }))
         }
         ("POST", ["containers", name, "restart"]) => {
             let (id, signal) = (container(name)?, older::since(42, &request, "signal"));
@@ -84,19 +90,19 @@ fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
             )
         }
         ("POST", ["containers", name, "kill"]) => {
-            let killed = container(name).and_then(|id| containers::kill(store, &id, request.query("signal")));
+            let killed = containers::kill(store, name, request.query("signal"));
             empty(killed.with_context(|| format!("cannot kill container: {name}")))
         }
         ("POST", ["containers", name, "pause"]) => empty(containers::pause(store, &container(name)?, true)),
         ("POST", ["containers", name, "unpause"]) => empty(containers::pause(store, &container(name)?, false)),
         ("POST", ["containers", name, "rename"]) => {
-            empty(containers::rename(store, &container(name)?, request.query("name").unwrap_or_default()))
+            empty(containers::rename(store, name, request.query("name").unwrap_or_default()))
         }
         ("POST", ["containers", name, "resize"]) => container_resize(store, &container(name)?, &request),
-        ("POST", ["containers", name, "wait"]) => container_wait(engine, &container(name)?, &request),
-        ("GET", ["containers", name, "attach", "ws"]) => container_websocket(engine, &container(name)?, &request),
-        ("POST", ["containers", name, "attach"]) => container_attach(engine, &container(name)?, &request),
-        ("GET", ["containers", name, "logs"]) => container_logs(engine, &container(name)?, &request),
+        ("POST", ["containers", name, "wait"]) => container_wait(engine, name, &request),
+        ("GET", ["containers", name, "attach", "ws"]) => container_websocket(engine, name, &request),
+        ("POST", ["containers", name, "attach"]) => container_attach(engine, name, &request),
+        ("GET", ["containers", name, "logs"]) => container_logs(engine, name, &request),
         ("GET", ["containers", name, "stats"]) => container_stats(engine, &container(name)?, &request),
         ("GET", ["containers", name, "top"]) => {
             let args: Vec<String> = request.query("ps_args").map(str::to_owned).into_iter().collect();
@@ -130,10 +136,9 @@ fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
             Ok(answer(200, tar).with("Content-Type", "application/octet-stream"))
         }
         ("POST", ["containers", name, "update"]) => {
-            let id = container(name)?;
             let mut asked = body::<HostConfig>(&mut request)?;
             older::update(request.version, &mut asked);
-            json(200, &update::update(store, &id, asked)?)
+            json(200, &update::update(store, &container(name)?, asked)?)
         }
         ("GET", ["system", "df"]) => {
             let mut held = usage::usage(store, &older::usage_kinds(&request))?;
@@ -141,15 +146,9 @@ fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
             json(200, &held)
         }
         ("POST", ["commit"]) => commit(engine, &mut request),
-        // The default link of a container is its name.
-        ("DELETE", ["containers", _]) if request.flag("link") => {
-            bail!(Refusal::Conflict("cannot remove the default link name of the container".to_owned()))
-        }
-        ("DELETE", ["containers", name, alias]) if request.flag("link") => {
-            empty(networks::links::remove(store, name, alias))
-        }
+        ("DELETE", ["containers", name]) if request.flag("link") => empty(networks::links::remove(store, name)),
         ("DELETE", ["containers", name]) => {
-            empty(containers::remove(store, &container(name)?, request.flag("force"), request.flag("v")))
+            empty(containers::remove(store, name, request.flag("force"), request.flag("v")))
         }
 
         ("POST", ["containers", name, "exec"]) => {
@@ -226,7 +225,7 @@ fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
         ("DELETE", ["volumes", name]) => empty(volumes::remove(store, name, request.flag("force"))),
 
         ("GET", ["ports"]) => json(200, &networks::published(store)?),
-        ("GET", ["networks"]) => json(200, &networks::list(store, &filters(&request)?)?),
+        ("GET", ["networks"] | ["networks", ""]) => json(200, &networks::list(store, &filters(&request)?)?),
         ("POST", ["networks", "create"]) => {
             json(201, &networks::create(store, &engine.settings, body::<NetworkCreate>(&mut request)?)?)
         }
@@ -304,9 +303,10 @@ fn commit(engine: &Engine, request: &mut Request) -> Result<Response> {
     json(201, &Committed { id: id.to_string() })
 }
 
-fn container_wait(engine: &Arc<Engine>, id: &str, request: &Request) -> Result<Response> {
+fn container_wait(engine: &Arc<Engine>, name: &str, request: &Request) -> Result<Response> {
     if !older::answers_waits_first(request.version) {
-        let code = containers::wait(&engine.store, id, Until::NotRunning)?.finish(&engine.store, &request.caller)?;
+        let id = containers::find(&engine.store, name)?;
+        let code = containers::wait(&engine.store, &id, Until::NotRunning)?.finish(&engine.store, &request.caller)?;
         return json(200, &WaitAnswer { status_code: code.into(), error: None });
     }
     let until = match request.query("condition").unwrap_or_default() {
@@ -316,7 +316,7 @@ fn container_wait(engine: &Arc<Engine>, id: &str, request: &Request) -> Result<R
         other => bail!(Refusal::BadParameter(format!("invalid condition: {other:?}"))),
     };
     // Registered before the answer begins: an end that comes right after it is not missed.
-    let wait = containers::wait(&engine.store, id, until)?;
+    let wait = containers::wait(&engine.store, &containers::find(&engine.store, name)?, until)?;
     let (engine, caller) = (Arc::clone(engine), request.caller.clone());
     let producer = move |sink: &mut dyn std::io::Write| {
         let code = wait.finish(&engine.store, &caller).map_err(std::io::Error::other)?;
@@ -326,13 +326,14 @@ fn container_wait(engine: &Arc<Engine>, id: &str, request: &Request) -> Result<R
     Ok(answer(200, Reply::Stream(Box::new(producer))))
 }
 
-fn container_attach(engine: &Engine, id: &str, request: &Request) -> Result<Response> {
-    attach(engine, id, request, ["stdin", "stdout", "stderr"].map(|name| request.flag(name)))
+fn container_attach(engine: &Engine, name: &str, request: &Request) -> Result<Response> {
+    attach(engine, name, request, ["stdin", "stdout", "stderr"].map(|name| request.flag(name)))
 }
 
-fn attach(engine: &Engine, id: &str, request: &Request, [stdin, stdout, stderr]: [bool; 3]) -> Result<Response> {
+fn attach(engine: &Engine, name: &str, request: &Request, [stdin, stdout, stderr]: [bool; 3]) -> Result<Response> {
     let keys = detach_keys(request.query("detachKeys").unwrap_or_default())?;
-    let record = Record::load(&engine.store, id)?.ok_or_else(|| containers::no_such(id))?;
+    let id = containers::find(&engine.store, name)?;
+    let record = Record::load(&engine.store, &id)?.ok_or_else(|| containers::no_such(name))?;
     let stdin = stdin && record.config.open_stdin;
     let pick = |flag: bool, bit: i32| if flag { bit } else { 0 };
     let what = containers::Attach {
@@ -341,19 +342,20 @@ fn attach(engine: &Engine, id: &str, request: &Request, [stdin, stdout, stderr]:
         logs: request.flag("logs"),
         follow: request.flag("stream"),
     };
-    let stream = containers::attach(&engine.store, id, &what)?;
+    let stream = containers::attach(&engine.store, &id, name, &what)?;
     let body = Reply::Upgraded { framed: !record.config.tty, join: Box::new(|| Ok(stream)) };
     Ok(answer(101, body).with("Content-Type", stream_kind(request, record.config.tty)))
 }
 
 /// The same in a WebSocket: how that goes is the transport's.
-fn container_websocket(engine: &Engine, id: &str, request: &Request) -> Result<Response> {
+fn container_websocket(engine: &Engine, name: &str, request: &Request) -> Result<Response> {
+    containers::find(&engine.store, name)?;
     if request.header("Sec-WebSocket-Key").is_none() {
         bail!(Refusal::BadParameter("not a WebSocket: there is no Sec-WebSocket-Key".to_owned()));
     }
     match older::picks_streams(request.version) {
-        true => container_attach(engine, id, request),
-        false => attach(engine, id, request, [true; 3]),
+        true => container_attach(engine, name, request),
+        false => attach(engine, name, request, [true; 3]),
     }
 }
 
@@ -384,13 +386,14 @@ fn keys(text: &str) -> Option<Vec<u8>> {
     keys.filter(|keys| keys.len() <= 16)
 }
 
-fn container_logs(engine: &Arc<Engine>, id: &str, request: &Request) -> Result<Response> {
-    // Asked before the record is read, which says then when this life began, or a later one.
-    let runs = super::record::held(&engine.store, id)?.init;
-    let record = Record::load(&engine.store, id)?.ok_or_else(|| containers::no_such(id))?;
+fn container_logs(engine: &Arc<Engine>, name: &str, request: &Request) -> Result<Response> {
     if !request.flag("stdout") && !request.flag("stderr") {
         bail!(Refusal::BadParameter("Bad parameters: you must choose at least one stream".to_owned()));
     }
+    let id = containers::find(&engine.store, name)?;
+    // Asked before the record is read, which says then when this life began, or a later one.
+    let runs = super::record::held(&engine.store, &id)?.init;
+    let record = Record::load(&engine.store, &id)?.ok_or_else(|| containers::no_such(name))?;
     logs::check_driver(&record.host_config.log_config.r#type)?;
     let point = |key: &str| match request.query(key).filter(|text| !text.is_empty() && *text != "0") {
         Some(text) => query::point(text).map(Some),

@@ -2,15 +2,17 @@
 
 use super::limits::{self, Supports};
 use super::store::Store;
-use super::{Record, events, restart, shim};
+use super::{Record, containers, events, restart, shim};
 use crate::api::Refusal;
 use crate::api::types::{HostConfig, RestartPolicy, Updated};
 use crate::cgroup;
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 /// Changes what the body names; it has the names of a host config. Limits of a running container hold at once.
 pub fn update(store: &Store, id: &str, mut asked: HostConfig) -> Result<Updated> {
     let policy = asked.restart_policy.clone();
+    let record = Record::load(store, id)?.ok_or_else(|| containers::no_such(id))?;
+    restart::check_update(&record, &policy)?;
     let mut warnings = Vec::new();
     let limited = has_limits(asked.clone());
     if limited {
@@ -26,6 +28,10 @@ pub fn update(store: &Store, id: &str, mut asked: HostConfig) -> Result<Updated>
         events::container(store, &record, "update", &[]);
     }
     Ok(Updated { warnings: Some(warnings).filter(|warnings| !warnings.is_empty()) })
+}
+
+fn cannot(id: &str) -> String {
+    format!("Cannot update container {id}")
 }
 
 /// What Docker's update does not change is refused, and not taken and forgotten.
@@ -57,7 +63,7 @@ fn limit(store: &Store, id: &str, asked: &HostConfig) -> Result<()> {
     let mut before = HostConfig::default();
     let record = Record::update(store, id, |record| {
         before = record.host_config.clone();
-        limits::merge(&mut record.host_config, asked)
+        limits::merge(&mut record.host_config, asked).with_context(|| cannot(id))
     })?;
     let Some(cgroup) = shim::cgroup_of(store, id, &record.host_config.cgroup_parent).filter(|path| path.exists())
     else {
@@ -74,7 +80,7 @@ fn limit(store: &Store, id: &str, asked: &HostConfig) -> Result<()> {
         Ok(())
     })?;
     let _ = apply(&before);
-    Err(error.context(format!("Cannot update container {id}")))
+    Err(error.context(cannot(id)))
 }
 
 /// Whether anything but the restart policy is named. Clients also send what they do not ask for, as zeros.

@@ -155,6 +155,9 @@ fn parameters_may_come_in_a_form() {
             assert!(answer.contains(&format!("unsupported Content-Type header ({kind}")), "{path}: {answer}");
         }
     }
+    let (head, answer) = daemon.ask_with("POST /volumes/create", "", r#"{"Name":"x"}"#);
+    assert!(head.starts_with("HTTP/1.1 400 "), "{head}");
+    assert!(answer.contains("malformed Content-Type header (): mime: no media type"), "{answer}");
     let (head, _) = daemon.ask_with("POST /containers/prune", form, "x=1");
     assert!(head.starts_with("HTTP/1.1 200 ") && names().is_empty(), "{head}");
 }
@@ -186,7 +189,8 @@ fn requests_may_come_in_pieces_and_in_heaps() {
 
     // One that asks before it sends its body is answered, and only then sends it.
     let mut stream = daemon.connect();
-    let head_text = "POST /volumes/create HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 16\r\n\r\n";
+    let head_text = "POST /volumes/create HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+                     Expect: 100-continue\r\nContent-Length: 16\r\n\r\n";
     stream.write_all(head_text.as_bytes()).expect("write");
     assert_eq!(head(&mut stream), "HTTP/1.1 100 Continue\r\n\r\n");
     stream.write_all(body.as_bytes()).expect("write");

@@ -47,8 +47,9 @@ fn run_refuses() {
         ),
         (
             "run --rm --network none --device /dev/nope busybox true",
-            125,
-            "Error response from daemon: error gathering device information while adding custom device \"/dev/nope\"",
+            127,
+            "Error response from daemon: error gathering device information while adding custom device \"/dev/nope\": no \
+             such file or directory",
         ),
         ("run --rm --stop-signal FOO busybox true", 125, "Error response from daemon: invalid signal: FOO"),
         ("run --rm --health-interval 1ns busybox true", 125, "Interval in Healthcheck cannot be less than 1ms"),
@@ -67,8 +68,8 @@ fn others_refuse() {
     docker.line("network create --subnet 10.61.0.0/24 sea").ok();
     docker.refuses(&[
         ("exec hull no-such-program", 127, EXEC_FAILED),
-        ("exec --user nope hull true", 126, "unable to find user nope: no matching entries in passwd file"),
-        ("exec --user 0:nope hull true", 126, "unable to find group nope: no matching entries in group file"),
+        ("exec --user nope hull true", 1, "unable to find user nope: no matching entries in passwd file"),
+        ("exec --user 0:nope hull true", 1, "unable to find group nope: no matching entries in group file"),
         ("kill --signal FOO hull", 1, "invalid signal: FOO"),
         ("kill --signal 99 hull", 1, "the linux daemon does not support signal 99"),
         (

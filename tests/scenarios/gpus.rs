@@ -83,7 +83,8 @@ fn requests_of_the_api() {
     let daemon = Daemon::start_with(&host, &["--cdi-spec-dir", dir.to_str().expect("UTF-8")]);
     let start = |request: Value| {
         let body = json!({"Image": "busybox", "Cmd": ["env"], "HostConfig": {"NetworkMode": "none", "DeviceRequests": [request]}});
-        let (status, text) = daemon.ask_with("POST /v1.50/containers/create", "", &body.to_string());
+        let (status, text) =
+            daemon.ask_with("POST /v1.50/containers/create", "Content-Type: application/json\r\n", &body.to_string());
         assert!(status.contains("201"), "{status} {text}");
         let made: Value = serde_json::from_str(&text).expect("JSON");
         let id = made["Id"].as_str().expect("an id").to_owned();

@@ -32,6 +32,7 @@ mod cves;
 mod daemon;
 mod daemon_builds;
 mod daemon_docker;
+mod daemon_refusals;
 mod daemon_wire;
 mod daemon_words;
 mod docker_plugins;

@@ -8,7 +8,7 @@ use crate::api::version::{self, ApiVersion};
 pub struct Target {
     /// Where none was named, the newest.
     pub version: ApiVersion,
-    /// Without the version, and without empty parts.
+    /// Without the version, and without empty parts but one at the end.
     pub path: String,
     pub query: Vec<(String, String)>,
 }
@@ -29,7 +29,9 @@ pub fn parse(target: &str) -> Result<Target, Bad> {
         parts.remove(0);
     }
     let query = pairs(query).ok_or_else(|| head::bad(400, "invalid URL escape in the query"))?;
-    Ok(Target { version: named.unwrap_or(version::NEWEST), path: format!("/{}", parts.join("/")), query })
+    // One at the end counts: there is no such page.
+    let end = if path.ends_with('/') && !parts.is_empty() { "/" } else { "" };
+    Ok(Target { version: named.unwrap_or(version::NEWEST), path: format!("/{}{end}", parts.join("/")), query })
 }
 
 /// The pairs of a query or a form, decoded, in order; `None` where that is not possible.
@@ -93,7 +95,9 @@ mod tests {
             ("/_ping", version::NEWEST, "/_ping", vec![]),
             ("/v1.24/info", old, "/info", vec![]),
             ("/v1.24", old, "/", vec![]),
-            ("//v1.24//containers/json/", old, "/containers/json", vec![]),
+            ("//v1.24//containers/json", old, "/containers/json", vec![]),
+            ("/v1.24/containers/json/", old, "/containers/json/", vec![]),
+            ("/v1.24/", old, "/", vec![]),
             ("/version", version::NEWEST, "/version", vec![]),
             ("/volumes/v1.24/x", version::NEWEST, "/volumes/v1.24/x", vec![]),
             ("http://docker:2375/v1.24/info?a", old, "/info", vec![("a", "")]),

@@ -14,6 +14,9 @@ pub struct ContainerCreate {
     pub config: ContainerConfig,
     pub host_config: HostConfig,
     pub networking_config: NetworkingConfig,
+    /// Not on the wire: what is mounted below a read-only bind stays writable, as before 1.44.
+    #[serde(skip)]
+    pub read_only_non_recursive: bool,
 }
 
 /// Twice over the same, for what is flattened does not tell its fields, whose names may be in any case.
@@ -30,7 +33,8 @@ impl<'de> Deserialize<'de> for ContainerCreate {
         let value = serde_json::Value::deserialize(deserializer)?;
         let error = serde::de::Error::custom::<serde_json::Error>;
         let Beside { host_config, networking_config } = json::of(value.clone()).map_err(error)?;
-        Ok(ContainerCreate { config: json::of(value).map_err(error)?, host_config, networking_config })
+        let config = json::of(value).map_err(error)?;
+        Ok(ContainerCreate { config, host_config, networking_config, read_only_non_recursive: false })
     }
 }
 

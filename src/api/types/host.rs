@@ -1,6 +1,6 @@
 //! The part of a container's configuration that belongs to this host.
 
-use super::{PortMap, is_zero, wire};
+use super::{PortMap, Words, is_zero, wire};
 use std::collections::BTreeMap;
 
 wire! {
@@ -23,8 +23,8 @@ wire! {
         pub console_size: [u32; 2],
         #[serde(skip_serializing_if = "Option::is_none")]
         pub annotations: Option<BTreeMap<String, String>>,
-        pub cap_add: Option<Vec<String>>,
-        pub cap_drop: Option<Vec<String>>,
+        pub cap_add: Words,
+        pub cap_drop: Words,
         /// private, host or empty for the default.
         pub cgroupns_mode: String,
         pub dns: Option<Vec<String>>,

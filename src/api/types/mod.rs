@@ -64,6 +64,31 @@ pub(crate) fn words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option
     }))
 }
 
+/// Words that may come as one string.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct Words(Option<Vec<String>>);
+
+impl std::ops::Deref for Words {
+    type Target = Option<Vec<String>>;
+
+    fn deref(&self) -> &Option<Vec<String>> {
+        &self.0
+    }
+}
+
+impl From<Option<Vec<String>>> for Words {
+    fn from(words: Option<Vec<String>>) -> Words {
+        Words(words)
+    }
+}
+
+impl<'de> Deserialize<'de> for Words {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Words, D::Error> {
+        words(deserializer).map(Words)
+    }
+}
+
 /// Declares a wire struct: PascalCase names, every field may be absent or null.
 macro_rules! wire {
     ($( $(#[$meta:meta])* pub struct $name:ident { $( $(#[$fmeta:meta])* pub $field:ident: $type:ty, )* } )*) => { $(
@@ -90,11 +115,13 @@ mod tests {
     #[test]
     fn null_reads_as_zero_and_words_as_string_or_list() {
         let body = json!({"Image": "x", "Cmd": "sh", "Entrypoint": ["a", "b"], "Env": null, "Hostname": null, "Unknown": 1,
-            "HostConfig": {"Binds": null, "Memory": null, "LogConfig": null, "PortBindings": {"80/tcp": null}},
+            "HostConfig": {"CapAdd": "ALL", "CapDrop": ["KILL", "CHOWN"], "Binds": null, "Memory": null, "LogConfig": null, "PortBindings": {"80/tcp": null}},
             "NetworkingConfig": null});
         let create: ContainerCreate = serde_json::from_value(body).unwrap();
         assert_eq!(create.config.cmd, Some(vec!["sh".to_owned()]));
         assert_eq!(create.config.entrypoint, Some(vec!["a".to_owned(), "b".to_owned()]));
+        assert_eq!(*create.host_config.cap_add, Some(vec!["ALL".to_owned()]));
+        assert_eq!(*create.host_config.cap_drop, Some(vec!["KILL".to_owned(), "CHOWN".to_owned()]));
         assert_eq!(create.config.env, None);
         assert_eq!(create.config.hostname, "");
         assert_eq!(create.host_config.memory, 0);

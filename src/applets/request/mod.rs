@@ -50,6 +50,7 @@ pub fn request(flags: &Run, here: &Here) -> Result<ContainerCreate> {
         config: config(flags, here, published.keys())?,
         host_config: HostConfig { network_mode: mode, port_bindings: Some(published), ..host_config(flags, here)? },
         networking_config: NetworkingConfig { endpoints_config },
+        read_only_non_recursive: false,
     };
     volumes(flags, here, &mut create)?;
     Ok(create)
@@ -179,8 +180,8 @@ fn host_config(flags: &Run, here: &Here) -> Result<HostConfig> {
         volume_driver: text(&flags.volume_driver),
         volumes_from: list(&flags.volumes_from),
         annotations: map(&flags.annotation),
-        cap_add: capabilities(&flags.cap_add),
-        cap_drop: capabilities(&flags.cap_drop),
+        cap_add: capabilities(&flags.cap_add).into(),
+        cap_drop: capabilities(&flags.cap_drop).into(),
         cgroupns_mode: text(&flags.cgroupns),
         dns: Some(checked("--dns", &flags.dns, address)?),
         dns_options: Some(dns_options),
@@ -452,7 +453,7 @@ mod tests {
             (host.pid_mode.as_str(), host.ipc_mode.as_str(), host.uts_mode.as_str()),
             ("host", "shareable", "host")
         );
-        assert_eq!((host.cap_add, host.cap_drop), (strings(&["ALL"]), strings(&["CAP_NET_RAW"])));
+        assert_eq!((&*host.cap_add, &*host.cap_drop), (&strings(&["ALL"]), &strings(&["CAP_NET_RAW"])));
         assert_eq!(host.binds, strings(&["/cwd/a:/a:ro", "v:/v"]));
         let tmpfs: Vec<_> = host.tmpfs.unwrap().into_iter().collect();
         assert_eq!(tmpfs, [("/t".into(), "size=1m".into()), ("/u".into(), String::new())]);

@@ -27,15 +27,16 @@ pub struct Attach {
 }
 
 /// Attaches: a connection that carries the container's streams. One that is just ending is attached to in the life after.
-pub fn attach(store: &Store, id: &str, what: &Attach) -> Result<OwnedFd> {
+/// `name` is what the user calls it.
+pub fn attach(store: &Store, id: &str, name: &str, what: &Attach) -> Result<OwnedFd> {
     for _ in 0..super::TRIES {
         let Now { record, doing, .. } = now(store, id)?;
         match doing {
             Doing::Paused => {
-                bail!(Refusal::Conflict(format!("container {id} is paused, unpause the container before attach")))
+                bail!(Refusal::Conflict(format!("container {name} is paused, unpause the container before attach")))
             }
             Doing::Restarting => {
-                bail!(Refusal::Conflict(format!("container {id} is restarting, wait until the container is running")))
+                bail!(Refusal::Conflict(format!("container {name} is restarting, wait until the container is running")))
             }
             _ => {}
         }

@@ -216,9 +216,12 @@ fn restart_running(store: &Store, id: &str, signal: Option<&str>, seconds: Optio
 }
 
 /// [`signal`]; and whom nobody survives has ended then, as with Docker.
-pub fn kill(store: &Store, id: &str, name: Option<&str>) -> Result<()> {
+pub fn kill(store: &Store, name: &str, asked: Option<&str>) -> Result<()> {
+    let number = number(asked)?;
+    let id = &*find(store, name)?;
     let run = now(store, id)?.live.pid;
-    if signal(store, id, name)? != libc::SIGKILL {
+    signal(store, id, number)?;
+    if number != libc::SIGKILL {
         return Ok(());
     }
     let (start, mut pause) = (Instant::now(), Duration::from_millis(1));
@@ -231,15 +234,16 @@ pub fn kill(store: &Store, id: &str, name: Option<&str>) -> Result<()> {
         }
         pause = (2 * pause).min(Duration::from_millis(20));
     }
-    bail!("cannot kill container: {id}: tried to kill container, but did not receive an exit event")
+    bail!("tried to kill container, but did not receive an exit event")
 }
 
-/// Sends a signal to init; its number.
-pub fn signal(store: &Store, id: &str, name: Option<&str>) -> Result<i32> {
-    let number = match name.filter(|name| !name.is_empty()) {
-        Some(name) => signals::parse(name)?,
-        None => libc::SIGKILL,
-    };
+/// A signal that was asked for: what ends all where none was.
+fn number(asked: Option<&str>) -> Result<i32> {
+    asked.filter(|name| !name.is_empty()).map_or(Ok(libc::SIGKILL), signals::parse)
+}
+
+/// Sends a signal to init.
+pub fn signal(store: &Store, id: &str, number: i32) -> Result<()> {
     let now = now(store, id)?;
     let not_running = || Refusal::Conflict(format!("container {} is not running", now.record.id));
     if !now.doing.goes_on() {
@@ -261,15 +265,14 @@ pub fn signal(store: &Store, id: &str, name: Option<&str>) -> Result<i32> {
                 if ends && now.doing == Doing::Paused {
                     cgroup::freeze(Path::new(&now.live.cgroup), false)?;
                 }
-                return Ok(number);
+                return Ok(());
             }
             _ => bail!(not_running()),
         }
     }
     // Its shim does not answer: what is meant to end it does so without.
     if number == libc::SIGKILL && !now.live.cgroup.is_empty() {
-        cgroup::kill(Path::new(&now.live.cgroup))?;
-        return Ok(number);
+        return cgroup::kill(Path::new(&now.live.cgroup));
     }
     bail!(not_running())
 }
@@ -292,7 +295,7 @@ pub fn pause(store: &Store, id: &str, paused: bool) -> Result<()> {
         // A plain 500, as Docker's, whatever it does instead.
         (_, false) => bail!("Container {id} is not paused"),
         (Doing::Restarting, true) => bail!(is_restarting(id)),
-        _ => bail!(Refusal::Conflict(format!("Container {id} is not running"))),
+        _ => bail!(Refusal::Conflict(format!("container {id} is not running"))),
     }
     if now.live.cgroup.is_empty() {
         bail!("cannot pause {}: there is no cgroup v2 on this host to freeze it with", now.record.name);

@@ -13,11 +13,14 @@ pub fn no_such(name: &str) -> anyhow::Error {
     Refusal::NotFound(format!("No such container: {name}")).into()
 }
 
-/// Finds a container by its name, id, or an unambiguous beginning of its id.
+/// Finds a container by its name, a name that a link gives it (`web/db`), its id, or an unambiguous beginning of its id.
 pub fn find(store: &Store, name: &str) -> Result<String> {
     let name = name.trim_start_matches('/');
-    if name.is_empty() || name.contains('/') {
+    if name.is_empty() {
         return Err(no_such(name));
+    }
+    if let Some((parent, alias)) = name.rsplit_once('/') {
+        return networks::links::target(store, parent, alias)?.ok_or_else(|| no_such(name));
     }
     if name.len() == 64 && Record::exists(store, name) {
         return Ok(name.to_owned());
@@ -103,20 +106,23 @@ pub(super) fn release_name(store: &Store, name: &str, id: &str) -> Result<()> {
     Ok(())
 }
 
-pub fn rename(store: &Store, id: &str, new: &str) -> Result<()> {
+pub fn rename(store: &Store, name: &str, new: &str) -> Result<()> {
     if new.is_empty() {
         bail!(Refusal::BadParameter("Neither old nor new names may be empty".to_owned()));
     }
-    let new = crate::engine::names::check(new)?;
+    let id = &*find(store, name)?;
     let now = now(store, id)?;
     let old = now.record.name.clone();
-    if old == new {
+    let asked = if new.starts_with('/') { new.to_owned() } else { format!("/{new}") };
+    if asked[1..] == old {
         bail!(Refusal::BadParameter("Renaming a container with the same name as its current name".to_owned()));
     }
+    let refused = "Error when allocating new name";
+    let new = crate::engine::names::check(&asked).context(refused)?;
     // The record decides: a name without its agreement is void, so the new one is taken only for it.
     let _lock = locks::exclusive(&store.run.join("rename.lock"), 0)?;
     if let Some(owner) = named(store, new)? {
-        return Err(name_in_use(new, &owner));
+        return Err(name_in_use(new, &owner).context(refused));
     }
     let record = Record::update(store, id, |record| {
         record.name = new.to_owned();

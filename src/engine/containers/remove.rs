@@ -2,7 +2,7 @@
 
 use super::names::release_name;
 use super::wait::exited;
-use super::{Doing, Until, is_not_found, no_such, now, signal, sync_dir, wait};
+use super::{Doing, Until, find, is_not_found, no_such, now, signal, sync_dir, wait};
 use crate::api::Refusal;
 use crate::api::wire::Caller;
 use crate::cgroup;
@@ -17,8 +17,18 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// Removes a container; a running one only with `force`.
-pub fn remove(store: &Store, id: &str, force: bool, volumes: bool) -> Result<()> {
-    remove_alone(store, id, force, volumes)?;
+pub fn remove(store: &Store, name: &str, force: bool, volumes: bool) -> Result<()> {
+    let id = &*find(store, name)?;
+    let live = store.live(id);
+    store::make_dirs(&live, 0o711)?;
+    let Some(_lock) = locks::try_exclusive(&live.join("lock"), byte::REMOVAL)? else {
+        bail!(Refusal::Conflict(format!("removal of container {name} is already in progress")));
+    };
+    match remove_alone(store, id, force, volumes) {
+        // Whoever was before us has done it.
+        Err(error) if is_not_found(&error) => forget(store, id)?,
+        removed => removed.with_context(|| format!("cannot remove container {name:?}"))?,
+    }
     rest(store);
     Ok(())
 }
@@ -42,15 +52,15 @@ pub fn remove_alone(store: &Store, id: &str, force: bool, volumes: bool) -> Resu
             other => other?,
         };
         if now.doing.goes_on() {
-            if !force {
-                let (word, hint) = match now.doing {
-                    Doing::Paused => ("paused", "unpause and then stop the container before removal or force remove"),
-                    doing => (doing.word(), "stop the container before removing or force remove"),
-                };
-                bail!(Refusal::Conflict(format!(
-                    "cannot remove container \"{}\": container is {word}: {hint}",
-                    now.record.name
-                )));
+            match now.doing {
+                _ if force => {}
+                Doing::Paused => {
+                    bail!(Refusal::Conflict("container is paused and must be unpaused first".to_owned()))
+                }
+                doing => bail!(Refusal::Conflict(format!(
+                    "container is {}: stop the container before removing or force remove",
+                    doing.word()
+                ))),
             }
             match kill_and_wait(store, id) {
                 Err(error) if is_not_found(&error) => return Ok(()),
@@ -104,7 +114,7 @@ fn dismiss(store: &Store, id: &str, attempt: usize, force: bool) -> Result<()> {
 
 fn kill_and_wait(store: &Store, id: &str) -> Result<()> {
     let wait = wait(store, id, Until::NotRunning)?;
-    match signal(store, id, None) {
+    match signal(store, id, libc::SIGKILL) {
         Err(error) if !matches!(error.downcast_ref(), Some(Refusal::Conflict(_))) => return Err(error),
         _ => {}
     }

@@ -97,10 +97,10 @@ pub fn put(store: &Store, name: &str, put: &Put, tar: impl Read + Send) -> Resul
     let mounted = fstatvfs(&at).context("look at the mount")?;
     let of_root = mount_of(at.as_fd())? == mount_of(view.root())?;
     if of_root && record.host_config.readonly_rootfs {
-        bail!(Refusal::Forbidden("container rootfs is marked read-only".to_owned()));
+        bail!(Refusal::BadParameter("container rootfs is marked read-only".to_owned()));
     }
     if mounted.flags().contains(FsFlags::ST_RDONLY) {
-        bail!(Refusal::Forbidden("mounted volume is marked read-only".to_owned()));
+        bail!(Refusal::BadParameter("mounted volume is marked read-only".to_owned()));
     }
     let whose = if put.copy_ids && !record.config.user.is_empty() {
         let user = users::resolve(view.root(), &record.config.user, &None)?;

@@ -11,6 +11,7 @@ use crate::api::types::HostConfig;
 use crate::order;
 use anyhow::{Context, Result, bail};
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// Target and alias of a link: `web:alias`, or `web` alone.
@@ -81,6 +82,24 @@ impl Link {
         let places = self.held.places.iter().filter(|place| place.name == stored::BRIDGE);
         places.flat_map(|place| place.given()).map(|given| given.address.to_string())
     }
+}
+
+/// The container that another one knows by that alias.
+pub fn target(store: &Store, parent: &str, alias: &str) -> Result<Option<String>> {
+    let Some(id) = containers::named(store, parent)? else { return Ok(None) };
+    let Some(record) = Record::load(store, &id)? else { return Ok(None) };
+    Ok(links(store, &record)?.into_iter().find(|link| link.alias == alias).map(|link| link.target.id))
+}
+
+/// The names that links give to containers (`/web/db`), by the ids of those who have them.
+pub fn names<'a>(records: impl Iterator<Item = &'a Record>) -> BTreeMap<String, Vec<String>> {
+    let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for record in records {
+        for (target, alias) in record.host_config.links.iter().flatten().filter_map(|link| split(link).ok()) {
+            all.entry(target.to_owned()).or_default().push(format!("/{}/{alias}", record.name));
+        }
+    }
+    all
 }
 
 /// As inspect shows them, under the names of now.
@@ -216,16 +235,21 @@ pub fn follow(store: &Store, target: &str) -> Result<()> {
     Ok(())
 }
 
-/// Takes a link away from a container: of one that runs, the lines in its hosts.
-pub fn remove(store: &Store, container: &str, alias: &str) -> Result<()> {
-    let id = containers::find(store, container)?;
+/// Takes a link away by the name that it gives to its target, `web/db`: of a container that runs, the lines in its hosts.
+pub fn remove(store: &Store, name: &str) -> Result<()> {
+    containers::find(store, name)?;
+    let Some((parent, alias)) = name.trim_start_matches('/').rsplit_once('/') else {
+        // A plain 500, as Docker's.
+        bail!("Conflict, cannot remove the default link name of the container");
+    };
+    let id = containers::find(store, parent)?;
     let is_it = |link: &String| split(link).is_ok_and(|(_, name)| name == alias);
     let record = Record::update(store, &id, |record| {
         let links = record.host_config.links.get_or_insert_default();
         let before = links.len();
         links.retain(|link| !is_it(link));
         if links.len() == before {
-            bail!(Refusal::NotFound(format!("No such link: /{container}/{alias}")));
+            return Err(containers::no_such(name));
         }
         record.host_config.links = record.host_config.links.take().filter(|links| !links.is_empty());
         Ok(())

@@ -1,6 +1,7 @@
 //! What the routes read of a request, and how they answer.
 
 use crate::api::base64;
+use crate::api::errno;
 use crate::api::http::target;
 use crate::api::types::{ContainerCreate, ErrorAnswer, PathStat};
 use crate::api::version::ApiVersion;
@@ -39,7 +40,7 @@ pub(super) fn refused(error: &anyhow::Error) -> Response {
     if status == 304 {
         return answer(304, Reply::Empty);
     }
-    let message = ErrorAnswer { message: format!("{error:#}") };
+    let message = ErrorAnswer { message: errno::spelt(&format!("{error:#}")).into_owned() };
     answer(status, Reply::Json(serde_json::to_vec(&message).unwrap_or_default()))
 }
 
@@ -105,11 +106,14 @@ pub(super) fn body<T: DeserializeOwned + Default>(request: &mut Request) -> Resu
 }
 
 fn check_json(request: &Request) -> Result<()> {
-    if kind(request).is_some_and(|kind| kind != JSON) {
-        let said = request.header("Content-Type").unwrap_or_default();
-        bail!(Refusal::BadParameter(format!("unsupported Content-Type header ({said}): must be '{JSON}'")));
-    }
-    Ok(())
+    let said = request.header("Content-Type").unwrap_or_default();
+    let why = match kind(request).as_deref() {
+        Some(JSON) => return Ok(()),
+        None if matches!(request.body, Body::Empty) => return Ok(()),
+        None | Some("") => format!("malformed Content-Type header ({said}): mime: no media type"),
+        Some(_) => format!("unsupported Content-Type header ({said}): must be '{JSON}'"),
+    };
+    bail!(Refusal::BadParameter(why))
 }
 
 /// The same, whatever it is said to be.
@@ -119,7 +123,17 @@ pub(super) fn json_body<T: DeserializeOwned + Default>(request: &mut Request) ->
 }
 
 fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    Ok(crate::api::json::read(bytes).map_err(|error| Refusal::BadParameter(format!("invalid JSON: {error}")))?)
+    let invalid = |error: serde_json::Error| Refusal::BadParameter(format!("invalid JSON: {error}"));
+    let mut values = serde_json::Deserializer::from_slice(bytes).into_iter();
+    let value = match values.next() {
+        Some(value) => value.map_err(invalid)?,
+        None => bail!(Refusal::BadParameter("invalid JSON: got EOF while reading request body".to_owned())),
+    };
+    // Two values in one body are nobody's idea.
+    if bytes[values.byte_offset()..].iter().any(|byte| !byte.is_ascii_whitespace()) {
+        bail!(Refusal::BadParameter("unexpected content after JSON".to_owned()));
+    }
+    Ok(crate::api::json::of(value).map_err(invalid)?)
 }
 
 /// The body of create, which is to say something of the container.
@@ -127,9 +141,6 @@ pub(super) fn container_asked(request: &mut Request) -> Result<ContainerCreate> 
     let keys = |bytes: &[u8]| serde_json::from_slice::<BTreeMap<String, serde::de::IgnoredAny>>(bytes);
     check_json(request)?;
     let bytes = bytes(request)?;
-    if bytes.is_empty() {
-        bail!(Refusal::BadParameter("invalid JSON: got EOF while reading request body".to_owned()));
-    }
     let asked = read(&bytes)?;
     let others = ["HostConfig", "NetworkingConfig"];
     if keys(&bytes).is_ok_and(|keys| keys.keys().all(|key| others.iter().any(|other| other.eq_ignore_ascii_case(key))))

@@ -450,7 +450,7 @@ fn what_create_refuses() {
         (|wants| wants.cgroupns_mode = "x".to_owned(), "invalid cgroup namespace mode: x"),
         (|wants| wants.shm_size = -1, "SHM size can not be less than 0"),
         (|wants| wants.oom_score_adj = 1001, "Invalid value 1001, range for oom score adj is [-1000, 1000]"),
-        (|wants| wants.cap_add = Some(vec!["x".to_owned()]), r#"invalid CapAdd: unknown capability: "CAP_X""#),
+        (|wants| wants.cap_add = Some(vec!["x".to_owned()]).into(), r#"invalid CapAdd: unknown capability: "CAP_X""#),
         (|wants| wants.extra_hosts = Some(vec!["x".to_owned()]), r#"bad format for add-host: "x""#),
     ];
     for (change, words) in cases {
