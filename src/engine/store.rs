@@ -180,7 +180,6 @@ impl Store {
     /// Opens a lease. Call [`Lease::uses`] for each thing that must not be collected meanwhile.
     pub fn lease(&self) -> Result<Lease> {
         if let Some(lease) = self.sweep().map_err(|error| self.writable(error))? {
-            lease.lock.file().set_len(0).with_context(|| format!("clear lease {}", lease.name))?;
             return Ok(lease);
         }
         loop {
@@ -188,7 +187,7 @@ impl Store {
             let lock =
                 locks::exclusive(&self.root.join("leases").join(&name), 0).map_err(|error| self.writable(error))?;
             // A sweep between the making and the locking took the file away: then the lock protects nothing.
-            if is_linked(lock.file())? {
+            if is_linked(&look(lock.file())?) {
                 return Ok(Lease { name, store: self.clone(), lock });
             }
         }
@@ -207,8 +206,8 @@ impl Store {
         Ok(used)
     }
 
-    /// Clears what killed commands left: tmp/ entries and leases whose lock is free; gives one of those, taken. Costs two
-    /// directory reads where there is nothing to do.
+    /// Clears what killed commands left: tmp/ entries, leases whose lock is free, and the volumes without a name that such
+    /// a lease made for nobody; gives one of those leases, taken. Costs two directory reads where there is nothing to do.
     fn sweep(&self) -> Result<Option<Lease>> {
         let leases = self.root.join("leases");
         for name in read_dir(&self.root.join("tmp"))? {
@@ -223,8 +222,16 @@ impl Store {
             let path = leases.join(&name);
             // Taken, not asked: its owner has made the file but may not have locked it yet.
             let Existing::Taken(lock) = locks::existing(&path, 0)? else { continue };
-            if !is_linked(lock.file())? {
+            let found = look(lock.file())?;
+            if !is_linked(&found) {
                 continue;
+            }
+            // A lease that came to its end is empty.
+            if found.len() > 0 {
+                let text = fs::read_to_string(&path).unwrap_or_default();
+                let made = text.lines().filter_map(|line| line.strip_prefix(super::volumes::MADE));
+                made.map(|volume| super::volumes::abandoned(self, volume)).collect::<Result<()>>()?;
+                lock.file().set_len(0).with_context(|| format!("clear lease {name}"))?;
             }
             count += 1;
             if count > SPARE {
@@ -324,10 +331,13 @@ impl Drop for Lease {
     }
 }
 
+fn look(lease: &File) -> Result<fs::Metadata> {
+    lease.metadata().context("look at a lease")
+}
+
 /// Whether an open file still has a name.
-fn is_linked(file: &File) -> Result<bool> {
-    use std::os::unix::fs::MetadataExt;
-    Ok(file.metadata().context("look at a lease")?.nlink() > 0)
+fn is_linked(file: &fs::Metadata) -> bool {
+    std::os::unix::fs::MetadataExt::nlink(file) > 0
 }
 
 /// Writes a file whole or not at all: temporary, rename, and (`durable`) fsync of the file before and of the

@@ -297,6 +297,18 @@ fn at_volume(host: &Host, point: &str) {
     host.dhow(["volume", "rm", "hold"]).fail(point, &mark(host)).run();
     let listed = host.ok(["volume", "ls", "-q"]);
     assert!(listed.lines().all(|name| ["full", "hold"].contains(&name)), "{listed}");
+    // One without a name is nobody's then, and goes with the next command, but not one that a container has.
+    let create = ["create", "--network", "none", "-v", "/data", "busybox"];
+    let had = host.ok(create);
+    let output = host.dhow(create).fail(point, &host.dir().join("reached-too")).run();
+    if !output.killed() {
+        host.ok(["rm", "--volumes", &output.stdout()]);
+    }
+    host.ok(["volume", "create", "hold"]);
+    let listed = host.ok(["volume", "ls", "-q"]);
+    let nameless: Vec<&str> = listed.lines().filter(|name| name.len() == 64).collect();
+    assert_eq!(nameless, [host.inspect(&had, "/Mounts/0/Name").as_str().unwrap_or_default()]);
+    host.ok(["rm", "--volumes", &had]);
     assert_eq!(host.sh(&["-v", "full:/etc"], "head -n 1 /etc/passwd"), "root:x:0:0:root:/root:/bin/sh");
 }
 

@@ -34,6 +34,10 @@ const VERSION: u32 = 1;
 /// The label of a volume that was given no name.
 const ANONYMOUS: &str = "com.docker.volume.anonymous";
 
+/// What a lease says of a volume without a name that was made under it; so that one whose maker was killed before a
+/// container had it, and which nobody knows, is found by who finds the lease.
+pub const MADE: &str = "made:";
+
 /// volume.json.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -114,6 +118,9 @@ pub fn take(store: &Store, lease: &Lease, asked: &NewVolume, made: &mut Made) ->
         lease.uses(&format!("volume:{name}"))?;
         if let Some(description) = load(store, &name)? {
             return Ok(shown(store, &name, description));
+        }
+        if anonymous {
+            lease.uses(&format!("{MADE}{name}"))?;
         }
     }
     let mut labels = asked.labels.clone();
@@ -274,6 +281,14 @@ pub fn usage(store: &Store) -> Result<Vec<Volume>> {
 pub fn remove(store: &Store, name: &str, force: bool) -> Result<()> {
     match remove_unless(store, name, 0) {
         Err(error) if force && matches!(error.downcast_ref(), Some(Refusal::NotFound(_))) => Ok(()),
+        other => other,
+    }
+}
+
+/// Removes a volume that a killed command made, and whose lease the caller holds, unless a container has it.
+pub fn abandoned(store: &Store, name: &str) -> Result<()> {
+    match remove_unless(store, name, 1) {
+        Err(error) if matches!(error.downcast_ref(), Some(Refusal::Conflict(_) | Refusal::NotFound(_))) => Ok(()),
         other => other,
     }
 }
