@@ -146,7 +146,7 @@ pub fn run(context: &Context, path: &Path, name: &str, forwarded: Forwarded, arg
         return Err(Error::new(command.exec()).context(format!("run {}", path.display())));
     }
     // The terminal tells the plugin of Ctrl-C itself. Whoever ends us means it.
-    let mut signals = terminal::signals(false)?;
+    let mut signals = terminal::endings()?;
     let mut child = command.spawn().with_context(|| format!("run {}", path.display()))?;
     let ended = sys::process::pidfd_open(child.id() as i32).context("watch the plugin")?;
     let mut called_off = false;

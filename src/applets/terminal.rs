@@ -90,7 +90,7 @@ pub fn ask(question: &str, echo: bool) -> Result<String> {
             Err(error) => return Err(error).context("waiting for the terminal"),
         }
         let typed = fds[0].any().unwrap_or_default();
-        if let Some(signal) = signals.next().filter(|signal| ENDING.contains(signal)) {
+        if let Some(signal) = signals.next().filter(|signal| !matches!(*signal, libc::SIGWINCH | libc::SIGCONT)) {
             die(signal);
         }
         if !typed {
@@ -144,24 +144,40 @@ pub struct Signals {
 
 /// What Docker does not pass on: WINCH becomes a resize, CONT a return to raw mode.
 const ENDING: [i32; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
-const FORWARDED: [i32; 8] = [
+/// The others that end a process, unless its own mistake raises them, and SIGPIPE, which nobody sends.
+const RARE: [i32; 13] = [
     libc::SIGUSR1,
     libc::SIGUSR2,
     libc::SIGALRM,
-    libc::SIGTSTP,
     libc::SIGIO,
     libc::SIGPWR,
     libc::SIGPROF,
     libc::SIGVTALRM,
+    libc::SIGSTKFLT,
+    libc::SIGXCPU,
+    libc::SIGXFSZ,
+    libc::SIGABRT,
+    libc::SIGTRAP,
+    libc::SIGSYS,
 ];
 /// The real-time signals that a program may use, as Docker and the other C library number them.
 const REAL_TIME: std::ops::RangeInclusive<i32> = 34..=64;
 
-/// Watches for signals from now on.
+/// Watches from now on for every signal that reaches a terminal's container, or would end us and leave the terminal as
+/// it is.
 pub fn signals(forward: bool) -> Result<Signals> {
+    let stop = forward.then_some(libc::SIGTSTP);
+    watch(RARE.into_iter().chain(REAL_TIME).chain(stop), forward)
+}
+
+/// Watches from now on for those by which people end a program.
+pub fn endings() -> Result<Signals> {
+    watch([], false)
+}
+
+fn watch(more: impl IntoIterator<Item = i32>, forward: bool) -> Result<Signals> {
     let ours = ENDING.into_iter().chain([libc::SIGWINCH, libc::SIGCONT]);
-    let theirs = FORWARDED.into_iter().chain(REAL_TIME).filter(|_| forward);
-    let set = sys::signals::Signals::of(ours.chain(theirs));
+    let set = sys::signals::Signals::of(ours.chain(more));
     let before = sys::signals::block(set).context("blocking signals")?;
     let fd = sys::signals::descriptor(set).context("watching signals")?;
     Ok(Signals { fd, before, forward })

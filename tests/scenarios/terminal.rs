@@ -89,6 +89,21 @@ fn the_terminal_is_restored_however_the_command_ends() {
     host.run(["kill", "term"]);
     terminal.end();
     assert!(terminal.settings().local_flags.contains(nix::sys::termios::LocalFlags::ICANON), "cooked after");
+
+    // Where none is for the container, each of them ends the command.
+    host.detached(&["--name", "rare"], &["sleep", "1000"]);
+    for signal in ["HUP", "QUIT", "USR1", "ALRM", "IO", "XCPU", "ABRT", "34", "64"] {
+        let mut terminal = Terminal::start(host.dhow(["exec", "-it", "rare", "sh"]));
+        terminal.expect("#");
+        assert!(!terminal.settings().local_flags.contains(nix::sys::termios::LocalFlags::ICANON), "raw while it runs");
+        tool("sh", ["-c", &format!("kill -{signal} {}", terminal.pid())]);
+        let ended = terminal.end();
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&ended).is_some(), true, "{signal}: {ended}");
+        assert!(
+            terminal.settings().local_flags.contains(nix::sys::termios::LocalFlags::ICANON),
+            "cooked after {signal}"
+        );
+    }
 }
 
 #[test]

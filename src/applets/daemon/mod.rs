@@ -279,7 +279,7 @@ fn serve(flags: Daemon, context: &Context) -> Result<()> {
     let Some(_one) = locks::try_exclusive(&path, 0)? else {
         bail!("another daemon serves the store {}: it holds {}", engine.store.root.display(), path.display());
     };
-    let mut signals = terminal::signals(false)?;
+    let mut signals = terminal::endings()?;
     // dockerd ends by none of these.
     let others = sys::signals::Signals::of([libc::SIGCHLD, libc::SIGUSR1, libc::SIGUSR2]);
     sys::signals::block(others).context("block signals")?;
