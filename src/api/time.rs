@@ -161,12 +161,13 @@ impl Time {
         str::from_utf8(&buffer[..=end]).unwrap_or_default()
     }
 
-    /// Writes `2006-01-02 15:04:05 +0200 CEST`, as Docker's lists do, in the zone that is `east` seconds from UTC.
+    /// Writes `2006-01-02 15:04:05.5 +0200 CEST`, as Docker's lists do, in the zone that is `east` seconds from UTC.
     pub fn spoken(self, east: i32, zone: &str) -> String {
-        let local = Time { seconds: self.seconds.saturating_add(east.into()), nanos: 0 };
+        let local = Time { seconds: self.seconds.saturating_add(east.into()), ..self };
         let text = local.to_string();
         let (sign, minutes) = if east < 0 { ('-', -east / 60) } else { ('+', east / 60) };
-        format!("{} {} {sign}{:02}{:02} {zone}", &text[..10], &text[11..19], minutes / 60, minutes % 60)
+        let day = text[11..].trim_end_matches('Z');
+        format!("{} {day} {sign}{:02}{:02} {zone}", &text[..10], minutes / 60, minutes % 60)
     }
 }
 
@@ -329,8 +330,11 @@ mod tests {
         }
         assert_eq!(Time { seconds: i64::MAX, nanos: 0 }.to_string()[..4], *"9999");
         assert_eq!(Time { seconds: i64::MIN, nanos: 0 }.to_string()[..4], *"0000");
-        assert_eq!(Time { seconds: 1_795_469_893, nanos: 7 }.spoken(0, "UTC"), "2026-11-23 21:38:13 +0000 UTC");
-        assert_eq!(Time { seconds: 1_795_469_893, nanos: 7 }.spoken(-12_600, "X"), "2026-11-23 18:08:13 -0330 X");
+        assert_eq!(
+            Time { seconds: 1_795_469_893, nanos: 7 }.spoken(0, "UTC"),
+            "2026-11-23 21:38:13.000000007 +0000 UTC"
+        );
+        assert_eq!(Time { seconds: 1_795_469_893, nanos: 0 }.spoken(-12_600, "X"), "2026-11-23 18:08:13 -0330 X");
     }
 
     #[test]

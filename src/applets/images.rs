@@ -84,10 +84,13 @@ impl Command for Images {
         if let Some(name) = self.name {
             filters.entry("reference".to_owned()).or_default().push(name);
         }
-        let format = match self.quiet {
+        let mut format = match self.quiet {
             true => self.format.unwrap_or_default(),
             false => habits::or_kept(self.format, |kept| kept.images_format)?,
         };
+        if self.digests {
+            format = with_digest(format);
+        }
         let digest = self.digests || format.contains("{{.Digest}}");
         let images = context.client()?.images(self.all, &filters)?;
         let rows: Vec<Value> = images
@@ -99,6 +102,12 @@ impl Command for Images {
         output::say(&list.print(&format, self.quiet, &rows)?)?;
         Ok(0)
     }
+}
+
+/// A table of columns that were asked for has that of digests besides.
+fn with_digest(format: String) -> String {
+    let own = format.strip_prefix("table").is_some_and(|columns| !columns.is_empty());
+    if own && !format.contains("{{.Digest}}") { format + "\t{{.Digest}}" } else { format }
 }
 
 /// One row's name.
@@ -174,6 +183,19 @@ fn row(image: &ImageSummary, name: Name, short: bool) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn digests_have_a_column() {
+        for (format, expected) in [
+            ("", ""),
+            ("table", "table"),
+            ("{{.ID}}", "{{.ID}}"),
+            ("table {{.ID}}", "table {{.ID}}\t{{.Digest}}"),
+            ("table {{.Digest}}", "table {{.Digest}}"),
+        ] {
+            assert_eq!(with_digest(format.to_owned()), expected, "{format}");
+        }
+    }
 
     #[test]
     fn rows_of_an_image() {

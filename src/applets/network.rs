@@ -1,6 +1,7 @@
 //! `dhow network create`, `connect`, `disconnect`, `ls`, `rm`; inspect and prune stand with those of other kinds.
 
 use super::format::table::List;
+use super::format::units;
 use super::ps::short_id;
 use super::request::{networks, values};
 use super::{Command, Context, each, face, filter, habits, output};
@@ -327,7 +328,7 @@ fn row(network: &Network, short: bool) -> Value {
         "Internal": network.internal.to_string(),
         "Labels": labels.join(","),
         "Label": network.labels,
-        "CreatedAt": network.created,
+        "CreatedAt": units::spoken_as_told(&network.created),
     })
 }
 

@@ -76,6 +76,12 @@ pub const NARROW: List = List {
 
 const SIZED: List = List {
     table: "table {{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}\t{{.Size}}",
+    raw: Some((
+        "container_id: {{.ID}}\nimage: {{.Image}}\ncommand: {{.Command}}\ncreated_at: {{.CreatedAt}}\n\
+         state: {{- pad .State 1 0}}\nstatus: {{- pad .Status 1 0}}\nnames: {{.Names}}\n\
+         labels: {{- pad .Labels 1 0}}\nports: {{- pad .Ports 1 0}}\nsize: {{.Size}}\n",
+        "container_id: {{.ID}}",
+    )),
     ..NARROW
 };
 
@@ -89,7 +95,7 @@ impl Command for Ps {
             output::complain("WARNING: Ignoring custom format, because both --format and --quiet are set.");
         }
         // A size costs a walk over the container's files: it is only asked for where it is shown.
-        let size = self.size.unwrap_or(!self.quiet && format.contains(".Size"));
+        let size = self.size.unwrap_or(!self.quiet && shows_size(&format));
         let last = self.last.unwrap_or(if self.latest { 1 } else { 0 });
         let filters = filter::gather(self.filter);
         let containers = context.client()?.containers(self.all || last > 0, last, size, &filters)?;
@@ -99,6 +105,15 @@ impl Command for Ps {
         output::say(&text)?;
         Ok(0)
     }
+}
+
+/// Whether a template shows a container's size: by its name, or in all of a row. The word `json` alone does not ask for
+/// it, as with docker.
+fn shows_size(format: &str) -> bool {
+    let with =
+        |bytes| NARROW.print(format, false, &[row(&ContainerSummary { size_rw: bytes, ..Default::default() }, true)]);
+    let differs = || matches!((with(1), with(2)), (Ok(one), Ok(other)) if one != other);
+    format != "json" && (format.contains(".Size") || format.contains("json") && differs())
 }
 
 /// What is wrong with a template, as docker says it of this list alone.
@@ -290,6 +305,22 @@ mod tests {
         assert_eq!(long["ID"], "0123456789abcdef0123");
         assert_eq!(long["Names"], "other/alias,web");
         assert_eq!(long["Command"], "\"nginx -g 'daemon off;' and more\"");
+    }
+
+    #[test]
+    fn a_size_is_asked_for_where_it_is_shown() {
+        for (format, expected) in [
+            ("", false),
+            ("json", false),
+            ("raw", false),
+            ("{{.ID}}", false),
+            ("{{json .ID}}", false),
+            ("{{json .}}", true),
+            ("table {{. | json}}", true),
+            ("{{if .Size}}x{{end}}", true),
+        ] {
+            assert_eq!(shows_size(format), expected, "{format}");
+        }
     }
 
     #[test]

@@ -37,6 +37,20 @@ pub fn spoken(time: Time) -> String {
     time.spoken(east, &zone)
 }
 
+/// A time that an answer tells in RFC 3339, as lists print it in the zone that the answer has it in.
+pub fn spoken_as_told(text: &str) -> String {
+    let Some((local, Some(east))) = Time::parse_local(text) else { return text.to_owned() };
+    let time = Time { seconds: local.seconds - i64::from(east), ..local };
+    let here = sys::time::zone(time.seconds);
+    let zone = match () {
+        () if text.ends_with(['Z', 'z']) => "UTC".to_owned(),
+        () if here.0 == east => here.1,
+        // A zone without a name is called by its hours.
+        () => format!("{}{:02}{:02}", if east < 0 { '-' } else { '+' }, east.abs() / 3600, east.abs() / 60 % 60),
+    };
+    time.spoken(east, &zone)
+}
+
 /// A time as RFC 3339 in the zone of this machine: `2026-11-23T21:38:13Z`, `2026-11-23T22:38:13+01:00`.
 pub fn zoned(time: Time) -> String {
     let (east, zone) = zone(time);
@@ -86,6 +100,18 @@ fn unix(time: Time) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_is_printed_in_the_zone_that_it_is_told_in() {
+        for (told, spoken) in [
+            ("2026-11-23T21:38:13.5Z", "2026-11-23 21:38:13.5 +0000 UTC"),
+            ("2026-11-23T21:38:13+05:45", "2026-11-23 21:38:13 +0545 +0545"),
+            ("2026-11-23T21:38:13.25-03:00", "2026-11-23 21:38:13.25 -0300 -0300"),
+            ("some day", "some day"),
+        ] {
+            assert_eq!(spoken_as_told(told), spoken);
+        }
+    }
 
     #[test]
     fn sizes() {
