@@ -11,6 +11,8 @@
 //! stop    a = signal, b = seconds (-1: for ever)           → exited
 //!         a = 0: only if it waits for a start                | failed, it does not
 //! names                                                    → ok, it has the resolver of its networks | failed
+//! moved                                                    → ok: its ports lead elsewhere now, and who passes on what
+//!                                                            comes to them, by a program, begins anew
 //! still                                                    → ok, its processes are told to stand still until the
 //!                                                            connection ends | failed
 //! start                                                    → ok, a = pid | failed, a = exit code, payload = why
@@ -42,6 +44,7 @@ pub enum Op {
     Names = 7,
     Still = 8,
     Restart = 9,
+    Moved = 10,
     Ok = 0x80,
     Failed = 0x81,
     Exited = 0x82,
@@ -106,6 +109,7 @@ impl Message {
             7 => Op::Names,
             8 => Op::Still,
             9 => Op::Restart,
+            10 => Op::Moved,
             0x80 => Op::Ok,
             0x81 => Op::Failed,
             0x82 => Op::Exited,

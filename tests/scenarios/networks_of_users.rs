@@ -313,7 +313,10 @@ fn published_ports_follow_the_way_out() {
         Command::new("nsenter", ["--target", &pid, "--net", "ip", "link", "set", link, state]).ok();
     };
     let reached = |port: &str| from_there(&neighbour, &format!("10.99.0.1:{port}")).as_deref() == Some("10.99.0.2");
-    let all_reached = || reached("8080") && reached("8081") && from_here("127.0.0.1:8080").is_some();
+    // A program leads there what comes to [::1], and it is at work from the first time on.
+    let all_reached = || {
+        reached("8080") && reached("8081") && ["127.0.0.1:8080", "[::1]:8080"].iter().all(|at| from_here(at).is_some())
+    };
     assert!(all_reached());
     // One that is no better changes nothing, and one that is takes the ports along.
     host.ok(["network", "connect", "--gw-priority", "-1", "two", "it"]);
@@ -339,6 +342,35 @@ fn published_ports_follow_the_way_out() {
     host.ok(["rm", "--force", "it"]);
     assert!(!briefly(|| reached("8080")));
     drop(neighbour);
+}
+
+#[test]
+fn ports_of_who_began_on_internal_networks_wait_for_a_way_out() {
+    let (Some(host), Some(neighbour)) = (Host::with_busybox(), Neighbour::new()) else { return };
+    host.ok(["network", "create", "--internal", "inside"]);
+    host.ok(["network", "create", "web"]);
+    serve(&host, "it", &["--network", "inside", "-p", "8080:80", "-p", "127.0.0.1:8081:80"]);
+    let here = |port: &str| from_here(&format!("127.0.0.1:{port}")).is_some();
+    let there = || from_there(&neighbour, "10.99.0.1:8080");
+    // A program takes what comes to [::1], and does not keep who asks waiting.
+    let ways = || [here("8080"), here("8081"), there().is_some(), from_here("[::1]:8080").is_some()];
+    assert_eq!((host.ok(["port", "it"]), ways()), (String::new(), [false; 4]));
+    // Nobody has them meanwhile; who begins on internal networks alone does not mind yet.
+    let said = host.refused(125, ["run", "--rm", "-p", "8080:80", "busybox", "true"]);
+    assert!(said.contains("port is already allocated"), "{said}");
+    serve(&host, "late", &["--network", "inside", "-p", "8080:80"]);
+    host.ok(["network", "connect", "web", "it"]);
+    assert_eq!(ways(), [true; 4]);
+    assert_eq!(there().as_deref(), Some("10.99.0.2"));
+    let said = host.refused(1, ["network", "connect", "web", "late"]);
+    assert!(said.contains("Bind for 0.0.0.0:8080 failed: port is already allocated"), "{said}");
+    assert_eq!(host.inspect("late", "/NetworkSettings/Networks").as_object().map(serde_json::Map::len), Some(1));
+    host.ok(["rm", "--force", "late"]);
+    // And back.
+    host.ok(["network", "disconnect", "web", "it"]);
+    assert_eq!((host.ok(["port", "it"]), ways()), (String::new(), [false; 4]));
+    host.ok(["network", "connect", "web", "it"]);
+    assert_eq!(ways(), [true; 4]);
 }
 
 #[test]
@@ -539,6 +571,25 @@ fn networks_of_both_families() {
     // On a network of IPv4 alone the kernel makes no address of IPv6 up.
     assert_eq!(host.ok(["run", "--rm", "busybox", "ip", "-6", "address", "show", "dev", "eth0"]), "");
     drop(server);
+}
+
+#[test]
+fn families_that_are_said_otherwise() {
+    let Some(host) = Host::with_busybox() else { return };
+    // A subnet of a family that the network has not is kept, told, and of no use.
+    let output = host.run(["network", "create", "--subnet", "fd72::/64", "four"]);
+    assert_eq!(output.code(), Some(0), "{output}");
+    assert!(output.stderr().contains("subnet fd72::/64 is not used: IPv6 is not enabled for this network"), "{output}");
+    let shown = "{{.EnableIPv4}} {{.EnableIPv6}} {{range .IPAM.Config}}{{.Subnet}} {{end}}";
+    let of = |name: &str| host.ok(["network", "inspect", "--format", shown, name]);
+    assert!(of("four").starts_with("true false ") && of("four").contains("fd72::/64"), "{}", of("four"));
+    let line = "ip -o addr show eth0 scope global | wc -l";
+    let addresses = |name: &str| host.ok(["run", "--rm", "--network", name, "busybox", "sh", "-c", line]);
+    assert_eq!(addresses("four"), "1");
+    let option = ["network", "create", "-o", "com.docker.network.enable_ipv6=true"];
+    host.ok(option.iter().chain(&["--subnet", "fd72::/64", "both"]).copied());
+    assert!(of("both").starts_with("true true "), "{}", of("both"));
+    assert_eq!(addresses("both"), "2");
 }
 
 #[test]

@@ -43,9 +43,16 @@ pub fn run(base: &Base, pairs: &[(&str, &str)]) -> Result<()> {
     privileges::keep_to(if network.is_some() { Work::PassInside } else { Work::Pass })?;
     for (_, text) in pairs.iter().filter(|(key, _)| *key == SERVE) {
         let Some(served) = Served::parse(text) else { continue };
-        let Some(target) = targets.iter().find(|target| target.is_for(served.protocol, served.host)) else { continue };
-        let (busy, target, network) = (Arc::clone(&busy), target.clone(), network.clone());
         let socket = served.socket;
+        let Some(target) = targets.iter().find(|target| target.is_for(served.protocol, served.host)) else {
+            let work = move || match served.protocol {
+                port::UDP => discard(&UdpSocket::from(socket)),
+                _ => refuse(&TcpListener::from(socket)),
+            };
+            thread::Builder::new().stack_size(STACK).spawn(work).context("start a thread")?;
+            continue;
+        };
+        let (busy, target, network) = (Arc::clone(&busy), target.clone(), network.clone());
         let work = move || match target.protocol {
             port::UDP => datagrams(&UdpSocket::from(socket), &target, network.as_deref(), &busy),
             _ => connections(&TcpListener::from(socket), &target, &network, &busy),
@@ -108,6 +115,25 @@ fn connections(listener: &TcpListener, target: &Target, network: &Option<Arc<Own
                 both_ways(client, server);
             }
         });
+    }
+}
+
+/// Takes what comes to a port that leads nowhere, since its container is on no network with a way out, and drops it.
+fn refuse(listener: &TcpListener) {
+    let _ = listener.set_nonblocking(false);
+    drop_all(|| listener.accept().is_ok())
+}
+
+fn discard(socket: &UdpSocket) {
+    let _ = socket.set_nonblocking(false);
+    drop_all(|| socket.recv_from(&mut [0; 1]).is_ok())
+}
+
+fn drop_all(mut take: impl FnMut() -> bool) -> ! {
+    loop {
+        if !take() {
+            thread::sleep(Duration::from_millis(50));
+        }
     }
 }
 

@@ -400,6 +400,12 @@ impl Watch {
                     false => client.answer(Message::new(Op::Failed, 125, 0), b"the resolver could not be started"),
                 }
             }
+            // What it still passes on goes to where the container is no longer.
+            Op::Moved => {
+                self.end_forwarder();
+                let Some(client) = &mut self.clients[place] else { return };
+                client.ok();
+            }
             Op::Still => match &handover.cgroup {
                 // Who asked waits until they do.
                 Some(cgroup) if cgroup::set_frozen(cgroup, true).is_ok() => {

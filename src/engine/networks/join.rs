@@ -36,7 +36,7 @@ pub struct Held {
     /// In the order of its links: eth0, eth1 and so on.
     pub places: Vec<Place>,
     pub ports: Vec<Published>,
-    /// Those that lead nowhere, since it left the network that they led to, and are kept for when it comes to another one.
+    /// Those that lead nowhere, since it is on no network with a way out, and are kept for when it comes to one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub parked: Vec<Published>,
     /// Rules in tables of others let its packets through.
@@ -235,6 +235,10 @@ pub fn enter(store: &Store, record: &Record) -> Result<Entry> {
     let mut entry = Entry { held: prospect(store, record)?, has_rules, ..Entry::default() };
     // Before addresses, bridges and rules: a port that is taken is refused with nothing made.
     let mut ports = publish::reserve(store, record, &mut entry, has_rules)?;
+    let parked = match publish::target(&entry.held) {
+        Some(_) => Vec::new(),
+        None => publish::keep(store, record, &mut entry, has_rules)?,
+    };
     crate::failpoint::reach("network.reserved");
     entry.held = within(store, || take(store, record))?;
     entry.gateway = gateway::hold(store)?;
@@ -243,9 +247,9 @@ pub fn enter(store: &Store, record: &Record) -> Result<Entry> {
             port.container.set_ip(publish::inside(place, port.container.ip()).unwrap_or(port.container.ip()));
         }
     }
-    entry.held.ports = ports;
+    (entry.held.ports, entry.held.parked) = (ports, parked);
     let asks = record.publishing.cooperates && !record.publishing.forwarder && !rootless::is_inside();
-    entry.held.cooperates = asks && !entry.held.ports.is_empty();
+    entry.held.cooperates = asks && entry.held.publishes();
     save(store, &record.id, &entry.held)?;
     crate::failpoint::reach("network.entered");
     Ok(entry)
@@ -278,7 +282,7 @@ fn prospect(store: &Store, record: &Record) -> Result<Held> {
 }
 
 /// Where containers with an address of this pool send what is for others.
-fn way_out(network: &Network, pool: &Pool) -> Option<IpAddr> {
+pub fn way_out(network: &Network, pool: &Pool) -> Option<IpAddr> {
     pool.way_out.or(pool.gateway).filter(|_| !network.internal && parent::has_gateway(network))
 }
 

@@ -17,6 +17,7 @@ mod stored;
 mod theirs;
 pub mod tune;
 mod user;
+mod wanted;
 
 pub use firewall::{
     marks as firewall_marks, mend as mend_firewall, table as firewall_table, watch_path as firewall_watch,
@@ -385,6 +386,24 @@ mod tests {
                 }),
                 400,
                 "invalid network config:\ninvalid gateway 10.2.0.1: parent subnet 10.1.0.0/16 doesn't contain this address",
+            ),
+            (
+                make(NetworkCreate { ipam: ipam(subnet("10.1.2.0/16")), ..named("x") }),
+                400,
+                "invalid network config:\ninvalid subnet 10.1.2.0/16: it should be 10.1.0.0/16",
+            ),
+            (
+                make(NetworkCreate {
+                    ipam: ipam(IpamConfig { ip_range: "10.1.2.3/24".into(), ..subnet("10.1.0.0/16") }),
+                    ..named("x")
+                }),
+                400,
+                "invalid network config:\ninvalid ip-range 10.1.2.3/24: it should be 10.1.2.0/24",
+            ),
+            (
+                make(with("enable_ipv6", "perhaps")),
+                400,
+                "driver-opt \"com.docker.network.enable_ipv6\" is not a valid bool",
             ),
             (
                 make(NetworkCreate {

@@ -8,7 +8,7 @@ use super::join::{self, Entry, Held, Place, Published};
 use super::obstacles::{self, Obstacle, Others};
 use super::{stored, theirs};
 use crate::api::Refusal;
-use crate::api::types::{HostConfig, PortBinding, PortMap, PortSummary};
+use crate::api::types::{HostConfig, Network, PortBinding, PortMap, PortSummary};
 use crate::net::{Subnet, port};
 use crate::order;
 use anyhow::{Context, Result, bail};
@@ -186,13 +186,71 @@ pub fn discarded(store: &Store, record: &Record) -> Option<String> {
     shared.then(|| format!("Published ports are discarded when using {} network", network.driver))
 }
 
+fn asked_of(record: &Record) -> Result<Vec<Asked>> {
+    let exposed = order::set(record.config.exposed_ports.iter().flatten().map(|(port, _)| port.clone()));
+    asked(&record.host_config, &exposed, record.config.labels.as_ref().unwrap_or(&Labels::new()))
+}
+
 /// Binds all ports of a container. They lead to its address on the network that has its default routes.
 pub fn reserve(store: &Store, record: &Record, entry: &mut Entry, has_rules: bool) -> Result<Vec<Published>> {
-    let exposed = order::set(record.config.exposed_ports.iter().flatten().map(|(port, _)| port.clone()));
-    let none = Labels::new();
-    let asked = asked(&record.host_config, &exposed, record.config.labels.as_ref().unwrap_or(&none))?;
-    let Some(place) = target(&entry.held).cloned() else { return Ok(Vec::new()) };
-    let place = &place;
+    match target(&entry.held).cloned() {
+        Some(place) => bind_all(store, record, &place, asked_of(record)?, entry, has_rules),
+        None => Ok(Vec::new()),
+    }
+}
+
+/// Binds the ports of a container on internal networks alone, which lead nowhere until it comes to another one. Those that
+/// somebody else has are missed then, and not now.
+pub fn keep(store: &Store, record: &Record, entry: &mut Entry, has_rules: bool) -> Result<Vec<Published>> {
+    let mut all = Vec::new();
+    for place in entry.held.places.clone() {
+        let is_bridge = stored::load(store, &place.network)?.is_some_and(|network| network.driver == stored::BRIDGE);
+        if !is_bridge {
+            continue;
+        }
+        for asked in asked_of(record)? {
+            match bind_all(store, record, &place, vec![asked], entry, has_rules) {
+                Ok(bound) => all.extend(bound),
+                Err(error) => log::debug!("{error:#}"),
+            }
+        }
+        break;
+    }
+    Ok(all)
+}
+
+/// Refuses to bring a container to its first network with a way out where others have its ports by now.
+pub fn check_kept(record: &Record, held: &Held, network: &Network) -> Result<()> {
+    let is_kept = |asked: &&Asked| {
+        let kept = |port: &Published| (port.protocol, port.container.port()) == (asked.protocol, asked.port);
+        held.ports.iter().chain(&held.parked).any(kept)
+    };
+    let leads_out = stored::pools(network).any(|pool| join::way_out(network, &pool).is_some());
+    if target(held).is_some() || network.driver != stored::BRIDGE || !leads_out {
+        return Ok(());
+    }
+    match asked_of(record)?.iter().find(|asked| !is_kept(asked)) {
+        None => Ok(()),
+        Some(asked) => {
+            let host = asked.host.or(record.publishing.host).unwrap_or(Ipv4Addr::UNSPECIFIED.into());
+            let (name, id) = (&record.name, super::endpoint_id(&record.id, &network.id));
+            let address = SocketAddr::new(host, *asked.ports.start());
+            bail!(
+                "driver failed programming external connectivity on endpoint {name} ({id}): Bind for {address} failed: port \
+                 is already allocated"
+            )
+        }
+    }
+}
+
+fn bind_all(
+    store: &Store,
+    record: &Record,
+    place: &Place,
+    asked: Vec<Asked>,
+    entry: &mut Entry,
+    has_rules: bool,
+) -> Result<Vec<Published>> {
     let mut all = Vec::new();
     if asked.is_empty() {
         return Ok(all);

@@ -400,9 +400,10 @@ pub struct Pool {
     pub reserved: Vec<IpAddr>,
 }
 
-/// What a file says was checked when it was written.
+/// What a file says was checked when it was written. A subnet of a family that the network has not is of no use.
 pub fn pools(network: &Network) -> impl Iterator<Item = Pool> {
-    network.ipam.config.iter().flatten().filter_map(|config| pool(config).ok())
+    let pools = network.ipam.config.iter().flatten().filter_map(|config| pool(config).ok());
+    pools.filter(|pool| if pool.subnet.is_ipv4() { network.enable_ipv4 } else { network.enable_ipv6 })
 }
 
 /// Reads one subnet's description. Errors are 400, in Docker's words.

@@ -8,20 +8,18 @@ use super::super::query::Prune;
 use super::super::record::Record;
 use super::super::rootless::{self, network::within};
 use super::super::store::{self, Store};
-use super::super::{etc, events};
+use super::super::{etc, events, protocol, shim};
 use super::join::{self, Held, Place, Published};
-use super::stored::{self, Pool};
-use super::{bridge, firewall, is_predefined, lease, names, parent, theirs, tune};
+use super::stored;
+use super::{bridge, firewall, is_predefined, lease, names, obstacles, parent, publish, tune, wanted};
 use crate::api::Refusal;
 use crate::api::time::Time;
 use crate::api::types::{
-    EndpointAddresses, EndpointSettings, Ipam, IpamConfig, Network, NetworkConnect, NetworkCreate, NetworkCreated,
-    NetworkDisconnect, NetworksPruned,
+    EndpointAddresses, EndpointSettings, Network, NetworkConnect, NetworkCreate, NetworkCreated, NetworkDisconnect,
+    NetworksPruned,
 };
-use crate::api::units::parse_bool;
-use crate::net::{Subnet, address, link};
+use crate::net::{address, link};
 use anyhow::{Context, Result, bail};
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
@@ -32,7 +30,8 @@ pub fn create(store: &Store, settings: &Settings, mut asked: NetworkCreate) -> R
     for (key, value) in settings.default_network_opts.get(driver).into_iter().flatten() {
         asked.options.get_or_insert_default().entry(key.clone()).or_insert_with(|| value.clone());
     }
-    check(&asked)?;
+    wanted::families(&mut asked)?;
+    wanted::check(&asked)?;
     if rootless::is_inside() && matches!(asked.driver.as_str(), "macvlan" | "ipvlan") {
         bail!(Refusal::Forbidden(format!(
             "networks of the driver {} need root: links of this host are his",
@@ -50,13 +49,13 @@ fn make(store: &Store, settings: &Settings, asked: NetworkCreate) -> Result<Netw
     }
     let asked_for = asked.ipam.iter().flat_map(|ipam| ipam.config.iter().flatten()).count();
     for attempt in 1.. {
-        let (network, is_found) = network(store, settings, asked.clone(), &others)?;
+        let (network, is_found) = wanted::network(store, settings, asked.clone(), &others)?;
         parent::check(&network, &others)?;
         stored::save(store, &network, is_found.then_some(&settings.default_address_pools))?;
         crate::failpoint::reach("netcreate.saved");
         let Err(error) = bridge::ensure(store, network.clone()).and_then(|_| firewall::refresh(store)) else {
             tell(store, &network, "create", None);
-            return Ok(NetworkCreated { id: network.id, warning: String::new() });
+            return Ok(NetworkCreated { warning: wanted::unused(&network), id: network.id });
         };
         // What cannot be undone now is undone by its removal.
         let _ = stored::remove(store, &network.id);
@@ -76,183 +75,8 @@ fn tell(store: &Store, network: &Network, action: &str, container: Option<&str>)
     events::other(store, "network", action, &network.id, &attributes);
 }
 
-fn bad(text: String) -> anyhow::Error {
+pub fn bad(text: String) -> anyhow::Error {
     Refusal::BadParameter(text).into()
-}
-
-/// What could be no network, and what this release does not do.
-fn check(asked: &NetworkCreate) -> Result<()> {
-    let later = |what: &str| Err(Refusal::NotImplemented(format!("{what} come with a later release of dhow")).into());
-    if asked.name.trim().is_empty() || asked.name.contains(['/', '\\']) || asked.name.chars().any(char::is_control) {
-        return Err(bad(format!("{:?} is not a valid network name", asked.name)));
-    }
-    if is_predefined(&asked.name) || matches!(asked.name.as_str(), "default") || asked.name.starts_with("container:") {
-        bail!(Refusal::Forbidden(format!("operation is not permitted on predefined {} network", asked.name)));
-    }
-    match asked.driver.as_str() {
-        "" | "bridge" | "macvlan" | "ipvlan" => {}
-        "host" | "null" => {
-            bail!(Refusal::Forbidden(format!("only one instance of \"{}\" network is allowed", asked.driver)))
-        }
-        "overlay" => return later(&format!("networks of the driver {}", asked.driver)),
-        other => bail!(Refusal::NotFound(format!(
-            "could not find plugin {other} in v1 plugin registry: plugin \"{other}\" not found"
-        ))),
-    }
-    let configured = asked.config_from.as_ref().is_some_and(|from| !from.network.is_empty());
-    if asked.config_only || configured {
-        return later("networks that are only a configuration");
-    }
-    if asked.ingress || !matches!(asked.scope.as_str(), "" | "local") {
-        return later("networks of a swarm");
-    }
-    if let Some(driver) =
-        asked.ipam.as_ref().map(|ipam| &ipam.driver).filter(|it| !matches!(it.as_str(), "" | "default"))
-    {
-        bail!(Refusal::NotFound(format!("could not find IPAM driver {driver:?}")));
-    }
-    let options = asked.options.clone().unwrap_or_default();
-    if let Some(name) = options.get(stored::BRIDGE_NAME).filter(|name| !name.is_empty() && !stored::is_link(name)) {
-        return Err(bad(format!("invalid name of a link: {name:?}")));
-    }
-    let number = |text: &String| text.parse::<u32>().is_ok_and(|mtu| (68..=65_535).contains(&mtu));
-    if let Some(text) = options.get(stored::MTU).filter(|text| !number(text)) {
-        return Err(bad(format!("invalid MTU: {text}")));
-    }
-    let binding = options.get(stored::HOST_BINDING).filter(|text| text.parse::<std::net::Ipv4Addr>().is_err());
-    if let Some(text) = binding {
-        return Err(bad(format!("invalid IPv4 address for {}: {text}", stored::HOST_BINDING)));
-    }
-    if matches!(asked.driver.as_str(), "" | stored::BRIDGE) {
-        check_options(&options)?;
-    }
-    if asked.enable_ipv4 == Some(false) && asked.enable_ipv6 != Some(true) {
-        return Err(bad("IPv4 or IPv6 must be enabled".to_owned()));
-    }
-    Ok(())
-}
-
-/// Options of a bridge that Docker knows. What it does not know it ignores, and so do we.
-fn check_options(options: &BTreeMap<String, String>) -> Result<()> {
-    for key in [stored::ICC, stored::MASQUERADE] {
-        if let Some(text) = options.get(key).filter(|text| parse_bool(text).is_none()) {
-            return Err(bad(format!("invalid value of {key}: {text}")));
-        }
-    }
-    for (key, text) in options {
-        let is_usual = match key.strip_prefix(DOCKERS) {
-            None | Some("bridge.name" | "bridge.default_bridge" | "bridge.host_binding_ipv4" | "driver.mtu") => true,
-            Some("bridge.enable_icc" | "bridge.enable_ip_masquerade") => true,
-            Some("bridge.gateway_mode_ipv4" | "bridge.gateway_mode_ipv6") => matches!(text.as_str(), "" | "nat"),
-            Some("bridge.inhibit_ipv4") => parse_bool(text) == Some(false),
-            Some(_) => false,
-        };
-        if !is_usual {
-            bail!(Refusal::NotImplemented(format!("networks with {key}={text} are not supported")));
-        }
-    }
-    Ok(())
-}
-
-/// How the names of options begin that Docker's own drivers know.
-const DOCKERS: &str = "com.docker.network.";
-
-/// The network that was asked for, with what it did not say, and whether its subnet of IPv4 is among that.
-fn network(store: &Store, settings: &Settings, asked: NetworkCreate, others: &[Network]) -> Result<(Network, bool)> {
-    let id = stored::new_id()?;
-    let ipam = asked.ipam.unwrap_or_default();
-    let (four, six) = (asked.enable_ipv4.unwrap_or(true), asked.enable_ipv6.unwrap_or(false));
-    let mut config = ipam.config.unwrap_or_default();
-    config.retain(|config| *config != IpamConfig::default());
-    let mut options = asked.options.unwrap_or_default();
-    let is_bridge = matches!(asked.driver.as_str(), "" | stored::BRIDGE);
-    let name = options.get(stored::BRIDGE_NAME).filter(|name| is_bridge && !name.is_empty());
-    if let Some(name) = name
-        && others.iter().any(|other| other.driver == stored::BRIDGE && stored::link_name(other) == *name)
-    {
-        bail!(Refusal::Forbidden(format!("bridge {name} is another network's")));
-    }
-    if let Some(bridge) = theirs::asked(name)? {
-        bridge.complete(&mut config, four, six)?;
-        bridge.note(&mut options);
-    }
-    let mut pools: Vec<Pool> = Vec::new();
-    for one in &mut config {
-        let pool = complete(one).map_err(|error| match error.downcast_ref() {
-            // Docker's words.
-            Some(Refusal::BadParameter(text)) => bad(format!("invalid network config:\n{text}")),
-            _ => error,
-        })?;
-        let wanted = if pool.subnet.is_ipv4() { four } else { six };
-        if !wanted {
-            let family = if pool.subnet.is_ipv4() { 4 } else { 6 };
-            return Err(bad(format!("invalid subnet {}: IPv{family} is not enabled for this network", pool.subnet)));
-        }
-        let overlaps = |other: &Pool| other.subnet.overlaps(&pool.subnet);
-        if pools.iter().any(overlaps) || others.iter().flat_map(stored::pools).any(|other| overlaps(&other)) {
-            bail!(Refusal::Forbidden(
-                "invalid pool request: Pool overlaps with other one on this address space".to_owned()
-            ));
-        }
-        pools.push(pool);
-    }
-    let many = |four: bool| pools.iter().filter(|pool| pool.subnet.is_ipv4() == four).count() > 1;
-    if is_bridge && (many(true) || many(false)) {
-        bail!(Refusal::Forbidden("bridge driver doesn't support multiple subnets".to_owned()));
-    }
-    let mut add = |subnet: Subnet| -> Result<()> {
-        let mut one = IpamConfig { subnet: subnet.to_string(), ..IpamConfig::default() };
-        complete(&mut one)?;
-        config.push(one);
-        Ok(())
-    };
-    let is_found = four && !pools.iter().any(|pool| pool.subnet.is_ipv4());
-    if is_found {
-        add(stored::free_subnet(store, &settings.default_address_pools, &id)?)?;
-    }
-    if six && !pools.iter().any(|pool| !pool.subnet.is_ipv4()) {
-        add(stored::free_subnet6(store, &settings.default_address_pools, &id)?)?;
-    }
-    let network = Network {
-        name: asked.name,
-        id,
-        created: Time::now().to_string(),
-        scope: "local".to_owned(),
-        driver: if asked.driver.is_empty() { stored::BRIDGE.to_owned() } else { asked.driver },
-        enable_ipv4: four,
-        enable_ipv6: six,
-        ipam: Ipam {
-            driver: "default".to_owned(),
-            options: Some(ipam.options.unwrap_or_default()),
-            config: Some(config),
-        },
-        internal: asked.internal,
-        attachable: asked.attachable,
-        options,
-        labels: asked.labels.unwrap_or_default(),
-        ..Network::default()
-    };
-    Ok((network, is_found))
-}
-
-/// Reads one subnet, and gives it a gateway where it has none: the first address.
-fn complete(config: &mut IpamConfig) -> Result<Pool> {
-    let mut pool = stored::pool(config)?;
-    if pool.subnet.host_bits() < 1 {
-        return Err(bad(format!("invalid subnet {}: there is no room for a gateway and a container", pool.subnet)));
-    }
-    config.subnet = pool.subnet.to_string();
-    if pool.gateway.is_none() {
-        let mut address = pool.range.first;
-        while !pool.subnet.is_host(address) || pool.reserved.contains(&address) {
-            let next = pool.range.next(address);
-            address = next.ok_or_else(|| bad(format!("no address of {} is left for a gateway", pool.range)))?;
-        }
-        pool.gateway = Some(address);
-        pool.reserved.push(address);
-        config.gateway = address.to_string();
-    }
-    Ok(pool)
 }
 
 /// Removes a network that no running container is on.
@@ -341,7 +165,7 @@ pub fn check_settings(network: &Network, settings: &EndpointSettings) -> Result<
     }
     tune::of(settings)?;
     let mut options = settings.driver_opts.iter().flatten().map(|(key, _)| key).filter(|key| *key != tune::OPTION);
-    if let Some(key) = options.find(|key| key.starts_with(DOCKERS)) {
+    if let Some(key) = options.find(|key| key.starts_with(wanted::DOCKERS)) {
         bail!(Refusal::NotImplemented(format!("the option {key} of a container on a network is not supported")));
     }
     for text in [&asked.ipv4_address, &asked.ipv6_address].into_iter().filter(|text| !text.is_empty()) {
@@ -437,6 +261,7 @@ fn join(store: &Store, wanted: &str, asked: NetworkConnect) -> Result<()> {
             give_back(store, &now, &place, &held)?;
         }
         let before = held.clone();
+        publish::check_kept(&now.record, &held, &network)?;
         let network = bridge::ensure(store, network.clone())?;
         let number = (0..).find(|number| !held.places.iter().any(|place| place.inside == format!("eth{number}")));
         let place = join::place(store, &now.record, &network.name, &network, &settings, number.unwrap_or(0));
@@ -465,7 +290,8 @@ fn join(store: &Store, wanted: &str, asked: NetworkConnect) -> Result<()> {
         moved.extend(join::unpark(store, &mut held, &parked)?);
         join::save(store, id, &held)?;
         crate::failpoint::reach("connect.moved");
-        open(store, &moved, &closed)?;
+        open(store, &held, &moved, &closed)?;
+        tell_shim(store, id, moved.iter().chain(&closed));
         etc::change_hosts(store, &with, &held)?;
         if names::are_resolved(&held) {
             names::write(store, &with, &held)?;
@@ -488,14 +314,32 @@ fn close(store: &Store, ports: &[Published]) -> Result<()> {
     firewall::close(store, ports)
 }
 
-/// Opens ports that led elsewhere before.
-fn open(store: &Store, ports: &[Published], before: &[Published]) -> Result<()> {
+/// Opens ports that led elsewhere before, or nowhere.
+fn open(store: &Store, held: &Held, ports: &[Published], before: &[Published]) -> Result<()> {
     firewall::open(store, ports)?;
+    if held.cooperates && !ports.is_empty() {
+        let _firewall = firewall::lock(store)?;
+        obstacles::cooperate(store, [held])?;
+    }
     if before.iter().any(firewall::has_rules) {
         let _firewall = firewall::lock(store)?;
         firewall::drop_rules(store)?;
     }
     Ok(())
+}
+
+/// Tells the shim of a running container of ports that lead elsewhere now. One that does not hear of it has nothing that
+/// passes on what comes to them for more than a moment without use.
+fn tell_shim<'a>(store: &Store, id: &str, mut ports: impl Iterator<Item = &'a Published>) {
+    let tell = || -> Result<()> {
+        let Some(mut stream) = shim::connect(store, &shim::Whose::container(id))? else { return Ok(()) };
+        shim::tell(&mut stream, protocol::Message::new(protocol::Op::Moved, 0, 0), &[])
+    };
+    if ports.next().is_some()
+        && let Err(error) = tell()
+    {
+        log::debug!("tell the shim of {id} of its ports: {error:#}");
+    }
 }
 
 fn give_back(store: &Store, now: &Now, place: &Place, held: &Held) -> Result<()> {
@@ -543,7 +387,8 @@ fn part(store: &Store, wanted: &str, asked: &NetworkDisconnect) -> Result<()> {
             let moved = join::unpark(store, &mut held, &closed)?;
             give_back(store, &now, &place, &held)?;
             crate::failpoint::reach("disconnect.moved");
-            open(store, &moved, &closed)?;
+            open(store, &held, &moved, &closed)?;
+            tell_shim(store, id, moved.iter().chain(&closed));
             etc::change_hosts(store, &now.record, &held)?;
             if names::are_resolved(&before) {
                 names::write(store, &now.record, &held)?;
