@@ -9,8 +9,7 @@ use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-/// Where it is in a container, as Docker's.
-pub const PLACE: &str = "/sbin/docker-init";
+pub use crate::ns::init::PLACE;
 
 /// Its file, a copy of this executable with a label that containers may execute. One of another version is replaced: what
 /// both make of their arguments is the same.

@@ -8,18 +8,30 @@ use anyhow::Result;
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
-/// What the program is called that does this in a container.
+/// Where the program that does this is in a container, as Docker's.
+pub const PLACE: &str = "/sbin/docker-init";
+
+/// What it is called.
 pub const NAME: &str = "docker-init";
 
 /// Forks. The child returns and goes on to execute the command; this process stays as PID 1 and does not return.
-pub fn stand_by(prepared: &Prepared) -> Result<(), Errno> {
+pub fn stand_by(prepared: &Prepared, title: &[u8]) -> Result<(), Errno> {
     let Some(child) = fork()? else { return Ok(()) };
     // Executing would have taken the pipe away whose end says "executed".
     use std::os::fd::AsRawFd;
     let _ = nix::unistd::close(prepared.report.as_raw_fd());
     let _ = nix::unistd::close(prepared.go.as_raw_fd());
-    let _ = nix::sys::prctl::set_name(c"dhow-init");
+    let _ = nix::sys::prctl::set_name(c"docker-init");
+    if let Some(arguments) = &prepared.arguments {
+        process::retitle(arguments, title);
+    }
     watch_over(child)
+}
+
+/// The arguments that Docker's init shows: its own place, and the command.
+pub fn title(args: &[String]) -> Vec<u8> {
+    let words = [PLACE, "--"].into_iter().chain(args.iter().map(String::as_str));
+    words.flat_map(|word| word.bytes().chain([0])).collect()
 }
 
 /// The same as a program that was executed in the container: `docker-init [--] COMMAND [ARGUMENT…]`. Gives the exit code

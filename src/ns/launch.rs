@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::{Read, Write};
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -69,6 +70,8 @@ pub struct Prepared {
     pub stdio: Vec<OwnedFd>,
     /// The shim's lock, to be closed first of all.
     pub lock: Option<RawFd>,
+    /// Where an init's own arguments lie, which it writes over.
+    pub(super) arguments: Option<Range<usize>>,
     pub(super) go: OwnedFd,
     pub(super) report: OwnedFd,
     go_from: File,
@@ -113,6 +116,7 @@ pub fn prepare(plan: &Plan, root: Option<OwnedFd>, lock: Option<RawFd>) -> Resul
     let pid_namespace = plan.pid_namespace.as_ref().map(|path| namespace(path)).transpose()?;
     let masks = plan.steps.iter().any(|step| matches!(step, Step::Mask { .. }));
     let (null, empty) = if masks { (Some(null()?), Some(empty(plan.label.as_ref())?)) } else { (None, None) };
+    let init = plan.steps.iter().any(|step| matches!(step, Step::Init { .. }));
     let (go, go_from) = pipe()?;
     let (report_to, report) = pipe()?;
     Ok(Prepared {
@@ -124,6 +128,7 @@ pub fn prepare(plan: &Plan, root: Option<OwnedFd>, lock: Option<RawFd>) -> Resul
         below: if root_is_ramfs() { mounts_below_root()? } else { Vec::new() },
         stdio: Vec::new(),
         lock,
+        arguments: if init { process::arguments() } else { None },
         go,
         report,
         go_from: File::from(go_from),

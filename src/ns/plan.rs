@@ -241,7 +241,7 @@ fn tail(plan: &mut Plan, process: &Process, linux: &Linux, filter: Option<&Secco
         steps.push(Step::Seccomp { program, flags });
     }
     if init {
-        steps.push(Step::Init);
+        steps.push(Step::Init { title: super::init::title(&process.args) });
     }
     steps.push(Step::Exec(exec(&process.args, &process.env)?));
     Ok(())

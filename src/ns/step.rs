@@ -144,7 +144,10 @@ pub enum Step {
         flags: u64,
     },
     /// From here a child goes on, and this process does PID 1's duties: reap, and forward signals.
-    Init,
+    Init {
+        /// What it shows for its arguments: it is a fork of who starts the container, whose own tell of the host.
+        title: Vec<u8>,
+    },
     Exec(Exec),
 }
 
@@ -213,7 +216,7 @@ impl fmt::Display for Step {
             Step::DeathSignal => write!(f, "set the parent-death signal"),
             Step::NoNewPrivileges => write!(f, "set no_new_privs"),
             Step::Seccomp { .. } => write!(f, "load the seccomp filter"),
-            Step::Init => write!(f, "start init"),
+            Step::Init { .. } => write!(f, "start init"),
             Step::Exec(exec) => write!(f, "exec: {:?}", text(&exec.name)),
         }
     }

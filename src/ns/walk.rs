@@ -242,7 +242,7 @@ fn take(step: &Step, prepared: &Prepared, made: &mut Made) -> Done {
         }
         Step::NoNewPrivileges => process::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0).map(drop).map_err(errno),
         Step::Seccomp { program, flags } => process::seccomp_filter(program, *flags).map_err(errno),
-        Step::Init => init::stand_by(prepared),
+        Step::Init { title } => init::stand_by(prepared, title),
         Step::Exec(exec) => execute(exec),
     }
 }

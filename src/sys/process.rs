@@ -3,6 +3,7 @@
 use super::check;
 use std::ffi::{CStr, CString, c_void};
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// Which side of a clone returns.
@@ -231,6 +232,29 @@ pub fn set_inherit(fd: BorrowedFd, inherit: bool) -> io::Result<()> {
 pub fn exit_now(code: i32) -> ! {
     // SAFETY: does not return.
     unsafe { libc::_exit(code) }
+}
+
+/// Where the kernel has laid this process's own arguments, which others see in its cmdline (proc_pid_stat(5), fields 48
+/// and 49); `None` where it does not say.
+pub fn arguments() -> Option<Range<usize>> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // Field 2 is a name, which may hold anything; field 3 is the first behind it.
+    let fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let mut ends = fields.skip(48 - 3).map(|field| field.parse::<usize>().ok());
+    let (start, end) = (ends.next()??, ends.next()??);
+    (start > 0 && start < end).then_some(start..end)
+}
+
+/// Writes other arguments over this process's own, each with its NUL, cut off where there is no room.
+pub fn retitle(arguments: &Range<usize>, title: &[u8]) {
+    let start = arguments.start as *mut u8;
+    let length = title.len().min(arguments.len() - 1);
+    // SAFETY: the range is that of `arguments` in this process or in the one that it is a copy of: its own memory, which
+    // may be written, and of which nothing but the kernel keeps a reference.
+    unsafe {
+        start.write_bytes(0, arguments.len());
+        start.copy_from_nonoverlapping(title.as_ptr(), length);
+    }
 }
 
 /// `getrandom(2)`. Up to 256 bytes come whole.

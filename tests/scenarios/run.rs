@@ -221,7 +221,13 @@ fn init_reaps_and_passes_signals_on() {
     assert!(!host.sh(&["--init"], "echo $$").is_empty());
     assert_ne!(host.sh(&["--init"], "echo $$"), "1");
     assert_eq!(host.sh(&[], "echo $$"), "1");
+    // Nothing of the host is seen in it.
+    assert_eq!(
+        host.sh(&["--init"], r"tr '\0' ' ' </proc/1/cmdline | cut -c 1-27; cat /proc/1/comm"),
+        "/sbin/docker-init -- sh -c \ndocker-init"
+    );
     let id = host.detached(&["--init"], &["sleep", "1000"]);
+    assert!(host.ok(["top", &id]).contains("/sbin/docker-init -- sleep 1000"));
     host.ok(["stop", "--time", "100", &id]);
     assert_eq!(host.ok(["wait", &id]), "143", "the init passes TERM on to sleep, which dies of it");
     assert_eq!(host.busybox(&["--init"], &["sh", "-c", "exit 7"]).run().code(), Some(7));
