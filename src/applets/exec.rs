@@ -3,6 +3,7 @@
 use super::request::{self, Here};
 use super::stream::{self, Ending, Streams, Target};
 use super::{Command, Context, coded, habits, run, terminal};
+use crate::api::client::Failure;
 use crate::api::types::{ExecCreate, ExecStart};
 use anyhow::{Result, anyhow};
 use argh::{ArgsInfo, FromArgs};
@@ -63,7 +64,7 @@ impl Command for Exec {
         let id = client.exec(&container, &create)?.id;
         let start = ExecStart { detach, tty, console_size: create.console_size };
         if detach {
-            client.exec_detached(&id, &start).map_err(not_run)?;
+            client.exec_detached(&id, &start)?;
             return Ok(0);
         }
         let signals = terminal::signals(false)?;
@@ -80,11 +81,14 @@ impl Command for Exec {
     }
 }
 
-/// An error before the command ran: 126 and 127 as for run, else Docker's 1.
+/// An error before the command ran: 127 where there is none, and 126 whatever else kept it from starting. That there is
+/// nothing to start, or nobody to ask, is none of these.
 fn not_run(error: anyhow::Error) -> anyhow::Error {
+    let status = error.downcast_ref::<Failure>().map(|failure| failure.status);
     match run::exit_code(&format!("{error:#}")) {
         code @ (126 | 127) => coded(code, error),
-        _ => error,
+        _ if matches!(status, Some(404 | 409)) => error,
+        _ => coded(126, error),
     }
 }
 

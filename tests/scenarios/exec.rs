@@ -48,6 +48,13 @@ fn exit_codes_are_exact() {
     assert_eq!(host.run(["exec", &id, "sh", "-c", "kill -KILL $$"]).code(), Some(137));
     assert_eq!(host.run(["exec", &id, "no-such-program"]).code(), Some(127));
     assert_eq!(host.run(["exec", &id, "/etc/passwd"]).code(), Some(126));
+    let output = host.run(["exec", "--user", "nobody-knows", &id, "true"]);
+    assert!(output.code() == Some(126) && output.to_string().contains("unable to find user nobody-knows"), "{output}");
+    assert_eq!(host.run(["exec", "--workdir", "/no/such", &id, "true"]).code(), Some(127));
+    // Who does not stay for the end is told of the beginning only.
+    for command in ["no-such-program", "/etc/passwd"] {
+        host.refused(1, ["exec", "--detach", &id, command]);
+    }
     host.ok(["kill", &id]);
     host.ok(["wait", &id]);
     let text = host.refused(1, ["exec", &id, "true"]);
