@@ -162,10 +162,20 @@ fn filtered(filters: &Filters) -> Query {
     vec![("filters".to_owned(), serde_json::json!(sets).to_string())]
 }
 
-/// An empty name would make another path.
+/// An empty name would make another path, and so would one that leads elsewhere, which nothing is called.
 fn named(kind: &str, name: &str, before: &str, rest: &str) -> Result<String> {
     if name.trim().is_empty() {
         bail!("invalid {kind} name or ID: value is empty");
+    }
+    let leads = |part: &str| matches!(part, "" | "." | "..");
+    if name.split('/').any(leads) || kind != "image" && name.contains('/') {
+        let message = match kind {
+            "container" => format!("No such container: {name}"),
+            "image" => format!("No such image: {name}"),
+            "volume" => format!("get {name}: no such volume"),
+            kind => format!("{kind} {name} not found"),
+        };
+        bail!(Failure { status: 404, message });
     }
     Ok([before, name, rest].concat())
 }

@@ -33,9 +33,33 @@ impl Write for Stdout {
     }
 }
 
-/// Prints a line on stderr. Where even that cannot be written there is nobody left to tell.
-pub fn complain(line: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{}", errno::spelt(line));
+/// Prints lines on stderr. Where even that cannot be written there is nobody left to tell.
+pub fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{}", plain(&errno::spelt(text)));
+}
+
+/// So many bytes of a line are told at most: nobody reads the rest of a name that is longer.
+const LONGEST: usize = 4096;
+
+/// Names and words of others as text that does nothing to a terminal but be read.
+fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for (at, line) in text.split('\n').enumerate() {
+        if at > 0 {
+            plain.push('\n');
+        }
+        let end = (0..=LONGEST.min(line.len())).rev().find(|at| line.is_char_boundary(*at)).unwrap_or(0);
+        for c in line[..end].chars() {
+            match c {
+                c if c == '\t' || !c.is_control() => plain.push(c),
+                c => plain.extend(c.escape_default()),
+            }
+        }
+        if end < line.len() {
+            plain.push('…');
+        }
+    }
+    plain
 }
 
 /// Says on stderr what the program tells of its work (`--debug`).
@@ -61,4 +85,19 @@ pub fn tell(level: log::LevelFilter) {
     // The first to ask has it; the level may be set anew.
     let _ = log::set_logger(&Lines);
     log::set_max_level(level.max(log::max_level()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_say_is_only_read() {
+        for (text, expected) in
+            [("two\nlines\tof é", "two\nlines\tof é"), ("\u{1b}[31mred\r\u{7}\u{9b}", "\\u{1b}[31mred\\r\\u{7}\\u{9b}")]
+        {
+            assert_eq!(plain(text), expected);
+        }
+        assert_eq!(plain(&"é".repeat(LONGEST)), "é".repeat(LONGEST / 2) + "…");
+    }
 }

@@ -1,11 +1,12 @@
 //! `dhow version`.
 
 use super::format::{table, template::Template};
-use super::{Command, Context, coded, face, host, output};
+use super::{Coded, Command, Context, coded, face, host, output};
+use crate::api::client::Client;
 use crate::api::types;
 use crate::api::version::{ApiVersion, NEWEST};
 use crate::ns::profile::ARCH;
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use argh::{ArgsInfo, FromArgs};
 use serde_json::json;
 use std::fmt::Write;
@@ -37,14 +38,17 @@ impl Command for Version {
         };
         let template = template.map(Template::parse).transpose().map_err(|error| coded(64, error))?;
         let name = host::context_name(&context.wish)?;
-        let client = context.client()?;
-        // Of a daemon that does not answer the client's part is told all the same.
-        let answer = client.version();
+        let client = match context.client() {
+            Err(error) if error.is::<Coded>() => return Err(error),
+            other => other,
+        };
+        // Of an engine that does not answer the client's part is told all the same.
+        let answer = client.as_ref().map_err(|error| anyhow!("{error:#}")).and_then(Client::version);
+        let spoken = client.as_ref().ok().and_then(Client::version_spoken).unwrap_or(NEWEST);
         let (server, error) = match answer {
             Ok(server) => (Some(server), None),
             Err(error) => (None, Some(error)),
         };
-        let spoken = client.version_spoken().unwrap_or(NEWEST);
         let text = match template {
             Some(template) => template.execute(&json!({"Client": ours(spoken, &name), "Server": server}))? + "\n",
             None => plain(spoken, &name, server.as_ref()),

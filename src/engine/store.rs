@@ -229,8 +229,8 @@ impl Store {
             // A lease that came to its end is empty.
             if found.len() > 0 {
                 let text = fs::read_to_string(&path).unwrap_or_default();
-                let made = text.lines().filter_map(|line| line.strip_prefix(super::volumes::MADE));
-                made.map(|volume| super::volumes::abandoned(self, volume)).collect::<Result<()>>()?;
+                let mut made = text.lines().filter_map(|line| line.strip_prefix(super::volumes::MADE));
+                made.try_for_each(|volume| super::volumes::abandoned(self, volume))?;
                 lock.file().set_len(0).with_context(|| format!("clear lease {name}"))?;
             }
             count += 1;

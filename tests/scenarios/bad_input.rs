@@ -38,6 +38,18 @@ fn what_does_not_exist_is_named() {
         assert!(output.stderr().contains("ghost"), "{output}");
         assert_eq!(host.ok(["ps", "-aq"]), "", "{output}");
     }
+    // What leads elsewhere is nothing's name.
+    for (args, words) in [
+        (vec!["logs", "../ghost"], "No such container: ../ghost"),
+        (vec!["rm", "a/b"], "No such container: a/b"),
+        (vec!["volume", "rm", "../ghost"], "get ../ghost: no such volume"),
+        (vec!["network", "rm", "./ghost"], "network ./ghost not found"),
+    ] {
+        assert_eq!(host.refused(1, args), format!("dhow: {words}"));
+    }
+    // What others are called does nothing to the terminal.
+    let said = host.refused(1, ["inspect", "--type", "container", "\u{1b}[31mred\r"]);
+    assert!(said.contains(r"\u{1b}[31mred\r"), "{said}");
     host.assert_tidy();
 }
 

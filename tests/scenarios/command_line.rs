@@ -79,6 +79,13 @@ fn the_file_runs_where_nothing_else_is() {
     fs::create_dir(&root).expect("make a root");
     crate::fixture::copy_program(env!("CARGO_BIN_EXE_dhow"), &root.join("dhow"));
     Command::new("chroot", [root.to_str().expect("UTF-8"), "/dhow", "--help"]).ok();
+    // There is no engine without /proc; what the client is, is told all the same.
+    let output = Command::new("chroot", [root.to_str().expect("UTF-8"), "/dhow", "version"]).run();
+    assert_eq!(
+        (output.code(), output.stdout().lines().next().map(str::to_owned)),
+        (Some(1), Some("Client:".to_owned()))
+    );
+    assert!(output.stderr().contains("/proc"), "{output}");
 }
 
 #[test]

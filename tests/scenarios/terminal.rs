@@ -98,7 +98,7 @@ fn the_terminal_is_restored_however_the_command_ends() {
         assert!(!terminal.settings().local_flags.contains(nix::sys::termios::LocalFlags::ICANON), "raw while it runs");
         tool("sh", ["-c", &format!("kill -{signal} {}", terminal.pid())]);
         let ended = terminal.end();
-        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&ended).is_some(), true, "{signal}: {ended}");
+        assert!(std::os::unix::process::ExitStatusExt::signal(&ended).is_some(), "{signal}: {ended}");
         assert!(
             terminal.settings().local_flags.contains(nix::sys::termios::LocalFlags::ICANON),
             "cooked after {signal}"

@@ -76,6 +76,11 @@ fn directories_of_the_host() {
     assert!(fs::metadata(&missing).is_ok_and(|it| it.is_dir()));
     let text = host.busybox(&["--mount", &format!("type=bind,source={dir}/absent,target=/in")], &["true"]).refused(125);
     assert!(text.contains("bind source path does not exist"), "{text}");
+    // An older word of docker's is taken, with its warning.
+    let mount = format!("type=bind,source={dir},target=/in,bind-nonrecursive");
+    let output = host.busybox(&["--mount", &mount], &["cat", "/in/file"]).run();
+    assert_eq!((output.code(), output.stdout().as_str()), (Some(0), "theirs"), "{output}");
+    assert!(output.stderr().contains("bind-nonrecursive is deprecated"), "{output}");
     // A read-only bind is read-only below its mounts too.
     let mountpoint = format!("{dir}/below");
     crate::fixture::tool("mount", ["-t", "tmpfs", "tmpfs", &mountpoint]);

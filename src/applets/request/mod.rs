@@ -15,6 +15,7 @@ pub use limits::nano_cpus;
 use super::run::Run;
 use crate::api::types::*;
 use crate::applets::face::{self, Misfit, words};
+use crate::applets::output;
 use crate::order;
 use anyhow::{Context, Result, anyhow, bail};
 use std::collections::BTreeMap;
@@ -31,7 +32,8 @@ pub struct Here<'a> {
 impl Here<'static> {
     pub fn this_process() -> Here<'static> {
         Here {
-            env: &|name| std::env::var(name).ok(),
+            // What is no text becomes some, as docker's JSON makes it.
+            env: &|name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned()),
             read: &|path| std::fs::read(path),
             cwd: std::env::current_dir().unwrap_or_default(),
         }
@@ -230,6 +232,9 @@ fn volumes(flags: &Run, here: &Here, create: &mut ContainerCreate) -> Result<()>
     }
     let mut list = Vec::new();
     for spec in &flags.mount {
+        if mounts::is_outdated(spec) {
+            output::complain("WARNING: bind-nonrecursive is deprecated, use bind-recursive=disabled instead");
+        }
         list.push(mounts::mount(spec, &here.cwd).or_else(|why| wrong("--mount", spec, &why))?);
     }
     create.host_config.binds = Some(binds).filter(|binds| !binds.is_empty());

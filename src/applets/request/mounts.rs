@@ -89,6 +89,13 @@ pub fn mount(spec: &str, cwd: &Path) -> Result<Mount, String> {
     Ok(mount)
 }
 
+/// Whether a mount says something in a way that docker warns of.
+pub fn is_outdated(spec: &str) -> bool {
+    let is_old =
+        |field: &String| field.split('=').next().is_some_and(|key| key.eq_ignore_ascii_case("bind-nonrecursive"));
+    values::csv(spec.trim()).is_ok_and(|fields| fields.iter().any(is_old))
+}
+
 fn set(mount: &mut Mount, key: &str, given: Option<&str>, field: &str, cwd: &Path) -> Result<(), String> {
     let alone = matches!(key, "readonly" | "ro" | "volume-nocopy" | "bind-nonrecursive" | "bind-create-src");
     if given.is_none() && !alone {
@@ -104,9 +111,7 @@ fn set(mount: &mut Mount, key: &str, given: Option<&str>, field: &str, cwd: &Pat
         "readonly" | "ro" => mount.read_only = truth(key, value)?,
         "consistency" => mount.consistency = value.to_ascii_lowercase(),
         "bind-propagation" => bind(mount).propagation = value.to_ascii_lowercase(),
-        "bind-nonrecursive" => {
-            return Err("bind-nonrecursive is deprecated, use bind-recursive=disabled instead".to_owned());
-        }
+        "bind-nonrecursive" => bind(mount).non_recursive = truth(key, value)?,
         "bind-recursive" => match value {
             "enabled" => {}
             "disabled" => bind(mount).non_recursive = true,
