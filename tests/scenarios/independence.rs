@@ -270,6 +270,9 @@ fn an_upgrade_takes_over_what_runs() {
     }
     eventually("its health is asked for", || host.inspect("checked", "/State/Health/Status") == "healthy");
     over(&host, &["restart", "--time", "0", "checked"]).ok();
+    let filters =
+        ["events", "--since", "0", "--until", "0s", "--filter", "container=checked", "--filter", "event=kill"];
+    assert_eq!(over(&host, &filters).ok().lines().count(), 1, "one signal, whoever gave it");
     let mut waits = daemon.connect();
     waits.write_all(b"POST /containers/goes/wait HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("ask");
     assert!(head(&mut waits).starts_with("HTTP/1.1 200 "), "it waits");

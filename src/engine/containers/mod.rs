@@ -26,6 +26,7 @@ use crate::api::Refusal;
 use crate::api::types::{ContainerConfig, Top};
 use crate::cgroup;
 use anyhow::{Context, Result, bail};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use wait::exited;
@@ -115,32 +116,63 @@ fn start_failed(id: &str, why: &str) -> anyhow::Error {
     anyhow::anyhow!(text)
 }
 
+/// A container that is about to be stopped.
+struct Stopping {
+    now: Now,
+    /// To its shim.
+    stream: UnixStream,
+    signal: i32,
+    seconds: i32,
+}
+
+impl Stopping {
+    /// Finds its shim, and thaws what is paused: a frozen process takes no signal but SIGKILL. `None` where it does not run.
+    fn begin(store: &Store, id: &str, signal: Option<&str>, seconds: Option<i64>) -> Result<Option<Stopping>> {
+        for _ in 0..TRIES {
+            let now = now(store, id)?;
+            if !now.doing.goes_on() {
+                return Ok(None);
+            }
+            let (signal, seconds) = stopping(&now.record.config, signal, seconds)?;
+            let Some(stream) = shim::connect(store, &Whose::container(id))? else {
+                std::thread::sleep(Duration::from_millis(2));
+                continue;
+            };
+            if now.doing == Doing::Paused {
+                cgroup::freeze(Path::new(&now.live.cgroup), false)?;
+            }
+            return Ok(Some(Stopping { now, stream, signal, seconds }));
+        }
+        bail!("container {id} does not stop")
+    }
+
+    /// Tells of its signal, once; in the pause before a restart there is nothing to get it.
+    fn tell(&self, store: &Store, told: &mut bool) {
+        if self.now.doing.is_alive() && !std::mem::replace(told, true) {
+            tell_kill(store, &self.now.record, self.signal);
+        }
+    }
+}
+
 /// Stops a container; comes back when it has ended. `signal` and `seconds` are the container's own where not given.
 pub fn stop(store: &Store, id: &str, signal: Option<&str>, seconds: Option<i64>) -> Result<()> {
+    stop_told(store, id, signal, seconds, &mut false)
+}
+
+/// The same; `told`: the event of its signal was told before.
+fn stop_told(store: &Store, id: &str, signal: Option<&str>, seconds: Option<i64>, told: &mut bool) -> Result<()> {
     for _ in 0..TRIES {
-        let now = now(store, id)?;
-        if !now.doing.goes_on() {
+        let Some(mut it) = Stopping::begin(store, id, signal, seconds)? else {
             super::restart::forget(store, id, true)?;
             bail!(Refusal::NotModified);
-        }
-        let (signal, seconds) = stopping(&now.record.config, signal, seconds)?;
-        let Some(mut stream) = shim::connect(store, &Whose::container(id))? else {
-            std::thread::sleep(std::time::Duration::from_millis(2));
-            continue;
         };
-        if now.doing == Doing::Paused {
-            // A frozen process takes no signal but SIGKILL.
-            cgroup::freeze(Path::new(&now.live.cgroup), false)?;
-        }
-        by_hand(store, &now.record)?;
-        if now.doing.is_alive() {
-            tell_kill(store, &now.record, signal);
-        }
-        if protocol::send(&mut stream, Message::new(Op::Stop, signal, seconds), &[]).is_err() {
+        by_hand(store, &it.now.record)?;
+        it.tell(store, told);
+        if protocol::send(&mut it.stream, Message::new(Op::Stop, it.signal, it.seconds), &[]).is_err() {
             continue;
         }
-        if exited(&mut stream)?.is_some() {
-            events::container(store, &now.record, "stop", &[]);
+        if exited(&mut it.stream)?.is_some() {
+            events::container(store, &it.now.record, "stop", &[]);
             return Ok(());
         }
     }
@@ -172,8 +204,9 @@ pub fn restart(store: &Store, id: &str, signal: Option<&str>, seconds: Option<i6
         Err(error) if matches!(error.downcast_ref(), Some(Refusal::NotModified)) => Ok(()),
         other => other,
     };
-    if !restart_running(store, id, signal, seconds)? {
-        is_done(stop(store, id, signal, seconds))?;
+    let mut told = false;
+    if !restart_running(store, id, signal, seconds, &mut told)? {
+        is_done(stop_told(store, id, signal, seconds, &mut told))?;
         // Somebody else may have started it in between.
         is_done(start(store, id))?;
     }
@@ -186,33 +219,23 @@ pub fn restart(store: &Store, id: &str, signal: Option<&str>, seconds: Option<i6
 /// Has the shim of a container that runs stop it and start it again, in the network namespace that it has. False where
 /// none has done that: the container does not run, a stop that came later called the start off, its shim was killed, or is
 /// that of another executable, as after an upgrade.
-fn restart_running(store: &Store, id: &str, signal: Option<&str>, seconds: Option<i64>) -> Result<bool> {
-    for _ in 0..TRIES {
-        let now = now(store, id)?;
-        if !now.doing.goes_on() {
-            return Ok(false);
-        }
-        let (signal, seconds) = stopping(&now.record.config, signal, seconds)?;
-        let Some(mut stream) = shim::connect(store, &Whose::container(id))? else {
-            std::thread::sleep(std::time::Duration::from_millis(2));
-            continue;
-        };
-        if now.doing == Doing::Paused {
-            cgroup::freeze(Path::new(&now.live.cgroup), false)?;
-        }
-        if now.doing.is_alive() {
-            tell_kill(store, &now.record, signal);
-        }
-        let build = shim::build().context("look at this executable")?;
-        return match shim::ask(&mut stream, Message::new(Op::Restart, signal, seconds), &build) {
-            Ok((Message { op: Op::Ok, .. }, _)) => Ok(true),
-            Ok((Message { a: 0 | protocol::NOT_DONE, .. }, _)) => Ok(false),
-            Ok((_, why)) => Err(start_failed(id, &String::from_utf8_lossy(&why))),
-            Err(error) if shim::is_parted(&error) => Ok(false),
-            Err(error) => Err(error),
-        };
+fn restart_running(
+    store: &Store,
+    id: &str,
+    signal: Option<&str>,
+    seconds: Option<i64>,
+    told: &mut bool,
+) -> Result<bool> {
+    let Some(mut it) = Stopping::begin(store, id, signal, seconds)? else { return Ok(false) };
+    it.tell(store, told);
+    let build = shim::build().context("look at this executable")?;
+    match shim::ask(&mut it.stream, Message::new(Op::Restart, it.signal, it.seconds), &build) {
+        Ok((Message { op: Op::Ok, .. }, _)) => Ok(true),
+        Ok((Message { a: 0 | protocol::NOT_DONE, .. }, _)) => Ok(false),
+        Ok((_, why)) => Err(start_failed(id, &String::from_utf8_lossy(&why))),
+        Err(error) if shim::is_parted(&error) => Ok(false),
+        Err(error) => Err(error),
     }
-    bail!("container {id} does not stop")
 }
 
 /// [`signal`]; and whom nobody survives has ended then, as with Docker.
