@@ -40,11 +40,13 @@ pub struct Query {
     since: Option<Time>,
     until: Option<Time>,
     filters: Filters,
+    /// Whether the client's version of the API has such events.
+    known: fn(&Event) -> bool,
 }
 
 impl Query {
     /// `since` and `until` are points in time, or empty.
-    pub fn new(since: &str, until: &str, filters: Filters) -> Result<Query> {
+    pub fn new(since: &str, until: &str, filters: Filters, known: fn(&Event) -> bool) -> Result<Query> {
         filter::accept(&filters)?;
         let point = |text: &str| if text.is_empty() { Ok(None) } else { query::point(text).map(Some) };
         let (from, to) = (point(since)?, point(until)?);
@@ -53,7 +55,7 @@ impl Query {
         {
             bail!(Refusal::BadParameter(format!("`since` time ({since}) cannot be after `until` time ({until})")));
         }
-        Ok(Query { since: from, until: to, filters })
+        Ok(Query { since: from, until: to, filters, known })
     }
 
     fn is_past(&self) -> bool {
@@ -64,6 +66,7 @@ impl Query {
         let at = i128::from(event.time_nano);
         (!past || self.since.is_none_or(|since| at >= since.unix_nanos()))
             && self.until.is_none_or(|until| at <= until.unix_nanos())
+            && (self.known)(event)
             && filter::takes(&self.filters, event)
     }
 }
@@ -255,7 +258,7 @@ mod tests {
     }
 
     fn query(since: &str, until: &str) -> Query {
-        Query::new(since, until, Filters::default()).unwrap()
+        Query::new(since, until, Filters::default(), |_| true).unwrap()
     }
 
     /// Counts whole lines, and ends after so many.
@@ -343,8 +346,8 @@ mod tests {
         assert_eq!(told(query(&text(middle), &end)), ["after"]);
         assert_eq!(told(query("", &text(middle))).last().unwrap(), "299");
         assert_eq!(told(query(&end, &end)), Vec::<String>::new());
-        let error = Query::new(&end, "1", Filters::default()).err().unwrap();
+        let error = Query::new(&end, "1", Filters::default(), |_| true).err().unwrap();
         assert_eq!(error.to_string(), format!("`since` time ({end}) cannot be after `until` time (1)"));
-        assert!(Query::new("yesterday", "", Filters::default()).is_err());
+        assert!(Query::new("yesterday", "", Filters::default(), |_| true).is_err());
     }
 }

@@ -10,7 +10,7 @@ mod system;
 pub use containers::{answers_waits_first, container, containers, exec_create, exec_start, picks_streams, update};
 pub use create::create;
 pub use images::{image, image_filters, images};
-pub use system::{info, usage, usage_kinds, volume_prune};
+pub use system::{info, knows_event, usage, usage_kinds, volume_prune};
 
 use crate::api::version::ApiVersion;
 use crate::api::{Refusal, Request};

@@ -2,7 +2,7 @@
 
 use super::v1;
 use crate::api::Request;
-use crate::api::types::{DiskUsage, Info};
+use crate::api::types::{DiskUsage, Event, Info};
 use crate::api::version::ApiVersion;
 use crate::engine::filters::Filters;
 
@@ -12,6 +12,14 @@ pub fn volume_prune(version: ApiVersion, filters: &mut Filters) {
         filters.add("all", "true");
     }
 }
+/// Which events there are: of images, not always those that commits and builds make.
+pub fn knows_event(version: ApiVersion) -> fn(&Event) -> bool {
+    match version < v1(46) {
+        true => |event| !(event.r#type == "image" && event.action == "create"),
+        false => |_| true,
+    }
+}
+
 /// What of the disk was asked for: once it was all, whatever was said.
 pub fn usage_kinds(request: &Request) -> Vec<&str> {
     let kinds = request.query.iter().filter(|(key, _)| key == "type" && request.version >= v1(42));
@@ -68,6 +76,19 @@ mod tests {
         assert!(!filters.has("all"));
         volume_prune(v1(41), &mut filters);
         assert_eq!(filters.flag("all").unwrap(), Some(true));
+    }
+
+    #[test]
+    fn events_that_were_not_there() {
+        for (version, kind, action, known) in [
+            (v1(45), "image", "create", false),
+            (v1(45), "image", "pull", true),
+            (v1(45), "volume", "create", true),
+            (v1(46), "image", "create", true),
+        ] {
+            let event = Event { r#type: kind.to_owned(), action: action.to_owned(), ..Event::default() };
+            assert_eq!(knows_event(version)(&event), known, "{version} {kind} {action}");
+        }
     }
 
     #[test]
