@@ -70,7 +70,8 @@ fn pass_on(told: &Receiver<ProgressLine>, waiting: &AtomicUsize, out: &mut dyn W
     }
 }
 
-fn write(out: &mut dyn Write, line: &ProgressLine) -> io::Result<()> {
+/// Writes a line.
+pub fn write(out: &mut dyn Write, line: &ProgressLine) -> io::Result<()> {
     let mut bytes = serde_json::to_vec(line)?;
     bytes.extend_from_slice(b"\r\n");
     out.write_all(&bytes)

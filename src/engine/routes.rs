@@ -7,8 +7,8 @@ use super::containers::{self, Until};
 use super::protocol::{STDERR, STDIN, STDOUT};
 use super::shim::Whose;
 use super::{
-    Engine, Record, Store, absent, create, distribution, events, exec, files, images, logs, networks, older, pull,
-    push, query, stats, system, update, usage, volumes,
+    Engine, Record, Store, absent, create, distribution, events, exec, files, images, lines, logs, networks, older,
+    pull, push, query, stats, system, update, usage, volumes,
 };
 use crate::api::types::{
     AuthConfig, Committed, ContainerConfig, ExecCreate, ExecCreated, ExecStart, HostConfig, NetworkConnect,
@@ -273,7 +273,8 @@ fn ping(method: &str) -> Response {
 
 fn events(store: &Store, request: &Request) -> Result<Response> {
     let text = |key: &str| request.query(key).unwrap_or_default();
-    let query = events::Query::new(text("since"), text("until"), filters(request)?)?;
+    let known = older::knows_event(request.version);
+    let query = events::Query::new(text("since"), text("until"), filters(request)?, known)?;
     // Opened before the answer begins: what happens right after that is told.
     let follower = events::Follower::open(store, query)?;
     let producer = move |sink: &mut dyn std::io::Write| follower.run(sink);
@@ -484,17 +485,19 @@ fn image_create(engine: &Arc<Engine>, mut request: Request) -> Result<Response> 
         let message = source.message(text("message"));
         let asked = images::Import::asked(text("repo"), text("tag"), &message, text("platform"), &changes)?;
         let (tar, first) = source.open(tar, &engine.settings.registry())?;
+        let Some(first) = first else {
+            // Nothing is said before its end, so that what goes wrong has a status of its own.
+            let made = ProgressLine::status(images::import(&engine.store, asked, tar)?.to_string());
+            return Ok(answer(200, Reply::Stream(Box::new(move |sink| lines::write(sink, &made)))));
+        };
         let engine = Arc::clone(engine);
         let producer = move |sink: &mut dyn std::io::Write| {
-            let mut write = |line: ProgressLine| -> std::io::Result<()> {
-                sink.write_all(&serde_json::to_vec(&line)?)?;
-                sink.write_all(b"\r\n")
-            };
-            first.map_or(Ok(()), &mut write)?;
-            write(match images::import(&engine.store, asked, tar) {
+            lines::write(sink, &first)?;
+            let end = match images::import(&engine.store, asked, tar) {
                 Ok(id) => ProgressLine::status(id.to_string()),
                 Err(error) => ProgressLine::failed(format!("{error:#}")),
-            })
+            };
+            lines::write(sink, &end)
         };
         return Ok(answer(200, Reply::Stream(Box::new(producer))));
     }

@@ -277,7 +277,8 @@ fn flags_of_dockerd_hold_or_are_refused() {
     client(&["create", "--name", "hull", "--network", "none", "busybox", "true"]).ok();
     let made = client(&["inspect", "--format", "{{.HostConfig.LogConfig.Type}} {{.HostConfig.Runtime}}", "hull"]).ok();
     assert_eq!(made, "none dhow");
-    daemon.stop();
+    let said = daemon.stop().stderr();
+    assert!(said.contains("shutdown-timeout: containers go on when the daemon ends"), "{said}");
 
     // By that name, and without a daemon that stays.
     let dockerd = host.dir().join("dockerd");

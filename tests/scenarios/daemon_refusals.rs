@@ -446,3 +446,37 @@ fn bodies_are_one_value_of_json() {
     assert_eq!(host.inspect("hull", "/Config/Cmd"), json!(["true"]));
     host.ok(["rm", "hull"]);
 }
+
+/// What cannot be written is a mistake of who asks, and what is no archive has a status of its own.
+#[test]
+fn archives_that_have_no_place() {
+    let Some((host, daemon)) = host() else { return };
+    host.detached(&["--name", "hull", "--read-only", "-v", "hold:/hold:ro", "-v", "deck:/deck"], &["sleep", "1000"]);
+    host.ok(["create", "--name", "keel", "--read-only", "-v", "hold:/hold:ro", "busybox", "true"]);
+    let empty = "\0".repeat(1024);
+    let put = |name: &str, path: &str, body: &str| {
+        let line = format!("PUT /containers/{name}/archive?path={path}");
+        let (head, answer) = daemon.ask_with(&line, "Content-Type: application/x-tar\r\n", body);
+        (head[9..12].to_owned(), answer)
+    };
+    for name in ["hull", "keel"] {
+        for (path, message) in
+            [("/", "container rootfs is marked read-only"), ("/hold", "mounted volume is marked read-only")]
+        {
+            let expected = ("400".to_owned(), format!("{{\"message\":\"{message}\"}}\n"));
+            assert_eq!(put(name, path, &empty), expected, "{name} {path}");
+        }
+    }
+    assert_eq!(put("hull", "/deck", &empty).0, "200");
+    let (status, answer) = put("hull", "/deck", "no archive");
+    assert!(status.starts_with(['4', '5']) && answer.contains("message"), "{status} {answer}");
+    for body in ["no archive", &"x".repeat(2000)] {
+        let tar = "Content-Type: application/x-tar\r\n";
+        let (head, answer) = daemon.ask_with("POST /images/create?fromSrc=-&repo=hull", tar, body);
+        assert!(head.starts_with("HTTP/1.1 500 ") && answer.starts_with("{\"message\":"), "{head} {answer}");
+    }
+    assert_eq!(host.ok(["images", "--quiet", "hull"]), "");
+    let (head, answer) = daemon.ask_with("POST /images/create?fromSrc=-&repo=hull", "", &empty);
+    assert!(head.starts_with("HTTP/1.1 200 ") && answer.contains("{\"status\":\"sha256:"), "{head} {answer}");
+    host.ok(["rm", "--force", "hull", "keel"]);
+}

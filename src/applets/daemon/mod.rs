@@ -13,7 +13,7 @@ use super::{Command, Context, coded, output, terminal, version};
 use crate::api::http::Connections;
 use crate::api::types::Ulimit;
 use crate::build;
-use crate::engine::{Engine, boot, locks, rootless, routes, selinux, shim};
+use crate::engine::{Engine, Settings, boot, locks, rootless, routes, selinux, shim};
 use crate::sys;
 use anyhow::{Context as _, Result, bail};
 use argh::{ArgsInfo, FromArgs};
@@ -270,6 +270,9 @@ fn serve(flags: Daemon, context: &Context) -> Result<()> {
     output::tell(asked.level);
     if engine.settings.live_restore == Some(false) {
         log::warn!("live-restore: containers go on when the daemon ends, whatever it says");
+    }
+    if engine.settings.shutdown_timeout != Settings::default().shutdown_timeout {
+        log::warn!("shutdown-timeout: containers go on when the daemon ends, so that none is waited for");
     }
     if engine.settings.selinux_enabled == Some(true) && !selinux::is_enabled() {
         log::warn!("SELinux is not enabled on this host: containers have no labels");
