@@ -10,6 +10,7 @@ use std::ffi::{c_int, c_void};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr;
+use std::sync::{Mutex, PoisonError};
 
 /// Bytes of stack for work: what a thread of Rust's has.
 const WORK: usize = 2 << 20;
@@ -20,6 +21,9 @@ const GUARD: usize = 64 << 10;
 
 /// Its lowest address, below which the guard is, and its length.
 struct Stack(*mut c_void, usize);
+
+// SAFETY: memory that whoever has it uses alone.
+unsafe impl Send for Stack {}
 
 impl Stack {
     fn new(length: usize) -> io::Result<Stack> {
@@ -66,12 +70,17 @@ pub fn start<W: Fn() -> c_int>(cgroup: Option<BorrowedFd>, way: W) -> io::Result
         let way = unsafe { &*way.cast::<W>() };
         process::exit_now(way())
     }
-    let stack = Stack::new(WAY)?;
+    // To unmap one interrupts every processor that runs a thread of ours, so one is kept.
+    static SPARE: Mutex<Option<Stack>> = Mutex::new(None);
+    let spare = || SPARE.lock().unwrap_or_else(PoisonError::into_inner);
+    let kept = spare().take();
+    let stack = kept.map_or_else(|| Stack::new(WAY), Ok)?;
     let before = deaf();
     // SAFETY: the stack is used by nobody else and outlives the child's use of it, as what `child` is given does.
     // Thread-local values are used by one of the two at a time, because this thread stands still.
     let cloned = unsafe { process::clone3_onto(stack.0, stack.1, cgroup, child::<W>, (&raw const way).cast()) };
     let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None);
+    *spare() = Some(stack);
     cloned
 }
 
