@@ -216,7 +216,9 @@ mod tests {
     #[test]
     fn the_crate_for_libfuzzer_is_made_of_the_same() {
         let modules = |text: &str| -> Vec<String> {
-            text.lines().filter(|line| line.starts_with("mod ")).map(str::to_owned).collect()
+            // The last is of tests alone.
+            let named = text.lines().filter(|line| line.starts_with("mod ") && *line != "mod skip;");
+            named.map(str::to_owned).collect()
         };
         assert_eq!(modules(include_str!("main.rs")), modules(include_str!("../fuzz/src/modules.rs")));
         let dependencies = |text: &str| -> Vec<String> {

@@ -15,6 +15,8 @@ mod net;
 mod ns;
 mod oci;
 mod order;
+#[cfg(test)]
+mod skip;
 mod sys;
 
 use api::client::{Local, Place};

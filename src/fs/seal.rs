@@ -235,7 +235,7 @@ mod tests {
         let upper = Upper { upper: staging.join("fs"), work, volatile: true, label: String::new() };
         let mounted = match overlay::mount(&[lower.join("fs")], Some(&upper), &at) {
             Ok(mounted) => mounted,
-            Err(error) => return eprintln!("skipped: {error:#}"),
+            Err(error) => return crate::skip::skip(&format!("{error:#}")).unwrap_or_default(),
         };
         let root = PathBuf::from(format!("/proc/self/fd/{}", mounted.as_raw_fd()));
         fs::write(root.join("etc/new"), "new").unwrap();

@@ -1,7 +1,7 @@
 //! Our client against the engine that its words come from: the distribution's dockerd, which speaks an older version of the
 //! API. What it is asked is asked of our own daemon, too.
 
-use crate::fixture::{Command, Daemon, Host, Running, Tar, busybox_tar, clients, eventually};
+use crate::fixture::{Command, Daemon, Host, Running, Tar, busybox_tar, clients, eventually, skip};
 use nix::sys::signal::Signal;
 use std::fs;
 use std::os::unix::net::UnixStream;
@@ -37,8 +37,7 @@ impl Dockerd {
             if running.has_ended() || begun.elapsed() > Duration::from_secs(90) {
                 let log = fs::read_to_string(format!("{dir}/log")).unwrap_or_default();
                 let last = log.lines().last().unwrap_or_default();
-                eprintln!("skipped: nothing is shown of dockerd, which does not start: {last}");
-                return None;
+                return skip(&format!("nothing is shown of dockerd, which does not start: {last}"));
             }
             std::thread::sleep(Duration::from_millis(100));
         }

@@ -7,7 +7,6 @@ mod machine;
 use crate::fixture::{Host, Image, Packing, Registry, Tar, need, probe_tar, skip};
 use machine::{Arch, Boot, File, Kernel, Machine, Report};
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -238,11 +237,7 @@ mod arm64 {
         let (out, told) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         match output.status.code() {
             Some(0) => Some(PathBuf::from(out.trim())),
-            // A machine that cannot fetch what a compiler of its own lacks says so, by itself and not by what is captured.
-            Some(77) => {
-                let _ = writeln!(std::io::stderr(), "skipped: nothing is shown of arm64: {told}");
-                None
-            }
+            Some(77) => skip(&format!("nothing is shown of arm64: {}", told.trim())),
             _ => panic!("tests/vm/cross: {}: {told}", output.status),
         }
     }
