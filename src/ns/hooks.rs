@@ -65,21 +65,10 @@ impl<'a> Inside<'a> {
 pub trait Callers {
     /// Where they may be heard.
     fn listen(&self) -> Vec<RawFd>;
-    /// Something has come there: whether it calls that off.
-    fn hear(&mut self, ready: &[RawFd]) -> bool;
-}
-
-/// What nobody calls off.
-pub struct Nobody;
-
-impl Callers for Nobody {
-    fn listen(&self) -> Vec<RawFd> {
-        Vec::new()
-    }
-
-    fn hear(&mut self, _: &[RawFd]) -> bool {
-        false
-    }
+    /// Something has come there.
+    fn hear(&mut self, ready: &[RawFd]);
+    /// Until when a hook that has begun then may go on: somebody has called it off.
+    fn deadline(&self, begun: Instant) -> Option<Instant>;
 }
 
 /// Runs hooks one after the other, here or inside; the first that fails is the last. The words are runc's.
@@ -90,11 +79,26 @@ pub fn run(
     inside: Option<&Inside>,
     callers: &mut dyn Callers,
 ) -> Result<()> {
-    for (number, hook) in hooks.iter().enumerate() {
+    each(moment, hooks, state, inside, callers).collect()
+}
+
+/// The same, where those after one that fails are run, too: the first error.
+pub fn run_all(moment: &str, hooks: &[Hook], state: &[u8], callers: &mut dyn Callers) -> Result<()> {
+    let all: Vec<_> = each(moment, hooks, state, None, callers).collect();
+    all.into_iter().collect()
+}
+
+fn each<'a>(
+    moment: &'a str,
+    hooks: &'a [Hook],
+    state: &'a [u8],
+    inside: Option<&'a Inside>,
+    callers: &'a mut dyn Callers,
+) -> impl Iterator<Item = Result<()>> + 'a {
+    hooks.iter().enumerate().map(move |(number, hook)| {
         one(hook, state, inside, callers)
-            .with_context(|| format!("error running {moment} hook #{number} ({})", hook.path))?;
-    }
-    Ok(())
+            .with_context(|| format!("error running {moment} hook #{number} ({})", hook.path))
+    })
 }
 
 fn one(hook: &Hook, state: &[u8], inside: Option<&Inside>, callers: &mut dyn Callers) -> Result<()> {
@@ -162,9 +166,11 @@ enum Waited {
 }
 
 fn wait(pidfd: &OwnedFd, timeout: Option<Duration>, callers: &mut dyn Callers) -> Result<Waited> {
-    let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    let begun = Instant::now();
+    let late = timeout.and_then(|timeout| begun.checked_add(timeout));
     loop {
-        let left = match until {
+        let off = callers.deadline(begun);
+        let left = match late.into_iter().chain(off).min() {
             None => -1,
             Some(until) => {
                 i32::try_from(until.saturating_duration_since(Instant::now()).as_millis() + 1).unwrap_or(i32::MAX)
@@ -177,10 +183,14 @@ fn wait(pidfd: &OwnedFd, timeout: Option<Duration>, callers: &mut dyn Callers) -
             return Ok(Waited::Ended);
         }
         let ready: Vec<_> = fds[1..].iter().filter(|fd| fd.revents != 0).map(|fd| fd.fd).collect();
-        if !ready.is_empty() && callers.hear(&ready) {
+        if !ready.is_empty() {
+            callers.hear(&ready);
+        }
+        let over = |until: Option<Instant>| until.is_some_and(|until| Instant::now() >= until);
+        if over(callers.deadline(begun)) {
             return Ok(Waited::CalledOff);
         }
-        if until.is_some_and(|until| Instant::now() >= until) {
+        if over(late) {
             return Ok(Waited::Late);
         }
     }

@@ -78,10 +78,15 @@ pub struct Prepared {
     report_to: File,
 }
 
-/// A process that has been cloned and waits for [`Child::go`].
+/// A process that has been cloned and waits for [`Child::go`]. Who drops it ends it: nobody else would bury it.
 pub struct Child {
     pub pid: i32,
     pub pidfd: OwnedFd,
+    pipes: Option<Pipes>,
+}
+
+/// Until it has executed the command.
+struct Pipes {
     go: File,
     report: File,
 }
@@ -281,7 +286,7 @@ pub fn launch(
     };
     match cloned.context("clone")? {
         Clone::Child => begin(plan, &prepared),
-        Clone::Parent { pid, pidfd } => Ok(Child { pid, pidfd, go: prepared.go_from, report: prepared.report_to }),
+        Clone::Parent { pid, pidfd } => Ok(Child::new(pid, pidfd, prepared)),
     }
 }
 
@@ -317,7 +322,7 @@ fn launch_in(plan: &Plan, prepared: Prepared, user: &OwnedFd, cgroup: Option<Bor
         process::sibling(plan.namespaces, cgroup)
     };
     let (pid, pidfd) = clone_beyond(enter, || begin(plan, &prepared)).context("clone in the user namespace")?;
-    Ok(Child { pid, pidfd, go: prepared.go_from, report: prepared.report_to })
+    Ok(Child::new(pid, pidfd, prepared))
 }
 
 /// A child in namespaces from which this process could not come back: somebody goes there, which `enter` does, and clones
@@ -354,29 +359,38 @@ pub(super) fn clone_beyond(
 }
 
 impl Child {
+    fn new(pid: i32, pidfd: OwnedFd, prepared: Prepared) -> Child {
+        Child { pid, pidfd, pipes: Some(Pipes { go: prepared.go_from, report: prepared.report_to }) }
+    }
+
+    fn pipes(&mut self) -> Result<&mut Pipes> {
+        self.pipes.as_mut().context("it was let go before")
+    }
+
     /// Of a plan with [`Step::Meet`]: waits until the child has come there, or reported why it could not.
     pub fn meet(&mut self) -> Result<Result<(), Failed>> {
         let mut report = [0; 8];
-        self.report.read_exact(&mut report).context("read the child's report")?;
+        self.pipes()?.report.read_exact(&mut report).context("read the child's report")?;
         Ok(if report == [0; 8] { Ok(()) } else { Err(Failed::read(report)) })
     }
 
     /// Lets it go on from there.
     pub fn pass(&mut self) -> Result<()> {
-        self.go.write_all(&[1]).context("let the child go on")
+        self.pipes()?.go.write_all(&[1]).context("let the child go on")
     }
 
     /// Lets the child go on, and waits until it has executed the command or reported why it could not.
     pub fn go(&mut self) -> Result<Result<(), Failed>> {
         // It may have failed before it came to wait; then its report says more than the broken pipe.
-        let _ = self.go.write_all(&[1]);
-        Ok(heard(&mut self.report)?.map_or(Ok(()), Err))
+        let mut pipes = self.pipes.take().context("it was let go before")?;
+        let _ = pipes.go.write_all(&[1]);
+        Ok(heard(&mut pipes.report)?.map_or(Ok(()), Err))
     }
 
     /// Ends the child, because something else has failed meanwhile: what it had to say before is the reason then.
     pub fn end(&mut self) -> Result<Option<Failed>> {
         self.bury();
-        heard(&mut self.report)
+        heard(&mut self.pipes()?.report)
     }
 
     /// Ends the child, where it has not by itself, and waits for that. Were we gone first, it would be left to the host's
@@ -384,6 +398,12 @@ impl Child {
     pub fn bury(&self) {
         let _ = process::pidfd_send_signal(self.pidfd.as_fd(), libc::SIGKILL);
         let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(self.pid), None);
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        self.bury();
     }
 }
 
@@ -405,7 +425,8 @@ mod tests {
         let ended = |steps: Vec<Step>, says: bool| {
             let plan = Plan { steps, ..Plan::default() };
             let mut child = launch(&plan, prepare(&plan, None, None).unwrap(), None, || None).unwrap();
-            let mut poll = [nix::poll::PollFd::new(child.report.as_fd(), nix::poll::PollFlags::POLLIN)];
+            let mut poll =
+                [nix::poll::PollFd::new(child.pipes.as_ref().unwrap().report.as_fd(), nix::poll::PollFlags::POLLIN)];
             while says && nix::poll::poll(&mut poll, nix::poll::PollTimeout::NONE) == Err(Errno::EINTR) {}
             let pid = nix::unistd::Pid::from_raw(child.pid);
             let failed = child.end().unwrap();

@@ -297,6 +297,92 @@ fn a_hook_that_does_not_end_goes_with_the_container() {
     host.ok(["rm", "--force", "it"]);
 }
 
+/// Those after the end: they have ten seconds once somebody wants the container to be gone.
+#[test]
+fn a_hook_after_the_end_that_does_not_end_goes_with_the_container() {
+    let (Some(host), vendor) = (Host::with_busybox(), Vendor::new()) else { return };
+    let (told, later) = (host.dir().join("told"), host.dir().join("later"));
+    let hook = |line: String| json!({"hookName": "poststop", "path": "/bin/sh", "args": ["sh", "-c", line], "env": ["PATH=/usr/bin:/bin"]});
+    let hangs = hook(format!("echo $$ >{}.new; mv {0}.new {0}; exec sleep 1000", told.display()));
+    let hooks = json!({"hooks": [hangs, hook(format!("touch {}", later.display()))]});
+    vendor.says(&[("one", hooks)], json!({}));
+    let device = vendor.device("one");
+    let hanging = || {
+        eventually("it hangs", || told.exists());
+        let pid = fs::read_to_string(&told).expect("its number").trim().to_owned();
+        fs::remove_file(&told).expect("forget it");
+        Path::new("/proc").join(pid)
+    };
+    let gone = |hook: &Path| {
+        assert!(!hook.exists(), "it goes on");
+        fs::remove_file(&later).expect("the hook after it has run, too");
+    };
+
+    // The container has ended by itself: it is there until its hooks are, and holds up nobody who looks.
+    host.ok(["create", "--name", "it", "--network", "none", "--device", &device, "busybox", "true"]);
+    host.ok(["start", "it"]);
+    let hook = hanging();
+    assert!(host.ok(["ps"]).contains("Up "));
+    assert_eq!(host.inspect("it", "/State/Status"), "running");
+    for verb in [&["exec", "it", "true"][..], &["top", "it"], &["attach", "it"]] {
+        let text = host.dhow(verb.iter().copied()).run();
+        assert!(!text.status.success() && text.stderr().contains("is not running"), "{verb:?}: {text}");
+    }
+    assert!(host.refused(1, ["rm", "it"]).contains("container is running"));
+    assert!(hook.exists());
+    host.ok(["rm", "--force", "it"]);
+    gone(&hook);
+    assert_eq!(host.ok(["ps", "-aq"]), "");
+
+    // It is stopped: that says what became of the hook.
+    let id = host.detached(&["--device", &device], &["sleep", "1000"]);
+    let stopping = host.dhow(["stop", "--time", "0", &id]).spawn();
+    let hook = hanging();
+    assert!(stopping.wait().status.success());
+    gone(&hook);
+    assert_eq!(host.inspect(&id, "/State/Status"), "exited");
+    let error = host.inspect(&id, "/State/Error").to_string();
+    assert!(error.contains("error running poststop hook #0 (/bin/sh): called off"), "{error}");
+    host.ok(["rm", &id]);
+}
+
+/// Also where what failed had nothing to do with it: nobody else would bury it.
+#[test]
+fn a_start_that_fails_leaves_no_child() {
+    let (Some(host), vendor) = (Host::with_busybox(), Vendor::new()) else { return };
+    let (told, breaks) = (host.dir().join("told"), host.dir().join("breaks"));
+    // From the second start on the state of its health cannot be written.
+    let line = format!(
+        "bundle=$(sed 's/.*\"bundle\":\"\\([^\"]*\\)\".*/\\1/'); echo $PPID >>{0}; \
+         [ $(wc -l <{0}) = 1 ] || ! test -e {1} || {{ rm -rf $bundle/health.json; mkdir $bundle/health.json; }}",
+        told.display(),
+        breaks.display()
+    );
+    let hook = json!({"hookName": "createRuntime", "path": "/bin/sh", "args": ["sh", "-c", line], "env": ["PATH=/usr/bin:/bin"]});
+    vendor.says(&[("one", json!({"hooks": [hook]}))], json!({}));
+    fs::write(&breaks, "").expect("let it break");
+    let device = vendor.device("one");
+    let flags = ["--name", "it", "--restart", "always", "--health-cmd", "true", "--device", &device];
+    let id = host.detached(&flags, &["false"]);
+    let shims = || fs::read_to_string(&told).unwrap_or_default().lines().map(str::to_owned).collect::<Vec<_>>();
+    eventually("two starts that fail", || shims().len() > 3);
+    let shim = shims().pop().expect("the shim");
+    let dead = |pid: &str| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let rest: Vec<String> = stat.rsplit(") ").next().unwrap_or_default().split(' ').map(str::to_owned).collect();
+        rest[0] == "Z" && rest[1] == shim
+    };
+    let all = fs::read_dir("/proc").expect("list processes").flatten();
+    let left = all.filter(|entry| dead(&entry.file_name().to_string_lossy())).count();
+    // The one of this moment may be there.
+    assert!(left <= 1, "{left} children of {shim} are left");
+    fs::remove_file(&breaks).expect("let it start");
+    eventually("a start", || {
+        let _ = fs::remove_dir(host.run_dir().join("containers").join(&id).join("health.json"));
+        host.dhow(["rm", "--force", "it"]).run().status.success()
+    });
+}
+
 #[test]
 fn what_a_device_lacks_is_told() {
     let (Some(host), vendor) = (Host::with_busybox(), Vendor::new()) else { return };

@@ -440,6 +440,31 @@ fn while_it_is_restarted_by_hand() {
     }
 }
 
+/// Whatever its shim had yet to do when it was killed: the next command that looks does it.
+#[test]
+fn what_goes_with_its_end_is_not_left_behind() {
+    if !cfg!(feature = "failpoints") {
+        return skip("built without failpoints").unwrap_or_default();
+    }
+    for point in ["reap.start", "reap.ended", "reap.recorded", "rm.start"] {
+        for looks in [&["ps", "--all", "--quiet"][..], &["boot"], &["inspect", "it"], &["start", "it"]] {
+            let Some(host) = Host::with_busybox() else { return };
+            eprintln!("killed at {point}, then {looks:?}");
+            let words =
+                ["run", "--detach", "--rm", "--network", "none", "--name", "it", "-v", "/hold", "busybox", "cat"];
+            host.dhow(words).fail(point, &mark(&host)).ok();
+            eventually("the point is reached", || mark(&host).exists());
+            let output = host.run(looks.iter().copied());
+            let code = if matches!(looks[0], "ps" | "boot") { 0 } else { 1 };
+            assert!(output.code() == Some(code) && !output.stdout().contains("it"), "{output}");
+            let left = |dir: std::path::PathBuf| fs::read_dir(dir).expect("list").count();
+            let left = (left(host.root().join("containers")), left(host.run_dir().join("containers")));
+            assert_eq!((left, host.ok(["volume", "ls", "--quiet"])), ((0, 0), String::new()));
+            works(&host);
+        }
+    }
+}
+
 #[test]
 fn while_its_network_comes_or_goes() {
     each(&["network", "bridge", "cooperate", "connect", "disconnect", "netcreate", "netrm", "resolver"]);

@@ -57,7 +57,7 @@ fn first(base: &Base, mut idle: Idle) -> Result<()> {
     };
     match started {
         Ok(started) => {
-            clients::answer_start(&mut idle.clients, Message::new(Op::Ok, started.pid, 0), &[]);
+            clients::answer_start(&mut idle.clients, Message::new(Op::Ok, started.child.pid, 0), &[]);
             crate::failpoint::reach("launch.started");
             let words = started.hand_over(&idle.clients)?;
             exec_face("watch", base, words)
@@ -134,7 +134,7 @@ fn again(base: &Base, mut idle: Idle, pause: Option<Duration>, mut kept: Kept) -
             Ok(started) => {
                 sys::lock::unlock(lock(), byte::RESTARTING)?;
                 crate::failpoint::reach("restart.started");
-                clients::answer_start(&mut idle.clients, Message::new(Op::Ok, started.pid, 0), &[]);
+                clients::answer_start(&mut idle.clients, Message::new(Op::Ok, started.child.pid, 0), &[]);
                 let mut words = started.hand_over(&idle.clients)?;
                 let pause = if by_hand { Duration::ZERO } else { pause };
                 words.push(format!("pause={}", pause.as_millis()));
@@ -185,8 +185,7 @@ impl From<anyhow::Error> for Refused {
 
 /// A process that runs, and what the watching face gets of it.
 struct Started {
-    pid: i32,
-    pidfd: OwnedFd,
+    child: Child,
     terminal: bool,
     framed: bool,
     stdin: Option<OwnedFd>,
@@ -205,7 +204,7 @@ struct Started {
 impl Started {
     fn hand_over(self, clients: &[Client]) -> Result<Vec<String>> {
         let mut words = vec![
-            format!("pid={}", self.pid),
+            format!("pid={}", self.child.pid),
             format!("tty={}", self.terminal as u8),
             format!("framed={}", self.framed as u8),
             format!("once={}", self.stdin_once as u8),
@@ -217,7 +216,7 @@ impl Started {
             }
             Ok(())
         };
-        pass("pidfd", Some(&self.pidfd))?;
+        pass("pidfd", Some(&self.child.pidfd))?;
         pass("in", self.stdin.as_ref())?;
         pass("out", self.stdout.as_ref())?;
         pass("err", self.stderr.as_ref())?;
@@ -330,6 +329,7 @@ fn clone_container(
                 .then(|| cgroup.clone())
                 .flatten()
                 .map_or(String::new(), |path| path.display().to_string()),
+            ending: false,
         };
         live.save(store, id)?;
         crate::failpoint::reach("launch.cloned");
@@ -368,34 +368,42 @@ fn clone_container(
             });
         }
     };
-    if waits {
-        let callers = &mut hooks::Callers::of(&mut idle.clients);
-        let created = hooks::create(store, &record, &plan, &spec, &mut child, callers);
-        created.inspect_err(|_| hooks::undo(store, &record, &spec, &child))?;
-        run()?;
-    }
-    Record::update(store, id, |record| {
-        let ended = &mut record.ended;
-        ended.started_at = Time::now().to_string();
-        ended.finished_at = crate::api::types::NEVER.to_owned();
-        ended.boot = store::boot_id()?;
-        (ended.exit_code, ended.oom_killed, ended.due) = (0, false, false);
-        ended.error.clear();
-        if !again {
-            (ended.stopped_by_hand, ended.restart_count, ended.unhealthy_count) = (false, 0, 0);
+    let mut callers = hooks::Callers::of(&mut idle.clients);
+    let mut begun = || -> Result<Vec<String>, Refused> {
+        if waits {
+            hooks::create(store, &record, &plan, &spec, &mut child, &mut callers)?;
+            run()?;
         }
-        Ok(())
-    })?;
-    let mut watched = watched(store, &record)?;
-    // A hook may do all that we may.
-    let more = if spec.hooks.is_some() { caps::available() } else { CapSet::EMPTY };
-    let bounding = process_spec.capabilities.as_ref().map(|named| CapSet::from_names(&named.bounding)).transpose()?;
-    watched
-        .push(format!("later={}", privileges::later(bounding.unwrap_or_default().union(more), &record.host_config).0));
-    crate::failpoint::reach("launch.marked");
-    let callers = &mut hooks::Callers::of(&mut idle.clients);
-    let begun = begin(store, &record, &plan, &spec, &mut child, callers);
-    begun.inspect_err(|_| hooks::undo(store, &record, &spec, &child))?;
+        Record::update(store, id, |record| {
+            let ended = &mut record.ended;
+            ended.started_at = Time::now().to_string();
+            ended.finished_at = crate::api::types::NEVER.to_owned();
+            ended.boot = store::boot_id()?;
+            (ended.exit_code, ended.oom_killed, ended.due) = (0, false, false);
+            ended.error.clear();
+            if !again {
+                (ended.stopped_by_hand, ended.restart_count, ended.unhealthy_count) = (false, 0, 0);
+            }
+            Ok(())
+        })?;
+        let mut watched = watched(store, &record)?;
+        // A hook may do all that we may.
+        let more = if spec.hooks.is_some() { caps::available() } else { CapSet::EMPTY };
+        let bounding =
+            process_spec.capabilities.as_ref().map(|named| CapSet::from_names(&named.bounding)).transpose()?;
+        let later = privileges::later(bounding.unwrap_or_default().union(more), &record.host_config);
+        watched.push(format!("later={}", later.0));
+        crate::failpoint::reach("launch.marked");
+        begin(store, &record, &plan, &spec, &mut child, &mut callers)?;
+        Ok(watched)
+    };
+    let watched = match begun() {
+        Ok(watched) => watched,
+        Err(refused) => {
+            hooks::undo(store, &record, &spec, &child, callers);
+            return Err(refused);
+        }
+    };
     containers::tell_start(store, &record);
     let mut kept = match kept {
         Some(kept) if kept.namespace.is_some() => std::mem::take(kept),
@@ -415,8 +423,7 @@ fn clone_container(
     kept.rules = entry.has_rules;
     kept.resolver = kept.resolver.take().or(resolver);
     Ok(Started {
-        pid: child.pid,
-        pidfd: child.pidfd,
+        child,
         terminal: process_spec.terminal,
         framed: !process_spec.terminal,
         stdin: stdio.stdin.take(),
@@ -491,10 +498,9 @@ fn clone_exec(base: &Base, id: &str, idle: &Idle, ready: exec::Ready) -> Result<
         let _ = super::resize(master.as_fd(), rows, columns);
     }
     let mut child = exec::launch(&plan, prepared, container, cgroup)?;
-    begin_exec(base, id, &plan, &mut child).inspect_err(|_| child.bury())?;
+    begin_exec(base, id, &plan, &mut child)?;
     Ok(Started {
-        pid: child.pid,
-        pidfd: child.pidfd,
+        child,
         terminal: process_spec.terminal,
         framed,
         stdin: stdio.stdin.take(),

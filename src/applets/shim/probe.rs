@@ -8,12 +8,13 @@ use crate::cgroup;
 use crate::engine::containers::{self, Doing};
 use crate::engine::health::{self, Check, OUTPUT};
 use crate::engine::{Record, events, exec, names};
+use crate::ns::Child;
 use crate::sys::process;
 use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -117,8 +118,7 @@ fn probe(base: &Base, uptime: Duration) -> Result<Option<Verdict>> {
 
 /// A probe's process, and what it says.
 struct Running {
-    pid: i32,
-    pidfd: OwnedFd,
+    child: Child,
     output: OwnedFd,
     /// Of the probe alone, below the container's, where there can be one.
     cgroup: Option<PathBuf>,
@@ -147,21 +147,12 @@ fn started(base: &Base, check: &Check) -> Result<Running> {
     prepared.stdio.extend([File::open("/dev/null").context("open /dev/null")?.into(), out, err]);
     let paused = cgroup.as_ref().and_then(|path| File::open(path.join("cgroup.events")).ok());
     let own = cgroup.as_deref().and_then(own_cgroup);
-    let mut child = exec::launch(&plan, prepared, id, own.clone().or(cgroup))?;
-    let mut running = Running {
-        pid: child.pid,
-        pidfd: child.pidfd.try_clone().context("copy a pidfd")?,
-        output,
-        cgroup: own,
-        paused,
-        kept: Vec::new(),
-        more: false,
-        open: true,
-        ended: false,
-    };
+    let child = exec::launch(&plan, prepared, id, own.clone().or(cgroup))?;
+    let mut running =
+        Running { child, output, cgroup: own, paused, kept: Vec::new(), more: false, open: true, ended: false };
     let mut go = || -> Result<()> {
-        launch::set_limits(&plan, child.pid)?;
-        child.go()?.map_err(|failed| anyhow::anyhow!(launch::refusal(id, &plan, &failed).text))
+        launch::set_limits(&plan, running.child.pid)?;
+        running.child.go()?.map_err(|failed| anyhow::anyhow!(launch::refusal(id, &plan, &failed).text))
     };
     match go() {
         Ok(()) => Ok(running),
@@ -186,7 +177,7 @@ impl Running {
             let paused = self.paused.as_ref().map_or(-1, AsRawFd::as_raw_fd);
             let output = if self.open { self.output.as_raw_fd() } else { -1 };
             let mut fds = [
-                libc::pollfd { fd: self.pidfd.as_raw_fd(), events: libc::POLLIN, revents: 0 },
+                libc::pollfd { fd: self.child.pidfd.as_raw_fd(), events: libc::POLLIN, revents: 0 },
                 libc::pollfd { fd: output, events: libc::POLLIN, revents: 0 },
                 libc::pollfd { fd: paused, events: libc::POLLPRI, revents: 0 },
             ];
@@ -232,21 +223,18 @@ impl Running {
     }
 
     fn take_exit(&mut self) -> Option<i32> {
-        let (_, code) = process::ended(Some(self.pid), false).ok()??;
+        let (_, code) = process::ended(Some(self.child.pid), false).ok()??;
         self.ended = true;
         Some(code)
     }
 
     /// Ends whatever it has started and not taken along.
     fn clear(&mut self) {
-        if !self.ended {
-            let _ = process::pidfd_send_signal(self.pidfd.as_fd(), libc::SIGKILL);
-        }
         if let Some(path) = &self.cgroup {
             let _ = cgroup::kill(path);
         }
         if !self.ended {
-            let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(self.pid), None);
+            self.child.bury();
             self.ended = true;
         }
         if let Some(path) = &self.cgroup {

@@ -1,7 +1,7 @@
 //! The last face: writes the record of the end, releases what the container held, tells who waits, and with `--rm`
 //! removes it. Where the container is to be started again, it becomes the launching face.
 
-use super::clients::{self, Kind};
+use super::clients::{self, Client, Kind};
 use super::kept::Kept;
 use super::{Base, hooks, launch, lock, pack};
 use crate::api::errno;
@@ -30,7 +30,7 @@ pub fn run(base: Base, pairs: &[(&str, &str)]) -> Result<()> {
     };
     let record = match &base.whose.exec {
         Some(id) => exec::ended(&base.store, &base.whose.container, id, end.status).map(|()| None)?,
-        None => Some(ended(&base, &end)?),
+        None => Some(ended(&base, &end, &mut clients)?),
     };
     sys::lock::unlock(lock(), byte::INIT)?;
     crate::failpoint::reach("reap.recorded");
@@ -111,7 +111,7 @@ struct End {
 }
 
 /// Puts the end on record, and with it whether it is to be started again.
-fn ended(base: &Base, end: &End) -> Result<Record> {
+fn ended(base: &Base, end: &End, clients: &mut Vec<Client>) -> Result<Record> {
     let (store, id) = (&base.store, &base.whose.container);
     let parent = Record::load(store, id)?.map(|record| record.host_config.cgroup_parent).unwrap_or_default();
     let cgroup = cgroup_of(store, id, &parent);
@@ -153,7 +153,7 @@ fn ended(base: &Base, end: &End) -> Result<Record> {
     } else {
         networks::leave(store, id)?;
     }
-    if let Err(error) = hooks::stop(store, &record) {
+    if let Err(error) = hooks::stop(store, &record, hooks::Callers::at_end(clients, end.stopped)) {
         Record::update(store, id, |record| {
             record.ended.error = errno::spelt(&format!("{error:#}")).into_owned();
             Ok(())
@@ -173,8 +173,7 @@ fn remove(base: &Base) -> Result<Option<Grave>> {
     }
     let (store, id) = (&base.store, &base.whose.container);
     match Record::load(store, id)? {
-        Some(record) if record.step && store.leased()?.contains(&format!("container:{id}")) => Ok(None),
-        Some(record) if record.host_config.auto_remove => containers::take_away(store, &record, true).map(Some),
+        Some(record) if containers::is_left(store, &record)? => containers::take_away(store, &record, true).map(Some),
         _ => Ok(None),
     }
 }

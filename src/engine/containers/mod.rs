@@ -11,7 +11,7 @@ mod wait;
 use crate::order;
 pub use attach::{Attach, attach, resize};
 pub use names::{find, name_in_use, named, no_such, rename, sync_names, take_name};
-pub use now::{Doing, Now, all, is_not_found, mend_held, now, state, tell_end, tell_start};
+pub use now::{Doing, Now, all, is_left, is_not_found, mend_held, now, state, tell_end, tell_start};
 pub use processes::processes;
 use remove::bury;
 pub use remove::{Grave, forget, remove, remove_alone, remove_stopped, rest, take_away};
@@ -52,7 +52,8 @@ pub fn start(store: &Store, id: &str) -> Result<()> {
             Doing::Paused => {
                 bail!(Refusal::Conflict("cannot start a paused container, try unpause instead".to_owned()))
             }
-            Doing::Created | Doing::Exited => {}
+            // What is told to a shim that is at its end is told to the next one.
+            Doing::Created | Doing::Ending | Doing::Exited => {}
         }
         let mut stream = shim::connect_or_start(store, &Whose::container(id))?;
         match shim::ask(&mut stream, Message::new(Op::Start, 0, 0), &[]) {

@@ -21,6 +21,8 @@ pub enum Doing {
     Running,
     Paused,
     Restarting,
+    /// It has ended, and what hooks do for that has not.
+    Ending,
     Exited,
 }
 
@@ -28,7 +30,7 @@ impl Doing {
     pub fn word(self) -> &'static str {
         match self {
             Doing::Created => "created",
-            Doing::Running => "running",
+            Doing::Running | Doing::Ending => "running",
             Doing::Paused => "paused",
             Doing::Restarting => "restarting",
             Doing::Exited => "exited",
@@ -41,7 +43,7 @@ impl Doing {
 
     /// There is somebody who can be told to stop.
     pub fn goes_on(self) -> bool {
-        self.is_alive() || self == Doing::Restarting
+        self.is_alive() || matches!(self, Doing::Restarting | Doing::Ending)
     }
 }
 
@@ -72,6 +74,8 @@ pub fn now(store: &Store, id: &str) -> Result<Now> {
         } else if held.restarting && record.ended.due {
             // The lock is held over every end, before it is known whether a restart follows; the record tells.
             Doing::Restarting
+        } else if held.init && live.ending {
+            Doing::Ending
         } else if held.shim && (held.init || open) || record::held(store, id)? != held {
             // Between two writes of its shim, or somebody mends what a killed one left: look again.
             std::thread::sleep(std::time::Duration::from_millis(1));
@@ -87,6 +91,9 @@ pub fn now(store: &Store, id: &str) -> Result<Now> {
                 mended => mended?,
             }
             continue;
+        } else if !held.shim && is_left(store, &record)? {
+            mend(store, id)?;
+            continue;
         } else {
             // Nobody's, or its shim waits for a start.
             settled(&record)
@@ -98,12 +105,20 @@ pub fn now(store: &Store, id: &str) -> Result<Now> {
 }
 
 fn settled(record: &Record) -> Doing {
-    let never = record.ended.started_at == crate::api::types::NEVER;
     // One that never ran but has an exit code was refused by its start: Docker calls that created.
-    if never { Doing::Created } else { Doing::Exited }
+    if record.ended.ever_started() { Doing::Exited } else { Doing::Created }
 }
 
-/// A free lock over a container that is recorded as started: its shim was killed, or the machine was.
+/// Whether it ends with its end, which is on record. Its shim removes it; where that was killed first, whoever looks does.
+pub fn is_left(store: &Store, record: &Record) -> Result<bool> {
+    let is_over = record.ended.ever_started() && !record.ended.open() && !record.ended.due;
+    let builds =
+        || Ok::<bool, anyhow::Error>(record.step && store.leased()?.contains(&format!("container:{}", record.id)));
+    Ok(record.host_config.auto_remove && is_over && !builds()?)
+}
+
+/// A free lock over a container that is recorded as started, or that its end should have taken along: its shim was
+/// killed, or the machine was.
 fn mend(store: &Store, id: &str) -> Result<()> {
     store::make_dirs(&store.live(id), 0o711)?;
     let Some(_lock) = locks::try_exclusive(&store.live(id).join("lock"), byte::SHIM)? else { return Ok(()) };
@@ -112,8 +127,13 @@ fn mend(store: &Store, id: &str) -> Result<()> {
 
 /// The same, for who holds the lock of the container's shim.
 pub fn mend_held(store: &Store, id: &str) -> Result<()> {
-    if !Record::is_open(store, id)? {
-        return Ok(());
+    let Some(ended) = Record::end(store, id)? else { return Ok(()) };
+    if !ended.open() {
+        let record = if ended.ever_started() { Record::load(store, id)? } else { None };
+        return match record {
+            Some(record) if is_left(store, &record)? => remove_stopped(store, &record, true),
+            _ => Ok(()),
+        };
     }
     let parent = Record::load(store, id)?.map(|record| record.host_config.cgroup_parent).unwrap_or_default();
     if let Some(cgroup) = shim::cgroup_of(store, id, &parent) {

@@ -164,6 +164,11 @@ impl Ended {
         *self == Ended::default()
     }
 
+    /// Whether it ran at all.
+    pub fn ever_started(&self) -> bool {
+        self.started_at != NEVER
+    }
+
     /// Started, and no end is on record: it runs, or whoever should have written the end was killed.
     pub fn open(&self) -> bool {
         !self.boot.is_empty()
@@ -179,6 +184,9 @@ pub struct Live {
     pub shim: i32,
     /// The cgroup of the container's processes, below the cgroup2 mount; empty where there is none.
     pub cgroup: String,
+    /// It has ended, and hooks are run for that.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub ending: bool,
 }
 
 /// Where a container's record lies: with `--rm` it need not outlive the boot, and costs no fsync.
@@ -261,13 +269,8 @@ impl Record {
         path(store, id, false).exists() || path(store, id, true).exists()
     }
 
-    /// Whether a container is recorded as started: all of the record that is needed by most who look, and much less to
-    /// read than the rest.
-    pub fn is_open(store: &Store, id: &str) -> Result<bool> {
-        Ok(Record::end(store, id)?.is_some_and(|ended| ended.open()))
-    }
-
-    /// How it was last started and how that ended; nothing where it is not there.
+    /// How it was last started and how that ended, all of the record that is needed by most who look, and much less to read
+    /// than the rest; nothing where it is not there.
     pub fn end(store: &Store, id: &str) -> Result<Option<Ended>> {
         #[derive(Default, Deserialize)]
         #[serde(default)]
