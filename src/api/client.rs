@@ -168,7 +168,9 @@ fn named(kind: &str, name: &str, before: &str, rest: &str) -> Result<String> {
         bail!("invalid {kind} name or ID: value is empty");
     }
     let leads = |part: &str| matches!(part, "" | "." | "..");
-    if name.split('/').any(leads) || kind != "image" && name.contains('/') {
+    // Names of images have slashes, and those that links give to containers.
+    let plain = !matches!(kind, "image" | "container");
+    if name.split('/').any(leads) || plain && name.contains('/') {
         let message = match kind {
             "container" => format!("No such container: {name}"),
             "image" => format!("No such image: {name}"),

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 pub struct Filters(BTreeMap<String, Vec<String>>);
 
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a set or a list of values")]
 enum Values {
     Set(BTreeMap<String, bool>),
     List(Vec<String>),

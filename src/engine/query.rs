@@ -133,7 +133,8 @@ impl Filter<'_> {
             match images::find(store, name) {
                 // Containers of images that are built on it share all of its layers.
                 Ok(image) => ancestors.push((image.id.to_string(), image.layer_ids())),
-                Err(error) if containers::is_not_found(&error) => ancestors.push((String::new(), Vec::new())),
+                // What can be no image is none's ancestor.
+                Err(error) if error.downcast_ref::<Refusal>().is_some() => ancestors.push((String::new(), Vec::new())),
                 Err(error) => return Err(error),
             }
         }

@@ -107,6 +107,9 @@ fn each_route_says_what_is_in_its_way() {
             "Invalid container name (a b), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed".to_owned(),
         ),
         ("POST /containers/create", r#"{"Image":"nope"}"#, 404, "No such image: nope:latest".to_owned()),
+        ("POST /commit", "", 400, "invalid name or ID supplied: \"\"".to_owned()),
+        ("POST /networks/bridge/connect", "{}", 400, "invalid name or ID supplied: \"\"".to_owned()),
+        ("GET /containers/json?filters=%7B%22ancestor%22:%5B%22UPPER%22%5D%7D", "", 200, "[]\n".to_owned()),
         // Of one that runs.
         ("POST /containers/hull/start", "", 304, String::new()),
         (
@@ -427,6 +430,8 @@ fn bodies_are_one_value_of_json() {
         ("{", "invalid JSON: EOF while parsing an object at line 1 column 1"),
         (r#"{"Image":"busybox","Tty":"yes"}"#, "invalid JSON: invalid type: string \"yes\", expected a boolean"),
         (r#"{"Image":7}"#, "invalid JSON: invalid type: integer `7`, expected a string"),
+        (r#"{"Image":"busybox","Cmd":5}"#, "invalid JSON: expected a string or a list of strings"),
+        ("null", "config cannot be empty in order to create a container"),
         (r#"{"HostConfig":{}}"#, "config cannot be empty in order to create a container"),
     ] {
         assert_eq!(ask(&daemon, create, body), (400, message.to_owned()), "{body}");
@@ -436,6 +441,7 @@ fn bodies_are_one_value_of_json() {
     {
         assert_eq!(ask(&daemon, line, "{}[]"), (400, "unexpected content after JSON".to_owned()), "{line}");
     }
+    assert_eq!(ask(&daemon, "POST /volumes/create", "null").0, 201, "nothing is what was left out");
     // Words may come as one, and what is not known is nobody's mistake.
     let body = r#"{"Image":"busybox","Cmd":"true","Entrypoint":"env","Odd":1,
         "HostConfig":{"CapAdd":"SYS_TIME","CapDrop":"KILL","Odd":{}}}

@@ -53,7 +53,7 @@ where
 /// Reads a list of words that old clients send as one string, and null as absent.
 pub(crate) fn words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
     #[derive(Deserialize)]
-    #[serde(untagged)]
+    #[serde(untagged, expecting = "expected a string or a list of strings")]
     enum Words {
         One(String),
         Many(Vec<String>),

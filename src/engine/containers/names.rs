@@ -17,7 +17,7 @@ pub fn no_such(name: &str) -> anyhow::Error {
 pub fn find(store: &Store, name: &str) -> Result<String> {
     let name = name.trim_start_matches('/');
     if name.is_empty() {
-        return Err(no_such(name));
+        bail!(Refusal::BadParameter("invalid name or ID supplied: \"\"".to_owned()));
     }
     if let Some((parent, alias)) = name.rsplit_once('/') {
         return networks::links::target(store, parent, alias)?.ok_or_else(|| no_such(name));

@@ -122,7 +122,7 @@ pub(super) fn json_body<T: DeserializeOwned + Default>(request: &mut Request) ->
     if bytes.is_empty() { Ok(T::default()) } else { read(&bytes) }
 }
 
-fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+fn read<T: DeserializeOwned + Default>(bytes: &[u8]) -> Result<T> {
     let invalid = |error: serde_json::Error| Refusal::BadParameter(format!("invalid JSON: {error}"));
     let mut values = serde_json::Deserializer::from_slice(bytes).into_iter();
     let value = match values.next() {
@@ -133,7 +133,7 @@ fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     if bytes[values.byte_offset()..].iter().any(|byte| !byte.is_ascii_whitespace()) {
         bail!(Refusal::BadParameter("unexpected content after JSON".to_owned()));
     }
-    Ok(crate::api::json::of(value).map_err(invalid)?)
+    Ok(if value == serde_json::Value::Null { T::default() } else { crate::api::json::of(value).map_err(invalid)? })
 }
 
 /// The body of create, which is to say something of the container.
@@ -143,8 +143,8 @@ pub(super) fn container_asked(request: &mut Request) -> Result<ContainerCreate> 
     let bytes = bytes(request)?;
     let asked = read(&bytes)?;
     let others = ["HostConfig", "NetworkingConfig"];
-    if keys(&bytes).is_ok_and(|keys| keys.keys().all(|key| others.iter().any(|other| other.eq_ignore_ascii_case(key))))
-    {
+    let other = |key: &String| others.iter().any(|other| other.eq_ignore_ascii_case(key));
+    if keys(&bytes).map_or(true, |keys| keys.keys().all(other)) {
         bail!(Refusal::BadParameter("config cannot be empty in order to create a container".to_owned()));
     }
     Ok(asked)
