@@ -459,10 +459,19 @@ fn apply_settings(host: &mut HostConfig, settings: &Settings) -> Result<()> {
         host.runtime = RUNTIMES[0].to_owned();
     }
     if host.ipc_mode.is_empty() {
-        host.ipc_mode = "private".to_owned();
+        host.ipc_mode = settings.default_ipc_mode.clone().unwrap_or_else(|| "private".to_owned());
     }
     if host.cgroupns_mode.is_empty() {
-        host.cgroupns_mode = "private".to_owned();
+        host.cgroupns_mode = settings.default_cgroupns_mode.clone().unwrap_or_else(|| "private".to_owned());
+    }
+    if host.cgroup_parent.is_empty() {
+        host.cgroup_parent.clone_from(&settings.cgroup_parent);
+    }
+    if let Some(profile) = settings.seccomp()?.filter(|_| !host.privileged) {
+        let options = host.security_opt.get_or_insert_default();
+        if !options.iter().any(|option| option.starts_with("seccomp=") || option.starts_with("seccomp:")) {
+            options.push(format!("seccomp={profile}"));
+        }
     }
     // Different words for nothing, of which clients send one and inspect shows another.
     host.pids_limit = host.pids_limit.filter(|limit| *limit != 0);
@@ -511,7 +520,7 @@ fn check(host: &HostConfig) -> Result<()> {
 }
 
 /// A cgroup below the mount, by a path that goes down only.
-fn check_parent(parent: &str) -> Result<()> {
+pub fn check_parent(parent: &str) -> Result<()> {
     let down = |part: std::path::Component| {
         matches!(part, std::path::Component::RootDir | std::path::Component::Normal(_) | std::path::Component::CurDir)
     };

@@ -85,6 +85,15 @@ pub struct Settings {
     pub cdi_spec_dirs: Option<Vec<PathBuf>>,
     pub init: bool,
     pub no_new_privileges: bool,
+    /// Of containers that do not say: `private` or `shareable`, and `private` or `host`.
+    pub default_ipc_mode: Option<String>,
+    pub default_cgroupns_mode: Option<String>,
+    /// The cgroup under which those of containers stand.
+    pub cgroup_parent: String,
+    /// A file, `unconfined` or `builtin`.
+    pub seccomp_profile: String,
+    /// Through whom registries and other servers are asked.
+    pub proxies: registry::Proxies,
     /// SELinux labels; where nothing is said, they are given where the host has them.
     pub selinux_enabled: Option<bool>,
     /// `user[:group]` whose subordinate ids containers have, or `default`; nobody where empty.
@@ -99,6 +108,7 @@ pub struct Settings {
     pub exec_opts: Vec<String>,
     pub default_runtime: Option<String>,
     pub features: BTreeMap<String, bool>,
+    pub experimental: bool,
     pub log_format: Option<String>,
     /// What only the daemon reads; it has no default here, because a flag may say it too.
     pub hosts: Vec<String>,
@@ -158,11 +168,17 @@ impl Default for Settings {
             cdi_spec_dirs: None,
             init: false,
             no_new_privileges: false,
+            default_ipc_mode: None,
+            default_cgroupns_mode: None,
+            cgroup_parent: String::new(),
+            seccomp_profile: String::new(),
+            proxies: registry::Proxies::default(),
             selinux_enabled: None,
             userns_remap: String::new(),
             shutdown_timeout: 15,
             labels: Vec::new(),
             live_restore: None,
+            experimental: false,
             storage_driver: None,
             exec_opts: Vec::new(),
             default_runtime: None,
@@ -296,6 +312,7 @@ impl Settings {
         self.shm_size()?;
         self.cache_size()?;
         self.check_fixed()?;
+        self.check_confinement()?;
         self.check_networks()
     }
 
@@ -316,9 +333,38 @@ impl Settings {
         if let Some((feature, _)) = self.features.iter().find(|(_, on)| **on) {
             bail!("features: {feature:?} is none of dhow's");
         }
+        if self.experimental {
+            bail!("experimental: there is nothing experimental to turn on");
+        }
         match self.log_format.as_deref() {
             None | Some("text") => Ok(()),
             Some(other) => bail!("log-format {other:?} is not supported: the daemon tells its work as text"),
+        }
+    }
+
+    fn check_confinement(&self) -> Result<()> {
+        for (key, mode, known) in [
+            ("default-ipc-mode", &self.default_ipc_mode, ["private", "shareable"]),
+            ("default-cgroupns-mode", &self.default_cgroupns_mode, ["private", "host"]),
+        ] {
+            if let Some(mode) = mode.as_deref().filter(|mode| !known.contains(mode)) {
+                bail!("{key} {mode:?} is neither {} nor {}", known[0], known[1]);
+            }
+        }
+        super::create::check_parent(&self.cgroup_parent).context("cgroup-parent")?;
+        self.seccomp().map(drop)
+    }
+
+    /// What `--security-opt seccomp=` would say for containers that do not.
+    pub fn seccomp(&self) -> Result<Option<String>> {
+        match self.seccomp_profile.as_str() {
+            "" | "builtin" => Ok(None),
+            "unconfined" => Ok(Some("unconfined".to_owned())),
+            path => {
+                let text = std::fs::read_to_string(path).with_context(|| format!("seccomp-profile {path}"))?;
+                serde_json::from_str::<serde_json::Value>(&text).with_context(|| format!("seccomp-profile {path}"))?;
+                Ok(Some(text))
+            }
         }
     }
 
@@ -418,6 +464,7 @@ impl Settings {
             max_concurrent_uploads: self.max_concurrent_uploads,
             attempts: self.max_download_attempts,
             keep: self.keep_compressed_layers,
+            proxies: self.proxies.clone(),
             ..registry::Settings::default()
         }
     }

@@ -112,9 +112,9 @@ pub fn info(engine: &Engine) -> Result<Info> {
         n_cpu: std::thread::available_parallelism().map_or(1, |count| count.get() as i64),
         mem_total: memory(),
         docker_root_dir: store.root.display().to_string(),
-        http_proxy: proxy("HTTP_PROXY"),
-        https_proxy: proxy("HTTPS_PROXY"),
-        no_proxy: proxy("NO_PROXY"),
+        http_proxy: proxy(settings, "HTTP_PROXY"),
+        https_proxy: proxy(settings, "HTTPS_PROXY"),
+        no_proxy: proxy(settings, "NO_PROXY"),
         name: host_name(),
         server_version: env!("CARGO_PKG_VERSION").to_owned(),
         runtimes: super::create::RUNTIMES.map(|name| (name.to_owned(), RuntimePath { path: "dhow".to_owned() })).into(),
@@ -268,8 +268,8 @@ fn registries(settings: &Settings) -> RegistryConfig {
 }
 
 /// A proxy of the environment, without the password in it.
-fn proxy(name: &str) -> String {
-    let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+fn proxy(settings: &Settings, name: &str) -> String {
+    let set = |name: &str| settings.proxies.variable(name).filter(|value| !value.is_empty());
     let value = set(name).or_else(|| set(&name.to_ascii_lowercase())).unwrap_or_default();
     masked(&value)
 }
@@ -293,7 +293,8 @@ fn security_options(settings: &Settings) -> Vec<String> {
         options.push("name=apparmor".to_owned());
     }
     if has_seccomp() {
-        options.push("name=seccomp,profile=builtin".to_owned());
+        let profile = Some(settings.seccomp_profile.as_str()).filter(|profile| !profile.is_empty());
+        options.push(format!("name=seccomp,profile={}", profile.unwrap_or("builtin")));
     }
     if matches!(selinux::support(settings.selinux_enabled), selinux::Support::All(_)) {
         options.push("name=selinux".to_owned());

@@ -257,6 +257,10 @@ fn flags_of_dockerd_hold_or_are_refused() {
         ["--max-concurrent-uploads", "2"],
         ["--max-download-attempts", "2"],
         ["--shutdown-timeout", "5"],
+        ["--default-ipc-mode", "shareable"],
+        ["--default-cgroupns-mode", "host"],
+        ["--seccomp-profile", "unconfined"],
+        ["--http-proxy", "http://me:secret@proxy.example"],
         ["--storage-driver", "overlay2"],
         ["--exec-opt", "native.cgroupdriver=cgroupfs"],
         ["--default-runtime", "runc"],
@@ -268,6 +272,11 @@ fn flags_of_dockerd_hold_or_are_refused() {
     let client = |args: &[&str]| host.local(args.iter().copied()).env("DOCKER_HOST", &daemon.address());
     let info = client(&["info", "--format", "{{.Labels}} {{.LoggingDriver}} {{.RegistryConfig.Mirrors}}"]).ok();
     assert_eq!(info, "[sea=rough] none [http://127.0.0.1:1/]");
+    let info = client(&["info", "--format", "{{.HTTPProxy}} {{.SecurityOptions}}"]).ok();
+    assert!(
+        info.starts_with("http://xxxxx:xxxxx@proxy.example ") && info.contains("seccomp,profile=unconfined"),
+        "{info}"
+    );
     let insecure =
         client(&["info", "--format", "{{range $name, $it := .RegistryConfig.IndexConfigs}}{{$name}} {{end}}"]);
     assert!(insecure.ok().contains("registry.example:5000"));
@@ -277,6 +286,11 @@ fn flags_of_dockerd_hold_or_are_refused() {
     client(&["create", "--name", "hull", "--network", "none", "busybox", "true"]).ok();
     let made = client(&["inspect", "--format", "{{.HostConfig.LogConfig.Type}} {{.HostConfig.Runtime}}", "hull"]).ok();
     assert_eq!(made, "none dhow");
+    let kept = "{{.HostConfig.IpcMode}} {{.HostConfig.CgroupnsMode}} {{index .HostConfig.SecurityOpt 0}}";
+    assert_eq!(client(&["inspect", "--format", kept, "hull"]).ok(), "shareable host seccomp=unconfined");
+    let own = ["--ipc", "none", "--cgroupns", "private", "--security-opt", "seccomp=builtin"];
+    client(&[&["create", "--name", "own"], &own[..], &["--network", "none", "busybox"]].concat()).ok();
+    assert_eq!(client(&["inspect", "--format", kept, "own"]).ok(), "none private seccomp=builtin");
     let said = daemon.stop().stderr();
     assert!(said.contains("shutdown-timeout: containers go on when the daemon ends"), "{said}");
 
@@ -305,6 +319,10 @@ fn flags_of_dockerd_hold_or_are_refused() {
         (&["--default-runtime", "kata"], "default-runtime \"kata\" is not supported"),
         (&["--feature", "containerd-snapshotter"], "features: \"containerd-snapshotter\" is none of dhow's"),
         (&["--max-concurrent-downloads", "0"], "max-concurrent-downloads must be 1 at least"),
+        (&["--default-ipc-mode", "host"], "default-ipc-mode \"host\" is neither private nor shareable"),
+        (&["--default-cgroupns-mode", "x"], "default-cgroupns-mode \"x\" is neither private nor host"),
+        (&["--cgroup-parent", "../x"], "cgroup-parent: invalid cgroup parent: ../x"),
+        (&["--seccomp-profile", "/no/such"], "seccomp-profile /no/such: no such file or directory"),
         (&["--log-format", "json"], "log-format \"json\" is not supported"),
     ] {
         let text = dockerd(&[&["--validate"], flags].concat()).refused(1);
@@ -313,12 +331,35 @@ fn flags_of_dockerd_hold_or_are_refused() {
     for (flag, why) in [
         ("--containerd", "there is no containerd"),
         ("--authorization-plugin", "there are no authorization plugins"),
-        ("--seccomp-profile", "given to each container"),
-        ("--http-proxy", "those of the environment"),
+        ("--init-path", "the init of containers is dhow's own"),
     ] {
         let text = dockerd(&["--validate", flag, "x"]).refused(125);
         assert!(text.contains(&format!("{flag} is not taken: ")) && text.contains(why), "{text}");
     }
+}
+
+#[test]
+fn what_confines_containers_that_do_not_say_is_a_setting() {
+    let Some(host) = Host::with_busybox() else { return };
+    let profile = r#"{"defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}]}"#;
+    let profile = host.file("profile.json", profile);
+    let keys = serde_json::json!({ "seccomp-profile": profile, "cgroup-parent": "/boats" });
+    let config = host.file("daemon.json", keys.to_string());
+    let made = ["--config", config.to_str().expect("UTF-8"), "create", "--network", "none"];
+    let parent = |flags: &[&str]| {
+        let id = host.ok(made.iter().chain(flags).chain(&["busybox", "true"]).copied());
+        host.inspect(&id, "/HostConfig/CgroupParent")
+    };
+    assert_eq!((parent(&[]), parent(&["--cgroup-parent", "/ships"])), ("/boats".into(), "/ships".into()));
+    let config = host.file("daemon.json", serde_json::json!({ "seccomp-profile": profile }).to_string());
+    let run = |flags: &[&str]| {
+        let made = ["--config", config.to_str().expect("UTF-8"), "run", "--rm", "--network", "none"];
+        let line = "mkdir /tmp/x 2>/dev/null && echo made";
+        host.dhow(made.iter().chain(flags).chain(&["busybox", "sh", "-c", line]).copied()).run().stdout()
+    };
+    assert_eq!((run(&[]), run(&["--privileged"])), (String::new(), "made".to_owned()));
+    assert_eq!(run(&["--security-opt", "seccomp=builtin"]), "made");
 }
 
 #[test]

@@ -290,6 +290,16 @@ fn proxies_come_from_the_environment() {
         );
         assert_eq!(asked.header("host"), Some("registry.test"), "80 goes without saying");
     }
+    // What is set wins over the environment.
+    let before = front.seen().len();
+    let url = format!("http://{}", front.address);
+    let proxies = json!({ "http-proxy": url, "https-proxy": url });
+    let keys = json!({ "insecure-registries": ["registry.test:80"], "proxies": proxies });
+    let config = host.file("proxies.json", keys.to_string());
+    let words = ["--config", config.to_str().expect("UTF-8"), "pull", "-q", "registry.test:80/reach/proxy:v1"];
+    host.dhow(words).env("HTTP_PROXY", "http://127.0.0.1:1").env("HTTPS_PROXY", "http://127.0.0.1:1").ok();
+    assert!(front.seen().len() > before);
+    host.ok(["rmi", "registry.test:80/reach/proxy:v1"]);
     // This machine itself is never reached through one.
     let near = registry.name("reach/proxy:v1");
     let url = format!("http://{}", front.address);

@@ -30,6 +30,13 @@ pub fn both(flags: &Daemon, settings: &Settings) -> Vec<&'static str> {
         ("default-ulimits", !flags.default_ulimit.is_empty() && !settings.default_ulimits.is_empty()),
         ("init", flags.init && settings.init),
         ("no-new-privileges", flags.no_new_privileges && settings.no_new_privileges),
+        ("default-ipc-mode", flags.default_ipc_mode.is_some() && settings.default_ipc_mode.is_some()),
+        ("default-cgroupns-mode", flags.default_cgroupns_mode.is_some() && settings.default_cgroupns_mode.is_some()),
+        ("cgroup-parent", flags.cgroup_parent.is_some() && !settings.cgroup_parent.is_empty()),
+        ("seccomp-profile", flags.seccomp_profile.is_some() && !settings.seccomp_profile.is_empty()),
+        ("http-proxy", flags.http_proxy.is_some() && !settings.proxies.http_proxy.is_empty()),
+        ("https-proxy", flags.https_proxy.is_some() && !settings.proxies.https_proxy.is_empty()),
+        ("no-proxy", flags.no_proxy.is_some() && !settings.proxies.no_proxy.is_empty()),
         ("shutdown-timeout", flags.shutdown_timeout.is_some() && settings.shutdown_timeout != usual.shutdown_timeout),
         ("labels", list(&flags.label, &settings.labels)),
         ("live-restore", flags.live_restore.is_some() && settings.live_restore.is_some()),
@@ -53,6 +60,19 @@ pub fn apply(flags: &Daemon, settings: &mut Settings) -> Result<()> {
     put(&flags.storage_driver, &mut settings.storage_driver);
     put(&flags.default_runtime, &mut settings.default_runtime);
     put(&flags.log_format, &mut settings.log_format);
+    put(&flags.default_ipc_mode, &mut settings.default_ipc_mode);
+    put(&flags.default_cgroupns_mode, &mut settings.default_cgroupns_mode);
+    for (flag, to) in [
+        (&flags.cgroup_parent, &mut settings.cgroup_parent),
+        (&flags.seccomp_profile, &mut settings.seccomp_profile),
+        (&flags.http_proxy, &mut settings.proxies.http_proxy),
+        (&flags.https_proxy, &mut settings.proxies.https_proxy),
+        (&flags.no_proxy, &mut settings.proxies.no_proxy),
+    ] {
+        if let Some(text) = flag {
+            to.clone_from(text);
+        }
+    }
     put(&flags.default_shm_size.clone().map(Size::Text), &mut settings.default_shm_size);
     for (flag, to) in [
         (flags.max_concurrent_downloads, &mut settings.max_concurrent_downloads),
@@ -98,28 +118,21 @@ const REFUSED: &[(&str, &str)] = &[
     ("--allow-nondistributable-artifacts", "they are pushed in any case"),
     ("--api-cors-header", "dockerd has given it up, too"),
     ("--authorization-plugin", "there are no authorization plugins"),
-    ("--cgroup-parent", "it is given to each container"),
     ("--containerd", "there is no containerd: the engine does its work itself"),
     ("--containerd-namespace", "there is no containerd"),
     ("--containerd-plugins-namespace", "there is no containerd"),
     ("--cpu-rt-period", "cgroups of version 2 have no real-time periods"),
     ("--cpu-rt-runtime", "cgroups of version 2 have no real-time periods"),
     ("--cri-containerd", "there is no containerd"),
-    ("--default-cgroupns-mode", "containers have a cgroup namespace of their own, unless they say --cgroupns host"),
-    ("--default-ipc-mode", "containers have an IPC namespace of their own, unless they say --ipc"),
     ("--experimental", "there is nothing experimental to turn on"),
-    ("--http-proxy", "proxies are those of the environment: HTTP_PROXY"),
-    ("--https-proxy", "proxies are those of the environment: HTTPS_PROXY"),
     ("--init-path", "the init of containers is dhow's own"),
     ("--metrics-addr", "there are no metrics to serve"),
     ("--network-control-plane-mtu", "there is no swarm"),
     ("--network-diagnostic-port", "there is no swarm"),
-    ("--no-proxy", "proxies are those of the environment: NO_PROXY"),
     ("--node-generic-resource", "there is no swarm"),
     ("--raw-logs", "what the daemon tells has neither times nor colours"),
     ("--restart", "restart policies are given to each container"),
     ("--rootless", "whoever is not root is served so in any case"),
-    ("--seccomp-profile", "a profile is given to each container: --security-opt seccomp=FILE"),
     ("--storage-opt", "layers have no options"),
     ("--swarm-default-advertise-addr", "there is no swarm"),
     ("--userland-proxy-path", "ports are passed on by dhow itself"),

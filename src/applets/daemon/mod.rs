@@ -188,6 +188,27 @@ pub struct Daemon {
     /// no-new-privileges for containers that do not say
     #[argh(switch)]
     pub no_new_privileges: bool,
+    /// the IPC namespace of containers that do not say: private or shareable
+    #[argh(option)]
+    pub default_ipc_mode: Option<String>,
+    /// the cgroup namespace of containers that do not say: private or host
+    #[argh(option)]
+    pub default_cgroupns_mode: Option<String>,
+    /// the cgroup under which those of containers stand
+    #[argh(option)]
+    pub cgroup_parent: Option<String>,
+    /// the filter of system calls of containers that do not say: a file, unconfined or builtin
+    #[argh(option, arg_name = "FILE")]
+    pub seccomp_profile: Option<String>,
+    /// the proxy for servers that are asked in the clear
+    #[argh(option, arg_name = "URL")]
+    pub http_proxy: Option<String>,
+    /// the proxy for servers that are asked by TLS
+    #[argh(option, arg_name = "URL")]
+    pub https_proxy: Option<String>,
+    /// who is asked without a proxy
+    #[argh(option, arg_name = "LIST")]
+    pub no_proxy: Option<String>,
     /// seconds that dockerd waits for its containers when it ends: here they go on, and it waits for none
     #[argh(option, arg_name = "INT")]
     pub shutdown_timeout: Option<i64>,

@@ -3,7 +3,7 @@
 use super::address::{join, percent, same_origin, show};
 use super::answer::{Timely, drain, succeeded};
 use super::challenge::{self, Challenge};
-use super::{Refused, Settings, absolute, proxy, tls};
+use super::{Proxies, Refused, Settings, absolute, tls};
 use crate::oci::auth::Credentials;
 use anyhow::{Context, Result, anyhow, bail};
 use serde::Deserialize;
@@ -42,6 +42,7 @@ pub struct Endpoint {
     /// In the order in which they are tried; the first that answers is kept.
     schemes: &'static [&'static str],
     insecure: bool,
+    proxies: Proxies,
     /// How often a request is tried.
     attempts: u32,
     delay: Duration,
@@ -158,6 +159,7 @@ impl Endpoint {
             prefix: prefix.to_owned(),
             schemes,
             insecure,
+            proxies: settings.proxies.clone(),
             attempts: settings.attempts.max(1),
             delay: settings.retry_delay,
             connections: settings.max_concurrent_downloads + 1,
@@ -527,7 +529,7 @@ impl Endpoint {
     fn agent(&self, uri: &Uri) -> Agent {
         let https = uri.scheme_str() == Some("https");
         let port = uri.port_u16().unwrap_or(if https { 443 } else { 80 });
-        let proxy = proxy::from_environment(https, uri.host().unwrap_or(""), port);
+        let proxy = self.proxies.of(https, uri.host().unwrap_or(""), port);
         let open = !https && proxy.as_deref().is_some_and(|proxy| proxy.starts_with("http://"));
         let key = (proxy, open);
         let mut state = self.lock();
@@ -538,7 +540,7 @@ impl Endpoint {
         let through = proxy.as_deref().and_then(|proxy| match ureq::Proxy::new(proxy) {
             Ok(proxy) => Some(proxy),
             Err(error) => {
-                log::warn!("the proxy {proxy:?} of the environment is not used: {error}");
+                log::warn!("the proxy {proxy:?} is not used: {error}");
                 None
             }
         });

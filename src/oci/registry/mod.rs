@@ -26,6 +26,7 @@ pub fn fuzz(header: &str) {
 mod tests;
 
 pub use blob::Blob;
+pub use proxy::Proxies;
 pub use upload::{Content, Mount, Pusher, Sent};
 
 use super::auth::Credentials;
@@ -74,6 +75,7 @@ pub struct Settings {
     pub attempts: u32,
     /// Whether what is unpacked is kept compressed, too: a push sends it as it came.
     pub keep: bool,
+    pub proxies: Proxies,
     /// The pause before the second try; it doubles.
     pub retry_delay: Duration,
 }
@@ -88,6 +90,7 @@ impl Default for Settings {
             max_concurrent_uploads: 5,
             attempts: 5,
             keep: false,
+            proxies: Proxies::default(),
             retry_delay: Duration::from_millis(500),
         }
     }

@@ -1,11 +1,33 @@
-//! Which proxy the environment asks for, by the rules that Go programs (and so Docker) follow.
+//! Which proxy the settings or the environment ask for, by the rules that Go programs (and so Docker) follow.
 
+use serde::Deserialize;
 use std::net::IpAddr;
 
-/// The proxy for a request to `host:port`, from `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` in either case.
-/// This machine itself is never reached through one.
-pub fn from_environment(https: bool, host: &str, port: u16) -> Option<String> {
-    choose(https, host, port, |name| std::env::var(name).ok())
+/// What was set, which wins over `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` of the environment, in either case.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Proxies {
+    pub http_proxy: String,
+    pub https_proxy: String,
+    pub no_proxy: String,
+}
+
+impl Proxies {
+    /// The proxy for a request to `host:port`. This machine itself is never reached through one.
+    pub fn of(&self, https: bool, host: &str, port: u16) -> Option<String> {
+        choose(https, host, port, |name| self.variable(name))
+    }
+
+    /// What is said under a name of the environment's.
+    pub fn variable(&self, name: &str) -> Option<String> {
+        let set = match name {
+            "HTTP_PROXY" => &self.http_proxy,
+            "HTTPS_PROXY" => &self.https_proxy,
+            "NO_PROXY" => &self.no_proxy,
+            _ => "",
+        };
+        if set.is_empty() { std::env::var(name).ok() } else { Some(set.to_owned()) }
+    }
 }
 
 fn choose(https: bool, host: &str, port: u16, variable: impl Fn(&str) -> Option<String>) -> Option<String> {
