@@ -250,8 +250,9 @@ impl Command for Rm {
         let mut errors = Vec::new();
         for name in &self.networks {
             match client.remove_network(name) {
-                Err(error) if !(self.force && is_not_found(&error)) => errors.push(error),
-                _ => output::say(&format!("{name}\n"))?,
+                Err(error) if self.force && is_not_found(&error) => {}
+                Err(error) => errors.push(error),
+                Ok(()) => output::say(&format!("{name}\n"))?,
             }
         }
         // What Go says of an exit code without words.

@@ -30,6 +30,7 @@ fn networks_of_users_come_and_go() {
     assert_eq!(host.ok(["network", "rm", &id[..8]]), &id[..8]);
     assert!(!links().contains(&bridge), "{:?}", links());
     assert!(host.refused(1, ["network", "rm", "web"]).ends_with("network web not found"));
+    assert_eq!(host.ok(["network", "rm", "--force", "web"]), "");
     assert!(
         host.refused(125, ["run", "--rm", "--network", "web", "busybox", "true"]).ends_with("network web not found")
     );
