@@ -8,6 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -93,6 +94,16 @@ fn each(verbs: &[&str]) {
 
 fn mark(host: &Host) -> std::path::PathBuf {
     host.dir().join("reached")
+}
+
+/// Waits until the point was reached, and who reached it holds no lock any more.
+fn is_killed(host: &Host) {
+    eventually("the point is reached", || mark(host).exists());
+    let shims = fs::read_dir(host.run_dir().join("containers")).expect("list containers").flatten();
+    let inodes = shims.filter_map(|live| Some(format!(":{} ", fs::metadata(live.path().join("lock")).ok()?.ino())));
+    let inodes: Vec<String> = inodes.collect();
+    let held = || fs::read_to_string("/proc/locks").expect("read the locks");
+    eventually("who reached it is no more", || !inodes.iter().any(|inode| held().contains(inode)));
 }
 
 /// Every container is what `ps` and `inspect` say that it is. What was killed may have asked for something that is
@@ -416,7 +427,9 @@ fn while_it_is_restarted_by_hand() {
     if !cfg!(feature = "failpoints") {
         return skip("built without failpoints").unwrap_or_default();
     }
-    for point in ["reap.start", "reap.ended", "reap.recorded", "restart.waiting", "restart.due", "restart.started"] {
+    for point in
+        ["reap.start", "reap.ended", "reap.told", "reap.recorded", "restart.waiting", "restart.due", "restart.started"]
+    {
         for brief in [false, true] {
             let Some(host) = Host::with_busybox() else { return };
             eprintln!("killed at {point}");
@@ -446,14 +459,14 @@ fn what_goes_with_its_end_is_not_left_behind() {
     if !cfg!(feature = "failpoints") {
         return skip("built without failpoints").unwrap_or_default();
     }
-    for point in ["reap.start", "reap.ended", "reap.recorded", "rm.start"] {
+    for point in ["reap.start", "reap.ended", "reap.told", "reap.recorded", "rm.start"] {
         for looks in [&["ps", "--all", "--quiet"][..], &["boot"], &["inspect", "it"], &["start", "it"]] {
             let Some(host) = Host::with_busybox() else { return };
             eprintln!("killed at {point}, then {looks:?}");
             let words =
                 ["run", "--detach", "--rm", "--network", "none", "--name", "it", "-v", "/hold", "busybox", "cat"];
             host.dhow(words).fail(point, &mark(&host)).ok();
-            eventually("the point is reached", || mark(&host).exists());
+            is_killed(&host);
             let output = host.run(looks.iter().copied());
             let code = if matches!(looks[0], "ps" | "boot") { 0 } else { 1 };
             assert!(output.code() == Some(code) && !output.stdout().contains("it"), "{output}");
@@ -461,6 +474,36 @@ fn what_goes_with_its_end_is_not_left_behind() {
             let left = (left(host.root().join("containers")), left(host.run_dir().join("containers")));
             assert_eq!((left, host.ok(["volume", "ls", "--quiet"])), ((0, 0), String::new()));
             works(&host);
+        }
+    }
+}
+
+/// Once, whoever does: the shim, or who finds what that left when it was killed.
+#[test]
+fn an_end_is_told_once() {
+    if !cfg!(feature = "failpoints") {
+        return skip("built without failpoints").unwrap_or_default();
+    }
+    for point in ["reap.start", "reap.ended", "reap.told", "reap.recorded"] {
+        for flag in ["--rm", "--init"] {
+            let Some(host) = Host::with_busybox() else { return };
+            eprintln!("killed at {point}, with {flag}");
+            let words = ["run", "--detach", flag, "--network", "none", "--name", "it", "busybox", "true"];
+            host.dhow(words).fail(point, &mark(&host)).ok();
+            is_killed(&host);
+            let told = || host.ok(["events", "--since", "1h", "--until", "0s", "--filter", "event=die"]);
+            for _ in 0..3 {
+                host.ok(["ps", "--all"]);
+            }
+            assert_eq!(told().lines().count(), 1, "{}", told());
+            if flag == "--rm" {
+                continue;
+            }
+            // So is that of its next life.
+            host.ok(["start", "it"]);
+            host.ok(["wait", "it"]);
+            assert_eq!(told().lines().count(), 2, "{}", told());
+            host.ok(["rm", "it"]);
         }
     }
 }

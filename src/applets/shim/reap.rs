@@ -118,6 +118,7 @@ fn ended(base: &Base, end: &End, clients: &mut Vec<Client>) -> Result<Record> {
     let oom = cgroup.as_deref().map_or(0, crate::cgroup::oom_kills) > 0;
     // Before the end can be read: nobody shall take a container that will be back for one that has ended.
     sys::lock::try_lock(lock(), byte::RESTARTING).context("lock the container as restarting")?;
+    containers::is_to_be_told(store, id);
     let record = Record::update(store, id, |record| {
         let policy = &record.host_config.restart_policy;
         let ended = &mut record.ended;

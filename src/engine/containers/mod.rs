@@ -11,7 +11,7 @@ mod wait;
 use crate::order;
 pub use attach::{Attach, attach, resize};
 pub use names::{find, name_in_use, named, no_such, rename, sync_names, take_name};
-pub use now::{Doing, Now, all, is_left, is_not_found, mend_held, now, state, tell_end, tell_start};
+pub use now::{Doing, Now, all, is_left, is_not_found, is_to_be_told, mend_held, now, state, tell_end, tell_start};
 pub use processes::processes;
 use remove::bury;
 pub use remove::{Grave, forget, remove, remove_alone, remove_stopped, rest, take_away};

@@ -12,7 +12,7 @@ use crate::engine::store::{self, Store};
 use crate::engine::{events, health, networks, restart};
 use crate::order;
 use anyhow::{Result, bail};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What a container is doing.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -91,7 +91,7 @@ pub fn now(store: &Store, id: &str) -> Result<Now> {
                 mended => mended?,
             }
             continue;
-        } else if !held.shim && is_left(store, &record)? {
+        } else if !held.shim && (is_untold(store, id) || is_left(store, &record)?) {
             mend(store, id)?;
             continue;
         } else {
@@ -129,11 +129,18 @@ fn mend(store: &Store, id: &str) -> Result<()> {
 pub fn mend_held(store: &Store, id: &str) -> Result<()> {
     let Some(ended) = Record::end(store, id)? else { return Ok(()) };
     if !ended.open() {
-        let record = if ended.ever_started() { Record::load(store, id)? } else { None };
-        return match record {
-            Some(record) if is_left(store, &record)? => remove_stopped(store, &record, true),
-            _ => Ok(()),
+        let Some(record) = ended.ever_started().then(|| Record::load(store, id)).transpose()?.flatten() else {
+            return Ok(());
         };
+        if is_untold(store, id) {
+            release(store, id)?;
+            let since = Time::parse(&ended.finished_at).unwrap_or_default();
+            match events::was_told(store, id, "die", since)? {
+                true => store::remove(&untold(store, id))?,
+                false => tell_end(store, &record),
+            }
+        }
+        return if is_left(store, &record)? { remove_stopped(store, &record, true) } else { Ok(()) };
     }
     let parent = Record::load(store, id)?.map(|record| record.host_config.cgroup_parent).unwrap_or_default();
     if let Some(cgroup) = shim::cgroup_of(store, id, &parent) {
@@ -141,18 +148,41 @@ pub fn mend_held(store: &Store, id: &str) -> Result<()> {
         cgroup::remove(&cgroup)?;
     }
     let boot = store::boot_id()?;
+    is_to_be_told(store, id);
     let record = Record::update(store, id, |record| {
         end_unseen(record, &boot);
         Ok(())
     })?;
-    networks::leave(store, id)?;
-    store::remove(&store.live(id).join("live.json"))?;
-    store::remove(&store.live(id).join("sock"))?;
+    release(store, id)?;
     tell_end(store, &record);
     if record.host_config.auto_remove {
         remove_stopped(store, &record, true)?;
     }
     Ok(())
+}
+
+/// What a shim held that is no more.
+fn release(store: &Store, id: &str) -> Result<()> {
+    networks::leave(store, id)?;
+    store::remove(&store.live(id).join("live.json"))?;
+    store::remove(&store.live(id).join("sock"))
+}
+
+/// The file that is there while an end may be on record and not told.
+fn untold(store: &Store, id: &str) -> PathBuf {
+    store.live(id).join("untold")
+}
+
+fn is_untold(store: &Store, id: &str) -> bool {
+    untold(store, id).exists()
+}
+
+/// An end is about to be put on record: should who does that be killed before it is told, whoever looks next tells it.
+pub fn is_to_be_told(store: &Store, id: &str) {
+    // As with all events: it does not keep the container from ending that it cannot be told.
+    if let Err(error) = std::fs::File::create(untold(store, id)) {
+        log::debug!("make {}: {error}", untold(store, id).display());
+    }
 }
 
 /// Tells of an end that is on record, and of what it released, by one write.
@@ -168,6 +198,8 @@ pub fn tell_end(store: &Store, record: &Record) {
     let more = [("execDuration", duration.to_string()), ("exitCode", ended.exit_code.to_string())];
     told.push(events::of_container(record, "die", &more.each_ref().map(|(key, value)| (*key, value.as_str()))));
     events::tell(store, &told);
+    crate::failpoint::reach("reap.told");
+    let _ = store::remove(&untold(store, &record.id));
 }
 
 /// Tells of a start, and of what it holds, by one write.

@@ -222,6 +222,18 @@ impl Segment {
     }
 }
 
+/// Whether something that happened to a container was told, then or later.
+pub fn was_told(store: &Store, id: &str, action: &str, since: Time) -> Result<bool> {
+    for mut segment in both(store).context("open the log of events")? {
+        let lines = segment.read().context("read the log of events")?;
+        let is_it = |event: &Event| event.actor.id == id && event.action == action;
+        if events(&lines).any(|event| is_it(&event) && i128::from(event.time_nano) >= since.unix_nanos()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// The events in some lines. What is none (a full disk cut it off) is passed over.
 fn events(lines: &[u8]) -> impl Iterator<Item = Event> {
     lines.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok())

@@ -4,7 +4,7 @@
 mod filter;
 mod follow;
 
-pub use follow::{Follower, Query, followers};
+pub use follow::{Follower, Query, followers, was_told};
 
 use super::record::Record;
 use super::store::Store;
