@@ -1,13 +1,30 @@
 //! What the engine says of itself.
 
 use super::{ContainerSummary, ImageSummary, Volume, is_zero, wire};
+use serde::ser::{Error, Serialize, Serializer};
 use std::collections::BTreeMap;
+
+/// Images of which those that have no name or digest have null for it, and no empty list as elsewhere: as with dockerd.
+fn names_or_null<S: Serializer>(images: &Option<Vec<ImageSummary>>, serializer: S) -> Result<S::Ok, S::Error> {
+    let bare = |image: &ImageSummary| {
+        let mut value = serde_json::to_value(image).map_err(S::Error::custom)?;
+        for name in ["RepoDigests", "RepoTags"] {
+            if value[name].as_array().is_some_and(Vec::is_empty) {
+                value[name] = serde_json::Value::Null;
+            }
+        }
+        Ok(value)
+    };
+    let images = images.as_ref().map(|images| images.iter().map(bare).collect::<Result<Vec<_>, _>>()).transpose()?;
+    images.serialize(serializer)
+}
 
 wire! {
     /// The answer of `GET /system/df`; a kind that was not asked for is null.
     pub struct DiskUsage {
         /// Bytes of all layers of images, each once.
         pub layers_size: i64,
+        #[serde(serialize_with = "names_or_null")]
         pub images: Option<Vec<ImageSummary>>,
         pub containers: Option<Vec<ContainerSummary>>,
         pub volumes: Option<Vec<Volume>>,

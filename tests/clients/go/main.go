@@ -229,7 +229,7 @@ func streams() {
 	cat := []string{"sh", "-c", "cat; echo $A >&2; exit 3"}
 	out, err, code := run(types.ExecConfig{Cmd: cat, Env: []string{"A=b"}}, "ahoy")
 	equal([]any{out, err, code}, []any{"ahoy", "b\n", 3})
-	out, _, code = run(types.ExecConfig{Cmd: []string{"sh", "-c", "until stty size | grep 40; do sleep 0.05; done"}, Tty: true}, "")
+	out, _, code = run(types.ExecConfig{Cmd: []string{"sh", "-c", "until stty size 2>/dev/null | grep 40; do sleep 0.05; done"}, Tty: true}, "")
 	equal([]any{out, code}, []any{"40 90\r\n", 0})
 	_, _, code = run(types.ExecConfig{Cmd: []string{"no-such-program"}}, "")
 	equal(code, 127)

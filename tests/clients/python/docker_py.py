@@ -108,7 +108,7 @@ def life():
     refused(errors.APIError, box.pause, 409, f"Container {box.id} is already paused")
     box.unpause()
     refused(errors.APIError, box.unpause, 500, f"Container {box.id} is not paused")
-    refused(errors.APIError, box.remove, 409, f"cannot remove container \"hull\": container is running: stop the container before removing or force remove")
+    refused(errors.APIError, box.remove, 409, f"cannot remove container \"{box.id}\": container is running: stop the container before removing or force remove")
     box.restart(timeout=5)
     box.reload()
     same(box.status, "running")
