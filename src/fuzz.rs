@@ -15,7 +15,7 @@ use crate::build::fuzz as build;
 use crate::cgroup;
 use crate::engine::filters::Filters;
 use crate::engine::protocol::Message;
-use crate::engine::{Record, Settings, create, devices, logs, older, query};
+use crate::engine::{DEFAULT_ROOT, Record, Settings, create, devices, logs, older, query};
 use crate::fs::unpack;
 use crate::net::dns::message::fuzz as dns;
 use crate::ns::caps::CapSet;
@@ -63,7 +63,7 @@ pub fn json(bytes: &[u8]) {
     if let Ok(mut asked) = serde_json::from_slice::<ContainerCreate>(bytes)
         && older::create(ApiVersion::new(1, 24), true, &mut asked).is_ok()
     {
-        let _ = create::examine(asked);
+        let _ = create::examine(&Settings::default(), Path::new(DEFAULT_ROOT), asked);
     }
     let _ = serde_json::from_slice::<HostConfig>(bytes);
     let _ = serde_json::from_slice::<ExecCreate>(bytes);

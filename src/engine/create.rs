@@ -60,7 +60,15 @@ pub fn create(
     }
     // Held until the record names the image's layers, so that nobody removes them in between.
     let lease = store.lease()?;
-    let image = images::take(store, &lease, &config.image)?;
+    let image = match images::take(store, &lease, &config.image) {
+        // A client pulls it and asks again: not where that will be refused.
+        Err(error) if containers::is_not_found(&error) => {
+            let asked = ContainerCreate { config, host_config, networking_config, read_only_non_recursive };
+            examine(settings, &store.root, asked).map_err(not_the_image)?;
+            return Err(error);
+        }
+        taken => taken?,
+    };
     images::check_platform(&image, &config.image, platform)?;
     let mut warnings = Vec::new();
     if platform.is_none() {
@@ -228,25 +236,22 @@ fn make(
     Ok((id, warnings))
 }
 
-/// As much of create as needs neither a store nor an image, for the fuzzers.
-#[cfg(any(test, fuzzing))]
-pub fn examine(asked: ContainerCreate) -> Result<()> {
-    let ContainerCreate { mut config, mut host_config, .. } = asked;
+/// Refuses what create refuses whatever the store at `root` has, and the image.
+pub fn examine(settings: &Settings, root: &Path, asked: ContainerCreate) -> Result<()> {
+    let ContainerCreate { mut config, mut host_config, read_only_non_recursive, .. } = asked;
     config.working_dir = working_dir(&config.working_dir)?;
+    apply_settings(&mut host_config, settings)?;
     check(&host_config)?;
-    networks::check_ports(&host_config, config.labels.as_ref())?;
-    apply_settings(&mut host_config, &Settings::default())?;
     restart::check(&host_config.restart_policy, host_config.auto_remove)?;
     health::check(&config, &mut host_config)?;
     logs::check(&host_config.log_config)?;
+    networks::check_ports(&host_config, config.labels.as_ref())?;
     spec::check(&config, &host_config, &mut Vec::new())?;
     limits::check(&mut host_config, &limits::Supports::read(), false)?;
-    limits::resources(&host_config, &limits::number)?;
-    let (from, exists) = (|_: &str| Ok(Vec::new()), |_: &str| true);
-    let root = Path::new("/var/lib/dhow");
-    let around = mounts::Around { from: &from, exists: &exists, root, read_only_non_recursive: false };
-    mounts::plan(&host_config, config.volumes.as_ref(), &around)?;
-    command(&config).map(drop)
+    limits::resources(&host_config, &limits::number).map_err(|error| Refusal::BadParameter(format!("{error:#}")))?;
+    let (from, exists) = (|_: &str| Ok(Vec::new()), |path: &str| Path::new(path).exists());
+    let around = mounts::Around { from: &from, exists: &exists, root, read_only_non_recursive };
+    mounts::plan(&host_config, config.volumes.as_ref(), &around).map(drop)
 }
 
 /// Makes the directory, the volumes, the record and the name, in this order; what was made is undone on failure.

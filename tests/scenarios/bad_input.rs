@@ -236,3 +236,20 @@ fn a_working_directory_that_is_relative() {
     assert!(text.contains(words), "{text}");
     host.assert_tidy();
 }
+
+#[test]
+fn nothing_is_pulled_for_what_is_refused() {
+    let Some(host) = Host::new() else { return };
+    for (args, words) in [
+        (["--mount", "type=bind,src=/nowhere/at/all,dst=/x"], "bind source path does not exist: /nowhere/at/all"),
+        (["--security-opt", "nonsense"], "invalid --security-opt: \"nonsense\""),
+        (["--cgroup-parent", "../x"], "invalid cgroup parent: ../x"),
+        (["--restart", "never"], "invalid restart policy: unknown policy 'never'"),
+        (["--stop-signal", "NOSUCH"], "invalid signal: NOSUCH"),
+    ] {
+        let text = host.refused(125, ["run", "--network", "none", args[0], args[1], "127.0.0.1:1/ghost"]);
+        assert!(text.contains(words), "{text}");
+        assert!(!text.contains("Unable to find image"), "{text}");
+    }
+    host.assert_tidy();
+}
