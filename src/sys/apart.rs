@@ -2,8 +2,8 @@
 //! on the way to another program, where a copy of this one's memory would be for nothing.
 
 use super::process::{self, pidfd_open, prctl};
+use super::signals::{self, Signals};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use std::ffi::{c_int, c_void};
@@ -53,10 +53,10 @@ impl Drop for Stack {
 }
 
 /// Blocks all signals in this thread, and in what it clones; what was blocked before.
-fn deaf() -> SigSet {
-    let mut before = SigSet::empty();
-    let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before));
-    before
+fn deaf() -> Signals {
+    // But three that are the C library's own. Not by its call, which does not tell whether these were blocked before.
+    let all = Signals::of((1..=64).filter(|number| !(32..=34).contains(number)));
+    signals::block(all).unwrap_or_default()
 }
 
 /// `clone3(2)` as vfork: a child that does `way`, with this memory and open files of its own, until it executes another
@@ -79,7 +79,7 @@ pub fn start<W: Fn() -> c_int>(cgroup: Option<BorrowedFd>, way: W) -> io::Result
     // SAFETY: the stack is used by nobody else and outlives the child's use of it, as what `child` is given does.
     // Thread-local values are used by one of the two at a time, because this thread stands still.
     let cloned = unsafe { process::clone3_onto(stack.0, stack.1, cgroup, child::<W>, (&raw const way).cast()) };
-    let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None);
+    let _ = signals::set_blocked(before);
     *spare() = Some(stack);
     cloned
 }
@@ -113,7 +113,7 @@ pub fn run<W: FnOnce() + Send>(flags: c_int, work: W) -> Result<(), (W, io::Erro
         libc::clone(child::<W>, stack.top(), flags, (&raw mut errand).cast())
     };
     let failed = io::Error::last_os_error();
-    let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None);
+    let _ = signals::set_blocked(before);
     match (pid, errand.done, errand.work.take()) {
         (-1, _, Some(work)) => return Err((work, failed)),
         (_, true, _) => {}
