@@ -346,6 +346,39 @@ fn published_ports_follow_the_way_out() {
 }
 
 #[test]
+fn each_family_has_its_way_out() {
+    let Some(host) = Host::with_busybox() else { return };
+    host.ok(["network", "create", "four"]);
+    host.ok(["network", "create", "--ipv4=false", "--ipv6", "--subnet", "fd73::/64", "six"]);
+    host.ok(["network", "create", "--ipv6", "--subnet", "fd74::/64", "zoth"]);
+    serve(&host, "it", &["--network", "four", "--network", "six", "-p", "8080:80"]);
+    let ways = || {
+        let way = |family: &str| {
+            let said = host.ok(["exec", "it", "ip", family, "route", "show", "default"]);
+            said.split_whitespace().skip_while(|word| *word != "via").nth(1).unwrap_or_default().to_owned()
+        };
+        (way("-4"), way("-6"))
+    };
+    let four = host.ok(["network", "inspect", "--format", "{{(index .IPAM.Config 0).Gateway}}", "four"]);
+    assert_eq!(ways(), (four.clone(), "fd73::1".to_owned()));
+    let answers = || ["127.0.0.1:8080", "[::1]:8080"].map(|at| from_here(at).is_some());
+    assert_eq!(answers(), [true; 2]);
+    // A priority holds for each; of equals one that has both has both, whatever it is called.
+    host.ok(["network", "connect", "--gw-priority", "-1", "zoth", "it"]);
+    assert_eq!(ways(), (four.clone(), "fd73::1".to_owned()));
+    host.ok(["network", "disconnect", "zoth", "it"]);
+    host.ok(["network", "connect", "zoth", "it"]);
+    assert_eq!(ways().1, "fd74::1");
+    assert_ne!(ways().0, four);
+    assert_eq!(answers(), [true; 2]);
+    host.ok(["network", "disconnect", "zoth", "it"]);
+    assert_eq!(ways(), (four.clone(), "fd73::1".to_owned()));
+    assert_eq!(answers(), [true; 2]);
+    host.ok(["network", "disconnect", "six", "it"]);
+    assert_eq!((ways(), answers()[0]), ((four, String::new()), true));
+}
+
+#[test]
 fn ports_of_who_began_on_internal_networks_wait_for_a_way_out() {
     let (Some(host), Some(neighbour)) = (Host::with_busybox(), Neighbour::new()) else { return };
     host.ok(["network", "create", "--internal", "inside"]);

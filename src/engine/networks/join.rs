@@ -9,7 +9,7 @@ use super::super::rootless::network::within;
 use super::super::rootless::{self, gateway};
 use super::super::store::{self, Store};
 use super::stored::{self, Pool};
-use super::{firewall, lease, obstacles, parent, publish, theirs, tune};
+use super::{firewall, lease, obstacles, parent, publish, theirs, tune, ways};
 use crate::api::Refusal;
 use crate::api::types::{EndpointSettings, Network};
 use crate::net::firewall::Mapping;
@@ -73,6 +73,12 @@ pub struct Place {
     pub sysctls: Vec<String>,
     /// Its default routes lead here.
     pub gateway: bool,
+    /// Those of IPv4 alone do: those of IPv6 lead to another place …
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub only4: bool,
+    /// … which is this.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub only6: bool,
 }
 
 /// An address, and what it lies in.
@@ -139,6 +145,15 @@ impl From<&Published> for Mapping {
 impl Place {
     pub fn given(&self) -> impl Iterator<Item = Given> {
         [self.ipv4, self.ipv6].into_iter().flatten()
+    }
+
+    /// Where its default routes lead, if they do.
+    pub fn ways(&self) -> impl Iterator<Item = IpAddr> {
+        let leads = |given: &Given| match given.address {
+            IpAddr::V4(_) => self.gateway,
+            IpAddr::V6(_) => self.gateway && !self.only4 || self.only6,
+        };
+        self.given().filter(leads).filter_map(|given| given.gateway)
     }
 }
 
@@ -235,16 +250,14 @@ pub fn enter(store: &Store, record: &Record) -> Result<Entry> {
     let mut entry = Entry { held: prospect(store, record)?, has_rules, ..Entry::default() };
     // Before addresses, bridges and rules: a port that is taken is refused with nothing made.
     let mut ports = publish::reserve(store, record, &mut entry, has_rules)?;
-    let parked = match publish::target(&entry.held) {
-        Some(_) => Vec::new(),
-        None => publish::keep(store, record, &mut entry, has_rules)?,
-    };
+    let leads_out = entry.held.places.iter().any(|place| place.gateway);
+    let parked = if leads_out { Vec::new() } else { publish::keep(store, record, &mut entry, has_rules)? };
     crate::failpoint::reach("network.reserved");
     entry.held = within(store, || take(store, record))?;
     entry.gateway = gateway::hold(store)?;
-    if let Some(place) = publish::target(&entry.held) {
+    if let Some(place) = publish::target(store, &entry.held)? {
         for port in &mut ports {
-            port.container.set_ip(publish::inside(place, port.container.ip()).unwrap_or(port.container.ip()));
+            port.container.set_ip(publish::inside(&place, port.container.ip()).unwrap_or(port.container.ip()));
         }
     }
     (entry.held.ports, entry.held.parked) = (ports, parked);
@@ -266,7 +279,7 @@ fn prospect(store: &Store, record: &Record) -> Result<Held> {
             let fits = |pool: &Pool| pool.subnet.is_ipv4() == four && wanted.is_none_or(|it| pool.subnet.contains(it));
             let pool = stored::pools(&network).find(fits)?;
             let address = wanted.or_else(|| lease::next(store, &network.id, &pool)).unwrap_or(pool.range.first);
-            Some(Given { address, prefix: pool.subnet.prefix, gateway: way_out(&network, &pool) })
+            Some(Given { address, prefix: pool.subnet.prefix, gateway: ways::way_out(&network, &pool) })
         };
         held.places.push(Place {
             name: name.clone(),
@@ -277,13 +290,8 @@ fn prospect(store: &Store, record: &Record) -> Result<Held> {
             ..Place::default()
         });
     }
-    choose_gateway(record, &mut held);
+    ways::choose(record, &mut held);
     Ok(held)
-}
-
-/// Where containers with an address of this pool send what is for others.
-pub fn way_out(network: &Network, pool: &Pool) -> Option<IpAddr> {
-    pool.way_out.or(pool.gateway).filter(|_| !network.internal && parent::has_gateway(network))
 }
 
 /// Its addresses.
@@ -305,7 +313,7 @@ fn take(store: &Store, record: &Record) -> Result<Held> {
         rules(store, record, &networks)?;
     }
     super::links::enter(store, record)?;
-    choose_gateway(record, &mut held);
+    ways::choose(record, &mut held);
     Ok(held)
 }
 
@@ -357,7 +365,7 @@ pub fn place(
             }
         };
         let address = lease::take(store, &network.id, &pool, &record.id, wanted)?;
-        Ok(Some(Given { address, prefix: pool.subnet.prefix, gateway: way_out(network, &pool) }))
+        Ok(Some(Given { address, prefix: pool.subnet.prefix, gateway: ways::way_out(network, &pool) }))
     };
     place.ipv4 = if network.enable_ipv4 { give(true, &asked.ipv4_address)? } else { None };
     place.ipv6 = if network.enable_ipv6 { give(false, &asked.ipv6_address)? } else { None };
@@ -383,16 +391,6 @@ fn mac(place: &Place) -> Result<Mac> {
             let [a, b, c, d] = store::random_bytes::<4>()?;
             Ok([0x02, 0x42, a, b, c, d])
         }
-    }
-}
-
-/// One network has the default routes: the one of the highest priority, of these the first by name.
-fn choose_gateway(record: &Record, held: &mut Held) {
-    let priority = |place: &Place| record.networks.get(&place.name).map_or(0, |settings| settings.gw_priority);
-    let leads_out = |place: &&mut Place| place.given().any(|given| given.gateway.is_some());
-    let best = held.places.iter_mut().filter(leads_out).min_by_key(|place| (-priority(place), place.name.clone()));
-    if let Some(place) = best {
-        place.gateway = true;
     }
 }
 
@@ -489,7 +487,7 @@ fn set_up(inside: &Socket, network: &Network, place: &Place) -> Result<Link> {
     link::set_up(inside, peer.index).context("set the link inside up")?;
     add(false)?;
     for given in place.given() {
-        if let Some(gateway) = given.gateway.filter(|_| place.gateway) {
+        if let Some(gateway) = given.gateway.filter(|gateway| place.ways().any(|way| way == *gateway)) {
             address::set_default_route(inside, peer.index, gateway).context("set its default route")?;
         } else if !network.internal && !parent::has_gateway(network) {
             let four = given.address.is_ipv4();
@@ -537,58 +535,6 @@ pub fn unlink(place: &Place, namespace: &OwnedFd) -> Result<()> {
         name => link::delete(&Socket::route()?, name),
     };
     delete().context("delete its link")
-}
-
-/// Chooses anew which network has the default routes of a container that runs, and sets them.
-pub fn route(record: &Record, held: &mut Held, namespace: &OwnedFd) -> Result<()> {
-    held.places.iter_mut().for_each(|place| place.gateway = false);
-    choose_gateway(record, held);
-    let Some(place) = held.places.iter().find(|place| place.gateway) else { return Ok(()) };
-    let inside = netlink::inside(namespace, Socket::route)??;
-    let link = link::find(&inside, &place.inside)?.context("the link inside is not there")?;
-    for gateway in place.given().filter_map(|given| given.gateway) {
-        address::set_default_route(&inside, link.index, gateway).context("set the default route")?;
-    }
-    Ok(())
-}
-
-/// Published ports that do not lead to where the default routes of the container are, and the same as they should. Where
-/// these are on no bridge, or there is no address of a port's family, it stays where it is.
-pub fn astray(store: &Store, held: &Held) -> Result<(Vec<Published>, Vec<Published>)> {
-    let Some(place) = target(store, held)? else { return Ok(Default::default()) };
-    let inside = |port: &&Published| publish::inside(place, port.container.ip());
-    let is_astray = |port: &&Published| inside(port).is_some_and(|inside| inside != port.container.ip());
-    let before: Vec<Published> = held.ports.iter().filter(is_astray).cloned().collect();
-    let moved = elsewhere(store, held, &before)?;
-    Ok((before, moved))
-}
-
-/// Where published ports lead, if that is a bridge.
-fn target<'a>(store: &Store, held: &'a Held) -> Result<Option<&'a Place>> {
-    let Some(place) = publish::target(held) else { return Ok(None) };
-    let network = stored::load(store, &place.network)?;
-    Ok(network.filter(|network| network.driver == stored::BRIDGE).map(|_| place))
-}
-
-/// Published ports of an address that is gone, led to where others of the container lead now, as far as there is such a
-/// place.
-pub fn elsewhere(store: &Store, held: &Held, ports: &[Published]) -> Result<Vec<Published>> {
-    let Some(place) = target(store, held)? else { return Ok(Vec::new()) };
-    let moved = |port: &Published| {
-        let inside = publish::inside(place, port.container.ip())?;
-        Some(Published { container: SocketAddr::new(inside, port.container.port()), ..port.clone() })
-    };
-    Ok(ports.iter().filter_map(moved).collect())
-}
-
-/// Has published ports lead to where the container is now, and parks those that lead nowhere. Gives those that lead.
-pub fn unpark(store: &Store, held: &mut Held, ports: &[Published]) -> Result<Vec<Published>> {
-    let led = elsewhere(store, held, ports)?;
-    let same = |one: &Published, other: &Published| (one.protocol, one.host) == (other.protocol, other.host);
-    held.parked.retain(|parked| !ports.iter().any(|port| same(port, parked)));
-    held.parked.extend(ports.iter().filter(|port| !led.iter().any(|led| same(led, port))).cloned());
-    held.ports.extend(led.iter().cloned());
-    Ok(led)
 }
 
 /// In the namespace in which this is called. A kernel without IPv6 has no such file.

@@ -18,6 +18,7 @@ mod theirs;
 pub mod tune;
 mod user;
 mod wanted;
+mod ways;
 
 pub use firewall::{
     marks as firewall_marks, mend as mend_firewall, table as firewall_table, watch_path as firewall_watch,

@@ -6,7 +6,7 @@ use super::super::settings::Settings;
 use super::super::store::Store;
 use super::join::{self, Entry, Held, Place, Published};
 use super::obstacles::{self, Obstacle, Others};
-use super::{stored, theirs};
+use super::{stored, theirs, ways};
 use crate::api::Refusal;
 use crate::api::types::{HostConfig, Network, PortBinding, PortMap, PortSummary};
 use crate::net::{Subnet, port};
@@ -193,7 +193,7 @@ fn asked_of(record: &Record) -> Result<Vec<Asked>> {
 
 /// Binds all ports of a container. They lead to its address on the network that has its default routes.
 pub fn reserve(store: &Store, record: &Record, entry: &mut Entry, has_rules: bool) -> Result<Vec<Published>> {
-    match target(&entry.held).cloned() {
+    match target(store, &entry.held)? {
         Some(place) => bind_all(store, record, &place, asked_of(record)?, entry, has_rules),
         None => Ok(Vec::new()),
     }
@@ -225,8 +225,8 @@ pub fn check_kept(record: &Record, held: &Held, network: &Network) -> Result<()>
         let kept = |port: &Published| (port.protocol, port.container.port()) == (asked.protocol, asked.port);
         held.ports.iter().chain(&held.parked).any(kept)
     };
-    let leads_out = stored::pools(network).any(|pool| join::way_out(network, &pool).is_some());
-    if target(held).is_some() || network.driver != stored::BRIDGE || !leads_out {
+    let leads_out = stored::pools(network).any(|pool| ways::way_out(network, &pool).is_some());
+    if held.places.iter().any(|place| place.gateway) || network.driver != stored::BRIDGE || !leads_out {
         return Ok(());
     }
     match asked_of(record)?.iter().find(|asked| !is_kept(asked)) {
@@ -291,9 +291,16 @@ fn serve_loopback(bound: &[Published], entry: &mut Entry) {
     }
 }
 
-/// Where published ports lead.
-pub fn target(held: &Held) -> Option<&Place> {
-    held.places.iter().find(|place| place.gateway)
+/// Where published ports lead: to the place that has the default routes, with its address of IPv6 on another network where
+/// that has those.
+pub fn target(store: &Store, held: &Held) -> Result<Option<Place>> {
+    let Some(mut place) = held.places.iter().find(|place| place.gateway).cloned() else { return Ok(None) };
+    if let Some(six) = held.places.iter().find(|place| place.only6)
+        && stored::load(store, &six.network)?.is_some_and(|network| network.driver == stored::BRIDGE)
+    {
+        place.ipv6 = six.ipv6;
+    }
+    Ok(Some(place))
 }
 
 /// The host's addresses that stand for one line: the one that is named, or those of families that the container has an

@@ -11,7 +11,7 @@ use super::super::store::{self, Store};
 use super::super::{etc, events, protocol, shim};
 use super::join::{self, Held, Place, Published};
 use super::stored;
-use super::{bridge, firewall, is_predefined, lease, names, obstacles, parent, publish, tune, wanted};
+use super::{bridge, firewall, is_predefined, lease, names, obstacles, parent, publish, tune, wanted, ways};
 use crate::api::Refusal;
 use crate::api::time::Time;
 use crate::api::types::{
@@ -279,15 +279,15 @@ fn join(store: &Store, wanted: &str, asked: NetworkConnect) -> Result<()> {
         crate::failpoint::reach("connect.linked");
         let mut with = now.record.clone();
         with.networks.insert(network.name.clone(), settings.clone());
-        join::route(&with, &mut held, &namespace)?;
+        ways::route(&with, &mut held, &namespace)?;
         // Published ports move with the way out.
-        let (closed, mut moved) = join::astray(store, &held)?;
+        let (closed, mut moved) = ways::astray(store, &held)?;
         close(store, &closed)?;
         held.ports.retain(|port| !closed.contains(port));
         held.ports.extend(moved.iter().cloned());
         // So do those that led nowhere since it left its last one.
         let parked = held.parked.clone();
-        moved.extend(join::unpark(store, &mut held, &parked)?);
+        moved.extend(ways::unpark(store, &mut held, &parked)?);
         join::save(store, id, &held)?;
         crate::failpoint::reach("connect.moved");
         open(store, &held, &moved, &closed)?;
@@ -382,9 +382,9 @@ fn part(store: &Store, wanted: &str, asked: &NetworkDisconnect) -> Result<()> {
             let closed: Vec<Published> = held.ports.iter().filter(|port| gone(port)).cloned().collect();
             close(store, &closed)?;
             held.ports.retain(|port| !gone(port));
-            join::route(&now.record, &mut held, &namespace)?;
+            ways::route(&now.record, &mut held, &namespace)?;
             // They lead to another of its addresses from now on, if there is one.
-            let moved = join::unpark(store, &mut held, &closed)?;
+            let moved = ways::unpark(store, &mut held, &closed)?;
             give_back(store, &now, &place, &held)?;
             crate::failpoint::reach("disconnect.moved");
             open(store, &held, &moved, &closed)?;
