@@ -153,7 +153,7 @@ fn advise(ran: &Ran, always: bool, error: &str, failed: Option<&str>) {
         }
     }
     if !advice.is_empty() {
-        output::complain(&format!("\x1b[1m\nWhat's next:\x1b[0m\n{}", advice.join("\n")));
+        output::advise(&format!("\x1b[1m\nWhat's next:\x1b[0m\n{}", advice.join("\n")));
     }
 }
 

@@ -38,6 +38,11 @@ pub fn complain(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{}", plain(&errno::spelt(text)));
 }
 
+/// The same, as it is: for what plugins say to a terminal.
+pub fn advise(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
 /// So many bytes of a line are told at most: nobody reads the rest of a name that is longer.
 const LONGEST: usize = 4096;
 
