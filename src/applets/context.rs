@@ -5,6 +5,7 @@ use super::format::table::{List, ellipsis};
 use super::request::values;
 use super::volume::natural;
 use super::{Command, Context, each, host, inspect, output};
+use crate::api::errno;
 use crate::api::http::address::Address;
 use crate::api::http::tls::{self, Files};
 use crate::api::units::parse_bool;
@@ -302,7 +303,7 @@ impl Command for Ls {
         }
         if !all.iter().any(|meta| meta.name == current) {
             let error = load(context, &current).err().map(|error| format!("{error:#}")).unwrap_or_default();
-            rows.push((current.clone(), row(&current, "", "", &error)));
+            rows.push((current.clone(), row(&current, "", "", &errno::spelt(&error))));
         }
         order::by_key(&mut rows, |(name, _)| natural(name));
         let rows: Vec<Value> = rows.into_iter().map(|(_, row)| row).collect();

@@ -2,6 +2,7 @@
 
 use super::{Coded, output};
 use crate::api::client::{Failure, Unreachable};
+use crate::api::errno;
 use anyhow::Error;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -150,10 +151,10 @@ fn cause(error: &(dyn std::error::Error + 'static)) -> String {
     }
     // As Go words what the system says.
     if let Some(code) = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error) {
-        return nix::errno::Errno::from_raw(code).desc().to_lowercase();
+        return errno::words(code);
     }
     match error.downcast_ref::<nix::errno::Errno>() {
-        Some(errno) => errno.desc().to_lowercase(),
+        Some(error) => errno::words(*error as i32),
         None => error.to_string(),
     }
 }

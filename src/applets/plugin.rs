@@ -3,6 +3,7 @@
 
 use super::forward::Forwarded;
 use super::{Context, contexts, habits, hooks, terminal};
+use crate::api::errno;
 use crate::{order, sys};
 use anyhow::{Context as _, Error, Result, bail};
 use nix::errno::Errno;
@@ -107,7 +108,7 @@ fn is_name(name: &str) -> bool {
 pub fn examine(name: &str, path: &Path) -> (Metadata, Option<String>) {
     let metadata = match ask(name, path) {
         Ok(metadata) => metadata,
-        Err(error) => return (Metadata::default(), Some(format!("{error:#}"))),
+        Err(error) => return (Metadata::default(), Some(errno::spelt(&format!("{error:#}")).into_owned())),
     };
     let wrong = match &metadata {
         Metadata { schema_version, .. } if schema_version != "0.1.0" => {

@@ -1,6 +1,7 @@
 //! What a build tells while it works: Docker's stream of messages, or lines that name their step and its time.
 
 use super::trace::{self, Trace};
+use crate::api::errno;
 use crate::api::types::{ProgressLine, SolveStatus};
 use crate::oci::Digest;
 use crate::order;
@@ -140,6 +141,7 @@ impl<'a> Output<'a> {
 
     /// A line of its own.
     pub fn note(&mut self, text: &str) -> Result<()> {
+        let text = &*errno::spelt(text);
         if self.style == Style::Trace {
             return self.send(trace::line(&trace::done(text, &[])));
         }

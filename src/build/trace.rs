@@ -2,6 +2,7 @@
 
 use super::report::Report;
 use crate::api::base64;
+use crate::api::errno;
 use crate::api::time::Time;
 use crate::api::types::{ProgressLine, SolveStatus, Vertex, VertexLog, VertexStatus};
 use crate::oci::Digest;
@@ -108,7 +109,7 @@ impl Report {
     /// The stage has failed: so has the step that it is at, where that was not told.
     pub fn broken(&mut self, why: &str) -> Result<()> {
         match self.trace.is_open() {
-            true => self.failed(why),
+            true => self.failed(&errno::spelt(why)),
             false => Ok(()),
         }
     }

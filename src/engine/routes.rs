@@ -10,6 +10,7 @@ use super::{
     Engine, Record, Store, absent, create, distribution, events, exec, files, images, lines, logs, networks, older,
     pull, push, query, stats, system, update, usage, volumes,
 };
+use crate::api::errno;
 use crate::api::types::{
     AuthConfig, Committed, ContainerConfig, ExecCreate, ExecCreated, ExecStart, HostConfig, NetworkConnect,
     NetworkCreate, NetworkDisconnect, ProgressLine, VolumeCreate, WaitAnswer,
@@ -289,6 +290,9 @@ fn container_create(engine: &Engine, request: &mut Request) -> Result<Response> 
     let name = request.query("name");
     let mut made = create::create(&engine.store, &engine.settings, asked, name, platform.as_ref())?;
     made.warnings.extend(warnings);
+    for warning in &mut made.warnings {
+        *warning = errno::spelt(warning).into_owned();
+    }
     json(201, &made)
 }
 

@@ -6,6 +6,7 @@ use super::limits::Supports;
 use super::store::Store;
 use super::{Engine, Settings, apparmor, images, rootless, selinux, shim};
 use crate::api;
+use crate::api::errno;
 use crate::api::time::Time;
 use crate::api::types::{
     DiscoveredDevice, IndexInfo, Info, Plugins, RegistryConfig, RuntimePath, SwarmInfo, Version, VersionComponent,
@@ -135,6 +136,7 @@ pub fn info(engine: &Engine) -> Result<Info> {
     let fault =
         |(path, why): &(PathBuf, String)| format!("CDI: Error associated with spec file {}: {why}", path.display());
     warnings.extend(registry.faults.iter().map(fault));
+    let warnings: Vec<String> = warnings.iter().map(|warning| errno::spelt(warning).into_owned()).collect();
     info.warnings = (!warnings.is_empty()).then_some(warnings);
     Ok(info)
 }

@@ -486,3 +486,27 @@ fn archives_that_have_no_place() {
     assert!(head.starts_with("HTTP/1.1 200 ") && answer.contains("{\"status\":\"sha256:"), "{head} {answer}");
     host.ok(["rm", "--force", "hull", "keel"]);
 }
+
+/// What the operating system says is told in the words that people and clients know, wherever it is told.
+#[test]
+fn the_operating_system_speaks_as_with_docker() {
+    let Some((host, daemon)) = host() else { return };
+    let flags = ["--name", "hull", "--health-cmd", "true", "--health-interval", "200ms"];
+    host.detached(&flags, &["sh", "-c", "ln -sf passwd /etc/passwd; sleep 1000"]);
+    let words = "open the image's /etc/passwd: too many levels of symbolic links";
+    eventually("the file is a loop", || {
+        let log = host.inspect("hull", "/State/Health/Log").to_string();
+        assert!(!log.contains("os error"), "{log}");
+        log.contains(words)
+    });
+    let named = ask(&daemon, "POST /containers/hull/exec", r#"{"Cmd":["true"],"User":"cook"}"#);
+    assert_eq!(named, (400, words.to_owned()));
+    let (_, made) = daemon.ask_with("POST /containers/hull/exec", JSON, r#"{"Cmd":["true"]}"#);
+    let made: Value = serde_json::from_str(&made).expect("JSON");
+    let line = format!("POST /exec/{}/start", made["Id"].as_str().expect("an id"));
+    let (_, streamed) = daemon.ask_with(&line, JSON, "{}");
+    assert!(streamed.contains(words), "{streamed}");
+    let said = host.dhow(["exec", "hull", "true"]).run().stderr();
+    assert!(said.contains(words) && !said.contains("os error"), "{said}");
+    host.ok(["rm", "--force", "hull"]);
+}

@@ -486,6 +486,7 @@ fn launch_exec(base: &Base, id: &str, idle: &Idle) -> Result<Started, Refused> {
 
 /// In the words of Docker's runtime, which clients look for.
 pub(super) fn exec_failed(why: &str) -> String {
+    let why = errno::spelt(why);
     format!("OCI runtime exec failed: exec failed: unable to start container process: {why}: unknown")
 }
 
