@@ -26,6 +26,8 @@ pub mod byte {
     pub const NETWORKS: i64 = 5;
     /// Somebody has asked for its removal, and waits for it.
     pub const REMOVAL: i64 = 6;
+    /// It is being paused, or goes on after that.
+    pub const PAUSE: i64 = 7;
 }
 
 /// A lock that is held until this value is dropped.

@@ -378,6 +378,26 @@ fn one_removal_at_a_time() {
     }
 }
 
+#[test]
+fn one_pause_at_a_time() {
+    let Some((host, daemon)) = host() else { return };
+    let id = host.detached(&["--name", "hull"], &["sleep", "1000"]);
+    let expected = [
+        (204, String::new()),
+        (409, format!("Container {id} is already paused")),
+        (500, format!("Container {id} is not paused")),
+    ];
+    let daemon = &daemon;
+    let answers: Vec<(u16, String)> = std::thread::scope(|scope| {
+        let lines = ["POST /containers/hull/pause", "POST /containers/hull/unpause"];
+        let asked = lines.into_iter().cycle().take(16).map(|line| scope.spawn(move || ask(daemon, line, "")));
+        let asked: Vec<_> = asked.collect();
+        asked.into_iter().map(|it| it.join().expect("an answer")).collect()
+    });
+    assert!(answers.iter().all(|answer| expected.contains(answer)), "{answers:?}");
+    host.ok(["rm", "--force", "hull"]);
+}
+
 /// A link gives its target a second name.
 #[test]
 fn links_are_names() {

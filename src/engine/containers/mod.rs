@@ -312,21 +312,30 @@ pub fn is_restarting(id: &str) -> Refusal {
 }
 
 pub fn pause(store: &Store, id: &str, paused: bool) -> Result<()> {
+    let before = now(store, id)?;
+    may_pause(&before, paused)?;
+    // One at a time: who is thawed while it freezes would be waited for in vain.
+    let _lock = super::locks::exclusive(&store.live(id).join("lock"), super::locks::byte::PAUSE)?;
     let now = now(store, id)?;
-    match (now.doing, paused) {
-        (Doing::Running, true) | (Doing::Paused, false) => {}
-        (Doing::Paused, true) => bail!(Refusal::Conflict(format!("Container {id} is already paused"))),
-        // A plain 500, as Docker's, whatever it does instead.
-        (_, false) => bail!("Container {id} is not paused"),
-        (Doing::Restarting, true) => bail!(is_restarting(id)),
-        _ => bail!(Refusal::Conflict(format!("container {id} is not running"))),
-    }
+    may_pause(&now, paused)?;
     if now.live.cgroup.is_empty() {
         bail!("cannot pause {}: there is no cgroup v2 on this host to freeze it with", now.record.name);
     }
     cgroup::freeze(Path::new(&now.live.cgroup), paused)?;
     events::container(store, &now.record, if paused { "pause" } else { "unpause" }, &[]);
     Ok(())
+}
+
+fn may_pause(now: &Now, paused: bool) -> Result<()> {
+    let id = &now.record.id;
+    match (now.doing, paused) {
+        (Doing::Running, true) | (Doing::Paused, false) => Ok(()),
+        (Doing::Paused, true) => bail!(Refusal::Conflict(format!("Container {id} is already paused"))),
+        // A plain 500, as Docker's, whatever it does instead.
+        (_, false) => bail!("Container {id} is not paused"),
+        (Doing::Restarting, true) => bail!(is_restarting(id)),
+        _ => bail!(Refusal::Conflict(format!("container {id} is not running"))),
+    }
 }
 
 /// The processes of a container, as `ps` shows them on the host: the columns of `ps -ef`.
