@@ -29,7 +29,7 @@ use wire::{
 
 /// Answers a request.
 pub fn handle(engine: &Arc<Engine>, request: Request) -> Response {
-    route(engine, request).unwrap_or_else(|error| refused(&error))
+    route(engine, request).unwrap_or_else(|error| refused(&engine.store.read_only(error)))
 }
 
 fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {

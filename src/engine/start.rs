@@ -257,6 +257,9 @@ pub(super) fn root(
         Err(error) if overlay::is_unfit(&error) => error,
         other => return other,
     };
+    if store.is_read_only() {
+        bail!("the store {} is read-only", store.root.display());
+    }
     flatten::flatten(&lowers, &upper.upper).with_context(|| format!("copy layers, as {error:#}"))?;
     Record::update(store, &record.id, |record| {
         record.copied = true;

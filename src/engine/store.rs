@@ -245,6 +245,21 @@ impl Store {
         Ok(spare)
     }
 
+    /// Says of an error that comes of it that the store is read-only.
+    pub fn read_only(&self, error: anyhow::Error) -> anyhow::Error {
+        let is_read_only =
+            error.downcast_ref::<std::io::Error>().map(|e| e.kind()) == Some(ErrorKind::ReadOnlyFilesystem);
+        match is_read_only && self.is_read_only() && !format!("{error:#}").starts_with("the store ") {
+            true => error.context(format!("the store {} is read-only", self.root.display())),
+            false => error,
+        }
+    }
+
+    pub fn is_read_only(&self) -> bool {
+        use nix::sys::statvfs::{FsFlags, statvfs};
+        statvfs(&self.root).is_ok_and(|about| about.flags().contains(FsFlags::ST_RDONLY))
+    }
+
     /// Names the usual reason where the store cannot be written.
     fn writable(&self, error: anyhow::Error) -> anyhow::Error {
         match error.downcast_ref::<std::io::Error>().map(|e| e.kind()) {

@@ -88,12 +88,24 @@ fn a_store_that_is_read_only_can_be_looked_at() {
     let run = host.busybox(&[], &["true"]).run();
     let tar = busybox_tar().expect("it was there");
     let import = host.run(["import", tar.to_str().expect("UTF-8"), "x"]);
+    let verbs: [&[&str]; 5] = [
+        &["start", "kept"],
+        &["start", "--attach", "kept"],
+        &["rename", "kept", "other"],
+        &["tag", "busybox", "other"],
+        &["network", "create", "web"],
+    ];
+    let changes = verbs.map(|verb| host.run(verb.iter().copied()));
     crate::fixture::tool("umount", [root]);
     assert_eq!(shown.stdout(), "kept", "{shown}");
     assert_eq!(images.stdout(), "busybox", "{images}");
     for (output, code) in [(run, 125), (import, 1)] {
         assert_eq!((output.code(), output.stderr().lines().count()), (Some(code), 1), "{output}");
         assert!(output.stderr().contains("read-only"), "{output}");
+    }
+    for output in changes {
+        assert_eq!((output.code(), output.stderr().lines().count()), (Some(1), 1), "{output}");
+        assert!(output.stderr().contains(&format!("the store {root} is read-only")), "{output}");
     }
     host.sh(&[], "true");
 }
