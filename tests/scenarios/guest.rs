@@ -48,6 +48,7 @@ checks! {
     apparmor_profiles_hold
     names_on_a_network
     links_of_the_host_are_shared
+    from_a_bridge_of_others_to_another_one_nothing_is_forwarded
     a_port_of_sctp_is_published
 
     devices_are_confined

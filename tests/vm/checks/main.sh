@@ -274,6 +274,53 @@ links_of_the_host_are_shared() {
 	ip link del lan0
 }
 
+# A bridge of somebody's with two machines on it, for which this host is the router: NAME NET. Their pids.
+bridge_with_machines() {
+	ip link add "$1" type bridge
+	ip addr add "10.$2.0.1/24" dev "$1"
+	ip link set "$1" up
+	for number in 2 3; do
+		unshare -n sleep 1000 >/dev/null 2>&1 &
+		pid=$!
+		eventually sh -c "[ \"\$(readlink /proc/$pid/ns/net)\" != \"\$(readlink /proc/self/ns/net)\" ]"
+		# The other end is the kernel's veth0.
+		ip link add "$1-$number" type veth
+		ip link set "$1-$number" master "$1"
+		ip link set "$1-$number" up
+		ip link set veth0 netns "$pid"
+		nsenter -t "$pid" -n ip addr add "10.$2.0.$number/24" dev veth0
+		nsenter -t "$pid" -n ip link set veth0 up
+		nsenter -t "$pid" -n ip route add default via "10.$2.0.1"
+		echo "$pid"
+	done
+}
+
+from_a_bridge_of_others_to_another_one_nothing_is_forwarded() {
+	# A second after the last container, it is as it was found.
+	eventually grep -q 0 /proc/sys/net/ipv4/ip_forward
+	one=$(bridge_with_machines one 97)
+	dhow run --detach --name it busybox sleep 1000
+	# One that is made while the rules are loaded.
+	two=$(bridge_with_machines two 96)
+	is "$(cat /proc/sys/net/ipv4/ip_forward)" 1
+	# on PID PING...: in the namespace of a machine.
+	on() {
+		pid=$1
+		shift
+		nsenter -t "$pid" -n ping -c 1 -W 1 "$@"
+	}
+	for way in "97 96 $one" "96 97 $two"; do
+		set -- $way
+		eventually on "$3" "10.$1.0.3"
+		on "$4" "10.$1.0.1"
+		code 1 on "$3" "10.$2.0.2"
+	done
+	kill $one $two
+	dhow rm --force it
+	ip link del one
+	ip link del two
+}
+
 a_port_of_sctp_is_published() {
 	tar -x -f /vm/probe.tar -C /tmp bin/probe
 	dhow run --detach --name it --publish 9009:9/sctp busybox probe sctp 9
