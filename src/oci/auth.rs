@@ -16,19 +16,20 @@ const HUB_KEY: &str = "https://index.docker.io/v1/";
 /// The user name that says that the password is an identity token.
 const TOKEN_USER: &str = "<token>";
 
-/// Credentials for one registry, in the JSON of `X-Registry-Auth`. All empty is anonymous.
+/// Credentials for one registry, in the JSON of `X-Registry-Auth`. All empty is anonymous. Names with capitals are read, too:
+/// dockerd takes any case, and docker-py sends what a credential helper said so.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Credentials {
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(alias = "Username", skip_serializing_if = "String::is_empty")]
     pub username: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(alias = "Password", skip_serializing_if = "String::is_empty")]
     pub password: String,
     /// An OAuth2 refresh token, exchanged for an access token.
-    #[serde(rename = "identitytoken", skip_serializing_if = "String::is_empty")]
+    #[serde(rename = "identitytoken", alias = "IdentityToken", skip_serializing_if = "String::is_empty")]
     pub identity_token: String,
     /// A bearer token, sent as it is.
-    #[serde(rename = "registrytoken", skip_serializing_if = "String::is_empty")]
+    #[serde(rename = "registrytoken", alias = "RegistryToken", skip_serializing_if = "String::is_empty")]
     pub registry_token: String,
 }
 
@@ -309,6 +310,19 @@ fn base64_decode(text: &str) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn docker_pys_spelling_of_a_helpers_answer_is_read() {
+        let pair = r#"{"ServerAddress": "h:5000", "Username": "u", "Password": "p:w"}"#;
+        let token = r#"{"ServerAddress": "h:5000", "IdentityToken": "t"}"#;
+        let with_pair = Credentials { username: "u".into(), password: "p:w".into(), ..Credentials::default() };
+        let with_token = Credentials { identity_token: "t".into(), ..Credentials::default() };
+        for (json, wanted) in [(pair, with_pair), (token, with_token)] {
+            assert!(Credentials::from_header(&base64url(json.as_bytes())) == wanted, "{json}");
+            let all = base64url(format!(r#"{{"h:5000": {json}, "other": null}}"#).as_bytes());
+            assert!(Registries::from_header(Some(&all)).of("h:5000") == Some(wanted), "{json}");
+        }
+    }
 
     #[test]
     fn base64_both_ways() {
