@@ -574,7 +574,7 @@ fn endpoints(store: &Store, host: &HostConfig, asked: Option<Endpoints>) -> Resu
     let mut all = Endpoints::from([(first, EndpointSettings::default())]);
     for (name, settings) in asked.into_iter().flatten() {
         let network = networks::find(store, &name)?;
-        networks::check_settings(&network, &settings)?;
+        networks::check_settings(store, &network, &settings)?;
         all.insert(network.name, settings);
     }
     let apart = all.keys().find(|name| matches!(name.as_str(), "host" | "none"));

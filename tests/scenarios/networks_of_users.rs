@@ -112,6 +112,15 @@ fn addresses_may_be_asked_for() {
         let said = host.refused(125, ["run", "--rm", "--network", network, "--ip", "172.17.0.9", "busybox", "true"]);
         assert!(said.ends_with("user specified IP address is supported on user defined networks only"), "{said}");
     }
+    host.ok(["network", "create", "found"]);
+    let first = host.ok(["network", "inspect", "--format", "{{(index .IPAM.Config 0).Gateway}}", "found"]);
+    let address = format!("{}77", first.strip_suffix('1').unwrap());
+    let words = "user specified IP address is supported only when connecting to networks with user configured subnets";
+    for (code, command) in [(125, "run --network found busybox"), (1, "network connect found it")] {
+        let (verb, rest) = command.split_at(command.find(" --n").or(command.find(" f")).unwrap());
+        let output = host.run(verb.split(' ').chain(["--ip", &address]).chain(rest.split_whitespace()));
+        assert!(output.code() == Some(code) && output.stderr().contains(words), "{output}");
+    }
 }
 
 #[test]

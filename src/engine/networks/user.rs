@@ -144,10 +144,16 @@ pub fn check_no_network_of_a_user(settings: &EndpointSettings) -> Result<()> {
 }
 
 /// Refuses what cannot hold on a network.
-pub fn check_settings(network: &Network, settings: &EndpointSettings) -> Result<()> {
+pub fn check_settings(store: &Store, network: &Network, settings: &EndpointSettings) -> Result<()> {
     let asked = settings.ipam_config.clone().unwrap_or_default();
     if is_predefined(&network.name) {
         check_no_network_of_a_user(settings)?;
+    }
+    // Its subnet may be another one tomorrow.
+    if !asked.ipv4_address.is_empty() && stored::found_in(store, network)?.is_some() {
+        return Err(bad("invalid endpoint settings:\nuser specified IP address is supported only when connecting to \
+                        networks with user configured subnets"
+            .to_owned()));
     }
     for text in asked.link_local_ips.iter().flatten() {
         let address: IpAddr = text.parse().map_err(|_| bad(format!("invalid link-local IP address: {text}")))?;
@@ -242,7 +248,7 @@ fn join(store: &Store, wanted: &str, asked: NetworkConnect) -> Result<()> {
     }
     let (_one, now) = with_networks(store, &asked.container)?;
     let settings = asked.endpoint_config.unwrap_or_default();
-    check_settings(&network, &settings)?;
+    check_settings(store, &network, &settings)?;
     let id = &now.record.id;
     let exists = || {
         Refusal::Forbidden(format!("endpoint with name {} already exists in network {}", now.record.name, network.name))
