@@ -1,8 +1,8 @@
 //! Ways out of runc, Docker and containerd that were found in the last ten years, each tried by its name. Those that
 //! have their place by theme bear their numbers too: `escapes::cve_…`, `isolation::cve_…`.
 
-use crate::fixture::{Daemon, Host, Tar, busybox_tar, eventually};
-use crate::isolation::same_inode;
+use crate::fixture::{Daemon, Host, Tar, busybox_tar, eventually, need};
+use crate::isolation::{bent, same_inode};
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::linux::net::SocketAddrExt;
@@ -311,4 +311,110 @@ fn cve_2024_23653_no_step_takes_rights_that_nobody_granted() {
         assert_eq!(told.contains("is not allowed"), !granted, "{query}: {told}");
     }
     daemon.stop();
+}
+
+/// A copy into a container mounted its volumes, and made their places, by names that somebody in it had changed meanwhile
+/// (CVE-2026-41568, CVE-2026-42306).
+#[test]
+fn cve_2026_42306_a_copy_mounts_volumes_inside_only() {
+    let Some(host) = Host::with_probe() else { return };
+    let (outside, given) = (host.dir().join("outside"), host.dir().join("given"));
+    fs::create_dir_all(outside.join("b")).expect("make a directory");
+    fs::write(outside.join("b/secret"), "secret of the host").expect("write");
+    fs::create_dir(&given).expect("make a directory");
+    let file = host.file("file", "ours");
+    let file = file.to_str().expect("UTF-8");
+    host.ok(["volume", "create", "shared"]);
+    host.sh(&["-v", "shared:/v"], &format!("mkdir -p /v/a/b; ln -s {} /v/link", outside.display()));
+    let swapping = host.detached(&["-v", "shared:/v"], &["probe", "swap", "/v/a", "/v/link"]);
+    eventually("it swaps", || host.ok(["logs", &swapping]) == "swapping");
+    let (over, new) = (format!("{}:/v/a/b", given.display()), format!("{}:/v/a/new", given.display()));
+    let mut arrived = 0;
+    for mounted in [over, new] {
+        let it = host.ok(["create", "--network", "none", "-v", "shared:/v", "-v", &mounted, "busybox", "true"]);
+        for _ in 0..30 {
+            arrived += usize::from(host.run(["cp", file, &format!("{it}:/x")]).status.success());
+            host.run(["cp", file, &format!("{it}:/v/a/b/x")]);
+            let output = host.run(["cp", &format!("{it}:/v/a/b/secret"), "-"]);
+            assert!(!String::from_utf8_lossy(&output.out).contains("secret of the host"), "{output}");
+            let there = |dir: &std::path::Path| fs::read_dir(dir).expect("list").count();
+            assert_eq!((there(&outside), there(&outside.join("b"))), (1, 1), "{mounted}");
+        }
+        host.ok(["rm", &it]);
+    }
+    assert!(arrived > 10, "only {arrived} of 60 arrived");
+    assert_eq!(fs::read_to_string(outside.join("b/secret")).expect("read"), "secret of the host");
+    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("read");
+    assert!(!mounts.contains(&*outside.to_string_lossy()), "{mounts}");
+    host.ok(["rm", "-f", &swapping]);
+}
+
+/// What was packed was unpacked by the programs of the container that it was copied to, as root of the host.
+#[test]
+fn cve_2026_41567_a_copy_runs_no_program_of_the_container() {
+    let Some(host) = Host::with_busybox() else { return };
+    let tar = Tar::new().file("came", 0o644, "came").end();
+    let line = "for p in xz unxz gzip gunzip unpigz igzip bzip2 bunzip2 zstd unzstd tar; do rm -f /bin/$p; \
+        printf '#!/bin/sh\\ntouch /ran\\n' >/bin/$p; chmod 755 /bin/$p; done; echo up; sleep 1000";
+    let id = host.detached(&["-u", "0"], &["sh", "-c", line]);
+    eventually("it is up", || host.ok(["logs", &id]) == "up");
+    for runs in [true, false] {
+        for program in ["gzip", "bzip2", "xz", "zstd"] {
+            let Some(()) = need(program) else { continue };
+            let packed = crate::fixture::Command::new(program, ["-c"]).input(tar.clone()).run().out;
+            host.dhow(["cp", "-", &format!("{id}:/tmp")]).input(packed).ok();
+            let came = host.run(["cp", &format!("{id}:/tmp/came"), "-"]);
+            assert!(String::from_utf8_lossy(&came.out).contains("came"), "{program}: {came}");
+        }
+        assert!(!host.ok(["diff", &id]).contains("/ran"), "while it runs: {runs}");
+        host.run(["kill", &id]);
+        eventually("it has ended", || host.inspect(&id, "/State/Running") == false);
+    }
+}
+
+/// Links that every /dev has were made where the image's /dev led.
+#[test]
+fn cve_2026_41579_devices_are_not_made_where_the_image_leads() {
+    for target in ["outside", "../../../../../../../../..", "proc/self/root"] {
+        let Some(host) = Host::with_busybox() else { return };
+        let outside = host.dir().join("outside");
+        fs::create_dir(&outside).expect("make a directory");
+        let target = match target {
+            "outside" => outside.display().to_string(),
+            other => format!("{other}{}", outside.display()),
+        };
+        bent(&host, Tar::new().symlink("dev", &target), &["dev"]);
+        for flags in [&["--device", "/dev/full:/dev/more"][..], &["-t"], &["--tmpfs", "/dev/deep"]] {
+            let output = host.run(["run", "--rm", "--network", "none"].iter().chain(flags).chain(&["bent", "true"]));
+            let left = fs::read_dir(&outside).expect("list").count();
+            assert_eq!(left, 0, "{target}, {flags:?}: {output}");
+            assert!(output.status.success() || output.stderr().lines().count() == 1, "{output}");
+        }
+    }
+}
+
+/// Who had changed his groups was still in that which he began with, but had it in no list (also CVE-2023-25173).
+#[test]
+fn cve_2022_36109_the_first_group_is_in_the_list_of_all() {
+    let Some(host) = Host::with_busybox() else { return };
+    let groups = |flags: &[&str]| host.sh(flags, "grep ^Groups: /proc/self/status").replace('\t', " ");
+    assert_eq!(groups(&["-u", "77:88"]).trim(), "Groups: 88");
+    assert_eq!(groups(&["-u", "77:88", "--group-add", "99"]).trim(), "Groups: 88 99");
+    let id = host.detached(&["--group-add", "99"], &["sleep", "1000"]);
+    let line = ["exec", "-u", "77:88", &id, "grep", "^Groups:", "/proc/self/status"];
+    assert_eq!(host.ok(line).replace('\t', " ").trim(), "Groups: 88 99");
+}
+
+/// Sockets of the kernel's cryptography, by which files were changed that may only be read. What the filter does not see, the
+/// profile of AppArmor denies (`guest::…::apparmor_profiles_hold`).
+#[test]
+fn cve_2026_31431_the_kernels_cryptography_is_out_of_reach() {
+    let Some(host) = Host::with_probe() else { return };
+    let socket = |flags: &[&str], family: i32| host.busybox(flags, &["probe", "socket", &family.to_string()]).ok();
+    for flags in [&[][..], &["--cap-add", "ALL"], &["-u", "1000"]] {
+        for family in [libc::AF_ALG, libc::AF_VSOCK] {
+            assert_eq!(socket(flags, family), "EPERM", "{flags:?}");
+        }
+    }
+    assert_ne!(socket(&["--security-opt", "seccomp=unconfined"], libc::AF_INET), "EPERM");
 }

@@ -190,7 +190,7 @@ fn cve_2019_5736_the_hosts_executable_cannot_be_written() {
 }
 
 /// An image of busybox in which `entries` come on top, imported as `bent`.
-fn bent(host: &Host, entries: Tar, without: &[&str]) {
+pub fn bent(host: &Host, entries: Tar, without: &[&str]) {
     let tar = busybox_tar().expect("it was there");
     let dir = host.dir().join("bent");
     fs::create_dir(&dir).expect("make a directory");

@@ -187,6 +187,10 @@ pub fn check_tmpfs(target: &str, options: &str) -> Result<()> {
 }
 
 fn tmpfs(target: &str, options: &str) -> Result<Mount> {
+    // As runc has it: what programs take for the kernel's word would be the container's (CVE-2019-16884).
+    if clean(target) == "/proc" {
+        bail!("{target:?} cannot be mounted because it is not of type proc");
+    }
     const DEFAULTS: [&str; 4] = ["noexec", "nosuid", "nodev", "rprivate"];
     let asked = options.split(',').filter(|option| !option.is_empty());
     Ok(Mount {

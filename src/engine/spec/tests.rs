@@ -359,7 +359,9 @@ fn mounts_of_the_user() {
     let shared = made_with(&record(|_| {}), |inputs| inputs.shm = Some(Path::new("/shm"))).unwrap();
     assert_eq!(mount(&shared, "/dev/shm").unwrap().source, "/shm");
 
-    for (target, options) in [("/x", "bla"), ("/x", "size"), ("/x", "foo=1"), ("x", ""), ("/", ""), ("/a/../b", "")] {
+    for (target, options) in
+        [("/x", "bla"), ("/x", "size"), ("/x", "foo=1"), ("x", ""), ("/", ""), ("/a/../b", ""), ("/proc/", "")]
+    {
         let error = refused(|record| {
             record.host_config.tmpfs = Some([(target.to_owned(), options.to_owned())].into());
         });
