@@ -405,8 +405,7 @@ fn cve_2022_36109_the_first_group_is_in_the_list_of_all() {
     assert_eq!(host.ok(line).replace('\t', " ").trim(), "Groups: 88 99");
 }
 
-/// Sockets of the kernel's cryptography, by which files were changed that may only be read. What the filter does not see, the
-/// profile of AppArmor denies (`guest::…::apparmor_profiles_hold`).
+/// Sockets of the kernel's cryptography, by which files were changed that may only be read.
 #[test]
 fn cve_2026_31431_the_kernels_cryptography_is_out_of_reach() {
     let Some(host) = Host::with_probe() else { return };
