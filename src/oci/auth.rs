@@ -2,6 +2,7 @@
 
 pub mod keep;
 
+use super::image::null_is_default;
 use crate::order;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -77,26 +78,30 @@ impl std::fmt::Debug for Credentials {
     }
 }
 
-/// `config.json`, as far as it concerns registries.
+/// `config.json`, as far as it concerns registries. What is null is not there, as for Go.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct ConfigFile {
-    auths: BTreeMap<String, AuthEntry>,
-    #[serde(rename = "credsStore")]
+    #[serde(deserialize_with = "null_is_default")]
+    auths: BTreeMap<String, Option<AuthEntry>>,
+    #[serde(rename = "credsStore", deserialize_with = "null_is_default")]
     creds_store: String,
-    #[serde(rename = "credHelpers")]
+    #[serde(rename = "credHelpers", deserialize_with = "null_is_default")]
     cred_helpers: BTreeMap<String, String>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct AuthEntry {
+    #[serde(deserialize_with = "null_is_default")]
     auth: String,
+    #[serde(deserialize_with = "null_is_default")]
     username: String,
+    #[serde(deserialize_with = "null_is_default")]
     password: String,
-    #[serde(rename = "identitytoken")]
+    #[serde(rename = "identitytoken", deserialize_with = "null_is_default")]
     identity_token: String,
-    #[serde(rename = "registrytoken")]
+    #[serde(rename = "registrytoken", deserialize_with = "null_is_default")]
     registry_token: String,
 }
 
@@ -175,7 +180,11 @@ impl ConfigFile {
         let exact = self.auths.get(key).or_else(|| self.auths.get(domain));
         let entry =
             exact.or_else(|| self.auths.iter().find(|(k, _)| host_of(k) == host_of(key)).map(|(_, entry)| entry));
-        entry.map(|entry| entry.credentials(key)).transpose().map(|found| found.filter(|c| !c.is_anonymous()))
+        entry
+            .and_then(Option::as_ref)
+            .map(|entry| entry.credentials(key))
+            .transpose()
+            .map(|found| found.filter(|c| !c.is_anonymous()))
     }
 }
 
@@ -367,7 +376,10 @@ mod tests {
                 "https://old.example.com/v1/":{"username":"o","password":"x"},
                 "id.example.com":{"auth":"PHRva2VuPjo=","identitytoken":"refresh"},
                 "bad.example.com":{"auth":"dQ=="},
-                "empty.example.com":{}},
+                "null.example.com":null,
+              "nulls.example.com":{"auth":null,"username":"n","password":"w","identitytoken":null},
+              "empty.example.com":{}},
+              "credsStore":null,"credHelpers":null,
               "HttpHeaders":{"a":"b"},"detachKeys":"ctrl-x"}"#,
         )
         .unwrap();
@@ -379,6 +391,8 @@ mod tests {
         assert_eq!(pair("old.example.com"), is("o", "x"));
         assert_eq!(pair("localhost"), None);
         assert_eq!(found("empty.example.com"), None);
+        assert_eq!(found("null.example.com"), None);
+        assert_eq!(pair("nulls.example.com"), is("n", "w"));
         let identity = found("id.example.com").unwrap();
         assert_eq!((identity.username.as_str(), identity.identity_token.as_str()), ("", "refresh"));
         assert!(config.credentials("bad.example.com").unwrap_err().to_string().contains("bad.example.com"));
