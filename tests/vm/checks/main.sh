@@ -275,7 +275,7 @@ links_of_the_host_are_shared() {
 }
 
 # A bridge of somebody's with two machines on it, for which this host is the router: NAME NET. Their pids.
-bridge_with_machines() {
+_bridge_with_machines() {
 	ip link add "$1" type bridge
 	ip addr add "10.$2.0.1/24" dev "$1"
 	ip link set "$1" up
@@ -298,10 +298,10 @@ bridge_with_machines() {
 from_a_bridge_of_others_to_another_one_nothing_is_forwarded() {
 	# A second after the last container, it is as it was found.
 	eventually grep -q 0 /proc/sys/net/ipv4/ip_forward
-	one=$(bridge_with_machines one 97)
+	one=$(_bridge_with_machines one 97)
 	dhow run --detach --name it busybox sleep 1000
 	# One that is made while the rules are loaded.
-	two=$(bridge_with_machines two 96)
+	two=$(_bridge_with_machines two 96)
 	is "$(cat /proc/sys/net/ipv4/ip_forward)" 1
 	# on PID PING...: in the namespace of a machine.
 	on() {
