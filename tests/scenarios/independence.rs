@@ -151,7 +151,7 @@ fn what_a_daemon_started_is_not_in_its_cgroup() {
     assert_eq!(host.inspect("checked", "/State/Health/Status"), "healthy");
 
     let daemon = Daemon::start(&host);
-    host.local(["exec", "count", "touch", "/go"]).ok();
+    host.local(["exec", "count", "touch", "/go"]).run();
     let id = exec.as_str().expect("an id");
     eventually("the exec has ended as it should", || {
         let (_, body) = daemon.ask(&format!("GET /exec/{id}/json"));
