@@ -143,25 +143,14 @@ fn make(
     step: bool,
 ) -> Result<(String, Vec<String>)> {
     let ContainerCreate { mut config, mut host_config, networking_config, read_only_non_recursive } = asked;
+    let told = options(settings, &config, &mut host_config)?;
+    let ids = remap::ids(settings, &host_config)?;
     let mut warnings = Vec::new();
-    apply_settings(&mut host_config, settings)?;
-    check(&host_config)?;
-    restart::check(&host_config.restart_policy, host_config.auto_remove)?;
-    health::check(&config, &mut host_config)?;
-    logs::check(&host_config.log_config)?;
-    networks::check_ports(&host_config, config.labels.as_ref())?;
     if networks::has_networks(&host_config.network_mode) {
         warnings.extend(networks::configure(store, settings)?);
         warnings.extend(rootless::no_way_out(store));
     }
-    spec::check(&config, &host_config, &mut warnings)?;
-    let ids = remap::ids(settings, &host_config)?;
-    if limits::any(&host_config) {
-        warnings.extend(limits::check(&mut host_config, &limits::Supports::read(), false)?);
-        // Devices that are not there are refused now, and not by the start.
-        limits::resources(&host_config, &limits::number)
-            .map_err(|error| Refusal::BadParameter(format!("{error:#}")))?;
-    }
+    warnings.extend(told);
 
     for mode in [&host_config.network_mode, &host_config.pid_mode, &host_config.ipc_mode] {
         if let Some(other) = mode.strip_prefix("container:") {
@@ -236,19 +225,29 @@ fn make(
     Ok((id, warnings))
 }
 
+/// Completes the options of a container by the settings, and refuses those that hold nowhere; gives warnings.
+fn options(settings: &Settings, config: &ContainerConfig, host: &mut HostConfig) -> Result<Vec<String>> {
+    let mut warnings = Vec::new();
+    apply_settings(host, settings)?;
+    check(host)?;
+    restart::check(&host.restart_policy, host.auto_remove)?;
+    health::check(config, host)?;
+    logs::check(&host.log_config)?;
+    networks::check_ports(host, config.labels.as_ref())?;
+    spec::check(config, host, &mut warnings)?;
+    if limits::any(host) {
+        warnings.extend(limits::check(host, &limits::Supports::read(), false)?);
+        // Devices that are not there are refused now, and not by the start.
+        limits::resources(host, &limits::number).map_err(|error| Refusal::BadParameter(format!("{error:#}")))?;
+    }
+    Ok(warnings)
+}
+
 /// Refuses what create refuses whatever the store at `root` has, and the image.
 pub fn examine(settings: &Settings, root: &Path, asked: ContainerCreate) -> Result<()> {
     let ContainerCreate { mut config, mut host_config, read_only_non_recursive, .. } = asked;
     config.working_dir = working_dir(&config.working_dir)?;
-    apply_settings(&mut host_config, settings)?;
-    check(&host_config)?;
-    restart::check(&host_config.restart_policy, host_config.auto_remove)?;
-    health::check(&config, &mut host_config)?;
-    logs::check(&host_config.log_config)?;
-    networks::check_ports(&host_config, config.labels.as_ref())?;
-    spec::check(&config, &host_config, &mut Vec::new())?;
-    limits::check(&mut host_config, &limits::Supports::read(), false)?;
-    limits::resources(&host_config, &limits::number).map_err(|error| Refusal::BadParameter(format!("{error:#}")))?;
+    options(settings, &config, &mut host_config)?;
     let (from, exists) = (|_: &str| Ok(Vec::new()), |path: &str| Path::new(path).exists());
     let around = mounts::Around { from: &from, exists: &exists, root, read_only_non_recursive };
     mounts::plan(&host_config, config.volumes.as_ref(), &around).map(drop)
