@@ -43,6 +43,16 @@ pub struct Made {
     pub size: u64,
     /// The newest time of a file in it, in seconds since 1970.
     pub newest: i64,
+    /// It stands by itself: on all bases that have it, its files are the same ones.
+    #[serde(default)]
+    pub linked: bool,
+}
+
+impl Made {
+    /// The same for all that take their room on the disk together.
+    pub fn room(&self) -> &str {
+        if self.linked { self.diff_id.hex() } else { &self.id }
+    }
 }
 
 /// A key as it is computed: from the one before, field by field.

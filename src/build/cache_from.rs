@@ -4,8 +4,8 @@
 //! so that all of them are found as in the cache of this store. Else its history has their texts, which say enough of a
 //! plain `RUN` and of `WORKDIR`. What is copied is copied then, and where the image has the same files in that place,
 //! whatever their times, its layer is gone on from.
-//! Either way all that lies below must be the same, layer for layer. Of an image that only a registry has, no layer is
-//! fetched but those that steps take, or are compared with.
+//! Either way all that lies below must be the same, layer for layer; but for copies that are linked, which stand by
+//! themselves. Of an image that only a registry has, no layer is fetched but those that steps take, or are compared with.
 //!
 //! An image may say what is not so. It is believed like a base, because it was named, and in that build alone: what was
 //! taken from it becomes no record of the cache, see [`State::foreign`].
@@ -29,8 +29,9 @@ use crate::oci::Digest;
 use crate::oci::image::{History, ImageConfig, chain_ids};
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// One entry of `--cache-from`.
@@ -77,6 +78,9 @@ pub struct Step {
     pub layer: bool,
     /// The newest time of a file from then on, in seconds since 1970.
     pub clock: i64,
+    /// The key that it has on every base, where its layer stands by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alone: Option<String>,
 }
 
 /// An image that was named, as far as it tells of steps.
@@ -149,6 +153,18 @@ impl Source {
         layer.then_some(Taken { layer: Some(taken), clock })
     }
 
+    /// The place of a layer that stands by itself, by the key that it has on every base.
+    fn alone(&self, key: &str) -> Option<usize> {
+        let is = |step: &&Step| step.layer && step.below < self.diff_ids.len() && step.alone.as_deref() == Some(key);
+        self.steps.iter().find(is).map(|step| step.below)
+    }
+
+    /// The places of layers that copies with this text have made, whatever lies below them.
+    fn copies(&self, text: &str) -> Vec<usize> {
+        let layers = self.history.iter().filter(|entry| !entry.empty_layer).take(self.diff_ids.len()).enumerate();
+        layers.filter(|(_, entry)| bare(&entry.created_by) == text).map(|(at, _)| at).collect()
+    }
+
     /// What the history says of the next step, if it is such a one and all before it is the same.
     fn next(&self, state: &State, wanted: &dyn Fn(&str) -> bool) -> Option<(bool, i64)> {
         let at = state.history.len();
@@ -217,24 +233,46 @@ impl State {
     }
 }
 
+/// The newest time of what a layer has, in seconds since 1970.
+fn newest(fs: &Path) -> Result<i64> {
+    let mut newest = 0;
+    tree::glance(path::open_root(fs)?.as_fd(), &mut |_, _, stat| {
+        newest = newest.max(stat.st_mtime);
+        Ok(true)
+    })?;
+    Ok(newest)
+}
+
 impl Builder<'_> {
-    /// The layer of an image that has the same files as one that was just copied on top of `state`.
-    pub fn copied_before(&mut self, state: &State, staged: &Staged) -> Result<Option<Brought>> {
+    fn files_of(&self, layer: &str) -> PathBuf {
+        self.engine.store.layer(layer).join("fs")
+    }
+
+    /// The layer of an image that has the same files as one that was just copied on top of `state`. One that stands by
+    /// itself is looked for by its text on whatever it lies on there.
+    pub fn copied_before(&mut self, state: &State, staged: &Staged, alone: Option<&str>) -> Result<Option<Brought>> {
         let sources = Arc::clone(&self.cache_from);
-        let mut ours = None;
+        if sources.is_empty() || self.fresh {
+            return Ok(None);
+        }
+        let Some(ours) = files(&staged.dir.join("fs"))? else { return Ok(None) };
         for source in sources.iter() {
-            let Some(taken) = source.copy(state).filter(|_| !self.fresh) else { continue };
-            if ours.is_none() {
-                ours = files(&staged.dir.join("fs"))?;
-            }
-            if ours.is_none() {
-                break;
-            }
-            let Some(brought) = self.bring(source, state, taken)? else { continue };
-            if let Some((_, (id, _))) = &brought.layer
-                && files(&self.engine.store.layer(id).join("fs"))? == ours
+            let Some(taken) = source.copy(state) else { continue };
+            if let Some(brought) = self.bring(source, state, taken)?
+                && let Some((_, (id, _))) = &brought.layer
+                && files(&self.files_of(id))?.as_ref() == Some(&ours)
             {
                 return Ok(Some(brought));
+            }
+        }
+        for (source, at) in sources.iter().flat_map(|source| {
+            let copies = alone.map(|text| source.copies(text)).unwrap_or_default();
+            copies.into_iter().map(move |at| (source, at))
+        }) {
+            if let Some(id) = self.lone(source, at)?
+                && files(&self.files_of(&id))?.as_ref() == Some(&ours)
+            {
+                return self.transplant(state, &source.diff_ids[at], &id).map(Some);
             }
         }
         Ok(None)
@@ -253,29 +291,72 @@ impl Builder<'_> {
         Ok(None)
     }
 
+    /// A layer that stands by itself, which an image has that was named as cache, on whatever it lies on there.
+    pub fn linked_elsewhere(&mut self, state: &State, key: &str) -> Result<Option<Brought>> {
+        let sources = Arc::clone(&self.cache_from);
+        for source in sources.iter() {
+            if let Some(at) = source.alone(key)
+                && let Some(id) = self.lone(source, at)?
+            {
+                return self.transplant(state, &source.diff_ids[at], &id).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
     /// Has the layer of a step in the store. None where its registry does not give it any more, which is no reason not to
     /// make the step.
     fn bring(&mut self, source: &Source, state: &State, taken: Taken) -> Result<Option<Brought>> {
-        let store = &self.engine.store;
         let Some((diff_id, id)) = taken.layer else { return Ok(Some(Brought { layer: None, clock: taken.clock })) };
-        if let Some(remote) = &source.remote {
-            let (report, caller) = (&mut self.report, &self.caller);
-            let brought =
-                remote.layers(store, self.lease, state.diff_ids.len() + 1, &mut |line| match caller.has_gone() {
-                    true => Err(std::io::ErrorKind::BrokenPipe.into()),
-                    false => report.pulling(line),
-                });
-            if self.caller.has_gone() {
-                return Err(gone());
-            }
-            if let Err(error) = brought {
-                let text = format!("no cache for this step: {error:#}");
-                self.report.pulling(ProgressLine::status(text))?;
-                return Ok(None);
-            }
+        if !self.fetch(source, 0..state.diff_ids.len() + 1)? {
+            return Ok(None);
         }
-        let opaque = layers::load(store, &id)?.opaque;
+        let opaque = layers::load(&self.engine.store, &id)?.opaque;
         Ok(Some(Brought { layer: Some((diff_id, (id, opaque))), clock: taken.clock }))
+    }
+
+    /// Has one layer of an image in the store, whatever lies below it there. None of one that cannot stand by itself,
+    /// because it hides something.
+    fn lone(&mut self, source: &Source, at: usize) -> Result<Option<String>> {
+        if !self.fetch(source, at..at + 1)? {
+            return Ok(None);
+        }
+        let id = match source.remote {
+            Some(_) => layers::dir_id(&source.diff_ids[at]),
+            None => source.layers[at].clone(),
+        };
+        let hides = layers::load(&self.engine.store, &id)?.opaque || self.files_of(&id).with_file_name(HIDDEN).exists();
+        Ok(Some(id).filter(|_| !hides))
+    }
+
+    /// Puts a layer of the store that stands by itself on top of `state`.
+    fn transplant(&mut self, state: &State, diff_id: &Digest, id: &str) -> Result<Brought> {
+        let store = &self.engine.store;
+        self.durable.settle();
+        let staged = layers::again(store, id, self.scratch_dir()?)?;
+        let clock = newest(&staged.dir.join("fs"))?;
+        let diff_ids = [&state.diff_ids[..], std::slice::from_ref(diff_id)].concat();
+        let id = chain_ids(&diff_ids).last().map(layers::dir_id).unwrap_or_default();
+        layers::begin(store, self.lease, &diff_ids, &staged)?;
+        self.durable.wants(Some(&id));
+        Ok(Brought { layer: Some((diff_id.clone(), (id, false))), clock })
+    }
+
+    /// Has layers of an image in the store, and tells where they cannot be had.
+    fn fetch(&mut self, source: &Source, part: Range<usize>) -> Result<bool> {
+        let Some(remote) = &source.remote else { return Ok(true) };
+        let (report, caller) = (&mut self.report, &self.caller);
+        let brought = remote.layers(&self.engine.store, self.lease, part, &mut |line| match caller.has_gone() {
+            true => Err(std::io::ErrorKind::BrokenPipe.into()),
+            false => report.pulling(line),
+        });
+        if self.caller.has_gone() {
+            return Err(gone());
+        }
+        if let Err(error) = &brought {
+            self.report.pulling(ProgressLine::status(format!("no cache for this step: {error:#}")))?;
+        }
+        Ok(brought.is_ok())
     }
 
     fn cache_source(&self, name: &str, pull: Pull) -> Result<Source> {

@@ -1,6 +1,6 @@
 //! The end of what the cache holds: by hand, and when it is more than it may be.
 
-use super::cache::{self, Listed};
+use super::cache::{self, Listed, Made};
 use crate::api::Refusal;
 use crate::api::time::Time;
 use crate::api::types::{BuildCache, BuildPruned};
@@ -10,7 +10,7 @@ use crate::engine::store::{self, Lease, Store};
 use crate::engine::{events, images, query};
 use crate::order;
 use anyhow::{Result, bail};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, SystemTime};
 
 /// So many contexts are remembered.
@@ -61,30 +61,34 @@ pub fn prune(store: &Store, all: bool, keep: u64, filters: &Filters) -> Result<B
 fn evict(store: &Store, lease: &Lease, all: bool, keep: u64, fits: &dyn Fn(&Listed) -> bool) -> Result<BuildPruned> {
     let mut pruned = BuildPruned::default();
     let mut work = |inventory: &mut Inventory| -> Result<()> {
-        let of_images: HashSet<String> =
-            inventory.images.iter().flat_map(|image| &image.layers).map(|layer| layer.id.clone()).collect();
         let records = cache::all(store)?;
-        fn alone<'a>(listed: &'a Listed, of_images: &HashSet<String>) -> Option<&'a cache::Made> {
-            listed.record.layer.as_ref().filter(|made| !of_images.contains(&made.id))
+        let layers = || records.iter().filter_map(|it| it.record.layer.as_ref());
+        let of_images: HashSet<&str> =
+            inventory.images.iter().flat_map(|image| &image.layers).map(|layer| layer.id.as_str()).collect();
+        let shared: HashSet<&str> = layers().filter(|it| of_images.contains(it.id.as_str())).map(Made::room).collect();
+        drop(of_images);
+        let is_shared = |made: &Made| shared.contains(made.room());
+        // What the cache holds alone, and under which names.
+        let mut rooms: HashMap<&str, HashSet<&str>> = HashMap::new();
+        let mut held = 0;
+        for made in layers().filter(|made| !is_shared(made)) {
+            let names = rooms.entry(made.room()).or_default();
+            held += if names.is_empty() { made.size } else { 0 };
+            names.insert(&made.id);
         }
-        let mut seen = HashSet::new();
-        let mut held: u64 = records
-            .iter()
-            .filter_map(|it| alone(it, &of_images))
-            .filter(|made| seen.insert(&made.id))
-            .map(|made| made.size)
-            .sum();
         for listed in &records {
             if keep > 0 && held <= keep {
                 break;
             }
-            let shared = listed.record.layer.is_some() && alone(listed, &of_images).is_none();
-            if !fits(listed) || shared && !all {
+            if !fits(listed) || !all && listed.record.layer.as_ref().is_some_and(is_shared) {
                 continue;
             }
             cache::remove(store, &listed.key)?;
             if let Some(made) = &listed.record.layer
                 && inventory.let_go(&made.id)
+                && let Some(names) = rooms.get_mut(made.room())
+                && names.remove(made.id.as_str())
+                && names.is_empty()
             {
                 held = held.saturating_sub(made.size);
                 pruned.space_reclaimed += made.size;
@@ -103,7 +107,7 @@ pub fn limit(store: &Store, lease: &Lease, largest: Option<u64>) -> Result<()> {
     let Some(largest) = largest else { return Ok(()) };
     let records = cache::all(store)?;
     let mut seen = HashSet::new();
-    let layers = records.iter().filter_map(|it| it.record.layer.as_ref()).filter(|made| seen.insert(&made.id));
+    let layers = records.iter().filter_map(|it| it.record.layer.as_ref()).filter(|made| seen.insert(made.room()));
     let held: u64 = layers.map(|made| made.size).sum();
     if held <= largest && records.len() <= FEW * 50 {
         return Ok(());
@@ -137,20 +141,25 @@ pub fn usage(store: &Store) -> Result<Vec<BuildCache>> {
     let of_images: HashSet<String> =
         images::all(store)?.into_iter().flat_map(|image| image.layers).map(|layer| layer.id).collect();
     let leased: HashSet<String> = store.leased()?.into_iter().collect();
-    let mut seen = HashSet::new();
-    let mut all = Vec::new();
+    let mut all: Vec<BuildCache> = Vec::new();
+    let mut rooms: HashMap<String, usize> = HashMap::new();
     for Listed { key, record, used } in cache::all(store)? {
-        let Some(made) = record.layer.filter(|made| seen.insert(made.id.clone())) else { continue };
-        all.push(BuildCache {
-            id: key,
-            r#type: "regular".to_owned(),
-            description: record.what,
-            created_at: Time::from_unix_nanos(i128::from(record.made) * 1_000_000_000).to_string(),
-            last_used_at: Some(time(used)),
-            in_use: leased.contains(&format!("layer:{}", made.id)),
-            shared: of_images.contains(&made.id),
-            size: i64::try_from(made.size).unwrap_or(i64::MAX),
+        let Some(made) = record.layer else { continue };
+        let at = *rooms.entry(made.room().to_owned()).or_insert_with(|| {
+            all.push(BuildCache {
+                id: key,
+                r#type: "regular".to_owned(),
+                description: record.what,
+                created_at: Time::from_unix_nanos(i128::from(record.made) * 1_000_000_000).to_string(),
+                size: i64::try_from(made.size).unwrap_or(i64::MAX),
+                ..BuildCache::default()
+            });
+            all.len() - 1
         });
+        let one = &mut all[at];
+        one.last_used_at = Some(time(used));
+        one.in_use |= leased.contains(&format!("layer:{}", made.id));
+        one.shared |= of_images.contains(&made.id);
     }
     let mounts = store.root.join("build/mounts");
     for id in store::read_dir(&mounts)? {

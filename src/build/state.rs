@@ -72,7 +72,12 @@ impl State {
     pub fn end(&mut self, key: &str, below: usize) {
         self.key = key.to_owned();
         let layer = self.diff_ids.len() > below;
-        self.steps.push(Step { key: key.to_owned(), below, layer, clock: self.clock });
+        self.steps.push(Step { key: key.to_owned(), below, layer, clock: self.clock, alone: None });
+    }
+
+    /// The step that has just ended stands by itself, and has this key on every base.
+    pub fn stands_alone(&mut self, key: String) {
+        self.steps.iter_mut().last().into_iter().for_each(|step| step.alone = Some(key.clone()));
     }
 }
 

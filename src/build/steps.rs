@@ -193,7 +193,8 @@ impl<'a> Builder<'a> {
         let mut diff_ids = state.diff_ids.clone();
         diff_ids.push(sealed.diff_id.clone());
         let id = chain_ids(&diff_ids).last().map(layers::dir_id).unwrap_or_default();
-        let made = Made { diff_id: sealed.diff_id, id, size: sealed.size, newest: sealed.newest };
+        let Sealed { diff_id, size, newest } = sealed;
+        let made = Made { diff_id, id, size, newest, linked: alone.is_some() };
         for key in std::iter::once(key).chain(alone) {
             cache::put(store, key, Some(made.clone()), None, what)?;
         }

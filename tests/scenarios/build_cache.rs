@@ -390,6 +390,88 @@ fn layers_of_a_cache_are_fetched_when_they_are_used() {
     host.ok(["rmi", "--force", &name]);
 }
 
+/// On whatever it lies there, and here: by its keys, and by the text that the history has; of a registry without what lies below it.
+#[test]
+fn a_linked_layer_of_a_cache_fits_every_base() {
+    let Some((host, registry)) = Host::with_busybox().zip(crate::fixture::Registry::shared()) else { return };
+    let front = crate::fixture::Front::start(&registry, |_, _| None);
+    let name = front.name(&crate::fixture::name().replace("::", "-"));
+    let base = folder(&host, "base", &[("Dockerfile", "FROM busybox\nLABEL a=b\n")]);
+    build(&host, &base, &["-t", "old", "--build-arg", "SOURCE_DATE_EPOCH=1000000000"]).ok();
+    let at = |first: u64, time: u64, flags: &[&str]| {
+        let (text, first_name) =
+            (format!("FROM old\nCOPY {first} /\nCOPY --link file /deep/down/\n"), first.to_string());
+        let files = [("Dockerfile", text.as_str()), (first_name.as_str(), "1"), ("file", "x")];
+        let dir = folder(&host, "context", &files);
+        for (name, time) in [(first_name.as_str(), first), ("file", time)] {
+            let file = fs::File::options().write(true).open(dir.join(name)).expect("open");
+            file.set_modified(UNIX_EPOCH + Duration::from_secs(time)).expect("set a time");
+        }
+        let before = front.seen().len();
+        let output = build(&host, &dir, &[&["-t", "made"], flags].concat());
+        output.ok();
+        let blobs = |asked: &&crate::fixture::Asked| asked.line.starts_with("GET ") && asked.line.contains("/blobs/");
+        let fetched = front.seen()[before..].iter().filter(blobs).count();
+        let layers = host.inspect("made", "/RootFS/Layers").as_array().expect("layers").clone();
+        let created = host.inspect("made", "/Created").as_str().expect("a time").to_owned();
+        (layers.last().expect("one").clone(), output.stderr().matches("CACHED").count(), fetched, created)
+    };
+    let forget = |images: &[&str]| {
+        images.iter().for_each(|image| drop(host.ok(["rmi", "--force", image])));
+        host.ok(["builder", "prune", "--all", "--force"]);
+        host.ok(["image", "prune", "--force"]);
+    };
+    for (flags, image) in [(&[][..], "plain"), (&["--cache-to", "type=inline"], "keyed")] {
+        let (layer, cached, ..) = at(1_800_000_000, 1_500_000_000, flags);
+        assert_eq!(cached, 0);
+        host.ok(["tag", "made", image]);
+        host.ok(["tag", "made", &name]);
+        host.ok(["push", "-q", &name]);
+        forget(&["made", &name]);
+        // Older than what lies below it there, so that this is no part of what is found.
+        let later = at(1_550_000_000, 1_600_000_000, &["--cache-from", image]);
+        assert_eq!(later, (layer.clone(), 1, 0, "2019-02-12T19:33:20Z".to_owned()), "{image}");
+        assert_eq!(says(&host, "cat /deep/down/file; ls /1550000000"), "x/1550000000");
+        assert_ne!(at(1_550_000_000, 1_600_000_000, &[]).0, layer, "who does not name it does not get it");
+        forget(&["made", image]);
+        let cache = format!("type=registry,ref={name}");
+        let (same, cached, fetched, _) = at(1_550_000_000, 1_600_000_000, &["--cache-from", &cache]);
+        assert_eq!(
+            (same, cached, fetched),
+            (layer, 1, 3),
+            "{image}: the config, the layer, and the copy that is no other"
+        );
+        forget(&["made"]);
+    }
+    host.assert_tidy();
+}
+
+/// Its files are there once.
+#[test]
+fn a_linked_layer_is_counted_once() {
+    let Some(host) = Host::with_busybox() else { return };
+    let big = "x".repeat(100_000);
+    let on = |first: &str| {
+        let text = format!("FROM busybox\nRUN touch /{first}\nCOPY --link big /deep/\n");
+        made(&host, &[("Dockerfile", text.as_str()), ("big", big.as_str())], &["-t", first]);
+    };
+    let cache = || {
+        let listed = host.ok(["system", "df"]);
+        let line = listed.lines().find(|line| line.starts_with("Build Cache")).expect("a line");
+        line.split_whitespace().skip(2).map(str::to_owned).collect::<Vec<_>>()
+    };
+    on("one");
+    on("two");
+    host.ok(["rmi", "made"]);
+    assert_eq!(cache(), ["3", "0", "0B", "0B"], "images have it too");
+    host.ok(["rmi", "one"]);
+    assert_eq!(cache()[2..], ["0B", "0B"], "one image has it");
+    host.ok(["rmi", "two"]);
+    assert_eq!(cache()[2..], ["100kB", "100kB"]);
+    let text = host.ok(["builder", "prune", "--all", "--force"]);
+    assert!(text.contains("Total reclaimed space: 100kB"), "{text}");
+}
+
 /// Of the clock nothing is in it, or the same would be another image tomorrow.
 #[test]
 fn an_image_is_as_new_as_its_newest_file() {

@@ -4,6 +4,7 @@
 
 use super::super::builder::Builder;
 use super::super::cache::{self, Key};
+use super::super::cache_from::Brought;
 use super::super::dockerfile::instruction::Transfer;
 use super::super::state::State;
 use super::owner::Owner;
@@ -40,8 +41,8 @@ impl Builder<'_> {
         Ok(Linked { owner, key })
     }
 
-    /// Takes a copy out of the cache: under its key, or, if it is linked, the layer that it made on another base. Whether
-    /// there is a layer more.
+    /// Takes a copy out of the cache: under its key, or, if it is linked, the layer that it made on another base, here or
+    /// in an image that was named as cache. Whether there is a layer more.
     pub(super) fn taken_before(
         &mut self,
         state: &mut State,
@@ -54,11 +55,23 @@ impl Builder<'_> {
         }
         let Some(alone) = alone.filter(|_| !self.fresh) else { return Ok(None) };
         let store = &self.engine.store;
-        let Some(made) = cache::find_alone(store, self.lease, alone)? else { return Ok(None) };
+        let Some(made) = cache::find_alone(store, self.lease, alone)? else {
+            let Some(taken) = self.linked_elsewhere(state, alone)? else { return Ok(None) };
+            return self.taken_over(state, key, taken).map(Some);
+        };
         self.durable.settle();
         let staged = layers::again(store, &made.id, self.scratch_dir()?)?;
         let sealed = Sealed { diff_id: made.diff_id, size: made.size, newest: made.newest };
         self.report.cached()?;
         self.keep(state, key, Some(alone), history, Some((staged, sealed))).map(Some)
+    }
+
+    /// Goes on from the layer of an image that was named as cache.
+    pub(super) fn taken_over(&mut self, state: &mut State, key: &str, taken: Brought) -> Result<bool> {
+        let below = state.diff_ids.len();
+        state.take(taken);
+        state.end(key, below);
+        self.report.cached()?;
+        Ok(true)
     }
 }

@@ -262,9 +262,10 @@ impl Builder<'_> {
             key.end()
         };
         let history = history(name, transfer, &expanded);
+        let mut alone = None;
         let before = match answers.iter().all(Option::is_some) {
             true => {
-                let alone = linked.as_ref().map(|it| whole(&it.key, &sources, &answers));
+                alone = linked.as_ref().map(|it| whole(&it.key, &sources, &answers));
                 self.taken_before(state, &whole(&key, &sources, &answers), alone.as_deref(), &history)?
             }
             false => None,
@@ -285,24 +286,19 @@ impl Builder<'_> {
                         }
                     }
                 }
-                let alone = linked.as_ref().map(|it| whole(&it.key, &sources, &answers));
+                alone = linked.as_ref().map(|it| whole(&it.key, &sources, &answers));
                 let key = whole(&key, &sources, &answers);
                 let same = match &made {
-                    Some((staged, _)) => self.copied_before(state, staged)?,
+                    Some((staged, _)) => self.copied_before(state, staged, alone.as_ref().map(|_| history.as_str()))?,
                     None => None,
                 };
                 match same {
-                    Some(taken) => {
-                        let below = state.diff_ids.len();
-                        state.take(taken);
-                        state.end(&key, below);
-                        self.report.cached()?;
-                        true
-                    }
+                    Some(taken) => self.taken_over(state, &key, taken)?,
                     None => self.keep(state, &key, alone.as_deref(), &history, made)?,
                 }
             }
         };
+        alone.into_iter().for_each(|key| state.stands_alone(key));
         for begun in &news {
             cache::put(&self.engine.store, begun, None, None, &history)?;
         }

@@ -30,6 +30,7 @@ use crate::oci::{Digest, Platform, Reference};
 use anyhow::{Context, Result, bail};
 use find::Found;
 use std::io::Write;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -116,7 +117,7 @@ impl Pull {
     /// Pulls one image; `true` if its reference is new or means another image than before.
     fn image(&self, store: &Store, reference: &Reference, found: &Found, sink: Sink) -> Result<bool> {
         let lease = store.lease()?;
-        self.layers(store, &lease, found, found.manifest.layers.len(), sink)?;
+        self.layers(store, &lease, found, 0..found.manifest.layers.len(), sink)?;
         failpoint::reach("pull.layers");
         let manifest = Some((found.manifest_type.as_str(), &found.manifest_body[..]));
         let image = images::register(store, &lease, manifest, &found.config_body, None)?;
@@ -139,13 +140,13 @@ impl Pull {
         Ok(changed)
     }
 
-    /// Brings those of the `most` lowest layers that are missing.
-    fn layers(&self, store: &Store, lease: &Lease, found: &Found, most: usize, sink: Sink) -> Result<()> {
-        let diff_ids = &found.config.rootfs.diff_ids[..most];
+    /// Brings those layers of `part` that are missing. Below the first of them lies nothing.
+    fn layers(&self, store: &Store, lease: &Lease, found: &Found, part: Range<usize>, sink: Sink) -> Result<()> {
+        let (diff_ids, blobs) = (&found.config.rootfs.diff_ids[part.clone()], &found.manifest.layers[part]);
         let ids: Vec<String> = chain_ids(diff_ids).iter().map(layers::dir_id).collect();
         let mut work = Vec::new();
         let mut states = Vec::new();
-        for (at, blob) in found.manifest.layers.iter().take(most).enumerate() {
+        for (at, blob) in blobs.iter().enumerate() {
             let there = layers::exists(store, lease, &ids[at])?;
             let status = if there { "Already exists" } else { "Pulling fs layer" };
             show(sink, lines::layer(blob.digest.short(), status))?;
@@ -212,9 +213,9 @@ impl Remote {
         &self.found.config
     }
 
-    /// Brings the `most` lowest layers into the store, where the lease keeps them.
-    pub fn layers(&self, store: &Store, lease: &Lease, most: usize, sink: Sink) -> Result<()> {
-        self.pull.layers(store, lease, &self.found, most, sink)
+    /// Brings the layers of `part`, as if nothing lay below them, into the store, where the lease keeps them.
+    pub fn layers(&self, store: &Store, lease: &Lease, part: Range<usize>, sink: Sink) -> Result<()> {
+        self.pull.layers(store, lease, &self.found, part, sink)
     }
 }
 
