@@ -215,12 +215,17 @@ impl Builder<'_> {
     pub fn source(&mut self, name: &str, stage: usize) -> Result<Arc<State>> {
         match self.source_stage(name, stage)? {
             Some(at) => {
+                self.wait_for(at)?;
                 if let Some(state) = self.shared.stage(at) {
                     return Ok(state);
                 }
                 // A trigger of the base's asks for it, which nobody could know.
                 let bases = self.bases()?;
                 for at in self.needed(at, &bases)? {
+                    self.wait_for(at)?;
+                    if self.shared.stage(at).is_some() {
+                        continue;
+                    }
                     let instructions = self.file.stages[at].instructions.len();
                     let mut other = self.clone();
                     other.report.more(1 + instructions)?;

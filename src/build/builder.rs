@@ -17,7 +17,7 @@ use super::export;
 use super::metadata;
 use super::removals::Removals;
 use super::report::{Output, Report, Style, gone, is_gone};
-use super::schedule;
+use super::schedule::{self, Wait};
 use super::state::{self, State};
 use super::transfer::digest::Known;
 use crate::api::Refusal;
@@ -95,6 +95,8 @@ pub struct Builder<'a> {
     pub cache_from: Arc<Vec<Source>>,
     /// Who brings layers to the disk.
     pub durable: Durable,
+    /// Waits for other stages.
+    wait: Option<&'a Wait<'a>>,
     /// `SOURCE_DATE_EPOCH`
     pub epoch: Option<i64>,
 }
@@ -140,8 +142,14 @@ impl<'a> Builder<'a> {
             fresh,
             cache_from,
             durable,
+            wait: None,
             epoch,
         }
+    }
+
+    /// Waits until a stage is done, if somebody else builds it.
+    pub(super) fn wait_for(&self, at: usize) -> Result<()> {
+        self.wait.map_or(Ok(false), |wait| wait(at)).map(drop)
     }
 
     /// Builds the target, registers the image and gives it its names.
@@ -159,11 +167,13 @@ impl<'a> Builder<'a> {
         self.globals(target)?;
         let bases = self.bases()?;
         let needed = self.needed(target, &bases)?;
-        let needs = needed.iter().map(|at| Ok((*at, self.needs(*at, &bases)?))).collect::<Result<BTreeMap<_, _>>>()?;
+        let based: BTreeMap<usize, Option<usize>> =
+            needed.iter().map(|at| (*at, self.earlier(&bases[*at], *at))).collect();
         let total = needed.iter().map(|at| 1 + self.file.stages[*at].instructions.len()).sum();
         let built = Durable::beside(&self.engine.store, |durable| {
-            schedule::run(&needs, total, &self.caller, output, &|at, report, caller| {
-                let mut builder = Builder { report, caller, durable: durable.clone(), ..self.clone() };
+            schedule::run(&based, total, &self.caller, output, &|at, report, caller, wait| {
+                let mut builder =
+                    Builder { report, caller, durable: durable.clone(), wait: Some(wait), ..self.clone() };
                 let built = builder.stage(at, &bases);
                 // What is made of the stage begins when all of it is on disk.
                 builder.durable.settle();
@@ -386,6 +396,10 @@ impl<'a> Builder<'a> {
             self.instruction(&mut state, at, &instruction).map_err(|(_, error)| located(place, error))?;
         }
         for instruction in &stage.instructions {
+            for from in instruction.sources() {
+                let other = self.source_stage(&from, at).map_err(|error| located(instruction.place, error))?;
+                other.map_or(Ok(()), |other| self.wait_for(other))?;
+            }
             self.begin(instruction.text.trim())?;
             self.instruction(&mut state, at, instruction).map_err(|(place, error)| located(place, error))?;
         }

@@ -212,6 +212,8 @@ pub struct Report {
     numbers: Arc<AtomicUsize>,
     cached: bool,
     begun: Instant,
+    /// Whether it has begun and is not done.
+    open: bool,
     /// What a command said and that is no whole line, or no whole character, yet.
     partial: Vec<u8>,
     /// The last lines of it, for when it fails.
@@ -238,6 +240,7 @@ impl Report {
             numbers: Arc::new(AtomicUsize::new(0)),
             cached: false,
             begun: Instant::now(),
+            open: false,
             partial: Vec::new(),
             last: VecDeque::new(),
         }
@@ -286,7 +289,7 @@ impl Report {
     /// A step begins.
     pub fn step(&mut self, text: &str) -> Result<()> {
         self.at += 1;
-        (self.cached, self.begun) = (false, Instant::now());
+        (self.cached, self.begun, self.open) = (false, Instant::now(), true);
         self.last.clear();
         self.partial.clear();
         let first = &super::git::shown(text.lines().next().unwrap_or_default());
@@ -311,7 +314,7 @@ impl Report {
     /// It ends before it is done, for another one has failed.
     pub fn canceled(&mut self) -> Result<()> {
         match self.style {
-            Style::Plain if self.number > 0 => self.text(format!("#{} CANCELED\n\n", self.number)),
+            Style::Plain if self.open => self.text(format!("#{} CANCELED\n\n", self.number)),
             // So BuildKit says it.
             Style::Trace => self.broken("context canceled"),
             _ => Ok(()),
@@ -343,6 +346,7 @@ impl Report {
 
     /// It is done; `id` is what came of it.
     pub fn done(&mut self, id: &str) -> Result<()> {
+        self.open = false;
         match self.style {
             Style::Trace => {
                 let ended = self.trace.end(self.cached, "");

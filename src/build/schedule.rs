@@ -1,5 +1,5 @@
-//! Stages side by side: each begins when those that it needs are done, so many at once, and the first that fails calls
-//! the others off.
+//! Stages side by side: each begins when the one that it is based on is done, and waits for others when it comes to what
+//! is taken from them. So many are at work at once, and the first that fails calls the others off.
 
 use super::report::{Output, Report, Style, Told, gone};
 use crate::api::wire::Caller;
@@ -17,21 +17,27 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 const MOST: usize = 4;
 
 /// Builds a stage, telling of it; stops where the caller goes.
-pub type Work<'a> = dyn Fn(usize, Report, Caller) -> Result<()> + Sync + 'a;
+pub type Work<'a> = dyn Fn(usize, Report, Caller, &Wait) -> Result<()> + Sync + 'a;
+
+/// Waits until a stage is done. `false` for one that nobody knew would be needed.
+pub type Wait<'a> = dyn Fn(usize) -> Result<bool> + Sync + 'a;
 
 /// What is left to do.
 struct Plan<'a> {
-    needs: &'a BTreeMap<usize, BTreeSet<usize>>,
+    bases: &'a BTreeMap<usize, Option<usize>>,
     left: BTreeSet<usize>,
     done: BTreeSet<usize>,
+    /// How many are at work, and do not wait for others.
+    busy: usize,
     /// The stage that failed first.
     failed: Option<(usize, anyhow::Error)>,
 }
 
 impl Plan<'_> {
-    /// The first stage that waits for nothing.
+    /// The first stage whose base is there, if one more may be at work.
     fn ready(&self) -> Option<usize> {
-        self.left.iter().copied().find(|at| self.needs[at].iter().all(|needed| self.done.contains(needed)))
+        let is_ready = |at: &usize| self.bases[at].is_none_or(|base| self.done.contains(&base));
+        self.left.iter().copied().find(is_ready).filter(|_| self.busy < MOST)
     }
 }
 
@@ -45,18 +51,19 @@ struct Stages<'a> {
     style: Style,
 }
 
-/// Builds all stages of `needs`, which names for each those that it is made of.
+/// Builds all stages of `bases`, which names for each the stage that it is based on, if it is one. A stage may wait for
+/// those before it alone: so the first of those that are not done never waits, and all come to their end.
 pub fn run(
-    needs: &BTreeMap<usize, BTreeSet<usize>>,
+    bases: &BTreeMap<usize, Option<usize>>,
     total: usize,
     caller: &Caller,
     output: &mut Output,
     work: &Work,
 ) -> Result<()> {
-    output.expect(needs.keys().copied(), total);
+    output.expect(bases.keys().copied(), total);
     let (stop, end) = UnixStream::pair().context("make a pair of sockets")?;
     let end = Arc::new(OwnedFd::from(end));
-    let plan = Plan { needs, left: needs.keys().copied().collect(), done: BTreeSet::new(), failed: None };
+    let plan = Plan { bases, left: bases.keys().copied().collect(), done: BTreeSet::new(), busy: 0, failed: None };
     let stages = Stages {
         plan: Mutex::new(plan),
         changed: Condvar::new(),
@@ -67,7 +74,8 @@ pub fn run(
     };
     std::thread::scope(|scope| {
         let (sender, receiver) = sync_channel(256);
-        for _ in 0..MOST.min(needs.len()) {
+        // One for each: any number of them may wait for others.
+        for _ in bases {
             let (sender, stages) = (sender.clone(), &stages);
             scope.spawn(move || stages.work(&sender, work));
         }
@@ -106,10 +114,12 @@ impl<'a> Stages<'a> {
                 }
             };
             plan.left.remove(&at);
+            plan.busy += 1;
             drop(plan);
             let mut report = Report::of(at, sender.clone(), &self.numbers, self.style);
-            let built = work(at, report.clone(), self.caller.clone());
+            let built = work(at, report.clone(), self.caller.clone(), &|other| self.wait(other));
             let mut plan = self.plan();
+            plan.busy -= 1;
             match built {
                 Ok(()) => drop(plan.done.insert(at)),
                 Err(error) if plan.failed.is_none() => {
@@ -123,6 +133,24 @@ impl<'a> Stages<'a> {
             // Nobody reads any more where this fails, which is known.
             let _ = report.end();
         }
+    }
+
+    /// One at work waits for another stage; meanwhile somebody else may be at work.
+    fn wait(&self, at: usize) -> Result<bool> {
+        let mut plan = self.plan();
+        if !plan.bases.contains_key(&at) {
+            return Ok(false);
+        }
+        if plan.done.contains(&at) {
+            return Ok(true);
+        }
+        plan.busy -= 1;
+        self.changed.notify_all();
+        let mut waits = |plan: &mut Plan| plan.failed.is_none() && (!plan.done.contains(&at) || plan.busy >= MOST);
+        let waited = self.changed.wait_while(plan, &mut waits);
+        let mut plan = waited.unwrap_or_else(PoisonError::into_inner);
+        plan.busy += 1;
+        if plan.failed.is_some() { Err(gone()) } else { Ok(true) }
     }
 
     /// Passes on what the stages tell, until none has anything more to tell. Where nobody reads, they are called off.

@@ -198,6 +198,18 @@ fn stages_are_built_side_by_side() {
     let told = made(&host, &[("Dockerfile", &text)], &[]);
     assert!(told.contains("[left 2/2] RUN") && told.contains("[right 2/2] RUN"), "{told}");
     assert_eq!(says(&host, "cat /one /two"), "one\ntwo");
+    // One waits for another only when it comes to what is taken from it.
+    let text = format!(
+        "FROM busybox AS one\n{}FROM busybox AS last\n{}COPY --from=one /four /\n",
+        wait("four", "five"),
+        wait("five", "four")
+    );
+    made(&host, &[("Dockerfile", &text)], &[]);
+    assert_eq!(says(&host, "cat /four /five"), "four\nfive");
+    // Who waits is called off, and what he has done is not.
+    let text = "FROM busybox AS one\nRUN sleep 1; exit 7\nFROM busybox AS last\nCOPY --from=one /x /\n";
+    let output = build(&host, &folder(&host, "context", &[("Dockerfile", text)]), &[]);
+    assert!(output.stderr().contains("non-zero code: 7") && !output.stderr().contains("CANCELED"), "{output}");
     // One that fails stops the others, and is the one that is told of.
     let text = "FROM busybox AS left\nRUN --mount=type=cache,id=signs,target=/signs touch /signs/three; sleep 1000\n\
                 FROM busybox AS right\nRUN --mount=type=cache,id=signs,target=/signs \
