@@ -7,8 +7,8 @@
 //! prerouting   published ports: from outside and from containers      ┐ any, at (and any6, at6):
 //! output       the same, from this host, but for its ::1              ┘ [address .] protocol . port → address . port
 //! postrouting  containers go out under this host's address; and to each other, where a published port leads back
-//! forward      networks are apart, and nobody comes to a container's own address; if forwarding is on for us alone, nobody
-//!              else is forwarded
+//! forward      networks are apart, and nobody comes to a container's own address, but as its network says; if forwarding
+//!              is on for us alone, nobody else is forwarded
 //! ```
 //!
 //! A rule of another table may still drop what ours lets through. With br_netfilter these chains see frames of others'
@@ -16,7 +16,7 @@
 
 use super::address::octets;
 use super::nftables::{ACCEPT, Batch, DROP, Field, Hook, INET, IPV4, IPV6, Map, Name, Rule};
-use super::{Subnet, link, nftables, port, ruleset};
+use super::{Families, Subnet, link, nftables, port, ruleset};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -31,6 +31,10 @@ pub struct Bridge {
     pub internal: bool,
     /// Containers do not reach each other.
     pub apart: bool,
+    /// Families of which whoever has a route reaches what is published, under its own address.
+    pub routed: Families,
+    /// The same of every port.
+    pub unprotected: Families,
     /// On a bridge that is somebody else's too, what its containers have addresses of: no rule is for others on it.
     pub shared: Option<Vec<Subnet>>,
 }
@@ -65,6 +69,17 @@ pub struct Mapping {
     pub from: Option<Vec<Subnet>>,
     /// What this host sends to it by its loopback is left to who listens there.
     pub by_loopback: bool,
+    /// No port of the host is led there: the container's own is open to whoever has a route.
+    pub routed: bool,
+}
+
+impl Mapping {
+    /// A port of a container on a routed network: no address of the host stands for it.
+    pub fn routed(protocol: u8, container: SocketAddr) -> Mapping {
+        let any = if container.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let host = SocketAddr::new(any, 0);
+        Mapping { protocol, host, container, from: None, by_loopback: false, routed: true }
+    }
 }
 
 /// All that the table follows from.
@@ -88,6 +103,9 @@ const MAPS: [Map; 4] = [ANY, AT, ANY6, AT6];
 /// Bridges by which something came, each with itself; see [`Rule::stays_on_bridge`].
 const BRIDGES: &str = "bridges";
 const BRIDGES_ID: u32 = MAPS.len() as u32 + 1;
+
+const ICMP: u8 = libc::IPPROTO_ICMP as u8;
+const ICMPV6: u8 = libc::IPPROTO_ICMPV6 as u8;
 
 /// Priorities (nft(8)).
 const RAW: i32 = -300;
@@ -237,6 +255,16 @@ pub fn read(table: &str) -> io::Result<Option<Vec<Mapping>>> {
     for mapping in &mut mappings {
         mapping.from = guards.iter().find(|rule| rule.comment == guard_name(mapping)).map(let_in);
     }
+    for rule in ruleset::rules(INET, table, Some("forward"))? {
+        let Some((mapping, source)) = opened(&rule.comment) else { continue };
+        match mappings
+            .iter_mut()
+            .find(|it| it.routed && (it.protocol, it.container) == (mapping.protocol, mapping.container))
+        {
+            Some(known) => known.from.get_or_insert_default().extend(source),
+            None => mappings.push(Mapping { from: source.map(|source| vec![source]), ..mapping }),
+        }
+    }
     Ok(Some(mappings))
 }
 
@@ -262,6 +290,7 @@ fn mapping(map: &Map, element: &ruleset::Element) -> Option<Mapping> {
         container: SocketAddr::new(inside, number(data)?),
         from: None,
         by_loopback: false,
+        routed: false,
     })
 }
 
@@ -284,6 +313,26 @@ fn guard(mapping: &Mapping) -> Rule {
     rule.decide(DROP).comment(&guard_name(mapping))
 }
 
+/// The rules that open a port of a container on a routed network, to everybody or to some. What they open stands in their
+/// comments.
+fn openings(mapping: &Mapping) -> Vec<Rule> {
+    let rule =
+        || Rule::new().to(Subnet::alone(mapping.container.ip())).at_port(mapping.protocol, mapping.container.port());
+    let name = format!("opens {} {}", port::name(mapping.protocol), mapping.container);
+    let Some(from) = &mapping.from else { return vec![rule().decide(ACCEPT).comment(&name)] };
+    let ours = from.iter().filter(|subnet| subnet.is_ipv4() == mapping.container.is_ipv4());
+    ours.map(|subnet| rule().from(*subnet).decide(ACCEPT).comment(&format!("{name} {subnet}"))).collect()
+}
+
+/// What a rule of these opens, as its comment says, and to whom.
+fn opened(comment: &str) -> Option<(Mapping, Option<Subnet>)> {
+    let mut words = comment.strip_prefix("opens ")?.split(' ');
+    let protocol = port::protocol(words.next()?)?;
+    let container: SocketAddr = words.next()?.parse().ok()?;
+    let source = words.next().map(str::parse).transpose().ok()?;
+    Some((Mapping::routed(protocol, container), source))
+}
+
 /// Whom a guard lets in: what it says of masked addresses that are not.
 fn let_in(guard: &ruleset::Rule) -> Vec<Subnet> {
     let pairs = guard.expressions.windows(2).filter(|pair| pair[0].name == "bitwise" && pair[1].name == "cmp");
@@ -301,13 +350,20 @@ fn let_in(guard: &ruleset::Rule) -> Vec<Subnet> {
 
 fn change(table: &str, mappings: &[Mapping], how: fn(&mut Batch, &str, &[(Vec<u8>, Vec<u8>)])) -> io::Result<()> {
     let mut batch = Batch::new(table);
+    let mut is_any = false;
     for map in MAPS {
-        let elements: Vec<_> = mappings.iter().filter(|it| map_of(it) == map).map(element).collect();
+        let elements = elements(mappings, map);
         if !elements.is_empty() {
             how(&mut batch, map.name, &elements);
+            is_any = true;
         }
     }
-    batch.commit()
+    if is_any { batch.commit() } else { Ok(()) }
+}
+
+/// What a map has of these ports.
+fn elements(mappings: &[Mapping], map: Map) -> Vec<(Vec<u8>, Vec<u8>)> {
+    mappings.iter().filter(|mapping| !mapping.routed && map_of(mapping) == map).map(element).collect()
 }
 
 fn map_of(mapping: &Mapping) -> Map {
@@ -340,7 +396,7 @@ fn batch(table: &str, state: &State, again: bool) -> Batch {
     batch.table(&state.fingerprint);
     for (map, id) in MAPS.iter().zip(1..) {
         batch.map(map, id);
-        let elements: Vec<_> = state.mappings.iter().filter(|it| map_of(it) == *map).map(element).collect();
+        let elements = elements(&state.mappings, *map);
         if !elements.is_empty() {
             batch.add(map.name, &elements);
         }
@@ -362,7 +418,7 @@ fn rules(state: &State) -> Vec<(&'static str, Rule)> {
     let loopback = Subnet { first: IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), prefix: 8 };
     // Bridges route for 127/8, for the sake of answers to this host; nobody else may come that way.
     rules.push(("raw", Rule::new().comes_by(Name::IsNot("lo")).to(loopback).decide(DROP)));
-    let guards = state.mappings.iter().filter(|mapping| mapping.from.is_some());
+    let guards = state.mappings.iter().filter(|mapping| mapping.from.is_some() && !mapping.routed);
     rules.extend(guards.map(|mapping| ("raw", guard(mapping))));
     // The kernel lets nothing that was sent to ::1 leave: a program serves it.
     rules.push(("output", Rule::new().to(Subnet::alone(Ipv6Addr::LOCALHOST.into())).decide(ACCEPT)));
@@ -381,7 +437,8 @@ fn rules(state: &State) -> Vec<(&'static str, Rule)> {
         let subnets = bridge.shared.as_ref().unwrap_or(&bridge.subnets);
         for subnet in &bridge.subnets {
             // A bridge that is not ours has addresses of this host that others may well ask for.
-            if (bridge.masquerade || bridge.internal) && bridge.shared.is_none() {
+            let is_open = bridge.routed.has(subnet.first) || bridge.unprotected.has(subnet.first);
+            if (bridge.masquerade && !is_open || bridge.internal) && bridge.shared.is_none() {
                 let outside = Rule::new().comes_by(Name::IsNot(name)).comes_by(Name::IsNot("lo"));
                 rules.push(("input", outside.to(*subnet).decide(DROP)));
             }
@@ -390,7 +447,7 @@ fn rules(state: &State) -> Vec<(&'static str, Rule)> {
             rules.extend(bridge.to(back).into_iter().map(|rule| ("postrouting", rule.masquerade())));
         }
         for subnet in subnets {
-            if bridge.masquerade && !bridge.internal {
+            if bridge.masquerade && !bridge.internal && !bridge.routed.has(subnet.first) {
                 let leaves = Rule::new().comes_by(Name::Is(name)).from(*subnet).leaves_by(Name::IsNot(name));
                 rules.push(("postrouting", leaves.masquerade()));
             }
@@ -416,7 +473,10 @@ fn rules(state: &State) -> Vec<(&'static str, Rule)> {
         }
     }
     rules.push(("forward", Rule::new().established().decide(ACCEPT)));
+    let routed = state.mappings.iter().filter(|mapping| mapping.routed);
+    rules.extend(routed.flat_map(openings).map(|rule| ("forward", rule)));
     for bridge in state.bridges.iter().filter(|bridge| !bridge.internal) {
+        rules.extend(passes(bridge).into_iter().map(|rule| ("forward", rule.decide(ACCEPT))));
         for comes in bridge.to(is_bridge(Rule::new(), &bridge.link, &bridge.link)) {
             rules.push(("forward", comes.clone().redirected().decide(ACCEPT)));
             rules.push(("forward", comes.decide(DROP)));
@@ -433,6 +493,25 @@ fn rules(state: &State) -> Vec<(&'static str, Rule)> {
         // Ours were decided about above. What only passes on a bridge of others is theirs to decide about.
         rules.push(("forward", Rule::new().stays_on_bridge(BRIDGES, BRIDGES_ID).decide(ACCEPT)));
         rules.push(("forward", Rule::new().decide(DROP)));
+    }
+    rules
+}
+
+/// What whoever has a route to the containers of a bridge may send them.
+fn passes(bridge: &Bridge) -> Vec<Rule> {
+    let comes = || bridge.to(Rule::new().comes_by(Name::IsNot(&bridge.link)).leaves_by(Name::Is(&bridge.link)));
+    let families = [
+        (IPV4, ICMP, bridge.routed.four, bridge.unprotected.four),
+        (IPV6, ICMPV6, bridge.routed.six, bridge.unprotected.six),
+    ];
+    let mut rules = Vec::new();
+    for (family, icmp, routed, unprotected) in families {
+        let all = comes().into_iter().map(|rule| rule.family(family));
+        match (routed, unprotected) {
+            (_, true) => rules.extend(all),
+            (true, _) => rules.extend(all.map(|rule| rule.protocol(icmp))),
+            _ => {}
+        }
     }
     rules
 }
@@ -460,7 +539,7 @@ mod tests {
             ),
         ] {
             let (host, container) = (host.parse().unwrap(), container.parse().unwrap());
-            let mapping = Mapping { protocol: 6, host, container, from: None, by_loopback: false };
+            let mapping = Mapping { protocol: 6, host, container, from: None, by_loopback: false, routed: false };
             assert_eq!(map_of(&mapping).name, map);
             assert_eq!(element(&mapping), (key.clone(), data.clone()));
             let read = super::mapping(&map_of(&mapping), &ruleset::Element { key, data, ..Default::default() });
@@ -472,6 +551,7 @@ mod tests {
             container: "[fd00::2]:9".parse().unwrap(),
             from: None,
             by_loopback: false,
+            routed: false,
         };
         assert_eq!((map_of(&six).name, element(&six).0.len(), element(&six).1.len()), ("any6", 8, 20));
     }
@@ -503,6 +583,7 @@ mod tests {
             container: "172.17.0.2:80".parse().unwrap(),
             from: Some(vec!["10.0.0.0/8".parse().unwrap(), "192.168.1.7/32".parse().unwrap()]),
             by_loopback: false,
+            routed: false,
         };
         let told =
             |mapping: &Mapping| let_in(&ruleset::Rule { expressions: guard(mapping).told(), ..Default::default() });
@@ -510,6 +591,26 @@ mod tests {
         // Nobody is of another family.
         let only_six = Mapping { from: Some(vec!["fd00::/8".parse().unwrap()]), ..mapping };
         assert_eq!(told(&only_six), []);
+    }
+
+    #[test]
+    fn a_rule_that_opens_says_what_and_to_whom() {
+        let container = "172.18.0.2:80".parse().unwrap();
+        let everybody = Mapping::routed(6, container);
+        let some = Mapping {
+            from: Some(vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()]),
+            ..everybody.clone()
+        };
+        let nobody = Mapping { from: Some(vec!["fd00::/8".parse().unwrap()]), ..everybody.clone() };
+        assert_eq!([&everybody, &some, &nobody].map(|mapping| openings(mapping).len()), [1, 1, 0]);
+        for (comment, source) in
+            [("opens tcp 172.18.0.2:80", None), ("opens tcp 172.18.0.2:80 10.0.0.0/8", Some("10.0.0.0/8"))]
+        {
+            let source = source.map(|text| text.parse().unwrap());
+            assert_eq!(opened(comment), Some((everybody.clone(), source)), "{comment}");
+        }
+        assert_eq!((opened("guards tcp 0.0.0.0:80"), opened("opens tcp here")), (None, None));
+        assert!(elements(&[everybody], ANY).is_empty(), "no port of the host leads there");
     }
 
     #[test]
@@ -531,6 +632,18 @@ mod tests {
         assert_eq!((count(&state, "input"), count(&state, "postrouting")), (0, 2));
         state.bridges = vec![Bridge { internal: true, ..bridge.clone() }];
         assert_eq!((count(&state, "input"), count(&state, "postrouting")), (1, 2));
+        // Of a routed family nothing is masqueraded or closed, and ICMP is let in; all of an unprotected one is.
+        let only_four = Families { four: true, six: false };
+        for open in
+            [Bridge { routed: only_four, ..bridge.clone() }, Bridge { unprotected: only_four, ..bridge.clone() }]
+        {
+            let masqueraded = usize::from(open.routed == Families::default());
+            state.bridges = vec![bridge.clone()];
+            let before = count(&state, "forward");
+            state.bridges = vec![open];
+            assert_eq!((count(&state, "input"), count(&state, "postrouting")), (0, 2 + masqueraded));
+            assert_eq!(count(&state, "forward"), before + 1);
+        }
         state.bridges = vec![bridge.clone()];
         let before = count(&state, "forward");
         state.bridges = vec![Bridge { apart: true, ..bridge.clone() }];

@@ -21,4 +21,4 @@ pub mod ruleset;
 pub mod subnet;
 pub mod xtables;
 
-pub use subnet::Subnet;
+pub use subnet::{Families, Subnet};

@@ -437,9 +437,14 @@ impl Rule {
         self.address(subnet, if subnet.is_ipv4() { 16 } else { 24 }, EQUAL)
     }
 
+    /// `IPPROTO_*`.
+    pub fn protocol(self, protocol: u8) -> Rule {
+        self.meta(META_L4PROTO, R0).compare(EQUAL, &[protocol])
+    }
+
     /// Goes to a port, in the terms of a protocol.
     pub fn at_port(self, protocol: u8, port: u16) -> Rule {
-        let rule = self.meta(META_L4PROTO, R0).compare(EQUAL, &[protocol]);
+        let rule = self.protocol(protocol);
         rule.payload(TRANSPORT_HEADER, 2, 2, R0).compare(EQUAL, &port.to_be_bytes())
     }
 

@@ -13,6 +13,20 @@ pub struct Subnet {
     pub prefix: u8,
 }
 
+/// Some of the families of addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Families {
+    pub four: bool,
+    pub six: bool,
+}
+
+impl Families {
+    /// Whether that of an address is among them.
+    pub fn has(self, address: IpAddr) -> bool {
+        if address.is_ipv4() { self.four } else { self.six }
+    }
+}
+
 /// Docker's default pools, each with the prefix length of the subnets that are cut from it.
 pub const POOLS: [(&str, u8); 16] = [
     ("172.17.0.0/16", 16),

@@ -59,6 +59,7 @@ mod logs;
 mod mounts;
 mod names;
 mod network_links;
+mod network_modes;
 mod network_settings;
 mod networks;
 mod networks_of_users;

@@ -34,9 +34,9 @@ fn networks_of_users_come_and_go() {
     assert!(
         host.refused(125, ["run", "--rm", "--network", "web", "busybox", "true"]).ends_with("network web not found")
     );
-    let option = ["--network", "name=bridge,driver-opt=com.docker.network.endpoint.ifname=sea"];
+    let option = ["--network", "name=bridge,driver-opt=com.docker.network.endpoint.anchor=sea"];
     let said = host.refused(125, ["run", "--rm"].iter().chain(&option).chain(&["busybox", "true"]).copied());
-    assert!(said.contains("com.docker.network.endpoint.ifname of a container on a network is not supported"), "{said}");
+    assert!(said.contains("com.docker.network.endpoint.anchor of a container on a network is not supported"), "{said}");
     host.ok(["network", "create", "one"]);
     assert_eq!(host.ok(["network", "prune", "--force"]), "Deleted Networks:\none\n");
     let said = host.refused(1, ["network", "rm", "bridge"]);

@@ -1,7 +1,7 @@
 //! The bridge of a network in the kernel: made when the network is, and again by whoever needs it after a reboot.
 
 use super::super::store::{self, Store};
-use super::{parent, stored, theirs};
+use super::{modes, parent, stored, theirs};
 use crate::api::Refusal;
 use crate::api::types::Network;
 use crate::net::netlink::Socket;
@@ -129,7 +129,8 @@ fn set_up(socket: &Socket, network: &Network, index: u32) -> Result<()> {
         let path = format!("/proc/sys/net/{family}/conf/{name}/{key}");
         std::fs::write(&path, value).with_context(|| format!("write {path}"))
     };
-    if !network.enable_ipv6 {
+    let ours = modes::with_address(network);
+    if !network.enable_ipv6 || !ours.six {
         // A kernel without IPv6 has no such file.
         let _ = set("ipv6", "disable_ipv6", "1");
     } else {
@@ -139,7 +140,7 @@ fn set_up(socket: &Socket, network: &Network, index: u32) -> Result<()> {
     }
     link::set_alias(socket, index, &theirs::alias(network)).with_context(|| format!("name the network of {name}"))?;
     for pool in stored::pools(network) {
-        if let Some(gateway) = pool.gateway {
+        if let Some(gateway) = pool.gateway.filter(|gateway| ours.has(*gateway)) {
             address::add(socket, index, gateway, pool.subnet)
                 .with_context(|| format!("give {name} the address {gateway}"))?;
         }

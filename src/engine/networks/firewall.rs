@@ -4,6 +4,7 @@ use super::super::locks::{self, Lock};
 use super::super::rootless::network::within;
 use super::super::store::{self, Store};
 use super::join::{self, Published};
+use super::modes::{self, Mode};
 use super::{lease, obstacles, stored, theirs};
 use crate::net::firewall::{self, Bridge, Mapping, State};
 use crate::net::{conntrack, nftables, port};
@@ -218,6 +219,8 @@ fn bridges(store: &Store) -> Result<Vec<Bridge>> {
             masquerade: stored::is_on(&network.options, stored::MASQUERADE, true),
             internal: network.internal,
             apart: !stored::is_on(&network.options, stored::ICC, true),
+            routed: modes::families(network, Mode::Routed),
+            unprotected: modes::families(network, Mode::Unprotected),
             shared: theirs::is_theirs(network).then(|| stored::pools(network).map(|pool| pool.range).collect()),
         })
         .collect())
@@ -323,9 +326,10 @@ fn by_rules(ports: &[Published]) -> impl Iterator<Item = &Published> {
     ports.iter().filter(|port| !port.served)
 }
 
-/// Whether there are rules for a port alone: not everybody may reach it, or a program serves this host's loopback.
+/// Whether there are rules for a port alone: not everybody may reach it, a program serves this host's loopback, or it is
+/// open on a routed network.
 pub fn has_rules(port: &Published) -> bool {
-    !port.served && (!port.from.is_empty() || port.by_loopback)
+    !port.served && (!port.from.is_empty() || port.by_loopback || port.routed)
 }
 
 /// Takes away rules for ports that are held no more. The caller holds the lock.

@@ -9,7 +9,7 @@ use super::super::rootless::network::within;
 use super::super::rootless::{self, gateway};
 use super::super::store::{self, Store};
 use super::stored::{self, Pool};
-use super::{firewall, lease, obstacles, parent, publish, theirs, tune, ways};
+use super::{firewall, interface, lease, obstacles, parent, publish, theirs, tune, ways};
 use crate::api::Refusal;
 use crate::api::types::{EndpointSettings, Network};
 use crate::net::firewall::Mapping;
@@ -33,7 +33,7 @@ const OPENING: Duration = Duration::from_millis(1);
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Held {
-    /// In the order of its links: eth0, eth1 and so on.
+    /// In the order of its links.
     pub places: Vec<Place>,
     pub ports: Vec<Published>,
     /// Those that lead nowhere, since it is on no network with a way out, and are kept for when it comes to one.
@@ -106,6 +106,17 @@ pub struct Published {
     /// for 127/8.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub by_loopback: bool,
+    /// Its network is routed: the container's own port is open, and the host has none for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub routed: bool,
+}
+
+impl Published {
+    /// A port that is open on a routed network.
+    pub fn routed(protocol: u8, container: SocketAddr, from: Vec<Subnet>) -> Published {
+        let Mapping { host, .. } = Mapping::routed(protocol, container);
+        Published { protocol, host, container, from, served: false, by_loopback: false, routed: true }
+    }
 }
 
 /// Where a program leads what comes to a port of the host.
@@ -137,8 +148,8 @@ pub fn targets(store: &Store, container: &str) -> Result<Vec<Target>> {
 impl From<&Published> for Mapping {
     fn from(port: &Published) -> Mapping {
         let from = Some(port.from.clone()).filter(|from| !from.is_empty());
-        let Published { protocol, host, container, by_loopback, .. } = *port;
-        Mapping { protocol, host, container, from, by_loopback }
+        let Published { protocol, host, container, by_loopback, routed, .. } = *port;
+        Mapping { protocol, host, container, from, by_loopback, routed }
     }
 }
 
@@ -305,7 +316,8 @@ fn take(store: &Store, record: &Record) -> Result<Held> {
             let network = stored::find(store, name)?;
             // Addresses before the bridge: with one in use, the default bridge keeps its subnet.
             let network = super::bridge::ensure(store, network)?;
-            let place = place(store, record, name, &network, settings, held.places.len());
+            let inside = interface::name(&network, settings, &held.places, record.networks.values())?;
+            let place = place(store, record, name, &network, settings, inside);
             held.places.push(place?);
             save(store, &record.id, &held)?;
             networks.push(network);
@@ -329,14 +341,14 @@ pub fn rules(store: &Store, record: &Record, networks: &[Network]) -> Result<boo
     Ok(by_rules)
 }
 
-/// Leases a place on a network. The caller holds the lock of networks.
+/// Leases a place on a network, for a link of this name inside. The caller holds the lock of networks.
 pub fn place(
     store: &Store,
     record: &Record,
     name: &str,
     network: &Network,
     settings: &EndpointSettings,
-    number: usize,
+    inside: String,
 ) -> Result<Place> {
     let asked = settings.ipam_config.clone().unwrap_or_default();
     let mut place = Place {
@@ -347,7 +359,7 @@ pub fn place(
             true => format!("veth{}", &store::random_name()?[..10]),
             false => String::new(),
         },
-        inside: format!("eth{number}"),
+        inside,
         ..Place::default()
     };
     let give = |four: bool, asked: &str| -> Result<Option<Given>> {

@@ -4,10 +4,13 @@
 //! Lock order: networks → firewall; see [`super::locks`].
 
 mod bridge;
+mod configured;
 mod firewall;
+mod interface;
 mod join;
 mod lease;
 pub mod links;
+mod modes;
 pub mod names;
 mod obstacles;
 mod parent;
@@ -346,6 +349,10 @@ mod tests {
             options: Some([(format!("com.docker.network.{key}"), text.to_owned())].into()),
             ..named("x")
         };
+        let after = |asked: NetworkCreate| {
+            let network = "plan".to_owned();
+            NetworkCreate { config_from: Some(crate::api::types::ConfigReference { network }), ..asked }
+        };
         let bridges = subnet(&stored::pools(&bridge).next().unwrap().subnet.to_string());
         let two = Some(Ipam { config: Some(vec![subnet("10.1.0.0/24"), subnet("10.2.0.0/24")]), ..Ipam::default() });
         let cases = [
@@ -365,20 +372,37 @@ mod tests {
             ),
             (make(with("bridge.enable_icc", "no")), 400, "invalid value of com.docker.network.bridge.enable_icc: no"),
             (
-                make(with("bridge.gateway_mode_ipv4", "routed")),
-                501,
-                "networks with com.docker.network.bridge.gateway_mode_ipv4=routed",
+                make(with("bridge.gateway_mode_ipv4", "boat")),
+                400,
+                "failed to parse com.docker.network.bridge.gateway_mode_ipv4 value: boat (unknown gateway mode boat)",
             ),
             (
-                make(with("bridge.inhibit_ipv4", "true")),
-                501,
-                "networks with com.docker.network.bridge.inhibit_ipv4=true",
+                make(with("container_iface_prefix", "a b")),
+                400,
+                "invalid value of com.docker.network.container_iface_prefix: \"a b\"",
             ),
             (
-                make(with("container_iface_prefix", "sea")),
+                make(with("bridge.trusted_host_interfaces", "eth9")),
                 501,
-                "networks with com.docker.network.container_iface_prefix=sea",
+                "networks with com.docker.network.bridge.trusted_host_interfaces=eth9",
             ),
+            (
+                make(NetworkCreate { config_only: true, internal: true, ..named("x") }),
+                403,
+                "configuration network can only contain network specific fields",
+            ),
+            (
+                make(after(NetworkCreate { config_only: true, ..named("x") })),
+                403,
+                "a configuration network cannot depend",
+            ),
+            (
+                make(after(NetworkCreate { enable_ipv6: Some(true), ..named("x") })),
+                403,
+                "user specified configurations are not supported",
+            ),
+            (make(after(with("bridge.enable_icc", "true"))), 403, "network driver options are not supported"),
+            (make(after(named("x"))), 404, "configuration network \"plan\" does not exist"),
             (make(NetworkCreate { ipam: ipam(bridges), ..named("x") }), 403, "invalid pool request: Pool overlaps"),
             (
                 make(NetworkCreate {

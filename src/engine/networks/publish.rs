@@ -5,11 +5,12 @@ use super::super::rootless;
 use super::super::settings::Settings;
 use super::super::store::Store;
 use super::join::{self, Entry, Held, Place, Published};
+use super::modes::{self, Mode};
 use super::obstacles::{self, Obstacle, Others};
 use super::{stored, theirs, ways};
 use crate::api::Refusal;
 use crate::api::types::{HostConfig, Network, PortBinding, PortMap, PortSummary};
-use crate::net::{Subnet, port};
+use crate::net::{Families, Subnet, port};
 use crate::order;
 use anyhow::{Context, Result, bail};
 use std::collections::{BTreeMap, BTreeSet};
@@ -243,6 +244,22 @@ pub fn check_kept(record: &Record, held: &Held, network: &Network) -> Result<()>
     }
 }
 
+/// The families in which the ports of a container are not the host's, but its own: those that have their way out on routed
+/// networks.
+fn routed(store: &Store, held: &Held, network: &Network) -> Result<Families> {
+    let of = |network: &Network| match network.internal {
+        true => Families::default(),
+        false => modes::families(network, Mode::Routed),
+    };
+    let mut routed = of(network);
+    if let Some(place) = held.places.iter().find(|place| place.only6)
+        && let Some(six) = stored::load(store, &place.network)?
+    {
+        routed.six = of(&six).six;
+    }
+    Ok(routed)
+}
+
 fn bind_all(
     store: &Store,
     record: &Record,
@@ -264,8 +281,18 @@ fn bind_all(
     let binding = of_network.and_then(|text| text.parse().ok()).or(record.publishing.host);
     let binding = binding.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
     let how = How { has_rules, shared: theirs::is_theirs(&network), proxy: !record.publishing.without_proxy };
+    let routed = routed(store, &entry.held, &network)?;
     for asked in asked {
-        let hosts = hosts(&asked, place, binding, how.proxy);
+        // By the host's IPv6, too, a routed network is not come to by a program.
+        let hosts = hosts(&asked, place, binding, how.proxy && !routed.four);
+        let (open, hosts): (Vec<_>, Vec<_>) = hosts.into_iter().partition(|host| routed.has(*host));
+        for address in open.into_iter().filter_map(|host| inside(place, host)) {
+            let container = SocketAddr::new(address, asked.port);
+            let port = Published::routed(asked.protocol, container, asked.from.clone());
+            if !all.contains(&port) {
+                all.push(port);
+            }
+        }
         let bound = bind(&asked, &hosts, place, entry, how).map_err(|(address, error)| {
             let what = conflict(store, record, place, &asked, address, &error, &all);
             let (name, id) = (&record.name, &place.endpoint);
@@ -378,6 +405,7 @@ fn bind(
                         from: asked.from.clone(),
                         served: by_program,
                         by_loopback,
+                        routed: false,
                     });
                 }
                 // A host without IPv6.
@@ -437,7 +465,8 @@ pub fn map(record: &Record, held: &Held) -> PortMap {
     let mut map: BTreeMap<String, Option<Vec<PortBinding>>> = order::map(exposed.map(|(port, _)| (port.clone(), None)));
     for port in &held.ports {
         let key = format!("{}/{}", port.container.port(), port::name(port.protocol));
-        let (host_ip, host_port) = (port.host.ip().to_string(), port.host.port().to_string());
+        let host_ip = port.host.ip().to_string();
+        let host_port = if port.routed { String::new() } else { port.host.port().to_string() };
         let binding = PortBinding { host_ip, host_port, from: Vec::new() };
         map.entry(key).or_default().get_or_insert_default().push(binding);
     }

@@ -106,9 +106,10 @@ mod tests {
             let from = from.map(|from| from.iter().map(|text| text.parse().unwrap()).collect::<Vec<Subnet>>());
             let container = "172.17.0.2:80".parse().unwrap();
             let (host, protocol) = (host.parse().unwrap(), port::TCP);
-            let mapping = Mapping { protocol, host, container, from, by_loopback: false };
+            let mapping = Mapping { protocol, host, container, from, by_loopback: false, routed: false };
             assert_eq!(reach(&mapping), expected, "{host} {:?}", mapping.from);
-            let port = Published { protocol, host, container, from: Vec::new(), served: false, by_loopback: false };
+            let (from, served, by_loopback, routed) = (Vec::new(), false, false, false);
+            let port = Published { protocol, host, container, from, served, by_loopback, routed };
             assert_eq!(told(&port, None).reach, "nobody");
             if mapping.from.is_none() {
                 assert_eq!(told(&Published { served: true, ..port.clone() }, None).reach, expected);

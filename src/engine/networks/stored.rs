@@ -400,9 +400,11 @@ pub struct Pool {
     pub reserved: Vec<IpAddr>,
 }
 
-/// What a file says was checked when it was written. A subnet of a family that the network has not is of no use.
+/// What a file says was checked when it was written. A subnet of a family that the network has not is of no use, and a
+/// configuration alone has none.
 pub fn pools(network: &Network) -> impl Iterator<Item = Pool> {
-    let pools = network.ipam.config.iter().flatten().filter_map(|config| pool(config).ok());
+    let config = network.ipam.config.iter().flatten().filter(|_| !network.config_only);
+    let pools = config.filter_map(|config| pool(config).ok());
     pools.filter(|pool| if pool.subnet.is_ipv4() { network.enable_ipv4 } else { network.enable_ipv6 })
 }
 

@@ -11,7 +11,10 @@ use super::super::store::{self, Store};
 use super::super::{etc, events, protocol, shim};
 use super::join::{self, Held, Place, Published};
 use super::stored;
-use super::{bridge, firewall, is_predefined, lease, names, obstacles, parent, publish, tune, wanted, ways};
+use super::{
+    bridge, configured, firewall, interface, is_predefined, lease, names, obstacles, parent, publish, tune, wanted,
+    ways,
+};
 use crate::api::Refusal;
 use crate::api::time::Time;
 use crate::api::types::{
@@ -27,10 +30,12 @@ use std::os::fd::OwnedFd;
 /// Makes a network, with its bridge. Either it is there whole when this returns, or nothing of it is.
 pub fn create(store: &Store, settings: &Settings, mut asked: NetworkCreate) -> Result<NetworkCreated> {
     let driver = if asked.driver.is_empty() { stored::BRIDGE } else { &asked.driver };
-    for (key, value) in settings.default_network_opts.get(driver).into_iter().flatten() {
+    let defaults = settings.default_network_opts.get(driver).filter(|_| asked.config_from.is_none());
+    for (key, value) in defaults.into_iter().flatten() {
         asked.options.get_or_insert_default().entry(key.clone()).or_insert_with(|| value.clone());
     }
     wanted::families(&mut asked)?;
+    configured::check(&asked)?;
     wanted::check(&asked)?;
     if rootless::is_inside() && matches!(asked.driver.as_str(), "macvlan" | "ipvlan") {
         bail!(Refusal::Forbidden(format!(
@@ -41,12 +46,20 @@ pub fn create(store: &Store, settings: &Settings, mut asked: NetworkCreate) -> R
     within(store, || make(store, settings, asked))
 }
 
-fn make(store: &Store, settings: &Settings, asked: NetworkCreate) -> Result<NetworkCreated> {
+fn make(store: &Store, settings: &Settings, mut asked: NetworkCreate) -> Result<NetworkCreated> {
     let _lock = stored::lock(store)?;
     let others = stored::all(store)?;
     if others.iter().any(|other| other.name == asked.name) {
         bail!(Refusal::Conflict(format!("network with name {} already exists", asked.name)));
     }
+    if asked.config_only {
+        let network = configured::network(asked)?;
+        stored::save(store, &network, None)?;
+        tell(store, &network, "create", None);
+        return Ok(NetworkCreated { id: network.id, ..NetworkCreated::default() });
+    }
+    configured::apply(&mut asked, &others)?;
+    wanted::check(&asked)?;
     let asked_for = asked.ipam.iter().flat_map(|ipam| ipam.config.iter().flatten()).count();
     for attempt in 1.. {
         let (network, is_found) = wanted::network(store, settings, asked.clone(), &others)?;
@@ -100,13 +113,17 @@ fn unmake(store: &Store, network: &Network) -> Result<()> {
             &id[..12]
         )));
     }
+    configured::check_unused(network, &stored::with_files(store)?)?;
     // Its bridge first: one without a file would be nobody's.
     bridge::remove(store, network)?;
     crate::failpoint::reach("netrm.unbridged");
     stored::remove(store, &network.id)?;
     store::remove(&stored::live(store, &network.id))?;
     firewall::refresh(store)?;
-    tell(store, network, "destroy", None);
+    // As with Docker, of a configuration only its beginning is told.
+    if !network.config_only {
+        tell(store, network, "destroy", None);
+    }
     Ok(())
 }
 
@@ -114,7 +131,8 @@ fn unmake(store: &Store, network: &Network) -> Result<()> {
 pub fn prune(store: &Store, filters: &Filters) -> Result<NetworksPruned> {
     let prune = Prune::new(filters)?;
     let mut deleted = Vec::new();
-    for network in stored::with_files(store)?.into_iter().filter(|network| !is_predefined(&network.name)) {
+    let may_go = |network: &Network| !is_predefined(&network.name) && !network.config_only;
+    for network in stored::with_files(store)?.into_iter().filter(may_go) {
         let created = Time::parse(&network.created).unwrap_or_default();
         if !prune.takes(created, Some(&network.labels)) {
             continue;
@@ -145,6 +163,7 @@ pub fn check_no_network_of_a_user(settings: &EndpointSettings) -> Result<()> {
 
 /// Refuses what cannot hold on a network.
 pub fn check_settings(store: &Store, network: &Network, settings: &EndpointSettings) -> Result<()> {
+    configured::check_network(network)?;
     let asked = settings.ipam_config.clone().unwrap_or_default();
     if is_predefined(&network.name) {
         check_no_network_of_a_user(settings)?;
@@ -170,8 +189,10 @@ pub fn check_settings(store: &Store, network: &Network, settings: &EndpointSetti
         super::links::split(link)?;
     }
     tune::of(settings)?;
-    let mut options = settings.driver_opts.iter().flatten().map(|(key, _)| key).filter(|key| *key != tune::OPTION);
-    if let Some(key) = options.find(|key| key.starts_with(wanted::DOCKERS)) {
+    interface::asked(settings)?;
+    let known = [tune::OPTION, interface::NAME];
+    let mut options = settings.driver_opts.iter().flatten().map(|(key, _)| key);
+    if let Some(key) = options.find(|key| key.starts_with(wanted::DOCKERS) && !known.contains(&key.as_str())) {
         bail!(Refusal::NotImplemented(format!("the option {key} of a container on a network is not supported")));
     }
     for text in [&asked.ipv4_address, &asked.ipv6_address].into_iter().filter(|text| !text.is_empty()) {
@@ -269,8 +290,8 @@ fn join(store: &Store, wanted: &str, asked: NetworkConnect) -> Result<()> {
         let before = held.clone();
         publish::check_kept(&now.record, &held, &network)?;
         let network = bridge::ensure(store, network.clone())?;
-        let number = (0..).find(|number| !held.places.iter().any(|place| place.inside == format!("eth{number}")));
-        let place = join::place(store, &now.record, &network.name, &network, &settings, number.unwrap_or(0));
+        let inside = interface::name(&network, &settings, &held.places, now.record.networks.values())?;
+        let place = join::place(store, &now.record, &network.name, &network, &settings, inside);
         // What was leased of it before it failed is found free once the container has ended.
         held.places.push(place?);
         join::save(store, id, &held)?;

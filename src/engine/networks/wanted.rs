@@ -4,12 +4,12 @@ use super::super::Settings;
 use super::super::store::Store;
 use super::stored::{self, Pool};
 use super::user::bad;
-use super::{is_predefined, theirs};
+use super::{configured, interface, is_predefined, modes, theirs};
 use crate::api::Refusal;
 use crate::api::time::Time;
 use crate::api::types::{Ipam, IpamConfig, Network, NetworkCreate};
 use crate::api::units::parse_bool;
-use crate::net::Subnet;
+use crate::net::{Families, Subnet};
 use anyhow::{Result, bail};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -37,6 +37,10 @@ pub fn check(asked: &NetworkCreate) -> Result<()> {
     if is_predefined(&asked.name) || matches!(asked.name.as_str(), "default") || asked.name.starts_with("container:") {
         bail!(Refusal::Forbidden(format!("operation is not permitted on predefined {} network", asked.name)));
     }
+    if asked.config_only {
+        let config = asked.ipam.iter().flat_map(|ipam| ipam.config.iter().flatten());
+        return config.filter(|one| !one.subnet.is_empty()).try_for_each(|one| stored::pool(one).map(drop));
+    }
     match asked.driver.as_str() {
         "" | "bridge" | "macvlan" | "ipvlan" => {}
         "host" | "null" => {
@@ -46,10 +50,6 @@ pub fn check(asked: &NetworkCreate) -> Result<()> {
         other => bail!(Refusal::NotFound(format!(
             "could not find plugin {other} in v1 plugin registry: plugin \"{other}\" not found"
         ))),
-    }
-    let configured = asked.config_from.as_ref().is_some_and(|from| !from.network.is_empty());
-    if asked.config_only || configured {
-        return later("networks that are only a configuration");
     }
     if asked.ingress || !matches!(asked.scope.as_str(), "" | "local") {
         return later("networks of a swarm");
@@ -73,6 +73,8 @@ pub fn check(asked: &NetworkCreate) -> Result<()> {
     }
     if matches!(asked.driver.as_str(), "" | stored::BRIDGE) {
         check_options(&options)?;
+        interface::check_prefix(&options)?;
+        modes::check(&options, asked.internal)?;
     }
     if asked.enable_ipv4 == Some(false) && asked.enable_ipv6 != Some(true) {
         return Err(bad("IPv4 or IPv6 must be enabled".to_owned()));
@@ -91,8 +93,8 @@ fn check_options(options: &BTreeMap<String, String>) -> Result<()> {
         let is_usual = match key.strip_prefix(DOCKERS) {
             None | Some("bridge.name" | "bridge.default_bridge" | "bridge.host_binding_ipv4" | "driver.mtu") => true,
             Some("bridge.enable_icc" | "bridge.enable_ip_masquerade" | "enable_ipv4" | "enable_ipv6") => true,
-            Some("bridge.gateway_mode_ipv4" | "bridge.gateway_mode_ipv6") => matches!(text.as_str(), "" | "nat"),
-            Some("bridge.inhibit_ipv4") => parse_bool(text) == Some(false),
+            Some("bridge.gateway_mode_ipv4" | "bridge.gateway_mode_ipv6" | "bridge.inhibit_ipv4") => true,
+            Some("container_iface_prefix") => true,
             Some(_) => false,
         };
         if !is_usual {
@@ -113,6 +115,7 @@ pub fn network(
     others: &[Network],
 ) -> Result<(Network, bool)> {
     let id = stored::new_id()?;
+    let config_from = configured::reference(&asked);
     let ipam = asked.ipam.unwrap_or_default();
     let (four, six) = (asked.enable_ipv4.unwrap_or(true), asked.enable_ipv6.unwrap_or(false));
     let mut config = ipam.config.unwrap_or_default();
@@ -130,8 +133,12 @@ pub fn network(
         bridge.note(&mut options);
     }
     let mut pools: Vec<Pool> = Vec::new();
+    let mut gateways = Families { four: true, six: true };
+    if is_bridge {
+        gateways = modes::with_gateway(&options, asked.internal);
+    }
     for one in &mut config {
-        let pool = complete(one).map_err(|error| match error.downcast_ref() {
+        let pool = complete(one, gateways).map_err(|error| match error.downcast_ref() {
             // Docker's words.
             Some(Refusal::BadParameter(text)) => bad(format!("invalid network config:\n{text}")),
             _ => error,
@@ -154,7 +161,7 @@ pub fn network(
     }
     let mut add = |subnet: Subnet| -> Result<()> {
         let mut one = IpamConfig { subnet: subnet.to_string(), ..IpamConfig::default() };
-        complete(&mut one)?;
+        complete(&mut one, gateways)?;
         config.push(one);
         Ok(())
     };
@@ -182,13 +189,14 @@ pub fn network(
         attachable: asked.attachable,
         options,
         labels: asked.labels.unwrap_or_default(),
+        config_from,
         ..Network::default()
     };
     Ok((network, is_found))
 }
 
-/// Reads one subnet, and gives it a gateway where it has none: the first address.
-fn complete(config: &mut IpamConfig) -> Result<Pool> {
+/// Reads one subnet, and gives it a gateway where it has none and its family wants one: the first address.
+fn complete(config: &mut IpamConfig, gateways: Families) -> Result<Pool> {
     for (what, text) in [("subnet", &config.subnet), ("ip-range", &config.ip_range)] {
         let address = text.split('/').next().and_then(|address| address.parse::<IpAddr>().ok());
         if let (Ok(subnet), Some(address)) = (text.parse::<Subnet>(), address)
@@ -202,7 +210,7 @@ fn complete(config: &mut IpamConfig) -> Result<Pool> {
         return Err(bad(format!("invalid subnet {}: there is no room for a gateway and a container", pool.subnet)));
     }
     config.subnet = pool.subnet.to_string();
-    if pool.gateway.is_none() {
+    if pool.gateway.is_none() && gateways.has(pool.subnet.first) {
         let mut address = pool.range.first;
         while !pool.subnet.is_host(address) || pool.reserved.contains(&address) {
             let next = pool.range.next(address);

@@ -61,7 +61,9 @@ pub fn route(record: &Record, held: &mut Held, namespace: &OwnedFd) -> Result<()
 pub fn astray(store: &Store, held: &Held) -> Result<(Vec<Published>, Vec<Published>)> {
     let Some(place) = target(store, held)? else { return Ok(Default::default()) };
     let inside = |port: &&Published| publish::inside(&place, port.container.ip());
-    let is_astray = |port: &&Published| inside(port).is_some_and(|inside| inside != port.container.ip());
+    // What is open on a routed network stays so.
+    let is_astray =
+        |port: &&Published| !port.routed && inside(port).is_some_and(|inside| inside != port.container.ip());
     let before: Vec<Published> = held.ports.iter().filter(is_astray).cloned().collect();
     let moved = elsewhere(store, held, &before)?;
     Ok((before, moved))
@@ -75,11 +77,11 @@ fn target(store: &Store, held: &Held) -> Result<Option<Place>> {
 }
 
 /// Published ports of an address that is gone, led to where others of the container lead now, as far as there is such a
-/// place.
+/// place. What was open on a routed network is gone with it.
 pub fn elsewhere(store: &Store, held: &Held, ports: &[Published]) -> Result<Vec<Published>> {
     let Some(place) = target(store, held)? else { return Ok(Vec::new()) };
     let moved = |port: &Published| {
-        let inside = publish::inside(&place, port.container.ip())?;
+        let inside = publish::inside(&place, port.container.ip()).filter(|_| !port.routed)?;
         Some(Published { container: SocketAddr::new(inside, port.container.port()), ..port.clone() })
     };
     Ok(ports.iter().filter_map(moved).collect())
@@ -90,7 +92,7 @@ pub fn unpark(store: &Store, held: &mut Held, ports: &[Published]) -> Result<Vec
     let led = elsewhere(store, held, ports)?;
     let same = |one: &Published, other: &Published| (one.protocol, one.host) == (other.protocol, other.host);
     held.parked.retain(|parked| !ports.iter().any(|port| same(port, parked)));
-    held.parked.extend(ports.iter().filter(|port| !led.iter().any(|led| same(led, port))).cloned());
+    held.parked.extend(ports.iter().filter(|port| !port.routed && !led.iter().any(|led| same(led, port))).cloned());
     held.ports.extend(led.iter().cloned());
     Ok(led)
 }
