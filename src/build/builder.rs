@@ -30,6 +30,7 @@ use crate::oci::image::RootFs;
 use crate::oci::{Digest, Reference, platform};
 use anyhow::{Context as _, Result, bail};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -55,6 +56,8 @@ pub struct Shared {
     pub(super) images: Mutex<HashMap<String, Arc<State>>>,
     /// Digests of the context's files.
     pub known: Mutex<Known>,
+    /// Copies of what is bound to commands that only read it, by where it is from.
+    pub(super) bound: Mutex<HashMap<String, PathBuf>>,
     /// How many directories were made in the lease's.
     pub(super) count: AtomicUsize,
     pub(super) removals: Removals,
@@ -66,6 +69,7 @@ impl Shared {
             stages: file.stages.iter().map(|_| Mutex::new(None)).collect(),
             images: Mutex::new(HashMap::new()),
             known: Mutex::new(Known::load(context.known.as_deref())),
+            bound: Mutex::new(HashMap::new()),
             count: AtomicUsize::new(0),
             removals: Removals::default(),
         }

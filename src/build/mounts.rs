@@ -2,17 +2,17 @@
 
 use super::agent::Forwarded;
 use super::builder::Builder;
-use super::cache::Key;
+use super::cache::{self, Key};
 use super::dockerfile::mount::{Mount, MountKind, Sharing};
 use super::ignore::Ignore;
 use super::metadata;
 use super::report;
-use super::state::State;
+use super::state::{State, chain_key};
 use super::transfer::digest::{self, Known};
 use super::transfer::gather::{Item, Tree, Wish, gather};
 use super::transfer::place::Place;
 use crate::api::Refusal;
-use crate::api::types::{Mount as ContainerMount, TmpfsOptions};
+use crate::api::types::{ImageOptions, Mount as ContainerMount, TmpfsOptions};
 use crate::engine::locks::{self, Lock};
 use crate::engine::store::{self, Store};
 use crate::fs::path;
@@ -23,16 +23,20 @@ use nix::fcntl::{AtFlags, OFlag};
 use nix::poll::{PollFd, poll};
 use nix::sys::stat::fstatat;
 use nix::unistd::{Gid, Uid, UnlinkatFlags, unlinkat};
+use std::collections::BTreeMap;
+use std::collections::hash_map::Entry;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
 
 /// What a command is given, and what is to be held and cleared while it has it.
 #[derive(Default)]
 pub struct Given {
     pub mounts: Vec<ContainerMount>,
+    /// The layers of stages and images that some of them show, by their chain ids.
+    pub trees: BTreeMap<String, Vec<String>>,
     /// Variables that neither the key nor the history knows of.
     pub env: Vec<(String, String)>,
     /// Caches that are not to be had by others meanwhile.
@@ -81,8 +85,8 @@ impl Builder<'_> {
             key.field(mount.kind.name()).field(target(state, mount)).field([u8::from(mount.read_only)]);
             match mount.kind {
                 MountKind::Bind => {
-                    let (items, content) = self.bound(stage, mount)?;
-                    key.field(content.to_string()).field((items.len() as u64).to_le_bytes());
+                    let (content, count) = self.content(stage, mount)?;
+                    key.field(content.to_string()).field(count.to_le_bytes());
                 }
                 _ => {
                     let looks = (mount.mode, mount.uid, mount.gid, mount.size, mount.required, mount.sharing);
@@ -94,18 +98,40 @@ impl Builder<'_> {
         Ok(())
     }
 
-    /// The tree that a mount is taken from.
-    fn mount_tree(&mut self, stage: usize, mount: &Mount) -> Result<Option<Tree>> {
-        if self.here(&mount.from).is_some() {
-            return Ok(None);
+    /// The stage or image that a mount is taken from, if it is one.
+    fn mount_source(&mut self, stage: usize, mount: &Mount) -> Result<Option<Arc<State>>> {
+        match self.here(&mount.from) {
+            Some(_) => Ok(None),
+            None => self.source(&mount.from, stage).map(Some),
         }
-        let from = self.source(&mount.from, stage)?;
-        self.tree(&from, "the stage or image that the mount is from").map(Some)
     }
 
-    fn bound(&mut self, stage: usize, mount: &Mount) -> Result<(Vec<Item>, Digest)> {
-        let tree = self.mount_tree(stage, mount)?;
-        let from = tree.as_ref().or(self.here(&mount.from)).unwrap_or(&self.context.tree);
+    fn mount_tree(&mut self, from: &State) -> Result<Tree> {
+        self.tree(from, "the stage or image that the mount is from")
+    }
+
+    /// What a bind shows, as one digest, and how many entries that are. What a stage has never changes: it is asked once.
+    fn content(&mut self, stage: usize, mount: &Mount) -> Result<(Digest, u64)> {
+        let from = self.mount_source(stage, mount)?;
+        let Some(from) = from else {
+            return self.bound(None, mount).map(|(items, content)| (content, items.len() as u64));
+        };
+        let mut question = Key::new("what is bound");
+        let question = question.field(chain_key(&from)).field(&mount.source).end();
+        if let Some(answer) = cache::find(&self.engine.store, self.lease, &question, &[])?.and_then(|it| it.answer) {
+            return Ok((answer, 0));
+        }
+        let tree = self.mount_tree(&from)?;
+        let (items, content) = self.bound(Some(&tree), mount)?;
+        let mut answer = Key::new("bound");
+        answer.field(content.to_string()).field((items.len() as u64).to_le_bytes());
+        let answer = Digest::parse(&format!("sha256:{}", answer.end()))?;
+        cache::answer(&self.engine.store, &question, answer.clone(), &mount.source)?;
+        Ok((answer, 0))
+    }
+
+    fn bound(&self, tree: Option<&Tree>, mount: &Mount) -> Result<(Vec<Item>, Digest)> {
+        let from = tree.or(self.here(&mount.from)).unwrap_or(&self.context.tree);
         let nothing = Ignore::default();
         let mut items = Vec::new();
         gather(from, &mount.source, &Wish { parents: false, exclude: &nothing }, &mut items)?;
@@ -128,10 +154,7 @@ impl Builder<'_> {
             }
             match mount.kind {
                 MountKind::Tmpfs => given.mounts.push(tmpfs(mount, at)),
-                MountKind::Bind => {
-                    let source = self.copied(stage, mount)?;
-                    given.mounts.push(bind(&source, at, mount.read_only));
-                }
+                MountKind::Bind => self.bind(stage, mount, at, &mut given)?,
                 MountKind::Cache => {
                     let (source, lock) = self.cache_dir(stage, mount, &at)?;
                     given.locks.extend(lock);
@@ -144,10 +167,55 @@ impl Builder<'_> {
         Ok(given)
     }
 
-    /// What a bind shows: a copy, so that nothing that is written there comes back.
-    fn copied(&mut self, stage: usize, mount: &Mount) -> Result<PathBuf> {
-        let (items, _) = self.bound(stage, mount)?;
-        let tree = self.mount_tree(stage, mount)?;
+    /// What a stage or an image has is shown where it lies; else it is a copy, so that nothing that is written there comes
+    /// back. To read, one does for all commands.
+    fn bind(&mut self, stage: usize, mount: &Mount, at: String, given: &mut Given) -> Result<()> {
+        let from = self.mount_source(stage, mount)?;
+        if let Some(from) = from.as_ref().filter(|_| mount.read_only)
+            && let Some(subpath) = self.place_in(from, &mount.source)?
+        {
+            let name = chain_key(from);
+            given.trees.insert(name.clone(), from.layer_ids());
+            given.mounts.push(ContainerMount {
+                r#type: "image".to_owned(),
+                source: name,
+                target: at,
+                image_options: Some(ImageOptions { subpath }),
+                ..ContainerMount::default()
+            });
+            return Ok(());
+        }
+        let shared = self.shared;
+        let source = if mount.read_only {
+            let mut bound = shared.bound.lock().unwrap_or_else(PoisonError::into_inner);
+            match bound.entry(format!("{:?} {:?} {}", from.as_deref().map(chain_key), mount.from, mount.source)) {
+                Entry::Occupied(made) => made.get().clone(),
+                Entry::Vacant(place) => place.insert(self.copied(from.as_deref(), mount)?).clone(),
+            }
+        } else {
+            self.copied(from.as_deref(), mount)?
+        };
+        given.mounts.push(bind(&source, at, mount.read_only));
+        Ok(())
+    }
+
+    /// Where links inside of a stage lead; none of what has no layers, or a name that is no text.
+    fn place_in(&mut self, from: &State, source: &str) -> Result<Option<String>> {
+        if from.layers.is_empty() {
+            return Ok(None);
+        }
+        let tree = self.mount_tree(from)?;
+        let named = path::trim_slashes(source.as_bytes());
+        let named = if named.is_empty() { b"." } else { named };
+        let Ok(fd) = path::open(tree.root.as_fd(), named, OFlag::O_PATH, 0, path::IN_ROOT) else { return Ok(None) };
+        let real = path::below(tree.root.as_fd(), fd.as_fd())?;
+        Ok(real.and_then(|real| String::from_utf8(real).ok()))
+    }
+
+    /// A copy of what is mounted.
+    fn copied(&mut self, from: Option<&State>, mount: &Mount) -> Result<PathBuf> {
+        let tree = from.map(|from| self.mount_tree(from)).transpose()?;
+        let (items, _) = self.bound(tree.as_ref(), mount)?;
         let dir = self.scratch_dir()?;
         let from = tree.as_ref().or(self.here(&mount.from)).unwrap_or(&self.context.tree);
         let root = path::open_root(&dir)?;
@@ -204,7 +272,8 @@ impl Builder<'_> {
         if mount.from.is_empty() {
             std::fs::DirBuilder::new().mode(0o755).create(&made).with_context(|| format!("make {}", made.display()))?;
         } else {
-            let copied = self.copied(stage, mount)?;
+            let from = self.mount_source(stage, mount)?;
+            let copied = self.copied(from.as_deref(), mount)?;
             std::fs::rename(&copied, &made).with_context(|| format!("make {}", made.display()))?;
         }
         // What it begins with has looks of its own.

@@ -204,6 +204,7 @@ impl Builder<'_> {
             image: state.image.as_ref().map(|id| id.to_string()).unwrap_or_default(),
             platform: String::new(),
             layers: state.layer_ids(),
+            trees: given.trees.clone(),
         };
         let id = create::step(store, &self.engine.settings, self.lease, asked, base)?;
         let made = self.attended(state, &id, command, given);

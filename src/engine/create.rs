@@ -75,7 +75,12 @@ pub fn create(
         warnings.extend(images::foreign(&image));
     }
     apply_image(&mut config, &image)?;
-    let base = Base { image: image.id.to_string(), platform: image.platform.to_string(), layers: image.layer_ids() };
+    let base = Base {
+        image: image.id.to_string(),
+        platform: image.platform.to_string(),
+        layers: image.layer_ids(),
+        trees: BTreeMap::new(),
+    };
     let asked = ContainerCreate { config, host_config, networking_config, read_only_non_recursive };
     let (id, more) = make(store, settings, &lease, asked, base, name, false).map_err(not_the_image)?;
     warnings.extend(more);
@@ -115,6 +120,8 @@ pub struct Base {
     pub platform: String,
     /// Directories under layers/, top first.
     pub layers: Vec<String>,
+    /// The same of what is mounted as an image and is none, by its name.
+    pub trees: BTreeMap<String, Vec<String>>,
 }
 
 /// Makes the container of one step of a build, whose lease holds the layers, and the container from now on.
@@ -175,11 +182,16 @@ fn make(
         Ok(Record::load(store, &other)?.map(|record| record.mounts).unwrap_or_default())
     };
     let exists = |path: &str| Path::new(path).exists();
-    let asked = mounts::plan(
+    let mut asked = mounts::plan(
         &host_config,
         config.volumes.as_ref(),
         &mounts::Around { from: &from, exists: &exists, root: &store.root, read_only_non_recursive },
     )?;
+    for mount in &mut asked {
+        if let Some((name, layers)) = mount.image.as_ref().and_then(|name| base.trees.get_key_value(name)) {
+            (mount.mounted.image, mount.mounted.layers) = (name.clone(), layers.clone());
+        }
+    }
     if host_config.masked_paths.is_none() {
         host_config.masked_paths = Some(spec::masked_paths(host_config.privileged));
     }

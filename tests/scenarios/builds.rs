@@ -348,6 +348,31 @@ fn mounts_are_there_for_one_command() {
     host.assert_tidy();
 }
 
+/// What a stage or an image has is mounted where it lies, whatever its size; links in there lead nowhere else.
+#[test]
+fn what_a_stage_has_is_mounted_as_it_is() {
+    let Some(host) = Host::with_busybox() else { return };
+    let text = "FROM busybox AS other\nRUN mkdir -p /d/e && echo f > /d/e/f && chown 5:6 /d/e/f && ln -s /d /way && ln -s /way/e/f /file\n\
+                FROM scratch AS empty\nFROM busybox\n\
+                RUN --mount=from=other,source=/way/e,target=/m grep -c 'overlay /m overlay ro' /proc/mounts >> /said && stat -c '%u:%g %h' /m/f >> /said\n\
+                RUN --mount=from=other,source=file,target=/m/file cat /m/file >> /said; touch /m/file 2>/dev/null || echo read-only >> /said\n\
+                RUN --mount=from=other,target=/m,rw rm /m/d/e/f\n\
+                RUN --mount=from=other,target=/m cat /m/d/e/f >> /said\n\
+                RUN --mount=from=busybox,source=bin,target=/m test -e /m/busybox && ! touch /m/x 2>/dev/null\n\
+                RUN --mount=from=empty,target=/m ls /m | wc -l >> /said\n";
+    made(&host, &[("Dockerfile", text)], &[]);
+    assert_eq!(says(&host, "cat /said; test ! -e /m"), "1\n5:6 1\nf\nread-only\nf\n0");
+    let other = text.replace("echo f >", "echo g >");
+    let told = made(&host, &[("Dockerfile", text)], &[]);
+    assert_eq!(told.matches("CACHED").count(), 7, "{told}");
+    made(&host, &[("Dockerfile", &other)], &[]);
+    assert_eq!(says(&host, "sed -n 3p /said"), "g", "what is mounted is a part of the key");
+    let missing = "FROM busybox AS other\nFROM busybox\nRUN --mount=from=other,source=/no,target=/m true\n";
+    let output = build(&host, &folder(&host, "context", &[("Dockerfile", missing)]), &[]);
+    assert!(output.stderr().contains("/no: not found in the stage"), "{output}");
+    host.assert_tidy();
+}
+
 #[test]
 fn options_of_mounts_are_kept() {
     let Some(host) = Host::with_busybox() else { return };
@@ -609,6 +634,8 @@ fn a_secret_is_a_file_or_a_variable() {
         (format!("id=x,type=file,src={file}"), "of a file"),
         (format!("id=x,source={file}"), "of a file"),
         ("id=x,env=SOME".to_owned(), "of a variable"),
+        // As of Docker's: what is not set is empty.
+        ("id=x,type=env,src=NONE".to_owned(), ""),
     ]
     .into_iter()
     .enumerate()
@@ -616,7 +643,7 @@ fn a_secret_is_a_file_or_a_variable() {
         build(number, &secret).ok();
         assert_eq!(says(&host, "cat /said"), said, "{secret}");
     }
-    for (secret, words) in [("id=x,type=key", "unsupported secret type"), ("id=x,type=env,src=NONE", "variable NONE")] {
+    for (secret, words) in [("id=x,type=key", "unsupported secret type"), ("id=x,src=/nothere", "no such file")] {
         let output = build(9, secret);
         assert!(output.code() == Some(1) && output.stderr().contains(words), "{output}");
     }
