@@ -53,14 +53,34 @@ pub struct Whole {
 }
 
 impl Whole {
+    /// One for its owner alone.
     pub fn create(path: &Path) -> Result<Whole> {
+        Whole::of(path, 0o600)
+    }
+
+    /// One as programs make them: links are followed, and a file that is replaced leaves its mode.
+    pub fn ordinary(path: &Path) -> Result<Whole> {
+        let mut path = path.to_owned();
+        // More links than the kernel follows are an error when it is opened.
+        for _ in 0..40 {
+            let Ok(link) = fs::read_link(&path) else { break };
+            path = path.parent().unwrap_or(Path::new("")).join(link);
+        }
+        let whole = Whole::of(&path, 0o666)?;
+        if let (Ok(before), Some(_)) = (fs::metadata(&path), &whole.temporary) {
+            whole.file.set_permissions(before.permissions()).with_context(|| format!("save to {}", path.display()))?;
+        }
+        Ok(whole)
+    }
+
+    fn of(path: &Path, mode: u32) -> Result<Whole> {
         let doing = || format!("save to {}", path.display());
         let special = fs::metadata(path).is_ok_and(|meta| !meta.is_file());
         let mut temporary = path.as_os_str().to_owned();
         temporary.push(format!(".{}", std::process::id()));
         let temporary = (!special).then(|| PathBuf::from(temporary));
         let mut options = File::options();
-        options.write(true).mode(0o600);
+        options.write(true).mode(mode);
         let file = match &temporary {
             Some(temporary) => options.create_new(true).open(temporary),
             None => options.open(path),

@@ -103,6 +103,7 @@ impl Builder<'_> {
                     let tree = self.tree(state, "what was built")?;
                     let mut out = BufWriter::with_capacity(PIECE, Data { output, at });
                     let mut packer = Packer::new(&mut out);
+                    packer.time = self.epoch;
                     packer.contents(tree.root.as_fd(), b"", &mut |_, _, _| Ok(Kept::All))?;
                     packer.end()?;
                     out.flush().context("send what was built")?;

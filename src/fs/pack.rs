@@ -34,6 +34,8 @@ pub struct Packer<'a> {
     pub content: u64,
     /// What is packed is seen from outside of a user namespace with this map.
     pub ids: Option<Ids>,
+    /// The time that everything has, in seconds since 1970, and not its own.
+    pub time: Option<i64>,
 }
 
 /// Whose what is, that nobody of a map owns.
@@ -41,7 +43,8 @@ const NOBODY: u32 = 65534;
 
 impl<'a> Packer<'a> {
     pub fn new(out: &'a mut dyn Write) -> Packer<'a> {
-        Packer { out, recipe: None, links: HashMap::new(), buffer: vec![0; BUFFER], content: 0, ids: None }
+        let (links, buffer) = (HashMap::new(), vec![0; BUFFER]);
+        Packer { out, recipe: None, links, buffer, content: 0, ids: None, time: None }
     }
 
     /// One whose tar can be had again by a recipe, from the files that it reads.
@@ -103,6 +106,9 @@ impl<'a> Packer<'a> {
             mtime: Time { seconds: stat.st_mtime, nanos: stat.st_mtime_nsec as u32 },
             ..Entry::default()
         };
+        if let Some(seconds) = self.time {
+            entry.mtime = Time { seconds, nanos: 0 };
+        }
         if let Some(ids) = &self.ids {
             entry.uid = inside(&ids.uids, entry.uid).unwrap_or(NOBODY);
             entry.gid = inside(&ids.gids, entry.gid).unwrap_or(NOBODY);

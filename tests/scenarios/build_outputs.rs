@@ -4,7 +4,7 @@ use super::builds::{build, folder, id};
 use crate::fixture::{Host, Login, Registry, eventually};
 use nix::sys::signal::Signal;
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 
 const SAILOR: Login = Login::SAILOR;
 
@@ -52,6 +52,22 @@ fn what_is_built_goes_where_it_is_wanted() {
     let several = [format!("type=tar,dest={}", at("two.tar")), format!("type=oci,dest={},tar=false", at("oci"))];
     build(&host, &dir, &["-o", &several[0], "-o", &several[1], "-o", "type=cacheonly"]).ok();
     assert_eq!(fs::read(at("two.tar")).expect("read"), fs::read(&tar).expect("read"));
+    // As programs make files: others may read it, what is there keeps its mode, and a link leads on.
+    let mode = |name: &str| fs::symlink_metadata(at(name)).expect("look").permissions().mode();
+    assert_eq!(mode("two.tar"), 0o100644);
+    for name in ["kept.tar", "linked.tar"] {
+        symlink(format!("behind-{name}"), at(name)).expect("make a link");
+        if name == "kept.tar" {
+            fs::set_permissions(host.file("behind-kept.tar", ""), PermissionsExt::from_mode(0o600)).expect("chmod");
+        }
+        build(&host, &dir, &["-o", &format!("type=tar,dest={}", at(name))]).ok();
+        assert!(fs::read_link(at(name)).is_ok() && fs::read(at(name)).expect("read") == fs::read(&tar).expect("read"));
+    }
+    assert_eq!((mode("behind-kept.tar"), mode("behind-linked.tar")), (0o100600, 0o100644));
+    // Of the time that is asked for everything is then, also by the environment.
+    let line = ["build", "--network", "none", "-o", "-", dir.to_str().expect("UTF-8")];
+    let dated = host.file("dated.tar", host.dhow(line).env("SOURCE_DATE_EPOCH", "1000000000").run().out);
+    assert!(names(&dated).lines().all(|line| line.contains(" 2001-09-09 ")), "{}", names(&dated));
     let layout: serde_json::Value =
         serde_json::from_slice(&fs::read(at("oci/index.json")).expect("read")).expect("JSON");
     assert_eq!(layout["schemaVersion"], 2);

@@ -224,7 +224,7 @@ impl Outputs {
         if matches!(open, Open::Not) {
             *open = match &wanted.dest {
                 Dest::Store | Dest::Stdout => Open::Stdout,
-                Dest::File(path) => Open::File(Whole::create(path)?),
+                Dest::File(path) => Open::File(Whole::ordinary(path)?),
                 Dest::Folder(path) => Open::Folder(Folder::begin(path)?),
             };
         }

@@ -5,6 +5,8 @@ use super::Build;
 use crate::build::cache_from::{self, Named};
 use anyhow::{Result, anyhow, bail};
 
+const EPOCH: &str = "SOURCE_DATE_EPOCH";
+
 impl Build {
     pub(super) fn query(&self) -> Result<Vec<(String, String)>> {
         let mut query = Vec::new();
@@ -43,7 +45,9 @@ impl Build {
         push("networkmode", text(&self.network));
         push("squash", flag(self.squash));
         push("isolation", text(&self.isolation));
-        push("platform", pull::platform(self.platform.clone()));
+        let platform = pull::platform(self.platform.clone());
+        let is_local = platform.eq_ignore_ascii_case("local");
+        push("platform", if is_local { crate::oci::platform::host().to_string() } else { platform });
         push("cgroupparent", text(&self.cgroup_parent));
         push("cpuquota", number(self.cpu_quota));
         push("cpuperiod", number(self.cpu_period));
@@ -60,6 +64,8 @@ impl Build {
                 _ => bail!("--cache-to={cache}: only type=inline is supported, which goes with the image"),
             }
         }
+        // As buildx: the one argument that the environment gives unasked.
+        args.extend(std::env::var(EPOCH).ok().filter(|it| !it.is_empty()).map(|it| (EPOCH.to_owned(), it.into())));
         if !self.build_arg.is_empty() || !args.is_empty() {
             for arg in &self.build_arg {
                 let (name, value) = match arg.split_once('=') {
