@@ -4,6 +4,7 @@ use crate::api::base64;
 use crate::build::keys::Keyring;
 use anyhow::{Context as _, Result, anyhow, bail};
 use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::FileTypeExt;
 use std::path::PathBuf;
 
@@ -34,13 +35,12 @@ pub fn secrets(flags: &[String]) -> Result<Option<String>> {
         }
         let value = match (file, variable.filter(|name| !name.is_empty())) {
             (Some(file), None) => std::fs::read(&file).with_context(|| format!("read the secret {id} from {file}"))?,
-            (_, Some(name)) => {
-                std::env::var(&name).with_context(|| format!("the secret {id} in the variable {name}"))?.into_bytes()
-            }
-            // As Docker: a variable of that name, or else a file.
-            (None, None) => match std::env::var(&id) {
-                Ok(value) => value.into_bytes(),
-                Err(_) => std::fs::read(&id).with_context(|| format!("read the secret {id}"))?,
+            // As Docker: one that is not set is an empty secret.
+            (_, Some(name)) => std::env::var_os(&name).unwrap_or_default().into_vec(),
+            // A variable of that name, or else a file.
+            (None, None) => match std::env::var_os(&id) {
+                Some(value) => value.into_vec(),
+                None => std::fs::read(&id).with_context(|| format!("read the secret {id}"))?,
             },
         };
         if value.len() > SECRET {
