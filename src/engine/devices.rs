@@ -145,21 +145,24 @@ pub fn rules(privileged: bool, granted: &[Granted], more: &[DeviceRule]) -> Vec<
 /// Reads a `--device-cgroup-rule`, `b 8:* rw`: what it allows.
 pub fn rule(text: &str) -> Result<DeviceRule> {
     let invalid = || Refusal::BadParameter(format!("invalid device cgroup rule format: '{text}'"));
-    let number = |part: &str| match part {
-        "*" => Some(None),
-        digits if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.parse::<i64>().ok().map(Some),
-        _ => None,
-    };
     let read = || {
         let (kind, rest) = text.split_once(' ')?;
         let (numbers, access) = rest.split_once(' ')?;
         let (major, minor) = numbers.split_once(':')?;
+        let is_number = |part: &str| part == "*" || !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
         let known = matches!(kind, "a" | "b" | "c") && (1..=3).contains(&access.len());
-        let access = access.bytes().all(|letter| b"rwm".contains(&letter)).then(|| access.to_owned())?;
-        known.then_some(())?;
-        Some(DeviceRule { allow: true, kind: kind.to_owned(), major: number(major)?, minor: number(minor)?, access })
+        let letters = access.bytes().all(|letter| b"rwm".contains(&letter));
+        (known && letters && is_number(major) && is_number(minor)).then_some((kind, major, minor, access))
     };
-    read().ok_or_else(|| invalid().into())
+    let (kind, major, minor, access) = read().ok_or_else(invalid)?;
+    // Any device's numbers are less (include/linux/kdev_t.h), and the program that decides compares with no more.
+    let number = |part: &str, which: &str| match (part, part.parse::<i32>()) {
+        ("*", _) => Ok(None),
+        (_, Ok(number)) => Ok(Some(number.into())),
+        _ => Err(Refusal::BadParameter(format!("invalid {which} value in device cgroup rule format: '{text}'"))),
+    };
+    let (major, minor) = (number(major, "major")?, number(minor, "minor")?);
+    Ok(DeviceRule { allow: true, kind: kind.to_owned(), major, minor, access: access.to_owned() })
 }
 
 #[cfg(test)]
@@ -245,5 +248,10 @@ mod tests {
             let shown = read.as_ref().map(|rule| (rule.kind.as_str(), rule.major, rule.minor, rule.access.as_str()));
             assert_eq!(shown, expected, "{text}");
         }
+        for (text, which) in [("c 2147483648:1 r", "major"), ("b 1:99999999999999999999 w", "minor")] {
+            let expected = format!("invalid {which} value in device cgroup rule format: '{text}'");
+            assert_eq!(rule(text).unwrap_err().to_string(), expected);
+        }
+        assert_eq!(rule("c 1:2147483647 r").unwrap().minor, Some(i32::MAX.into()));
     }
 }
