@@ -57,11 +57,11 @@ pub fn ids(settings: &Settings, host: &HostConfig) -> Result<Option<Ids>> {
         Ok(map)
     };
     let owners = [user.clone(), uid];
-    let uids = found("/etc/subuid", "subuid", ranges(&subuid, &owners)).with_context(|| named(settings))?;
+    let uids = found("/etc/subuid", "subuid", ranges(&subuid, &owners, None)).with_context(|| named(settings))?;
     // The user's own; where he has none, those of the group.
-    let mut of_groups = ranges(&subgid, &owners);
+    let mut of_groups = ranges(&subgid, &owners, None);
     if of_groups.is_empty() {
-        of_groups = ranges(&subgid, &[group]);
+        of_groups = ranges(&subgid, &[group], None);
     }
     let gids = found("/etc/subgid", "subgid", of_groups).with_context(|| named(settings))?;
     Ok(Some(Ids { uids, gids }))
@@ -124,24 +124,30 @@ fn parse(text: &str) -> Result<(String, String, String)> {
     Ok((user.name, user.uid.to_string(), group.name))
 }
 
-fn read(path: &str) -> Result<String> {
-    match fs::read_to_string(path) {
+/// One of the files; none is as good as an empty one, and a comment may be in any encoding.
+pub fn read(path: &str) -> Result<String> {
+    match fs::read(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
-        other => other.with_context(|| format!("read {path}")),
+        other => Ok(String::from_utf8_lossy(&other.with_context(|| format!("read {path}"))?).into_owned()),
     }
 }
 
-/// The ranges that any of the owners has, one after another from 0 (subuid(5)). Lines that are not of the format are
-/// nobody's.
-pub fn ranges(text: &str, owners: &[String]) -> Vec<IdMapping> {
-    let mut map = Vec::new();
-    let mut next = 0u32;
+/// The ranges that any of the owners has, one after another (subuid(5)), from 0, or after an id that he has besides. Lines
+/// that are not of the format are nobody's. Of ranges that overlap the first counts, as of one that is there by name and by
+/// number: the kernel takes no id twice.
+pub fn ranges(text: &str, owners: &[String], besides: Option<u32>) -> Vec<IdMapping> {
+    let mut map: Vec<IdMapping> = Vec::new();
+    map.extend(besides.map(|host_id| IdMapping { container_id: 0, host_id, size: 1 }));
+    let mut next = map.len() as u32;
     for line in text.lines() {
         let fields: Vec<&str> = line.trim().split(':').collect();
         let [owner, start, size] = fields[..] else { continue };
         let (Ok(host_id), Ok(size)) = (start.parse::<u32>(), size.parse::<u32>()) else { continue };
-        let fits = host_id.checked_add(size).is_some() && next.checked_add(size).is_some() && size > 0;
-        if fits && owners.iter().any(|name| name == owner) {
+        let Some(end) = host_id.checked_add(size).filter(|_| size > 0 && next.checked_add(size).is_some()) else {
+            continue;
+        };
+        let taken = map.iter().any(|other| other.host_id < end && host_id < other.host_id + other.size);
+        if !taken && owners.iter().any(|name| name == owner) {
             map.push(IdMapping { container_id: next, host_id, size });
             next += size;
         }
@@ -155,12 +161,17 @@ mod tests {
 
     #[test]
     fn ranges_of_one_owner_follow_one_another() {
-        let text = "me:1000:10\n# me:1:1\nyou:5000:5\nme:x:1\n1000:70000:5\nme:4294967295:2\nme:3000:0\n";
+        let text = "me:1000:10\n# me:1:1\nyou:5000:5\nme:x:1\n1000:70000:5\nme:4294967295:2\nme:3000:0\n\
+                    1000:1005:10\nme:1000:10\n1000:990:10";
         let owners = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let range = |container_id, host_id, size| IdMapping { container_id, host_id, size };
-        assert_eq!(ranges(text, &owners(&["me", "1000"])), [range(0, 1000, 10), range(10, 70000, 5)]);
-        assert_eq!(ranges(text, &owners(&["you"])), [range(0, 5000, 5)]);
-        assert_eq!(ranges(text, &owners(&["nobody"])), []);
+        let ranges = |names: &[&str], besides| ranges(text, &owners(names), besides);
+        assert_eq!(ranges(&["me", "1000"], None), [range(0, 1000, 10), range(10, 70000, 5), range(15, 990, 10)]);
+        assert_eq!(ranges(&["you"], None), [range(0, 5000, 5)]);
+        assert_eq!(ranges(&["nobody"], None), []);
+        assert_eq!(ranges(&["you"], Some(7)), [range(0, 7, 1), range(1, 5000, 5)]);
+        assert_eq!(ranges(&["you"], Some(5004)), [range(0, 5004, 1)], "it is in the range itself");
+        assert_eq!(ranges(&["m.", "m.*", ".*"], None), []);
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub mod network;
 use super::locks;
 use super::privileges;
 use super::record;
-use super::remap::ranges;
+use super::remap::{self, ranges};
 use super::settings::Settings;
 use super::store::{self, Store};
 use crate::oci::runtime::{IdMapping, Ids};
@@ -222,14 +222,10 @@ fn make(path: &Path) -> Result<()> {
 
 /// Himself as root, and from 1 on the ids that he was given.
 fn map(path: &str, uid: u32, id: u32) -> Result<Vec<IdMapping>> {
-    let text = fs::read_to_string(path).unwrap_or_default();
     let user = User::from_uid(uid.into()).context("look up the user")?;
     let mut owners = vec![uid.to_string()];
     owners.extend(user.map(|user| user.name));
-    let mut map = vec![IdMapping { container_id: 0, host_id: id, size: 1 }];
-    let given = ranges(&text, &owners).into_iter();
-    map.extend(given.map(|range| IdMapping { container_id: range.container_id + 1, ..range }));
-    Ok(map)
+    Ok(ranges(&remap::read(path).unwrap_or_default(), &owners, Some(id)))
 }
 
 /// A program, where the administrator puts such.
