@@ -9,6 +9,14 @@ pub fn update(version: ApiVersion, asked: &mut HostConfig) {
     if version < v1(40) {
         asked.pids_limit = None;
     }
+    forget_kernel_memory(version, asked);
+}
+
+/// A limit that the API has no more.
+pub(super) fn forget_kernel_memory(version: ApiVersion, asked: &mut HostConfig) {
+    if version >= v1(42) {
+        asked.kernel_memory = 0;
+    }
 }
 
 /// An exec, which had no size to begin with.
@@ -74,9 +82,10 @@ mod tests {
         for (version, size, limit) in [(v1(39), None, None), (v1(40), None, Some(7)), (v1(42), Some([2, 3]), Some(7))] {
             let mut exec = ExecCreate { console_size: Some([2, 3]), ..ExecCreate::default() };
             exec_create(version, &mut exec);
-            let mut host = HostConfig { pids_limit: Some(7), ..HostConfig::default() };
+            let mut host = HostConfig { pids_limit: Some(7), kernel_memory: 9, ..HostConfig::default() };
             update(version, &mut host);
             assert_eq!((exec.console_size, host.pids_limit), (size, limit), "{version}");
+            assert_eq!(host.kernel_memory, if version < v1(42) { 9 } else { 0 }, "{version}");
         }
     }
 

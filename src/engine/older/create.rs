@@ -1,6 +1,6 @@
 //! The body of a create.
 
-use super::{bad, networks, v1};
+use super::{bad, containers, networks, v1};
 use crate::api::types::{ContainerCreate, HostConfig, Mount};
 use crate::api::version::ApiVersion;
 use anyhow::Result;
@@ -16,6 +16,9 @@ pub fn create(version: ApiVersion, unified: bool, asked: &mut ContainerCreate) -
     if version < v1(40) && empty(&host.ipc_mode) {
         host.ipc_mode = "shareable".to_owned();
     }
+    if version < v1(40) {
+        host.kernel_memory_tcp = 0;
+    }
     if version < v1(41) && !unified && empty(&host.cgroupns_mode) {
         host.cgroupns_mode = "host".to_owned();
     }
@@ -23,6 +26,7 @@ pub fn create(version: ApiVersion, unified: bool, asked: &mut ContainerCreate) -
         // Windows only, then.
         host.console_size = [0, 0];
     }
+    containers::forget_kernel_memory(version, host);
     if version < v1(43) {
         host.annotations = None;
     }
