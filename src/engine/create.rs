@@ -490,7 +490,7 @@ fn apply_settings(host: &mut HostConfig, settings: &Settings) -> Result<()> {
         }
     }
     // Different words for nothing, of which clients send one and inspect shows another.
-    host.pids_limit = host.pids_limit.filter(|limit| *limit != 0);
+    host.pids_limit = host.pids_limit.filter(|limit| *limit > 0);
     host.memory_swappiness = host.memory_swappiness.filter(|value| *value != -1);
     host.oom_kill_disable = host.oom_kill_disable.filter(|disable| *disable);
     if host.init.is_none() && settings.init {

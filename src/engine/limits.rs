@@ -212,7 +212,7 @@ fn processors(host: &mut HostConfig, supports: &Supports, warnings: &mut Vec<Str
     }
     let most = supports.processors;
     if host.nano_cpus < 0 || host.nano_cpus > most.saturating_mul(1_000_000_000) {
-        return refuse(format!("Range of CPUs is from 0.01 to {most}.00, as there are only {most} CPUs available"));
+        return refuse(format!("range of CPUs is from 0.01 to {most}.00, as there are only {most} CPUs available"));
     }
     if host.cpu_shares < 0 {
         return refuse(format!("invalid CPU shares ({}): value must be a positive integer", host.cpu_shares));
@@ -423,7 +423,8 @@ pub fn merge(host: &mut HostConfig, asked: &HostConfig) -> Result<()> {
             return conflict(text);
         }
     }
-    if asked.memory > 0 && asked.memory_swap == 0 && host.memory_swap > 0 && asked.memory > host.memory_swap {
+    // Also where that is no limit at all: what it was to become is not said.
+    if asked.memory > 0 && asked.memory_swap == 0 && asked.memory > host.memory_swap {
         bail!(Refusal::Conflict(
             "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time"
                 .to_owned()
@@ -456,9 +457,9 @@ pub fn merge(host: &mut HostConfig, asked: &HostConfig) -> Result<()> {
             set.clone_from(asked);
         }
     }
-    // Zero was taken for nothing said when the request was read; -1 takes the limit away.
-    if asked.pids_limit.is_some() {
-        host.pids_limit = asked.pids_limit;
+    // Zero and all below take the limit away.
+    if let Some(limit) = asked.pids_limit {
+        host.pids_limit = Some(limit.max(0));
     }
     Ok(())
 }

@@ -98,7 +98,7 @@ fn what_is_refused() {
         (r#"{"MemorySwappiness":101}"#, "valid memory swappiness range is 0-100"),
         (r#"{"OomKillDisable":true}"#, "the OOM killer cannot be disabled"),
         (r#"{"NanoCpus":1,"CpuQuota":5000}"#, "Nano CPUs and CPU Quota cannot both be set"),
-        (r#"{"NanoCpus":3000000000}"#, "Range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available"),
+        (r#"{"NanoCpus":3000000000}"#, "range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available"),
         (r#"{"CpuShares":-1}"#, "invalid CPU shares (-1)"),
         (r#"{"CpuPeriod":5}"#, "CPU cfs period can not be less than 1ms"),
         (r#"{"CpuQuota":5}"#, "CPU cfs quota can not be less than 1ms"),
@@ -148,15 +148,18 @@ fn updates() {
     };
     for (set, asked, expected) in [
         (r#"{"Memory":9,"MemorySwap":18}"#, r#"{"Memory":12}"#, r#"{"Memory":12,"MemorySwap":18}"#),
-        (r#"{"Memory":9,"MemorySwap":-1}"#, r#"{"Memory":12}"#, r#"{"Memory":12,"MemorySwap":-1}"#),
+        (r#"{"Memory":9,"MemorySwap":-1}"#, r#"{"Memory":12,"MemorySwap":-1}"#, r#"{"Memory":12,"MemorySwap":-1}"#),
+        ("{}", r#"{"Memory":12,"MemorySwap":12}"#, r#"{"Memory":12,"MemorySwap":12}"#),
         (r#"{"Memory":9,"MemorySwap":18}"#, r#"{"MemorySwap":-1}"#, r#"{"Memory":9,"MemorySwap":-1}"#),
-        (r#"{"PidsLimit":9}"#, r#"{"PidsLimit":-1,"CpuShares":7}"#, r#"{"PidsLimit":-1,"CpuShares":7}"#),
+        (r#"{"PidsLimit":9}"#, r#"{"PidsLimit":-1,"CpuShares":7}"#, r#"{"PidsLimit":0,"CpuShares":7}"#),
         (r#"{"PidsLimit":9}"#, r#"{"CpusetCpus":"1"}"#, r#"{"PidsLimit":9,"CpusetCpus":"1"}"#),
     ] {
         assert_eq!(merged(set, asked).unwrap(), host(expected), "{set} {asked}");
     }
     for (set, asked, words) in [
         (r#"{"Memory":9,"MemorySwap":18}"#, r#"{"Memory":20}"#, "update the memoryswap at the same time"),
+        (r#"{"Memory":9,"MemorySwap":-1}"#, r#"{"Memory":12}"#, "update the memoryswap at the same time"),
+        ("{}", r#"{"Memory":12}"#, "update the memoryswap at the same time"),
         (r#"{"Memory":9,"MemorySwap":18}"#, r#"{"MemorySwap":5}"#, "Minimum memoryswap limit"),
         ("{}", r#"{"MemorySwap":5}"#, "You should always set the Memory limit"),
         (r#"{"NanoCpus":9}"#, r#"{"CpuQuota":5000}"#, "CPU Quota cannot be updated as NanoCPUs"),
