@@ -76,6 +76,25 @@ pub fn apply(cgroup: &Path, resources: &Resources) -> Result<()> {
     Ok(())
 }
 
+/// Writes all limits of a cgroup that is in use, or none: where one cannot hold, those that were written are again what
+/// they were. Errors: as of [`apply`].
+pub fn change(cgroup: &Path, resources: &Resources) -> Result<()> {
+    let bfq = cgroup.join("io.bfq.weight").exists();
+    let mut before = Vec::new();
+    for setting in plan(resources, bfq)? {
+        let path = cgroup.join(&setting.file);
+        let was = fs::read(&path);
+        if let Err(error) = write(cgroup, &setting) {
+            for (path, was) in before.into_iter().rev() {
+                let _ = fs::write(path, was);
+            }
+            return Err(error);
+        }
+        before.extend(was.ok().map(|was| (path, was)));
+    }
+    Ok(())
+}
+
 fn write(cgroup: &Path, Setting { file, value, dispensable }: &Setting) -> Result<()> {
     let path: PathBuf = cgroup.join(file);
     let opened = match File::options().write(true).open(&path) {

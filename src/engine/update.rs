@@ -69,24 +69,36 @@ fn limit(store: &Store, id: &str, asked: &HostConfig) -> Result<()> {
     else {
         return Ok(());
     };
-    let apply = |host: &HostConfig| cgroup::limits::apply(&cgroup, &limits::resources(host, &limits::number)?);
-    let Err(error) = apply(&record.host_config) else { return Ok(()) };
+    let changed =
+        || cgroup::limits::change(&cgroup, &limits::resources(&changing(&record.host_config), &limits::number)?);
+    let Err(error) = changed() else { return Ok(()) };
     // One that has ended meanwhile has no limits to change.
     if !cgroup.exists() {
         return Ok(());
     }
     Record::update(store, id, |record| {
-        record.host_config = HostConfig { restart_policy: record.host_config.restart_policy.clone(), ..before.clone() };
+        record.host_config = HostConfig { restart_policy: record.host_config.restart_policy.clone(), ..before };
         Ok(())
     })?;
-    let _ = apply(&before);
     Err(error.context(cannot(id)))
+}
+
+/// Without what no update changes: a device whose rate is limited may have gone, and its path with it.
+fn changing(host: &HostConfig) -> HostConfig {
+    HostConfig {
+        blkio_weight_device: None,
+        blkio_device_read_bps: None,
+        blkio_device_write_bps: None,
+        blkio_device_read_iops: None,
+        blkio_device_write_iops: None,
+        annotations: None,
+        ..host.clone()
+    }
 }
 
 /// Whether anything but the restart policy is named. Clients also send what they do not ask for, as zeros.
 fn has_limits(mut asked: HostConfig) -> bool {
     asked.restart_policy = RestartPolicy::default();
-    asked.pids_limit = asked.pids_limit.filter(|limit| *limit != 0);
     asked.oom_kill_disable = asked.oom_kill_disable.filter(|disable| *disable);
     asked.memory_swappiness = asked.memory_swappiness.filter(|value| *value != -1);
     for list in [
@@ -111,10 +123,10 @@ mod tests {
 
     #[test]
     fn what_clients_send_is_no_limit() {
-        let body = r#"{"CpuShares":0,"Memory":0,"BlkioWeightDevice":null,"Devices":[],"PidsLimit":0,"OomKillDisable":null,
+        let body = r#"{"CpuShares":0,"Memory":0,"BlkioWeightDevice":null,"Devices":[],"PidsLimit":null,"OomKillDisable":null,
             "MemorySwappiness":null,"Ulimits":null,"RestartPolicy":{"Name":"no","MaximumRetryCount":0}}"#;
         assert!(!has_limits(serde_json::from_str(body).unwrap()));
-        for body in [r#"{"Memory":1}"#, r#"{"CpusetCpus":"0"}"#, r#"{"PidsLimit":-1}"#, r#"{"NanoCpus":5}"#] {
+        for body in [r#"{"Memory":1}"#, r#"{"CpusetCpus":"0"}"#, r#"{"PidsLimit":0}"#, r#"{"NanoCpus":5}"#] {
             assert!(has_limits(serde_json::from_str(body).unwrap()), "{body}");
         }
     }

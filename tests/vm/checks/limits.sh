@@ -238,6 +238,31 @@ limits_are_updated() {
 		"25000 50000 59 67108864 0 33554432 0 "
 	is "$(cat io.weight)" "default 4950"
 	cd /vm
+	# Neither does one that is taken by the first files and refused by the last leave anything, where there was no limit before.
+	run --detach --name free busybox sleep 1000
+	code 1 dhow update --pids-limit 20 --memory 64m --memory-swap 64m --cpu-shares 512 --cpus 0.001 free
+	cd "$(cgroup_of free)"
+	is "$(cat pids.max memory.max memory.swap.max cpu.weight cpu.max | tr '\n' ' ')" "max max max 100 max 100000 "
+	cd /vm
+	is "$(inspect free '{{.HostConfig.Memory}} {{.HostConfig.PidsLimit}} {{.HostConfig.NanoCpus}}')" "0 <nil> 0"
+	# What is not changed is not written again: a device whose rate is limited may have gone.
+	mknod /tmp/disk b 254 0
+	run --detach --name rate --device-read-bps /tmp/disk:1mb busybox sleep 1000
+	rm /tmp/disk
+	dhow update --pids-limit 20 rate
+	is "$(cat "$(cgroup_of rate)/pids.max")" 20
+	has "$(cat "$(cgroup_of rate)/io.max")" "rbps=1048576"
+	# What is held is in use: the kernel takes back what it can, and kills for the rest.
+	run --detach --name big busybox sh -c 'dd if=/dev/zero of=/dev/null bs=48M count=100000000'
+	eventually sh -c "[ \$(cat $(cgroup_of big)/memory.current) -gt 48000000 ]"
+	dhow update --memory 16m --memory-swap 16m big
+	is "$(dhow wait big)" 137
+	is "$(inspect big '{{.State.OOMKilled}}')" true
+	# One that is paused has them, too.
+	dhow pause free
+	dhow update --pids-limit 30 free
+	is "$(cat "$(cgroup_of free)/pids.max") $(inspect free '{{.State.Status}}')" "30 paused"
+	dhow unpause free
 }
 
 cgroup_parents_and_namespaces() {
