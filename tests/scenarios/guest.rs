@@ -278,6 +278,7 @@ fn apparmor_parser() -> Vec<File> {
         .map(|path| File::program(path.to_str().expect("UTF-8").trim_start_matches('/'), path.clone()))
         .collect();
     files.push(File::program("vm/apparmor_parser", PathBuf::from(program)));
+    files.push(File::data("vm/abi-3.0", PathBuf::from("/etc/apparmor.d/abi/3.0")));
     files
 }
 

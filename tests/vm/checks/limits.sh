@@ -246,9 +246,9 @@ limits_are_updated() {
 	cd /vm
 	is "$(inspect free '{{.HostConfig.Memory}} {{.HostConfig.PidsLimit}} {{.HostConfig.NanoCpus}}')" "0 <nil> 0"
 	# What is not changed is not written again: a device whose rate is limited may have gone.
-	mknod /tmp/disk b 254 0
-	run --detach --name rate --device-read-bps /tmp/disk:1mb busybox sleep 1000
-	rm /tmp/disk
+	mknod /dev/gone b 254 0
+	run --detach --name rate --device-read-bps /dev/gone:1mb busybox sleep 1000
+	rm /dev/gone
 	dhow update --pids-limit 20 rate
 	is "$(cat "$(cgroup_of rate)/pids.max")" 20
 	has "$(cat "$(cgroup_of rate)/io.max")" "rbps=1048576"

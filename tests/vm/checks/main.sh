@@ -175,7 +175,7 @@ a_daemon_serves_the_same_store() {
 
 apparmor_profiles_hold() {
 	mount -t securityfs securityfs /sys/kernel/security
-	trap 'rm -f /usr/sbin/apparmor_parser; umount /sys/kernel/security' EXIT
+	trap 'rm -rf /usr/sbin/apparmor_parser /etc/apparmor.d; umount /sys/kernel/security' EXIT
 	is "$(cat /sys/module/apparmor/parameters/enabled)" Y
 	# Nobody is here who could compile the default profile.
 	has "$(dhow info 2>&1)" "WARNING: No default AppArmor profile: dhow-default is not loaded"
@@ -203,7 +203,17 @@ dhow-default (enforce)"
 	is "$(inspect it '{{.State.ExitCode}}')" 143
 	# Somebody has taken it away.
 	printf dhow-default >/sys/kernel/security/apparmor/.remove
+	# With what the package has besides, without which the parser leaves out rules about sockets.
+	mkdir -p /etc/apparmor.d/abi
+	cp /vm/abi-3.0 /etc/apparmor.d/abi/3.0
 	is "$(run --rm busybox cat /proc/self/attr/current)" "dhow-default (enforce)"
+	# Of the families of sockets it keeps AF_ALG away (38) where no filter does, and neither files' nor the network's.
+	socket="run --rm --cap-add ALL --security-opt seccomp=unconfined"
+	is "$($socket busybox probe socket 38)" EACCES
+	[ "$($socket --security-opt apparmor=unconfined busybox probe socket 38)" != EACCES ]
+	is "$($socket busybox sh -c 'probe socket 1; probe socket 2; probe socket 10')" "ok
+ok
+ok"
 	# One's own.
 	printf '%s\n' 'profile no-passwd flags=(attach_disconnected) {' 'file, capability, network, deny /etc/passwd r,' '}' |
 		/vm/apparmor_parser -Kr
