@@ -14,6 +14,7 @@ use crate::oci::{Platform, Reference, platform};
 use crate::order;
 use anyhow::{Result, bail};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -71,17 +72,28 @@ impl Asked {
     pub fn read(request: &Request) -> Result<Asked> {
         let text = |key: &str| request.query(key).unwrap_or_default().to_owned();
         let bad = |why: String| Refusal::BadParameter(why);
-        if text("version") == "2" {
-            bail!(Refusal::NotImplemented(super::NO_BUILDKIT.to_owned()));
+        match text("version").as_str() {
+            "" | "1" => {}
+            "2" => bail!(Refusal::NotImplemented(super::NO_BUILDKIT.to_owned())),
+            other => bail!(bad(format!("invalid version {other:?}"))),
+        }
+        if text("remote") == "client-session" {
+            bail!(bad("experimental session with v1 builder is no longer supported, use builder version v2 \
+                       (BuildKit) instead"
+                .to_owned()));
         }
         if request.flag("squash") {
             bail!(Refusal::NotImplemented("building with squash is not supported".to_owned()));
         }
-        if !matches!(text("isolation").as_str(), "" | "default") {
-            bail!(bad(format!("isolation {:?} is of Windows only", text("isolation"))));
+        let isolation = text("isolation");
+        if !matches!(isolation.to_ascii_lowercase().as_str(), "" | "default") {
+            bail!(bad(format!("unsupported isolation: {isolation:?}")));
         }
         let mut names = Vec::new();
         for (_, name) in request.query.iter().filter(|(key, name)| key == "t" && !name.is_empty()) {
+            if name.contains('@') && Reference::parse(name).is_ok() {
+                bail!(bad("build tag cannot contain a digest".to_owned()));
+            }
             names.extend(images::name(name, "")?);
         }
         let (platform, platform_asked) = match text("platform").as_str() {
@@ -107,13 +119,14 @@ impl Asked {
         for entry in json::<Vec<String>>(request, "cachefrom")? {
             cache_from.extend(super::cache_from::parse(&entry)?);
         }
+        let labels: BTreeMap<String, Option<String>> = json(request, "labels")?;
         let allow = allowed(request)?;
         let dockerfile = Some(text("dockerfile")).filter(|name| !name.is_empty());
         Ok(Asked {
             dockerfile: dockerfile.unwrap_or_else(|| "Dockerfile".to_owned()),
             remote: text("remote"),
             names,
-            labels: json(request, "labels")?,
+            labels: order::map(labels.into_iter().map(|(name, value)| (name, value.unwrap_or_default()))),
             contexts: json(request, "contexts")?,
             target: text("target"),
             platform,
@@ -187,10 +200,11 @@ fn host(request: &Request) -> Result<HostConfig> {
         shm_size: number("shmsize")?,
         ..HostConfig::default()
     };
-    let limits: Vec<NamedLimit> = json(request, "ulimits")?;
+    let limits: Vec<Option<NamedLimit>> = json(request, "ulimits")?;
+    let ulimit = |limit: NamedLimit| Ulimit { name: limit.name, hard: limit.hard, soft: limit.soft };
+    let limits: Vec<Ulimit> = limits.into_iter().flatten().map(ulimit).collect();
     if !limits.is_empty() {
-        let ulimit = |limit: NamedLimit| Ulimit { name: limit.name, hard: limit.hard, soft: limit.soft };
-        host.ulimits = Some(limits.into_iter().map(ulimit).collect());
+        host.ulimits = Some(limits);
     }
     let security = all(request, "securityopt");
     if !security.is_empty() {
@@ -215,10 +229,20 @@ fn host(request: &Request) -> Result<HostConfig> {
 }
 
 /// JSON in the query; absent, empty and null are the default.
-fn json<T: for<'de> Deserialize<'de> + Default>(request: &Request, key: &str) -> Result<T> {
+fn json<T: DeserializeOwned + Default>(request: &Request, key: &str) -> Result<T> {
     let Some(text) = request.query(key).filter(|text| !text.is_empty()) else { return Ok(T::default()) };
-    let value: Option<T> =
-        serde_json::from_str(text).map_err(|error| Refusal::BadParameter(format!("invalid JSON in {key}: {error}")))?;
+    let value: Option<T> = serde_json::from_str(text).and_then(crate::api::json::of).map_err(|error| {
+        // As Docker calls it.
+        let what = match key {
+            "ulimits" => "error reading ulimit settings",
+            "buildargs" => "error reading build args",
+            "labels" => "error reading labels",
+            "cachefrom" => "error reading cache-from",
+            "outputs" => "invalid outputs specified",
+            _ => return Refusal::BadParameter(format!("invalid JSON in {key}: {error}")),
+        };
+        Refusal::BadParameter(format!("{what}: {error}"))
+    })?;
     Ok(value.unwrap_or_default())
 }
 
@@ -245,7 +269,7 @@ mod tests {
             ("dockerfile", "d/Dockerfile"),
             // docker-py sends the text behind the name.
             ("dockerfile", "FROM scratch"),
-            ("labels", r#"{"x":"y"}"#),
+            ("labels", r#"{"x":"y","z":null}"#),
             ("memory", "1048576"),
             ("networkmode", "default"),
             ("rm", "1"),
@@ -255,8 +279,9 @@ mod tests {
             ("t", "one"),
             ("t", "localhost:5000/two:3"),
             ("target", "build"),
-            ("ulimits", r#"[{"Name":"nofile","Hard":10,"Soft":5}]"#),
+            ("ulimits", r#"[{"name":"nofile","Hard":10,"Soft":5},null]"#),
             ("version", "1"),
+            ("isolation", "Default"),
             ("nocache", "1"),
         ])
         .unwrap();
@@ -264,6 +289,9 @@ mod tests {
         assert_eq!((asked.dockerfile.as_str(), asked.target.as_str()), ("d/Dockerfile", "build"));
         let names: Vec<_> = asked.names.iter().map(Reference::familiar).collect();
         assert_eq!(names, ["one:latest", "localhost:5000/two:3"]);
+        assert_eq!(asked.labels, [("x".into(), "y".into()), ("z".into(), String::new())].into());
+        let limits = asked.host.ulimits.unwrap();
+        assert_eq!((limits.len(), limits[0].name.as_str(), limits[0].hard, limits[0].soft), (1, "nofile", 10, 5));
         assert_eq!(asked.host.memory, 1 << 20);
         assert_eq!(asked.cache_from, [Named { image: "a:1".into(), pull: Pull::Never }]);
         assert_eq!(asked.no_cache_filter, ["one", "2"]);
@@ -296,25 +324,33 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_refused() {
-        for (key, value, status) in [
-            ("version", "2", 501),
-            ("cachefrom", r#"["type=s3,bucket=x"]"#, 501),
-            ("cachefrom", r#"["type=registry"]"#, 400),
-            ("squash", "1", 501),
-            ("outputs", r#"[{"Type":"registry"}]"#, 501),
-            ("platform", "linux/amd64,linux/arm64", 501),
-            ("platform", "windows/amd64", 400),
-            ("isolation", "hyperv", 400),
-            ("t", "UPPER", 400),
-            ("t", "a@sha256:0123456789012345678901234567890123456789012345678901234567890123", 400),
-            ("buildargs", "x", 400),
-            ("allow", "everything", 400),
-            ("allow", "devices", 400),
-            ("allow", "device=a,b=c", 400),
-            ("memory", "x", 400),
+        for (key, value, status, words) in [
+            ("version", "2", 501, "DOCKER_BUILDKIT=0"),
+            ("version", "3", 400, "invalid version \"3\""),
+            ("remote", "client-session", 400, "experimental session with v1 builder"),
+            ("cachefrom", r#"["type=s3,bucket=x"]"#, 501, "s3"),
+            ("cachefrom", r#"["type=registry"]"#, 400, "type=registry"),
+            ("cachefrom", "x", 400, "error reading cache-from: "),
+            ("squash", "1", 501, "squash"),
+            ("outputs", r#"[{"Type":"registry"}]"#, 501, "registry"),
+            ("outputs", "x", 400, "invalid outputs specified: "),
+            ("platform", "linux/amd64,linux/arm64", 501, "several platforms"),
+            ("platform", "windows/amd64", 400, "windows"),
+            ("isolation", "hyperv", 400, "unsupported isolation: \"hyperv\""),
+            ("t", "UPPER", 400, "must be lowercase"),
+            ("t", &format!("a@sha256:{:064}", 0), 400, "build tag cannot contain a digest"),
+            ("buildargs", "x", 400, "error reading build args: "),
+            ("buildargs", r#"{"A":1}"#, 400, "error reading build args: "),
+            ("labels", "[]", 400, "error reading labels: "),
+            ("ulimits", "{}", 400, "error reading ulimit settings: "),
+            ("allow", "everything", 400, "unknown entitlement: everything"),
+            ("allow", "devices", 400, "unknown entitlement: devices"),
+            ("allow", "device=a,b=c", 400, "unknown device config key"),
+            ("memory", "x", 400, "memory"),
         ] {
             let Err(error) = read(&[(key, value)]) else { panic!("{key}={value}") };
             assert_eq!(error.downcast_ref::<Refusal>().map(Refusal::status), Some(status), "{key}={value}: {error:#}");
+            assert!(format!("{error:#}").contains(words), "{key}={value}: {error:#}");
         }
     }
 }

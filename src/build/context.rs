@@ -4,7 +4,7 @@ use super::asked::Asked;
 use super::contexts::{self, Contexts};
 use super::git::{self, Address, Keys, Repository};
 use super::ignore::{self, Ignore};
-use super::transfer::gather::Tree;
+use super::transfer::gather::{Tree, leads_out};
 use crate::api::Refusal;
 use crate::api::units::parse_bool;
 use crate::api::wire::{Body, Caller};
@@ -143,6 +143,9 @@ impl Context {
     /// A context whose files, the Dockerfile among them, lie in this directory of ours.
     fn whole(root: OwnedFd, asked: &Asked) -> Result<Context> {
         let mut name = asked.dockerfile.clone();
+        if leads_out(&name) {
+            bail!(Refusal::BadParameter(format!("forbidden path outside the build context: {name} ()")));
+        }
         let mut dockerfile = file(root.as_fd(), &name, super::dockerfile::LARGEST)?;
         if let (None, Some(lower)) = (&dockerfile, lower(&name)) {
             dockerfile = file(root.as_fd(), &lower, super::dockerfile::LARGEST)?;
@@ -225,7 +228,7 @@ fn file(root: BorrowedFd, name: &str, most: usize) -> Result<Option<Vec<u8>>> {
 /// A context that lies elsewhere.
 pub(super) fn remote(url: &str, settings: &Settings) -> Result<Box<dyn Read + Send>> {
     if !url.starts_with("http://") && !url.starts_with("https://") {
-        bail!(Refusal::BadParameter(format!("unsupported context {:?}", git::shown(url))));
+        bail!(Refusal::BadParameter(format!("remoteURL ({}) could not be recognized as URL", git::shown(url))));
     }
     let (reader, _) = registry::download(url, MOST, settings)?;
     Ok(Box::new(reader))

@@ -207,8 +207,11 @@ fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
 
         ("POST", ["build"]) => crate::build::route(engine, request),
         ("POST", ["build", "prune"]) => build_prune(store, &request),
-        // A build ends with its connection.
-        ("POST", ["build", "cancel"]) => Ok(answer(204, Reply::Empty)),
+        // A build ends with its connection: there is none to be found by a name.
+        ("POST", ["build", "cancel"]) => match request.query("id") {
+            None | Some("") => bail!(Refusal::BadParameter("build ID not provided".to_owned())),
+            Some(_) => Ok(answer(200, Reply::Empty)),
+        },
 
         ("GET", ["distribution", name @ .., "json"]) if !name.is_empty() => {
             let credentials = request.header("X-Registry-Auth").map(Credentials::from_header);
