@@ -28,6 +28,7 @@ use crate::engine::{Engine, events};
 use crate::failpoint;
 use crate::oci::image::RootFs;
 use crate::oci::{Digest, Reference, platform};
+use crate::order;
 use anyhow::{Context as _, Result, bail};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -61,6 +62,8 @@ pub struct Shared {
     /// How many directories were made in the lease's.
     pub(super) count: AtomicUsize,
     pub(super) removals: Removals,
+    /// Warnings that were given.
+    pub(super) told: Mutex<BTreeSet<String>>,
 }
 
 impl Shared {
@@ -72,6 +75,7 @@ impl Shared {
             bound: Mutex::new(HashMap::new()),
             count: AtomicUsize::new(0),
             removals: Removals::default(),
+            told: Mutex::default(),
         }
     }
 
@@ -173,7 +177,8 @@ impl<'a> Builder<'a> {
         let needed = self.needed(target, &bases)?;
         let based: BTreeMap<usize, Option<usize>> =
             needed.iter().map(|at| (*at, self.earlier(&bases[*at], *at))).collect();
-        let total = needed.iter().map(|at| 1 + self.file.stages[*at].instructions.len()).sum();
+        let total: usize = needed.iter().map(|at| 1 + self.file.stages[*at].instructions.len()).sum();
+        let total = total + output.begin(self.file.globals.iter().map(|it| it.text.trim()), total)?;
         let built = Durable::beside(&self.engine.store, |durable| {
             schedule::run(&based, total, &self.caller, output, &|at, report, caller, wait| {
                 let mut builder =
@@ -194,7 +199,34 @@ impl<'a> Builder<'a> {
         removed?;
         let state = self.shared.stage(target).context("the target was not built")?;
         self.shared.known.lock().unwrap_or_else(PoisonError::into_inner).save();
+        self.leftovers(&state, target, output)?;
         self.finish(&state, output)
+    }
+
+    /// Tells of arguments that nothing asked for, as Docker's first builder does.
+    fn leftovers(&self, state: &State, target: usize, output: &mut Output) -> Result<()> {
+        if self.asked.style != Style::Stream {
+            return Ok(());
+        }
+        let stages = self.file.stages[..=target].iter().flat_map(|stage| &stage.instructions);
+        let declared = stages.chain(&self.file.globals).flat_map(|instruction| match &instruction.kind {
+            Kind::Arg(args) => args.as_slice(),
+            _ => &[],
+        });
+        let mut declared: BTreeSet<&str> = order::set(declared.map(|arg| arg.name.as_str()));
+        declared.extend(state.args.iter().map(|(name, _)| name.as_str()));
+        let meant = |name: &str| {
+            declared.contains(name)
+                || PROXIES.contains(&name)
+                || name.starts_with("BUILDKIT_")
+                || name == "SOURCE_DATE_EPOCH"
+                || self.globals.iter().any(|(known, _)| known == name)
+        };
+        let left: Vec<&str> = self.asked.args.keys().map(String::as_str).filter(|name| !meant(name)).collect();
+        if left.is_empty() {
+            return Ok(());
+        }
+        output.note(&format!("[Warning] One or more build-args [{}] were not consumed", left.join(" ")))
     }
 
     /// The frontend that is asked for, if it is none of Docker's own.
@@ -389,7 +421,12 @@ impl<'a> Builder<'a> {
             let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
             state::set(&mut state.env, name, value);
         }
-        self.report.done(&state.key)?;
+        let shown = match (self.earlier(&bases[at], at), &state.image) {
+            (Some(_), _) => &state.key,
+            (None, Some(image)) => image.hex(),
+            (None, None) => "",
+        };
+        self.report.done(shown)?;
         let triggers = state.config.on_build.take().unwrap_or_default();
         self.report.more(triggers.len())?;
         for text in &triggers {

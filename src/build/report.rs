@@ -70,6 +70,17 @@ impl<'a> Output<'a> {
         self.waiting = order::map(stages.map(|at| (at, Vec::new())));
     }
 
+    /// Tells of what stands before the first stage, which are steps to Docker's first builder. Gives how many there are.
+    pub fn begin<'b>(&mut self, instructions: impl ExactSizeIterator<Item = &'b str>, total: usize) -> Result<usize> {
+        if self.style != Style::Stream {
+            return Ok(0);
+        }
+        let count = instructions.len();
+        self.total = total + count;
+        instructions.map(|text| Told::Step(text.to_owned())).try_for_each(|step| self.tell(step))?;
+        Ok(count)
+    }
+
     /// Takes what a stage tells.
     pub fn take(&mut self, stage: usize, told: Told) -> Result<()> {
         if self.style != Style::Stream {
@@ -182,7 +193,7 @@ impl<'a> Output<'a> {
             }
         } else if self.quiet {
             // All that is told then.
-            (self.sink)(ProgressLine::text(format!("{id}\n"))).map_err(|_| gone())?;
+            return (self.sink)(ProgressLine::text(format!("{id}\n"))).map_err(|_| gone());
         } else {
             let aux = Some(serde_json::json!({ "ID": id }));
             self.send(ProgressLine { aux, ..ProgressLine::default() })?;
@@ -214,6 +225,8 @@ pub struct Report {
     begun: Instant,
     /// Whether it has begun and is not done.
     open: bool,
+    /// The container of the step, by the beginning of its id.
+    container: String,
     /// What a command said and that is no whole line, or no whole character, yet.
     partial: Vec<u8>,
     /// The last lines of it, for when it fails.
@@ -224,6 +237,8 @@ pub struct Report {
 const SILENT: usize = 16 << 20;
 /// So many of the last lines are shown again.
 const LAST: usize = 20;
+/// The number of the stream for errors.
+const STDERR: u8 = 2;
 /// A line that is longer is shown in parts.
 const LONGEST: usize = 16 * 1024;
 
@@ -241,6 +256,7 @@ impl Report {
             cached: false,
             begun: Instant::now(),
             open: false,
+            container: String::new(),
             partial: Vec::new(),
             last: VecDeque::new(),
         }
@@ -338,15 +354,25 @@ impl Report {
 
     /// It runs, in this container.
     pub fn running(&mut self, container: &str) -> Result<()> {
+        self.container = container[..12.min(container.len())].to_owned();
         match self.style {
             Style::Plain | Style::Trace => Ok(()),
-            Style::Stream => self.text(format!(" ---> Running in {}\n", &container[..12.min(container.len())])),
+            Style::Stream => self.text(format!(" ---> Running in {}\n", self.container)),
+        }
+    }
+
+    /// Not all that was asked for holds in the step's container.
+    pub fn warn(&mut self, warning: &str) -> Result<()> {
+        match self.style {
+            Style::Plain | Style::Trace => self.said(STDERR, format!("WARNING: {warning}\n").as_bytes()),
+            Style::Stream => self.text(format!(" ---> [Warning] {warning}\n")),
         }
     }
 
     /// It is done; `id` is what came of it.
     pub fn done(&mut self, id: &str) -> Result<()> {
         self.open = false;
+        let container = std::mem::take(&mut self.container);
         match self.style {
             Style::Trace => {
                 let ended = self.trace.end(self.cached, "");
@@ -357,7 +383,12 @@ impl Report {
                 let took = self.begun.elapsed().as_secs_f64();
                 self.text(format!("#{} DONE {took:.1}s\n\n", self.number))
             }
-            Style::Stream => self.text(format!(" ---> {}\n", &id[..12.min(id.len())])),
+            Style::Stream => {
+                if !container.is_empty() {
+                    self.text(format!(" ---> Removed intermediate container {container}\n"))?;
+                }
+                self.text(format!(" ---> {}\n", &id[..12.min(id.len())]))
+            }
         }
     }
 
@@ -372,8 +403,13 @@ impl Report {
             // Characters are not cut.
             let whole = self.partial.len() - incomplete(&self.partial);
             let text: Vec<u8> = self.partial.drain(..whole).collect();
-            let text = String::from_utf8_lossy(&text).into_owned();
-            return if text.is_empty() { Ok(()) } else { self.text(text) };
+            let text = String::from_utf8_lossy(&text);
+            return match stream {
+                _ if text.is_empty() => Ok(()),
+                // As Docker's first builder marks it: bright red.
+                STDERR => self.text(format!("\u{1b}[91m{text}\u{1b}[0m")),
+                _ => self.text(text.into_owned()),
+            };
         }
         let mut out = String::new();
         loop {

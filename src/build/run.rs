@@ -9,7 +9,7 @@ use super::dockerfile::lines::heredoc;
 use super::dockerfile::mount::Mount;
 use super::metadata::{self, Words};
 use super::mounts::Given;
-use super::report::gone;
+use super::report::{Style, gone};
 use super::state::{self, State};
 use crate::api::Refusal;
 use crate::api::types::Mount as ContainerMount;
@@ -25,6 +25,7 @@ use anyhow::{Context, Result, bail};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
+use std::sync::PoisonError;
 
 /// One command, ready to run.
 struct Command {
@@ -206,8 +207,8 @@ impl Builder<'_> {
             layers: state.layer_ids(),
             trees: given.trees.clone(),
         };
-        let id = create::step(store, &self.engine.settings, self.lease, asked, base)?;
-        let made = self.attended(state, &id, command, given);
+        let (id, warnings) = create::step(store, &self.engine.settings, self.lease, asked, base)?;
+        let made = self.warn(warnings).and_then(|()| self.attended(state, &id, command, given));
         failpoint::reach("build.ran");
         // Also after an error: nothing of it stays.
         let removals = &self.shared.removals;
@@ -215,6 +216,16 @@ impl Builder<'_> {
         let made = made?;
         removed?;
         Ok(made)
+    }
+
+    /// Tells of what does not hold of all that was asked for, once in a build.
+    fn warn(&mut self, warnings: Vec<String>) -> Result<()> {
+        for warning in warnings {
+            if self.shared.told.lock().unwrap_or_else(PoisonError::into_inner).insert(warning.clone()) {
+                self.report.warn(&warning)?;
+            }
+        }
+        Ok(())
     }
 
     fn attended(
@@ -234,7 +245,12 @@ impl Builder<'_> {
         let line = command.argv.join(" ");
         if let Err(error) = containers::start(store, id) {
             let text = format!("{error:#}");
-            let code = if text.contains("not found") || text.contains("no such file") { 127 } else { 126 };
+            let code = match self.asked.style {
+                // It has no code of its own in Docker's stream: nothing has ended.
+                Style::Stream => 0,
+                _ if text.contains("not found") || text.contains("no such file") => 127,
+                _ => 126,
+            };
             self.report.failed(&text)?;
             bail!(Failed { code, message: text });
         }

@@ -124,19 +124,20 @@ pub struct Base {
     pub trees: BTreeMap<String, Vec<String>>,
 }
 
-/// Makes the container of one step of a build, whose lease holds the layers, and the container from now on.
+/// Makes the container of one step of a build, whose lease holds the layers, and the container from now on. Gives its id,
+/// and warnings.
 pub fn step(
     store: &Store,
     settings: &Settings,
     build: &store::Lease,
     asked: ContainerCreate,
     base: Base,
-) -> Result<String> {
+) -> Result<(String, Vec<String>)> {
     super::shim::check_kernel()?;
     let lease = store.lease()?;
-    let id = make(store, settings, &lease, asked, base, None, true)?.0;
+    let (id, warnings) = make(store, settings, &lease, asked, base, None, true)?;
     build.uses(&format!("container:{id}"))?;
-    Ok(id)
+    Ok((id, warnings))
 }
 
 /// Makes a container of what was asked for, over a base that the lease holds. Gives its id, and warnings.

@@ -531,7 +531,7 @@ fn flags_of_build() {
         (&["-t", "UPPER"][..], "must be lowercase"),
         (&["--squash"], "building with squash is not supported"),
         (&["--push"], "tag is needed when pushing to registry"),
-        (&["--isolation", "hyperv"], "is of Windows only"),
+        (&["--isolation", "hyperv"], "unsupported isolation: \"hyperv\""),
         (&["--progress", "loud"], "invalid progress mode loud"),
         (&["--platform", "windows/amd64"], "operating system is not supported"),
         (&["--platform", "linux/amd64,linux/arm64"], "several platforms"),

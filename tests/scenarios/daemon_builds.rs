@@ -150,6 +150,8 @@ fn messages_are_dockers() {
     for (query, tar, words) in [
         ("", b"no tar at all".to_vec(), "unpack the build context"),
         ("", of("file", "x"), "Cannot locate specified Dockerfile: Dockerfile"),
+        ("&dockerfile=../../etc/passwd", of("Dockerfile", "FROM busybox"), "forbidden path outside the build context"),
+        ("&version=3", of("Dockerfile", "FROM busybox"), "invalid version \\\"3\\\""),
         ("&dockerfile=other", of("Dockerfile", "FROM busybox"), "Cannot locate specified Dockerfile: other"),
         ("", of("Dockerfile", "FROM busybox\nRUM x"), "dockerfile parse error on line 2"),
         ("", of("Dockerfile", ""), "cannot be empty"),
@@ -172,7 +174,72 @@ fn messages_are_dockers() {
         "{body}"
     );
     let (_, body) = post("&q=1", &of("Dockerfile", "FROM busybox"));
-    assert!(!body.contains("Step") && body.contains(r#"{"stream":"sha256:"#), "{body}");
+    assert!(!body.contains("Step") && !body.contains("aux") && body.contains(r#"{"stream":"sha256:"#), "{body}");
+    let (status, body) = daemon.ask("POST /build/cancel");
+    assert!(status.contains("400") && body.contains("build ID not provided"), "{status} {body}");
+    assert!(daemon.ask("POST /build/cancel?id=x").0.contains("200"));
+    daemon.stop();
+}
+
+#[test]
+fn steps_are_told_as_dockers_first_builder_does() {
+    let Some(host) = Host::with_busybox() else { return };
+    let daemon = Daemon::start(&host);
+    let post = |query: &str, text: &str| -> (String, String) {
+        let tar = Tar::new().file("Dockerfile", 0o644, text).file("there", 0o644, "x").end();
+        let head = format!(
+            "POST /v1.41/build?networkmode=none{query} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+            tar.len()
+        );
+        let answer = daemon.say([head.as_bytes(), &tar].concat());
+        let lines = answer.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let (mut text, mut error) = (String::new(), String::new());
+        for line in lines {
+            text += line["stream"].as_str().unwrap_or_default();
+            error += &line["errorDetail"].to_string();
+        }
+        (text, error)
+    };
+    let id = |name: &str| host.inspect(name, "/Id").as_str().expect("an id")["sha256:".len()..][..12].to_owned();
+    let (text, _) = post(
+        "&t=told&buildargs=%7B%22lost%22:%221%22,%22base%22:%22busybox%22,%22http_proxy%22:%22x%22%7D",
+        "ARG base\nFROM $base\nRUN echo well; sleep 0.2; echo ill >&2\nENV a=b\n",
+    );
+    let container = text.split("Running in ").nth(1).map_or("", |rest| &rest[..12]);
+    let layer = text.split(" ---> ").last().map_or("", |rest| &rest[..12]);
+    assert_eq!(
+        text,
+        format!(
+            "Step 1/4 : ARG base\nStep 2/4 : FROM $base\n ---> {base}\nStep 3/4 : RUN echo well; sleep 0.2; echo ill >&2\n \
+             ---> Running in {container}\nwell\n\u{1b}[91mill\n\u{1b}[0m ---> Removed intermediate container \
+             {container}\n ---> {layer}\nStep 4/4 : ENV a=b\n ---> {layer}\n[Warning] One or more build-args [lost] \
+             were not consumed\nSuccessfully built {built}\nSuccessfully tagged told:latest\n",
+            base = id("busybox"),
+            built = id("told"),
+        )
+    );
+    let (text, error) = post("", "FROM scratch\nRUN [\"/none\"]\n");
+    assert!(text.starts_with("Step 1/2 : FROM scratch\n ---> \nStep 2/2"), "{text}");
+    // What could not be started has not ended with a code.
+    assert!(error.contains("/none") && !error.contains("code"), "{error}");
+    for (text, words) in [
+        (
+            "COPY nope /x",
+            "COPY failed: file not found in build context or excluded by .dockerignore: stat nope: file does not exist",
+        ),
+        (
+            "ADD nope /x",
+            "ADD failed: file not found in build context or excluded by .dockerignore: stat nope: file does not exist",
+        ),
+        ("COPY --from=busybox /nope /x", "COPY failed: stat nope: file does not exist"),
+        ("COPY ../there /x", "COPY failed: forbidden path outside the build context: ../there ()"),
+        ("ADD a/../../there /x", "ADD failed: forbidden path outside the build context: a/../../there ()"),
+    ] {
+        let (_, error) = post("", &format!("FROM scratch\n{text}\n"));
+        assert!(error.contains(words), "{text}: {error}");
+    }
+    // It leads nowhere but into the context.
+    assert!(post("", "FROM scratch\nCOPY a/../there /x\n").0.contains("Successfully built"));
     daemon.stop();
 }
 
@@ -244,8 +311,8 @@ fn contexts_lie_elsewhere() {
     for (url, more, words) in [
         (format!("{web}/none"), "", "404"),
         (format!("{web}/c.tgz"), "&dockerfile=none", "Cannot locate specified Dockerfile: none"),
-        ("ftp://x/y".to_owned(), "", "unsupported context"),
-        ("/etc".to_owned(), "", "unsupported context"),
+        ("ftp://x/y".to_owned(), "", "could not be recognized as URL"),
+        ("/etc".to_owned(), "", "could not be recognized as URL"),
     ] {
         let (head, body) = remote(&url, more);
         assert!(!head.contains(" 200 ") && body.contains(words), "{url}{more}: {head} {body}");

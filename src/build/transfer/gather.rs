@@ -2,7 +2,6 @@
 //! paths are resolved by the kernel.
 
 use super::super::ignore::{self, Ignore};
-use crate::api::Refusal;
 use crate::fs::stat::is_dir;
 use crate::fs::{path, remove, tree};
 use anyhow::{Context, Result, bail};
@@ -53,6 +52,47 @@ impl Item {
     }
 }
 
+/// A source is not there.
+#[derive(Debug)]
+pub struct Missing {
+    path: String,
+    from: &'static str,
+    /// It is there, and ignored.
+    hidden: bool,
+    /// It would be a stage's or an image's.
+    owned: bool,
+}
+
+impl Missing {
+    /// As Docker's first builder says it of an instruction.
+    pub fn classic(&self, instruction: &str) -> String {
+        let why = if self.owned { "" } else { "file not found in build context or excluded by .dockerignore: " };
+        format!("{instruction} failed: {why}stat {}: file does not exist", self.path)
+    }
+}
+
+impl std::fmt::Display for Missing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let why = if self.hidden { " (it is left out by .dockerignore)" } else { "" };
+        write!(f, "/{}: not found in {}{why}", self.path, self.from)
+    }
+}
+
+impl std::error::Error for Missing {}
+
+/// Whether a path leads above where it begins.
+pub fn leads_out(path: &str) -> bool {
+    let mut depth = 0i32;
+    path.split('/').any(|name| {
+        depth += match name {
+            "" | "." => 0,
+            ".." => -1,
+            _ => 1,
+        };
+        depth < 0
+    })
+}
+
 /// More entries than this in one instruction are refused.
 const MOST: usize = 4_000_000;
 
@@ -74,8 +114,7 @@ pub fn gather(from: &Tree, source: &str, wish: &Wish, items: &mut Vec<Item>) -> 
     let found = matching(from, &whole, wish.parents)?;
     if found.is_empty() && !has_wildcards(&whole) {
         let hidden = from.ignore.leaves_out(&whole);
-        let why = if hidden { " (it is left out by .dockerignore)" } else { "" };
-        bail!(Refusal::NotFound(format!("/{whole}: not found in {}{why}", from.called)));
+        bail!(Missing { path: whole, from: from.called, hidden, owned: from.owned });
     }
     let depth = if pivot.is_empty() { 0 } else { pivot.split('/').count() };
     for path in found {

@@ -25,6 +25,7 @@ use super::dockerfile::{Fault, Place as At};
 use super::git::{self, Address, Repository};
 use super::ignore::Ignore;
 use super::metadata::{self, Words};
+use super::report::Style;
 use super::state::{State, chain_key};
 use crate::api::Refusal;
 use crate::api::wire::Caller;
@@ -36,7 +37,7 @@ use crate::fs::{compression, header, path, tree};
 use crate::oci::Digest;
 use anyhow::{Context as _, Result, bail};
 use digest::Known;
-use gather::{Item, Tree, Wish, gather};
+use gather::{Item, Missing, Tree, Wish, gather, leads_out};
 use linked::Linked;
 use owner::{Mode, Owner, owner};
 use place::{Content, Place};
@@ -79,6 +80,10 @@ enum Source {
     Fetched(Tree, Vec<Item>),
 }
 
+fn name_of(add: bool) -> &'static str {
+    if add { "ADD" } else { "COPY" }
+}
+
 impl Builder<'_> {
     pub fn transfer(
         &mut self,
@@ -92,7 +97,12 @@ impl Builder<'_> {
         let lex = Lex::new(self.file.directives.escape);
         let expanded = expand(state, transfer, add, lex)
             .map_err(|fault| (fault.place, Refusal::BadParameter(fault.message).into()))?;
-        self.taken(state, stage, transfer, add, expanded).map_err(|error| (place, error))
+        let style = self.asked.style;
+        self.taken(state, stage, transfer, add, expanded).map_err(|error| {
+            let missing = error.downcast_ref::<Missing>().filter(|_| style == Style::Stream);
+            let known = missing.map(|missing| anyhow::anyhow!(missing.classic(name_of(add))));
+            (place, known.unwrap_or(error))
+        })
     }
 
     fn taken(
@@ -103,7 +113,7 @@ impl Builder<'_> {
         add: bool,
         expanded: Expanded,
     ) -> Result<()> {
-        let name = if add { "ADD" } else { "COPY" };
+        let name = name_of(add);
         let mut repositories = Vec::new();
         let (mut urls, mut paths): (Vec<&String>, Vec<&String>) = (Vec::new(), Vec::new());
         for source in &expanded.sources {
@@ -116,6 +126,12 @@ impl Builder<'_> {
                 None if is_url(source) => urls.push(source),
                 None => paths.push(source),
             }
+        }
+        // BuildKit, whose Dockerfiles these are, takes such a path for one of the context. Who builds by Docker's API
+        // knows it refused.
+        if let Some(path) = paths.iter().find(|path| self.asked.style == Style::Stream && leads_out(path)) {
+            let text = format!("{name} failed: forbidden path outside the build context: {path} ()");
+            bail!(Refusal::BadParameter(text));
         }
         if let Some(url) = urls.first().filter(|_| !add) {
             bail!(Refusal::BadParameter(format!("source can't be a URL for COPY: {}", git::shown(url))));
