@@ -12,7 +12,7 @@ pub struct Prune {
     /// all of it, and not only what no image has
     #[argh(switch, short = 'a')]
     all: bool,
-    /// only what fits: until=24h, id=abc
+    /// only what fits: until=24h, id=abc, type=exec.cachemount or regular
     #[argh(option, from_str_fn(filter::pair))]
     filter: Vec<(String, String)>,
     /// do not ask

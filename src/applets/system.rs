@@ -4,7 +4,9 @@ use super::format::table::List;
 use super::format::units;
 use super::prune::{Pruned, Section};
 use super::{Command, Context, filter, habits, images, output, prune, ps};
-use crate::api::types::{ContainerSummary, DiskUsage, ImageSummary, Volume};
+use crate::api::time::Time;
+use crate::api::types::{BuildCache, ContainerSummary, DiskUsage, ImageSummary, Volume};
+use crate::order;
 use anyhow::{Result, bail};
 use argh::{ArgsInfo, FromArgs};
 use serde_json::{Value, json};
@@ -71,6 +73,21 @@ const VOLUMES: List = List {
     headers: &[("Name", "VOLUME NAME"), ("Links", "LINKS"), ("Size", "SIZE")],
     table: "table {{.Name}}\t{{.Links}}\t{{.Size}}",
     quiet: "{{.Name}}",
+    raw: None,
+};
+
+const CACHES: List = List {
+    go_type: "*formatter.buildCacheContext",
+    headers: &[
+        ("ID", "CACHE ID"),
+        ("CacheType", "CACHE TYPE"),
+        ("Size", "SIZE"),
+        ("CreatedSince", "CREATED"),
+        ("LastUsedSince", "LAST USED"),
+        ("Shared", "SHARED"),
+    ],
+    table: "table {{.ID}}\t{{.CacheType}}\t{{.Size}}\t{{.CreatedSince}}\t{{.LastUsedSince}}\t{{.Shared}}",
+    quiet: "{{.ID}}",
     raw: None,
 };
 
@@ -144,12 +161,28 @@ fn verbose(usage: &DiskUsage) -> Result<String> {
     };
     let volumes: Vec<Value> = usage.volumes.iter().flatten().map(volume).collect();
     let cached: i64 = usage.build_cache.iter().flatten().map(|cache| cache.size).sum();
+    let since = |text: &str| Time::parse(text).map(units::ago).unwrap_or_default();
+    let cache = |cache: &BuildCache| {
+        let mark = if cache.in_use { "*" } else { "" };
+        json!({
+            "ID": format!("{}{mark}", &cache.id[..12.min(cache.id.len())]),
+            "CacheType": cache.r#type,
+            "Size": units::decimal(cache.size, 3),
+            "CreatedSince": since(&cache.created_at),
+            "LastUsedSince": cache.last_used_at.as_deref().map(since).unwrap_or_default(),
+            "Shared": cache.shared.to_string(),
+        })
+    };
+    let mut caches: Vec<&BuildCache> = usage.build_cache.iter().flatten().collect();
+    order::by(&mut caches, |a, b| (&a.last_used_at, &a.id).cmp(&(&b.last_used_at, &b.id)));
+    let caches: Vec<Value> = caches.into_iter().map(cache).collect();
     Ok(format!(
-        "Images space usage:\n\n{}\nContainers space usage:\n\n{}\nLocal Volumes space usage:\n\n{}\nBuild cache usage: {}\n",
+        "Images space usage:\n\n{}\nContainers space usage:\n\n{}\nLocal Volumes space usage:\n\n{}\nBuild cache usage: {}\n\n{}",
         IMAGES.print("", false, &images)?,
         CONTAINERS.print("", false, &containers)?,
         VOLUMES.print("", false, &volumes)?,
         units::decimal(cached, 4),
+        CACHES.print("", false, &caches)?,
     ))
 }
 

@@ -13,6 +13,7 @@ mod bases;
 mod builder;
 pub mod cache;
 pub mod cache_from;
+mod caches;
 mod context;
 pub mod contexts;
 mod devices;

@@ -3,6 +3,7 @@
 use super::agent::Forwarded;
 use super::builder::Builder;
 use super::cache::{self, Key};
+use super::caches;
 use super::dockerfile::mount::{Mount, MountKind, Sharing};
 use super::ignore::Ignore;
 use super::metadata;
@@ -13,7 +14,7 @@ use super::transfer::gather::{Item, Tree, Wish, gather};
 use super::transfer::place::Place;
 use crate::api::Refusal;
 use crate::api::types::{ImageOptions, Mount as ContainerMount, TmpfsOptions};
-use crate::engine::locks::{self, Lock};
+use crate::engine::locks::Lock;
 use crate::engine::store::{self, Store};
 use crate::fs::path;
 use crate::oci::Digest;
@@ -144,8 +145,8 @@ impl Builder<'_> {
         Ok((items, content))
     }
 
-    /// Makes all that a command is given.
-    pub fn give(&mut self, state: &State, stage: usize, mounts: &[Mount]) -> Result<Given> {
+    /// Makes all that a command is given. What is told of it is `command`.
+    pub fn give(&mut self, state: &State, stage: usize, mounts: &[Mount], command: &str) -> Result<Given> {
         let mut given = Given::default();
         for mount in mounts {
             let at = target(state, mount);
@@ -156,7 +157,7 @@ impl Builder<'_> {
                 MountKind::Tmpfs => given.mounts.push(tmpfs(mount, at)),
                 MountKind::Bind => self.bind(stage, mount, at, &mut given)?,
                 MountKind::Cache => {
-                    let (source, lock) = self.cache_dir(stage, mount, &at)?;
+                    let (source, lock) = self.cache_dir(stage, mount, &at, command)?;
                     given.locks.extend(lock);
                     given.mounts.push(bind(&source, at, mount.read_only));
                 }
@@ -231,7 +232,7 @@ impl Builder<'_> {
     }
 
     /// The directory of a cache, and what keeps others from it.
-    fn cache_dir(&mut self, stage: usize, mount: &Mount, at: &str) -> Result<(PathBuf, Option<Lock>)> {
+    fn cache_dir(&mut self, stage: usize, mount: &Mount, at: &str, command: &str) -> Result<(PathBuf, Option<Lock>)> {
         let id = if mount.id.is_empty() { at } else { &mount.id };
         let mut name = format!("{id}\0{}\0{}", mount.from, mount.source);
         // Who asks for another owner or mode has another cache, and not one that he cannot write.
@@ -240,13 +241,18 @@ impl Builder<'_> {
             name.push_str(&format!("\0{uid}:{gid} {:o}", mount.mode.unwrap_or(0o755)));
         }
         let hex = Digest::of(name.as_bytes()).hex()[..32].to_owned();
-        let home = self.engine.store.root.join("build/mounts");
-        let lock_of = |name: &str| home.join(format!(".{name}.lock"));
+        let store = &self.engine.store;
+        let described = format!("cached mount {at} from exec {command}");
+        let hold = |name: &str| caches::hold(store, self.lease, name, &described);
         let (name, lock) = match mount.sharing {
-            Sharing::Shared => (hex, None),
+            Sharing::Shared => {
+                hold(&hex)?;
+                (hex, None)
+            }
             Sharing::Locked => {
+                hold(&hex)?;
                 let lock = loop {
-                    if let Some(lock) = locks::try_exclusive(&lock_of(&hex), 0)? {
+                    if let Some(lock) = caches::lock(store, &hex)? {
                         break lock;
                     }
                     self.pause()?;
@@ -257,14 +263,15 @@ impl Builder<'_> {
                 let mut number = 0;
                 loop {
                     let name = if number == 0 { hex.clone() } else { format!("{hex}.{number}") };
-                    if let Some(lock) = locks::try_exclusive(&lock_of(&name), 0)? {
+                    hold(&name)?;
+                    if let Some(lock) = caches::lock(store, &name)? {
                         break (name, Some(lock));
                     }
                     number += 1;
                 }
             }
         };
-        let dir = home.join(&name);
+        let dir = caches::dir(store, &name);
         if dir.exists() {
             return Ok((dir, lock));
         }

@@ -1,6 +1,7 @@
 //! The end of what the cache holds: by hand, and when it is more than it may be.
 
 use super::cache::{self, Listed, Made};
+use super::caches::{self, Cache};
 use crate::api::Refusal;
 use crate::api::time::Time;
 use crate::api::types::{BuildCache, BuildPruned};
@@ -21,47 +22,85 @@ const FEW: usize = 200;
 /// `POST /build/prune`. Without `all`, what images hold too stays known.
 pub fn prune(store: &Store, all: bool, keep: u64, filters: &Filters) -> Result<BuildPruned> {
     filters.accept(&["until", "unused-for", "id", "type", "inuse", "shared", "description", "private", "parent"])?;
-    for key in ["inuse", "shared", "private", "parent", "type", "description"] {
+    for key in ["inuse", "shared", "private", "parent"] {
         if filters.has(key) {
             bail!(Refusal::NotImplemented(format!("the filter {key} is not supported for the build cache")));
         }
+    }
+    let wrong = |text: &str| -> anyhow::Error { Refusal::BadParameter(text.to_owned()).into() };
+    if filters.has("until") && filters.has("unused-for") {
+        return Err(wrong("conflicting filters: \"until\" and \"unused-for\""));
+    }
+    if ["until", "unused-for", "id", "type", "description"].iter().any(|key| filters.get(key).len() > 1) {
+        return Err(wrong("filters expect only one value"));
     }
     let unused = match filters.get("until").iter().chain(filters.get("unused-for")).next() {
         Some(text) => Some(query::point(text)?),
         None => None,
     };
-    let fits = |listed: &Listed| {
-        let id = filters.get("id");
-        let used = listed.used.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_nanos() as i128);
-        (id.is_empty() || id.iter().any(|id| listed.key.starts_with(id.as_str())))
+    let fits = |one: &Candidate| {
+        let used = one.used.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_nanos() as i128);
+        filters.matches("id", one.id)
+            && filters.is("type", one.kind)
+            && filters.is("description", one.description)
             && unused.is_none_or(|until| used <= until.unix_nanos())
     };
     super::clear(store)?;
     let lease = store.lease()?;
     let pruned = evict(store, &lease, all, keep, &fits)?;
-    let mut pruned = pruned;
-    if all && keep == 0 && filters.get("id").is_empty() && unused.is_none() {
-        for name in ["contexts", "mounts"] {
-            let dir = store.root.join("build").join(name);
-            for entry in store::read_dir(&dir)? {
-                let path = dir.join(&entry);
-                if name == "mounts" {
-                    pruned.space_reclaimed += crate::fs::size::tree(&path)?;
-                    pruned.caches_deleted.get_or_insert_default().push(entry.clone());
-                }
-                store::remove(&path)?;
-            }
-        }
+    if all && keep == 0 && *filters == Filters::default() {
+        let dir = store.root.join("build/contexts");
+        store::read_dir(&dir)?.iter().try_for_each(|entry| store::remove(&dir.join(entry)))?;
     }
     events::other(store, "builder", "prune", "", &[("reclaimed", &pruned.space_reclaimed.to_string())]);
     Ok(pruned)
 }
 
-/// Takes records away until no more than `keep` bytes are held by the cache alone.
-fn evict(store: &Store, lease: &Lease, all: bool, keep: u64, fits: &dyn Fn(&Listed) -> bool) -> Result<BuildPruned> {
+/// The type of a record, and that of a cache for commands.
+const REGULAR: &str = "regular";
+const MOUNT: &str = "exec.cachemount";
+
+/// What may go.
+struct Candidate<'a> {
+    id: &'a str,
+    kind: &'static str,
+    description: &'a str,
+    used: SystemTime,
+    what: What<'a>,
+}
+
+enum What<'a> {
+    Record(&'a Listed),
+    Mount(&'a Cache),
+}
+
+/// All that is not in use, the longest unused first.
+fn candidates<'a>(records: &'a [Listed], mounts: &'a [Cache]) -> Vec<Candidate<'a>> {
+    let record = |it: &'a Listed| Candidate {
+        id: &it.key,
+        kind: REGULAR,
+        description: &it.record.what,
+        used: it.used,
+        what: What::Record(it),
+    };
+    let mount = |it: &'a Cache| Candidate {
+        id: &it.name,
+        kind: MOUNT,
+        description: &it.description,
+        used: it.used,
+        what: What::Mount(it),
+    };
+    let mounts = mounts.iter().filter(|it| !it.in_use);
+    let mut all: Vec<Candidate> = records.iter().map(record).chain(mounts.map(mount)).collect();
+    order::by(&mut all, |a, b| (a.used, a.id).cmp(&(b.used, b.id)));
+    all
+}
+
+/// Takes away what fits until no more than `keep` bytes are held by the cache alone.
+fn evict(store: &Store, lease: &Lease, all: bool, keep: u64, fits: &dyn Fn(&Candidate) -> bool) -> Result<BuildPruned> {
     let mut pruned = BuildPruned::default();
     let mut work = |inventory: &mut Inventory| -> Result<()> {
-        let records = cache::all(store)?;
+        let (records, mounts) = (cache::all(store)?, caches::all(store)?);
         let layers = || records.iter().filter_map(|it| it.record.layer.as_ref());
         let of_images: HashSet<&str> =
             inventory.images.iter().flat_map(|image| &image.layers).map(|layer| layer.id.as_str()).collect();
@@ -70,30 +109,34 @@ fn evict(store: &Store, lease: &Lease, all: bool, keep: u64, fits: &dyn Fn(&List
         let is_shared = |made: &Made| shared.contains(made.room());
         // What the cache holds alone, and under which names.
         let mut rooms: HashMap<&str, HashSet<&str>> = HashMap::new();
-        let mut held = 0;
+        let mut held: u64 = mounts.iter().map(|it| it.size).sum();
         for made in layers().filter(|made| !is_shared(made)) {
             let names = rooms.entry(made.room()).or_default();
             held += if names.is_empty() { made.size } else { 0 };
             names.insert(&made.id);
         }
-        for listed in &records {
+        for one in candidates(&records, &mounts).iter().filter(|one| fits(one)) {
             if keep > 0 && held <= keep {
                 break;
             }
-            if !fits(listed) || !all && listed.record.layer.as_ref().is_some_and(is_shared) {
-                continue;
-            }
-            cache::remove(store, &listed.key)?;
-            if let Some(made) = &listed.record.layer
-                && inventory.let_go(&made.id)
-                && let Some(names) = rooms.get_mut(made.room())
-                && names.remove(made.id.as_str())
-                && names.is_empty()
-            {
-                held = held.saturating_sub(made.size);
-                pruned.space_reclaimed += made.size;
-            }
-            pruned.caches_deleted.get_or_insert_default().push(listed.key.clone());
+            let freed = match one.what {
+                What::Record(it) if !all && it.record.layer.as_ref().is_some_and(is_shared) => continue,
+                What::Record(it) => {
+                    cache::remove(store, &it.key)?;
+                    let made = it.record.layer.as_ref().filter(|made| inventory.let_go(&made.id));
+                    let last = |made: &&Made| {
+                        rooms.get_mut(made.room()).is_some_and(|names| names.remove(&*made.id) && names.is_empty())
+                    };
+                    made.filter(last).map_or(0, |made| made.size)
+                }
+                What::Mount(it) => {
+                    caches::remove(store, lease, &it.name)?;
+                    it.size
+                }
+            };
+            held = held.saturating_sub(freed);
+            pruned.space_reclaimed += freed;
+            pruned.caches_deleted.get_or_insert_default().push(one.id.to_owned());
         }
         Ok(())
     };
@@ -108,12 +151,13 @@ pub fn limit(store: &Store, lease: &Lease, largest: Option<u64>) -> Result<()> {
     let records = cache::all(store)?;
     let mut seen = HashSet::new();
     let layers = records.iter().filter_map(|it| it.record.layer.as_ref()).filter(|made| seen.insert(made.room()));
-    let held: u64 = layers.map(|made| made.size).sum();
+    let mounts = caches::all(store)?;
+    let held = layers.map(|made| made.size).chain(mounts.iter().map(|it| it.size)).sum::<u64>();
     if held <= largest && records.len() <= FEW * 50 {
         return Ok(());
     }
     let lately = SystemTime::now() - Duration::from_secs(60);
-    evict(store, lease, true, largest, &|listed| listed.used < lately).map(drop)
+    evict(store, lease, true, largest, &|one| one.used < lately).map(drop)
 }
 
 /// Digests of the files of contexts are kept for those that were built last.
@@ -148,7 +192,7 @@ pub fn usage(store: &Store) -> Result<Vec<BuildCache>> {
         let at = *rooms.entry(made.room().to_owned()).or_insert_with(|| {
             all.push(BuildCache {
                 id: key,
-                r#type: "regular".to_owned(),
+                r#type: REGULAR.to_owned(),
                 description: record.what,
                 created_at: Time::from_unix_nanos(i128::from(record.made) * 1_000_000_000).to_string(),
                 size: i64::try_from(made.size).unwrap_or(i64::MAX),
@@ -161,19 +205,15 @@ pub fn usage(store: &Store) -> Result<Vec<BuildCache>> {
         one.in_use |= leased.contains(&format!("layer:{}", made.id));
         one.shared |= of_images.contains(&made.id);
     }
-    let mounts = store.root.join("build/mounts");
-    for id in store::read_dir(&mounts)? {
-        let dir = mounts.join(&id);
-        // Whoever removes it meanwhile, there is nothing to tell of it.
-        let Ok(changed) = std::fs::metadata(&dir).and_then(|it| it.modified()) else { continue };
-        all.push(BuildCache {
-            r#type: "exec.cachemount".to_owned(),
-            size: i64::try_from(crate::fs::size::tree(&dir)?).unwrap_or(i64::MAX),
-            created_at: time(changed),
-            last_used_at: Some(time(changed)),
-            id,
-            ..BuildCache::default()
-        });
-    }
+    all.extend(caches::all(store)?.into_iter().map(|it| BuildCache {
+        r#type: MOUNT.to_owned(),
+        size: i64::try_from(it.size).unwrap_or(i64::MAX),
+        created_at: time(it.made),
+        last_used_at: Some(time(it.used)),
+        id: it.name,
+        description: it.description,
+        in_use: it.in_use,
+        ..BuildCache::default()
+    }));
     Ok(all)
 }

@@ -130,7 +130,7 @@ impl Builder<'_> {
             Command { argv, env: all, mounts: Vec::new(), network, privileged: run.insecure, devices, edits };
         let layer = self.step(state, &key.end(), &history, told, |builder, state| {
             // Held until the command has ended.
-            let given = builder.give(state, stage, mounts)?;
+            let given = builder.give(state, stage, mounts, &command.argv.join(" "))?;
             command.mounts.extend(given.mounts.iter().cloned());
             command.env.extend(given.env.iter().map(|(name, value)| format!("{name}={value}")));
             if let Some((name, text)) = &script {

@@ -285,6 +285,58 @@ fn who_waits_for_a_cache_may_be_called_off() {
     host.assert_tidy();
 }
 
+/// A cache of commands goes as BuildKit's does: with or without `--all`, by its type, and not while a build has it.
+#[test]
+fn caches_of_commands_are_pruned() {
+    let Some(host) = Host::with_busybox() else { return };
+    let text = |line: &str| {
+        format!(
+            "FROM busybox\nRUN --mount=type=cache,target=/c,id=one {line}\nRUN --mount=type=cache,target=/c,id=two,sharing=locked echo > /c/x\n"
+        )
+    };
+    made(&host, &[("Dockerfile", text("head -c 100000 /dev/zero > /c/big").as_str())], &[]);
+    let listed = || host.ok(["system", "df", "-v"]);
+    assert_eq!(listed().matches("exec.cachemount").count(), 2, "{}", listed());
+    let prune = |flags: &[&str]| host.ok([&["builder", "prune", "--force"], flags].concat());
+    for (flags, reclaimed) in [
+        (&["--filter", "type=regular"][..], "0B"),
+        (&["--filter", "type=exec.cachemount", "--filter", "until=1h"], "0B"),
+        (&["--filter", "type=exec.cachemount", "--filter", "id=nothing"], "0B"),
+    ] {
+        let told = prune(flags);
+        assert!(told.contains(&format!("Total reclaimed space: {reclaimed}")), "{flags:?}: {told}");
+        assert_eq!(listed().matches("exec.cachemount").count(), 2);
+    }
+    // One that is being used stays, with what is in it.
+    let dir = folder(
+        &host,
+        "user",
+        &[(
+            "Dockerfile",
+            &text("echo here > /c/mine; until [ -e /c/go ]; do sleep 0.1; done; cat /c/mine /c/big | wc -c"),
+        )],
+    );
+    let running = host.dhow(["build", "--network", "none", dir.to_str().expect("UTF-8")]).spawn();
+    let mounts = host.root().join("build/mounts");
+    let mine = || {
+        let dirs = fs::read_dir(&mounts).expect("list").flatten();
+        dirs.map(|entry| entry.path()).find(|path| path.join("mine").exists())
+    };
+    eventually("the command has its cache", || mine().is_some());
+    prune(&["--all"]);
+    assert_eq!(listed().matches("exec.cachemount").count(), 1, "the other one is gone");
+    fs::write(mine().expect("it is there").join("go"), "").expect("write");
+    let output = running.wait();
+    output.ok();
+    let told = prune(&["--filter", "type=exec.cachemount"]);
+    assert!(told.contains("Total reclaimed space: 100kB"), "{told}");
+    assert_eq!(listed().matches("exec.cachemount").count(), 0);
+    assert_eq!(fs::read_dir(&mounts).expect("list").count(), 0, "nothing of it is left");
+    let refused = host.dhow(["builder", "prune", "-f", "--filter", "until=1h", "--filter", "unused-for=1h"]).run();
+    assert!(refused.stderr().contains("conflicting filters"), "{refused}");
+    host.assert_tidy();
+}
+
 #[test]
 fn what_did_not_change_is_not_made_again() {
     let Some(host) = Host::with_busybox() else { return };
