@@ -234,7 +234,7 @@ fn a_person_who_gives_up() {
 }
 
 #[test]
-fn a_working_directory_that_is_relative() {
+fn a_working_directory_that_is_relative_or_none() {
     let Some(host) = Host::with_busybox() else { return };
     let words = "the working directory 'tmp' is invalid, it needs to be an absolute path";
     let text = host.refused(1, ["create", "-w", "tmp", "busybox"]);
@@ -246,6 +246,12 @@ fn a_working_directory_that_is_relative() {
     assert_eq!(host.inspect(&id, "/Config/WorkingDir"), "/etc");
     let text = host.refused(1, ["exec", "-w", "tmp", &id, "true"]);
     assert!(text.contains(words), "{text}");
+    for (path, code, why) in [("/nowhere", 127, "no such file or directory"), ("/etc/passwd", 126, "not a directory")] {
+        let text = host.refused(code, ["exec", "-w", path, &id, "true"]);
+        let words =
+            format!("unable to start container process: chdir to cwd (\"{path}\") set in config.json failed: {why}");
+        assert!(text.contains(&words), "{text}");
+    }
     host.assert_tidy();
 }
 

@@ -623,7 +623,13 @@ pub(super) fn refusal(name: &str, plan: &Plan, failed: &ns::Failed) -> Refused {
             errno => refused(126, format!("exec: {named:?}: {}", what(errno))),
         };
     }
-    let text = format!("starting {name}: {step}: {}", what(failed.errno));
+    let text = match step {
+        // The words of Docker's runtime.
+        Step::ChangeDirectory { path } => {
+            format!("chdir to cwd ({:?}) set in config.json failed: {}", path.to_string_lossy(), what(failed.errno))
+        }
+        _ => format!("starting {name}: {step}: {}", what(failed.errno)),
+    };
     match failed.errno {
         Errno::EACCES => refused(126, text),
         Errno::ENOENT => refused(127, text),
