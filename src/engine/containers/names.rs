@@ -1,7 +1,7 @@
 //! Names of containers: each stands for one, and is taken exclusively.
 
 use super::{now, sync_dir};
-use crate::api::Refusal;
+use crate::api::{Refusal, base64};
 use crate::engine::record::{self, Record};
 use crate::engine::store::{self, Store};
 use crate::engine::{events, locks, networks};
@@ -51,6 +51,21 @@ fn name_path(store: &Store, name: &str, durable: bool) -> PathBuf {
     if durable { store.root.join("names").join(name) } else { store.run.join("names").join(name) }
 }
 
+/// What the link of a name holds: an id of 64 digits in 43 letters, since ext4 gives a block of its own to one of 60 and
+/// more, ten times as slow to make and to take away.
+fn link_to(id: &str) -> String {
+    let bytes = || (0..id.len()).step_by(2).map(|at| u8::from_str_radix(id.get(at..at + 2)?, 16).ok());
+    let bytes: Option<Vec<u8>> = bytes().collect();
+    bytes.map_or_else(|| id.to_owned(), |bytes| base64::encode(&bytes).trim_end_matches('=').to_owned())
+}
+
+/// The opposite. Earlier builds wrote the id itself.
+fn linked(link: &Path) -> String {
+    let text = link.to_string_lossy();
+    let bytes = if text.len() == 64 { None } else { base64::decode(&text) };
+    bytes.map_or_else(|| text.into_owned(), |bytes| bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
 /// The id that a name stands for. A name whose record is missing or disagrees stands for nothing.
 pub fn named(store: &Store, name: &str) -> Result<Option<String>> {
     for durable in [true, false] {
@@ -59,7 +74,7 @@ pub fn named(store: &Store, name: &str) -> Result<Option<String>> {
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidInput) => continue,
             Err(error) => return Err(error).with_context(|| format!("look up the name {name}")),
         };
-        let id = link.to_string_lossy().into_owned();
+        let id = linked(&link);
         if Record::load(store, &id)?.is_some_and(|record| record.name == name) {
             return Ok(Some(id));
         }
@@ -79,7 +94,7 @@ pub fn take_name(store: &Store, name: &str, id: &str, durable: bool) -> Result<(
     let link = name_path(store, name, durable);
     // Void: its owner was removed by half, or had another boot's run directory.
     store::remove(&link)?;
-    std::os::unix::fs::symlink(id, &link).with_context(|| format!("take the name {name}"))
+    std::os::unix::fs::symlink(link_to(id), &link).with_context(|| format!("take the name {name}"))
 }
 
 /// Brings names that were taken to the disk, with no lock held: others need not wait for it.
@@ -99,7 +114,7 @@ pub fn name_in_use(name: &str, owner: &str) -> anyhow::Error {
 pub(super) fn release_name(store: &Store, name: &str, id: &str) -> Result<()> {
     let _lock = locks::exclusive(&store.run.join("names.lock"), 0)?;
     for link in [true, false].map(|durable| name_path(store, name, durable)) {
-        if std::fs::read_link(&link).is_ok_and(|owner| owner == Path::new(id)) {
+        if std::fs::read_link(&link).is_ok_and(|owner| linked(&owner) == id) {
             store::remove(&link)?;
         }
     }
@@ -142,4 +157,19 @@ pub fn rename(store: &Store, name: &str, new: &str) -> Result<()> {
     networks::links::follow(store, id)?;
     events::container(store, &record, "rename", &[("oldName", &format!("/{old}"))]);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_tell_ids_of_this_build_and_of_earlier_ones() {
+        let id = "00ff".repeat(16);
+        assert!(link_to(&id).len() < 60);
+        assert_eq!(linked(Path::new(&link_to(&id))), id);
+        assert_eq!(linked(Path::new(&id)), id);
+        // What is no id is one that nobody has.
+        assert_eq!(linked(Path::new("here!")), "here!");
+    }
 }
