@@ -343,15 +343,15 @@ impl Command for Use {
 
 /// Notes the current context in the configuration of Docker's client. Where nothing changes nothing is written.
 fn choose(name: Option<&str>) -> Result<()> {
-    const KEY: &str = "currentContext";
     let (path, mut config) = keep::read()?;
-    let before = config.get(KEY).and_then(Value::as_str).filter(|name| !name.is_empty()).map(str::to_owned);
+    let key = keep::spelt(&config, "currentContext");
+    let before = config.get(&key).and_then(Value::as_str).filter(|name| !name.is_empty()).map(str::to_owned);
     if before.as_deref() == name {
         return Ok(());
     }
     match name {
-        Some(name) => config.insert(KEY.to_owned(), json!(name)),
-        None => config.remove(KEY),
+        Some(name) => config.insert(key, json!(name)),
+        None => config.remove(&key),
     };
     keep::auths(&mut config)?;
     keep::write(&path, &config)

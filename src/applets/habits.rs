@@ -134,7 +134,12 @@ fn read_file() -> Result<Habits> {
     if bytes.trim_ascii().is_empty() {
         return Ok(Habits::default());
     }
-    serde_json::from_slice(&bytes).with_context(|| format!("read {}", path.display()))
+    parse(&bytes).with_context(|| format!("read {}", path.display()))
+}
+
+/// Keys are the same in whatever case, as for Go.
+fn parse(bytes: &[u8]) -> serde_json::Result<Habits> {
+    crate::api::json::of(serde_json::from_slice(bytes)?)
 }
 
 /// The flag where it was given, else what is kept.
@@ -151,9 +156,9 @@ mod tests {
 
     #[test]
     fn what_every_prune_and_every_container_has() {
-        let habits: Habits = serde_json::from_str(
-            r#"{"pruneFilters": ["label=keep", "label!=hold", "until=1h", "nonsense"], "HttpHeaders": {},
-                "proxies": {"default": {"httpProxy": "http://p"}, "tcp://far:1": {"noProxy": "x", "allProxy": "y"}}}"#,
+        let habits = parse(
+            br#"{"PruneFilters": ["label=keep", "label!=hold", "until=1h", "nonsense"], "httpheaders": {},
+                "proxies": {"default": {"HTTPProxy": "http://p"}, "tcp://far:1": {"noProxy": "x", "allProxy": "y"}}}"#,
         )
         .unwrap();
         let filters = |pairs: &[(&str, &str)]| {

@@ -31,12 +31,18 @@ const MAX_SECRET: u64 = 1024 * 1024;
 impl Command for Login {
     fn run(self, context: &Context) -> Result<u8> {
         let (username, password) = self.given()?;
+        warn_of_variable();
         let server = keep::key(self.server.as_deref().unwrap_or_default());
         let mut known = String::new();
         if username.is_empty() && password.is_empty() {
             let kept = auth::lookup(server)?.unwrap_or_default();
             if !kept.username.is_empty() && !kept.password.is_empty() {
-                output::complain(&format!("Authenticating with existing credentials... [Username: {}]", kept.username));
+                let name = face::name();
+                output::complain(&format!(
+                    "Authenticating with existing credentials... [Username: {}]\n\nInfo → To login with a different \
+                     account, run '{name} logout' followed by '{name} login'\n",
+                    kept.username
+                ));
                 match ask(context, server, &kept) {
                     Ok(status) => return said(&status),
                     Err(error) if !std::io::stdin().is_terminal() => return Err(error),
@@ -56,15 +62,19 @@ impl Command for Login {
 impl Login {
     /// The name and the password that the command line brings, where it does.
     fn given(&self) -> Result<(String, String)> {
+        let stdin = self.password_stdin || self.password.as_deref() == Some("-");
+        let typed = self.password.as_deref().filter(|password| *password != "-");
+        if stdin && typed.is_some() {
+            bail!("conflicting options: cannot specify both --password and --password-stdin");
+        }
+        if stdin && self.username.is_none() {
+            bail!("the --password-stdin option requires --username to be set");
+        }
         if self.username.as_deref() == Some("") {
             bail!("username is empty");
         }
         let username = self.username.clone().unwrap_or_default();
-        let stdin = self.password_stdin || self.password.as_deref() == Some("-");
-        if let Some(password) = self.password.as_deref().filter(|password| *password != "-") {
-            if stdin {
-                bail!("--password and --password-stdin are mutually exclusive");
-            }
+        if let Some(password) = typed {
             if password.is_empty() {
                 bail!("password is empty");
             }
@@ -74,17 +84,24 @@ impl Login {
         if !stdin {
             return Ok((username, String::new()));
         }
-        if username.is_empty() {
-            bail!("the --password-stdin option requires --username to be set");
-        }
         let mut secret = String::new();
         std::io::stdin().take(MAX_SECRET).read_to_string(&mut secret).context("read the password from stdin")?;
-        let end = secret.trim_end_matches('\n');
+        let end = secret.strip_suffix('\n').unwrap_or(&secret);
         let secret = end.strip_suffix('\r').unwrap_or(end);
         if secret.trim().is_empty() {
             bail!("password is empty");
         }
         Ok((username, secret.to_owned()))
+    }
+}
+
+/// What is kept does not count where a variable holds credentials.
+pub fn warn_of_variable() {
+    let name = auth::VARIABLE;
+    if std::env::var_os(name).is_some_and(|value| !value.is_empty()) {
+        output::complain(&format!(
+            "WARNING: {name} is set and takes precedence.\nUnset {name} to restore the CLI auth behaviour.\n"
+        ));
     }
 }
 

@@ -1,5 +1,6 @@
 //! `dhow logout`.
 
+use super::login::warn_of_variable;
 use super::{Command, Context, output};
 use crate::oci::auth::keep;
 use anyhow::Result;
@@ -15,10 +16,12 @@ pub struct Logout {
 
 impl Command for Logout {
     fn run(self, _: &Context) -> Result<u8> {
-        let server = keep::key(self.server.as_deref().unwrap_or_default());
-        output::say(&format!("Removing login credentials for {server}\n"))?;
-        if let Err(error) = keep::erase(server) {
-            output::complain(&format!("WARNING: could not erase credentials:\n{server}: {error:#}"));
+        warn_of_variable();
+        let server = self.server.as_deref().unwrap_or_default();
+        let key = keep::key(server);
+        output::say(&format!("Removing login credentials for {key}\n"))?;
+        if let Err(error) = keep::erase(server, key) {
+            output::complain(&format!("WARNING: could not erase credentials:\n{error:#}"));
         }
         Ok(0)
     }

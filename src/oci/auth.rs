@@ -90,6 +90,19 @@ struct ConfigFile {
     cred_helpers: BTreeMap<String, String>,
 }
 
+/// What [`VARIABLE`] may hold: an `auth` for each registry, and nothing besides.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Variable {
+    auths: BTreeMap<String, Held>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Held {
+    auth: String,
+}
+
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct AuthEntry {
@@ -149,17 +162,47 @@ impl Registries {
     }
 }
 
+/// The variable that holds credentials in the form of the configuration file, and goes before it.
+pub const VARIABLE: &str = "DOCKER_AUTH_CONFIG";
+
 /// What the user's Docker configuration holds for the registry of this domain (as in [`super::Reference::domain`]);
-/// `None` is anonymous. `DOCKER_CONFIG` names the directory, otherwise it is `~/.docker`. May run a credential helper.
+/// `None` is anonymous. [`VARIABLE`] goes first. `DOCKER_CONFIG` names the directory, otherwise it is `~/.docker`. May run
+/// a credential helper.
 pub fn lookup(domain: &str) -> Result<Option<Credentials>> {
+    if let Some(found) = std::env::var(VARIABLE).ok().filter(|text| !text.is_empty()).and_then(|it| held(&it, domain)) {
+        return Ok(Some(found));
+    }
     let Some(path) = config_path() else { return Ok(None) };
     let text = match std::fs::read(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
     };
-    let config: ConfigFile = serde_json::from_slice(&text).with_context(|| format!("read {}", path.display()))?;
-    config.credentials(domain)
+    // Empty is as good as none, as with Docker.
+    if text.trim_ascii().is_empty() {
+        return Ok(None);
+    }
+    ConfigFile::read(&text).with_context(|| format!("read {}", path.display()))?.credentials(domain)
+}
+
+/// What [`VARIABLE`] holds for the registry of this domain. As with Docker, what cannot be read is told and holds nothing.
+fn held(text: &str, domain: &str) -> Option<Credentials> {
+    let read = || -> Result<Option<Credentials>> {
+        let config: Variable = crate::api::json::of(serde_json::from_str(text)?)?;
+        let Some(entry) = config.auths.get(key_of(domain)) else { return Ok(None) };
+        if entry.auth.is_empty() {
+            bail!("there is no auth for {domain}");
+        }
+        Ok(Some(AuthEntry { auth: entry.auth.clone(), ..AuthEntry::default() }.credentials(domain)?))
+    };
+    read().unwrap_or_else(|error| {
+        log::warn!("{VARIABLE} is not used: {error:#}");
+        None
+    })
+}
+
+fn key_of(domain: &str) -> &str {
+    if domain == super::reference::DEFAULT_DOMAIN { HUB_KEY } else { domain }
 }
 
 fn config_path() -> Option<PathBuf> {
@@ -168,8 +211,13 @@ fn config_path() -> Option<PathBuf> {
 }
 
 impl ConfigFile {
+    /// Keys are the same in whatever case, as for Go.
+    fn read(text: &[u8]) -> Result<ConfigFile> {
+        Ok(crate::api::json::of(serde_json::from_slice(text)?)?)
+    }
+
     fn credentials(&self, domain: &str) -> Result<Option<Credentials>> {
-        let key = if domain == super::reference::DEFAULT_DOMAIN { HUB_KEY } else { domain };
+        let key = key_of(domain);
         let helper = match self.cred_helpers.get(key).or_else(|| self.cred_helpers.get(domain)) {
             Some(helper) => helper,
             None => &self.creds_store,
@@ -369,17 +417,17 @@ mod tests {
 
     #[test]
     fn entries_of_the_config_file() {
-        let config: ConfigFile = serde_json::from_str(
-            r#"{"auths":{
+        let config = ConfigFile::read(
+            br#"{"Auths":{
                 "https://index.docker.io/v1/":{"auth":"aHViOnNlY3JldA=="},
                 "localhost:5000":{"auth":"dTpwOnE="},
-                "https://old.example.com/v1/":{"username":"o","password":"x"},
+                "https://old.example.com/v1/":{"Username":"o","PASSWORD":"x"},
                 "id.example.com":{"auth":"PHRva2VuPjo=","identitytoken":"refresh"},
                 "bad.example.com":{"auth":"dQ=="},
                 "null.example.com":null,
               "nulls.example.com":{"auth":null,"username":"n","password":"w","identitytoken":null},
               "empty.example.com":{}},
-              "credsStore":null,"credHelpers":null,
+              "CredsStore":null,"credhelpers":null,
               "HttpHeaders":{"a":"b"},"detachKeys":"ctrl-x"}"#,
         )
         .unwrap();
@@ -396,5 +444,16 @@ mod tests {
         let identity = found("id.example.com").unwrap();
         assert_eq!((identity.username.as_str(), identity.identity_token.as_str()), ("", "refresh"));
         assert!(config.credentials("bad.example.com").unwrap_err().to_string().contains("bad.example.com"));
+    }
+
+    #[test]
+    fn what_a_variable_holds() {
+        let text = r#"{"auths":{"https://index.docker.io/v1/":{"auth":"aHViOnNlY3JldA=="},"h:5000":{"Auth":"dTpwOnE="},"no":{}}}"#;
+        let name = |domain: &str| held(text, domain).map(|it| it.username);
+        assert_eq!((name("docker.io").as_deref(), name("h:5000").as_deref()), (Some("hub"), Some("u")));
+        assert_eq!((name("h"), name("no")), (None, None));
+        for bad in ["", "x", "[]", r#"{"auths":{"h":{"auth":"dTpwOnE=","username":"u"}}}"#, r#"{"credsStore":"x"}"#] {
+            assert!(held(bad, "h").is_none(), "{bad}");
+        }
     }
 }

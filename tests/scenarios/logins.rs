@@ -20,34 +20,39 @@ fn who_has_logged_in_may_pull_until_the_logout() {
     let Some(host) = Host::new() else { return };
     let Some(registry) = Registry::start(false, Some(Login::SAILOR)) else { return };
     let Some(image) = registry.busybox() else { return };
-    host.file("home/.docker/config.json", r#"{"HttpHeaders":{"a":"b"},"auths":{"other.example":{"auth":"eDp5"}}}"#);
+    // Keys are the same in whatever case, and stay as they are.
+    host.file("home/.docker/config.json", r#"{"HttpHeaders":{"a":"b"},"Auths":{"other.example":{"auth":"eDp5"}}}"#);
     let login = |password: &str| {
         host.dhow(["login", "-u", "sailor", "--password-stdin", &registry.host()]).input(password.to_owned())
     };
     let said = login("not this\n").refused(1);
     assert!(said.contains("401 Unauthorized"), "{said}");
     assert!(!said.contains("not this"), "a password is not printed: {said}");
-    assert_eq!(config(&host)["auths"].as_object().map(|auths| auths.len()), Some(1), "nothing was kept");
+    assert_eq!(config(&host)["Auths"].as_object().map(|auths| auths.len()), Some(1), "nothing was kept");
 
     let output = login(&format!("{PASSWORD}\r\n")).run();
     assert_eq!(output.ok(), "Login Succeeded");
     assert!(output.stderr().contains("stored unencrypted in"), "{output}");
     let kept = config(&host);
     assert_eq!(kept["HttpHeaders"], json!({ "a": "b" }), "what is not ours stays");
-    assert_eq!(kept["auths"]["other.example"], json!({ "auth": "eDp5" }));
-    assert_eq!(kept["auths"][registry.host()], json!({ "auth": "c2FpbG9yOmFob3kgdGhlcmU=" }));
+    assert_eq!(kept["Auths"]["other.example"], json!({ "auth": "eDp5" }));
+    assert_eq!(kept["Auths"][registry.host()], json!({ "auth": "c2FpbG9yOmFob3kgdGhlcmU=" }));
     let mode = fs::metadata(host.dir().join("home/.docker/config.json")).expect("it").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     host.ok(["pull", "-q", &image]);
     let again = host.run(["login", &registry.host()]);
     assert_eq!(again.ok(), "Login Succeeded");
     assert!(again.stderr().contains("existing credentials... [Username: sailor]"), "{again}");
+    assert!(!again.stderr().contains("stored unencrypted"), "nothing new is kept: {again}");
 
     assert_eq!(host.ok(["logout", &registry.host()]), format!("Removing login credentials for {}", registry.host()));
-    assert_eq!(config(&host)["auths"], json!({ "other.example": { "auth": "eDp5" } }));
+    assert_eq!(config(&host)["Auths"], json!({ "other.example": { "auth": "eDp5" } }));
     host.ok(["rmi", &image]);
     host.refused(1, ["pull", "-q", &image]);
-    host.ok(["logout", &registry.host()]);
+    let held = json!({ "auths": { registry.host(): { "auth": "c2FpbG9yOmFob3kgdGhlcmU=" } } }).to_string();
+    host.dhow(["pull", "-q", &image]).env("DOCKER_AUTH_CONFIG", &held).ok();
+    let out = host.dhow(["logout", &registry.host()]).env("DOCKER_AUTH_CONFIG", &held).run();
+    assert!(out.stderr().starts_with("WARNING: DOCKER_AUTH_CONFIG is set and takes precedence.\n"), "{out}");
 }
 
 #[test]
@@ -57,7 +62,7 @@ fn a_helper_keeps_what_it_is_given() {
     let Some(image) = registry.busybox() else { return };
     let kept = host.dir().join("kept");
     let script = format!(
-        "#!/bin/sh\ncase $1 in\nstore) cat > '{0}' ;;\nerase) read server; rm -f '{0}' ;;\n\
+        "#!/bin/sh\ncase $1 in\nstore) cat > '{0}' ;;\nerase) cat >> '{0}.erased'; echo >> '{0}.erased'; rm -f '{0}' ;;\n\
          get) [ -e '{0}' ] && cat '{0}' || {{ echo credentials not found in native keychain; exit 1; }} ;;\nesac\n",
         kept.display()
     );
@@ -73,6 +78,9 @@ fn a_helper_keeps_what_it_is_given() {
     run(&["pull", "-q", &image]).ok();
     run(&["logout", &registry.host()]).ok();
     assert!(!kept.exists());
+    let erased = fs::read_to_string(kept.with_file_name("kept.erased")).expect("what was erased");
+    let forms = ["", "http://", "https://"].map(|scheme| format!("{scheme}{}\n", registry.host()));
+    assert_eq!(erased, forms.concat(), "it may have any of these forms");
     assert_eq!(config(&host), json!({ "auths": {}, "credsStore": "locker" }));
     run(&["pull", "-q", &image]).refused(1);
 }
@@ -108,7 +116,10 @@ fn a_login_that_cannot_be() {
         (&["login", "--password-stdin", "x.example"], "requires --username"),
         (&["login", "-u", "", "x.example"], "username is empty"),
         (&["login", "-u", "me", "--password-stdin", "x.example"], "password is empty"),
-        (&["login", "-u", "me", "-p", "x", "--password-stdin", "x.example"], "mutually exclusive"),
+        (
+            &["login", "-u", "me", "-p", "x", "--password-stdin", "x.example"],
+            "cannot specify both --password and --password-stdin",
+        ),
     ] {
         let said = host.refused(1, args.iter().copied());
         assert!(said.contains(words), "{args:?}: {said}");

@@ -1,6 +1,7 @@
 //! Keeping credentials, and forgetting them: in Docker's configuration file, or with the helper that it names.
 
 use super::{HUB_KEY, TOKEN_USER, base64, config_path, host_of, run_helper};
+use crate::order;
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
 use std::fs::{self, File};
@@ -16,8 +17,8 @@ pub fn key(server: &str) -> &str {
     }
 }
 
-/// Keeps a name and a password, or an identity token in the password's place. Gives the file if that is where they
-/// are now, for everyone to read who may read it.
+/// Keeps a name and a password, or an identity token in the password's place. Gives the file if that is where a password
+/// is now that was not there, for everyone to read who may read it.
 pub fn store(key: &str, username: &str, password: &str, identity_token: &str) -> Result<Option<PathBuf>> {
     let (path, mut config) = read()?;
     let helper = helper(&config, key);
@@ -39,22 +40,39 @@ pub fn store(key: &str, username: &str, password: &str, identity_token: &str) ->
     if !identity_token.is_empty() {
         entry["identitytoken"] = json!(identity_token);
     }
-    auths.insert(key.to_owned(), entry);
+    if auths.insert(key.to_owned(), entry.clone()) == Some(entry) {
+        return Ok(None);
+    }
     write(&path, &config)?;
-    Ok(Some(path))
+    Ok((!password.is_empty()).then_some(path))
 }
 
-/// Forgets all that is kept of a server.
-pub fn erase(key: &str) -> Result<()> {
+/// Forgets all that is kept of a server, under its key and as the user names it. A helper that has it under one of the
+/// forms that it may have is enough; otherwise the errors, a line each.
+pub fn erase(server: &str, key: &str) -> Result<()> {
     let (path, mut config) = read()?;
-    let helper = helper(&config, key);
-    if !helper.is_empty() {
-        run_helper(&helper, "erase", key.as_bytes(), key)?;
+    let mut forms = vec![key.to_owned()];
+    if key != HUB_KEY {
+        forms.extend([server.to_owned(), format!("http://{key}"), format!("https://{key}")]);
+        order::sort(&mut forms);
+        forms.dedup();
     }
+    let erased = |form: &String| match helper(&config, form).as_str() {
+        "" => Ok(None),
+        helper => run_helper(helper, "erase", form.as_bytes(), form),
+    };
+    let failed: Vec<String> =
+        forms.iter().filter_map(|form| erased(form).err().map(|error| format!("{form}: {error:#}"))).collect();
     let auths = auths(&mut config)?;
     let before = auths.len();
     auths.retain(|other, _| other != key && (key == HUB_KEY || host_of(other) != key));
-    if auths.len() == before { Ok(()) } else { write(&path, &config) }
+    if auths.len() != before {
+        write(&path, &config)?;
+    }
+    if failed.len() == forms.len() {
+        bail!("{}", failed.join("\n"));
+    }
+    Ok(())
 }
 
 /// Where the configuration is, and all that is in it, what is not ours too.
@@ -69,14 +87,23 @@ pub fn read() -> Result<(PathBuf, Map<String, Value>)> {
     Ok((path, config))
 }
 
+/// How a key is written in this configuration: Go, and so Docker, takes it in whatever case.
+pub fn spelt(config: &Map<String, Value>, key: &str) -> String {
+    let is = |known: &&String| known.eq_ignore_ascii_case(key);
+    match config.contains_key(key) {
+        true => key.to_owned(),
+        false => config.keys().find(is).cloned().unwrap_or_else(|| key.to_owned()),
+    }
+}
+
 fn helper(config: &Map<String, Value>, key: &str) -> String {
     let of = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_owned();
-    let own = of(config.get("credHelpers").and_then(|helpers| helpers.get(key)));
-    if own.is_empty() { of(config.get("credsStore")) } else { own }
+    let own = of(config.get(&spelt(config, "credHelpers")).and_then(|helpers| helpers.get(key)));
+    if own.is_empty() { of(config.get(&spelt(config, "credsStore"))) } else { own }
 }
 
 pub fn auths(config: &mut Map<String, Value>) -> Result<&mut Map<String, Value>> {
-    let auths = config.entry("auths").or_insert_with(|| json!({}));
+    let auths = config.entry(spelt(config, "auths")).or_insert_with(|| json!({}));
     if auths.is_null() {
         *auths = json!({});
     }
