@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! build/mounts/<name>/        the files
-//!              .<name>.lock   held by who has it for himself alone; its text says what for, its time when it was last of use
+//!              .<name>.lock   held by who has it, shared or for himself alone; its text says what it was made for, its time
+//!                             when it was last of use
 //! ```
 //!
 //! A build that has one names it in its lease, so that nobody prunes it meanwhile.
@@ -11,7 +12,7 @@ use crate::engine::locks::{self, Lock};
 use crate::engine::store::{self, Lease, Store};
 use anyhow::{Context, Result};
 use std::collections::HashSet;
-use std::fs::{self, File};
+use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::SystemTime;
@@ -40,24 +41,25 @@ fn word(name: &str) -> String {
     format!("cache:{name}")
 }
 
-/// Keeps a cache for as long as the lease lasts, and notes what it is of use for.
-pub fn hold(store: &Store, lease: &Lease, name: &str, description: &str) -> Result<()> {
-    let _gc = store.gc_shared()?;
-    lease.uses(&word(name))?;
+/// Takes a cache, to share it or not, until the lock is dropped; `None` where another has it. The lease keeps it from now on.
+pub fn take(store: &Store, lease: &Lease, name: &str, shared: bool, description: &str) -> Result<Option<Lock>> {
     let path = lock_path(store, name);
+    let lock = {
+        let _gc = store.gc_shared()?;
+        let lock = if shared { locks::try_shared(&path, 0)? } else { locks::try_exclusive(&path, 0)? };
+        let Some(lock) = lock else { return Ok(None) };
+        lease.uses(&word(name))?;
+        lock
+    };
     let note = || -> std::io::Result<()> {
-        let mut file = File::options().append(true).create(true).open(&path)?;
+        let mut file = lock.file();
         if file.metadata()?.len() == 0 {
             file.write_all(description.as_bytes())?;
         }
         file.set_modified(SystemTime::now())
     };
-    note().with_context(|| format!("write {}", path.display()))
-}
-
-/// Keeps others from a cache that the lease holds, until the lock is dropped; `None` while another does.
-pub fn lock(store: &Store, name: &str) -> Result<Option<Lock>> {
-    locks::try_exclusive(&lock_path(store, name), 0)
+    note().with_context(|| format!("write {}", path.display()))?;
+    Ok(Some(lock))
 }
 
 /// All of them.

@@ -18,6 +18,7 @@ use crate::engine::locks::Lock;
 use crate::engine::store::{self, Store};
 use crate::fs::path;
 use crate::oci::Digest;
+use crate::order;
 use anyhow::{Context as _, Result, bail};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag};
@@ -40,7 +41,8 @@ pub struct Given {
     pub trees: BTreeMap<String, Vec<String>>,
     /// Variables that neither the key nor the history knows of.
     pub env: Vec<(String, String)>,
-    /// Caches that are not to be had by others meanwhile.
+    /// Caches, by their names and those that they have among several of that name, and what keeps others from them.
+    caches: Vec<(String, String)>,
     locks: Vec<Lock>,
     /// Files with secrets.
     secrets: Vec<PathBuf>,
@@ -148,6 +150,13 @@ impl Builder<'_> {
     /// Makes all that a command is given. What is told of it is `command`.
     pub fn give(&mut self, state: &State, stage: usize, mounts: &[Mount], command: &str) -> Result<Given> {
         let mut given = Given::default();
+        // Caches in one order for all commands: nobody waits in a circle.
+        let name = |mount: &Mount| match mount.kind {
+            MountKind::Cache => cache_name(mount, &target(state, mount)),
+            _ => String::new(),
+        };
+        let mut mounts: Vec<&Mount> = mounts.iter().collect();
+        order::by_key(&mut mounts, |mount| name(mount));
         for mount in mounts {
             let at = target(state, mount);
             if at == "/" && !matches!(mount.kind, MountKind::Secret | MountKind::Ssh) {
@@ -157,8 +166,7 @@ impl Builder<'_> {
                 MountKind::Tmpfs => given.mounts.push(tmpfs(mount, at)),
                 MountKind::Bind => self.bind(stage, mount, at, &mut given)?,
                 MountKind::Cache => {
-                    let (source, lock) = self.cache_dir(stage, mount, &at, command)?;
-                    given.locks.extend(lock);
+                    let source = self.cache_dir(stage, mount, &at, command, &mut given)?;
                     given.mounts.push(bind(&source, at, mount.read_only));
                 }
                 MountKind::Secret => self.secret(mount, state, &mut given)?,
@@ -231,49 +239,39 @@ impl Builder<'_> {
         Ok(dir.join("bound"))
     }
 
-    /// The directory of a cache, and what keeps others from it.
-    fn cache_dir(&mut self, stage: usize, mount: &Mount, at: &str, command: &str) -> Result<(PathBuf, Option<Lock>)> {
-        let id = if mount.id.is_empty() { at } else { &mount.id };
-        let mut name = format!("{id}\0{}\0{}", mount.from, mount.source);
-        // Who asks for another owner or mode has another cache, and not one that he cannot write.
-        if (mount.uid, mount.gid, mount.mode) != (None, None, None) {
-            let (uid, gid) = (mount.uid.unwrap_or(0), mount.gid.unwrap_or(0));
-            name.push_str(&format!("\0{uid}:{gid} {:o}", mount.mode.unwrap_or(0o755)));
-        }
-        let hex = Digest::of(name.as_bytes()).hex()[..32].to_owned();
+    /// The directory of a cache. What keeps others from it is in `given`.
+    fn cache_dir(
+        &mut self,
+        stage: usize,
+        mount: &Mount,
+        at: &str,
+        command: &str,
+        given: &mut Given,
+    ) -> Result<PathBuf> {
         let store = &self.engine.store;
+        let first = cache_name(mount, at);
+        if let Some((_, name)) = given.caches.iter().find(|(cache, _)| *cache == first) {
+            return Ok(caches::dir(store, name));
+        }
         let described = format!("cached mount {at} from exec {command}");
-        let hold = |name: &str| caches::hold(store, self.lease, name, &described);
-        let (name, lock) = match mount.sharing {
-            Sharing::Shared => {
-                hold(&hex)?;
-                (hex, None)
+        let shared = mount.sharing == Sharing::Shared;
+        let mut number = 0;
+        let (name, lock) = loop {
+            let name = if number == 0 { first.clone() } else { format!("{first}.{number}") };
+            if let Some(lock) = caches::take(store, self.lease, &name, shared, &described)? {
+                break (name, lock);
             }
-            Sharing::Locked => {
-                hold(&hex)?;
-                let lock = loop {
-                    if let Some(lock) = caches::lock(store, &hex)? {
-                        break lock;
-                    }
-                    self.pause()?;
-                };
-                (hex, Some(lock))
-            }
-            Sharing::Private => {
-                let mut number = 0;
-                loop {
-                    let name = if number == 0 { hex.clone() } else { format!("{hex}.{number}") };
-                    hold(&name)?;
-                    if let Some(lock) = caches::lock(store, &name)? {
-                        break (name, Some(lock));
-                    }
-                    number += 1;
-                }
+            // Where others may not wait, there is one more.
+            match mount.sharing {
+                Sharing::Locked => self.pause()?,
+                Sharing::Shared | Sharing::Private => number += 1,
             }
         };
+        given.locks.push(lock);
+        given.caches.push((first, name.clone()));
         let dir = caches::dir(store, &name);
         if dir.exists() {
-            return Ok((dir, lock));
+            return Ok(dir);
         }
         let made = self.scratch_dir()?.join("cache");
         if mount.from.is_empty() {
@@ -296,7 +294,7 @@ impl Builder<'_> {
             Err(_) if dir.exists() => {}
             other => other.with_context(|| format!("make {}", dir.display()))?,
         }
-        Ok((dir, lock))
+        Ok(dir)
     }
 
     /// Waits a moment for somebody else's build, unless the caller goes: nothing tells when a lock becomes free.
@@ -385,6 +383,18 @@ impl Builder<'_> {
         given.mounts.push(bind(&file, at, true));
         Ok(())
     }
+}
+
+/// What a cache is called under build/mounts.
+fn cache_name(mount: &Mount, at: &str) -> String {
+    let id = if mount.id.is_empty() { at } else { &mount.id };
+    let mut name = format!("{id}\0{}\0{}", mount.from, mount.source);
+    // Who asks for another owner or mode has another cache, and not one that he cannot write.
+    if (mount.uid, mount.gid, mount.mode) != (None, None, None) {
+        let (uid, gid) = (mount.uid.unwrap_or(0), mount.gid.unwrap_or(0));
+        name.push_str(&format!("\0{uid}:{gid} {:o}", mount.mode.unwrap_or(0o755)));
+    }
+    Digest::of(name.as_bytes()).hex()[..32].to_owned()
 }
 
 fn target(state: &State, mount: &Mount) -> String {

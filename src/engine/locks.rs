@@ -65,8 +65,17 @@ pub fn shared(path: &Path, byte: i64) -> Result<Lock> {
 
 /// Takes the exclusive lock of one byte; `None` where somebody holds it.
 pub fn try_exclusive(path: &Path, byte: i64) -> Result<Option<Lock>> {
+    attempt(path, |file| lock::try_lock(file, byte))
+}
+
+/// Takes the shared lock of one byte; `None` where somebody holds it for himself alone.
+pub fn try_shared(path: &Path, byte: i64) -> Result<Option<Lock>> {
+    attempt(path, |file| lock::try_lock_shared(file, byte))
+}
+
+fn attempt(path: &Path, take: impl FnOnce(&File) -> std::io::Result<()>) -> Result<Option<Lock>> {
     let file = open(path)?;
-    match lock::try_lock(&file, byte) {
+    match take(&file) {
         Ok(()) => Ok(Some(Lock(file))),
         Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => Ok(None),
         Err(error) => Err(error).with_context(|| format!("lock {}", path.display())),

@@ -25,6 +25,11 @@ pub fn try_lock(file: impl AsFd, byte: i64) -> io::Result<()> {
     fcntl(file, libc::F_OFD_SETLK, &mut region(libc::F_WRLCK, byte))
 }
 
+/// Takes the read lock of one byte; `WouldBlock` where another open file has it to write.
+pub fn try_lock_shared(file: impl AsFd, byte: i64) -> io::Result<()> {
+    fcntl(file, libc::F_OFD_SETLK, &mut region(libc::F_RDLCK, byte))
+}
+
 /// Takes the write lock of one byte, waiting for it.
 pub fn lock(file: impl AsFd, byte: i64) -> io::Result<()> {
     retry(|| fcntl(&file, libc::F_OFD_SETLKW, &mut region(libc::F_WRLCK, byte)))

@@ -402,6 +402,20 @@ fn options_of_mounts_are_kept() {
         says(&host, "cat /a /b /one /two /three /four /five /six; head -n 1 /seven; wc -l < /seven"),
         "a\nb\n0:0 755\n1000:2000 770\nf\n65536\ntoken 5:6 400\ntold\n444\n1\n2"
     );
+    // One of a name at two places of a command is one, also where it is locked; and others in any order.
+    let twice = |first: &str, last: &str| {
+        format!(
+            "RUN --mount=type=cache,id={first},target=/1,sharing=locked --mount=type=cache,id={last},target=/2,sharing=locked \
+             --mount=type=cache,id={first},target=/3,sharing=private touch /1/f && ls /3\n"
+        )
+    };
+    let text_of_two = format!(
+        "FROM busybox AS a\n{}FROM busybox\n{}COPY --from=a /bin/sh /a\n",
+        twice("left", "right").repeat(3),
+        twice("right", "left").repeat(3)
+    );
+    made(&host, &[("Dockerfile", &text_of_two)], &["--no-cache"]);
+    made(&host, &[("Dockerfile", &text)], &flags);
     // What a mount is asked to be is a part of its command.
     let told = made(&host, &[("Dockerfile", &text.replace("env=A", "env=B"))], &flags);
     assert_eq!((told.matches("CACHED").count(), says(&host, "head -n 1 /seven")), (10, "0".to_owned()), "{told}");
