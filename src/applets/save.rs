@@ -61,9 +61,13 @@ impl Whole {
     /// One as programs make them: links are followed, and a file that is replaced leaves its mode.
     pub fn ordinary(path: &Path) -> Result<Whole> {
         let mut path = path.to_owned();
-        // More links than the kernel follows are an error when it is opened.
-        for _ in 0..40 {
-            let Ok(link) = fs::read_link(&path) else { break };
+        // So many as the kernel follows.
+        let mut left = 40;
+        while let Ok(link) = fs::read_link(&path) {
+            left -= 1;
+            if left == 0 {
+                bail!("save to {}: {}", path.display(), nix::errno::Errno::ELOOP.desc());
+            }
             path = path.parent().unwrap_or(Path::new("")).join(link);
         }
         let whole = Whole::of(&path, 0o666)?;

@@ -13,7 +13,7 @@ use crate::engine::store::{self, Lease, Store};
 use anyhow::{Context, Result};
 use std::collections::HashSet;
 use std::fs;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::time::SystemTime;
 
@@ -37,7 +37,7 @@ fn lock_path(store: &Store, name: &str) -> PathBuf {
 }
 
 /// The word of one in the lease of a build.
-fn word(name: &str) -> String {
+pub fn word(name: &str) -> String {
     format!("cache:{name}")
 }
 
@@ -87,9 +87,12 @@ pub fn all(store: &Store) -> Result<Vec<Cache>> {
     Ok(all)
 }
 
-/// Takes one away, with gc held exclusively; its files go with the lease.
-pub fn remove(store: &Store, lease: &Lease, name: &str) -> Result<()> {
+/// Takes one away, with gc held exclusively; its files go with the lease. Whether it was there.
+pub fn remove(store: &Store, lease: &Lease, name: &str) -> Result<bool> {
     let dir = dir(store, name);
-    fs::rename(&dir, lease.tmp()?.join(name)).with_context(|| format!("remove {}", dir.display()))?;
-    store::remove(&lock_path(store, name))
+    match fs::rename(&dir, lease.tmp()?.join(name)) {
+        Ok(()) => store::remove(&lock_path(store, name)).map(|()| true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error).with_context(|| format!("remove {}", dir.display())),
+    }
 }

@@ -74,8 +74,8 @@ enum What<'a> {
     Mount(&'a Cache),
 }
 
-/// All that is not in use, the longest unused first.
-fn candidates<'a>(records: &'a [Listed], mounts: &'a [Cache]) -> Vec<Candidate<'a>> {
+/// All that is not in use, the longest unused first. `leased` is what leases name.
+fn candidates<'a>(records: &'a [Listed], mounts: &'a [Cache], leased: &[String]) -> Vec<Candidate<'a>> {
     let record = |it: &'a Listed| Candidate {
         id: &it.key,
         kind: REGULAR,
@@ -90,7 +90,7 @@ fn candidates<'a>(records: &'a [Listed], mounts: &'a [Cache]) -> Vec<Candidate<'
         used: it.used,
         what: What::Mount(it),
     };
-    let mounts = mounts.iter().filter(|it| !it.in_use);
+    let mounts = mounts.iter().filter(|it| !leased.contains(&caches::word(&it.name)));
     let mut all: Vec<Candidate> = records.iter().map(record).chain(mounts.map(mount)).collect();
     order::by(&mut all, |a, b| (a.used, a.id).cmp(&(b.used, b.id)));
     all
@@ -99,8 +99,10 @@ fn candidates<'a>(records: &'a [Listed], mounts: &'a [Cache]) -> Vec<Candidate<'
 /// Takes away what fits until no more than `keep` bytes are held by the cache alone.
 fn evict(store: &Store, lease: &Lease, all: bool, keep: u64, fits: &dyn Fn(&Candidate) -> bool) -> Result<BuildPruned> {
     let mut pruned = BuildPruned::default();
+    // Which takes its time, and nobody is to wait for it.
+    let mounts = caches::all(store)?;
     let mut work = |inventory: &mut Inventory| -> Result<()> {
-        let (records, mounts) = (cache::all(store)?, caches::all(store)?);
+        let (records, leased) = (cache::all(store)?, store.leased()?);
         let layers = || records.iter().filter_map(|it| it.record.layer.as_ref());
         let of_images: HashSet<&str> =
             inventory.images.iter().flat_map(|image| &image.layers).map(|layer| layer.id.as_str()).collect();
@@ -115,7 +117,7 @@ fn evict(store: &Store, lease: &Lease, all: bool, keep: u64, fits: &dyn Fn(&Cand
             held += if names.is_empty() { made.size } else { 0 };
             names.insert(&made.id);
         }
-        for one in candidates(&records, &mounts).iter().filter(|one| fits(one)) {
+        for one in candidates(&records, &mounts, &leased).iter().filter(|one| fits(one)) {
             if keep > 0 && held <= keep {
                 break;
             }
@@ -129,10 +131,8 @@ fn evict(store: &Store, lease: &Lease, all: bool, keep: u64, fits: &dyn Fn(&Cand
                     };
                     made.filter(last).map_or(0, |made| made.size)
                 }
-                What::Mount(it) => {
-                    caches::remove(store, lease, &it.name)?;
-                    it.size
-                }
+                What::Mount(it) if !caches::remove(store, lease, &it.name)? => continue,
+                What::Mount(it) => it.size,
             };
             held = held.saturating_sub(freed);
             pruned.space_reclaimed += freed;
@@ -151,13 +151,24 @@ pub fn limit(store: &Store, lease: &Lease, largest: Option<u64>) -> Result<()> {
     let records = cache::all(store)?;
     let mut seen = HashSet::new();
     let layers = records.iter().filter_map(|it| it.record.layer.as_ref()).filter(|made| seen.insert(made.room()));
-    let mounts = caches::all(store)?;
+    let mounts = if is_time_to_measure(store) { caches::all(store)? } else { Vec::new() };
     let held = layers.map(|made| made.size).chain(mounts.iter().map(|it| it.size)).sum::<u64>();
     if held <= largest && records.len() <= FEW * 50 {
         return Ok(());
     }
     let lately = SystemTime::now() - Duration::from_secs(60);
     evict(store, lease, true, largest, &|one| one.used < lately).map(drop)
+}
+
+/// Caches of commands may have a great many files, and are looked at once an hour, or when the rest is too much.
+fn is_time_to_measure(store: &Store) -> bool {
+    let note = store.run.join("caches.measured");
+    let before = std::fs::metadata(&note).and_then(|note| note.modified()).ok();
+    let is_time = before.and_then(|time| time.elapsed().ok()).is_none_or(|since| since > Duration::from_secs(3600));
+    if is_time {
+        let _ = std::fs::write(&note, "");
+    }
+    is_time
 }
 
 /// Digests of the files of contexts are kept for those that were built last.

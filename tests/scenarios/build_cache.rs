@@ -244,12 +244,22 @@ fn the_cache_is_kept_at_its_size() {
             }
         }
     };
+    // A cache of commands is one of them.
+    let text = "FROM busybox\nRUN --mount=type=cache,target=/c head -c 100000 /dev/zero > /c/f\n";
+    made(&host, &[("Dockerfile", text)], &[]);
+    let mounts = host.root().join("build/mounts");
+    for entry in fs::read_dir(&mounts).expect("list").flatten().filter(|entry| entry.path().is_file()) {
+        let then = std::time::SystemTime::now() - Duration::from_secs(4 * 3600);
+        let file = fs::File::options().append(true).open(entry.path()).expect("open");
+        file.set_modified(then).expect("set a time");
+    }
     for (name, hours) in [("newest", 1), ("oldest", 3), ("middle", 2)] {
         age(name, hours);
     }
     assert!(of("middle"), "what is of use is the newest again");
     assert!(of("newest") && of("middle"));
     assert!(!of("oldest"), "the longest unused is gone");
+    assert_eq!(fs::read_dir(&mounts).expect("list").count(), 0);
     let line = host.ok(["system", "df"]);
     assert!(line.contains("Build Cache"), "{line}");
 }

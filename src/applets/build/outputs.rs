@@ -59,7 +59,8 @@ impl Wanted {
         let (mut kind, mut name, mut dest, mut tar) = (String::new(), None, None, true);
         let (mut push, mut compression) = (None, None);
         for field in &fields {
-            match field.split_once('=') {
+            let pair = field.split_once('=').map(|(key, value)| (key.trim().to_ascii_lowercase(), value));
+            match pair.as_ref().map(|(key, value)| (key.as_str(), *value)) {
                 Some(("type", value)) => kind = value.to_owned(),
                 Some(("dest", value)) => dest = Some(value.to_owned()).filter(|dest| !dest.is_empty()),
                 Some(("name", value)) => name = Some(value.to_owned()),
@@ -361,6 +362,7 @@ mod tests {
             ("type=tar,dest=-", "tar", Dest::Stdout),
             ("type=tar", "tar", Dest::Stdout),
             ("type=tar,\"dest=a,b\"", "tar", file("a,b")),
+            ("type=tar, Dest=x", "tar", file("x")),
             ("type=oci,dest=x.tar,name=a:1", "oci", file("x.tar")),
             ("type=oci,dest=x,tar=false", "oci", folder("x")),
             ("type=docker,dest=x.tar", "docker", file("x.tar")),
