@@ -195,7 +195,7 @@ impl Command for Push {
         let list = name(&self.list)?;
         let members = manifests::members(&list)?;
         if members.is_empty() {
-            bail!("{} not found", list.familiar());
+            bail!("No such manifest: {}", list.familiar());
         }
         for member in &members {
             if member.reference.domain != list.domain {

@@ -1,7 +1,7 @@
 //! The docker command line against our daemon.
 
 use crate::cdi::Vendor;
-use crate::fixture::{Command, Daemon, Host, Registry, Terminal, clients, eventually, need};
+use crate::fixture::{Command, Daemon, Host, Login, Registry, Terminal, clients, eventually, need};
 use serde_json::json;
 
 /// The docker command, and whom it asks.
@@ -192,6 +192,11 @@ fn pull_and_its_progress() {
     assert_eq!(output.code(), Some(1));
     assert!(output.stderr().contains("Error response from daemon: "), "{output}");
     assert!(output.stderr().contains("not found"), "{output}");
+    // Who is not known is told so, and not asked for a name.
+    let Some(closed) = Registry::start(false, Some(Login::SAILOR)) else { return };
+    let output = docker.command(&["pull", &closed.name("busybox")]).run();
+    assert_eq!(output.code(), Some(1), "{output}");
+    assert!(output.stderr().contains("no basic auth credentials"), "{output}");
 }
 
 #[test]
@@ -277,7 +282,7 @@ fn images_are_pushed() {
     assert_eq!(docker.ok(&["push", "-q", &name]), format!("{name}:latest").replacen("docker.io/", "", 1));
     let output = docker.command(&["push", "no/such:here"]).run();
     assert_eq!(output.code(), Some(1), "{output}");
-    assert!(output.stderr().contains("An image does not exist locally with the tag: no/such"), "{output}");
+    assert!(output.stderr().ends_with("An image does not exist locally with the tag: no/such"), "{output}");
     docker.ok(&["rmi", "--force", &name, &format!("{name}:v2")]);
     assert_eq!(docker.ok(&["run", "--rm", "--network", "none", &name, "echo", "back"]), "back");
 }

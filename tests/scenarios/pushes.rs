@@ -227,7 +227,7 @@ fn all_tags_and_those_that_are_not_there() {
     assert_ne!(one, found(&format!("{name}:two")).expect("it too").0);
     for (line, words) in [
         (vec!["push", "-a", "x:1"], "tag can't be used with --all-tags/-a"),
-        (vec!["push", "-q", "no/such:here"], "An image does not exist locally with the tag: no/such:here"),
+        (vec!["push", "-q", "no/such:here"], "An image does not exist locally with the tag: no/such"),
         (vec!["push", "-q", "-a", "no/such"], "An image does not exist locally with the tag: no/such"),
         (vec!["push", "-q", &format!("{name}@{one}")], "cannot push a digest reference"),
         (vec!["push", "-q", "--platform", "linux/s390x", &format!("{name}:one")], "(linux/s390x)"),
@@ -334,7 +334,7 @@ fn one_name_for_several_platforms() {
         (vec!["manifest", "inspect", &registry.name("no/such:v1")], "no such manifest: "),
         (vec!["manifest", "create", "other.example/x:1"], "requires at least 2 arguments"),
         (vec!["manifest", "create", &registry.name("push/again:v1"), &list], "is a manifest list"),
-        (vec!["manifest", "push", &list], "not found"),
+        (vec!["manifest", "push", &list], "No such manifest"),
     ] {
         let said = host.refused(1, &line);
         assert!(said.contains(words), "{line:?}: {said}");

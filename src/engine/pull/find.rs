@@ -163,7 +163,8 @@ pub fn refusal(reference: &Reference, error: anyhow::Error) -> anyhow::Error {
         ("DENIED", _) | (_, 403) => Refusal::NotFound(format!(
             "pull access denied for {name}, repository does not exist or may require 'docker login': {said}"
         )),
-        (_, 401) => Refusal::Unauthorized(format!("pull {whole}: {said}")),
+        // A plain 500, as Docker's: at a 401 docker's client asks for a name and a password, be it of nobody.
+        (_, 401) => return anyhow::anyhow!("pull {whole}: {said}"),
         _ => return error.context(format!("pull {whole}")),
     };
     anyhow::Error::new(refusal)
@@ -201,14 +202,14 @@ mod tests {
                 401,
                 "UNAUTHORIZED",
                 "authentication required",
-                401,
+                500,
                 "pull nope:latest: unauthorized: authentication required",
             ),
         ] {
             let refused = Refused { status, code: code.to_owned(), message: message.to_owned(), retry_after: None };
             let error = refusal(reference, anyhow::Error::new(refused).context("get https://…"));
-            let refusal = error.downcast_ref::<Refusal>().expect("a refusal");
-            assert_eq!((refusal.status(), refusal.to_string().as_str()), (expected, words));
+            let status = error.downcast_ref::<Refusal>().map_or(500, Refusal::status);
+            assert_eq!((status, format!("{error:#}").as_str()), (expected, words));
         }
         let error = refusal(&hub, anyhow::anyhow!("the network is down"));
         assert_eq!(format!("{error:#}"), "pull nope:latest: the network is down");

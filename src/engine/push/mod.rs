@@ -108,7 +108,7 @@ impl Push {
             }
         }
         if found.is_empty() {
-            bail!("An image does not exist locally with the tag: {}", reference.familiar());
+            bail!("An image does not exist locally with the tag: {}", reference.familiar_name());
         }
         Ok(found)
     }
