@@ -582,9 +582,16 @@ fn reader(request: &mut Request) -> Box<dyn Read + Send> {
 
 fn build_prune(store: &Store, request: &Request) -> Result<Response> {
     let filters = filters(request)?;
-    let mut keep = 0;
-    for key in ["keep-storage", "reserved-space"] {
-        keep = keep.max(number::<u64>(request, key)?.unwrap_or(0));
+    let bytes = |key: &str| -> Result<u64> {
+        number(request, key).map(Option::unwrap_or_default).map_err(|_| {
+            let text = request.query(key).unwrap_or_default();
+            Refusal::BadParameter(format!("{key} is in bytes and expects an integer, got {text}")).into()
+        })
+    };
+    // What may stay is no less than what shall.
+    let keep = bytes("keep-storage")?.max(bytes("reserved-space")?).max(bytes("max-used-space")?);
+    if bytes("min-free-space")? > 0 {
+        bail!(Refusal::NotImplemented("the build cache is not pruned by min-free-space".to_owned()));
     }
     json(200, &crate::build::prune::prune(store, request.flag("all"), keep, &filters)?)
 }

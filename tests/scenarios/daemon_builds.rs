@@ -178,6 +178,16 @@ fn messages_are_dockers() {
     let (status, body) = daemon.ask("POST /build/cancel");
     assert!(status.contains("400") && body.contains("build ID not provided"), "{status} {body}");
     assert!(daemon.ask("POST /build/cancel?id=x").0.contains("200"));
+    for (query, status, words) in [
+        ("keep-storage=x", "400", "keep-storage is in bytes and expects an integer, got x"),
+        ("max-used-space=-1", "400", "max-used-space is in bytes and expects an integer, got -1"),
+        ("min-free-space=1", "501", "min-free-space"),
+        // All of it may stay.
+        ("all=1&max-used-space=1000000000", "200", r#""CachesDeleted":null"#),
+    ] {
+        let (said, body) = daemon.ask(&format!("POST /build/prune?{query}"));
+        assert!(said.contains(status) && body.contains(words), "{query}: {said} {body}");
+    }
     daemon.stop();
 }
 
