@@ -10,6 +10,7 @@ use crate::sys::mount::{self, MountAttr};
 use crate::sys::process::{self, Strings};
 use crate::sys::{apart, kernel};
 use anyhow::{Context, Result, bail};
+use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, socket};
 use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::fs::File;
@@ -180,12 +181,22 @@ pub fn connect(store: &Store, whose: &Whose) -> Result<Option<UnixStream>> {
     }
 }
 
+/// A socket that nobody else connects to, whatever umask(2) the caller has: bind(2) gives the name the mode that the socket
+/// has by then.
+fn listen(address: &str) -> Result<UnixListener> {
+    let socket = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    nix::sys::stat::fchmod(&socket, nix::sys::stat::Mode::S_IRUSR | nix::sys::stat::Mode::S_IWUSR)?;
+    bind(socket.as_raw_fd(), &UnixAddr::new(address)?)?;
+    nix::sys::socket::listen(&socket, Backlog::MAXCONN)?;
+    Ok(socket.into())
+}
+
 /// Starts a shim under the lock that the caller holds, and connects to it.
 fn start(store: &Store, whose: &Whose, lock: File) -> Result<UnixStream> {
     let dir = File::open(whose.dir(store)).with_context(|| format!("open {}", whose.dir(store).display()))?;
     let address = format!("/proc/self/fd/{}/sock", dir.as_raw_fd());
     store::remove(&whose.dir(store).join("sock"))?;
-    let listener = UnixListener::bind(&address).with_context(|| format!("listen for {}", whose.container))?;
+    let listener = listen(&address).with_context(|| format!("listen for {}", whose.container))?;
     // Connected before it lives: the kernel keeps the connection until it accepts.
     let stream =
         UnixStream::connect(&address).with_context(|| format!("connect to the shim of {}", whose.container))?;

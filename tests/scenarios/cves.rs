@@ -6,7 +6,9 @@ use crate::isolation::{bent, same_inode};
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
+use std::os::unix::process::CommandExt;
 
 /// Whoever enters a container could be looked into by who is inside, with what it had open of the host.
 #[test]
@@ -95,7 +97,16 @@ fn cve_2020_15257_no_socket_of_ours_is_without_a_file() {
     let _listener = UnixListener::bind_addr(&address).expect("listen");
     let before = abstracts(&fs::read_to_string("/proc/thread-self/net/unix").expect("read"));
     assert!(before.contains("@of-this-scenario"), "{before:?}");
-    host.detached(&[], &["sleep", "1000"]);
+    // Whoever starts it may keep nothing from anybody.
+    let mut open = host.dhow(["run", "-d", "--network", "none", "busybox", "sleep", "1000"]);
+    // SAFETY: one system call between fork and exec.
+    unsafe {
+        open.inner().pre_exec(|| {
+            nix::sys::stat::umask(nix::sys::stat::Mode::empty());
+            Ok(())
+        });
+    }
+    let open = open.ok();
     let look =
         "cat /proc/net/unix; while ! [ -e /again ]; do sleep 0.1; done; cat /proc/net/unix; echo end; sleep 1000";
     let id = host.ok(["run", "-d", "--network", "host", "busybox", "sh", "-c", look]);
@@ -104,8 +115,10 @@ fn cve_2020_15257_no_socket_of_ours_is_without_a_file() {
     let seen = host.ok(["logs", &id]);
     assert!(seen.matches("/sock\n").count() > 1, "those that have a file are there: {seen}");
     assert_eq!(abstracts(&seen), before);
-    let mode = fs::metadata(host.run_dir().join("containers").join(&id).join("sock")).expect("its socket");
-    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode.permissions()) & 0o022, 0, "nobody else may write to it");
+    for id in [id, open] {
+        let found = fs::metadata(host.run_dir().join("containers").join(&id).join("sock")).expect("its socket");
+        assert_eq!(found.permissions().mode() & 0o777, 0o600, "nobody else may write to it");
+    }
 }
 
 /// Version 1 of cgroups runs a program of the host's choice, or of whoever may write there.
