@@ -448,8 +448,18 @@ impl Report {
         shown
     }
 
+    /// Whether a step is told of that has no end yet.
+    pub(super) fn is_open(&self) -> bool {
+        match self.style {
+            Style::Trace => self.trace.is_open(),
+            Style::Plain => self.open,
+            Style::Stream => false,
+        }
+    }
+
     /// The step failed: its last lines once more, where others may stand between.
     pub fn failed(&mut self, why: &str) -> Result<()> {
+        self.open = false;
         match self.style {
             Style::Plain => {}
             Style::Trace => {
@@ -458,7 +468,8 @@ impl Report {
             }
             Style::Stream => return Ok(()),
         }
-        let mut text = format!("#{} ERROR: {why}\n", self.number);
+        // Where it stands in the Dockerfile is told in the end.
+        let mut text = format!("#{} ERROR: {}\n", self.number, why.lines().next().unwrap_or_default());
         for line in &self.last {
             text.push_str(&format!(" > {line}\n"));
         }

@@ -52,7 +52,7 @@ impl Trace {
         SolveStatus { vertexes: vec![self.vertex.clone()], ..SolveStatus::default() }
     }
 
-    fn is_open(&self) -> bool {
+    pub fn is_open(&self) -> bool {
         !self.vertex.digest.is_empty() && self.vertex.completed.is_none()
     }
 
@@ -108,7 +108,7 @@ impl Trace {
 impl Report {
     /// The stage has failed: so has the step that it is at, where that was not told.
     pub fn broken(&mut self, why: &str) -> Result<()> {
-        match self.trace.is_open() {
+        match self.is_open() {
             true => self.failed(&errno::spelt(why)),
             false => Ok(()),
         }

@@ -369,7 +369,7 @@ fn what_a_stage_has_is_mounted_as_it_is() {
     assert_eq!(says(&host, "sed -n 3p /said"), "g", "what is mounted is a part of the key");
     let missing = "FROM busybox AS other\nFROM busybox\nRUN --mount=from=other,source=/no,target=/m true\n";
     let output = build(&host, &folder(&host, "context", &[("Dockerfile", missing)]), &[]);
-    assert!(output.stderr().contains("/no: not found in the stage"), "{output}");
+    assert!(output.stderr().contains("#3 ERROR: /no: not found in the stage"), "{output}");
     host.assert_tidy();
 }
 
