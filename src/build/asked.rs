@@ -89,12 +89,12 @@ impl Asked {
         if !matches!(isolation.to_ascii_lowercase().as_str(), "" | "default") {
             bail!(bad(format!("unsupported isolation: {isolation:?}")));
         }
-        let mut names = Vec::new();
+        let mut names: Vec<Reference> = Vec::new();
         for (_, name) in request.query.iter().filter(|(key, name)| key == "t" && !name.is_empty()) {
             if name.contains('@') && Reference::parse(name).is_ok() {
                 bail!(bad("build tag cannot contain a digest".to_owned()));
             }
-            names.extend(images::name(name, "")?);
+            names.extend(images::name(name, "")?.filter(|name| !names.contains(name)));
         }
         let (platform, platform_asked) = match text("platform").as_str() {
             "" => (platform::host(), false),
@@ -277,6 +277,7 @@ mod tests {
             ("extrahosts", r#"{"b":"::1"}"#),
             ("shmsize", "0"),
             ("t", "one"),
+            ("t", "one:latest"),
             ("t", "localhost:5000/two:3"),
             ("target", "build"),
             ("ulimits", r#"[{"name":"nofile","Hard":10,"Soft":5},null]"#),
