@@ -17,20 +17,20 @@ const HUB_KEY: &str = "https://index.docker.io/v1/";
 /// The user name that says that the password is an identity token.
 const TOKEN_USER: &str = "<token>";
 
-/// Credentials for one registry, in the JSON of `X-Registry-Auth`. All empty is anonymous. Names with capitals are read, too:
-/// dockerd takes any case, and docker-py sends what a credential helper said so.
+/// Credentials for one registry, in the JSON of `X-Registry-Auth`. All empty is anonymous. Names are read in any case, as by
+/// dockerd: docker-py sends what a credential helper said with capitals.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Credentials {
-    #[serde(alias = "Username", skip_serializing_if = "String::is_empty")]
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub username: String,
-    #[serde(alias = "Password", skip_serializing_if = "String::is_empty")]
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub password: String,
     /// An OAuth2 refresh token, exchanged for an access token.
-    #[serde(rename = "identitytoken", alias = "IdentityToken", skip_serializing_if = "String::is_empty")]
+    #[serde(rename = "identitytoken", skip_serializing_if = "String::is_empty")]
     pub identity_token: String,
     /// A bearer token, sent as it is.
-    #[serde(rename = "registrytoken", alias = "RegistryToken", skip_serializing_if = "String::is_empty")]
+    #[serde(rename = "registrytoken", skip_serializing_if = "String::is_empty")]
     pub registry_token: String,
 }
 
@@ -50,7 +50,12 @@ impl Credentials {
     /// Reads an `X-Registry-Auth` header: base64url, padded or not. Docker takes garbage as anonymous on a pull; so do we.
     pub fn from_header(header: &str) -> Credentials {
         let json = base64_decode(header.trim()).unwrap_or_default();
-        serde_json::from_slice::<Credentials>(&json).unwrap_or_default().settled()
+        Credentials::read(serde_json::from_slice(&json).unwrap_or_default())
+    }
+
+    /// Reads what stands in a header; what cannot be read is anonymous.
+    fn read(value: serde_json::Value) -> Credentials {
+        crate::api::json::of::<Option<Credentials>>(value).ok().flatten().unwrap_or_default().settled()
     }
 
     /// A name that says that the password is a token has gone.
@@ -130,8 +135,7 @@ impl Registries {
     pub fn from_header(header: Option<&str>) -> Registries {
         let json = header.and_then(base64_decode).unwrap_or_default();
         let all: BTreeMap<String, serde_json::Value> = serde_json::from_slice(&json).unwrap_or_default();
-        let read = |value| serde_json::from_value::<Credentials>(value).unwrap_or_default().settled();
-        Registries(order::map(all.into_iter().map(|(name, value)| (name, read(value)))))
+        Registries(order::map(all.into_iter().map(|(name, value)| (name, Credentials::read(value)))))
     }
 
     /// Takes what the user's Docker configuration holds for a registry, see [`lookup`].
@@ -371,7 +375,7 @@ mod tests {
     #[test]
     fn docker_pys_spelling_of_a_helpers_answer_is_read() {
         let pair = r#"{"ServerAddress": "h:5000", "Username": "u", "Password": "p:w"}"#;
-        let token = r#"{"ServerAddress": "h:5000", "IdentityToken": "t"}"#;
+        let token = r#"{"ServerAddress": "h:5000", "IDENTITYTOKEN": "t", "email": null}"#;
         let with_pair = Credentials { username: "u".into(), password: "p:w".into(), ..Credentials::default() };
         let with_token = Credentials { identity_token: "t".into(), ..Credentials::default() };
         for (json, wanted) in [(pair, with_pair), (token, with_token)] {

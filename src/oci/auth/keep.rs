@@ -115,7 +115,9 @@ pub fn auths(config: &mut Map<String, Value>) -> Result<&mut Map<String, Value>>
 
 /// Whole or not at all, readable for its owner alone; where it is a link, what it leads to.
 pub fn write(path: &Path, config: &Map<String, Value>) -> Result<()> {
-    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    // Also where nothing is there yet.
+    let aim = |_| fs::read_link(path).map(|to| path.parent().unwrap_or(path).join(to));
+    let path = fs::canonicalize(path).or_else(aim).unwrap_or_else(|_| path.to_owned());
     let doing = || format!("write {}", path.display());
     let dir = path.parent().with_context(doing)?;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).with_context(|| format!("make {}", dir.display()))?;
@@ -139,6 +141,22 @@ pub fn write(path: &Path, config: &Map<String, Value>) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_link_leads_to_the_file() {
+        let dir = std::env::temp_dir().join(format!("dhow-keep-{}", std::process::id()));
+        fs::create_dir(&dir).unwrap();
+        let path = dir.join("config.json");
+        std::os::unix::fs::symlink("kept/config.json", &path).unwrap();
+        // The second time it is there.
+        for value in ["a", "b"] {
+            let config = Map::from_iter([("key".to_owned(), json!(value))]);
+            write(&path, &config).unwrap();
+            let text = fs::read_to_string(dir.join("kept/config.json")).unwrap();
+            assert_eq!((text.contains(value), fs::read_link(&path).is_ok()), (true, true), "{text}");
+        }
+        fs::remove_dir_all(&dir).unwrap();
+    }
 
     #[test]
     fn servers_are_filed_under_their_host() {
