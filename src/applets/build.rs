@@ -233,14 +233,15 @@ impl Command for Build {
         {
             return Err(error).with_context(|| format!("remove {}", path.display()));
         }
-        // Before any thread begins: one that has them not blocked would die of them, and all of this process.
+        // An ordinary user's engine enters a namespace of his, which no process can that has threads.
+        let client = context.client()?;
+        // Before any other thread begins: one that has them not blocked would die of them, and all of this process.
         let signals = Signalled::watch()?;
         let mut query = self.query()?;
         query.push(("progress".to_owned(), mode.query().to_owned()));
         query.extend((mode == Mode::Quiet).then(|| ("q".to_owned(), "1".to_owned())));
         query.extend(contexts.query().map(|contexts| ("contexts".to_owned(), contexts)));
         query.extend(outputs.query().map(|outputs| ("outputs".to_owned(), outputs)));
-        let client = context.client()?;
         let mut known = None;
         let mut given = Given::default();
         if client.is_local() {

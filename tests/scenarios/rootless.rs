@@ -85,7 +85,13 @@ fn his_images_have_many_layers() {
     let run = ["run", "--rm", "--network", "none", "less", "sh", "-c", "ls /opaque /kept 2>/dev/null; ls /bin/busybox"];
     assert_eq!(sailor.ok(run), "/opaque:\n/bin/busybox");
     sailor.ok(["rm", "it"]);
-    sailor.ok(["rmi", "less", "layers"]);
+    // What a stage of a build has is mounted with them.
+    let text = "FROM layers AS s\nRUN rm -r /opaque && mkdir /opaque && echo f > /opaque/f\nFROM layers\n\
+                RUN --mount=from=s,source=opaque,target=/m ls /m /opaque > /said\n";
+    let build = ["build", "--network", "none", "-t", "built", "-"];
+    sailor.command(build).input(text.as_bytes().to_vec()).ok();
+    assert_eq!(sailor.ok(["run", "--rm", "--network", "none", "built", "cat", "/said"]), "/m:\nf\n\n/opaque:\nnew");
+    sailor.ok(["rmi", "less", "layers", "built"]);
 }
 
 #[test]
