@@ -29,7 +29,7 @@ impl Flags {
                 Some((written, value)) => (written, Some(value)),
                 None => (text.as_str(), None),
             };
-            let name = written.trim_start_matches("--");
+            let name = written.strip_prefix("--").unwrap_or(written);
             let Some((name, form)) = known.iter().find(|(known, _)| *known == name) else {
                 return fault(format!(
                     "unknown flag: {written}{}",
@@ -55,10 +55,14 @@ impl Flags {
         Ok(flags)
     }
 
-    /// The value of a flag that is given once; an empty one counts as none.
+    /// The value of a flag that is given once.
+    pub fn given(&self, name: &str) -> Option<Word> {
+        self.0.iter().find(|(known, _)| *known == name).map(|(_, word)| word.clone())
+    }
+
+    /// The same, where an empty one counts as none.
     pub fn text(&self, name: &str) -> Option<Word> {
-        let found = self.0.iter().find(|(known, _)| *known == name);
-        found.map(|(_, word)| word.clone()).filter(|word| !word.text.is_empty())
+        self.given(name).filter(|word| !word.text.is_empty())
     }
 
     pub fn list(&self, name: &str) -> Vec<Word> {

@@ -26,7 +26,7 @@ pub struct Instruction {
     pub text: String,
     /// An empty line stands inside of it.
     pub has_empty: bool,
-    /// What stands right above it.
+    /// What stands above it.
     pub comments: Vec<String>,
     pub kind: Kind,
 }

@@ -52,7 +52,7 @@ pub struct Line {
     pub heredocs: Vec<Heredoc>,
     /// A continued line was followed by an empty one.
     pub has_empty: bool,
-    /// What stands right above it, without the sign of a comment.
+    /// What stands above it, back to a comment that says nothing, without the sign of a comment.
     pub comments: Vec<String>,
     /// From this byte of `text` on, it stood at this place.
     marks: Vec<(usize, Place)>,
@@ -117,20 +117,21 @@ impl<'a> Reader<'a> {
         while let Some(raw) = self.next() {
             let raw = raw.trim_end_matches(['\r', '\n']);
             let trimmed = raw.trim_start();
-            self.directives.read(trimmed, self.count)?;
+            let directive = self.directives.read(trimmed, self.count)?;
             if let Some(comment) = trimmed.strip_prefix('#') {
-                line.comments.extend((!continued).then(|| comment.trim().to_owned()));
+                match comment.trim() {
+                    _ if continued || directive => {}
+                    "" => line.comments.clear(),
+                    comment => line.comments.push(comment.to_owned()),
+                }
                 continue;
             }
             if trimmed.is_empty() {
                 line.has_empty |= continued;
-                if !continued {
-                    line.comments.clear();
-                }
                 continue;
             }
             // White space at the start of a line that goes on another is a part of it.
-            let kept = if continued { raw } else { trimmed };
+            let kept = if line.text.is_empty() { trimmed } else { raw };
             let column = 1 + raw[..raw.len() - kept.len()].chars().count();
             if !continued {
                 line.first = self.count;
@@ -243,13 +244,14 @@ struct DirectiveReader {
 }
 
 impl DirectiveReader {
-    fn read(&mut self, line: &str, number: usize) -> Result<(), Fault> {
+    /// Whether the line is one.
+    fn read(&mut self, line: &str, number: usize) -> Result<bool, Fault> {
         if self.done {
-            return Ok(());
+            return Ok(false);
         }
         let Some((key, value)) = directive(line) else {
             self.done = true;
-            return Ok(());
+            return Ok(false);
         };
         let place = Place { line: number, column: 1 };
         if self.seen.contains(&key) {
@@ -268,7 +270,7 @@ impl DirectiveReader {
             },
         }
         self.seen.push(key);
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -296,6 +298,7 @@ mod tests {
             ("\u{feff}FROM a\r\n\r\nRUN b \\\r\n c\r\n", vec!["FROM a", "RUN b  c"]),
             ("  FROM a\n\tRUN b", vec!["FROM a", "RUN b"]),
             ("\\\nFROM a\n\\\n", vec!["FROM a"]),
+            ("\\\n\n  FROM a\n", vec!["FROM a"]),
             ("\\\n\n\\", vec![]),
             ("# only\n#comments", vec![]),
             ("# escape=`\nRUN a `\nb\\\nUSER c", vec!["RUN a b\\", "USER c"]),

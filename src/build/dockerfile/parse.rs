@@ -31,6 +31,14 @@ pub const KEYWORDS: [&str; 18] = [
     "WORKDIR",
 ];
 
+const HEALTH_FLAGS: [(&str, Form); 5] = [
+    ("interval", Form::Text),
+    ("timeout", Form::Text),
+    ("start-period", Form::Text),
+    ("start-interval", Form::Text),
+    ("retries", Form::Text),
+];
+
 /// Reads a line. `escape` is the file's.
 pub fn instruction(line: &Line, escape: char) -> Result<Instruction, Fault> {
     let (keyword, flags, at) = split(&line.text, escape);
@@ -56,7 +64,10 @@ pub fn instruction(line: &Line, escape: char) -> Result<Instruction, Fault> {
         "VOLUME" => request.volume()?,
         "WORKDIR" => Kind::Workdir(request.one()?),
         _ => {
-            let known = super::suggest(&name, KEYWORDS);
+            let mut known = super::suggest(&name, KEYWORDS);
+            if name != keyword {
+                known.make_ascii_lowercase();
+            }
             return Err(line.fault(0, format!("unknown instruction: {keyword}{known}")));
         }
     };
@@ -402,16 +413,16 @@ impl Request<'_> {
         }
         let device = |word: &Word| Device::parse(&word.text).map_err(|message| Fault::new(word.place, message));
         let devices = flags.list("device").iter().map(device).collect::<Result<_, _>>()?;
-        let network = match flags.text("network") {
+        let network = match flags.given("network") {
             None => RunNetwork::Default,
             Some(word) => match word.text.as_str() {
                 "default" => RunNetwork::Default,
                 "none" => RunNetwork::None,
                 "host" => RunNetwork::Host,
-                other => return Err(Fault::new(word.place, format!("invalid network mode: {other:?}"))),
+                other => return Err(Fault::new(word.place, format!("invalid network mode {other:?}"))),
             },
         };
-        let insecure = match flags.text("security") {
+        let insecure = match flags.given("security") {
             None => false,
             Some(word) => match word.text.as_str() {
                 "sandbox" => false,
@@ -420,7 +431,8 @@ impl Request<'_> {
             },
         };
         let command = self.command(self.rest)?;
-        if command.words.is_empty() {
+        // The shell is content with nothing.
+        if command.words.is_empty() && !command.shell {
             return self.fault(0, "RUN requires at least one argument");
         }
         let heredocs = self.line.heredocs.clone();
@@ -452,7 +464,7 @@ impl Request<'_> {
         match kind.to_ascii_uppercase().as_str() {
             "" => return self.needs_one(),
             "NONE" => {
-                self.flags(&[])?;
+                self.flags(&HEALTH_FLAGS)?;
                 if !command.is_empty() {
                     return self.fault(self.at, "HEALTHCHECK NONE takes no arguments");
                 }
@@ -467,15 +479,9 @@ impl Request<'_> {
                 let kind = if words.shell { "CMD-SHELL" } else { "CMD" };
                 check.test = Some(std::iter::once(kind.to_owned()).chain(words.words).collect());
             }
-            _ => return self.fault(self.at, format!("Unknown type {kind:?} in HEALTHCHECK (try CMD)")),
+            kind => return self.fault(self.at, format!("Unknown type {kind:?} in HEALTHCHECK (try CMD)")),
         }
-        let flags = self.flags(&[
-            ("interval", Form::Text),
-            ("timeout", Form::Text),
-            ("start-period", Form::Text),
-            ("start-interval", Form::Text),
-            ("retries", Form::Text),
-        ])?;
+        let flags = self.flags(&HEALTH_FLAGS)?;
         for (name, slot) in [
             ("interval", &mut check.interval),
             ("timeout", &mut check.timeout),
@@ -517,7 +523,7 @@ impl Request<'_> {
         }
         // Read now, so that what is wrong with it is said here and not to who builds on the image.
         instruction(&self.line.rest(self.at), self.escape)?;
-        let mut text = self.rest.to_owned();
+        let mut text = self.line.text[self.at..].to_owned();
         for heredoc in &self.line.heredocs {
             text = format!("{text}\n{}{}", heredoc.content, heredoc.name);
         }

@@ -48,6 +48,7 @@ fn commands_are_json_or_for_the_shell() {
         (r#"CMD ["a" "b"]"#, words(&[r#"["a" "b"]"#]), true),
         ("CMD []", words(&[]), false),
         ("CMD", words(&[]), true),
+        ("RUN", words(&[]), true),
         ("ENTRYPOINT a  'b'", words(&["a  'b'"]), true),
         (r#"RUN ["a\u0041"]"#, words(&["aA"]), false),
         ("RUN --network=host -- --x", words(&["--x"]), true),
@@ -122,7 +123,7 @@ fn the_others() {
     let Kind::Healthcheck(check) = kind("HEALTHCHECK --interval=5s --retries=3 CMD curl x").unwrap() else { panic!() };
     assert_eq!((check.interval, check.retries), (5_000_000_000, 3));
     assert_eq!(check.test.unwrap(), ["CMD-SHELL", "curl x"]);
-    let Kind::Healthcheck(check) = kind("HEALTHCHECK none").unwrap() else { panic!() };
+    let Kind::Healthcheck(check) = kind("HEALTHCHECK --timeout=3s none").unwrap() else { panic!() };
     assert_eq!(check.test.unwrap(), ["NONE"]);
     let Kind::Volume(paths) = kind(r#"VOLUME ["/a b", "/c"]"#).unwrap() else { panic!() };
     assert_eq!(texts(&paths), ["/a b", "/c"]);
@@ -192,15 +193,19 @@ fn what_is_refused() {
         ("ENV =b", "ENV names can not be blank"),
         ("ARG =b", "ARG names can not be blank"),
         ("LABEL", "LABEL requires at least one argument"),
-        ("RUN", "RUN requires at least one argument"),
+        ("RUN []", "RUN requires at least one argument"),
         ("RUN --mount=type=x,target=/a b", "unsupported mount type \"x\""),
-        ("RUN --network=x b", "invalid network mode: \"x\""),
+        ("RUN --network=x b", "invalid network mode \"x\""),
+        ("RUN --network= b", "invalid network mode \"\""),
         ("RUN --security=x b", "security \"x\" is not valid"),
         ("RUN --link b", "unknown flag: --link"),
+        ("COPY ----link a b", "unknown flag: ----link (did you mean link?)"),
+        ("rum x", "unknown instruction: rum (did you mean run?)"),
         ("SHELL a", "SHELL requires the arguments to be in JSON form"),
         ("SHELL []", "SHELL requires at least one argument"),
-        ("HEALTHCHECK x y", "Unknown type \"x\" in HEALTHCHECK (try CMD)"),
+        ("HEALTHCHECK x y", "Unknown type \"X\" in HEALTHCHECK (try CMD)"),
         ("HEALTHCHECK CMD", "Missing command after HEALTHCHECK CMD"),
+        ("HEALTHCHECK --link NONE", "unknown flag: --link"),
         ("HEALTHCHECK NONE x", "HEALTHCHECK NONE takes no arguments"),
         ("HEALTHCHECK --interval=1us CMD x", "cannot be less than 1ms"),
         ("HEALTHCHECK --retries=-1 CMD x", "--retries cannot be negative (-1)"),
