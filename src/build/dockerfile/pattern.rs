@@ -73,6 +73,8 @@ impl Pattern {
             for place in 0..pieces.len() {
                 let to = match pieces[place] {
                     _ if !now[place] => continue,
+                    // The end of a line is met by itself alone.
+                    Piece::Many | Piece::One if c == '\n' => continue,
                     Piece::Many => place,
                     Piece::One => place + 1,
                     Piece::Char(known) if known == c => place + 1,
@@ -103,27 +105,28 @@ impl Pattern {
         Ok(chars[length..].iter().rev().collect())
     }
 
-    /// `${name/pattern/replacement}`, or with `//` all of them. What matches is as long as can be.
+    /// `${name/pattern/replacement}`, or with `//` all of them. What matches is as long as can be, and may be nothing, but
+    /// not right behind another.
     pub fn replace(&self, value: &str, replacement: &str, all: bool) -> Result<String, String> {
         let chars: Vec<char> = value.chars().collect();
-        let (mut out, mut at, mut steps) = (String::new(), 0, STEPS);
-        while at < chars.len() {
-            match self.length(&chars[at..], true, &mut steps)? {
-                Some(length) if length > 0 => {
-                    out.push_str(replacement);
-                    super::words::check_length(&out)?;
-                    at += length;
-                    if !all {
-                        break;
-                    }
-                }
-                _ => {
-                    out.push(chars[at]);
-                    at += 1;
-                }
+        let (mut out, mut at, mut end, mut steps) = (String::new(), 0, 0, STEPS);
+        for start in 0..=chars.len() {
+            if start < at {
+                continue;
+            }
+            let Some(length) = self.length(&chars[start..], true, &mut steps)? else { continue };
+            out.extend(&chars[end..start]);
+            if length > 0 || start == 0 || start > end {
+                out.push_str(replacement);
+                super::words::check_length(&out)?;
+            }
+            end = start + length;
+            at = end;
+            if !all {
+                break;
             }
         }
-        out.extend(&chars[at..]);
+        out.extend(&chars[end..]);
         Ok(out)
     }
 }
@@ -162,7 +165,11 @@ mod tests {
             ("a/b/c", "\\/", "-", "a-b/c", "a-b-c"),
             ("1.2.3", ".*", "", "1", "1"),
             ("abc", "?", "..", "..bc", "......"),
-            ("abc", "", "x", "abc", "abc"),
+            ("abc", "", "x", "xabc", "xaxbxcx"),
+            ("abc", "b*", "x", "ax", "ax"),
+            ("", "*", "x", "x", "x"),
+            ("a\nb", "*", "x", "x\nb", "x\nx"),
+            ("a\nb", "a?", "x", "a\nb", "a\nb"),
             ("abc", "z", "x", "abc", "abc"),
         ] {
             let pattern = Pattern::read(pattern).unwrap();

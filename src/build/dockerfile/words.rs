@@ -216,8 +216,7 @@ impl Walk<'_> {
                             self.at += 1;
                         }
                         // Before anything else it stands for itself.
-                        Some(_) if !self.raw_escapes => out.push(c),
-                        Some(_) => {}
+                        Some(_) => out.push(c),
                     }
                 }
                 Some(c) => {
@@ -336,9 +335,10 @@ impl Walk<'_> {
             '#' | '%' if !colon => {
                 let word = self.word('}', true)?;
                 let value = self.value(&name);
-                let Some(value) = value else {
-                    return Ok(if self.lex.keep_unset { format!("${{{name}{written}{word}}}") } else { String::new() });
-                };
+                if value.is_none() && self.lex.keep_unset {
+                    return Ok(format!("${{{name}{written}{word}}}"));
+                }
+                let value = value.unwrap_or_default();
                 let (pattern, longest) = match word.strip_prefix(operator) {
                     Some(pattern) => (pattern, true),
                     None => (word.as_str(), false),
@@ -356,10 +356,10 @@ impl Walk<'_> {
                 let pattern = self.word('/', true)?;
                 let replacement = self.word('}', true)?;
                 let value = self.value(&name);
-                let Some(value) = value else {
-                    let kept = || format!("${{{name}/{pattern}/{replacement}}}");
-                    return Ok(if self.lex.keep_unset { kept() } else { String::new() });
-                };
+                if value.is_none() && self.lex.keep_unset {
+                    return Ok(format!("${{{name}/{pattern}/{replacement}}}"));
+                }
+                let value = value.unwrap_or_default();
                 Pattern::read(&pattern)
                     .and_then(|read| read.replace(&value, &replacement, all))
                     .map_err(|error| format!("invalid pattern ({pattern}) in substitution: {error}"))
@@ -396,6 +396,7 @@ mod tests {
             "DOTS" => "a.b.c",
             "SPACED" => "x  y z",
             "ROOT" => "foo/bar/foo",
+            "BACK" => "\\de",
             _ => return None,
         };
         Some(value.to_owned())
@@ -462,6 +463,9 @@ mod tests {
             ("${ROOT/foo}", "!missing '/' in ${}"),
             ("${ROOT/foo/x", "!missing '}'"),
             ("${XXX#a}|${XXX/a/b}", "|"),
+            ("${XXX/*/b}${XXX///c}", "bc"),
+            (r"${XXX#\b}", "!invalid escape '\\b'"),
+            (r#"${BACK#"\d"}"#, "e"),
             ("안녕${KOREAN}", "안녕한국어"),
             ("$KOREAN.", "한국어."),
             ("a<b", "a<b"),
@@ -496,7 +500,7 @@ mod tests {
         let lex = Lex { no_quotes: true, ..Lex::new('\\') };
         assert_eq!(lex.expand("it's \"$PWD\" \\$PWD", &lookup).unwrap().text, "it's \"/home\" $PWD");
         let lex = Lex { raw_quotes: true, raw_escapes: true, keep_unset: true, ..Lex::new('\\') };
-        let text = r#"'a $PWD' "b \$ \x" $XXX ${XXX} ${XXX:-d} c\ d"#;
+        let text = r#"'a $PWD' "b \$" $XXX ${XXX} ${XXX:-d} c\ d"#;
         assert_eq!(lex.expand(text, &lookup).unwrap().text, text);
     }
 
