@@ -30,6 +30,7 @@ pub struct Mount {
     /// A stage, an image or a named context.
     pub from: String,
     pub source: String,
+    /// Where none is named, that of a file is the directory that the command runs in.
     pub target: String,
     pub read_only: bool,
     /// Bytes, of a tmpfs; 0 is no limit of its own.
@@ -185,9 +186,6 @@ impl Mount {
         if self.kind == MountKind::Ssh && !self.source.is_empty() {
             return Err("ssh does not support source".to_owned());
         }
-        if self.target.is_empty() && !matches!(self.kind, MountKind::Secret | MountKind::Ssh) {
-            return Err(format!("{} mount needs a target", self.kind.name()));
-        }
         Ok(())
     }
 }
@@ -265,6 +263,7 @@ mod tests {
             |kind, target: &str, read_only| Mount { kind, target: target.into(), read_only, ..Mount::default() };
         for (text, expected) in [
             ("target=/a", mount(MountKind::Bind, "/a", true)),
+            ("source=x", Mount { source: "x".into(), ..mount(MountKind::Bind, "", true) }),
             ("type=bind,dst=/a,rw", mount(MountKind::Bind, "/a", false)),
             ("TYPE=Cache,target=/$X", mount(MountKind::Cache, "/x", false)),
             ("type=cache,target=/a,readonly", mount(MountKind::Cache, "/a", true)),
@@ -297,7 +296,6 @@ mod tests {
         for (text, message) in [
             ("type=bnd,target=/a", "unsupported mount type \"bnd\" (did you mean bind?)"),
             ("targt=/a", "unexpected key 'targt' in 'targt=/a' (did you mean target?)"),
-            ("type=cache", "cache mount needs a target"),
             ("type=secret", "invalid secret mount. one of source, target required"),
             ("type=secret,id=a,source=b", "both source and id can't be set"),
             ("type=ssh,source=a", "ssh does not support source"),
