@@ -29,10 +29,11 @@ enum Piece {
     One,
     /// `*`, no slashes.
     Many,
-    /// `**` at the end, or before something else than a slash: anything.
+    /// `**` at the end: anything.
     All,
-    /// `**/`: nothing, or anything up to a slash.
+    /// `**` elsewhere, with a slash or without: nothing, or anything up to a slash, which [`Piece::Rest`] stands for.
     Dirs,
+    Rest,
     /// `[a-z]`, `[^a-z]`
     Class(Vec<(char, char)>, bool),
 }
@@ -66,8 +67,8 @@ impl Ignore {
             if text.is_empty() {
                 continue;
             }
-            let text = clean(text);
-            let Some(pieces) = pieces(&text) else {
+            let text = relative(text);
+            let Some(pieces) = pieces(&text, true) else {
                 bail!(Refusal::BadParameter(format!("syntax error in pattern: {line:?}")));
             };
             if patterns.len() == MOST {
@@ -111,7 +112,7 @@ pub struct Name(Pattern);
 
 impl Name {
     pub fn new(text: &str) -> Result<Name> {
-        match pieces(text) {
+        match pieces(text, false) {
             Some(pieces) => Ok(Name(Pattern::new(pieces, false, text.to_owned()))),
             None => bail!(Refusal::BadParameter(format!("syntax error in pattern: {text:?}"))),
         }
@@ -147,12 +148,12 @@ impl Pattern {
         let mut before = None;
         for c in path.chars().map(Some).chain([None]) {
             for (at, piece) in self.pieces.iter().enumerate() {
-                now[at + 1] |= match piece {
-                    Piece::Many | Piece::All => now[at],
-                    // Nothing at all only where it begins; later it has to stand behind a slash.
-                    Piece::Dirs => now[at] && matches!(before, None | Some('/')),
-                    _ => false,
-                };
+                match piece {
+                    Piece::Many | Piece::All => now[at + 1] |= now[at],
+                    Piece::Dirs => now[at + 2] |= now[at],
+                    Piece::Rest => now[at + 1] |= now[at] && before == Some('/'),
+                    _ => {}
+                }
             }
             let Some(c) = c else { break };
             next.fill(false);
@@ -162,7 +163,8 @@ impl Pattern {
                 }
                 match piece {
                     Piece::Many if c != '/' => next[at] = true,
-                    Piece::All | Piece::Dirs => next[at] = true,
+                    Piece::All | Piece::Rest => next[at] = true,
+                    Piece::Dirs => next[at + 1] = true,
                     Piece::One if c != '/' => next[at + 1] = true,
                     Piece::Char(known) if *known == c => next[at + 1] = true,
                     Piece::Class(ranges, not)
@@ -180,18 +182,22 @@ impl Pattern {
     }
 }
 
-/// The pieces of a pattern; `None` where it is malformed.
-fn pieces(text: &str) -> Option<Vec<Piece>> {
+/// The pieces of a pattern, of many directories or of names alone; `None` where it is malformed.
+fn pieces(text: &str, deep: bool) -> Option<Vec<Piece>> {
     let mut pieces = Vec::new();
+    // At the start, and before nothing that is special, two stars are anything.
+    let ends =
+        text.strip_prefix("**").is_some_and(|rest| !rest.starts_with('/') && !rest.contains(['*', '?', '[', '\\']));
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {
-        pieces.push(match c {
-            '*' if chars.peek() == Some(&'*') => {
-                while chars.next_if_eq(&'*').is_some() {}
-                match chars.next_if_eq(&'/') {
-                    Some(_) if chars.peek().is_none() => Piece::All,
-                    Some(_) => Piece::Dirs,
-                    None => Piece::All,
+        let piece = match c {
+            '*' if deep && chars.next_if_eq(&'*').is_some() => {
+                chars.next_if_eq(&'/');
+                if ends || chars.peek().is_none() {
+                    Piece::All
+                } else {
+                    pieces.push(Piece::Dirs);
+                    Piece::Rest
                 }
             }
             '*' => Piece::Many,
@@ -224,9 +230,23 @@ fn pieces(text: &str) -> Option<Vec<Piece>> {
                 Piece::Class(ranges, not)
             }
             c => Piece::Char(c),
-        });
+        };
+        pieces.push(piece);
     }
     Some(pieces)
+}
+
+/// A pattern without `.`, double slashes and one at either end. One that begins with `..` matches nothing.
+fn relative(pattern: &str) -> String {
+    let leaves = pattern.split('/').try_fold(0usize, |depth, part| match part {
+        "" | "." => Some(depth),
+        ".." => depth.checked_sub(1),
+        _ => Some(depth + 1),
+    });
+    match leaves {
+        None if !pattern.starts_with('/') => format!("../{}", clean(pattern)),
+        _ => clean(pattern),
+    }
 }
 
 /// A path without `.`, `..`, double slashes and one at an end. What would leave the directory stays in it.
@@ -275,6 +295,18 @@ mod tests {
             ("d/**/x", "dx", false),
             ("**", "a/b", true),
             ("a**b", "a/x/b", true),
+            ("a**b", "axb", false),
+            ("a**/b", "ab", true),
+            ("d/**b", "d/ab", false),
+            ("d/**b", "d/e/b", true),
+            ("**b", "d/ab", true),
+            ("**b?", "abc", false),
+            ("**b?", "d/bc", true),
+            ("***/b", "b", false),
+            ("***/b", "d/b", true),
+            ("../b", "b", false),
+            ("a/../../b", "b", false),
+            ("/../b", "b", true),
             ("a?c", "abc", true),
             ("a?c", "a/c", false),
             ("[a-c]x", "bx", true),
