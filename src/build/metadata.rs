@@ -89,13 +89,14 @@ pub fn apply(config: &mut RunConfig, cmd: &mut bool, kind: &Kind, words: &Words)
             text
         }
         Kind::Expose(list) => {
+            let mut list: Vec<&Word> = list.iter().collect();
+            order::by(&mut list, |a, b| a.text.cmp(&b.text));
             let mut all = Vec::new();
             for word in list {
                 for port in words.expanded(word)?.words {
                     all.extend(ports(&port).map_err(|message| Fault::new(word.place, message))?);
                 }
             }
-            order::sort(&mut all);
             for port in &all {
                 config.exposed_ports.get_or_insert_default().insert(port.clone(), Empty);
             }
@@ -130,9 +131,15 @@ pub fn apply(config: &mut RunConfig, cmd: &mut bool, kind: &Kind, words: &Words)
             format!("WORKDIR {}", config.working_dir)
         }
         Kind::Healthcheck(check) => {
-            let text = format!("HEALTHCHECK [{}]", quoted(check.test.as_deref().unwrap_or_default()));
             config.healthcheck = Some(check.clone());
-            text
+            let times = [check.interval, check.timeout, check.start_period, check.start_interval].map(duration);
+            // The number of tries is told as a character, by what Docker's own text is made with.
+            format!(
+                "HEALTHCHECK &{{[{}] {} {}}}",
+                quoted(check.test.as_deref().unwrap_or_default()),
+                quoted(&times),
+                tries(check.retries)
+            )
         }
         Kind::Shell(shell) => {
             config.shell = Some(shell.clone());
@@ -157,19 +164,62 @@ pub fn set(env: &mut Vec<String>, name: &str, value: &str) {
     }
 }
 
-/// `80`, `80/udp`, `8000-8010/tcp` as `80/tcp`, …. An address and a port of the host before it mean nothing here.
+/// `30s`, `1m30s`, `500ms`
+fn duration(nanos: i64) -> String {
+    let tidy = |text: String| text.trim_end_matches('0').trim_end_matches('.').to_owned();
+    let (seconds, rest) = (nanos / 1_000_000_000, nanos % 1_000_000_000);
+    if nanos != 0 && seconds == 0 {
+        return format!("{}ms", tidy(format!("{}.{:06}", rest / 1_000_000, rest % 1_000_000)));
+    }
+    let last = format!("{}s", tidy(format!("{}.{rest:09}", seconds % 60)));
+    match (seconds / 3600, seconds / 60 % 60) {
+        (0, 0) => last,
+        (0, minutes) => format!("{minutes}m{last}"),
+        (hours, minutes) => format!("{hours}h{minutes}m{last}"),
+    }
+}
+
+fn tries(count: i64) -> String {
+    match u32::try_from(count).ok().and_then(char::from_u32).filter(|c| *c != '\0') {
+        Some(c) if c.is_ascii_control() && !matches!(c, '\t' | '\n' | '\r') => format!("'\\x{count:02x}'"),
+        Some(c) => format!("{c:?}"),
+        None => r"'\x00'".to_owned(),
+    }
+}
+
+/// `80`, `80/udp`, `8000-8010/tcp` as `80/tcp`, …. An address and a port of the host before it mean nothing here, but have
+/// to be some.
 pub fn ports(word: &str) -> Result<Vec<String>, String> {
-    let (range, protocol) = word.split_once('/').unwrap_or((word, "tcp"));
-    let range = range.rsplit(':').next().unwrap_or(range);
-    let protocol = protocol.to_ascii_lowercase();
+    let mut parts = word.rsplitn(3, ':');
+    let last = parts.next().unwrap_or_default();
+    let (range, protocol) = last.split_once('/').unwrap_or((last, "tcp"));
+    let protocol = if protocol.is_empty() { "tcp".to_owned() } else { protocol.to_ascii_lowercase() };
+    if range.is_empty() {
+        return Err(format!("invalid port: {word:?}: no port specified"));
+    }
     if !matches!(protocol.as_str(), "tcp" | "udp" | "sctp") {
-        return Err(format!("invalid proto: {protocol}"));
+        return Err(format!("invalid port: {word:?}: invalid proto: {protocol}"));
     }
-    let (low, high) = range.split_once('-').unwrap_or((range, range));
-    match (low.parse::<u16>(), high.parse::<u16>()) {
-        (Ok(low), Ok(high)) if low <= high => Ok((low..=high).map(|port| format!("{port}/{protocol}")).collect()),
-        _ => Err(format!("invalid containerPort: {range}")),
+    let Some((low, high)) = port_range(range) else { return Err(format!("invalid containerPort: {range}")) };
+    if let Some(host) = parts.next().filter(|host| !host.is_empty()) {
+        let Some((first, last)) = port_range(host) else { return Err(format!("invalid hostPort: {host}")) };
+        if low != high && high - low != last - first {
+            return Err(format!("invalid ranges specified for container and host Ports: {range} and {host}"));
+        }
     }
+    if let Some(address) = parts.next().filter(|address| !address.is_empty()) {
+        let inner = address.strip_prefix('[').and_then(|it| it.strip_suffix(']')).unwrap_or(address);
+        if inner.parse::<std::net::IpAddr>().is_err() {
+            return Err(format!("invalid IP address: {address}"));
+        }
+    }
+    Ok((low..=high).map(|port| format!("{port}/{protocol}")).collect())
+}
+
+fn port_range(text: &str) -> Option<(u16, u16)> {
+    let (low, high) = text.split_once('-').unwrap_or((text, text));
+    let (low, high) = (low.parse().ok()?, high.parse().ok()?);
+    (low <= high).then_some((low, high))
 }
 
 /// A path below another, without `.` and `..`; an absolute one stands for itself.
@@ -218,13 +268,30 @@ mod tests {
             (
                 "ENV P=90\nEXPOSE $P 80-81/udp",
                 json!({"Env": ["P=90"], "ExposedPorts": {"80/udp": {}, "81/udp": {}, "90/tcp": {}}}),
-                "EXPOSE [80/udp 81/udp 90/tcp]",
+                "EXPOSE [90/tcp 80/udp 81/udp]",
+            ),
+            (
+                "EXPOSE 9 10 [::1]:80:8/ 1-2:7/UDP",
+                json!({"ExposedPorts": {"10/tcp": {}, "7/udp": {}, "8/tcp": {}, "9/tcp": {}}}),
+                "EXPOSE [7/udp 10/tcp 9/tcp 8/tcp]",
             ),
             ("VOLUME /a /b", json!({"Volumes": {"/a": {}, "/b": {}}}), "VOLUME [/a /b]"),
             ("WORKDIR /a\nWORKDIR b/../c", json!({"WorkingDir": "/a/c"}), "WORKDIR /a/c"),
             ("USER me", json!({"User": "me"}), "USER me"),
             ("STOPSIGNAL INT", json!({"StopSignal": "INT"}), "STOPSIGNAL INT"),
-            ("HEALTHCHECK NONE", json!({"Healthcheck": {"Test": ["NONE"]}}), "HEALTHCHECK [\"NONE\"]"),
+            (
+                "HEALTHCHECK NONE",
+                json!({"Healthcheck": {"Test": ["NONE"]}}),
+                r#"HEALTHCHECK &{["NONE"] "0s" "0s" "0s" "0s" '\x00'}"#,
+            ),
+            (
+                "HEALTHCHECK --interval=1h0m1.5s --timeout=1m --start-period=1.5ms --retries=3 CMD x y",
+                json!({"Healthcheck": {
+                    "Test": ["CMD-SHELL", "x y"], "Interval": 3_601_500_000_000i64, "Timeout": 60_000_000_000i64,
+                    "StartPeriod": 1_500_000, "Retries": 3,
+                }}),
+                r#"HEALTHCHECK &{["CMD-SHELL" "x y"] "1h0m1.5s" "1m0s" "1.5ms" "0s" '\x03'}"#,
+            ),
             ("ONBUILD RUN x", json!({"OnBuild": ["RUN x"]}), "ONBUILD RUN x"),
         ] {
             let (config, texts) = config(text);
@@ -237,7 +304,12 @@ mod tests {
     fn what_cannot_be_is_refused_at_its_place() {
         for (text, message) in [
             ("EXPOSE x", "invalid containerPort: x"),
-            ("EXPOSE 80/icmp", "invalid proto: icmp"),
+            ("EXPOSE 80/icmp", "invalid port: \"80/icmp\": invalid proto: icmp"),
+            ("EXPOSE /tcp", "invalid port: \"/tcp\": no port specified"),
+            ("EXPOSE 9-8", "invalid containerPort: 9-8"),
+            ("EXPOSE a:80", "invalid hostPort: a"),
+            ("EXPOSE a:1:80", "invalid IP address: a"),
+            ("EXPOSE 1-3:1-2", "invalid ranges specified for container and host Ports: 1-2 and 1-3"),
             ("STOPSIGNAL NOPE", "Invalid signal: NOPE"),
             ("VOLUME $nothing", "VOLUME specified can not be an empty string"),
             ("ENV a=${b", "process \"${b\": syntax error: missing '}'"),
