@@ -85,8 +85,7 @@ impl<'a> Builder<'a> {
                 Some(value) => format!("{}={value}", arg.name),
                 None => arg.name.clone(),
             });
-            state.args.retain(|(name, _)| *name != arg.name);
-            state.args.push((arg.name.clone(), value.clone().unwrap_or_default()));
+            super::state::set(&mut state.args, &arg.name, value.as_deref().unwrap_or_default());
             if let Some(value) = value {
                 state.set(&arg.name, &value);
             }
