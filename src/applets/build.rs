@@ -326,15 +326,18 @@ impl Build {
         let ignore = Ignore::read(&ignored(dir, beside)?.unwrap_or_default())?;
         // An engine that cannot be reached knows no image, as one that has it not.
         let client = context.client();
-        let env = |image: &str| -> Option<Vec<String>> {
+        let base = |image: &str| -> Option<lint::Base> {
             let told: serde_json::Value =
                 serde_json::from_slice(&client.as_ref().ok()?.inspect_image(image, "").ok()?).ok()?;
-            let set = told.pointer("/Config/Env").and_then(serde_json::Value::as_array).into_iter().flatten();
-            Some(set.filter_map(|entry| Some(entry.as_str()?.split('=').next()?.to_owned())).collect())
+            let list = |key: &str| told.pointer(key).and_then(serde_json::Value::as_array);
+            let set = list("/Config/Env").into_iter().flatten();
+            let set = set.filter_map(|entry| entry.as_str()?.split_once('='));
+            let env = set.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+            Some(lint::Base { env, shell: list("/Config/Shell").is_some_and(|shell| !shell.is_empty()) })
         };
         let wish = self.build_arg.iter().rev().find_map(|arg| arg.strip_prefix(lint::ARGUMENT)?.strip_prefix('='));
-        let (warnings, _) = lint::check(file, &lint::Around { ignore: &ignore, env: &env, wish })?;
-        output::say(&if json { lint::json(&warnings)? } else { lint::show(file, &warnings) })?;
+        let (warnings, _) = lint::check(file, &lint::Around { ignore: &ignore, base: &base, wish })?;
+        output::say(&if json { lint::json(file, &warnings)? } else { lint::show(file, &warnings) })?;
         Ok(u8::from(!warnings.is_empty()))
     }
 

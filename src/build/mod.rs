@@ -113,7 +113,7 @@ pub fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
 fn checked(file: &Dockerfile, context: &Context, asked: &Asked) -> Result<()> {
     // Variables that images set are for who asks for a check alone: here nothing is pulled for it.
     let wish = asked.args.get(lint::ARGUMENT).and_then(Option::as_deref);
-    let around = lint::Around { ignore: &context.tree.ignore, env: &|_| None, wish };
+    let around = lint::Around { ignore: &context.tree.ignore, base: &|_| None, wish };
     let (warnings, error) = lint::check(file, &around)?;
     if error && !warnings.is_empty() {
         let rules: std::collections::BTreeSet<&str> = order::set(warnings.iter().map(|warning| warning.rule));

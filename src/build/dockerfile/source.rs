@@ -44,6 +44,10 @@ impl Source {
         Source { name: name.to_owned(), lines: text.lines().map(str::to_owned).collect() }
     }
 
+    pub fn text(&self) -> String {
+        self.lines.iter().map(|line| format!("{line}\n")).collect()
+    }
+
     /// An error in Docker's words, and below it the line with its place: `Dockerfile:3:5: RUM true`.
     pub fn parse_error(&self, fault: &Fault) -> anyhow::Error {
         let Fault { place, message } = fault;
