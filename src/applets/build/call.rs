@@ -1,12 +1,15 @@
 //! `--call`: what a Dockerfile has to say for itself, without a build.
 
+use crate::api::base64;
 use crate::applets::format::table;
 use crate::build::dockerfile::instruction::{Arg, Instruction, Kind};
 use crate::build::dockerfile::mount::{Mount, MountKind};
 use crate::build::dockerfile::words::Lex;
 use crate::build::dockerfile::{Dockerfile, suggest};
+use crate::order;
 use anyhow::{Result, bail};
 use serde::Serialize;
+use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is called, and whether it answers in JSON.
@@ -46,6 +49,17 @@ impl Call {
     }
 }
 
+/// The lines of an instruction, in the shape of BuildKit's.
+fn location(instruction: &Instruction) -> Value {
+    let line = |line: usize| json!({ "start": { "line": line }, "end": { "line": line } });
+    let ranges: Vec<Value> = (instruction.place.line..=instruction.last).map(line).collect();
+    json!({ "ranges": ranges })
+}
+
+fn sources(file: &Dockerfile) -> [String; 1] {
+    [base64::encode(file.source.text().as_bytes())]
+}
+
 #[derive(Debug, PartialEq, Serialize)]
 struct Target {
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -55,12 +69,15 @@ struct Target {
     #[serde(skip_serializing_if = "String::is_empty")]
     description: String,
     base: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    platform: String,
+    location: Value,
 }
 
 /// What stands above an instruction about a name, without the name.
 fn description(instruction: &Instruction, name: &str) -> String {
-    let about = instruction.comments.last().and_then(|comment| comment.strip_prefix(name));
-    about.and_then(|rest| rest.strip_prefix(' ')).unwrap_or_default().trim().to_owned()
+    let about = |comment: &String| comment.strip_prefix(name)?.strip_prefix(' ').map(|rest| rest.trim().to_owned());
+    instruction.comments.iter().find_map(about).unwrap_or_default()
 }
 
 /// The stages, of which the last one is built unless another is asked for.
@@ -73,11 +90,13 @@ pub fn targets(file: &Dockerfile, json: bool) -> Result<String> {
         .map(|(at, stage)| {
             let name = stage.from.name.clone().unwrap_or_default();
             let description = if name.is_empty() { String::new() } else { description(&stage.instruction, &name) };
-            Target { description, base: stage.from.image.text.clone(), default: at == last, name }
+            let platform = stage.from.platform.as_ref().map(|word| word.text.clone()).unwrap_or_default();
+            let (base, location) = (stage.from.image.text.clone(), location(&stage.instruction));
+            Target { name, default: at == last, description, base, platform, location }
         })
         .collect();
     if json {
-        return Ok(serde_json::to_string_pretty(&serde_json::json!({ "targets": all }))? + "\n");
+        return Ok(serde_json::to_string_pretty(&json!({ "targets": all, "sources": sources(file) }))? + "\n");
     }
     let mut text = "TARGET\tDESCRIPTION\n".to_owned();
     for target in &all {
@@ -101,21 +120,29 @@ struct Outline {
     args: Vec<Argument>,
     secrets: Vec<Required>,
     ssh: Vec<Required>,
+    sources: Vec<String>,
 }
 
-#[derive(Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 struct Argument {
     name: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     description: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     value: Option<String>,
+    location: Value,
+    /// The arguments that its value is made of.
+    #[serde(skip)]
+    of: Vec<String>,
+    #[serde(skip)]
+    line: usize,
 }
 
 #[derive(Debug, PartialEq, Serialize)]
 struct Required {
     name: String,
     required: bool,
+    location: Value,
 }
 
 /// What a target can be told: arguments, secrets, agents of ssh. `given` are the arguments that are.
@@ -155,21 +182,20 @@ fn read(file: &Dockerfile, target: &str, given: &dyn Fn(&str) -> Option<String>)
             }
         },
     };
-    let mut args: Vec<Argument> = Vec::new();
     let mut globals: BTreeMap<String, Argument> = BTreeMap::new();
-    let value = |arg: &Arg, known: &dyn Fn(&str) -> Option<String>| {
-        let default = arg.default.as_ref().and_then(|word| Some(lex.expand(&word.text, known).ok()?.text));
-        given(&arg.name).or(default)
-    };
     for instruction in &file.globals {
         let Kind::Arg(all) = &instruction.kind else { continue };
         for arg in all {
-            let known = |name: &str| globals.get(name)?.value.clone();
-            let value = value(arg, &known);
-            let (name, description) = (arg.name.clone(), description(instruction, &arg.name));
-            globals.insert(arg.name.clone(), Argument { name, description, value });
+            let mut argument = argument(lex, instruction, arg, &globals, given);
+            let before = globals.get(&arg.name).map(|it| it.of.clone()).unwrap_or_default();
+            // What it was before was made of others, too.
+            if argument.of.contains(&arg.name) {
+                argument.of.extend(before);
+            }
+            globals.insert(arg.name.clone(), argument);
         }
     }
+    let mut args: BTreeMap<String, Argument> = BTreeMap::new();
     // The stages that it is made of, in order, and the arguments that say which.
     let (mut needed, mut left) = (BTreeSet::new(), vec![at]);
     let earlier = |name: &str, before: usize| file.stage(name).filter(|at| *at < before);
@@ -182,37 +208,35 @@ fn read(file: &Dockerfile, target: &str, given: &dyn Fn(&str) -> Option<String>)
         if let Ok(expanded) = expanded {
             let by_name = earlier(&expanded.text, at).filter(|_| expanded.text.parse::<usize>().is_err());
             left.extend(by_name);
-            for name in expanded.matched.iter().chain(&expanded.unmatched) {
-                if args.iter().all(|known| known.name != *name)
-                    && let Some(Argument { name, description, value }) = globals.get(name)
-                {
-                    let (name, description) = (name.clone(), description.clone());
-                    args.push(Argument { name, description, value: value.clone() });
-                }
-            }
+            let platform = stage.from.platform.iter().flat_map(|word| lex.expand(&word.text, &|_| None));
+            let names = platform.flat_map(|it| it.unmatched).chain(expanded.matched).chain(expanded.unmatched);
+            used(names.collect(), &globals, &mut args);
         }
-        let sources = stage.instructions.iter().flat_map(Instruction::sources);
-        left.extend(sources.filter_map(|name| earlier(&name, at)));
+        let taken = stage.instructions.iter().flat_map(Instruction::sources);
+        left.extend(taken.filter_map(|name| earlier(&name, at)));
     }
     let (mut secrets, mut ssh): (Vec<Required>, Vec<Required>) = (Vec::new(), Vec::new());
     for instruction in needed.iter().flat_map(|at| &file.stages[*at].instructions) {
         match &instruction.kind {
             Kind::Arg(all) => {
                 for arg in all.iter() {
-                    let known = |name: &str| args.iter().find(|it| it.name == name)?.value.clone();
-                    let global = globals.get(&arg.name);
-                    let value = value(arg, &known).or_else(|| global?.value.clone());
-                    let mut description = description(instruction, &arg.name);
-                    if description.is_empty() {
-                        description = global.map(|it| it.description.clone()).unwrap_or_default();
+                    if let (None, None, Some(_)) = (given(&arg.name), &arg.default, globals.get(&arg.name)) {
+                        used(vec![arg.name.clone()], &globals, &mut args);
+                        continue;
                     }
-                    args.retain(|known| known.name != arg.name);
-                    args.push(Argument { name: arg.name.clone(), description, value });
+                    let mut argument = argument(lex, instruction, arg, &args, given);
+                    if argument.description.is_empty() {
+                        argument.description =
+                            globals.get(&arg.name).map(|it| it.description.clone()).unwrap_or_default();
+                    }
+                    args.insert(arg.name.clone(), argument);
                 }
             }
             Kind::Run(run) => {
                 for word in &run.mounts {
-                    let Ok(mount) = Mount::parse(&word.text, &mut |value| Ok(value.to_owned())) else { continue };
+                    let known = |name: &str| args.get(name)?.value.clone();
+                    let mut expand = |value: &str| Ok(lex.expand(value, &known)?.text);
+                    let Ok(mount) = Mount::parse(&word.text, &mut expand) else { continue };
                     let all = match mount.kind {
                         MountKind::Secret => &mut secrets,
                         MountKind::Ssh => &mut ssh,
@@ -221,7 +245,10 @@ fn read(file: &Dockerfile, target: &str, given: &dyn Fn(&str) -> Option<String>)
                     let name = mount.name();
                     match all.iter_mut().find(|known| known.name == name) {
                         Some(known) => known.required |= mount.required,
-                        None => all.push(Required { name, required: mount.required }),
+                        None => {
+                            let location = location(instruction);
+                            all.push(Required { name, required: mount.required, location });
+                        }
                     }
                 }
             }
@@ -230,7 +257,39 @@ fn read(file: &Dockerfile, target: &str, given: &dyn Fn(&str) -> Option<String>)
     }
     let name = file.stages[at].from.name.clone().unwrap_or_default();
     let description = if name.is_empty() { String::new() } else { description(&file.stages[at].instruction, &name) };
-    Ok(Outline { name, description, args, secrets, ssh })
+    let mut args: Vec<Argument> = args.into_values().collect();
+    order::by_key(&mut args, |arg| arg.line);
+    Ok(Outline { name, description, args, secrets, ssh, sources: sources(file).into() })
+}
+
+/// An argument with its value: the one that is given, or its own.
+fn argument(
+    lex: Lex,
+    instruction: &Instruction,
+    arg: &Arg,
+    known: &BTreeMap<String, Argument>,
+    given: &dyn Fn(&str) -> Option<String>,
+) -> Argument {
+    let lookup = |name: &str| known.get(name)?.value.clone();
+    let default = arg.default.as_ref().and_then(|word| lex.expand(&word.text, &lookup).ok());
+    let (value, of) = match (given(&arg.name), default) {
+        (Some(value), _) => (Some(value), Vec::new()),
+        (None, Some(default)) => (Some(default.text), default.matched),
+        (None, None) => (None, Vec::new()),
+    };
+    let description = description(instruction, &arg.name);
+    let (location, line) = (location(instruction), arg.place.line);
+    Argument { name: arg.name.clone(), description, value, location, of, line }
+}
+
+/// Takes arguments over, with those that they are made of.
+fn used(names: Vec<String>, globals: &BTreeMap<String, Argument>, args: &mut BTreeMap<String, Argument>) {
+    let (mut left, mut seen) = (names, BTreeSet::new());
+    while let Some(name) = left.pop() {
+        let Some(argument) = globals.get(&name).filter(|_| seen.insert(name)) else { continue };
+        left.extend(argument.of.iter().cloned());
+        args.entry(argument.name.clone()).or_insert_with(|| argument.clone());
+    }
 }
 
 #[cfg(test)]
@@ -273,7 +332,16 @@ mod tests {
              version      v1        is told\n\nSECRET   REQUIRED\nkey      true\n\nSSH       REQUIRED\ndefault   false\n"
         );
         let json: serde_json::Value = serde_json::from_str(&outline(&file, "", &given, true).unwrap()).unwrap();
-        assert_eq!(json["args"], serde_json::json!([{ "name": "alone", "value": "1" }]));
+        let line = json!({ "ranges": [{ "start": { "line": 14 }, "end": { "line": 14 } }] });
+        assert_eq!(json["args"], json!([{ "name": "alone", "value": "1", "location": line }]));
+        assert_eq!(json["sources"][0], base64::encode(TEXT.as_bytes()));
+        let text = "ARG of=x\nARG none=y\nARG all=a$of\nARG all=${all}z\nARG p=linux\nFROM --platform=$p b$all\nARG key=k\n\
+                    RUN --mount=type=secret,id=$key-1 x\n";
+        let other = Dockerfile::parse("Dockerfile", text.as_bytes()).unwrap();
+        let told = read(&other, "", &given).unwrap();
+        let args: Vec<_> = told.args.iter().map(|arg| (arg.name.as_str(), arg.value.as_deref().unwrap())).collect();
+        assert_eq!(args, [("of", "x"), ("all", "axz"), ("p", "linux"), ("key", "k")]);
+        assert_eq!(told.secrets[0].name, "k-1");
         let error = outline(&file, "ap", &given, false).unwrap_err().to_string();
         assert_eq!(error, "target stage \"ap\" could not be found (did you mean app?)");
     }
