@@ -3,12 +3,12 @@
 use crate::sys::file::openat2;
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat};
+use nix::fcntl::{OFlag, openat, readlinkat};
 use nix::sys::stat::{Mode, mkdirat};
 use std::ffi::{CString, OsString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 /// Symbolic links, absolute ones too, stay inside the root, and `..` stops at it, as in a chroot.
@@ -17,6 +17,9 @@ pub const IN_ROOT: u64 = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS;
 pub const BENEATH: u64 = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_MAGICLINKS;
 /// As [`BENEATH`], and a symbolic link anywhere in the path is refused with ELOOP.
 pub const NO_LINKS: u64 = BENEATH | libc::RESOLVE_NO_SYMLINKS;
+
+/// Links that a path may lead over: as many as the kernel allows.
+const MOST_LINKS: usize = 40;
 
 /// Opens `path` below `root`; `resolve` is one of the constants above.
 pub fn open(root: BorrowedFd, path: &[u8], flags: OFlag, mode: u32, resolve: u64) -> io::Result<OwnedFd> {
@@ -106,6 +109,38 @@ pub fn make_dirs(
         };
     }
     Ok(parent)
+}
+
+/// Where a path leads over all symbolic links, as the kernel has it with [`IN_ROOT`], also where nothing is there yet.
+pub fn resolved(root: BorrowedFd, path: &[u8]) -> io::Result<Vec<u8>> {
+    let names = |path: &[u8]| path.split(|byte| *byte == b'/').rev().map(<[u8]>::to_vec).collect::<Vec<_>>();
+    let (mut left, mut at, mut links) = (names(path), Vec::new(), 0);
+    while let Some(name) = left.pop() {
+        match name.as_slice() {
+            b"" | b"." => continue,
+            b".." => at = split(&at).0.to_vec(),
+            name => {
+                let next = join(&at, name);
+                let Ok(fd) = open(root, &next, OFlag::O_PATH | OFlag::O_NOFOLLOW, 0, IN_ROOT) else {
+                    at = next;
+                    continue;
+                };
+                let Ok(target) = readlinkat(&fd, "") else {
+                    at = next;
+                    continue;
+                };
+                links += 1;
+                if links > MOST_LINKS {
+                    return Err(io::Error::from_raw_os_error(libc::ELOOP));
+                }
+                if target.as_bytes().starts_with(b"/") {
+                    at.clear();
+                }
+                left.extend(names(target.as_bytes()));
+            }
+        }
+    }
+    Ok(at)
 }
 
 fn make_dir(parent: BorrowedFd, name: &[u8]) -> Result<OwnedFd> {
@@ -199,5 +234,27 @@ mod tests {
         assert_eq!(open_dir(dir.as_fd(), b"up", BENEATH).unwrap_err().raw_os_error(), Some(libc::EXDEV));
         assert_eq!(open_dir(dir.as_fd(), b"lib", NO_LINKS).unwrap_err().raw_os_error(), Some(libc::ELOOP));
         std::fs::remove_dir_all(&root).unwrap();
+    }
+
+    #[test]
+    fn paths_lead_over_links_to_nothing_too() {
+        let dir = std::env::temp_dir().join(format!("dhow-resolved-{}", std::process::id()));
+        std::fs::create_dir_all(dir.join("a")).unwrap();
+        for (target, link) in [("../../../out/x", "a/up"), ("/a", "b"), ("nowhere", "b2"), ("loop", "loop")] {
+            std::os::unix::fs::symlink(target, dir.join(link)).unwrap();
+        }
+        let root = open_root(&dir).unwrap();
+        for (path, leads) in [
+            ("a/c", "a/c"),
+            ("/b/../b/./new//", "a/new"),
+            ("b/up/y", "out/x/y"),
+            ("b2", "nowhere"),
+            ("../../b2/z", "nowhere/z"),
+            ("", ""),
+        ] {
+            assert_eq!(show(&resolved(root.as_fd(), path.as_bytes()).unwrap()), leads, "{path}");
+        }
+        assert_eq!(resolved(root.as_fd(), b"loop").unwrap_err().raw_os_error(), Some(libc::ELOOP));
+        std::fs::remove_dir_all(&dir).unwrap();
     }
 }

@@ -45,6 +45,29 @@ fn what_is_copied_and_how() {
 }
 
 #[test]
+fn places_are_found_as_buildkit_finds_them() {
+    let Some(host) = Host::with_busybox() else { return };
+    // What is not a directory is written anew by each file; nothing may be named by a pattern; a link is followed, also to
+    // nothing; every archive that a pattern names is unpacked; a path with its parents is below a directory.
+    let text = "FROM busybox\nRUN ln -s nowhere /file && ln -s /tmp/no/where /dir\n\
+                COPY a.t b.t /plain\nCOPY *.t /wild\nCOPY one two /dirs\nCOPY none* /none/\n\
+                COPY a.t /file\nCOPY b.t /dir/\nADD *.tar /tars\nCOPY --parents a.t /par\n\
+                COPY --exclude=$ign a.t /kept/\n";
+    let files = [("Dockerfile", text), ("a.t", "a"), ("b.t", "b"), ("one/1", "1"), ("two/2", "2")];
+    let dir = folder(&host, "context", &files);
+    for name in ["x", "y"] {
+        let tar = Tar::new().file(name, 0o644, name).end();
+        fs::write(dir.join(format!("{name}.tar")), tar).expect("write");
+    }
+    made(&host, &[], &[]);
+    let line = "cat /plain /wild /dirs/1 /dirs/2 /nowhere /tmp/no/where/b.t /tars/x /tars/y /par/a.t /kept/a.t; \
+                test -e /none || readlink /file";
+    assert_eq!(says(&host, line), "bb12abxyaanowhere");
+    let told = host.ok(["history", "--no-trunc", "--format", "{{.CreatedBy}}", "made"]);
+    assert!(told.contains("COPY a.t b.t /plain") && told.contains("COPY --parents a.t /par"), "{told}");
+}
+
+#[test]
 fn owners_stay_with_what_a_stage_made() {
     let Some(host) = Host::with_busybox() else { return };
     let text = |owner: &str| {
@@ -191,12 +214,12 @@ fn a_hostile_context_leads_nowhere() {
         let output = build(&host, &dir, &["-t", "made"]);
         assert!(output.stderr().contains("not found in the build context"), "{source}: {output}");
     }
-    // A link that is copied stays a link; nothing is written through one.
+    // A link that is copied stays a link; one of the image leads where it leads inside, also where nothing is.
     let text = "FROM busybox\nRUN ln -s /etc /in && ln -s /nowhere/x /out\nCOPY Dockerfile /in/d\nCOPY Dockerfile /out\nCOPY . /all/\n";
     made(&host, &[("Dockerfile", text)], &[]);
     assert_eq!(
-        says(&host, "ls /etc/d; readlink /all/link; readlink /out || test -f /out && echo file"),
-        "/etc/d\n../outside/secret\nfile"
+        says(&host, "ls /etc/d; readlink /all/link; readlink /out; test -f /nowhere/x && echo file"),
+        "/etc/d\n../outside/secret\n/nowhere/x\nfile"
     );
     let up = Tar::new().file("Dockerfile", 0o644, "FROM busybox\n").file("../../escaped", 0o644, "x").end();
     let way = Tar::new()

@@ -34,7 +34,7 @@ impl Builder<'_> {
             chown => owned(self.tree(state, "the image")?.root.as_fd(), chown)?,
         };
         let mut key = Key::new("linked");
-        key.field(name).field(&expanded.destination).field(format!("{:?}", expanded.chmod));
+        key.field(name).field(&expanded.destination).field(format!("{:?}", expanded.mode));
         key.field(format!("{owner:?}")).field([u8::from(transfer.parents)]);
         // Of which all else has its times.
         key.field(format!("{:?}", self.epoch));

@@ -53,9 +53,13 @@ struct Expanded {
     sources: Vec<String>,
     /// Name, content.
     documents: Vec<(String, String)>,
+    /// An absolute path, and what was written.
     destination: String,
+    written: String,
     chown: Option<String>,
-    chmod: Option<Mode>,
+    /// As it was written, and what it means.
+    chmod: Option<String>,
+    mode: Option<Mode>,
     exclude: Ignore,
     checksum: Option<Checksum>,
 }
@@ -136,9 +140,6 @@ impl Builder<'_> {
         if let Some(url) = urls.first().filter(|_| !add) {
             bail!(Refusal::BadParameter(format!("source can't be a URL for COPY: {}", git::shown(url))));
         }
-        if expanded.checksum.is_some() && (expanded.sources.len() != 1 || !paths.is_empty()) {
-            bail!(Refusal::BadParameter("checksum can only be specified for one source, which is a URL".to_owned()));
-        }
         let keep = transfer.keep_git_dir == Some(true);
         if keep && repositories.is_empty() {
             bail!(Refusal::BadParameter("--keep-git-dir is for git repositories, of which there is none".to_owned()));
@@ -155,7 +156,7 @@ impl Builder<'_> {
             _ => None,
         };
         let mut key = Key::new(name);
-        key.field(&state.key).field(&expanded.destination).field(format!("{:?}", expanded.chmod));
+        key.field(&state.key).field(&expanded.destination).field(format!("{:?}", expanded.mode));
         key.field(expanded.chown.as_deref().unwrap_or("-"))
             .field([u8::from(transfer.link), u8::from(transfer.parents)]);
         // Directories that are made on the way have it.
@@ -182,15 +183,10 @@ impl Builder<'_> {
         for source in &paths {
             let mut items = Vec::new();
             gather(tree, source, &wish, &mut items)?;
-            let archive = add && transfer.unpack != Some(false) && is_archive(tree, &items)?;
-            let source = match items.pop() {
-                Some(item) if archive => Source::Archive(item),
-                last => {
-                    items.extend(last);
-                    Source::Items(items)
-                }
-            };
-            sources.push(source);
+            match add && transfer.unpack != Some(false) {
+                true => sources.extend(parted(tree, items)?),
+                false => sources.push(Source::Items(items)),
+            }
         }
         for url in &urls {
             let download = self.download(url, transfer.unpack == Some(true))?;
@@ -203,7 +199,9 @@ impl Builder<'_> {
             sources.push(Source::Download(download));
         }
         for mut address in repositories {
-            // The flag goes before the address.
+            if matches!((transfer.keep_git_dir, address.keep), (Some(flag), Some(query)) if flag != query) {
+                bail!(Refusal::BadParameter("inconsistent keep-git-dir configuration".to_owned()));
+            }
             let keep = transfer.keep_git_dir.or(address.keep).unwrap_or_default();
             address.keep = Some(keep);
             let repository = self.repository(address)?;
@@ -221,15 +219,8 @@ impl Builder<'_> {
             let digest = Digest::of(wanted.end().as_bytes());
             sources.push(Source::Git(Box::new(repository), digest));
         }
-        let count = sources.len() + expanded.documents.len();
-        if count > 1 && !expanded.destination.ends_with('/') {
-            bail!(Refusal::BadParameter(format!(
-                "When using {name} with more than one source file, the destination must be a directory and end with a /"
-            )));
-        }
-        let none = sources.iter().all(|source| matches!(source, Source::Items(items) if items.is_empty()));
-        if none && expanded.documents.is_empty() {
-            bail!(Refusal::BadParameter(format!("{name} failed: no source files were specified")));
+        if self.asked.style == Style::Stream {
+            whole_request(name, &sources, &expanded)?;
         }
         // What a stage has never changes: it is asked once.
         let questions: Vec<Option<String>> = (0..sources.len())
@@ -355,7 +346,7 @@ impl Builder<'_> {
                 None => owned(root, chown)?,
             };
             // One for all of them: what several write to gets its time when all have.
-            let mut place = Place::new(root, expanded.destination.clone(), owner, expanded.chmod.clone(), time);
+            let mut place = Place::new(root, expanded.destination.clone(), owner, expanded.mode.clone(), time);
             contents = Vec::with_capacity(sources.len());
             for source in sources {
                 contents.push(one(&mut place, tree, source, expanded, owner, &caller)?);
@@ -420,13 +411,27 @@ fn open(from: &Tree, item: &Item) -> Result<File> {
     place::open(from.root.as_fd(), &item.path).map(File::from).with_context(|| path::show(&item.path))
 }
 
-/// Whether the one file that a source is, is a tar: by what is in it.
-fn is_archive(from: &Tree, items: &[Item]) -> Result<bool> {
-    let [item] = items else { return Ok(false) };
-    if !is_file(&item.stat) {
-        return Ok(false);
+/// Archives among the files that a source names, each by itself: by what is in them. What lies in a directory that it
+/// names is copied as it is.
+fn parted(from: &Tree, items: Vec<Item>) -> Result<Vec<Source>> {
+    let (mut parts, mut rest) = (Vec::new(), Vec::new());
+    let mut inside: Option<Vec<u8>> = None;
+    for item in items {
+        let contained = inside.as_ref().is_some_and(|dir| item.path.starts_with(dir));
+        if item.top {
+            inside = Some(path::join(&item.path, b""));
+        } else if !contained && is_file(&item.stat) && is_tar(open(from, &item)?) {
+            parts.push(Source::Items(std::mem::take(&mut rest)));
+            parts.push(Source::Archive(item));
+            continue;
+        }
+        rest.push(item);
     }
-    Ok(is_tar(open(from, item)?))
+    parts.push(Source::Items(rest));
+    if parts.len() > 1 {
+        parts.retain(|part| !matches!(part, Source::Items(items) if items.is_empty()));
+    }
+    Ok(parts)
 }
 
 fn is_tar(file: File) -> bool {
@@ -452,7 +457,7 @@ fn expand(state: &State, transfer: &Transfer, add: bool, lex: Lex) -> Result<Exp
         path if path.starts_with('/') => path.to_owned(),
         path => format!("{}/{}", state.config.working_dir.trim_end_matches('/'), path),
     };
-    let slash = destination.ends_with('/') || destination.ends_with("/.");
+    let slash = transfer.parents || destination.ends_with('/') || destination.ends_with("/.");
     let mut destination = metadata::join("/", &destination);
     if slash && !destination.ends_with('/') {
         destination.push('/');
@@ -471,27 +476,47 @@ fn expand(state: &State, transfer: &Transfer, add: bool, lex: Lex) -> Result<Exp
         documents.push((heredoc.name.clone(), content));
     }
     let place = |word: &Option<Word>| word.as_ref().map(|word| word.place).unwrap_or_default();
-    let chmod = match one(&transfer.chmod)? {
-        Some(text) => Some(Mode::parse(&text).map_err(|error| Fault::new(place(&transfer.chmod), error.to_string()))?),
+    let given = |word: &Option<Word>| Ok(one(word)?.filter(|text| !text.is_empty()));
+    let chmod = given(&transfer.chmod)?;
+    let mode = match &chmod {
+        Some(text) => Some(Mode::parse(text).map_err(|error| Fault::new(place(&transfer.chmod), error.to_string()))?),
         None => None,
     };
     let sources: Vec<String> = transfer.sources.iter().map(|word| words.one(word)).collect::<Result<_, _>>()?;
-    let checksum = match one(&transfer.checksum)? {
+    let checksum = match given(&transfer.checksum)? {
         Some(_) if !add => return Err(Fault::new(place(&transfer.checksum), "checksum can't be specified for COPY")),
         Some(text) => Some(checked(&text, &sources).map_err(|why| Fault::new(place(&transfer.checksum), why))?),
         None => None,
     };
-    let exclude: Vec<String> = transfer.exclude.iter().map(|word| words.one(word)).collect::<Result<_, _>>()?;
-    let exclude = Ignore::new(exclude.iter().map(String::as_str))
+    let exclude = Ignore::new(transfer.exclude.iter().map(|word| word.text.as_str()))
         .map_err(|error| Fault::new(transfer.destination.place, error.to_string()))?;
-    Ok(Expanded { sources, documents, destination, chown: one(&transfer.chown)?, chmod, exclude, checksum })
+    let chown = given(&transfer.chown)?;
+    Ok(Expanded { sources, documents, destination, written, chown, chmod, mode, exclude, checksum })
+}
+
+/// What Docker's first builder asks of sources besides.
+fn whole_request(name: &str, sources: &[Source], expanded: &Expanded) -> Result<()> {
+    let count = sources.len() + expanded.documents.len();
+    if count > 1 && !expanded.destination.ends_with('/') {
+        bail!(Refusal::BadParameter(format!(
+            "When using {name} with more than one source file, the destination must be a directory and end with a /"
+        )));
+    }
+    let none = sources.iter().all(|source| matches!(source, Source::Items(items) if items.is_empty()));
+    if none && expanded.documents.is_empty() {
+        bail!(Refusal::BadParameter(format!("{name} failed: no source files were specified")));
+    }
+    Ok(())
 }
 
 /// A commit of a repository, or a digest of whatever else.
 fn checked(text: &str, sources: &[String]) -> Result<Checksum, String> {
-    let git = sources.iter().any(|source| matches!(Address::parse(source, false), Ok(Some(_))));
-    if git {
+    let [source] = sources else { return Err("checksum can't be specified for multiple sources".to_owned()) };
+    if matches!(Address::parse(source, false), Ok(Some(_))) {
         return git::check_commit(text).map(|()| Checksum::Commit(text.to_owned()));
+    }
+    if !is_url(source) {
+        return Err("checksum requires HTTP(S) or Git sources".to_owned());
     }
     Digest::parse(text).map(Checksum::Digest).map_err(|error| format!("{error:#}"))
 }
@@ -505,8 +530,8 @@ fn history(name: &str, transfer: &Transfer, expanded: &Expanded) -> String {
     if let Some(chown) = &expanded.chown {
         text.push_str(&format!(" --chown={chown}"));
     }
-    if let Some(word) = &transfer.chmod {
-        text.push_str(&format!(" --chmod={}", word.text));
+    if let Some(chmod) = &expanded.chmod {
+        text.push_str(&format!(" --chmod={chmod}"));
     }
     for source in &expanded.sources {
         text.push_str(&format!(" {}", git::shown(source)));
@@ -514,5 +539,5 @@ fn history(name: &str, transfer: &Transfer, expanded: &Expanded) -> String {
     for (name, _) in &expanded.documents {
         text.push_str(&format!(" <<{name}"));
     }
-    format!("{text} {}", expanded.destination)
+    format!("{text} {}", expanded.written)
 }

@@ -106,10 +106,10 @@ impl<'a> Place<'a> {
         path::open_dir(self.root, path.as_bytes(), path::IN_ROOT).is_ok()
     }
 
-    /// Copies entries. Names are below the destination, which is a directory unless the only entry is a file. Gives the
-    /// digests of the files, each in its place.
+    /// Copies entries. Names are below the destination, which is a directory where it is one already or gets one; else each
+    /// file takes the place of the one before. Gives the digests of the files, each in its place.
     pub fn items(&mut self, from: &Tree, items: &[Item], caller: &Caller) -> Result<Vec<Content>> {
-        let into = self.is_directory() || items.len() > 1 || items.iter().any(|item| item.top || is_dir(&item.stat));
+        let into = self.is_directory() || items.iter().any(|item| item.top || is_dir(&item.stat));
         let destination = path::trim_slashes(self.destination.as_bytes()).to_vec();
         let mut contents = vec![[0; 32]; items.len()];
         let mut count = 0;
@@ -244,12 +244,9 @@ impl<'a> Place<'a> {
         Ok(())
     }
 
-    /// Where a path leads, if it is a link to a file: that is written, and not the link.
+    /// Where a path leads: what a link leads to is written, and not the link.
     fn followed(&self, at: &[u8]) -> Result<Vec<u8>> {
-        match path::open(self.root, at, OFlag::O_PATH, 0, path::IN_ROOT) {
-            Ok(fd) => Ok(path::below(self.root, fd.as_fd())?.unwrap_or_else(|| at.to_vec())),
-            Err(_) => Ok(at.to_vec()),
-        }
+        path::resolved(self.root, at).with_context(|| format!("follow /{}", path::show(at)))
     }
 
     /// Opens a directory below the root, and makes what is missing of it.
@@ -263,7 +260,9 @@ impl<'a> Place<'a> {
         let opened = match path::open_dir(self.root, at, path::IN_ROOT) {
             Ok(fd) => fd,
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
-                path::make_dirs(self.root, at, path::IN_ROOT, |so_far, _| {
+                // Of a link that leads to nothing, what it leads to is made.
+                let at = path::resolved(self.root, at).with_context(|| format!("follow /{}", path::show(at)))?;
+                path::make_dirs(self.root, &at, path::IN_ROOT, |so_far, _| {
                     made.push((so_far.to_vec(), Attributes { mode: 0o755, owner, time }));
                     Ok(())
                 })?
