@@ -4,8 +4,8 @@ use super::builder::Builder;
 use super::cache::Key;
 use super::context::Context;
 use super::contexts::Named;
-use super::dockerfile::Fault;
 use super::dockerfile::instruction::Word;
+use super::dockerfile::{Fault, suggest};
 use super::ignore::Ignore;
 use super::report;
 use super::state::State;
@@ -42,7 +42,11 @@ impl Builder<'_> {
         let text = self.expand_global(word, &self.globals)?;
         let wrong = |message: String| self.file.source.parse_error(&Fault::new(word.place, message));
         if text.is_empty() {
-            return Err(wrong(format!("empty platform value from expression {}", word.text)));
+            let asked = self.lex().expand(&word.text, &|_| None).map(|it| it.unmatched).unwrap_or_default();
+            let known = || self.globals.iter().map(|(name, _)| name.as_str());
+            let hint = asked.iter().map(|name| suggest(name, known())).find(|hint| !hint.is_empty());
+            let hint = hint.unwrap_or_default();
+            return Err(wrong(format!("empty platform value from expression {}{hint}", word.text)));
         }
         Platform::parse(&text).map(|it| it.normalised()).map_err(|error| wrong(format!("{error:#}")))
     }

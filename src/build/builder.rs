@@ -333,18 +333,27 @@ impl<'a> Builder<'a> {
         if let Some(at) = self.earlier(name, before) {
             return Ok(Some(at));
         }
-        if self.file.stages[before..]
+        let later = self.file.stages[before..]
             .iter()
-            .any(|stage| stage.from.name.as_deref().is_some_and(|known| known.eq_ignore_ascii_case(name)))
-        {
-            bail!(Refusal::BadParameter(format!(
-                "stage {name:?} needs to be defined before the stage that takes from it"
-            )));
+            .position(|stage| stage.from.name.as_deref().is_some_and(|known| known.eq_ignore_ascii_case(name)));
+        match later.map_or_else(|| name.parse::<usize>().ok(), |at| Some(before + at)) {
+            Some(at) if at < before => Ok(Some(at)),
+            Some(at) if at >= self.file.stages.len() => {
+                bail!(Refusal::BadParameter(format!("invalid stage index {at}")))
+            }
+            Some(at) => bail!(Refusal::BadParameter(self.too_late(name, at, before))),
+            None => Ok(None),
         }
-        match name.parse::<usize>() {
-            Ok(at) if at < before => Ok(Some(at)),
-            Ok(at) => bail!(Refusal::BadParameter(format!("invalid stage index {at}"))),
-            Err(_) => Ok(None),
+    }
+
+    /// Why a stage cannot take from one that is not there yet.
+    fn too_late(&self, name: &str, at: usize, taker: usize) -> String {
+        let taker_name = self.file.stages[taker].from.name.clone().unwrap_or_else(|| format!("stage-{taker}"));
+        match at == taker {
+            true => format!("circular dependency detected on stage: {taker_name}"),
+            false => {
+                format!("cannot copy from stage {name:?}, it needs to be defined before current stage {taker_name:?}")
+            }
         }
     }
 
@@ -361,6 +370,9 @@ impl<'a> Builder<'a> {
 
     /// The stages that one is made of itself.
     fn needs(&self, at: usize, bases: &[String]) -> Result<BTreeSet<usize>> {
+        if self.replaced(at).is_some() {
+            return Ok(BTreeSet::new());
+        }
         let mut needs: BTreeSet<usize> = self.earlier(&bases[at], at).into_iter().collect();
         for instruction in &self.file.stages[at].instructions {
             for from in instruction.sources() {
@@ -378,6 +390,12 @@ impl<'a> Builder<'a> {
             *slot = Some(Arc::new(self.made(at, bases)?));
         }
         Ok(())
+    }
+
+    /// The name of a stage that a named context stands for, whatever the file says of it.
+    fn replaced(&self, at: usize) -> Option<&'a str> {
+        let file: &'a Dockerfile = self.file;
+        file.stages[at].from.name.as_deref().filter(|name| self.context.named.get(name).is_some())
     }
 
     /// Whether this is a stage's name, or its number.
@@ -401,6 +419,11 @@ impl<'a> Builder<'a> {
         let style = self.asked.style;
         let located = |place: Place, error: anyhow::Error| self::located(file, style, place, error);
         let place = stage.instruction.place;
+        if let Some(name) = self.replaced(at) {
+            let state = self.base(name, None).map_err(|error| located(place, error))?;
+            self.report.done(&state.key)?;
+            return Ok((*state).clone());
+        }
         let mut state = match self.earlier(&bases[at], at) {
             Some(base) => (*self.shared.stage(base).context("a stage was not built")?).clone(),
             None => {

@@ -107,7 +107,8 @@ pub fn come_along(asked: &Asked) -> bool {
 
 impl Contexts {
     pub fn get(&self, name: &str) -> Option<&Named> {
-        if self.0.is_empty() { None } else { self.0.get(&canonical(name)?) }
+        let reserved = ["scratch", "context"].iter().any(|it| name.eq_ignore_ascii_case(it));
+        if self.0.is_empty() || reserved { None } else { self.0.get(&canonical(name)?) }
     }
 
     pub fn files(&self, name: &str) -> Option<&Tree> {

@@ -63,6 +63,16 @@ fn contexts_have_names() {
         let output = build(&host, &dir, &["--build-context", context]);
         assert!(output.code() == Some(1) && output.stderr().contains(words), "{output}");
     }
+    // A stage that is called as a context is one, by its number and as the target, too; nothing else is scratch.
+    let text =
+        "FROM busybox AS tools\nRUN false\nFROM busybox\nCOPY --from=0 /a /of\nFROM scratch\nCOPY Dockerfile /\n";
+    let staged = folder(&host, "staged", &[("Dockerfile", text)]);
+    let with = |flags: &[&str]| build(&host, &staged, &[&["-t", "made", "--build-context", &tools], flags].concat());
+    with(&["--target", "1"]).ok();
+    assert_eq!(says(&host, "cat /of"), "other");
+    with(&["--target", "tools"]).ok();
+    with(&["--build-context", &tools.replace("tools=", "scratch=")]).ok();
+    assert_eq!(host.ok(["inspect", "--format", "{{len .RootFS.Layers}}", "made"]), "1");
     // Beside contexts that are no folders: a Dockerfile and a tar on stdin, and a URL.
     let packed = Packing::Zstd.pack(&Tar::new().file("Dockerfile", 0o644, DOCKERFILE).end());
     for (context, input) in [("-", DOCKERFILE.as_bytes().to_vec()), ("-", packed), (&*url, Vec::new())] {

@@ -127,10 +127,21 @@ fn errors_name_line_and_column() {
         ("FROM busybox\nCOPY --from=nope/image a b", "Dockerfile:2:1: COPY --from=nope/image a b"),
         (
             "FROM busybox AS a\nCOPY --from=a x y",
-            "stage \"a\" needs to be defined before the stage that takes from it\nDockerfile:2:1: COPY --from=a x y",
+            "circular dependency detected on stage: a\nDockerfile:2:1: COPY --from=a x y",
+        ),
+        ("FROM busybox\nCOPY --from=0 x y", "circular dependency detected on stage: stage-0"),
+        ("FROM busybox\nCOPY --from=1 x y", "invalid stage index 1"),
+        (
+            "FROM busybox AS a\nCOPY --from=b x y\nFROM busybox AS b\nFROM a",
+            "cannot copy from stage \"b\", it needs to be defined before current stage \"a\"",
+        ),
+        (
+            "FROM --platform=$TARGETPLATFROM busybox",
+            "empty platform value from expression $TARGETPLATFROM (did you mean TARGETPLATFORM?)",
         ),
         ("FROM ${x}", "base name (${x}) should not be blank\nDockerfile:1:6: FROM ${x}"),
-        ("FROM busybox\nCOPY Dockerfile Dockerfile /x", "destination must be a directory and end with a /"),
+        ("FROM busybox\nADD --checksum=x Dockerfile /x", "checksum requires HTTP(S) or Git sources"),
+        ("FROM busybox\nADD --checksum=x Dockerfile y /x", "checksum can't be specified for multiple sources"),
         ("FROM busybox\nCOPY --chown=nobody9 Dockerfile /x", "unable to find user nobody9"),
         ("FROM busybox\nCOPY Dockerfile /etc", ""),
         ("FROM busybox\nCOPY Dockerfile /etc/passwd/x", "cannot copy to non-directory"),
@@ -178,6 +189,10 @@ fn arguments_have_their_scopes() {
         let history = host.ok(["history", "--no-trunc", "made"]);
         assert!(history.contains(&format!("RUN |1 HTTP_PROXY={proxy} ")), "{history}");
     }
+    // One that is declared again has its first place, and its last value.
+    made(&host, &[("Dockerfile", "FROM busybox\nARG a=1\nARG b=2\nARG a=3\nRUN echo $a$b > /said\n")], &[]);
+    let history = host.ok(["history", "--no-trunc", "made"]);
+    assert!(history.contains("RUN |2 a=3 b=2 /bin/sh"), "{history}");
 }
 
 #[test]
@@ -339,6 +354,12 @@ fn mounts_are_there_for_one_command() {
     let found = host_grep(&host, "hush-hush-hush");
     assert_eq!(found, Vec::<String>::new());
     assert!(!host.ok(["history", "--no-trunc", "made"]).contains("hush"));
+    // Without a target it is where the command runs, and never all there is.
+    let aimless = "RUN --mount=type=bind test -f /w/file\n";
+    made(&host, &[("Dockerfile", &format!("FROM busybox\nWORKDIR /w\n{aimless}"))], &[]);
+    let dir = folder(&host, "context", &[("Dockerfile", &format!("FROM busybox\n{aimless}"))]);
+    let refused = build(&host, &dir, &[]).stderr();
+    assert!(refused.contains("invalid mount target \"/\""), "{refused}");
     let changed = text.replace("> /counted", "> /counted;");
     made(&host, &[("Dockerfile", &changed)], &["--secret", &secret]);
     assert_eq!(says(&host, "cat /counted"), "2", "a cache outlives its build");
@@ -438,18 +459,19 @@ fn a_check_builds_nothing() {
     assert_eq!(output.code(), Some(1), "{output}");
     let text = output.stdout();
     assert!(text.starts_with("Check complete, 2 warnings have been found!"), "{text}");
-    assert!(text.contains("WARNING: JSONArgsRecommended") && text.contains("Dockerfile:3:1: CMD x"), "{text}");
+    let rule = "WARNING: JSONArgsRecommended - https://docs.docker.com/go/dockerfile/rule/json-args-recommended/";
+    assert!(text.contains(rule) && text.contains("Dockerfile:3:1: CMD x"), "{text}");
     let dir = folder(&host, "context", &[("Dockerfile", "FROM busybox\nCMD [\"x\"]\n")]);
     assert_eq!(host.ok(["build", "--check", dir.to_str().expect("UTF-8")]), "Check complete, no warnings found.");
     // What the context has not, and what the image sets.
     build(&host, &folder(&host, "base", &[("Dockerfile", "FROM busybox\nENV here=1\n")]), &["-t", "based"]).ok();
-    let text = "FROM based\nENV a=$here b=$hera\nCOPY left/x .\n";
+    let text = "# check=experimental=all\nFROM based\nENV a=$here b=$hera\nCOPY left/x .\n";
     let asked = folder(&host, "asked", &[("Dockerfile", text), (".dockerignore", "left\n")]);
     let check = |flags: &[&str]| host.run(["build", "--check"].iter().chain(flags).copied().chain(asked.to_str()));
     let said = check(&[]).stdout();
     assert!(said.contains("Usage of undefined variable '$hera' (did you mean $here?)"), "{said}");
     assert!(said.contains("2 warnings") && said.contains("\"left/x\" that is excluded by .dockerignore"), "{said}");
-    check(&["--build-arg", "BUILDKIT_DOCKERFILE_CHECK=skip=UndefinedVar,CopyIgnoredFile"]).ok();
+    check(&["--build-arg", "BUILDKIT_DOCKERFILE_CHECK=skip=UndefinedVar"]).ok();
     let failed = build(&host, &dir, &["--build-arg", "BUILDKIT_DOCKERFILE_CHECK=error=true", "--no-cache"]);
     assert_eq!(failed.code(), Some(0), "{failed}");
     // What it has to say for itself.
