@@ -195,6 +195,12 @@ enum From {
     Url(String),
 }
 
+fn text_on_stdin() -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::io::stdin().take(LARGEST as u64 + 1).read_to_end(&mut bytes).context("read stdin")?;
+    Ok(bytes)
+}
+
 impl Command for Build {
     fn run(mut self, context: &Context) -> Result<u8> {
         context.proxies(&mut self.build_arg)?;
@@ -296,11 +302,20 @@ impl Build {
 
     /// Reads the Dockerfile, and says something of it.
     fn called(&self, context: &Context, from: &From, call: Call) -> Result<u8> {
-        let From::Folder(dir) = from else { bail!("--check and --call need a folder as context") };
-        let (name, bytes, beside) = self.dockerfile(dir)?;
+        let (name, bytes, ignore) = match from {
+            From::Folder(dir) => {
+                let (name, bytes, beside) = self.dockerfile(dir)?;
+                (name, bytes, Ignore::read(&ignored(dir, beside)?.unwrap_or_default())?)
+            }
+            From::Stdin => ("Dockerfile".to_owned(), text_on_stdin()?, Ignore::default()),
+            From::Url(_) => bail!("--check and --call need a folder as context, or a Dockerfile on stdin"),
+        };
+        if bytes.contains(&0) {
+            bail!("--check and --call read a Dockerfile, and no archive");
+        }
         let file = Dockerfile::parse(&name, &bytes)?;
         let text = match call.what {
-            What::Check => return self.checked(context, dir, beside, &file, call.json),
+            What::Check => return self.checked(context, &ignore, &file, call.json),
             What::Outline => {
                 let given = |name: &str| -> Option<String> {
                     let args = self.build_arg.iter().rev();
@@ -315,15 +330,7 @@ impl Build {
     }
 
     /// Tells what could be better.
-    fn checked(
-        &self,
-        context: &Context,
-        dir: &Path,
-        beside: Option<PathBuf>,
-        file: &Dockerfile,
-        json: bool,
-    ) -> Result<u8> {
-        let ignore = Ignore::read(&ignored(dir, beside)?.unwrap_or_default())?;
+    fn checked(&self, context: &Context, ignore: &Ignore, file: &Dockerfile, json: bool) -> Result<u8> {
         // An engine that cannot be reached knows no image, as one that has it not.
         let client = context.client();
         let base = |image: &str| -> Option<lint::Base> {
@@ -336,7 +343,7 @@ impl Build {
             Some(lint::Base { env, shell: list("/Config/Shell").is_some_and(|shell| !shell.is_empty()) })
         };
         let wish = self.build_arg.iter().rev().find_map(|arg| arg.strip_prefix(lint::ARGUMENT)?.strip_prefix('='));
-        let (warnings, _) = lint::check(file, &lint::Around { ignore: &ignore, base: &base, wish })?;
+        let (warnings, _) = lint::check(file, &lint::Around { ignore, base: &base, wish })?;
         output::say(&if json { lint::json(file, &warnings)? } else { lint::show(file, &warnings) })?;
         Ok(u8::from(!warnings.is_empty()))
     }
@@ -344,9 +351,7 @@ impl Build {
     /// The Dockerfile's name and text, and where what it ignores may be said beside it.
     fn dockerfile(&self, dir: &Path) -> Result<(String, Vec<u8>, Option<PathBuf>)> {
         if self.file.as_deref() == Some("-") {
-            let mut bytes = Vec::new();
-            std::io::stdin().take(LARGEST as u64 + 1).read_to_end(&mut bytes).context("read stdin")?;
-            return Ok(("Dockerfile".to_owned(), bytes, None));
+            return Ok(("Dockerfile".to_owned(), text_on_stdin()?, None));
         }
         let mut path = self.file.as_ref().map_or_else(|| dir.join("Dockerfile"), PathBuf::from);
         if let Some(lower) = path.to_str().and_then(crate::build::lower).filter(|_| !path.exists()) {

@@ -1,6 +1,6 @@
 //! `dhow build`: Dockerfiles to images.
 
-use crate::fixture::{Host, Output, eventually};
+use crate::fixture::{Host, Output, Tar, eventually};
 use nix::sys::signal::Signal;
 use std::fs;
 use std::path::PathBuf;
@@ -463,6 +463,11 @@ fn a_check_builds_nothing() {
     assert!(text.contains(rule) && text.contains("Dockerfile:3:1: CMD x"), "{text}");
     let dir = folder(&host, "context", &[("Dockerfile", "FROM busybox\nCMD [\"x\"]\n")]);
     assert_eq!(host.ok(["build", "--check", dir.to_str().expect("UTF-8")]), "Check complete, no warnings found.");
+    let check = |input: &[u8]| host.dhow(["build", "--check", "-"]).input(input).run();
+    let output = check(b"FROM busybox\nCMD x\n");
+    assert!(output.code() == Some(1) && output.stdout().contains("Dockerfile:2:1: CMD x"), "{output}");
+    let refused = check(&Tar::new().file("Dockerfile", 0o644, "FROM busybox\n").end());
+    assert!(refused.stderr().contains("no archive"), "{refused}");
     // What the context has not, and what the image sets.
     build(&host, &folder(&host, "base", &[("Dockerfile", "FROM busybox\nENV here=1\n")]), &["-t", "based"]).ok();
     let text = "# check=experimental=all\nFROM based\nENV a=$here b=$hera\nCOPY left/x .\n";
