@@ -162,6 +162,14 @@ fn messages_are_dockers() {
         assert_eq!(status, "400", "{query} {body}");
         assert!(body.starts_with(r#"{"message":""#) && body.contains(words), "{query} {body}");
     }
+    // Docker's first builder asks more of a copy than BuildKit.
+    for (copy, words) in [
+        ("COPY Dockerfile Dockerfile /x", "the destination must be a directory and end with a /"),
+        ("COPY none* /x/", "COPY failed: no source files were specified"),
+    ] {
+        let (_, body) = post("", &of("Dockerfile", &format!("FROM busybox\n{copy}")));
+        assert!(body.contains(words), "{copy}: {body}");
+    }
     // A file of that name in small letters is as good.
     assert!(post("", &of("dockerfile", "FROM busybox")).1.contains("Successfully built"));
     // Who wants to hear nothing hears why it failed.
