@@ -48,7 +48,7 @@ pub enum Source {
     Bind { path: PathBuf, recursive: bool, attr: MountAttr, attr_recursive: bool },
     /// The same, of something that is open already: a volume's subpath, resolved inside the volume, or a mount of
     /// another container's.
-    BindOpen { file: OwnedFd, attr: MountAttr },
+    BindOpen { file: OwnedFd, attr: MountAttr, at: String },
     /// A new file system that belongs to no namespace of the child: tmpfs, devpts.
     Mount { kind: CString, config: Vec<(CString, Option<CString>)>, attributes: u64, propagation: u64 },
     /// Something that is open already: the init of the container that is entered, a namespace.
@@ -178,15 +178,15 @@ fn open(source: &Source) -> Result<OwnedFd> {
             set(&tree, *attr_recursive, attr).with_context(|| format!("bind {}", path.display()))?;
             Ok(tree)
         }
-        Source::BindOpen { file, attr } => {
+        Source::BindOpen { file, attr, at } => {
             let flags = mount::OPEN_TREE_CLONE | mount::AT_RECURSIVE | libc::AT_EMPTY_PATH as u32;
             let tree = match mount::open_tree(file.as_fd(), c"", flags) {
                 // It is detached already, and before 6.15 such a mount cannot be copied.
                 Err(error) if error.raw_os_error() == Some(libc::EINVAL) => file.try_clone(),
                 other => other,
             }
-            .context("bind what is open")?;
-            set(&tree, true, attr).context("bind what is open")?;
+            .with_context(|| format!("bind on {at}"))?;
+            set(&tree, true, attr).with_context(|| format!("bind on {at}"))?;
             Ok(tree)
         }
         Source::Mount { kind, config, attributes, propagation } => {

@@ -195,6 +195,12 @@ fn tail(plan: &mut Plan, process: &Process, linux: &Linux, filter: Option<&Secco
     plan.owner = if linux.uid_mappings.is_empty() {
         None
     } else {
+        if let Some(gid) = std::iter::once(&user.gid)
+            .chain(&user.additional_gids)
+            .find(|gid| runtime::outside(&linux.gid_mappings, **gid).is_none())
+        {
+            bail!("gid {gid} is not in the user namespace");
+        }
         let no_such = || format!("uid {} is not in the user namespace", user.uid);
         Some(runtime::outside(&linux.uid_mappings, user.uid).with_context(no_such)?)
     };
@@ -278,7 +284,7 @@ fn add_mount(plan: &mut Plan, mount: &Mount, open: Option<OwnedFd>, linux: &Linu
             attr.userns_fd = user.as_raw_fd() as u64;
         }
         let source = match open {
-            Some(file) => Source::BindOpen { file, attr },
+            Some(file) => Source::BindOpen { file, attr, at: mount.destination.clone() },
             None => Source::Bind {
                 path: PathBuf::from(&mount.source),
                 recursive: options.recursive,

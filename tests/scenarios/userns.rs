@@ -68,6 +68,10 @@ fn an_exec_is_of_the_containers_root_too() {
     assert_eq!(host.ok(["exec", &id, "probe", "escape"]), "in");
     let text = host.run(["exec", "-u", "70000", &id, "true"]);
     assert!(text.stderr().contains("uid 70000 is not in the user namespace"), "{text}");
+    let text = host.run(["exec", "-u", "5:70000", &id, "true"]);
+    assert!(text.stderr().contains("gid 70000 is not in the user namespace"), "{text}");
+    let text = run(&host, &["--group-add", "70000"], "true").refused(125);
+    assert!(text.contains("gid 70000 is not in the user namespace"), "{text}");
 }
 
 #[test]
