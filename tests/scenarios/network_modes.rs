@@ -1,7 +1,7 @@
 //! Networks that are no usual bridge: gateway modes, bridges without an address, names of links, configurations.
 
 use crate::fixture::network::{Neighbour, briefly, from_container, from_here, from_there, serve};
-use crate::fixture::{Command, Host};
+use crate::fixture::{Command, Daemon, Host};
 use serde_json::json;
 
 const MODE4: &str = "com.docker.network.bridge.gateway_mode_ipv4";
@@ -176,5 +176,23 @@ fn a_network_is_made_after_a_configuration() {
     ] {
         let refusal = host.refused(1, ["network", "create"].iter().chain(flags).chain(&["x"]).copied());
         assert!(refusal.contains(words), "{refusal}");
+    }
+}
+
+#[test]
+fn options_of_addresses_are_null_where_nobody_spoke_of_them() {
+    let Some(host) = Host::with_busybox() else { return };
+    let daemon = Daemon::start(&host);
+    for (name, ipam, expected) in [
+        ("silent", r#""Driver":"bridge""#, json!(null)),
+        ("some", r#""IPAM":{"Driver":"default","Config":[{"Subnet":"10.74.0.0/24"}]}"#, json!(null)),
+        ("none", r#""IPAM":{"Driver":"default","Options":{}}"#, json!({})),
+        ("one", r#""IPAM":{"Options":{"a":"b"}}"#, json!({"a": "b"})),
+    ] {
+        let name = format!("of-{name}");
+        let body = format!(r#"{{"Name":"{name}",{ipam}}}"#);
+        let (head, answer) = daemon.ask_with("POST /networks/create", "Content-Type: application/json\r\n", &body);
+        assert!(head.starts_with("HTTP/1.1 201 "), "{answer}");
+        assert_eq!(host.inspect(&name, "/IPAM/Options"), expected, "{name}");
     }
 }

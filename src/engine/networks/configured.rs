@@ -61,7 +61,7 @@ pub fn network(asked: NetworkCreate) -> Result<Network> {
         enable_ipv6: asked.enable_ipv6.unwrap_or(false),
         ipam: Ipam {
             driver: "default".to_owned(),
-            options: Some(ipam.options.unwrap_or_default()),
+            options: ipam.options,
             config: Some(ipam.config.unwrap_or_default()),
         },
         config_only: true,

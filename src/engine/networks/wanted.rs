@@ -180,11 +180,7 @@ pub fn network(
         driver: if asked.driver.is_empty() { stored::BRIDGE.to_owned() } else { asked.driver },
         enable_ipv4: four,
         enable_ipv6: six,
-        ipam: Ipam {
-            driver: "default".to_owned(),
-            options: Some(ipam.options.unwrap_or_default()),
-            config: Some(config),
-        },
+        ipam: Ipam { driver: "default".to_owned(), options: ipam.options, config: Some(config) },
         internal: asked.internal,
         attachable: asked.attachable,
         options,
