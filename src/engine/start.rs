@@ -16,7 +16,6 @@ use crate::oci::runtime::{Ids, Spec};
 use crate::sys::mount::{MOUNT_ATTR_NODEV, MountAttr, mount_setattr};
 use crate::sys::{self, mount};
 use anyhow::{Context, Result, bail};
-use nix::fcntl::OFlag;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
 use std::fs::File;
@@ -387,9 +386,7 @@ pub(super) fn opened(
                 .with_context(|| format!("mount image {}", mounted.point.name))?
         } else if !mounted.subpath.is_empty() {
             let volume = File::open(&mounted.point.source).with_context(|| format!("open {}", mounted.point.source))?;
-            let beneath = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_MAGICLINKS;
-            path::open(volume.as_fd(), mounted.subpath.as_bytes(), OFlag::O_PATH, 0, beneath)
-                .with_context(|| format!("open {:?} in volume {}", mounted.subpath, mounted.point.name))?
+            path::open_part(volume.as_fd(), &mounted.subpath, &mounted.point.source)?
         } else {
             continue;
         };

@@ -90,9 +90,7 @@ pub fn part(tree: &OwnedFd, part: &str, at: &Path) -> Result<OwnedFd> {
         let finding = || -> Result<OwnedFd> {
             own_mounts()?;
             mount::move_mount(tree.as_fd(), nix::fcntl::AT_FDCWD, &text(at)?).context("attach an image")?;
-            let beneath = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_MAGICLINKS;
-            let found = path::open(tree.as_fd(), part.as_bytes(), nix::fcntl::OFlag::O_PATH, 0, beneath)
-                .with_context(|| format!("open {part:?} in the image"))?;
+            let found = path::open_part(tree.as_fd(), part, "/")?;
             let copy = mount::open_tree(found.as_fd(), c"", OPEN_TREE_CLONE | libc::AT_EMPTY_PATH as u32);
             copy.context("take a part of an image")
         };

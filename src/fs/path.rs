@@ -33,6 +33,19 @@ pub fn open_dir(root: BorrowedFd, path: &[u8], resolve: u64) -> io::Result<Owned
     open(root, path, OFlag::O_PATH | OFlag::O_DIRECTORY, 0, resolve)
 }
 
+/// Opens a part of a volume or an image (O_PATH), in Docker's words where that cannot be; `name` is what it is a part of.
+pub fn open_part(root: BorrowedFd, part: &str, name: &str) -> Result<OwnedFd> {
+    open(root, part.as_bytes(), OFlag::O_PATH, 0, BENEATH).map_err(|error| match error.raw_os_error() {
+        Some(libc::EXDEV) => {
+            anyhow::anyhow!("path concatenation escapes the base directory, base: {name}, subpath: {part}")
+        }
+        _ => {
+            let path = Path::new(name).join(part);
+            anyhow::Error::from(error).context(format!("cannot access path {}", path.display()))
+        }
+    })
+}
+
 /// Opens a root itself, by a path that the host's administrator chose.
 pub fn open_root(path: &Path) -> Result<OwnedFd> {
     nix::fcntl::open(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())

@@ -182,7 +182,7 @@ pub fn mount(asked: &Mount, exists: &dyn Fn(&str) -> bool) -> Result<Asked, Stri
             }
             let subpath = asked.image_options.clone().unwrap_or_default().subpath;
             if !subpath.is_empty() && !is_local(&subpath) {
-                return Err("subpath must be a relative path within the image".into());
+                return Err("subpath must be a relative path within the volume".into());
             }
             point.name.clone_from(&asked.source);
             point.propagation = "rprivate".into();

@@ -11,7 +11,7 @@ use nix::sys::stat::fstat;
 use std::collections::HashSet;
 use std::fs::{self, DirBuilder};
 use std::io::ErrorKind;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -19,10 +19,10 @@ use std::path::{Path, PathBuf};
 /// the image's merged root; `lease` is the one that the volume was taken with.
 ///
 /// Nothing happens where the volume holds something already, where the image has no such directory, and where the
-/// mount asks for no copy or for a part of the volume.
+/// mount asks for no copy. Of a volume of which a part is asked for, that part is meant, if it is there.
 pub fn copy_up(store: &Store, lease: &Lease, image: BorrowedFd, mounted: &Mounted, durable: bool) -> Result<()> {
     let point = &mounted.point;
-    if point.r#type != "volume" || mounted.no_copy || !mounted.subpath.is_empty() {
+    if point.r#type != "volume" || mounted.no_copy {
         return Ok(());
     }
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
@@ -34,6 +34,9 @@ pub fn copy_up(store: &Store, lease: &Lease, image: BorrowedFd, mounted: &Mounte
     };
     let filling = || format!("fill volume {} from {} of the image", point.name, point.destination);
     let target = data(store, &point.name);
+    if !mounted.subpath.is_empty() {
+        return copy_part(source.as_fd(), &target, &mounted.subpath).with_context(filling);
+    }
     let has_device = load(store, &point.name)?.and_then(|volume| volume.options).is_some();
     if has_device {
         // What it stands for shows only while it is mounted.
@@ -81,6 +84,20 @@ fn put(store: &Store, name: &str, copied: &Path, target: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Fills a part of a volume. One that is not there is missed by the start.
+fn copy_part(source: BorrowedFd, volume: &Path, part: &str) -> Result<()> {
+    let Ok(part) = path::open_part(path::open_root(volume)?.as_fd(), part, "") else { return Ok(()) };
+    let is_empty = |mut entries: fs::ReadDir| entries.next().is_none();
+    match fs::read_dir(format!("/proc/self/fd/{}", part.as_raw_fd())).is_ok_and(is_empty) {
+        true => {
+            let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
+            copy::tree(source, path::open(part.as_fd(), b".", flags, 0, path::BENEATH)?.as_fd())
+        }
+        // It holds something, or is a file.
+        false => Ok(()),
+    }
 }
 
 fn copy_into(source: BorrowedFd, target: &Path) -> Result<()> {
