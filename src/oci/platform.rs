@@ -28,8 +28,13 @@ impl Platform {
             part.starts_with(|c: char| c.is_ascii_alphanumeric())
                 && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
         };
-        if !parts.iter().all(word) {
-            bail!("{text:?}: invalid platform: an os, an architecture and a variant are words");
+        if let Some(at) = parts.iter().position(|part| !word(part)) {
+            // Words of Docker's.
+            let what = if at == 0 { "an invalid OS component" } else { "an invalid component" };
+            bail!(
+                "{:?} is {what} of {text:?}: invalid platform: an os, an architecture and a variant are words",
+                parts[at]
+            );
         }
         let host = host();
         let (os, architecture, variant) = match parts[..] {
