@@ -215,7 +215,7 @@ fn refusals_in_dockers_words() {
             "config cannot be empty in order to create a container",
         ),
         ("POST", "/containers/gold/resize?h=1", None, 400, "invalid resize width \"\": invalid syntax"),
-        ("POST", "/containers/gold/resize?h=-1&w=1", None, 400, "invalid resize height \"-1\": invalid syntax"),
+        ("POST", "/containers/gold/resize?h=-1&w=1", None, 400, "invalid resize height \"-1\": value out of range"),
         (
             "POST",
             "/containers/gold/resize?h=4294967296&w=1",

@@ -123,7 +123,7 @@ pub(super) fn json_body<T: DeserializeOwned + Default>(request: &mut Request) ->
 }
 
 fn read<T: DeserializeOwned + Default>(bytes: &[u8]) -> Result<T> {
-    let invalid = |error: serde_json::Error| Refusal::BadParameter(format!("invalid JSON: {error}"));
+    let invalid = |error: serde_json::Error| Refusal::BadParameter(format!("invalid JSON: {}", why(&error, bytes)));
     let mut values = serde_json::Deserializer::from_slice(bytes).into_iter();
     let value = match values.next() {
         Some(value) => value.map_err(invalid)?,
@@ -134,6 +134,30 @@ fn read<T: DeserializeOwned + Default>(bytes: &[u8]) -> Result<T> {
         bail!(Refusal::BadParameter("unexpected content after JSON".to_owned()));
     }
     Ok(if value == serde_json::Value::Null { T::default() } else { crate::api::json::of(value).map_err(invalid)? })
+}
+
+/// What is wrong with a text, in the words of Go's decoder, which clients look for.
+fn why(error: &serde_json::Error, bytes: &[u8]) -> String {
+    let told = error.to_string();
+    if error.is_eof() {
+        return "unexpected EOF".to_owned();
+    }
+    let line = bytes.split(|byte| *byte == b'\n').nth(error.line().saturating_sub(1)).unwrap_or_default();
+    let found = line.get(error.column().saturating_sub(1)).map(|byte| char::from(*byte));
+    let what = match told.split(" at line ").next().unwrap_or_default() {
+        "key must be a string" => "looking for beginning of object key string",
+        "trailing comma" if found == Some('}') => "looking for beginning of object key string",
+        "trailing comma" | "expected value" => "looking for beginning of value",
+        "expected `:`" => "after object key",
+        "expected `,` or `}`" => "after object key:value pair",
+        "expected `,` or `]`" => "after array element",
+        _ => return told,
+    };
+    match found.filter(char::is_ascii_graphic) {
+        Some(letter @ ('\'' | '\\')) => format!("invalid character '\\{letter}' {what}"),
+        Some(letter) => format!("invalid character '{letter}' {what}"),
+        None => told,
+    }
 }
 
 /// The body of create, which is to say something of the container.
@@ -178,11 +202,20 @@ pub(super) fn size(request: &Request) -> Result<(u16, u16)> {
         let text = request.query(key).unwrap_or_default();
         let invalid = |error: std::num::ParseIntError| {
             let too_large = matches!(error.kind(), std::num::IntErrorKind::PosOverflow);
-            let why = if too_large { "value out of range" } else { "invalid syntax" };
-            Refusal::BadParameter(format!("invalid resize {name} {text:?}: {why}"))
+            if too_large { "value out of range" } else { "invalid syntax" }
+        };
+        let (digits, is_negative) = text.strip_prefix('-').map_or((text, false), |digits| (digits, true));
+        let number = match digits.starts_with('+') {
+            true => Err("invalid syntax"),
+            false => digits.parse::<u32>().map_err(invalid),
         };
         // The kernel has 16 bits for it.
-        text.parse::<u32>().map(|side| side as u16).map_err(invalid)
+        match number {
+            Ok(number) if !is_negative => Ok(number as u16),
+            Ok(_) => Err("value out of range"),
+            Err(why) => Err(why),
+        }
+        .map_err(|why| Refusal::BadParameter(format!("invalid resize {name} {text:?}: {why}")))
     };
     Ok((side("h", "height")?, side("w", "width")?))
 }
@@ -227,4 +260,27 @@ pub(super) fn list_query(request: &Request) -> Result<query::Query> {
     // -1 is no limit.
     let limit = number::<i64>(request, "limit")?.unwrap_or(0).max(0) as usize;
     Ok(query::Query { all: request.flag("all"), limit, size: request.flag("size"), filters: filters(request)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_json_is_told_as_go_tells_it() {
+        for (text, words) in [
+            ("{invalid", "invalid character 'i' looking for beginning of object key string"),
+            (r#"{"a":1,}"#, "invalid character '}' looking for beginning of object key string"),
+            ("{\n \"a\" 1}", "invalid character '1' after object key"),
+            (r#"{"a":1 "b"}"#, "invalid character '\"' after object key:value pair"),
+            (r#"{"a":[1 2]}"#, "invalid character '2' after array element"),
+            (r#"{"a":[1,]}"#, "invalid character ']' looking for beginning of value"),
+            (r#"{"a":boat}"#, "invalid character 'b' looking for beginning of value"),
+            (r#"{"a":'b'}"#, "invalid character '\\'' looking for beginning of value"),
+            (r#"{"a":"#, "unexpected EOF"),
+        ] {
+            let error = read::<std::collections::BTreeMap<String, u8>>(text.as_bytes()).unwrap_err();
+            assert_eq!(error.to_string(), format!("invalid JSON: {words}"), "{text}");
+        }
+    }
 }
