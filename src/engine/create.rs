@@ -561,7 +561,7 @@ pub fn working_dir(asked: &str) -> Result<String> {
 fn command(config: &ContainerConfig) -> Result<(String, Vec<String>)> {
     let words = config.entrypoint.iter().flatten().chain(config.cmd.iter().flatten());
     let mut words = words.cloned();
-    let Some(path) = words.next().filter(|path| !path.is_empty()) else {
+    let Some(path) = words.next() else {
         bail!(Refusal::BadParameter("no command specified".to_owned()));
     };
     Ok((path, words.collect()))
@@ -582,12 +582,19 @@ fn endpoints(store: &Store, host: &HostConfig, asked: Option<Endpoints>) -> Resu
         asked.iter().flatten().try_for_each(|(_, settings)| networks::check_no_network_of_a_user(settings))?;
         return Ok(Endpoints::new());
     }
-    let first = networks::find(store, mode)?.name;
+    // As with Docker, one that is not there may come before the start, which misses it otherwise.
+    let find = |name: &str| match networks::find(store, name) {
+        Err(error) if containers::is_not_found(&error) => Ok(None),
+        found => found.map(Some),
+    };
+    let first = find(mode)?.map_or_else(|| mode.to_owned(), |network| network.name);
     let mut all = Endpoints::from([(first, EndpointSettings::default())]);
     for (name, settings) in asked.into_iter().flatten() {
-        let network = networks::find(store, &name)?;
-        networks::check_settings(store, &network, &settings)?;
-        all.insert(network.name, settings);
+        let network = find(&name)?;
+        if let Some(network) = &network {
+            networks::check_settings(store, network, &settings)?;
+        }
+        all.insert(network.map_or(name, |network| network.name), settings);
     }
     let apart = all.keys().find(|name| matches!(name.as_str(), "host" | "none"));
     if let Some(name) = apart.filter(|_| all.len() > 1) {

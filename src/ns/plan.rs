@@ -255,10 +255,11 @@ fn tail(plan: &mut Plan, process: &Process, linux: &Linux, filter: Option<&Secco
 
 /// A command that is looked for where its own environment says.
 pub fn exec(args: &[String], env: &[String]) -> Result<Exec> {
-    let name = args.first().filter(|name| !name.is_empty()).context("no command specified")?;
+    let name = args.first().context("no command specified")?;
     let variable = |entry: &String| entry.strip_prefix("PATH=").map(str::to_owned);
     let path = env.iter().rev().find_map(variable).unwrap_or_default();
-    let paths = if name.contains('/') {
+    // There is no file without a name, in no directory.
+    let paths = if name.contains('/') || name.is_empty() {
         vec![text(name)?]
     } else {
         let dirs = path.split(':').map(|dir| if dir.is_empty() { "." } else { dir });

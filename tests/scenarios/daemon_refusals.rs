@@ -447,7 +447,7 @@ fn bodies_are_one_value_of_json() {
         (r#"{"Image":"busybox"} {}"#, "unexpected content after JSON"),
         (r#"{"Image":"busybox"}x"#, "unexpected content after JSON"),
         (" ", "invalid JSON: got EOF while reading request body"),
-        ("{", "invalid JSON: EOF while parsing an object at line 1 column 1"),
+        ("{", "invalid JSON: unexpected EOF"),
         (r#"{"Image":"busybox","Tty":"yes"}"#, "invalid JSON: invalid type: string \"yes\", expected a boolean"),
         (r#"{"Image":7}"#, "invalid JSON: invalid type: integer `7`, expected a string"),
         (r#"{"Image":"busybox","Cmd":5}"#, "invalid JSON: expected a string or a list of strings"),
@@ -529,4 +529,40 @@ fn the_operating_system_speaks_as_with_docker() {
     let said = host.dhow(["exec", "hull", "true"]).run().stderr();
     assert!(said.contains(words) && !said.contains("os error"), "{said}");
     host.ok(["rm", "--force", "hull"]);
+}
+
+/// What need not be there yet when a container is made is missed by its start.
+#[test]
+fn what_is_missing_is_told_by_the_start() {
+    let Some((host, daemon)) = host() else { return };
+    host.ok(["create", "--name", "still", "busybox", "true"]);
+    let still = host.inspect("still", "/Id").as_str().expect("an id").to_owned();
+    let joins = |kind: &str| format!("failed to join {kind} namespace: container {still} is not running");
+    let nowhere = "failed to create task for container: exec: \"\": executable file not found in $PATH";
+    for (number, (body, status, message)) in [
+        (
+            r#""HostConfig":{"NetworkMode":"sea"}"#,
+            404,
+            "failed to set up container networking: network sea not found".into(),
+        ),
+        (
+            r#""HostConfig":{"NetworkMode":"container:still"}"#,
+            409,
+            "cannot join network namespace of a non running container: container still is created".into(),
+        ),
+        (r#""HostConfig":{"PidMode":"container:still"}"#, 500, joins("PID")),
+        (r#""HostConfig":{"IpcMode":"container:still"}"#, 500, joins("IPC")),
+        (r#""Cmd":[""]"#, 400, nowhere.into()),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let body = format!(r#"{{"Image":"busybox",{body}}}"#);
+        assert_eq!(ask(&daemon, &format!("POST /containers/create?name=hull{number}"), &body).0, 201, "{body}");
+        let start = format!("POST /containers/hull{number}/start");
+        assert_eq!(ask(&daemon, &start, ""), (status, message), "{body}");
+    }
+    host.ok(["network", "create", "sea"]);
+    assert_eq!(ask(&daemon, "POST /containers/hull0/start", "").0, 204);
+    host.ok(["wait", "hull0"]);
 }

@@ -24,7 +24,11 @@ impl Docker {
 fn run_refuses() {
     let Some(docker) = Docker::new() else { return };
     docker.refuses(&[
-        ("run --rm --network nope busybox true", 125, "Error response from daemon: network nope not found"),
+        (
+            "run --rm --network nope busybox true",
+            125,
+            "Error response from daemon: failed to set up container networking: network nope not found",
+        ),
         ("run --rm --network container:nope busybox true", 125, "No such container: nope"),
         (
             "run --rm --network container:nope -h foo busybox true",

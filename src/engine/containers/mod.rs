@@ -86,9 +86,16 @@ fn start_failed(id: &str, why: &str) -> anyhow::Error {
     if why == gone.to_string() {
         return gone;
     }
+    if why.starts_with("failed to set up container networking: network ") && why.ends_with(" not found") {
+        return Refusal::NotFound(why.to_owned()).into();
+    }
+    if why.starts_with(NO_NETWORK) {
+        return Refusal::Conflict(why.to_owned()).into();
+    }
     // What its daemon finds out, before there is a task.
-    const BEFORE: [&str; 5] = [
+    const BEFORE: [&str; 6] = [
         "failed to set up container networking",
+        "failed to join ",
         "CDI device injection failed",
         "unable to find user ",
         "unable to find group ",
@@ -353,14 +360,17 @@ pub fn top(store: &Store, id: &str, args: &[String]) -> Result<Top> {
     Ok(listed)
 }
 
+const NO_NETWORK: &str = "cannot join network namespace of a non running container: ";
+
 /// The namespaces of a running container, for `container:X` modes: `/proc/<pid>/ns/<kind>`.
 pub fn namespace(store: &Store, name: &str, kind: &str) -> Result<PathBuf> {
     let id = find(store, name)?;
     let now = now(store, &id)?;
     if !now.doing.is_alive() {
-        bail!(Refusal::Conflict(format!(
-            "cannot join {kind} namespace of a non running container: container {name} is not running"
-        )));
+        match kind {
+            "net" => bail!("{}container {} is {}", NO_NETWORK, now.record.name, now.doing.word()),
+            _ => bail!("failed to join {} namespace: container {id} is not running", kind.to_uppercase()),
+        }
     }
     Ok(PathBuf::from(format!("/proc/{}/ns/{kind}", now.live.pid)))
 }
