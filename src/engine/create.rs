@@ -193,11 +193,10 @@ fn make(
             (mount.mounted.image, mount.mounted.layers) = (name.clone(), layers.clone());
         }
     }
-    if host_config.masked_paths.is_none() {
-        host_config.masked_paths = Some(spec::masked_paths(host_config.privileged));
-    }
-    if host_config.readonly_paths.is_none() {
-        host_config.readonly_paths = Some(spec::readonly_paths(host_config.privileged));
+    // With `--privileged` nothing is said where nothing was asked for.
+    if !host_config.privileged {
+        host_config.masked_paths.get_or_insert_with(spec::masked_paths);
+        host_config.readonly_paths.get_or_insert_with(spec::readonly_paths);
     }
     let publishing = networks::publishing(settings, &host_config);
     let named = host_config.device_requests.as_ref().is_some_and(|requests| !requests.is_empty());

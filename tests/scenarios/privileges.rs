@@ -83,6 +83,9 @@ fn each_process_holds_what_it_and_the_next_one_need() {
     let plain = host.detached(&[], &["sleep", "1000"]);
     let more = host.detached(&["--cap-add", "SYS_BOOT", "--cap-drop", "AUDIT_WRITE"], &["sleep", "1000"]);
     let all = host.detached(&["--privileged"], &["sleep", "1000"]);
+    for key in ["MaskedPaths", "ReadonlyPaths"] {
+        assert_eq!(host.inspect(&all, &format!("/HostConfig/{key}")), serde_json::Value::Null);
+    }
     let port = host.ok(["run", "-d", "-p", "8080:80", "busybox", "httpd", "-f", "-p", "80", "-h", "/etc"]);
     let sea = host.ok(["run", "-d", "--network", "sea", "busybox", "sleep", "1000"]);
     host.ok(["exec", "--detach", "--user", "1000", &plain, "sleep", "1000"]);

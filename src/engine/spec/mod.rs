@@ -199,14 +199,14 @@ pub fn spec(inputs: &Inputs) -> Result<Spec> {
     Ok(spec)
 }
 
-/// The default of `HostConfig.MaskedPaths`, for inspect; none with `--privileged`.
-pub fn masked_paths(privileged: bool) -> Vec<String> {
-    if privileged { Vec::new() } else { MASKED.map(str::to_owned).to_vec() }
+/// The default of `HostConfig.MaskedPaths`, for inspect.
+pub fn masked_paths() -> Vec<String> {
+    MASKED.map(str::to_owned).to_vec()
 }
 
 /// The default of `HostConfig.ReadonlyPaths`.
-pub fn readonly_paths(privileged: bool) -> Vec<String> {
-    if privileged { Vec::new() } else { READONLY.map(str::to_owned).to_vec() }
+pub fn readonly_paths() -> Vec<String> {
+    READONLY.map(str::to_owned).to_vec()
 }
 
 /// Refuses at create what could not be started, with the words of Docker; warns of what means nothing.
