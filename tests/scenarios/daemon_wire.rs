@@ -201,6 +201,8 @@ fn requests_may_come_in_pieces_and_in_heaps() {
 fn what_is_no_request_is_refused_and_harms_nobody() {
     let Some((_host, daemon)) = host() else { return };
     let create = "POST /volumes/create HTTP/1.1\r\nHost: x\r\n";
+    let build = "POST /build HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-tar\r\n";
+    let import = "POST /images/create?fromSrc=- HTTP/1.1\r\nHost: x\r\n";
     let table = [
         ("no words\r\n\r\n".to_owned(), 400),
         ("GET / HTTP/1.1\r\n\r\n".to_owned(), 400),
@@ -213,6 +215,9 @@ fn what_is_no_request_is_refused_and_harms_nobody() {
         (format!("{create}Transfer-Encoding: gzip\r\n\r\n"), 501),
         (format!("{create}Transfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n{{}}"), 400),
         (format!("{create}Transfer-Encoding: chunked\r\n\r\nzz\r\n"), 400),
+        (format!("{build}Transfer-Encoding: chunked\r\n\r\nzz\r\n"), 400),
+        (format!("{build}Transfer-Encoding: chunked\r\n\r\n200\r\n{}\r\nzz\r\n", "\0".repeat(512)), 400),
+        (format!("{import}Transfer-Encoding: chunked\r\n\r\n4\r\nabcdef\r\n"), 400),
     ];
     for (text, status) in table {
         let answer = daemon.say(&text);

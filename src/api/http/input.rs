@@ -3,6 +3,7 @@
 use super::chunks::Chunks;
 use super::head::{self, Bad, Framing};
 use super::socket::Socket;
+use crate::api::Refusal;
 use std::io::{self, ErrorKind, Read, Write};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -217,7 +218,9 @@ impl Read for Input {
 
 impl Read for BodyReader {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        lock(&self.0).read(out)
+        // What the client sends badly is its mistake, whoever reads it.
+        let refusal = |error: &io::Error| Refusal::BadParameter(format!("read the request's body: {error}"));
+        lock(&self.0).read(out).map_err(|error| io::Error::new(error.kind(), refusal(&error)))
     }
 }
 

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::io::{self, Read};
 
 /// The header that says what lies at a path.
 const PATH_STAT: &str = "X-Docker-Container-Path-Stat";
@@ -36,12 +36,18 @@ pub(super) fn empty(done: Result<()>) -> Result<Response> {
 }
 
 pub(super) fn refused(error: &anyhow::Error) -> Response {
-    let status = error.downcast_ref::<Refusal>().map_or(500, Refusal::status);
+    let status = error.downcast_ref::<Refusal>().or_else(|| of_body(error)).map_or(500, Refusal::status);
     if status == 304 {
         return answer(304, Reply::Empty);
     }
     let message = ErrorAnswer { message: errno::spelt(&format!("{error:#}")).into_owned() };
     answer(status, Reply::Json(serde_json::to_vec(&message).unwrap_or_default()))
+}
+
+/// The refusal that the reader of a request's body gave to whoever wanted to read it.
+fn of_body(error: &anyhow::Error) -> Option<&Refusal> {
+    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
+    causes.find_map(|cause| cause.get_ref()?.downcast_ref())
 }
 
 /// The kind of a stream: with frames or without. Clients older than 1.42 know one name for both.
@@ -88,9 +94,7 @@ fn bytes(request: &mut Request) -> Result<Vec<u8>> {
         Body::Bytes(whole) => bytes = whole,
         Body::Folder(_) => bail!("a folder is no text"),
         Body::Reader(reader) => {
-            // What the client sends badly is its mistake.
-            let read = reader.take(BODY + 1).read_to_end(&mut bytes);
-            read.map_err(|error| Refusal::BadParameter(format!("read the request's body: {error}")))?;
+            reader.take(BODY + 1).read_to_end(&mut bytes)?;
             if bytes.len() as u64 > BODY {
                 bail!(Refusal::BadParameter("the request's body is too large".to_owned()));
             }
