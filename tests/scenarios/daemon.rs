@@ -241,6 +241,11 @@ fn a_setting_given_twice_is_an_error() {
         let text = host.local([&["daemon"], &flags[..]].concat()).refused(1);
         assert!(text.contains(why), "{flags:?}: {text}");
     }
+    // Before the command they are a client's.
+    for flags in [["-H", &socket], ["--context", "there"], ["--tlscacert", "ca.pem"]] {
+        let text = host.local([&flags[..], &["daemon"]].concat()).refused(1);
+        assert!(text.contains("before the command is a client's"), "{flags:?}: {text}");
+    }
 }
 
 #[test]

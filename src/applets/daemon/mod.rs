@@ -8,9 +8,11 @@ mod networks;
 mod notify;
 mod reload;
 
+use super::host::Wish;
 use super::request::values;
 use super::{Command, Context, coded, output, terminal, version};
 use crate::api::http::Connections;
+use crate::api::http::tls::Files;
 use crate::api::types::Ulimit;
 use crate::build;
 use crate::engine::{Engine, Settings, boot, locks, rootless, routes, selinux, shim};
@@ -268,7 +270,20 @@ impl Command for Daemon {
             output::say(&version::line())?;
             return Ok(0);
         }
-        serve(self, context).map(|()| 0).map_err(|error| coded(1, error))
+        refuse_clients_flags(&context.wish)
+            .and_then(|()| serve(self, context))
+            .map(|()| 0)
+            .map_err(|error| coded(1, error))
+    }
+}
+
+/// Before the command, a client says whom it asks; whoever means the daemon's own flags by that would be misheard.
+fn refuse_clients_flags(wish: &Wish) -> Result<()> {
+    let tls = wish.tls || wish.verify.is_some() || wish.files != Files::default();
+    let flags = [("--host", wish.host.is_some()), ("--context", wish.context.is_some()), ("--tls…", tls)];
+    match flags.into_iter().find(|(_, given)| *given) {
+        Some((name, _)) => bail!("{name} before the command is a client's: the daemon's own flags stand behind it"),
+        None => Ok(()),
     }
 }
 
