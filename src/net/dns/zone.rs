@@ -44,9 +44,9 @@ impl Zone {
     pub fn addresses(&self, asker: &Host, name: &str, wanted: fn(&IpAddr) -> bool) -> Option<Vec<IpAddr>> {
         let mut known = None;
         let whole = asker.places.iter().map(|place| (place, name));
-        // `db.sea`: db on the network sea.
-        let split = name.rsplit_once('.');
-        let part = split.into_iter().flat_map(|(name, network)| {
+        // `db.sea`: db on the network sea. Both may have dots of their own.
+        let part = name.rmatch_indices('.').flat_map(|(dot, _)| {
+            let (name, network) = (&name[..dot], &name[dot + 1..]);
             asker.places.iter().filter(move |it| it.called.eq_ignore_ascii_case(network)).map(move |it| (it, name))
         });
         for (place, name) in whole.chain(part) {
@@ -104,7 +104,11 @@ mod tests {
     #[test]
     fn who_shares_a_network_knows_the_others() {
         let host = |places: Vec<Place>| Host { places, ..Host::default() };
-        let mut asker = host(vec![place("sea", &["me"], &["10.0.0.2"]), place("lake", &["me"], &["10.1.0.2"])]);
+        let mut asker = host(vec![
+            place("sea", &["me"], &["10.0.0.2"]),
+            place("lake", &["me"], &["10.1.0.2"]),
+            place("the.bay", &["me"], &["10.2.0.2"]),
+        ]);
         asker.places[0].links.push(("pg".into(), "d-1".into()));
         let zone = Zone(
             [
@@ -112,6 +116,7 @@ mod tests {
                 ("d-1", host(vec![place("sea", &["db-1", "db"], &["10.0.0.3"])])),
                 ("db2", host(vec![place("sea", &["db-2", "db"], &["10.0.0.4", "fd00::4"])])),
                 ("both", host(vec![place("lake", &["both"], &["10.1.0.5"]), place("sea", &["both"], &["10.0.0.5"])])),
+                ("dots", host(vec![place("the.bay", &["web.1"], &["10.2.0.5"])])),
                 ("far", host(vec![place("moon", &["far", "db"], &["10.9.0.2"])])),
             ]
             .map(|(id, host)| (id.to_owned(), host))
@@ -128,6 +133,10 @@ mod tests {
             ("both", Some("10.0.0.5"), Some("")),
             ("both.lake", Some("10.1.0.5"), Some("")),
             ("both.moon", None, None),
+            ("web.1", Some("10.2.0.5"), Some("")),
+            ("web.1.the.bay", Some("10.2.0.5"), Some("")),
+            ("web.1.bay", None, None),
+            ("web.1.the.bay.example", None, None),
             ("far", None, None),
             ("pg", Some("10.0.0.3"), Some("")),
             ("", None, None),
