@@ -2,10 +2,11 @@
 
 use super::containers::{self, Doing, Now};
 use super::filters::Filters;
+use super::images::{self, Image};
 use super::record::Record;
 use super::spec::Security;
 use super::store::Store;
-use super::{apparmor, events, exec, images, networks};
+use super::{apparmor, events, exec, networks};
 use crate::api::Refusal;
 use crate::api::time::{self, Time};
 use crate::api::types::{
@@ -14,7 +15,7 @@ use crate::api::types::{
 };
 use crate::order;
 use anyhow::{Context, Result, bail};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::RangeInclusive;
 
 /// What `GET /containers/json` asks.
@@ -89,11 +90,25 @@ impl Names {
     }
 }
 
+/// An image and those that are built on it, by their ids: they begin with all of its layers and all of its history, which
+/// tells apart those whose own steps have changed no file.
+fn descendants(store: &Store, image: &Image) -> Result<Vec<String>> {
+    let layers = image.layer_ids();
+    let is_built_on = |other: &Image| {
+        !layers.is_empty()
+            && other.layer_ids().ends_with(&layers)
+            && other.config.history.starts_with(&image.config.history)
+    };
+    let all = images::all(store)?.into_iter();
+    Ok(all.filter(|other| other.id == image.id || is_built_on(other)).map(|other| other.id.to_string()).collect())
+}
+
 struct Filter<'a> {
     filters: &'a Filters,
     before: Option<String>,
     since: Option<String>,
-    ancestors: Vec<(String, Vec<String>)>,
+    /// Images by id: those that were asked for, and what is built on them.
+    ancestors: BTreeSet<String>,
     /// Networks by name, of which the beginnings of ids were given.
     networks: Vec<String>,
     exposed: Vec<Ports>,
@@ -128,13 +143,12 @@ impl Filter<'_> {
                 None => Ok(None),
             }
         };
-        let mut ancestors = Vec::new();
+        let mut ancestors = BTreeSet::new();
         for name in filters.get("ancestor") {
             match images::find(store, name) {
-                // Containers of images that are built on it share all of its layers.
-                Ok(image) => ancestors.push((image.id.to_string(), image.layer_ids())),
+                Ok(image) => ancestors.extend(descendants(store, &image)?),
                 // What can be no image is none's ancestor.
-                Err(error) if error.downcast_ref::<Refusal>().is_some() => ancestors.push((String::new(), Vec::new())),
+                Err(error) if error.downcast_ref::<Refusal>().is_some() => {}
                 Err(error) => return Err(error),
             }
         }
@@ -157,9 +171,6 @@ impl Filter<'_> {
             !filters.has(key) || filters.get(key).iter().any(|value| holds(value))
         };
         let empty = BTreeMap::new();
-        let ancestor = |(id, layers): &(String, Vec<String>)| {
-            !id.is_empty() && (record.image == *id || !layers.is_empty() && record.layers.ends_with(layers))
-        };
         // Names have a slash in front for Docker; patterns are written with it and without.
         (filters.matches("name", &record.name) || filters.matches("name", &format!("/{}", record.name)))
             && any("id", &|value| record.id.starts_with(value))
@@ -172,7 +183,7 @@ impl Filter<'_> {
             && filters.is("health", now.health.as_ref().map_or("none", |health| health.status.as_str()))
             && any("is-task", &|value| matches!(value, "false" | "0"))
             && any("isolation", &|value| value == "default" || value.is_empty())
-            && (self.ancestors.is_empty() || self.ancestors.iter().any(ancestor))
+            && (!filters.has("ancestor") || self.ancestors.contains(&record.image))
             && self.before.as_ref().is_none_or(|created| record.created < *created)
             && self.since.as_ref().is_none_or(|created| record.created > *created)
     }

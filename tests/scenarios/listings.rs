@@ -50,6 +50,20 @@ fn columns_of_ps() {
     ] {
         assert_eq!(host.ok(["ps"].into_iter().chain(args.iter().copied())), expected, "{args:?}");
     }
+    // An image on another one, though neither has changed a file.
+    for (tag, text) in [("hull", "FROM busybox\nLABEL a=b"), ("boat", "FROM hull\nLABEL c=d")] {
+        host.dhow(["build", "-q", "-t", tag, "-"]).input(text).ok();
+        host.ok(["create", "--network", "none", "--name", &format!("of-{tag}"), tag]);
+    }
+    for (image, expected) in [
+        ("busybox", "of-boat\nof-hull\nsecond\nfirst"),
+        ("hull", "of-boat\nof-hull"),
+        ("boat", "of-boat"),
+        ("ghost", ""),
+    ] {
+        let ancestor = format!("ancestor={image}");
+        assert_eq!(host.ok(["ps", "-a", "-f", &ancestor, "--format", "{{.Names}}"]), expected, "{image}");
+    }
     let sized = host.ok(["ps", "-a", "-s"]);
     assert!(sized.lines().next().is_some_and(|titles| titles.ends_with("SIZE")), "{sized}");
     assert!(sized.contains("(virtual "), "{sized}");
