@@ -132,9 +132,14 @@ pub fn hosts(wants: &HostConfig, of_host: &str, gateway: &dyn Fn() -> Result<IpA
 /// A container's own names, at each of its addresses.
 pub fn own_names(record: &Record, held: &Held) -> String {
     let config = &record.config;
-    let names = match config.domainname.as_str() {
+    // A host name may be the whole of it.
+    let full = match config.domainname.as_str() {
         "" => config.hostname.clone(),
-        domain => format!("{0}.{domain} {0}", config.hostname),
+        domain => format!("{}.{domain}", config.hostname),
+    };
+    let names = match full.split_once('.') {
+        Some((first, _)) => format!("{full} {first}"),
+        None => full,
     };
     let given = held.places.iter().flat_map(|place| place.given());
     given.map(|given| format!("{}\t{names}\n", given.address)).collect()

@@ -182,6 +182,10 @@ fn the_hostname_and_hosts_are_its_own() {
     let mut lines = seen.lines();
     assert_eq!((lines.next(), lines.next()), (Some("anchor"), Some("anchor")));
     assert!(seen.contains("192.0.2.7\tpier"), "{seen}");
+    for names in [&["-h", "anchor.example"][..], &["-h", "anchor", "--domainname", "example"]] {
+        let seen = host.ok([&["run", "--rm"], names, &["busybox", "cat", "/etc/hosts"]].concat());
+        assert!(seen.lines().any(|line| line.ends_with("\tanchor.example anchor")), "{names:?}: {seen}");
+    }
     let seen =
         host.sh(&["--dns", "192.0.2.53", "--dns-search", "harbour", "--dns-option", "ndots:3"], "cat /etc/resolv.conf");
     for words in ["nameserver 192.0.2.53", "search harbour", "options ndots:3"] {
