@@ -431,6 +431,13 @@ fn links_on_the_default_bridge() {
         }
     }
     assert_eq!(host.inspect("web", "/HostConfig/Links"), json!(["/db:/web/my-pg"]));
+    // A link to one that has another's network is a link to that one.
+    for (name, of) in [("tender", "container:db"), ("dinghy", "container:tender")] {
+        host.ok(["run", "--detach", "--name", name, "--network", of, "busybox", "sleep", "1000"]);
+    }
+    let said = host.ok(["run", "--rm", "--name", "to", "--link", "dinghy:my-pg", "busybox", "cat", "/etc/hosts"]);
+    assert!(said.replace('\t', " ").lines().any(|line| Some(line) == expected("my-pg vault db").as_deref()), "{said}");
+    host.ok(["rm", "--force", "dinghy", "tender"]);
     // Under another address it is found again.
     host.ok(["restart", "--time", "0", "db"]);
     assert_eq!(line("my-pg"), expected("my-pg vault db"));

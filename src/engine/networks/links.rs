@@ -27,15 +27,14 @@ pub fn split(text: &str) -> Result<(&str, &str)> {
 /// Checks the links of a container that is about to be made, and has them name their targets by id, which stays.
 pub fn settle(store: &Store, host: &mut HostConfig) -> Result<()> {
     let mode = host.network_mode.as_str();
-    let no = |kind: &str| {
-        let words =
-            format!("conflicting options: {kind} can't be used with links. This would result in undefined behavior");
-        Err(Refusal::BadParameter(words).into())
+    let no_links = || {
+        let words = "conflicting options: host type networking can't be used with links. This would result in \
+                     undefined behavior";
+        Err(Refusal::BadParameter(words.to_owned()).into())
     };
     let Some(links) = host.links.take().filter(|links| !links.is_empty()) else { return Ok(()) };
     match mode {
-        "host" => return no("host type networking"),
-        mode if mode.starts_with("container:") => return no("container type network"),
+        "host" => return no_links(),
         // Elsewhere the networks have links of their own.
         mode if !super::is_default_bridge(store, mode)? => return Ok(()),
         _ => {}
@@ -43,15 +42,31 @@ pub fn settle(store: &Store, host: &mut HostConfig) -> Result<()> {
     let mut settled = Vec::new();
     for link in &links {
         let (target, alias) = split(link)?;
-        let id = containers::find(store, target)
+        let (id, mode) = owner(store, target)
             .map_err(|error| Refusal::BadParameter(format!("could not get container for {target}: {error:#}")))?;
-        if Record::load(store, &id)?.is_some_and(|record| record.host_config.network_mode == "host") {
-            return no("host type networking");
+        if mode == "host" {
+            return no_links();
         }
         settled.push(format!("{id}:{alias}"));
     }
     host.links = Some(settled);
     Ok(())
+}
+
+/// The container whose network a container has, by its id, and the mode of that network: mostly its own.
+fn owner(store: &Store, name: &str) -> Result<(String, String)> {
+    let mut seen = Vec::new();
+    let mut id = containers::find(store, name)?;
+    loop {
+        let mode = Record::load(store, &id)?.map(|record| record.host_config.network_mode).unwrap_or_default();
+        match mode.strip_prefix("container:") {
+            Some(other) if !seen.contains(&id) => {
+                let next = containers::find(store, other)?;
+                seen.push(std::mem::replace(&mut id, next));
+            }
+            _ => return Ok((id, mode)),
+        }
+    }
 }
 
 /// A link whose target is still there.
