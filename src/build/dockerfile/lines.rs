@@ -72,13 +72,6 @@ impl Line {
     pub fn fault(&self, at: usize, message: impl Into<String>) -> Fault {
         Fault::new(self.place(at), message)
     }
-
-    /// A line of its own, for a trigger of `ONBUILD`, which stands where the rest of this one does.
-    pub fn rest(&self, at: usize) -> Line {
-        let mut marks = vec![(0, self.place(at))];
-        marks.extend(self.marks.iter().filter(|(start, _)| *start > at).map(|(start, place)| (start - at, *place)));
-        Line { text: self.text[at..].to_owned(), marks, ..self.clone() }
-    }
 }
 
 /// Reads a whole file.
@@ -370,7 +363,6 @@ mod tests {
         assert_eq!((lines[0].place(0), lines[0].place(4)), (place(2, 3), place(2, 7)));
         let at = lines[0].text.find('b').unwrap();
         assert_eq!(lines[0].place(at), place(4, 7));
-        assert_eq!(lines[0].rest(4).place(at - 4), place(4, 7));
         assert_eq!((lines[1].first, lines[1].last, lines[2].first), (5, 6, 7));
     }
 }

@@ -521,8 +521,7 @@ impl Request<'_> {
             }
             _ => {}
         }
-        // Read now, so that what is wrong with it is said here and not to who builds on the image.
-        instruction(&self.line.rest(self.at), self.escape)?;
+        // What is wrong with it is said to who builds on the image, as by BuildKit.
         let mut text = self.line.text[self.at..].to_owned();
         for heredoc in &self.line.heredocs {
             text = format!("{text}\n{}{}", heredoc.content, heredoc.name);

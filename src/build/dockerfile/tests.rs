@@ -211,7 +211,6 @@ fn what_is_refused() {
         ("HEALTHCHECK --retries=-1 CMD x", "--retries cannot be negative (-1)"),
         ("ONBUILD FROM x", "FROM isn't allowed as an ONBUILD trigger"),
         ("ONBUILD ONBUILD RUN x", "Chaining ONBUILD"),
-        ("ONBUILD RUM x", "unknown instruction: RUM"),
         ("VOLUME [\"\"]", "VOLUME specified can not be an empty string"),
         ("EXPOSE", "EXPOSE requires at least one argument"),
         ("USER", "USER requires exactly one argument"),

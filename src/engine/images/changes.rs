@@ -69,7 +69,7 @@ mod tests {
             (vec!["WORKDIR /a/b", "WORKDIR ../c"], json!({"WorkingDir": "/a/c"})),
             (vec!["WORKDIR x"], json!({"WorkingDir": "/x"})),
             (vec!["USER me:us", "STOPSIGNAL SIGQUIT"], json!({"User": "me:us", "StopSignal": "SIGQUIT"})),
-            (vec!["ONBUILD RUN a"], json!({"OnBuild": ["RUN a"]})),
+            (vec!["ONBUILD RUN a", "ONBUILD /bin/x --y"], json!({"OnBuild": ["RUN a", "/bin/x --y"]})),
             (vec!["HEALTHCHECK NONE"], json!({"Healthcheck": {"Test": ["NONE"]}})),
             (
                 vec!["HEALTHCHECK --interval=5s --retries=3 CMD a || b"],
