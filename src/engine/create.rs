@@ -6,7 +6,7 @@ use super::settings::Settings;
 use super::store::{self, Store};
 use super::{
     containers, events, health, limits, locks, logs, mounts, names, networks, quota, remap, restart, rootless, selinux,
-    signals, spec, volumes,
+    signals, spec, volumes, working_dir,
 };
 use crate::api::Refusal;
 use crate::api::time::Time;
@@ -49,7 +49,7 @@ pub fn create(
         let why = "invalid Annotations: the empty string is not permitted as an annotation key";
         bail!(Refusal::BadParameter(why.to_owned()));
     }
-    config.working_dir = working_dir(&config.working_dir)?;
+    config.working_dir = working_dir::named(&config.working_dir)?;
     if !config.stop_signal.is_empty() {
         signals::parse(&config.stop_signal)?;
     }
@@ -258,7 +258,7 @@ fn options(settings: &Settings, config: &ContainerConfig, host: &mut HostConfig)
 /// Refuses what create refuses whatever the store at `root` has, and the image.
 pub fn examine(settings: &Settings, root: &Path, asked: ContainerCreate) -> Result<()> {
     let ContainerCreate { mut config, mut host_config, read_only_non_recursive, .. } = asked;
-    config.working_dir = working_dir(&config.working_dir)?;
+    config.working_dir = working_dir::named(&config.working_dir)?;
     options(settings, &config, &mut host_config)?;
     let (from, exists) = (|_: &str| Ok(Vec::new()), |path: &str| Path::new(path).exists());
     let around = mounts::Around { from: &from, exists: &exists, root, read_only_non_recursive };
@@ -274,6 +274,7 @@ fn place(store: &Store, lease: &store::Lease, record: &mut Record, asked: Vec<mo
     }
     let (mounts, made) = mounts::settle(store, lease, asked)?;
     record.mounts = mounts;
+    working_dir::make(store, record, &tmp)?;
     copy_up(store, lease, record)?;
     settle(store, &tmp, record)?;
     made.keep();
@@ -546,16 +547,6 @@ pub fn check_parent(parent: &str) -> Result<()> {
     Ok(())
 }
 
-/// A directory to work in, in its shortest form; empty where none was asked for.
-pub fn working_dir(asked: &str) -> Result<String> {
-    if !(asked.is_empty() || asked.starts_with('/')) {
-        bail!(Refusal::BadParameter(format!(
-            "the working directory '{asked}' is invalid, it needs to be an absolute path"
-        )));
-    }
-    Ok(if asked.is_empty() { String::new() } else { mounts::clean(asked) })
-}
-
 /// Entrypoint and command joined: the executable and its arguments.
 fn command(config: &ContainerConfig) -> Result<(String, Vec<String>)> {
     let words = config.entrypoint.iter().flatten().chain(config.cmd.iter().flatten());
@@ -607,21 +598,6 @@ fn endpoints(store: &Store, host: &HostConfig, asked: Option<Endpoints>) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_working_directory_is_absolute() {
-        for (asked, expected) in
-            [("", Some("")), ("/", Some("/")), ("/a/../b//", Some("/b")), ("b", None), ("./", None)]
-        {
-            let given = working_dir(asked);
-            assert_eq!(given.as_deref().ok(), expected, "{asked}");
-            if let Err(error) = given {
-                let words = format!("the working directory '{asked}' is invalid, it needs to be an absolute path");
-                assert_eq!(error.to_string(), words);
-                assert_eq!(error.downcast_ref::<Refusal>().map(Refusal::status), Some(400));
-            }
-        }
-    }
 
     #[test]
     fn a_name_that_was_found_and_taken_is_found_anew() {

@@ -92,7 +92,7 @@ pub fn create(store: &Store, container: &str, mut asked: ExecCreate) -> Result<S
         users::resolve(root_of(store, &now)?.as_fd(), &asked.user, &now.record.host_config.group_add)
             .map_err(unknown)?;
     }
-    asked.working_dir = super::create::working_dir(&asked.working_dir)?;
+    asked.working_dir = super::working_dir::named(&asked.working_dir)?;
     let (framed, life) = (!asked.tty, now.record.ended.started_at.clone());
     let exec = Exec { id: names::id()?, container: id.clone(), asked, framed, life, ..Exec::default() };
     // Made aside and renamed, so that an exec is there whole or not at all.

@@ -57,6 +57,7 @@ pub mod update;
 pub mod usage;
 pub mod users;
 pub mod volumes;
+pub mod working_dir;
 
 pub use record::Record;
 pub use settings::{NamedUlimit, Settings, Size};

@@ -12,7 +12,7 @@ pub mod extract;
 pub mod flatten;
 pub mod header;
 mod kept;
-mod lowers;
+pub mod lowers;
 mod lzma;
 pub mod merge;
 mod objects;

@@ -49,6 +49,25 @@ fn into_and_out_of_containers_in_every_state() {
 }
 
 #[test]
+fn into_a_working_directory_that_the_image_has_not() {
+    let Some(host) = Host::with_busybox() else { return };
+    let file = host.file("file", "here\n");
+    host.ok(["create", "--network", "none", "--name", "cc", "-w", "/srv/app", "busybox", "cat", "file"]);
+    host.ok(["cp", path(&file), "cc:/srv/app/"]);
+    assert_eq!(host.ok(["diff", "cc"]).lines().next_back(), Some("A /srv/app/file"));
+    assert_eq!(host.ok(["start", "-a", "cc"]), "here");
+    host.ok(["create", "--rm", "--network", "none", "--name", "brief", "-w", "/srv/app", "busybox", "pwd"]);
+    host.ok(["cp", path(&file), "brief:/srv/app/"]);
+    assert_eq!(host.ok(["start", "-a", "brief"]), "/srv/app");
+    let text = host.refused(1, ["create", "-w", "/etc/passwd/x", "busybox"]);
+    assert!(text.contains("make the working directory /etc/passwd/x"), "{text}");
+    let text = host.refused(1, ["create", "-w", "/etc/passwd", "busybox"]);
+    assert!(text.contains("Cannot mkdir: /etc/passwd is not a directory"), "{text}");
+    assert_eq!(host.ok(["ps", "-a", "--format", "{{.Names}}"]), "cc");
+    host.assert_tidy();
+}
+
+#[test]
 fn names_where_copies_arrive() {
     let Some(host) = Host::with_busybox() else { return };
     host.detached(&["--name", "cc"], &["sleep", "1000"]);

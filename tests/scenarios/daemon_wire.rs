@@ -100,7 +100,6 @@ fn a_start_that_fails_has_dockers_status() {
         (r#""Cmd":["/nope"]"#, "400", 127, r#"exec: "/nope": stat /nope: no such file or directory"#),
         (r#""Cmd":["true"],"HostConfig":{"Binds":["/etc/passwd:/tmp"]}"#, "400", 127, mismatch),
         (r#""Cmd":["true"],"HostConfig":{"Binds":["/usr:/etc/passwd"]}"#, "400", 127, mismatch),
-        (r#""Cmd":["true"],"WorkingDir":"/etc/passwd""#, "400", 127, mismatch),
         (r#""Cmd":["true"],"User":"nope""#, "500", 128, "unable to find user nope: no matching entries in passwd file"),
     ]
     .into_iter()
@@ -113,6 +112,11 @@ fn a_start_that_fails_has_dockers_status() {
         assert_eq!(host.inspect(&name, "/State/ExitCode"), code, "{body}");
         assert_eq!(host.inspect(&name, "/State/Status"), "created", "{body}");
     }
+    // What has no place to work in is not made.
+    let file = r#"{"Image":"busybox","WorkingDir":"/etc/passwd"}"#;
+    let (head, answer) = daemon.ask_with("POST /containers/create", json, file);
+    assert!(head.starts_with("HTTP/1.1 500 "), "{head}");
+    assert_eq!(answer, "{\"message\":\"Cannot mkdir: /etc/passwd is not a directory\"}\n");
     let (head, answer) = daemon.ask("POST /containers/wreck0/restart");
     let expected =
         r#"{"message":"Cannot restart container wreck0: failed to create task for container: exec: \"/etc\""#;
