@@ -33,6 +33,7 @@ pub fn create(
     super::shim::check_kernel()?;
     let ContainerCreate { mut config, host_config, networking_config, read_only_non_recursive } = asked;
     if config.image.is_empty() {
+        command(&config)?;
         bail!(Refusal::BadParameter("invalid reference format".to_owned()));
     }
     let name = name.filter(|name| !name.is_empty()).map(names::check).transpose()?;
@@ -44,6 +45,10 @@ pub fn create(
     // Before the image adds what nobody asked for.
     if let Some(what) = clash(&config, &host_config) {
         bail!(Refusal::BadParameter(format!("conflicting options: {what}")));
+    }
+    if matches!(host_config.network_mode.as_str(), "container" | "container:") {
+        let why = "invalid network mode: invalid container format container:<name|id>";
+        bail!(Refusal::BadParameter(why.to_owned()));
     }
     if host_config.annotations.iter().flatten().any(|(key, _)| key.is_empty()) {
         let why = "invalid Annotations: the empty string is not permitted as an annotation key";
@@ -95,6 +100,10 @@ fn clash(config: &ContainerConfig, host: &HostConfig) -> Option<&'static str> {
     let exposes = config.exposed_ports.as_ref().is_some_and(|ports| !ports.is_empty());
     let clashes = [
         (shares && !config.hostname.is_empty(), "hostname and the network mode"),
+        (
+            shares && some(&host.links),
+            "container type network can't be used with links. This would result in undefined behavior",
+        ),
         (shares && some(&host.dns), "dns and the network mode"),
         (shares && some(&host.extra_hosts), "custom host-to-IP mapping and the network mode"),
         (shares && publishes, "port publishing and the container type network mode"),

@@ -200,6 +200,9 @@ fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
             images::tag(store, &name.join("/"), repo, tag)?;
             Ok(answer(201, Reply::Empty))
         }
+        ("DELETE", ["images", name @ ..]) if name.join("/").trim().is_empty() => {
+            bail!(Refusal::BadParameter("image name cannot be blank".to_owned()))
+        }
         ("DELETE", ["images", name @ ..]) => {
             of_platform(engine, &name.join("/"), &request)?;
             json(200, &images::remove(store, &name.join("/"), request.flag("force"), !request.flag("noprune"))?)
@@ -378,7 +381,7 @@ fn keys(text: &str) -> Option<Vec<u8>> {
         match (name.strip_prefix("ctrl-"), name.as_bytes()) {
             (_, [byte]) => Some(*byte),
             (Some(letter), _) => match letter.as_bytes() {
-                [byte @ (b'a'..=b'z' | b'A'..=b'Z')] => Some(byte.to_ascii_lowercase() - b'a' + 1),
+                [byte @ b'a'..=b'z'] => Some(byte - b'a' + 1),
                 [b'@'] => Some(0),
                 [b'['] => Some(27),
                 [b'\\'] => Some(28),

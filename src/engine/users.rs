@@ -146,7 +146,7 @@ fn find(user: &str, group_add: &[String], passwd: &str, group: &dyn Fn() -> Resu
     let account = accounts(passwd).find(|account| match (user_part, wanted) {
         ("", _) => account.uid == 0,
         (name, _) if name == account.name => true,
-        (_, wanted) => wanted == Some(u64::from(account.uid)),
+        (_, wanted) => wanted == Some(i64::from(account.uid)),
     });
     match (&account, wanted) {
         (Some(account), _) => {
@@ -191,7 +191,7 @@ fn find(user: &str, group_add: &[String], passwd: &str, group: &dyn Fn() -> Resu
 /// The number of a group that is named by name or number.
 fn group_id(wanted: &str, group: &str) -> Result<u32> {
     let by_number = number(wanted);
-    let found = groups(group).find(|group| group.name == wanted || by_number == Some(u64::from(group.gid)));
+    let found = groups(group).find(|group| group.name == wanted || by_number == Some(i64::from(group.gid)));
     match (found, by_number) {
         (Some(group), _) => Ok(group.gid),
         (None, Some(gid)) => in_range(gid),
@@ -199,11 +199,11 @@ fn group_id(wanted: &str, group: &str) -> Result<u32> {
     }
 }
 
-fn number(text: &str) -> Option<u64> {
+fn number(text: &str) -> Option<i64> {
     text.parse().ok()
 }
 
-fn in_range(id: u64) -> Result<u32> {
+fn in_range(id: i64) -> Result<u32> {
     match u32::try_from(id) {
         Ok(id) if id <= LAST_ID => Ok(id),
         _ => bail!("uids and gids must be in range 0-{LAST_ID}"),
@@ -258,7 +258,9 @@ mod tests {
         for (user, add, expected) in [
             ("nobody", &[][..], "unable to find user nobody: no matching entries in passwd file"),
             ("odd", &[], "unable to find user odd: no matching entries in passwd file"),
-            ("-1", &[], "unable to find user -1: no matching entries in passwd file"),
+            ("-1", &[], "uids and gids must be in range 0-2147483647"),
+            ("web:-1", &[], "uids and gids must be in range 0-2147483647"),
+            ("-x", &[], "unable to find user -x: no matching entries in passwd file"),
             ("web:nope", &[], "unable to find group nope: no matching entries in group file"),
             ("web", &["bad"], "unable to find group bad: no matching entries in group file"),
             ("2147483648", &[], "uids and gids must be in range 0-2147483647"),

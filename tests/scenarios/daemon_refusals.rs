@@ -87,6 +87,40 @@ fn each_route_says_what_is_in_its_way() {
             "Invalid detach keys (odd) provided".to_owned(),
         ),
         (
+            "POST /containers/nope/attach?detachKeys=ctrl-A",
+            "",
+            400,
+            "Invalid detach keys (ctrl-A) provided".to_owned(),
+        ),
+        ("DELETE /images/%20", "", 400, "image name cannot be blank".to_owned()),
+        ("POST /containers/create", r#"{"Image":""}"#, 400, "no command specified".to_owned()),
+        (
+            "POST /containers/create",
+            r#"{"Image":"busybox","HostConfig":{"PortBindings":{"80/tcp":[{"HostPort":"aa80"}]}}}"#,
+            400,
+            "invalid port specification: \"aa80\"".to_owned(),
+        ),
+        (
+            "POST /containers/create",
+            r#"{"Image":"busybox","HostConfig":{"PortBindings":{"aa/tcp":[]}}}"#,
+            400,
+            "invalid port specification: \"aa\"".to_owned(),
+        ),
+        (
+            "POST /containers/create",
+            r#"{"Image":"busybox","HostConfig":{"NetworkMode":"container"}}"#,
+            400,
+            "invalid network mode: invalid container format container:<name|id>".to_owned(),
+        ),
+        (
+            "POST /containers/create",
+            r#"{"Image":"busybox","HostConfig":{"NetworkMode":"container:nope","Links":["hull:a"]}}"#,
+            400,
+            "conflicting options: container type network can't be used with links. This would result in undefined \
+             behavior"
+                .to_owned(),
+        ),
+        (
             "POST /containers/keel/start?checkpoint=x",
             "",
             400,

@@ -42,8 +42,13 @@ pub fn key(text: &str) -> Result<(u16, u8)> {
     let (number, name) = text.split_once('/').unwrap_or((text, "tcp"));
     match (number.parse(), port::protocol(&name.to_ascii_lowercase())) {
         (Ok(number), Some(protocol)) if number > 0 => Ok((number, protocol)),
-        _ => bail!(Refusal::BadParameter(format!("invalid port specification: {text:?}"))),
+        (Err(_), Some(_)) => bail!(no_port(number)),
+        _ => bail!(no_port(text)),
     }
+}
+
+fn no_port(text: &str) -> Refusal {
+    Refusal::BadParameter(format!("invalid port specification: {text:?}"))
 }
 
 /// Refuses at create what could not be published.
@@ -128,19 +133,20 @@ fn asked(host: &HostConfig, exposed: &BTreeSet<String>, labels: &Labels) -> Resu
     for (text, bindings) in host.port_bindings.iter().flatten() {
         let (port, protocol) = key(text)?;
         for PortBinding { host_ip, host_port, from } in bindings.iter().flatten() {
-            let wrong = |what: &str| Refusal::BadParameter(format!("invalid {what}: {host_ip}:{host_port}"));
+            let no_address =
+                |_| Refusal::BadParameter(format!("invalid IP address of a published port: {host_ip}:{host_port}"));
             let host = match host_ip.as_str() {
                 "" => None,
-                text => Some(text.parse().map_err(|_| wrong("IP address of a published port"))?),
+                text => Some(text.parse().map_err(no_address)?),
             };
             let (first, last) = host_port.split_once('-').unwrap_or((host_port, host_port));
             let number = |text: &str| match text {
                 "" => Ok(0),
-                text => text.parse::<u16>().map_err(|_| wrong("host port")),
+                text => text.parse::<u16>().map_err(|_| no_port(host_port)),
             };
             let ports = number(first)?..=number(last)?;
             if ports.is_empty() {
-                bail!(wrong("range of host ports"));
+                bail!(no_port(host_port));
             }
             let from = match from.is_empty() {
                 true => labelled(labels, port, protocol)?,
