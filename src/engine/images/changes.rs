@@ -95,7 +95,7 @@ mod tests {
             ("ENV a=\"b", "process \"\\\"b\": unexpected end of statement while looking for matching double-quote"),
             ("ENV a=${b", "process \"${b\": syntax error: missing '}'"),
             ("EXPOSE x", "invalid containerPort: x"),
-            ("EXPOSE 80/icmp", "invalid proto: icmp"),
+            ("EXPOSE 80/icmp", "invalid port: \"80/icmp\": invalid proto: icmp"),
             ("EXPOSE 90-80", "invalid containerPort: 90-80"),
             ("USER", "USER requires exactly one argument"),
             ("VOLUME [\"\"]", "VOLUME specified can not be an empty string"),
