@@ -10,7 +10,7 @@ use super::{
 };
 use crate::api::Refusal;
 use crate::api::time::Time;
-use crate::api::types::{ContainerConfig, ContainerCreate, ContainerCreated, EndpointSettings, Endpoints, HostConfig};
+use crate::api::types::{ContainerConfig, ContainerCreate, ContainerCreated, HostConfig};
 use crate::fs::overlay;
 use crate::oci::platform::Platform;
 use anyhow::{Context, Result, bail};
@@ -221,7 +221,7 @@ fn make(
         platform: base.platform,
         layers: base.layers,
         copied: false,
-        networks: endpoints(store, &host_config, networking_config.endpoints_config)?,
+        networks: networks::asked(store, &host_config, networking_config.endpoints_config)?,
         config,
         host_config,
         ids,
@@ -570,94 +570,5 @@ fn hostname_is_ours(host: &HostConfig) -> bool {
     host.uts_mode != "host" && host.network_mode != "host" && !host.network_mode.starts_with("container:")
 }
 
-/// The networks by their names, with what was asked of each.
-fn endpoints(store: &Store, host: &HostConfig, asked: Option<Endpoints>) -> Result<Endpoints> {
-    let mode = host.network_mode.as_str();
-    let has_mac = || asked.iter().flatten().any(|(_, settings)| !settings.mac_address.is_empty());
-    if (mode == "host" || mode.starts_with("container:")) && has_mac() {
-        bail!(Refusal::BadParameter("conflicting options: mac-address and the network mode".to_owned()));
-    }
-    if mode.starts_with("container:") {
-        asked.iter().flatten().try_for_each(|(_, settings)| networks::check_no_network_of_a_user(settings))?;
-        return Ok(Endpoints::new());
-    }
-    // As with Docker, one that is not there may come before the start, which misses it otherwise.
-    let find = |name: &str| match networks::find(store, name) {
-        Err(error) if containers::is_not_found(&error) => Ok(None),
-        found => found.map(Some),
-    };
-    let first = find(mode)?.map_or_else(|| mode.to_owned(), |network| network.name);
-    let mut all = Endpoints::from([(first, EndpointSettings::default())]);
-    for (name, settings) in asked.into_iter().flatten() {
-        let network = find(&name)?;
-        if let Some(network) = &network {
-            networks::check_settings(store, network, &settings)?;
-        }
-        all.insert(network.map_or(name, |network| network.name), settings);
-    }
-    let apart = all.keys().find(|name| matches!(name.as_str(), "host" | "none"));
-    if let Some(name) = apart.filter(|_| all.len() > 1) {
-        bail!(Refusal::BadParameter(format!(
-            "conflicting options: cannot attach both user-defined and non-user-defined network-modes: {name}"
-        )));
-    }
-    Ok(all)
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_that_was_found_and_taken_is_found_anew() {
-        let dir = std::env::temp_dir().join(format!("dhow-names-{}", std::process::id()));
-        let store = Store::open(&dir.join("root"), &dir.join("run")).unwrap();
-        let make = |id: &str| {
-            let record = Record { id: id.repeat(64), name: "brave_curie".to_owned(), ..Record::default() };
-            fs::create_dir_all(store.container(&record.id)).unwrap();
-            record.save(&store).unwrap();
-            record
-        };
-        let (mut first, mut second) = (make("a"), make("b"));
-        take_name(&store, &mut first, true).unwrap();
-        let error = take_name(&store, &mut second, false).unwrap_err();
-        assert_eq!(error.downcast_ref::<Refusal>().map(Refusal::status), Some(409));
-        take_name(&store, &mut second, true).unwrap();
-        assert_ne!(second.name, first.name);
-        for record in [first, second] {
-            assert_eq!(containers::named(&store, &record.name).unwrap(), Some(record.id));
-        }
-        fs::remove_dir_all(&dir).unwrap();
-    }
-
-    #[test]
-    fn what_belongs_to_who_has_the_network() {
-        let shared = |more: &str| format!(r#"{{"HostConfig":{{"NetworkMode":"container:x"{more}}}}}"#);
-        for (body, expected) in [
-            (shared(""), None),
-            (shared(r#","Dns":["1.1.1.1"]"#), Some("dns and the network mode")),
-            (shared(r#","ExtraHosts":["a:1"]"#), Some("custom host-to-IP mapping and the network mode")),
-            (shared(r#","PublishAllPorts":true"#), Some("port publishing and the container type network mode")),
-            (
-                r#"{"ExposedPorts":{"80/tcp":{}},"HostConfig":{"NetworkMode":"container:x"}}"#.to_owned(),
-                Some("port exposing and the container type network mode"),
-            ),
-            (
-                r#"{"Hostname":"a","HostConfig":{"NetworkMode":"container:x"}}"#.to_owned(),
-                Some("hostname and the network mode"),
-            ),
-            (r#"{"Hostname":"a","HostConfig":{"UTSMode":"host"}}"#.to_owned(), Some("hostname and the UTS mode")),
-            (r#"{"Hostname":"a","HostConfig":{"NetworkMode":"host","Dns":["1.1.1.1"]}}"#.to_owned(), None),
-        ] {
-            let asked: ContainerCreate = serde_json::from_str(&body).unwrap();
-            assert_eq!(clash(&asked.config, &asked.host_config), expected, "{body}");
-        }
-    }
-
-    #[test]
-    fn the_request_wins_over_the_image() {
-        let text = |list: &[&str]| list.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
-        let merged = merge_env(text(&["PATH=/bin", "A=1", "B=2"]), text(&["A=9", "C=3", "B"]));
-        assert_eq!(merged, text(&["A=9", "C=3", "B", "PATH=/bin"]));
-    }
-}
+mod tests;

@@ -4,7 +4,8 @@
 use super::clients::{self, Client};
 use super::idle::{Idle, Next};
 use super::kept::{Kept, Served};
-use super::{Base, exec_face, hooks, lock, pack, reap};
+use super::stdio::{Stdio, open_log};
+use super::{Base, exec_face, hooks, lock, reap};
 use crate::api::errno;
 use crate::api::time::Time;
 use crate::engine::locks::{self, Lock, byte};
@@ -15,16 +16,14 @@ use crate::engine::shim::{LOCK_FD, cgroup_of};
 use crate::engine::{Record, containers, events, exec, health, limits, networks, privileges, restart, start, store};
 use crate::net::namespace::Coming;
 use crate::ns::caps::{self, CapSet};
-use crate::ns::{self, Child, Plan, Prepared, Step};
+use crate::ns::{self, Child, Plan, Step};
 use crate::oci::runtime::Spec;
 use crate::sys::{self, process};
 use anyhow::{Context, Result};
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -525,49 +524,6 @@ fn begin_exec(base: &Base, id: &str, plan: &Plan, child: &mut Child) -> Result<(
     child.go()?.map_err(|failed| refusal(container, plan, &failed))
 }
 
-/// Our ends of the container's stdio. A terminal is stdin and stdout at once.
-struct Stdio {
-    stdin: Option<OwnedFd>,
-    stdout: Option<OwnedFd>,
-    stderr: Option<OwnedFd>,
-}
-
-impl Stdio {
-    fn open(devpts: Option<OwnedFd>, prepared: &mut Prepared, terminal: bool, open_stdin: bool) -> Result<Stdio> {
-        if terminal {
-            let master = match devpts {
-                // In the container's own devpts, so that its tty says /dev/pts/0; by descriptor, before it is mounted.
-                Some(devpts) => {
-                    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-                    nix::fcntl::openat(devpts, "ptmx", flags, nix::sys::stat::Mode::empty())
-                        .context("open a terminal")?
-                }
-                None => File::options().read(true).write(true).open("/dev/ptmx").context("open a terminal")?.into(),
-            };
-            process::unlock_terminal(master.as_fd()).context("unlock a terminal")?;
-            let slave = process::terminal_peer(master.as_fd()).context("open the other end of a terminal")?;
-            for _ in 0..3 {
-                prepared.stdio.push(slave.try_clone().context("copy a terminal")?);
-            }
-            let stdin = Some(master.try_clone().context("copy a terminal")?);
-            return Ok(Stdio { stdin, stdout: Some(master), stderr: None });
-        }
-        let pipe = || nix::unistd::pipe2(OFlag::O_CLOEXEC).context("make a pipe");
-        let stdin = if open_stdin {
-            let (read, write) = pipe()?;
-            prepared.stdio.push(read);
-            Some(write)
-        } else {
-            prepared.stdio.push(File::open("/dev/null").context("open /dev/null")?.into());
-            None
-        };
-        let (stdout, out) = pipe()?;
-        let (stderr, err) = pipe()?;
-        prepared.stdio.extend([out, err]);
-        Ok(Stdio { stdin, stdout: Some(stdout), stderr: Some(stderr) })
-    }
-}
-
 pub(super) fn set_limits(plan: &Plan, pid: i32) -> Result<()> {
     for limit in &plan.limits {
         let number = start::rlimit(&limit.kind).with_context(|| format!("unknown limit {}", limit.kind))?;
@@ -583,20 +539,6 @@ pub(super) fn set_limits(plan: &Plan, pid: i32) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// The json-file log, opened to be appended to; none with the driver `none`.
-fn open_log(store: &crate::engine::Store, record: &Record) -> Result<Option<(OwnedFd, PathBuf, LogOptions)>> {
-    let Some(options) = crate::engine::logs::options(record)? else { return Ok(None) };
-    let path = record.log_path(store);
-    // It was made with the container's directory, under a name without an id.
-    let _ = std::fs::rename(path.with_file_name("log"), &path);
-    let file = OpenOptions::new().append(true).create(true).mode(0o640).open(&path);
-    let file = file.with_context(|| format!("open the log {}", path.display()))?;
-    if options.compress {
-        pack::mend(&path.display().to_string()).with_context(|| format!("mend the log {}", path.display()))?;
-    }
-    Ok(Some((file.into(), path, options)))
 }
 
 /// What Docker adds where a directory and something else stand in each other's place.

@@ -19,6 +19,7 @@ mod pack;
 mod probe;
 mod reap;
 mod resolver;
+mod stdio;
 mod watch;
 
 use crate::engine::logs::LogOptions;

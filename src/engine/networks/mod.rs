@@ -30,9 +30,7 @@ pub use join::{Held, Target, are_held, connect, enter, has_networks, held, leave
 pub use publish::{check as check_ports, discarded, obstacles, publishing, summary as port_summary, without_rules};
 pub use reach::published;
 pub use stored::{find, is_link};
-pub use user::{
-    check_no_network_of_a_user, check_settings, connect as join_network, create, disconnect, prune, remove,
-};
+pub use user::{asked, connect as join_network, create, disconnect, prune, remove};
 
 use super::containers;
 use super::events;

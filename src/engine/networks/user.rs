@@ -18,8 +18,8 @@ use super::{
 use crate::api::Refusal;
 use crate::api::time::Time;
 use crate::api::types::{
-    EndpointAddresses, EndpointSettings, Network, NetworkConnect, NetworkCreate, NetworkCreated, NetworkDisconnect,
-    NetworksPruned,
+    EndpointAddresses, EndpointSettings, Endpoints, HostConfig, Network, NetworkConnect, NetworkCreate, NetworkCreated,
+    NetworkDisconnect, NetworksPruned,
 };
 use crate::net::{address, link};
 use anyhow::{Context, Result, bail};
@@ -150,7 +150,7 @@ pub fn prune(store: &Store, filters: &Filters) -> Result<NetworksPruned> {
 }
 
 /// Refuses what holds on networks of users alone.
-pub fn check_no_network_of_a_user(settings: &EndpointSettings) -> Result<()> {
+fn check_no_network_of_a_user(settings: &EndpointSettings) -> Result<()> {
     let has_address = |it: &EndpointAddresses| !it.ipv4_address.is_empty() || !it.ipv6_address.is_empty();
     if settings.ipam_config.as_ref().is_some_and(has_address) {
         return Err(bad("user specified IP address is supported on user defined networks only".to_owned()));
@@ -162,7 +162,7 @@ pub fn check_no_network_of_a_user(settings: &EndpointSettings) -> Result<()> {
 }
 
 /// Refuses what cannot hold on a network.
-pub fn check_settings(store: &Store, network: &Network, settings: &EndpointSettings) -> Result<()> {
+fn check_settings(store: &Store, network: &Network, settings: &EndpointSettings) -> Result<()> {
     configured::check_network(network)?;
     let asked = settings.ipam_config.clone().unwrap_or_default();
     if is_predefined(&network.name) {
@@ -214,6 +214,40 @@ pub fn check_settings(store: &Store, network: &Network, settings: &EndpointSetti
         return Err(bad(format!("invalid MAC address: {}", settings.mac_address)));
     }
     Ok(())
+}
+
+/// The networks of a new container by their names, with what was asked of each.
+pub fn asked(store: &Store, host: &HostConfig, asked: Option<Endpoints>) -> Result<Endpoints> {
+    let mode = host.network_mode.as_str();
+    let has_mac = || asked.iter().flatten().any(|(_, settings)| !settings.mac_address.is_empty());
+    if (mode == "host" || mode.starts_with("container:")) && has_mac() {
+        bail!(Refusal::BadParameter("conflicting options: mac-address and the network mode".to_owned()));
+    }
+    if mode.starts_with("container:") {
+        asked.iter().flatten().try_for_each(|(_, settings)| check_no_network_of_a_user(settings))?;
+        return Ok(Endpoints::new());
+    }
+    // As with Docker, one that is not there may come before the start, which misses it otherwise.
+    let find = |name: &str| match stored::find(store, name) {
+        Err(error) if containers::is_not_found(&error) => Ok(None),
+        found => found.map(Some),
+    };
+    let first = find(mode)?.map_or_else(|| mode.to_owned(), |network| network.name);
+    let mut all = Endpoints::from([(first, EndpointSettings::default())]);
+    for (name, settings) in asked.into_iter().flatten() {
+        let network = find(&name)?;
+        if let Some(network) = &network {
+            check_settings(store, network, &settings)?;
+        }
+        all.insert(network.map_or(name, |network| network.name), settings);
+    }
+    let apart = all.keys().find(|name| matches!(name.as_str(), "host" | "none"));
+    if let Some(name) = apart.filter(|_| all.len() > 1) {
+        bail!(Refusal::BadParameter(format!(
+            "conflicting options: cannot attach both user-defined and non-user-defined network-modes: {name}"
+        )));
+    }
+    Ok(all)
 }
 
 const PRIVATE: &str =
