@@ -2,6 +2,7 @@
 
 use crate::fixture::{Host, Output, Tar, eventually};
 use nix::sys::signal::Signal;
+use serde_json::Value;
 use std::fs;
 use std::path::PathBuf;
 
@@ -236,6 +237,15 @@ fn stages_are_built_side_by_side() {
     assert!(output.stderr().contains("CANCELED"), "{output}");
     assert_eq!(host.ok(["ps", "-aq"]), "");
     host.assert_tidy();
+}
+
+#[test]
+fn a_list_that_is_empty_is_none() {
+    let Some(host) = Host::with_busybox() else { return };
+    host.dhow(["build", "-q", "-t", "bare", "-"]).input("FROM busybox\nENTRYPOINT [\"a\"]\nCMD []").ok();
+    assert_eq!(host.inspect("bare", "/Config/Cmd"), Value::Null);
+    host.ok(["create", "--network", "none", "--name", "hull", "bare"]);
+    assert_eq!(host.inspect("hull", "/Config/Cmd"), Value::Null);
 }
 
 #[test]

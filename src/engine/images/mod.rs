@@ -94,14 +94,16 @@ impl Image {
     /// What the image says of containers made from it, as a container's config.
     pub fn container_config(&self) -> ContainerConfig {
         let run = self.config.config.clone();
+        // The config of an image has no list that is empty.
+        let list = |list: Option<Vec<String>>| list.filter(|list| !list.is_empty());
         let set = |set: BTreeMap<String, Empty>| order::map(set.into_keys().map(|key| (key, Some(Nothing {}))));
         ContainerConfig {
             user: run.user,
             exposed_ports: run.exposed_ports.map(set),
             env: Some(run.env),
-            cmd: run.cmd,
+            cmd: list(run.cmd),
             args_escaped: run.args_escaped,
-            entrypoint: run.entrypoint,
+            entrypoint: list(run.entrypoint),
             volumes: run.volumes.map(set),
             working_dir: run.working_dir,
             labels: run.labels,
