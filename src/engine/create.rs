@@ -177,8 +177,8 @@ fn make(
     networks::links::settle(store, &mut host_config)?;
     let mut labels = labels(store, settings, &mut host_config)?;
     let id = names::id()?;
-    if config.hostname.is_empty() && hostname_is_ours(&host_config) {
-        config.hostname = id[..12].to_owned();
+    if config.hostname.is_empty() {
+        config.hostname = hostname(&host_config, &id)?;
     }
     // One name for one address.
     if let Some(other) = host_config.network_mode.strip_prefix("container:")
@@ -566,8 +566,13 @@ fn command(config: &ContainerConfig) -> Result<(String, Vec<String>)> {
     Ok((path, words.collect()))
 }
 
-fn hostname_is_ours(host: &HostConfig) -> bool {
-    host.uts_mode != "host" && host.network_mode != "host" && !host.network_mode.starts_with("container:")
+/// The name of a container that nobody named: of one in this host's network it is this host's.
+fn hostname(host: &HostConfig, id: &str) -> Result<String> {
+    if host.network_mode != "host" {
+        return Ok(id[..12].to_owned());
+    }
+    let name = nix::unistd::gethostname().context("ask for the name of this host")?;
+    Ok(name.to_string_lossy().into_owned())
 }
 
 #[cfg(test)]

@@ -193,6 +193,11 @@ fn the_hostname_and_hosts_are_its_own() {
     }
     let id = host.detached(&[], &["sleep", "1000"]);
     assert_eq!(host.ok(["exec", &id, "hostname"]), id[..12]);
+    // In this host's network it is this host's.
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").expect("this host has a name");
+    let line = "cat /etc/hostname; hostname; echo $HOSTNAME";
+    let seen = host.ok(["run", "--rm", "--network", "host", "busybox", "sh", "-c", line]);
+    assert_eq!(seen.lines().collect::<Vec<_>>(), [name.trim(); 3]);
 }
 
 #[test]
