@@ -61,8 +61,13 @@ fn row(port: &PublishedPort, short: bool) -> Value {
         true => format!("[{ip}]:{number}"),
         false => format!("{ip}:{number}"),
     };
+    // On a routed network the host has no port for it: it is reached by the container's own.
+    let (ip, number) = match port.host_port {
+        0 => (&port.container_ip, port.container_port),
+        number => (&port.host_ip, number),
+    };
     json!({
-        "Published": format!("{}/{}", address(&port.host_ip, port.host_port), port.protocol),
+        "Published": format!("{}/{}", address(ip, number), port.protocol),
         "Target": address(&port.container_ip, port.container_port),
         "Name": port.name,
         "ID": if short { short_id(&port.container) } else { &port.container },

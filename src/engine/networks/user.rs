@@ -342,13 +342,13 @@ fn join(store: &Store, wanted: &str, asked: NetworkConnect) -> Result<()> {
         with.networks.insert(network.name.clone(), settings.clone());
         ways::route(&with, &mut held, &namespace)?;
         // Published ports move with the way out.
-        let (closed, mut moved) = ways::astray(store, &held)?;
+        let (closed, mut moved) = ways::astray(store, &with, &held)?;
         close(store, &closed)?;
         held.ports.retain(|port| !closed.contains(port));
         held.ports.extend(moved.iter().cloned());
         // So do those that led nowhere since it left its last one.
         let parked = held.parked.clone();
-        moved.extend(ways::unpark(store, &mut held, &parked)?);
+        moved.extend(ways::unpark(store, &with, &mut held, &parked)?);
         join::save(store, id, &held)?;
         crate::failpoint::reach("connect.moved");
         open(store, &held, &moved, &closed)?;
@@ -445,7 +445,7 @@ fn part(store: &Store, wanted: &str, asked: &NetworkDisconnect) -> Result<()> {
             held.ports.retain(|port| !gone(port));
             ways::route(&now.record, &mut held, &namespace)?;
             // They lead to another of its addresses from now on, if there is one.
-            let moved = ways::unpark(store, &mut held, &closed)?;
+            let moved = ways::unpark(store, &now.record, &mut held, &closed)?;
             give_back(store, &now, &place, &held)?;
             crate::failpoint::reach("disconnect.moved");
             open(store, &held, &moved, &closed)?;

@@ -58,14 +58,14 @@ pub fn route(record: &Record, held: &mut Held, namespace: &OwnedFd) -> Result<()
 
 /// Published ports that do not lead to where the default routes of the container are, and the same as they should. Where
 /// these are on no bridge, or there is no address of a port's family, it stays where it is.
-pub fn astray(store: &Store, held: &Held) -> Result<(Vec<Published>, Vec<Published>)> {
+pub fn astray(store: &Store, record: &Record, held: &Held) -> Result<(Vec<Published>, Vec<Published>)> {
     let Some(place) = target(store, held)? else { return Ok(Default::default()) };
     let inside = |port: &&Published| publish::inside(&place, port.container.ip());
     // What is open on a routed network stays so.
     let is_astray =
         |port: &&Published| !port.routed && inside(port).is_some_and(|inside| inside != port.container.ip());
     let before: Vec<Published> = held.ports.iter().filter(is_astray).cloned().collect();
-    let moved = elsewhere(store, held, &before)?;
+    let moved = elsewhere(store, record, held, &before)?;
     Ok((before, moved))
 }
 
@@ -77,19 +77,22 @@ fn target(store: &Store, held: &Held) -> Result<Option<Place>> {
 }
 
 /// Published ports of an address that is gone, led to where others of the container lead now, as far as there is such a
-/// place. What was open on a routed network is gone with it.
-pub fn elsewhere(store: &Store, held: &Held, ports: &[Published]) -> Result<Vec<Published>> {
+/// place. What was open on a routed network is gone with it. A program that listens for the host's own addresses of IPv6
+/// passes on what comes to any of them where the container has none of its own any more.
+fn elsewhere(store: &Store, record: &Record, held: &Held, ports: &[Published]) -> Result<Vec<Published>> {
     let Some(place) = target(store, held)? else { return Ok(Vec::new()) };
     let moved = |port: &Published| {
-        let inside = publish::inside(&place, port.container.ip()).filter(|_| !port.routed)?;
-        Some(Published { container: SocketAddr::new(inside, port.container.port()), ..port.clone() })
+        let same = publish::inside(&place, port.container.ip()).map(|inside| (inside, port.served));
+        let other = || publish::is_listened(port, record).then_some((place.ipv4?.address, true));
+        let (inside, served) = same.or_else(other).filter(|_| !port.routed)?;
+        Some(Published { container: SocketAddr::new(inside, port.container.port()), served, ..port.clone() })
     };
     Ok(ports.iter().filter_map(moved).collect())
 }
 
 /// Has published ports lead to where the container is now, and parks those that lead nowhere. Gives those that lead.
-pub fn unpark(store: &Store, held: &mut Held, ports: &[Published]) -> Result<Vec<Published>> {
-    let led = elsewhere(store, held, ports)?;
+pub fn unpark(store: &Store, record: &Record, held: &mut Held, ports: &[Published]) -> Result<Vec<Published>> {
+    let led = elsewhere(store, record, held, ports)?;
     let same = |one: &Published, other: &Published| (one.protocol, one.host) == (other.protocol, other.host);
     held.parked.retain(|parked| !ports.iter().any(|port| same(port, parked)));
     held.parked.extend(ports.iter().filter(|port| !port.routed && !led.iter().any(|led| same(led, port))).cloned());
