@@ -4,7 +4,7 @@
 use super::stored;
 use crate::api::Refusal;
 use crate::api::time::Time;
-use crate::api::types::{ConfigReference, Ipam, Network, NetworkCreate};
+use crate::api::types::{Ipam, Network, NetworkCreate};
 use anyhow::{Result, bail};
 
 fn source(asked: &NetworkCreate) -> Option<&str> {
@@ -103,9 +103,4 @@ pub fn check_network(network: &Network) -> Result<()> {
         true => bail!(Refusal::Forbidden("cannot create endpoint on configuration-only network".to_owned())),
         false => Ok(()),
     }
-}
-
-/// The reference of a network to the configuration that it was made after.
-pub fn reference(asked: &NetworkCreate) -> ConfigReference {
-    asked.config_from.clone().unwrap_or_default()
 }

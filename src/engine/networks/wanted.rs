@@ -4,7 +4,7 @@ use super::super::Settings;
 use super::super::store::Store;
 use super::stored::{self, Pool};
 use super::user::bad;
-use super::{configured, interface, is_predefined, modes, theirs};
+use super::{interface, is_predefined, modes, theirs};
 use crate::api::Refusal;
 use crate::api::time::Time;
 use crate::api::types::{Ipam, IpamConfig, Network, NetworkCreate};
@@ -115,7 +115,6 @@ pub fn network(
     others: &[Network],
 ) -> Result<(Network, bool)> {
     let id = stored::new_id()?;
-    let config_from = configured::reference(&asked);
     let ipam = asked.ipam.unwrap_or_default();
     let (four, six) = (asked.enable_ipv4.unwrap_or(true), asked.enable_ipv6.unwrap_or(false));
     let mut config = ipam.config.unwrap_or_default();
@@ -185,7 +184,7 @@ pub fn network(
         attachable: asked.attachable,
         options,
         labels: asked.labels.unwrap_or_default(),
-        config_from,
+        config_from: asked.config_from.unwrap_or_default(),
         ..Network::default()
     };
     Ok((network, is_found))

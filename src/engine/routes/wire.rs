@@ -204,22 +204,16 @@ pub(super) fn seconds(request: &Request) -> Result<Option<i64>> {
 pub(super) fn size(request: &Request) -> Result<(u16, u16)> {
     let side = |key: &str, name: &str| {
         let text = request.query(key).unwrap_or_default();
-        let invalid = |error: std::num::ParseIntError| {
-            let too_large = matches!(error.kind(), std::num::IntErrorKind::PosOverflow);
-            if too_large { "value out of range" } else { "invalid syntax" }
+        let digits = text.strip_prefix('-').unwrap_or(text);
+        let why = match digits.parse::<u32>() {
+            _ if digits.starts_with('+') => "invalid syntax",
+            // The kernel has 16 bits for it.
+            Ok(number) if digits == text => return Ok(number as u16),
+            Ok(_) => "value out of range",
+            Err(error) if *error.kind() == std::num::IntErrorKind::PosOverflow => "value out of range",
+            Err(_) => "invalid syntax",
         };
-        let (digits, is_negative) = text.strip_prefix('-').map_or((text, false), |digits| (digits, true));
-        let number = match digits.starts_with('+') {
-            true => Err("invalid syntax"),
-            false => digits.parse::<u32>().map_err(invalid),
-        };
-        // The kernel has 16 bits for it.
-        match number {
-            Ok(number) if !is_negative => Ok(number as u16),
-            Ok(_) => Err("value out of range"),
-            Err(why) => Err(why),
-        }
-        .map_err(|why| Refusal::BadParameter(format!("invalid resize {name} {text:?}: {why}")))
+        Err(Refusal::BadParameter(format!("invalid resize {name} {text:?}: {why}")))
     };
     Ok((side("h", "height")?, side("w", "width")?))
 }
