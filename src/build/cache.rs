@@ -6,8 +6,8 @@
 
 use crate::engine::layers;
 use crate::engine::store::{self, Lease, Store};
-use crate::oci::Digest;
 use crate::oci::image::chain_ids;
+use crate::oci::{Digest, hex};
 use crate::order;
 use anyhow::{Context, Result};
 use nix::sys::time::TimeSpec;
@@ -84,7 +84,7 @@ impl Key {
 
     /// 64 hex digits.
     pub fn end(&self) -> String {
-        self.0.clone().finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&self.0.clone().finalize())
     }
 }
 

@@ -63,6 +63,7 @@ pub use record::Record;
 pub use settings::{NamedUlimit, Settings, Size};
 pub use store::Store;
 
+use crate::oci::hex;
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 use std::os::unix::ffi::OsStrExt;
@@ -99,5 +100,5 @@ impl Engine {
 /// SHA-256 of its path.
 pub fn tag(store: &Store) -> String {
     let hash = Sha256::digest(store.root.as_os_str().as_bytes());
-    hash[..4].iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&hash[..4])
 }

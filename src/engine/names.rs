@@ -2,6 +2,7 @@
 
 use super::store;
 use crate::api::Refusal;
+use crate::oci::hex;
 use anyhow::{Result, bail};
 
 /// A container's name as it was asked for, without the slash that it may begin with. One that breaks Docker's rule
@@ -40,7 +41,7 @@ pub fn random(attempt: u32) -> Result<String> {
 /// number is not a valid host name.
 pub fn id() -> Result<String> {
     loop {
-        let id: String = store::random_bytes::<32>()?.iter().map(|byte| format!("{byte:02x}")).collect();
+        let id = hex(&store::random_bytes::<32>()?);
         if !id.as_bytes()[..12].iter().all(u8::is_ascii_digit) {
             return Ok(id);
         }

@@ -12,6 +12,7 @@
 use super::locks::{self, Existing, Lock};
 use crate::api::Refusal;
 pub use crate::fs::remove::tree as remove;
+use crate::oci::hex;
 use crate::sys;
 use anyhow::{Context, Result, bail};
 use std::fs::{self, File, OpenOptions};
@@ -435,7 +436,7 @@ pub fn make_dirs(path: &Path, mode: u32) -> Result<()> {
 
 /// 16 hex digits from the kernel.
 pub fn random_name() -> Result<String> {
-    Ok(random_bytes::<8>()?.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(&random_bytes::<8>()?))
 }
 
 /// Random bytes from the kernel.

@@ -13,6 +13,7 @@ use crate::api::types::{
     VersionPlatform,
 };
 use crate::oci::cdi::Registry;
+use crate::oci::hex;
 use crate::oci::platform;
 use anyhow::Result;
 use sha2::{Digest, Sha256};
@@ -150,7 +151,7 @@ pub fn id(store: &Store) -> String {
         hash.update(made.mtime().to_le_bytes());
         hash.update(made.mtime_nsec().to_le_bytes());
     }
-    let hex: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = hex(&hash.finalize());
     [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..32]].join("-")
 }
 

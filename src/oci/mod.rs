@@ -10,6 +10,6 @@ pub mod reference;
 pub mod registry;
 pub mod runtime;
 
-pub use digest::Digest;
+pub use digest::{Digest, hex};
 pub use platform::Platform;
 pub use reference::Reference;

@@ -212,7 +212,7 @@ mod tests {
     fn the_key_is_answered() {
         // The example of RFC 6455, 1.3.
         assert!(head("dGhlIHNhbXBsZSBub25jZQ==").contains("Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"));
-        let hex = |text: &[u8]| sha1(text).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let hex = |text: &[u8]| crate::oci::hex(&sha1(text));
         assert_eq!(hex(b""), "da39a3ee5e6b4b0d3255bfef95601890afd80709");
         assert_eq!(hex(b"abc"), "a9993e364706816aba3e25717850c26c9cd0d89d");
         // Around the length at which the padding takes another block.

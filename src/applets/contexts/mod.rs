@@ -10,6 +10,7 @@ mod zip;
 
 use super::habits;
 use crate::api::http::tls::Files;
+use crate::oci::hex;
 use crate::order;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -111,7 +112,7 @@ pub fn tls_dir(dir: &Path, name: &str) -> PathBuf {
 }
 
 fn id(name: &str) -> String {
-    Sha256::digest(name).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(name))
 }
 
 /// Reads a context.

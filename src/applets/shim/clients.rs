@@ -5,6 +5,7 @@ use super::behind::{Behind, Position};
 use crate::engine::protocol::{self, HEADER, Message, NOT_DONE, Op, PAYLOAD};
 use crate::engine::shim::{self, LISTEN_FD};
 use crate::engine::store;
+use crate::oci::hex;
 use anyhow::Result;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -159,7 +160,7 @@ impl Client {
 
     /// As an argument for the next face: `5,1,7,1,1011`, and of one that is served from the log `,2,4096,100` more.
     pub fn hand_over(&self) -> String {
-        let keys: String = self.keys[..self.keys_len as usize].iter().map(|byte| format!("{byte:02x}")).collect();
+        let keys = hex(&self.keys[..self.keys_len as usize]);
         let kind = match self.kind {
             Kind::Idle => 0,
             Kind::Attached => 1,

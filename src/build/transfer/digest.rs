@@ -4,7 +4,7 @@ use super::gather::{Item, Tree};
 use super::place::{self, Content};
 use crate::fs::stat::{is_dir, is_file};
 use crate::fs::{path, tree};
-use crate::oci::Digest;
+use crate::oci::{Digest, hex};
 use anyhow::{Context, Result};
 use nix::fcntl::readlinkat;
 use nix::sys::stat::{FileStat, SFlag};
@@ -167,8 +167,7 @@ pub fn with(from: &Tree, items: &[Item], contents: &[Content]) -> Result<Digest>
         }
     }
     hash.update(&text);
-    let hex: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    Digest::parse(&format!("sha256:{hex}"))
+    Digest::parse(&format!("sha256:{}", hex(&hash.finalize())))
 }
 
 const BLOCK: usize = 16 * 1024;

@@ -5,6 +5,7 @@ use crate::api::{Refusal, base64};
 use crate::engine::record::{self, Record};
 use crate::engine::store::{self, Store};
 use crate::engine::{events, locks, networks};
+use crate::oci::hex;
 use anyhow::{Context, Result, bail};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -63,7 +64,7 @@ fn link_to(id: &str) -> String {
 fn linked(link: &Path) -> String {
     let text = link.to_string_lossy();
     let bytes = if text.len() == 64 { None } else { base64::decode(&text) };
-    bytes.map_or_else(|| text.into_owned(), |bytes| bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    bytes.map_or_else(|| text.into_owned(), |bytes| hex(&bytes))
 }
 
 /// The id that a name stands for. A name whose record is missing or disagrees stands for nothing.

@@ -78,7 +78,7 @@ fn fingerprint(store: &Store) -> Result<String> {
     for id in stored::ids(store)? {
         parts.push([id.as_bytes(), &stored::written(store, &id)?.to_ne_bytes()].concat());
     }
-    let hash = super::hex(&parts.iter().map(Vec::as_slice).collect::<Vec<_>>());
+    let hash = super::hashed(&parts.iter().map(Vec::as_slice).collect::<Vec<_>>());
     Ok(format!("dhow {}", &hash[..16]))
 }
 

@@ -43,6 +43,7 @@ use crate::api::Refusal;
 use crate::api::types::{EndpointSettings, Endpoints, Event, Network, NetworkContainer, NetworkSettings};
 use crate::net::link::{self, mac_text};
 use crate::net::netlink::Socket;
+use crate::oci::hex;
 use anyhow::{Result, bail};
 use join::Place;
 use sha2::{Digest, Sha256};
@@ -58,20 +59,20 @@ fn is_default(store: &Store) -> bool {
 
 /// The id of a network that every store has: the same for as long as the store stands in its place.
 pub fn id(store: &Store, name: &str) -> String {
-    hex(&[b"network", store.root.as_os_str().as_bytes(), name.as_bytes()])
+    hashed(&[b"network", store.root.as_os_str().as_bytes(), name.as_bytes()])
 }
 
 fn endpoint_id(container: &str, network: &str) -> String {
-    hex(&[b"endpoint", container.as_bytes(), network.as_bytes()])
+    hashed(&[b"endpoint", container.as_bytes(), network.as_bytes()])
 }
 
-fn hex(parts: &[&[u8]]) -> String {
+fn hashed(parts: &[&[u8]]) -> String {
     let mut hash = Sha256::new();
     for part in parts {
         hash.update(part);
         hash.update([0]);
     }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&hash.finalize())
 }
 
 /// Whether a mode, or the name or id of a network, stands for the default bridge.
@@ -275,7 +276,7 @@ pub fn settings(store: &Store, record: &Record, pid: Option<i32>) -> Result<Netw
     let networks = endpoints(store, record, &held, pid.is_some());
     let mut settings = NetworkSettings::default();
     if let Some(pid) = pid {
-        settings.sandbox_id = hex(&[b"sandbox", record.id.as_bytes()]);
+        settings.sandbox_id = hashed(&[b"sandbox", record.id.as_bytes()]);
         settings.sandbox_key = format!("/proc/{pid}/ns/net");
         settings.ports = publish::map(record, &held);
     }

@@ -5,14 +5,15 @@ use super::super::locks::{self, Lock};
 use super::super::rootless::{self, gateway, network};
 use super::super::settings::{AddressPool, Settings, address_of};
 use super::super::store::{self, Store};
+use super::id;
 use super::lease;
 use super::theirs::{self, Bridge};
-use super::{hex, id};
 use crate::api::Refusal;
 use crate::api::time::Time;
 use crate::api::types::{Ipam, IpamConfig, Network};
 use crate::api::units::parse_bool;
 use crate::net::{self, Subnet, address, netlink::Socket};
+use crate::oci::hex;
 use crate::order;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -463,7 +464,7 @@ pub fn mtu(network: &Network) -> u32 {
 
 /// An id for a new network, which tells of nothing.
 pub fn new_id() -> Result<String> {
-    Ok(hex(&[&store::random_bytes::<32>()?]))
+    Ok(hex(&store::random_bytes::<32>()?))
 }
 
 /// Where what is given of a network in this boot is kept.
