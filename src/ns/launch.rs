@@ -68,6 +68,8 @@ pub struct Prepared {
     pub below: Vec<CString>,
     /// Become 0, 1 and 2. A terminal is here three times.
     pub stdio: Vec<OwnedFd>,
+    /// The mount of a terminal that is the host's, detached: for /dev/console.
+    pub(super) console: Option<OwnedFd>,
     /// The shim's lock, to be closed first of all.
     pub lock: Option<RawFd>,
     /// Where an init's own arguments lie, which it writes over.
@@ -132,6 +134,7 @@ pub fn prepare(plan: &Plan, root: Option<OwnedFd>, lock: Option<RawFd>) -> Resul
         empty,
         below: if root_is_ramfs() { mounts_below_root()? } else { Vec::new() },
         stdio: Vec::new(),
+        console: None,
         lock,
         arguments: if init { process::arguments() } else { None },
         go,
@@ -266,11 +269,17 @@ impl Prepared {
 /// `instead` names another cgroup where that one has no room for processes (EBUSY: it runs a tree of its own).
 pub fn launch(
     plan: &Plan,
-    prepared: Prepared,
+    mut prepared: Prepared,
     cgroup: Option<BorrowedFd>,
     instead: impl FnOnce() -> Option<OwnedFd>,
 ) -> Result<Child> {
     give_streams(&prepared, plan.owner)?;
+    if plan.steps.iter().any(|step| matches!(step, Step::Console { slot: None, .. })) {
+        let terminal = prepared.stdio.first().context("there is no terminal")?;
+        let flags = mount::OPEN_TREE_CLONE | libc::AT_EMPTY_PATH as u32;
+        let tree = mount::open_tree(terminal.as_fd(), c"", flags).context("copy the mount of a terminal")?;
+        prepared.console = Some(tree);
+    }
     if let Some(user) = &plan.user {
         return launch_in(plan, prepared, user, cgroup);
     }

@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What a plan needs beside the spec.
 #[derive(Default)]
@@ -96,10 +96,9 @@ pub fn plan(spec: &Spec, mut given: Given) -> Result<Plan> {
             plan.steps.push(node(device)?);
         }
     }
-    if process.terminal
-        && let Some(slot) = plan.devpts
-    {
-        plan.steps.push(Step::Console { slot, target: text("dev/console")? });
+    // What is mounted on a mount that the host shares would be mounted on the host's.
+    if process.terminal && !is_shared(&spec.mounts, "dev/console") {
+        plan.steps.push(Step::Console { slot: plan.devpts, target: text("dev/console")? });
     }
     if let Some(hooks) = &spec.hooks
         && [&hooks.prestart, &hooks.create_runtime, &hooks.create_container].iter().any(|hooks| !hooks.is_empty())
@@ -446,6 +445,13 @@ fn node(device: &crate::oci::runtime::Device) -> Result<Step> {
         uid: device.uid.unwrap_or(0),
         gid: device.gid.unwrap_or(0),
     })
+}
+
+/// Whether the mount that a path is on, the last and deepest above it, is shared.
+fn is_shared(mounts: &[Mount], path: &str) -> bool {
+    let above = |mount: &&Mount| Path::new(path).starts_with(inside(&mount.destination));
+    let deepest = mounts.iter().filter(above).max_by_key(|mount| inside(&mount.destination).len());
+    deepest.is_some_and(|mount| mount.options.iter().any(|option| matches!(option.as_str(), "shared" | "rshared")))
 }
 
 fn is_default(path: &str) -> bool {

@@ -74,9 +74,9 @@ pub enum Step {
         path: CString,
         target: CString,
     },
-    /// /dev/console is the terminal.
+    /// /dev/console is the terminal: of the devpts in `slot`, or of the host's.
     Console {
-        slot: usize,
+        slot: Option<usize>,
         target: CString,
     },
     /// Hidden: /dev/null over a file, an empty read-only tmpfs over a directory. A missing path is hidden already.

@@ -165,7 +165,14 @@ fn take(step: &Step, prepared: &Prepared, made: &mut Made) -> Done {
             // In a /dev that is a volume it could be a link to a file of proc (CVE-2025-52565).
             let place = place(root()?, target, Kind::File, libc::RESOLVE_NO_SYMLINKS)?;
             not_in_proc(&place, target)?;
-            let tty = mount::open_tree(prepared.slot(*slot)?, c"0", OPEN_TREE_CLONE).map_err(errno)?;
+            let made;
+            let tty = match slot {
+                Some(slot) => {
+                    made = mount::open_tree(prepared.slot(*slot)?, c"0", OPEN_TREE_CLONE).map_err(errno)?;
+                    &made
+                }
+                None => prepared.console.as_ref().ok_or(Errno::EBADF)?,
+            };
             mount::move_mount(tty.as_fd(), place.as_fd(), c"").map_err(errno)
         }
         Step::Mask { path } => mask(root()?, path, prepared, made),

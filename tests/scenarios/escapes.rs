@@ -148,12 +148,49 @@ fn mount_points_through_dangling_links_are_made_inside() {
 #[test]
 fn cve_2025_52565_a_console_is_not_mounted_over_proc() {
     let Some(host) = Host::with_busybox() else { return };
-    for target in ["/proc/sys/kernel/hostname", "../proc/version"] {
-        host.sh(&["-v", "devices:/v"], &format!("rm -f /v/console; ln -s {target} /v/console; mkdir -p /v/pts"));
-        let line = format!("cd /dev; [ -e {target} ] && ! [ -c {target} ] && echo safe");
-        let output = host.busybox(&["-t", "-v", "devices:/dev"], &["sh", "-c", &line]).run();
-        assert_eq!((output.code(), output.stdout().trim()), (Some(0), "safe"), "{target}: {output}");
+    let terminal = ["-t", "-v", "devices:/dev"];
+    let line = "[ -t 0 ] && [ -c /dev/console ] && echo here >/dev/console";
+    assert_eq!(host.busybox(&terminal, &["sh", "-c", line]).ok(), "here\r");
+    // Neither over what is the kernel's nor over anything else.
+    for target in ["/proc/sys/kernel/hostname", "../proc/version", "/proc/uptime", "/etc/passwd", "/nowhere", "."] {
+        host.sh(&["-v", "devices:/v"], &format!("rm -f /v/console; ln -s {target} /v/console"));
+        let text = host.busybox(&terminal, &["true"]).refused(125);
+        assert!(text.contains("mount /dev/console: too many levels of symbolic links"), "{target}: {text}");
     }
+    // Without a terminal nothing is mounted there.
+    assert_eq!(host.sh(&["-v", "devices:/dev"], "readlink /dev/console"), ".");
+}
+
+#[test]
+fn a_console_is_the_containers_and_not_mounted_on_what_the_host_shares() {
+    let Some(host) = Host::with_busybox() else { return };
+    let dir = host.dir().join("devices");
+    let _shared = Mounted::new(&dir, nix::mount::MsFlags::MS_SHARED);
+    fs::write(dir.join("console"), "").expect("write");
+    let terminal = |propagation: &str| {
+        let volume = format!("{}:/dev{propagation}", dir.display());
+        let line =
+            "[ -t 0 ] && { [ -c /dev/console ] && echo console || echo none; }; grep -c /dev/console /proc/mounts";
+        host.busybox(&["-t", "-v", &volume], &["sh", "-c", line]).run().stdout().replace("\r", "")
+    };
+    assert_eq!(terminal(""), "console\n1");
+    assert_eq!(terminal(":rslave"), "console\n1");
+    assert_eq!(terminal(":rshared"), "none\n0");
+    let mounts = fs::read_to_string("/proc/thread-self/mounts").expect("read");
+    assert!(!mounts.contains("/devices/console"), "{mounts}");
+    // The host's own has the host's terminals, too.
+    let own = host.busybox(&["-t", "-v", "/dev:/dev"], &["sh", "-c", "tty; [ -c /dev/console ] && echo yes"]).ok();
+    assert!(own.starts_with("/dev/pts/") && own.contains("yes"), "{own}");
+}
+
+#[test]
+fn an_exec_takes_no_terminal_that_something_was_mounted_over() {
+    let Some(host) = Host::with_busybox() else { return };
+    let line = "mkfifo /fifo && mount -o bind /fifo /dev/pts/ptmx && echo up; sleep 1000";
+    let id = host.detached(&["--cap-add", "SYS_ADMIN"], &["sh", "-c", line]);
+    eventually("it is up", || host.ok(["logs", &id]) == "up");
+    let output = host.run(["exec", "-t", &id, "true"]);
+    assert!(!output.status.success() && output.stderr().contains("open a terminal"), "{output}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::pack;
 use crate::engine::Record;
 use crate::engine::logs::LogOptions;
 use crate::ns::Prepared;
-use crate::sys::process;
+use crate::sys::{file, process};
 use anyhow::{Context, Result};
 use nix::fcntl::OFlag;
 use std::fs::{File, OpenOptions};
@@ -24,9 +24,10 @@ impl Stdio {
         if terminal {
             let master = match devpts {
                 // In the container's own devpts, so that its tty says /dev/pts/0; by descriptor, before it is mounted.
+                // Of an exec's container, somebody may have mounted something over it.
                 Some(devpts) => {
-                    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-                    nix::fcntl::openat(devpts, "ptmx", flags, nix::sys::stat::Mode::empty())
+                    let flags = libc::O_RDWR | libc::O_NOCTTY;
+                    file::openat2(devpts.as_fd(), c"ptmx", flags, 0, libc::RESOLVE_NO_XDEV)
                         .context("open a terminal")?
                 }
                 None => File::options().read(true).write(true).open("/dev/ptmx").context("open a terminal")?.into(),
