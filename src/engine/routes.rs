@@ -1,5 +1,6 @@
 //! The whole HTTP API on one page: method and path to verb. What carries the request is not known here.
 
+mod encoding;
 mod path;
 mod wire;
 
@@ -115,7 +116,7 @@ fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
         }
         ("GET", ["containers", name, "archive"]) => {
             let (stat, tar) = files::read(store, name, request.query("path").unwrap_or_default())?;
-            Ok(with_stat(answer(200, Reply::Stream(tar)), &stat)?.with("Content-Type", "application/x-tar"))
+            Ok(with_stat(encoding::stream(&request, tar), &stat)?.with("Content-Type", "application/x-tar"))
         }
         ("PUT", ["containers", name, "archive"]) => {
             let tar = reader(&mut request);

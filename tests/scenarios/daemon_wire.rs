@@ -1,6 +1,6 @@
 //! What a client of the API meets on the wire.
 
-use crate::fixture::{Daemon, Host, eventually, head};
+use crate::fixture::{Command, Daemon, Host, eventually, head, noise};
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -110,6 +110,7 @@ fn a_start_that_fails_has_dockers_status() {
         let (found, message) = start(&name);
         assert!(found == status && message.ends_with(words), "{body}: {found} {message}");
         assert_eq!(host.inspect(&name, "/State/ExitCode"), code, "{body}");
+        assert_eq!(host.inspect(&name, "/State/Error"), message.as_str(), "{body}");
         assert_eq!(host.inspect(&name, "/State/Status"), "created", "{body}");
     }
     // What has no place to work in is not made.
@@ -327,6 +328,48 @@ fn a_stream_is_taken_over_byte_for_byte() {
         }
         assert_eq!(String::from_utf8_lossy(&text), "early late\nend\n");
     }
+}
+
+/// As dockerd has it: gzip, or deflate without zlib's frame.
+#[test]
+fn a_copy_out_is_compressed_for_who_reads_that() {
+    let Some((host, daemon)) = host() else { return };
+    host.ok(["create", "--name", "hull", "--network", "none", "busybox", "true"]);
+    let (big, file) = (host.file("noise", noise(8 << 20, 1)), host.file("file", "ahoy\n".repeat(1000)));
+    for file in [&big, &file] {
+        host.ok(["cp", file.to_str().expect("UTF-8"), "hull:/"]);
+    }
+    // Without chunks.
+    let get = |path: &str, headers: &str| {
+        let mut stream = daemon.connect();
+        write!(stream, "GET /containers/hull/archive?path={path} HTTP/1.0\r\n{headers}\r\n").expect("write");
+        (head(&mut stream), stream)
+    };
+    let (answer, mut stream) = get("/file", "");
+    assert!(!answer.contains("Content-Encoding"), "{answer}");
+    let plain = rest(&mut stream);
+    assert!(plain.len() > 5000 && answer.contains("Content-Type: application/x-tar\r\n"), "{answer}");
+    for (accepted, encoding) in [("gzip, deflate", "gzip"), ("gzip;q=0, deflate", "deflate")] {
+        let (answer, mut stream) = get("/file", &format!("Accept-Encoding: {accepted}\r\n"));
+        assert!(answer.contains(&format!("\r\nContent-Encoding: {encoding}\r\n")), "{answer}");
+        assert!(answer.contains("X-Docker-Container-Path-Stat: "), "{answer}");
+        let packed = rest(&mut stream);
+        assert!(packed.len() < 1000, "{} bytes", packed.len());
+        // -15: a window of 32 KiB, and no frame; 31: gzip's.
+        let window = if encoding == "gzip" { 31 } else { -15 };
+        let unpack =
+            format!("import sys, zlib; sys.stdout.buffer.write(zlib.decompress(sys.stdin.buffer.read(), {window}))");
+        assert_eq!(Command::new("python3", ["-c", &unpack]).input(packed).run().out, plain, "{encoding}");
+    }
+    // Who goes away in the middle takes the rest of the work along.
+    let before = daemon.idle();
+    let (answer, stream) = get("/noise", "Accept-Encoding: gzip\r\n");
+    assert!(answer.contains("Content-Encoding: gzip"), "{answer}");
+    eventually("it waits for its reader", || daemon.threads() > before);
+    drop(stream);
+    eventually("nobody packs any more", || daemon.threads() <= before);
+    host.ok(["rm", "hull"]);
+    host.assert_tidy();
 }
 
 /// Ends of the container are none of it.
