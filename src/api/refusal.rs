@@ -25,6 +25,21 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// An error of that status.
+    pub fn of(status: i32, text: String) -> anyhow::Error {
+        let refusal = match status {
+            400 => Refusal::BadParameter,
+            401 => Refusal::Unauthorized,
+            403 => Refusal::Forbidden,
+            404 => Refusal::NotFound,
+            409 => Refusal::Conflict,
+            501 => Refusal::NotImplemented,
+            503 => Refusal::Unavailable,
+            _ => return anyhow::anyhow!(text),
+        };
+        refusal(text).into()
+    }
+
     /// The HTTP status code of this refusal.
     pub fn status(&self) -> u16 {
         match self {
@@ -56,3 +71,20 @@ impl fmt::Display for Refusal {
 }
 
 impl std::error::Error for Refusal {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_stands_for_its_refusal() {
+        for status in [400, 401, 403, 404, 409, 501, 503] {
+            let error = Refusal::of(status, "why".to_owned());
+            assert_eq!(error.downcast_ref().map(Refusal::status), Some(status as u16));
+            assert_eq!(error.to_string(), "why");
+        }
+        for status in [0, 304, 500] {
+            assert!(Refusal::of(status, "why".to_owned()).downcast_ref::<Refusal>().is_none());
+        }
+    }
+}

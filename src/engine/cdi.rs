@@ -4,7 +4,6 @@
 use super::devices::Granted;
 use super::mounts;
 use super::users::User;
-use crate::api::Refusal;
 use crate::api::types::DeviceRequest;
 use crate::oci::cdi::{Edits, Moment, Node, Registry};
 use crate::oci::runtime::{Device, Hooks, Mount, Spec};
@@ -43,12 +42,11 @@ pub fn edits(requests: &[DeviceRequest], directories: &[PathBuf]) -> Result<Edit
 
 /// The qualified names of what one request asks for.
 fn wanted(request: &DeviceRequest, registry: &Registry) -> Result<Vec<String>> {
-    let bad = |text: &str| Refusal::BadParameter(text.to_owned());
     let ids = request.device_ids.clone().unwrap_or_default();
     if request.driver == "cdi" {
-        ensure!(request.count == 0, bad("unexpected count in CDI device request"));
+        ensure!(request.count == 0, "unexpected count in CDI device request");
         let options = request.options.as_ref().is_some_and(|options| !options.is_empty());
-        ensure!(!options, bad("unexpected options in CDI device request"));
+        ensure!(!options, "unexpected options in CDI device request");
         return Ok(ids);
     }
     let capabilities = request.capabilities.as_deref().unwrap_or_default();
@@ -61,11 +59,9 @@ fn wanted(request: &DeviceRequest, registry: &Registry) -> Result<Vec<String>> {
     let has_gpus = |vendor: &str| registry.names().any(|name| name.starts_with(&format!("{vendor}.com/gpu=")));
     let Some((vendor, _)) = VENDORS.iter().filter(|known| fits(known)).find(|(vendor, _)| has_gpus(vendor)) else {
         let sets: Vec<String> = capabilities.iter().map(|set| format!("[{}]", set.join(" "))).collect();
-        let text =
-            format!("could not select device driver {:?} with capabilities: [{}]", request.driver, sets.join(" "));
-        return Err(bad(&text).into());
+        bail!("could not select device driver {:?} with capabilities: [{}]", request.driver, sets.join(" "));
     };
-    ensure!(request.count == 0 || ids.is_empty(), bad("cannot set both Count and DeviceIDs on device request"));
+    ensure!(request.count == 0 || ids.is_empty(), "cannot set both Count and DeviceIDs on device request");
     let ids = match request.count {
         0 => ids,
         count if count < 0 => vec!["all".to_owned()],

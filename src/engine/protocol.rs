@@ -15,7 +15,8 @@
 //!                                                            comes to them, by a program, begins anew
 //! still                                                    → ok, its processes are told to stand still until the
 //!                                                            connection ends | failed
-//! start                                                    → ok, a = pid | failed, a = exit code, payload = why
+//! start                                                    → ok, a = pid | failed, a = exit code, b = status of the
+//!                                                            API (0: by a shim that tells none), payload = why
 //! restart a = signal, b = seconds (-1: for ever),
 //!         payload = which executable asks                  → ok, a = pid, once it has been stopped and runs again |
 //!                                                            failed, the same; a = 304: it does not run, a stop that

@@ -1,5 +1,6 @@
 //! From a record to everything that a start needs: the root, the spec, the plan, and what the plan opens.
 
+use super::containers::Doing;
 use super::record::Record;
 use super::shim::{cgroup_of, cgroup_root};
 use super::store::{self, Store};
@@ -15,7 +16,7 @@ use crate::ns::{self, Plan, Prepared};
 use crate::oci::runtime::{Ids, Spec};
 use crate::sys::mount::{MOUNT_ATTR_NODEV, MountAttr, mount_setattr};
 use crate::sys::{self, mount};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
 use std::fs::File;
@@ -270,6 +271,57 @@ pub(super) fn root(
     copied()
 }
 
+/// Asks, before anything is made, of the containers whose network and shared memory a container joins; what is wrong with
+/// them has a status of its own. Who has another one's network is called as that one is.
+pub fn with_owners(store: &Store, mut record: Record) -> Result<Record> {
+    if let Some(name) = record.host_config.network_mode.strip_prefix("container:") {
+        // Not found, but not what was asked to start.
+        let id = containers::find(store, name)
+            .map_err(|error| anyhow!("joining network namespace of container: {error:#}"))?;
+        if id == record.id {
+            bail!("cannot join own network namespace");
+        }
+        let owner = containers::now(store, &id)?;
+        match owner.doing {
+            doing if doing.is_alive() => {}
+            Doing::Restarting => {
+                let why = containers::is_restarting(&id);
+                return Err(anyhow::Error::from(why).context("cannot join network namespace of container"));
+            }
+            doing => bail!(Refusal::Conflict(format!(
+                "cannot join network namespace of a non running container: container {} is {}",
+                owner.record.name,
+                doing.word()
+            ))),
+        }
+        let named = owner.record.config;
+        let has = (&record.config.hostname, &record.config.domainname);
+        if has != (&named.hostname, &named.domainname) {
+            record = Record::update(store, &record.id, |record| {
+                (record.config.hostname, record.config.domainname) = (named.hostname, named.domainname);
+                Ok(())
+            })?;
+        }
+    }
+    if let Some(name) = record.host_config.ipc_mode.strip_prefix("container:") {
+        shareable(store, name).context("failed to join IPC namespace")?;
+    }
+    Ok(record)
+}
+
+/// Whether the shared memory of a container is there for others.
+fn shareable(store: &Store, name: &str) -> Result<()> {
+    let id = containers::find(store, name).map_err(|error| Refusal::BadParameter(format!("{error:#}")))?;
+    containers::namespace(store, &id, "ipc")?;
+    let mode = Record::load(store, &id)?.map(|owner| owner.host_config.ipc_mode);
+    if matches!(mode.as_deref(), Some("private" | "none")) {
+        bail!(Refusal::BadParameter(format!(
+            "container {name}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)"
+        )));
+    }
+    Ok(())
+}
+
 /// What a container shares with another one, or with the host.
 struct Shared {
     join: spec::Join,
@@ -315,7 +367,9 @@ impl Shared {
     fn find(store: &Store, record: &Record) -> Result<Shared> {
         let host = &record.host_config;
         let of = |mode: &str, kind: &str| match mode.strip_prefix("container:") {
-            Some(name) => containers::namespace(store, name, kind).map(Some),
+            Some(name) => containers::namespace(store, name, kind)
+                .map(Some)
+                .with_context(|| format!("failed to join {} namespace", kind.to_uppercase())),
             None => Ok(None),
         };
         let join = spec::Join {
@@ -328,15 +382,6 @@ impl Shared {
             Some(name) => Record::load(store, &containers::find(store, name)?)?.map(|donor| donor.etc_dir(store)),
             None => None,
         };
-        if let Some(name) = host.ipc_mode.strip_prefix("container:")
-            && let Some(donor) = Record::load(store, &containers::find(store, name)?)?
-            && matches!(donor.host_config.ipc_mode.as_str(), "private" | "none")
-        {
-            bail!(Refusal::BadParameter(format!(
-                "cannot join IPC namespace of container {name}: non-shareable IPC (hint: use IpcMode:shareable for the \
-                 donor container)"
-            )));
-        }
         let shm_of = join.ipc.as_ref().and_then(|ipc| ipc.parent()?.parent()).map(Path::to_owned);
         let shm = match (host.ipc_mode.as_str(), &shm_of) {
             ("host", _) => Some(PathBuf::from("/dev/shm")),

@@ -101,17 +101,17 @@ fn requests_of_the_api() {
         ),
         (
             json!({"Driver": "cdi", "DeviceIDs": ["a.test/boat=one"], "Count": 1}),
-            "400",
+            "500",
             "unexpected count in CDI device request",
         ),
         (
             json!({"Driver": "cdi", "DeviceIDs": ["a.test/boat=one"], "Options": {"a": "b"}}),
-            "400",
+            "500",
             "unexpected options in CDI device request",
         ),
         (
             json!({"Count": -1, "Capabilities": [["gpu"], ["a", "b"]]}),
-            "400",
+            "500",
             "could not select device driver \\\"\\\" with capabilities: [[gpu] [a b]]",
         ),
     ] {

@@ -6,8 +6,8 @@ use super::idle::{Idle, Next};
 use super::kept::{Kept, Served};
 use super::stdio::{Stdio, open_log};
 use super::{Base, exec_face, hooks, lock, reap};
-use crate::api::errno;
 use crate::api::time::Time;
+use crate::api::{Refusal, errno};
 use crate::engine::locks::{self, Lock, byte};
 use crate::engine::logs::LogOptions;
 use crate::engine::protocol::{Message, Op};
@@ -89,7 +89,11 @@ fn refuse(base: &Base, clients: Vec<Client>, refused: &Refused) -> bool {
         _ => Ok(None),
     };
     let _ = clients::part(base, others, refused.code, remove);
-    clients::answer_start(&mut asked, Message::new(Op::Failed, refused.code, 0), refused.text.as_bytes());
+    clients::answer_start(
+        &mut asked,
+        Message::new(Op::Failed, refused.code, refused.status.into()),
+        refused.text.as_bytes(),
+    );
     mode.is_some_and(|mode| networks::has_networks(&mode))
 }
 
@@ -168,9 +172,10 @@ fn stay(base: &Base, idle: Idle, by_hand: bool) -> Result<()> {
     clients::part(base, idle.clients, code, || updated.map(|_| None::<()>)).map(drop)
 }
 
-/// Why nothing was started: the exit code that Docker gives it, and the text.
+/// Why nothing was started: the exit code that Docker gives it, the status of its answer, and the text.
 pub(super) struct Refused {
     code: i32,
+    status: u16,
     pub(super) text: String,
     /// How it had ended before, if it had.
     before: Option<Box<Ended>>,
@@ -178,7 +183,16 @@ pub(super) struct Refused {
 
 impl From<anyhow::Error> for Refused {
     fn from(error: anyhow::Error) -> Refused {
-        Refused { code: 128, text: format!("{error:#}"), before: None }
+        let status = error.downcast_ref().map_or(500, Refusal::status);
+        Refused { code: 128, status, text: format!("{error:#}"), before: None }
+    }
+}
+
+impl Refused {
+    /// What Docker's runtime would have told. The command or the mounts are to blame for what ends with 126 or 127.
+    fn by_runtime(self) -> Refused {
+        let status = if matches!(self.code, 126 | 127) { 400 } else { 500 };
+        Refused { status, text: format!("failed to create task for container: {}", self.text), ..self }
     }
 }
 
@@ -279,6 +293,7 @@ fn clone_container(
     let record = Record::load(store, id)?.ok_or_else(|| containers::no_such(id))?;
     // Kept until this face ends: whoever has it looks at the container's root from outside.
     let files = locks::exclusive(&store.live(id).join("lock"), byte::ROOT)?;
+    let record = start::with_owners(store, record)?;
     let record = networks::links::with_variables(store, &record, true)?.into_owned();
     let has_resolver = kept.as_ref().is_some_and(|kept| kept.resolver.is_some());
     // Addresses and ports before anything else is made: what is not to be had is said first. A restart has them still.
@@ -292,7 +307,9 @@ fn clone_container(
         (None, None) => None,
     };
     let given = start::Given { cgroup: born_in.as_ref(), network: &entry.held, namespace: prepared };
-    let start::Ready { plan, prepared: mut root, spec, namespace: own } = start::ready(store, &record, given)?;
+    // As with Docker, whatever is wrong with it now: what could be asked of the request was asked when it was made.
+    let ready = start::ready(store, &record, given).map_err(|error| Refused { status: 500, ..error.into() })?;
+    let start::Ready { plan, prepared: mut root, spec, namespace: own } = ready;
     root.lock = Some(LOCK_FD);
     if let (Some(path), Some(_)) = (&cgroup, &born_in) {
         limits::hold(path, &spec).with_context(|| format!("starting {}", record.name))?;
@@ -317,7 +334,8 @@ fn clone_container(
     if !waits {
         run()?;
     }
-    let mut child = ns::launch(&plan, root, born_in.as_ref().map(|fd| fd.as_fd()), || None)?;
+    let child = ns::launch(&plan, root, born_in.as_ref().map(|fd| fd.as_fd()), || None);
+    let mut child = child.map_err(|error| Refused::from(error).by_runtime())?;
     // What has to be done beside the child.
     let beside = || -> Result<_> {
         let live = Live {
@@ -362,7 +380,7 @@ fn clone_container(
         // It may have failed because the child has, which says why.
         Err(error) => {
             return Err(match child.end()? {
-                Some(failed) => refusal(&record.name, &plan, &failed),
+                Some(failed) => refusal(&record.name, &plan, &failed).by_runtime(),
                 None => error.into(),
             });
         }
@@ -370,7 +388,7 @@ fn clone_container(
     let mut callers = hooks::Callers::of(&mut idle.clients);
     let mut begun = || -> Result<Vec<String>, Refused> {
         if waits {
-            hooks::create(store, &record, &plan, &spec, &mut child, &mut callers)?;
+            hooks::create(store, &record, &plan, &spec, &mut child, &mut callers).map_err(Refused::by_runtime)?;
             run()?;
         }
         Record::update(store, id, |record| {
@@ -393,7 +411,7 @@ fn clone_container(
         let later = privileges::later(bounding.unwrap_or_default().union(more), &record.host_config);
         watched.push(format!("later={}", later.0));
         crate::failpoint::reach("launch.marked");
-        begin(store, &record, &plan, &spec, &mut child, &mut callers)?;
+        begin(store, &record, &plan, &spec, &mut child, &mut callers).map_err(Refused::by_runtime)?;
         Ok(watched)
     };
     let watched = match begun() {
@@ -547,7 +565,7 @@ const MISMATCH: &str = ": Are you trying to mount a directory onto a file (or vi
 
 /// What a step's failure is called, and the exit code it stands for.
 pub(super) fn refusal(name: &str, plan: &Plan, failed: &ns::Failed) -> Refused {
-    let refused = |code: i32, text: String| Refused { code, text, before: None };
+    let refused = |code: i32, text: String| Refused { code, status: 500, text, before: None };
     let Some(step) = plan.steps.get(failed.step) else {
         return refused(128, format!("starting {name}: {}", failed.errno.desc()));
     };

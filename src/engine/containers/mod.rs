@@ -61,7 +61,7 @@ pub fn start(store: &Store, id: &str) -> Result<()> {
             Ok((Message { a: protocol::NOT_DONE, .. }, _)) => bail!(Refusal::NotModified),
             // Somebody removes it, and its shim waits for a start no more.
             Ok((Message { op: Op::Exited, .. }, _)) => std::thread::sleep(Duration::from_millis(1)),
-            Ok((_, why)) => return Err(start_failed(id, &String::from_utf8_lossy(&why))),
+            Ok((message, why)) => return Err(start_failed(message, &why)),
             // The shim of the last run was about to end when we connected, or this one was killed.
             Err(error) => ended_early(store, id, &now, error)?,
         }
@@ -80,48 +80,14 @@ fn ended_early(store: &Store, id: &str, before: &Now, error: anyhow::Error) -> R
     Ok(())
 }
 
-/// Docker's client takes the exit code from these words.
-fn start_failed(id: &str, why: &str) -> anyhow::Error {
-    let gone = no_such(id);
-    if why == gone.to_string() {
-        return gone;
+/// Why the shim did not start it, as the message says.
+fn start_failed(message: Message, why: &[u8]) -> anyhow::Error {
+    let why = String::from_utf8_lossy(why);
+    match message.b {
+        // That of a build before this one: its words are the runtime's, mostly.
+        0 => anyhow::anyhow!("failed to create task for container: {why}"),
+        status => Refusal::of(status, why.into_owned()),
     }
-    if why.starts_with("failed to set up container networking: network ") && why.ends_with(" not found") {
-        return Refusal::NotFound(why.to_owned()).into();
-    }
-    if why.starts_with(NO_NETWORK) {
-        return Refusal::Conflict(why.to_owned()).into();
-    }
-    // What its daemon finds out, before there is a task.
-    const BEFORE: [&str; 6] = [
-        "failed to set up container networking",
-        "failed to join ",
-        "CDI device injection failed",
-        "unable to find user ",
-        "unable to find group ",
-        "error gathering device information ",
-    ];
-    if BEFORE.iter().any(|words| why.starts_with(words)) {
-        return anyhow::anyhow!("{why}");
-    }
-    // What no device can be found for was asked for wrongly.
-    const ASKED: [&str; 4] = [
-        "could not select device driver",
-        "cannot set both Count",
-        "unexpected count in CDI",
-        "unexpected options in CDI",
-    ];
-    if ASKED.iter().any(|words| why.starts_with(words)) {
-        return Refusal::BadParameter(why.to_owned()).into();
-    }
-    // What the command or the mounts are to blame for: whatever ends with 126 or 127.
-    const BLAMED: [&str; 4] =
-        ["not found in $PATH", "no such file or directory", "permission denied", "not a directory: Are you trying"];
-    let text = format!("failed to create task for container: {why}");
-    if BLAMED.iter().any(|words| why.contains(words)) {
-        return Refusal::BadParameter(text).into();
-    }
-    anyhow::anyhow!(text)
 }
 
 /// A container that is about to be stopped.
@@ -240,7 +206,7 @@ fn restart_running(
     match shim::ask(&mut it.stream, Message::new(Op::Restart, it.signal, it.seconds), &build) {
         Ok((Message { op: Op::Ok, .. }, _)) => Ok(true),
         Ok((Message { a: 0 | protocol::NOT_DONE, .. }, _)) => Ok(false),
-        Ok((_, why)) => Err(start_failed(id, &String::from_utf8_lossy(&why))),
+        Ok((message, why)) => Err(start_failed(message, &why)),
         Err(error) if shim::is_parted(&error) => Ok(false),
         Err(error) => Err(error),
     }
@@ -360,17 +326,31 @@ pub fn top(store: &Store, id: &str, args: &[String]) -> Result<Top> {
     Ok(listed)
 }
 
-const NO_NETWORK: &str = "cannot join network namespace of a non running container: ";
-
 /// The namespaces of a running container, for `container:X` modes: `/proc/<pid>/ns/<kind>`.
 pub fn namespace(store: &Store, name: &str, kind: &str) -> Result<PathBuf> {
     let id = find(store, name)?;
     let now = now(store, &id)?;
     if !now.doing.is_alive() {
-        match kind {
-            "net" => bail!("{}container {} is {}", NO_NETWORK, now.record.name, now.doing.word()),
-            _ => bail!("failed to join {} namespace: container {id} is not running", kind.to_uppercase()),
-        }
+        bail!(Refusal::Conflict(format!("container {id} is not running")));
     }
     Ok(PathBuf::from(format!("/proc/{}/ns/{kind}", now.live.pid)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_start_has_the_status_that_its_shim_tells() {
+        for (told, status, words) in [
+            (404, 404, "why"),
+            (409, 409, "why"),
+            (500, 500, "why"),
+            // By the build before this one.
+            (0, 500, "failed to create task for container: why"),
+        ] {
+            let error = start_failed(Message::new(Op::Failed, 128, told), b"why");
+            assert_eq!((error.downcast_ref().map_or(500, Refusal::status), &*error.to_string()), (status, words));
+        }
+    }
 }

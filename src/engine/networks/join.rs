@@ -430,7 +430,8 @@ fn make_links(store: &Store, held: &Held, namespace: &OwnedFd) -> Result<()> {
 
 /// Makes one link.
 pub fn connect_place(store: &Store, place: &Place, namespace: &OwnedFd, hairpin: bool) -> Result<()> {
-    let network = stored::load(store, &place.network)?.with_context(|| format!("network {} not found", place.name))?;
+    let network = stored::load(store, &place.network)?
+        .ok_or_else(|| Refusal::NotFound(format!("network {} not found", place.name)))?;
     let outside = Socket::route()?;
     let inside = netlink::inside(namespace, || {
         // New links get no address of IPv6 of the kernel's own making on networks that have none.
