@@ -92,6 +92,21 @@ pub fn create(
     Ok(ContainerCreated { id, warnings })
 }
 
+/// Whose namespaces are joined is noted by its id, so that it may be renamed. One that is not there may come before the
+/// start, which misses it otherwise.
+fn by_id(store: &Store, host: &mut HostConfig) -> Result<()> {
+    for mode in [&mut host.network_mode, &mut host.pid_mode, &mut host.ipc_mode] {
+        if let Some(name) = mode.strip_prefix("container:") {
+            match containers::find(store, name) {
+                Ok(id) => *mode = format!("container:{id}"),
+                Err(error) if containers::is_not_found(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(())
+}
+
 /// What belongs to who has the network, or the host's name, and not to who shares it.
 fn clash(config: &ContainerConfig, host: &HostConfig) -> Option<&'static str> {
     let some = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|list| !list.is_empty());
@@ -169,22 +184,12 @@ fn make(
     }
     warnings.extend(told);
 
-    for mode in [&host_config.network_mode, &host_config.pid_mode, &host_config.ipc_mode] {
-        if let Some(other) = mode.strip_prefix("container:") {
-            containers::find(store, other)?;
-        }
-    }
+    by_id(store, &mut host_config)?;
     networks::links::settle(store, &mut host_config)?;
     let mut labels = labels(store, settings, &mut host_config)?;
     let id = names::id()?;
     if config.hostname.is_empty() {
         config.hostname = hostname(&host_config, &id)?;
-    }
-    // One name for one address.
-    if let Some(other) = host_config.network_mode.strip_prefix("container:")
-        && let Some(other) = Record::load(store, &containers::find(store, other)?)?
-    {
-        (config.hostname, config.domainname) = (other.config.hostname, other.config.domainname);
     }
     let (path, args) = command(&config)?;
     let from = |name: &str| -> Result<Vec<record::Mounted>> {

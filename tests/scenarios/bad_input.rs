@@ -30,7 +30,7 @@ fn what_does_not_exist_is_named() {
         (125, vec!["run", "--network", "none", "--pull", "never", "ghost"]),
         (1, vec!["create", "--network", "none", "--pull", "never", "ghost"]),
         (125, vec!["run", "--network", "none", "--volumes-from", "ghost", "busybox"]),
-        (125, vec!["run", "--network", "container:ghost", "busybox"]),
+        (125, vec!["run", "--rm", "--network", "container:ghost", "busybox"]),
         (125, vec!["run", "--network", "none", "--pid", "container:ghost", "busybox"]),
     ] {
         let output = host.run(args.iter().copied());

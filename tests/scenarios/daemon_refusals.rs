@@ -584,8 +584,13 @@ fn what_is_missing_is_told_by_the_start() {
             409,
             "cannot join network namespace of a non running container: container still is created".into(),
         ),
+        (
+            r#""HostConfig":{"NetworkMode":"container:nope"}"#,
+            500,
+            "joining network namespace of container: No such container: nope".into(),
+        ),
         (r#""HostConfig":{"PidMode":"container:still"}"#, 500, joins("PID")),
-        (r#""HostConfig":{"IpcMode":"container:still"}"#, 500, joins("IPC")),
+        (r#""HostConfig":{"IpcMode":"container:still"}"#, 409, joins("IPC")),
         (r#""Cmd":[""]"#, 400, nowhere.into()),
     ]
     .into_iter()
@@ -599,4 +604,34 @@ fn what_is_missing_is_told_by_the_start() {
     host.ok(["network", "create", "sea"]);
     assert_eq!(ask(&daemon, "POST /containers/hull0/start", "").0, 204);
     host.ok(["wait", "hull0"]);
+    // What comes later is joined, by its name then, and in whose network one is has its name.
+    host.detached(&["--name", "nope", "--hostname", "mast"], &["sleep", "1000"]);
+    assert_eq!(ask(&daemon, "POST /containers/hull2/start", "").0, 204);
+    host.ok(["wait", "hull2"]);
+    assert_eq!(host.inspect("hull2", "/Config/Hostname"), "mast");
+    // What is there is noted by its id: a new name does not matter.
+    host.ok([
+        "create",
+        "--name",
+        "boat",
+        "--network",
+        "container:nope",
+        "--pid",
+        "container:nope",
+        "busybox",
+        "hostname",
+    ]);
+    host.ok(["rename", "nope", "deck"]);
+    assert_eq!(host.ok(["start", "--attach", "boat"]), "mast");
+    let id = host.inspect("deck", "/Id").as_str().expect("an id").to_owned();
+    for mode in ["NetworkMode", "PidMode"] {
+        assert_eq!(host.inspect("boat", &format!("/HostConfig/{mode}")), format!("container:{id}"));
+    }
+    // What would go by what security options others have is refused at once.
+    for mode in ["PidMode", "IpcMode"] {
+        let body = format!(r#"{{"Image":"busybox","HostConfig":{{"{mode}":"container:ghost"}}}}"#);
+        let said = ask(&daemon, "POST /containers/create", &body);
+        assert_eq!(said, (400, "No such container: ghost".to_owned()));
+    }
+    host.ok(["rm", "--force", "deck"]);
 }
