@@ -222,7 +222,7 @@ impl Command for Prune {
         of_images.entry("dangling".to_owned()).or_default().push((!self.all).to_string());
         pruned.add(Section::images(client.prune_images(&of_images)?));
         if !of_filters {
-            pruned.add(Section::builds(client.prune_builds(self.all, "", &Default::default())?));
+            pruned.add(Section::builds(client.prune_builds(self.all, &[], &Default::default())?));
         }
         pruned.print()
     }

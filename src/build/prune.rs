@@ -10,7 +10,7 @@ use crate::engine::images::inventory::Inventory;
 use crate::engine::store::{self, Lease, Store};
 use crate::engine::{events, images, query};
 use crate::order;
-use anyhow::{Result, bail};
+use anyhow::Result;
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, SystemTime};
 
@@ -19,41 +19,77 @@ const CONTEXTS: usize = 64;
 /// So many records are no reason to look.
 const FEW: usize = 200;
 
-/// `POST /build/prune`. Without `all`, what images hold too stays known.
-pub fn prune(store: &Store, all: bool, keep: u64, filters: &Filters) -> Result<BuildPruned> {
-    filters.accept(&["until", "unused-for", "id", "type", "inuse", "shared", "description", "private", "parent"])?;
-    for key in ["inuse", "shared", "private", "parent"] {
-        if filters.has(key) {
-            bail!(Refusal::NotImplemented(format!("the filter {key} is not supported for the build cache")));
-        }
+/// How much of the cache stays, in bytes; 0 for what nobody asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Bounds {
+    /// What it may always have.
+    pub reserved: u64,
+    /// What it may have at most.
+    pub most: u64,
+    /// What is to be free on its file system.
+    pub free: u64,
+}
+
+impl Bounds {
+    /// What stays of `held` bytes where `free` are left on the file system; `None` where nobody asked that anything does.
+    fn keep(&self, held: u64, free: u64) -> Option<u64> {
+        let missing = self.free.saturating_sub(free);
+        let keep = match (missing, self.most) {
+            _ if *self == Bounds::default() => return None,
+            (0, 0) if self.free > 0 => held,
+            (0, most) => most,
+            (_, 0) => held.saturating_sub(missing),
+            (_, most) => most.min(held.saturating_sub(missing)),
+        };
+        Some(keep.max(self.reserved))
     }
+}
+
+/// `POST /build/prune`. Without `all`, what images hold too stays known.
+pub fn prune(store: &Store, all: bool, bounds: Bounds, filters: &Filters) -> Result<BuildPruned> {
+    filters.accept(&["until", "unused-for", "id", "type", "inuse", "shared", "description", "private", "parent"])?;
     let wrong = |text: &str| -> anyhow::Error { Refusal::BadParameter(text.to_owned()).into() };
     if filters.has("until") && filters.has("unused-for") {
         return Err(wrong("conflicting filters: \"until\" and \"unused-for\""));
     }
-    if ["until", "unused-for", "id", "type", "description"].iter().any(|key| filters.get(key).len() > 1) {
+    if ["until", "unused-for", "id", "type", "description", "inuse", "shared", "private", "parent"]
+        .iter()
+        .any(|key| filters.get(key).len() > 1)
+    {
         return Err(wrong("filters expect only one value"));
     }
     let unused = match filters.get("until").iter().chain(filters.get("unused-for")).next() {
         Some(text) => Some(query::point(text)?),
         None => None,
     };
+    let shared = switch(filters, "shared")?;
+    let private = switch(filters, "private")?;
+    // What is in use is never pruned, and nothing here has a parent.
+    let none = switch(filters, "inuse")? == Some(true) || filters.has("parent");
     let fits = |one: &Candidate| {
         let used = one.used.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_nanos() as i128);
-        filters.matches("id", one.id)
+        !none
+            && filters.matches("id", one.id)
             && filters.is("type", one.kind)
             && filters.is("description", one.description)
+            && shared.is_none_or(|wanted| one.shared == wanted)
+            && private.is_none_or(|wanted| one.shared != wanted)
             && unused.is_none_or(|until| used <= until.unix_nanos())
     };
     super::clear(store)?;
     let lease = store.lease()?;
-    let pruned = evict(store, &lease, all, keep, &fits)?;
-    if all && keep == 0 && *filters == Filters::default() {
+    let pruned = evict(store, &lease, all, bounds, &fits)?;
+    if all && bounds == Bounds::default() && *filters == Filters::default() {
         let dir = store.root.join("build/contexts");
         store::read_dir(&dir)?.iter().try_for_each(|entry| store::remove(&dir.join(entry)))?;
     }
     events::other(store, "builder", "prune", "", &[("reclaimed", &pruned.space_reclaimed.to_string())]);
     Ok(pruned)
+}
+
+/// A filter that need not have a value: its key alone says yes.
+fn switch(filters: &Filters, key: &str) -> Result<Option<bool>> {
+    Ok(filters.flag(key)?.or(filters.has(key).then_some(true)))
 }
 
 /// The type of a record, and that of a cache for commands.
@@ -66,6 +102,8 @@ struct Candidate<'a> {
     kind: &'static str,
     description: &'a str,
     used: SystemTime,
+    /// An image has it, too.
+    shared: bool,
     what: What<'a>,
 }
 
@@ -74,13 +112,19 @@ enum What<'a> {
     Mount(&'a Cache),
 }
 
-/// All that is not in use, the longest unused first. `leased` is what leases name.
-fn candidates<'a>(records: &'a [Listed], mounts: &'a [Cache], leased: &[String]) -> Vec<Candidate<'a>> {
+/// All that is not in use, the longest unused first. `leased` is what leases name, `shared` tells what images have.
+fn candidates<'a>(
+    records: &'a [Listed],
+    mounts: &'a [Cache],
+    leased: &[String],
+    shared: impl Fn(&Made) -> bool,
+) -> Vec<Candidate<'a>> {
     let record = |it: &'a Listed| Candidate {
         id: &it.key,
         kind: REGULAR,
         description: &it.record.what,
         used: it.used,
+        shared: it.record.layer.as_ref().is_some_and(&shared),
         what: What::Record(it),
     };
     let mount = |it: &'a Cache| Candidate {
@@ -88,6 +132,7 @@ fn candidates<'a>(records: &'a [Listed], mounts: &'a [Cache], leased: &[String])
         kind: MOUNT,
         description: &it.description,
         used: it.used,
+        shared: false,
         what: What::Mount(it),
     };
     let mounts = mounts.iter().filter(|it| !leased.contains(&caches::word(&it.name)));
@@ -96,8 +141,14 @@ fn candidates<'a>(records: &'a [Listed], mounts: &'a [Cache], leased: &[String])
     all
 }
 
-/// Takes away what fits until no more than `keep` bytes are held by the cache alone.
-fn evict(store: &Store, lease: &Lease, all: bool, keep: u64, fits: &dyn Fn(&Candidate) -> bool) -> Result<BuildPruned> {
+/// Takes away what fits until the cache alone holds no more than its bounds let it.
+fn evict(
+    store: &Store,
+    lease: &Lease,
+    all: bool,
+    bounds: Bounds,
+    fits: &dyn Fn(&Candidate) -> bool,
+) -> Result<BuildPruned> {
     let mut pruned = BuildPruned::default();
     // Which takes its time, and nobody is to wait for it.
     let mounts = caches::all(store)?;
@@ -117,12 +168,14 @@ fn evict(store: &Store, lease: &Lease, all: bool, keep: u64, fits: &dyn Fn(&Cand
             held += if names.is_empty() { made.size } else { 0 };
             names.insert(&made.id);
         }
-        for one in candidates(&records, &mounts, &leased).iter().filter(|one| fits(one)) {
-            if keep > 0 && held <= keep {
+        let free = if bounds.free > 0 { store.free()? } else { 0 };
+        let keep = bounds.keep(held, free);
+        for one in candidates(&records, &mounts, &leased, is_shared).iter().filter(|one| fits(one)) {
+            if keep.is_some_and(|keep| held <= keep) {
                 break;
             }
             let freed = match one.what {
-                What::Record(it) if !all && it.record.layer.as_ref().is_some_and(is_shared) => continue,
+                What::Record(_) if !all && one.shared => continue,
                 What::Record(it) => {
                     cache::remove(store, &it.key)?;
                     let made = it.record.layer.as_ref().filter(|made| inventory.let_go(&made.id));
@@ -157,7 +210,8 @@ pub fn limit(store: &Store, lease: &Lease, largest: Option<u64>) -> Result<()> {
         return Ok(());
     }
     let lately = SystemTime::now() - Duration::from_secs(60);
-    evict(store, lease, true, largest, &|one| one.used < lately).map(drop)
+    let bounds = Bounds { most: largest, ..Bounds::default() };
+    evict(store, lease, true, bounds, &|one| one.used < lately).map(drop)
 }
 
 /// Caches of commands may have a great many files, and are looked at once an hour, or when the rest is too much.
@@ -227,4 +281,34 @@ pub fn usage(store: &Store) -> Result<Vec<BuildCache>> {
         ..BuildCache::default()
     }));
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stays_is_reckoned_as_buildkit_does() {
+        // reserved, most, wanted free; held, free: what stays.
+        for (bounds, held, free, expected) in [
+            ((0, 0, 0), 100, 10, None),
+            ((30, 0, 0), 100, 10, Some(30)),
+            ((0, 40, 0), 100, 10, Some(40)),
+            ((50, 40, 0), 100, 10, Some(50)),
+            // Enough is free.
+            ((0, 0, 10), 100, 10, Some(100)),
+            ((0, 40, 10), 100, 10, Some(40)),
+            // 20 are missing.
+            ((0, 0, 30), 100, 10, Some(80)),
+            ((0, 90, 30), 100, 10, Some(80)),
+            ((0, 40, 30), 100, 10, Some(40)),
+            ((85, 90, 30), 100, 10, Some(85)),
+            ((0, 0, 300), 100, 10, Some(0)),
+            ((20, 0, 300), 100, 10, Some(20)),
+        ] {
+            let (reserved, most, wanted) = bounds;
+            let keep = Bounds { reserved, most, free: wanted }.keep(held, free);
+            assert_eq!(keep, expected, "{bounds:?} of {held}, {free} free");
+        }
+    }
 }

@@ -18,6 +18,7 @@ use crate::api::types::{
 };
 use crate::api::units::parse_bool;
 use crate::api::{Body, Refusal, Reply, Request, Response};
+use crate::build::prune::{self, Bounds};
 use crate::oci::Reference;
 use crate::oci::auth::{self, Credentials, Registries};
 use anyhow::{Context, Result, bail};
@@ -592,12 +593,14 @@ fn build_prune(store: &Store, request: &Request) -> Result<Response> {
             Refusal::BadParameter(format!("{key} is in bytes and expects an integer, got {text}")).into()
         })
     };
-    // What may stay is no less than what shall.
-    let keep = bytes("keep-storage")?.max(bytes("reserved-space")?).max(bytes("max-used-space")?);
-    if bytes("min-free-space")? > 0 {
-        bail!(Refusal::NotImplemented("the build cache is not pruned by min-free-space".to_owned()));
-    }
-    json(200, &crate::build::prune::prune(store, request.flag("all"), keep, &filters)?)
+    // Before, they said nothing.
+    let newer = |key: &str| older::since(48, request, key).map_or(Ok(0), |_| bytes(key));
+    let reserved = match newer("reserved-space")? {
+        0 => bytes("keep-storage")?,
+        reserved => reserved,
+    };
+    let bounds = Bounds { reserved, most: newer("max-used-space")?, free: newer("min-free-space")? };
+    json(200, &prune::prune(store, request.flag("all"), bounds, &filters)?)
 }
 
 /// Whether a name says which one of a repository it means.

@@ -261,6 +261,13 @@ impl Store {
         statvfs(&self.root).is_ok_and(|about| about.flags().contains(FsFlags::ST_RDONLY))
     }
 
+    /// Bytes that are free where it lies.
+    pub fn free(&self) -> Result<u64> {
+        let about =
+            nix::sys::statvfs::statvfs(&self.root).with_context(|| format!("look at {}", self.root.display()))?;
+        Ok(about.blocks_free().saturating_mul(about.fragment_size()))
+    }
+
     /// Names the usual reason where the store cannot be written.
     fn writable(&self, error: anyhow::Error) -> anyhow::Error {
         match error.downcast_ref::<std::io::Error>().map(|e| e.kind()) {

@@ -203,7 +203,23 @@ fn the_cache_is_counted_and_pruned() {
         host.ok(["system", "df"]).lines().find(|line| line.starts_with("Build Cache")).expect("a line").to_owned();
     let words: Vec<&str> = line.split_whitespace().collect();
     assert_eq!(words[2..], ["2", "0", "100kB", "100kB"], "{line}");
-    let text = host.ok(["builder", "prune", "--force"]);
+    // What of it goes can be said, and what stays.
+    let prune = |flags: &[&str]| host.ok([&["builder", "prune", "--force", "--all"], flags].concat());
+    for flags in [
+        ["--filter", "inuse=true"],
+        ["--filter", "parent=some"],
+        ["--filter", "description=RUN"],
+        ["--reserved-space", "100kb"],
+        ["--keep-storage", "1m"],
+        ["--max-used-space", "1m"],
+        ["--min-free-space", "1"],
+    ] {
+        let told = prune(&flags);
+        assert!(!told.contains("ID") && told.contains("Total reclaimed space: 0B"), "{flags:?}: {told}");
+    }
+    let refused = host.dhow(["builder", "prune", "-f", "--min-free-space", "much"]).run();
+    assert!(refused.stderr().contains("invalid argument \"much\" for --min-free-space"), "{refused}");
+    let text = prune(&["--min-free-space", "1000p", "--filter", "shared=false"]);
     assert!(text.contains("Total reclaimed space: 100kB"), "{text}");
     let told = made(&host, &[("Dockerfile", "FROM busybox\nRUN head -c 200000 /dev/zero > /other\n")], &[]);
     assert!(told.contains("CACHED"), "what an image has is known: {told}");

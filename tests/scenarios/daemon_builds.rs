@@ -186,16 +186,34 @@ fn messages_are_dockers() {
     let (status, body) = daemon.ask("POST /build/cancel");
     assert!(status.contains("400") && body.contains("build ID not provided"), "{status} {body}");
     assert!(daemon.ask("POST /build/cancel?id=x").0.contains("200"));
+    let layer = || {
+        let made = post("", &of("Dockerfile", "FROM busybox\nRUN echo > /made")).1;
+        assert!(made.contains("Successfully built"), "{made}");
+    };
+    layer();
     for (query, status, words) in [
         ("keep-storage=x", "400", "keep-storage is in bytes and expects an integer, got x"),
         ("max-used-space=-1", "400", "max-used-space is in bytes and expects an integer, got -1"),
-        ("min-free-space=1", "501", "min-free-space"),
-        // All of it may stay.
+        ("min-free-space=much", "400", "min-free-space is in bytes and expects an integer, got much"),
+        // All of it may stay, and so much is free.
         ("all=1&max-used-space=1000000000", "200", r#""CachesDeleted":null"#),
+        ("all=1&keep-storage=1000000000", "200", r#""CachesDeleted":null"#),
+        ("all=1&min-free-space=1", "200", r#""CachesDeleted":null"#),
+        // More than any disk has, but for what is to stay of it.
+        ("all=1&min-free-space=1000000000000000000&reserved-space=1000000000", "200", r#""CachesDeleted":null"#),
+        // A key is as good as a value that says yes, two are one too many.
+        ("all=1&filters={%22shared%22:{}}", "200", r#""CachesDeleted":["#),
+        ("all=1&filters={%22shared%22:[%22maybe%22]}", "400", "invalid filter 'shared=maybe'"),
+        ("all=1&filters={%22parent%22:[%22a%22,%22b%22]}", "400", "filters expect only one value"),
+        ("all=1&filters={%22parents%22:[%22a%22]}", "400", "invalid filter 'parents'"),
     ] {
         let (said, body) = daemon.ask(&format!("POST /build/prune?{query}"));
         assert!(said.contains(status) && body.contains(words), "{query}: {said} {body}");
     }
+    // Older versions know of one bound only.
+    layer();
+    let (_, body) = daemon.ask("POST /v1.47/build/prune?all=1&reserved-space=1000000000&max-used-space=x");
+    assert!(body.contains(r#""CachesDeleted":["#), "{body}");
     daemon.stop();
 }
 

@@ -126,10 +126,11 @@ impl Client {
         stream(self.call(request)?, sink)
     }
 
-    pub fn prune_builds(&self, all: bool, keep: &str, filters: &Filters) -> Result<BuildPruned> {
+    /// `bounds` are what of the cache stays, in bytes, by the names that the API has for them.
+    pub fn prune_builds(&self, all: bool, bounds: &[(&str, u64)], filters: &Filters) -> Result<BuildPruned> {
         let mut query = filtered(filters);
         push_flag(&mut query, "all", all);
-        push(&mut query, "keep-storage", keep);
+        query.extend(bounds.iter().map(|(name, bytes)| ((*name).into(), bytes.to_string())));
         json(self.post("/build/prune".into(), query)?)
     }
 
