@@ -66,6 +66,7 @@ impl Caller {
 /// What a request carries.
 pub enum Body {
     Empty,
+    /// What the client of this process wrote.
     Bytes(Vec<u8>),
     Reader(Box<dyn Read + Send>),
     /// The files of a build where they lie. Only a caller in this process has it.

@@ -9,6 +9,7 @@ use super::{Engine, Settings, Store};
 use crate::api::types::Top;
 use crate::api::{Body, Reply, Request};
 use serde_json::{Value, json};
+use std::io::Cursor;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -34,7 +35,7 @@ impl Home {
         let mut request = Request::new(method, path);
         request.query = pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
         request.headers.push(("Content-Type".to_owned(), "application/json".to_owned()));
-        request.body = body.map_or(Body::Empty, |body| Body::Bytes(body.to_string().into_bytes()));
+        request.body = body.map_or(Body::Empty, |body| Body::Reader(Box::new(Cursor::new(body.to_string()))));
         let response = routes::handle(&self.0, request);
         let body = match response.body {
             Reply::Json(bytes) => serde_json::from_slice(&bytes).unwrap(),

@@ -19,22 +19,35 @@ pub struct ContainerCreate {
     pub read_only_non_recursive: bool,
 }
 
+/// What a body says beside the configuration.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Beside {
+    #[serde(deserialize_with = "or_default")]
+    host_config: HostConfig,
+    #[serde(deserialize_with = "or_default")]
+    networking_config: NetworkingConfig,
+}
+
+impl ContainerCreate {
+    /// Of a body that this program wrote, whose names are as they are here.
+    pub fn read(bytes: &[u8]) -> Result<ContainerCreate, serde_json::Error> {
+        Ok(ContainerCreate::with(serde_json::from_slice(bytes)?, serde_json::from_slice(bytes)?))
+    }
+
+    fn with(config: ContainerConfig, beside: Beside) -> ContainerCreate {
+        let Beside { host_config, networking_config } = beside;
+        ContainerCreate { config, host_config, networking_config, read_only_non_recursive: false }
+    }
+}
+
 /// Twice over the same, for what is flattened does not tell its fields, whose names may be in any case.
 impl<'de> Deserialize<'de> for ContainerCreate {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<ContainerCreate, D::Error> {
-        #[derive(Default, Deserialize)]
-        #[serde(rename_all = "PascalCase", default)]
-        struct Beside {
-            #[serde(deserialize_with = "or_default")]
-            host_config: HostConfig,
-            #[serde(deserialize_with = "or_default")]
-            networking_config: NetworkingConfig,
-        }
         let value = serde_json::Value::deserialize(deserializer)?;
         let error = serde::de::Error::custom::<serde_json::Error>;
-        let Beside { host_config, networking_config } = json::of(value.clone()).map_err(error)?;
-        let config = json::of(value).map_err(error)?;
-        Ok(ContainerCreate { config, host_config, networking_config, read_only_non_recursive: false })
+        let beside = json::of(value.clone()).map_err(error)?;
+        Ok(ContainerCreate::with(json::of(value).map_err(error)?, beside))
     }
 }
 

@@ -331,7 +331,7 @@ mod tests {
     use crate::applets::parse;
     use argh::{ArgsInfo, FromArgs};
 
-    /// Reads a command line, split at blanks, down to the body.
+    /// Reads a command line, split at blanks, down to the body, which is the same to whoever reads it again.
     fn body(line: &str) -> Result<ContainerCreate> {
         let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
         let info = Run::get_args_info();
@@ -344,7 +344,11 @@ mod tests {
             Some("broken.json") => Ok(b"{".to_vec()),
             _ => Err(std::io::Error::from(std::io::ErrorKind::NotFound)),
         };
-        request(&flags, &Here { env: &env, read: &read, cwd: "/cwd".into() })
+        let body = request(&flags, &Here { env: &env, read: &read, cwd: "/cwd".into() })?;
+        let bytes = serde_json::to_vec(&body)?;
+        assert_eq!(ContainerCreate::read(&bytes)?, body, "{line}");
+        assert_eq!(crate::api::json::of::<ContainerCreate>(serde_json::from_slice(&bytes)?)?, body, "{line}");
+        Ok(body)
     }
 
     fn strings(words: &[&str]) -> Option<Vec<String>> {

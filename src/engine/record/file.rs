@@ -15,6 +15,7 @@
 use super::Ended;
 use crate::engine::crc::crc32;
 use anyhow::{Context, Result, ensure};
+use serde::de::IgnoredAny;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
@@ -115,8 +116,13 @@ fn entry(number: u64, ended: &Ended) -> Result<Vec<u8>> {
 /// What stands in a place, if it is whole.
 fn read(place: &[u8]) -> Option<(u64, Ended)> {
     let text = place.strip_prefix(b",").unwrap_or(place).trim_ascii_end();
-    let (kept, number, ended): (String, u64, Ended) = serde_json::from_slice(text).ok()?;
-    (kept == format!("{:08x}", crc32(text.get(CHECKED..)?))).then_some((number, ended))
+    // Looked at first: where no end was written yet, not even an error of JSON is to be made.
+    let check = format!("[\"{:08x}\"", crc32(text.get(CHECKED..)?));
+    if !text.starts_with(check.as_bytes()) {
+        return None;
+    }
+    let (_, number, ended): (IgnoredAny, u64, Ended) = serde_json::from_slice(text).ok()?;
+    Some((number, ended))
 }
 
 /// Fills up with spaces to a length, the last byte of which ends a line.

@@ -103,6 +103,11 @@ fn bytes(request: &mut Request) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Whether this program wrote the body: names are spelled as they are here then, and no tree of values is to be made first.
+fn own(request: &Request) -> bool {
+    matches!(request.body, Body::Bytes(_))
+}
+
 /// Reads a body that is nothing but JSON; an empty one is the zero value.
 pub(super) fn body<T: DeserializeOwned + Default>(request: &mut Request) -> Result<T> {
     check_json(request)?;
@@ -122,8 +127,13 @@ fn check_json(request: &Request) -> Result<()> {
 
 /// The same, whatever it is said to be.
 pub(super) fn json_body<T: DeserializeOwned + Default>(request: &mut Request) -> Result<T> {
+    let own = own(request);
     let bytes = bytes(request)?;
-    if bytes.is_empty() { Ok(T::default()) } else { read(&bytes) }
+    match bytes.is_empty() {
+        true => Ok(T::default()),
+        false if own => serde_json::from_slice(&bytes).context("read a request"),
+        false => read(&bytes),
+    }
 }
 
 fn read<T: DeserializeOwned + Default>(bytes: &[u8]) -> Result<T> {
@@ -168,7 +178,11 @@ fn why(error: &serde_json::Error, bytes: &[u8]) -> String {
 pub(super) fn container_asked(request: &mut Request) -> Result<ContainerCreate> {
     let keys = |bytes: &[u8]| serde_json::from_slice::<BTreeMap<String, serde::de::IgnoredAny>>(bytes);
     check_json(request)?;
+    let own = own(request);
     let bytes = bytes(request)?;
+    if own {
+        return ContainerCreate::read(&bytes).context("read a request");
+    }
     let asked = read(&bytes)?;
     let others = ["HostConfig", "NetworkingConfig"];
     let other = |key: &String| others.iter().any(|other| other.eq_ignore_ascii_case(key));
