@@ -13,6 +13,8 @@
 //! names                                                    → ok, it has the resolver of its networks | failed
 //! moved                                                    → ok: its ports lead elsewhere now, and who passes on what
 //!                                                            comes to them, by a program, begins anew
+//! ports   a, b = how many, with their descriptors: those    → ok: it holds them for the container from now on
+//!         that are reserved, and those that a program serves
 //! still                                                    → ok, its processes are told to stand still until the
 //!                                                            connection ends | failed
 //! start                                                    → ok, a = pid | failed, a = exit code, b = status of the
@@ -46,6 +48,7 @@ pub enum Op {
     Still = 8,
     Restart = 9,
     Moved = 10,
+    Ports = 11,
     Ok = 0x80,
     Failed = 0x81,
     Exited = 0x82,
@@ -62,6 +65,8 @@ pub const NEVER_RAN: i32 = -1;
 pub const NOT_DONE: i32 = 304;
 
 pub const HEADER: usize = 16;
+/// With one message; the kernel takes 253 (unix(7)).
+pub const MOST_PORTS: usize = 128;
 /// Detach keys and error texts are shorter.
 pub const PAYLOAD: usize = 4096;
 
@@ -111,6 +116,7 @@ impl Message {
             8 => Op::Still,
             9 => Op::Restart,
             10 => Op::Moved,
+            11 => Op::Ports,
             0x80 => Op::Ok,
             0x81 => Op::Failed,
             0x82 => Op::Exited,

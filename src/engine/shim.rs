@@ -10,11 +10,13 @@ use crate::sys::mount::{self, MountAttr};
 use crate::sys::process::{self, Strings};
 use crate::sys::{apart, kernel};
 use anyhow::{Context, Result, bail};
-use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, socket};
+use nix::sys::socket::{
+    AddressFamily, Backlog, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, bind, sendmsg, socket,
+};
 use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::fs::File;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -382,4 +384,23 @@ pub fn tell(stream: &mut UnixStream, message: Message, payload: &[u8]) -> Result
         (Message { op: Op::Ok, .. }, _) => Ok(()),
         (_, why) => bail!("{}", String::from_utf8_lossy(&why)),
     }
+}
+
+/// Gives a shim ports of the host to hold for its container: some that are reserved, and some that a program serves.
+pub fn hand_over(stream: &mut UnixStream, reserved: &[OwnedFd], served: &[OwnedFd]) -> Result<()> {
+    for (ports, are_served) in [(reserved, false), (served, true)] {
+        for some in ports.chunks(protocol::MOST_PORTS) {
+            let count = some.len() as i32;
+            let (a, b) = if are_served { (0, count) } else { (count, 0) };
+            let descriptors: Vec<i32> = some.iter().map(AsRawFd::as_raw_fd).collect();
+            let (text, rights) = (Message::new(Op::Ports, a, b).encode(), [ControlMessage::ScmRights(&descriptors)]);
+            sendmsg::<()>(stream.as_raw_fd(), &[IoSlice::new(&text)], &rights, MsgFlags::empty(), None)
+                .context("write to the shim")?;
+            let (answer, why) = protocol::receive(stream).context("read from the shim")?;
+            if answer.op != Op::Ok {
+                bail!("{}", String::from_utf8_lossy(&why));
+            }
+        }
+    }
+    Ok(())
 }

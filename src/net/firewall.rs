@@ -1,5 +1,5 @@
 //! Our one table. What it holds follows from the networks and the published ports, so that it can be made anew as a
-//! whole; a port that comes or goes changes an element of a map.
+//! whole; a port that comes or goes changes an element of a map, and the rules that are for it alone.
 //!
 //! ```text
 //! raw          what comes from elsewhere to 127/8 is dropped, and what a port is not open to
@@ -122,6 +122,9 @@ const CHAINS: [(&str, &str, Hook, i32); 6] = [
     ("forward", "filter", Hook::Forward, FILTER),
 ];
 
+/// Where [`openings`] are.
+const OPENED: &str = "opened";
+
 /// The fingerprint of the state that is loaded; `None` where there is no table.
 pub fn loaded(table: &str) -> io::Result<Option<String>> {
     nftables::comment(table)
@@ -138,12 +141,37 @@ pub fn replace(table: &str, state: &State, is_there: bool) -> io::Result<()> {
 
 /// Adds published ports to a table that is there. Fails where it is not, or where a port is in it already.
 pub fn add(table: &str, mappings: &[Mapping]) -> io::Result<()> {
-    change(table, mappings, Batch::add)
+    let mut batch = Batch::new(table);
+    for (map, elements) in by_map(mappings) {
+        batch.add(map.name, &elements);
+    }
+    // Before whatever all ports have in common.
+    let rules: Vec<_> = mappings.iter().flat_map(rules_of).collect();
+    rules.into_iter().rev().for_each(|(chain, rule)| batch.insert(chain, rule));
+    batch.commit()
 }
 
-/// The opposite of [`add`].
+/// The opposite of [`add`]; what is not there is gone.
 pub fn remove(table: &str, mappings: &[Mapping]) -> io::Result<()> {
-    change(table, mappings, Batch::remove)
+    let own: Vec<Rule> = mappings.iter().flat_map(rules_of).map(|(_, rule)| rule).collect();
+    let mut rules = if own.is_empty() { Vec::new() } else { ruleset::rules(INET, table, None)? };
+    rules.retain(|rule| own.iter().any(|own| own.is_called(&rule.comment)));
+    let batch = |mappings: &[Mapping], rules: &[ruleset::Rule]| {
+        let mut batch = Batch::new(table);
+        by_map(mappings).for_each(|(map, elements)| batch.remove(map.name, &elements));
+        rules.iter().for_each(|rule| batch.delete_rule(&rule.chain, rule.handle));
+        batch
+    };
+    let is_gone = |error: &io::Error| error.raw_os_error() == Some(libc::ENOENT);
+    match batch(mappings, &rules).commit() {
+        Err(error) if is_gone(&error) => {
+            let mappings = mappings.iter().map(|one| batch(std::slice::from_ref(one), &[]));
+            let parts = mappings.chain(rules.iter().map(|one| batch(&[], std::slice::from_ref(one))));
+            let left: Vec<io::Error> = parts.filter_map(|part| part.commit().err()).collect();
+            left.into_iter().find(|error| !is_gone(error)).map_or(Ok(()), Err)
+        }
+        done => done,
+    }
 }
 
 /// Takes the table away; one that is not there is gone. Asked first: a batch that fails waits for all processors.
@@ -225,15 +253,14 @@ fn visitor(rule: &ruleset::Rule) -> Option<&str> {
 /// Whether what is loaded, with the fingerprint of this state, is all of it: every chain, as many rules, and the elements.
 pub fn is_whole(table: &str, state: &State) -> io::Result<bool> {
     let expected = rules(state);
+    let names = || CHAINS.iter().map(|(name, ..)| *name).chain([OPENED]);
     let mut loaded = ruleset::rules(INET, table, None)?;
     loaded.retain(|rule| visitor(rule).is_none());
     let count = |chain: &str| loaded.iter().filter(|rule| rule.chain == chain).count();
     let chains = ruleset::chains()?;
     let has = |name: &str| chains.iter().any(|it| it.family == INET && it.table == table && it.name == name);
     let Some(mappings) = read(table)? else { return Ok(false) };
-    Ok(CHAINS
-        .iter()
-        .all(|(name, ..)| has(name) && count(name) == expected.iter().filter(|(chain, _)| chain == name).count())
+    Ok(names().all(|name| has(name) && count(name) == expected.iter().filter(|(chain, _)| *chain == name).count())
         && mappings.len() == state.mappings.len()
         && state
             .mappings
@@ -255,7 +282,7 @@ pub fn read(table: &str) -> io::Result<Option<Vec<Mapping>>> {
     for mapping in &mut mappings {
         mapping.from = guards.iter().find(|rule| rule.comment == guard_name(mapping)).map(let_in);
     }
-    for rule in ruleset::rules(INET, table, Some("forward"))? {
+    for rule in ruleset::rules(INET, table, Some(OPENED))? {
         let Some((mapping, source)) = opened(&rule.comment) else { continue };
         match mappings
             .iter_mut()
@@ -292,6 +319,25 @@ fn mapping(map: &Map, element: &ruleset::Element) -> Option<Mapping> {
         by_loopback: false,
         routed: false,
     })
+}
+
+const LOOPBACK: Subnet = Subnet { first: IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), prefix: 8 };
+
+/// The rules that are for a port alone, with their chains. Each has a comment that no other port's has.
+fn rules_of(mapping: &Mapping) -> Vec<(&'static str, Rule)> {
+    if mapping.routed {
+        return openings(mapping).into_iter().map(|rule| (OPENED, rule)).collect();
+    }
+    let guards = mapping.from.is_some().then(|| ("raw", guard(mapping)));
+    let stays = mapping.by_loopback.then(|| ("output", by_loopback(mapping)));
+    guards.into_iter().chain(stays).collect()
+}
+
+/// The rule that leaves what this host sends by its loopback to who listens there.
+fn by_loopback(mapping: &Mapping) -> Rule {
+    let Mapping { protocol, host, .. } = mapping;
+    let rule = Rule::new().to(LOOPBACK).at_port(*protocol, host.port()).decide(ACCEPT);
+    rule.comment(&format!("leaves {} {host}", port::name(*protocol)))
 }
 
 /// The comment of a guard: what it guards.
@@ -348,17 +394,9 @@ fn let_in(guard: &ruleset::Rule) -> Vec<Subnet> {
     pairs.filter_map(subnet).collect()
 }
 
-fn change(table: &str, mappings: &[Mapping], how: fn(&mut Batch, &str, &[(Vec<u8>, Vec<u8>)])) -> io::Result<()> {
-    let mut batch = Batch::new(table);
-    let mut is_any = false;
-    for map in MAPS {
-        let elements = elements(mappings, map);
-        if !elements.is_empty() {
-            how(&mut batch, map.name, &elements);
-            is_any = true;
-        }
-    }
-    if is_any { batch.commit() } else { Ok(()) }
+/// The maps that have something of these ports, with that.
+fn by_map(mappings: &[Mapping]) -> impl Iterator<Item = (Map, Vec<(Vec<u8>, Vec<u8>)>)> {
+    MAPS.into_iter().map(|map| (map, elements(mappings, map))).filter(|(_, elements)| !elements.is_empty())
 }
 
 /// What a map has of these ports.
@@ -396,17 +434,15 @@ fn batch(table: &str, state: &State, again: bool) -> Batch {
     batch.table(&state.fingerprint);
     for (map, id) in MAPS.iter().zip(1..) {
         batch.map(map, id);
-        let elements = elements(&state.mappings, *map);
-        if !elements.is_empty() {
-            batch.add(map.name, &elements);
-        }
     }
+    by_map(&state.mappings).for_each(|(map, elements)| batch.add(map.name, &elements));
     if state.forwards_for_us {
         batch.pairs_of_links(BRIDGES, BRIDGES_ID);
     }
     for (name, kind, hook, priority) in CHAINS {
         batch.chain(name, kind, hook, priority);
     }
+    batch.inner_chain(OPENED);
     for (chain, rule) in rules(state) {
         batch.rule(chain, rule);
     }
@@ -415,17 +451,11 @@ fn batch(table: &str, state: &State, again: bool) -> Batch {
 
 fn rules(state: &State) -> Vec<(&'static str, Rule)> {
     let mut rules = Vec::new();
-    let loopback = Subnet { first: IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), prefix: 8 };
     // Bridges route for 127/8, for the sake of answers to this host; nobody else may come that way.
-    rules.push(("raw", Rule::new().comes_by(Name::IsNot("lo")).to(loopback).decide(DROP)));
-    let guards = state.mappings.iter().filter(|mapping| mapping.from.is_some() && !mapping.routed);
-    rules.extend(guards.map(|mapping| ("raw", guard(mapping))));
+    rules.push(("raw", Rule::new().comes_by(Name::IsNot("lo")).to(LOOPBACK).decide(DROP)));
+    rules.extend(state.mappings.iter().flat_map(rules_of));
     // The kernel lets nothing that was sent to ::1 leave: a program serves it.
     rules.push(("output", Rule::new().to(Subnet::alone(Ipv6Addr::LOCALHOST.into())).decide(ACCEPT)));
-    for mapping in state.mappings.iter().filter(|mapping| mapping.by_loopback) {
-        let rule = Rule::new().to(loopback).at_port(mapping.protocol, mapping.host.port());
-        rules.push(("output", rule.decide(ACCEPT)));
-    }
     for chain in ["prerouting", "output"] {
         for (family, any, at) in [(IPV4, 0, 1), (IPV6, 2, 3)] {
             rules.push((chain, Rule::new().redirect(family, &MAPS[at], at as u32 + 1)));
@@ -454,7 +484,7 @@ fn rules(state: &State) -> Vec<(&'static str, Rule)> {
         }
         // From this host's loopback, to a published port.
         if bridge.shared.is_none() {
-            rules.push(("postrouting", Rule::new().from(loopback).leaves_by(Name::Is(name)).masquerade()));
+            rules.push(("postrouting", Rule::new().from(LOOPBACK).leaves_by(Name::Is(name)).masquerade()));
         }
     }
     let is_bridge = |rule: Rule, from: &str, to: &str| rule.comes_by(Name::IsNot(from)).leaves_by(Name::Is(to));
@@ -473,8 +503,7 @@ fn rules(state: &State) -> Vec<(&'static str, Rule)> {
         }
     }
     rules.push(("forward", Rule::new().established().decide(ACCEPT)));
-    let routed = state.mappings.iter().filter(|mapping| mapping.routed);
-    rules.extend(routed.flat_map(openings).map(|rule| ("forward", rule)));
+    rules.push(("forward", Rule::new().look_into(OPENED)));
     for bridge in state.bridges.iter().filter(|bridge| !bridge.internal) {
         rules.extend(passes(bridge).into_iter().map(|rule| ("forward", rule.decide(ACCEPT))));
         for comes in bridge.to(is_bridge(Rule::new(), &bridge.link, &bridge.link)) {

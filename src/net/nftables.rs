@@ -38,6 +38,7 @@ const R0: u32 = 8;
 const VERDICT: u32 = 0;
 pub const DROP: i32 = 0;
 pub const ACCEPT: i32 = 1;
+const JUMP: i32 = -3;
 
 /// Where a base chain stands on the way of a packet.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -196,6 +197,11 @@ impl Batch {
         self.push(message.be32(5, ACCEPT as u32).text(7, kind));
     }
 
+    /// A chain that packets come to by rules alone; see [`Rule::look_into`].
+    pub fn inner_chain(&mut self, name: &str) {
+        self.push(self.message(NEW_CHAIN, CREATE).text(1, &self.table).text(3, name));
+    }
+
     pub fn map(&mut self, map: &Map, id: u32) {
         let message = self.message(NEW_SET, CREATE).text(1, &self.table).text(2, map.name).be32(3, SET_MAP);
         let message = message.be32(4, kind(map.key)).be32(5, length(map.key));
@@ -266,7 +272,8 @@ impl Batch {
 
     /// The same in the network namespace of a socket, which is not used any more after an error.
     pub fn commit_by(mut self, socket: &Socket) -> io::Result<()> {
-        let Some(last) = self.messages.pop() else { return Ok(()) };
+        // Nothing but its beginning.
+        let Some(last) = self.messages.pop().filter(|_| !self.messages.is_empty()) else { return Ok(()) };
         self.messages.push(last.acknowledged());
         let last = self.messages.len() as u32;
         self.messages.push(Message::new(BATCH_END, 0, &head(0, SUBSYSTEM)));
@@ -339,6 +346,10 @@ impl Rule {
     pub fn comment(mut self, text: &str) -> Rule {
         text.clone_into(&mut self.comment);
         self
+    }
+
+    pub fn is_called(&self, comment: &str) -> bool {
+        self.comment == comment
     }
 
     /// As it is read back.
@@ -486,6 +497,13 @@ impl Rule {
     pub fn decide(self, verdict: i32) -> Rule {
         self.with("immediate", |it| {
             it.be32(1, VERDICT).nest(2, |data| data.nest(2, |code| code.be32(1, verdict as u32)))
+        })
+    }
+
+    /// Has a packet go on by the rules of another chain, and behind this one if they do not decide.
+    pub fn look_into(self, chain: &str) -> Rule {
+        self.with("immediate", |it| {
+            it.be32(1, VERDICT).nest(2, |data| data.nest(2, |code| code.be32(1, JUMP as u32).text(2, chain)))
         })
     }
 

@@ -1,12 +1,13 @@
 //! Ports of the host. A published one is bound, so that nobody else takes it and whoever has it already is found; what
 //! comes to it goes to the container by the firewall, so nothing is read here.
 
+use crate::sys::net;
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, getsockname, setsockopt, socket, sockopt,
 };
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 pub const TCP: u8 = libc::IPPROTO_TCP as u8;
 pub const UDP: u8 = libc::IPPROTO_UDP as u8;
@@ -63,9 +64,22 @@ fn reserve_sctp(address: SocketAddr) -> io::Result<(OwnedFd, u16)> {
 }
 
 fn port_of(socket: &OwnedFd) -> io::Result<u16> {
+    address_of(socket).map(|address| address.port())
+}
+
+/// What a socket is bound to.
+pub fn address_of(socket: &OwnedFd) -> io::Result<SocketAddr> {
     let name: SockaddrStorage = getsockname(socket.as_raw_fd())?;
-    let four = name.as_sockaddr_in().map(|name| name.port());
-    Ok(four.or(name.as_sockaddr_in6().map(|name| name.port())).unwrap_or(0))
+    let four = name.as_sockaddr_in().map(|name| SocketAddr::from((name.ip(), name.port())));
+    let six = || name.as_sockaddr_in6().map(|name| SocketAddr::from((name.ip(), name.port())));
+    four.or_else(six).ok_or_else(|| io::ErrorKind::InvalidInput.into())
+}
+
+/// `IPPROTO_*` of a socket.
+pub fn protocol_of(socket: &OwnedFd) -> io::Result<u8> {
+    let mut number = [0; 4];
+    net::get_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_PROTOCOL, &mut number)?;
+    Ok(i32::from_ne_bytes(number) as u8)
 }
 
 pub fn protocol(name: &str) -> Option<u8> {

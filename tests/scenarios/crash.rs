@@ -29,6 +29,7 @@ const VERBS: &[(&str, fn(&Host, &str))] = &[
     ("rest", networks::at_rest),
     ("connect", networks::at_connection),
     ("disconnect", networks::at_connection),
+    ("ports", networks::at_ports),
     ("netcreate", networks::at_network_of_users),
     ("netrm", networks::at_network_of_users),
     ("resolver", networks::at_resolver),
@@ -510,7 +511,7 @@ fn an_end_is_told_once() {
 
 #[test]
 fn while_its_network_comes_or_goes() {
-    each(&["network", "bridge", "cooperate", "connect", "disconnect", "netcreate", "netrm", "resolver"]);
+    each(&["network", "bridge", "cooperate", "connect", "disconnect", "ports", "netcreate", "netrm", "resolver"]);
 }
 
 #[test]

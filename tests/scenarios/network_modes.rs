@@ -1,6 +1,6 @@
 //! Networks that are no usual bridge: gateway modes, bridges without an address, names of links, configurations.
 
-use crate::fixture::network::{Neighbour, briefly, from_container, from_here, from_there, serve};
+use crate::fixture::network::{Neighbour, address, briefly, from_container, from_here, from_there, serve};
 use crate::fixture::{Command, Daemon, Host};
 use serde_json::json;
 
@@ -66,6 +66,80 @@ fn a_routed_port_is_open_to_some_only_and_loaded_again() {
         crate::fixture::eventually("it is loaded again", || from_there(&neighbour, &ours).is_some());
         holds();
     }
+    drop(neighbour);
+}
+
+#[test]
+fn ports_on_routed_networks_come_and_go_with_a_container_that_runs() {
+    let (Some(host), Some(neighbour)) = (Host::with_busybox(), Neighbour::new()) else { return };
+    host.ok(["network", "create", "usual"]);
+    host.ok(["network", "create", "--subnet", "10.73.0.0/24", "--opt", &format!("{MODE4}=routed"), "open"]);
+    let flags = ["-p", "8080:80", "-p", "8081:81,from=10.98.0.0/16"];
+    serve(&host, "it", &["--network", "usual"].iter().chain(&flags).copied().collect::<Vec<_>>());
+    let ours = |number: u8| format!("10.73.0.{number}");
+    let by_host = || [from_there(&neighbour, "10.99.0.1:8080"), from_here("127.0.0.1:8080"), from_here("[::1]:8080")];
+    let by_host = || by_host().iter().filter(|answer| answer.is_some()).count();
+    let by_address = |address: &str| from_there(&neighbour, address).is_some();
+    let told = |word: &str| host.ok(["ports"]).lines().filter(|line| line.contains(word)).count();
+    assert_eq!((by_host(), told("10.73.0.")), (3, 0));
+    // Its way out stays where it is, and so do the ports of the host.
+    host.ok(["network", "connect", "--gw-priority", "-1", "--ip", &ours(9), "open", "it"]);
+    assert_eq!((by_host(), by_address(&ours(9))), (3, true));
+    assert_eq!((told("10.73.0.9:80/tcp"), told("10.98.0.0/16")), (1, 3), "{}", host.ok(["ports"]));
+    if crate::fixture::need("nft").is_some() {
+        Command::new("nft", ["flush", "ruleset"]).ok();
+        crate::fixture::eventually("it is loaded again", || by_host() == 3);
+        assert!(by_address(&ours(9)));
+    }
+    host.ok(["network", "disconnect", "open", "it"]);
+    serve(&host, "other", &["--network", "open", "--ip", &ours(9)]);
+    assert_eq!((by_host(), briefly(|| by_address(&ours(9))), told("10.73.0.")), (3, false, 0));
+    // With its way out the host's ports go, and come back with it; nobody has them meanwhile.
+    host.ok(["network", "connect", "--gw-priority", "5", "--ip", &ours(10), "open", "it"]);
+    assert_eq!((briefly(by_host), by_address(&ours(10))), (0, true));
+    assert_eq!(host.ok(["port", "it", "80"]), "0.0.0.0:");
+    let said = host.refused(125, ["run", "--rm", "-p", "8080:80", "busybox", "true"]);
+    assert!(said.contains("port is already allocated"), "{said}");
+    host.ok(["network", "disconnect", "open", "it"]);
+    assert_eq!((by_host(), briefly(|| by_address(&ours(10)))), (3, false));
+    drop(neighbour);
+}
+
+#[test]
+fn who_began_on_a_routed_network_has_ports_of_the_host_on_the_next_one() {
+    let (Some(host), Some(neighbour)) = (Host::with_busybox(), Neighbour::new()) else { return };
+    host.ok(["network", "create", "usual"]);
+    host.ok(["network", "create", "--subnet", "10.73.0.0/24", "--opt", &format!("{MODE4}=routed"), "open"]);
+    for name in ["first", "second"] {
+        serve(&host, name, &["--network", "open", "-p", "8080:80", "--restart", "always"]);
+    }
+    let by_host = || [from_there(&neighbour, "10.99.0.1:8080"), from_here("127.0.0.1:8080"), from_here("[::1]:8080")];
+    let by_host = || by_host().iter().filter(|answer| answer.is_some()).count();
+    let places = |name: &str| host.inspect(name, "/NetworkSettings/Networks").as_object().map(serde_json::Map::len);
+    let usual = ["network", "connect", "--gw-priority", "1", "usual"];
+    let connect = |name: &str| host.run(usual.iter().chain(&[name]).copied());
+    // Somebody of this host has it.
+    let taken = std::net::TcpListener::bind(("0.0.0.0", 8080)).expect("take the port");
+    let said = connect("first");
+    assert!(said.code() == Some(1) && said.stderr().contains("address already in use"), "{said}");
+    assert_eq!(places("first"), Some(1));
+    drop(taken);
+    assert_eq!(connect("first").code(), Some(0));
+    assert_eq!(by_host(), 3);
+    assert!(from_there(&neighbour, &address(&host, "first")).is_some(), "and its own");
+    let said = connect("second");
+    assert!(said.stderr().contains("Bind for 0.0.0.0:8080 failed: port is already allocated"), "{said}");
+    assert_eq!(places("second"), Some(1));
+    // Its shim holds them, over restarts too.
+    Command::new("kill", ["-9", &host.inspect("first", "/State/Pid").to_string()]).ok();
+    crate::fixture::eventually("it is there again", || host.inspect("first", "/RestartCount") == 1 && by_host() == 3);
+    assert!(std::net::TcpListener::bind(("0.0.0.0", 8080)).is_err());
+    // Who leaves the routed network does without what another one has.
+    host.ok(["network", "connect", "--gw-priority", "-1", "bridge", "second"]);
+    host.ok(["network", "disconnect", "open", "second"]);
+    assert_eq!((host.ok(["port", "second"]), by_host()), (String::new(), 3));
+    host.ok(["rm", "--force", "first"]);
+    assert_eq!(briefly(by_host), 0);
     drop(neighbour);
 }
 

@@ -43,6 +43,8 @@ mod logins;
 mod logs;
 #[path = "names.rs"]
 mod names;
+#[path = "network_modes.rs"]
+mod network_modes;
 #[path = "networks_of_users.rs"]
 mod networks_of_users;
 #[path = "ports.rs"]

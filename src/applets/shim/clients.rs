@@ -2,12 +2,14 @@
 
 use super::Base;
 use super::behind::{Behind, Position};
-use crate::engine::protocol::{self, HEADER, Message, NOT_DONE, Op, PAYLOAD};
+use crate::engine::protocol::{self, HEADER, MOST_PORTS, Message, NOT_DONE, Op, PAYLOAD};
 use crate::engine::shim::{self, LISTEN_FD};
 use crate::engine::store;
 use crate::oci::hex;
+use crate::sys::process;
 use anyhow::Result;
-use std::io;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// More at once are turned away; each costs the shim 112 bytes.
@@ -112,6 +114,22 @@ impl Client {
         Message::decode(&header).ok().filter(|_| peeked == HEADER)
     }
 
+    /// Takes the ports that a request hands over which [`Client::peek`] has seen.
+    pub fn ports(&self) -> io::Result<Vec<OwnedFd>> {
+        let mut header = [0; HEADER];
+        let mut space = nix::cmsg_space!([i32; MOST_PORTS]);
+        let mut into = [IoSliceMut::new(&mut header)];
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
+        let received = recvmsg::<()>(self.fd.as_raw_fd(), &mut into, Some(&mut space), flags)?;
+        let mut ports = Vec::new();
+        for message in received.cmsgs().into_iter().flatten() {
+            if let ControlMessageOwned::ScmRights(numbers) = message {
+                ports.extend(numbers.into_iter().filter_map(|number| process::adopt(number).ok()));
+            }
+        }
+        Ok(ports)
+    }
+
     /// Takes the request to be told of the end that [`Client::peek`] has seen.
     pub fn wait(&mut self) {
         if let Ok(Some(request)) = self.request() {
@@ -181,8 +199,8 @@ impl Client {
         let mut parts = word.split(',');
         let mut number = || parts.next()?.parse::<i32>().ok();
         let (fd, kind, streams, lossless) = (number()?, number()?, number()?, number()? != 0);
-        let fd = crate::sys::process::adopt(fd).ok()?;
-        crate::sys::process::set_inherit(fd.as_fd(), false).ok()?;
+        let fd = process::adopt(fd).ok()?;
+        process::set_inherit(fd.as_fd(), false).ok()?;
         let mut client = Client::new(fd);
         client.kind = match kind {
             1 => Kind::Attached,
@@ -216,7 +234,7 @@ pub fn take_over(pairs: &[(&str, &str)]) -> Vec<Client> {
 /// The clients as arguments for the next face, their descriptors with them.
 pub fn hand_over<'a>(clients: impl IntoIterator<Item = &'a Client>, words: &mut Vec<String>) -> io::Result<()> {
     for client in clients {
-        crate::sys::process::set_inherit(client.fd.as_fd(), true)?;
+        process::set_inherit(client.fd.as_fd(), true)?;
         words.push(format!("client={}", client.hand_over()));
     }
     Ok(())
@@ -265,7 +283,7 @@ pub fn part<T>(
 
 /// Those who connected while the shim was at its end.
 fn late(clients: &mut Vec<Client>) {
-    let listener = crate::sys::process::unbound(LISTEN_FD);
+    let listener = process::unbound(LISTEN_FD);
     let _ = nix::fcntl::fcntl(listener, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK));
     while let Some(client) = accept(listener.as_fd()) {
         clients.push(client);
@@ -290,7 +308,7 @@ fn late(clients: &mut Vec<Client>) {
 pub fn accept(listener: BorrowedFd) -> Option<Client> {
     use nix::sys::socket::{SockFlag, accept4};
     let fd = accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC).ok()?;
-    crate::sys::process::adopt(fd).ok().map(Client::new)
+    process::adopt(fd).ok().map(Client::new)
 }
 
 /// Receives; 0 is end-of-file, `WouldBlock` is nothing there.

@@ -1,6 +1,7 @@
 //! What a shim holds of networks for as long as its container is to come back: the namespace, the ports of the host, and
 //! the connection to the resolver. Descriptors, passed from face to face.
 
+use crate::net::port;
 use crate::sys::process;
 use std::io;
 use std::net::SocketAddr;
@@ -48,6 +49,12 @@ impl Served {
         Some(Served { socket, protocol: parts.next()?.parse().ok()?, host: parts.next()?.parse().ok()? })
     }
 
+    /// One that was handed over: which it is, the kernel tells.
+    fn of(socket: OwnedFd) -> io::Result<Served> {
+        let (protocol, host) = (port::protocol_of(&socket)?, port::address_of(&socket)?);
+        Ok(Served { socket, protocol, host })
+    }
+
     pub fn word(&self) -> String {
         format!("{SERVE}={},{},{}", self.socket.as_raw_fd(), self.protocol, self.host)
     }
@@ -69,6 +76,22 @@ impl Kept {
             served: of(SERVE).filter_map(|(_, text)| Served::parse(text)).collect(),
             gateway: of(GATEWAY).find_map(|(_, text)| fd(text)),
         }
+    }
+
+    /// Takes more ports, of which the first are reserved and the others served. Gives the words that name them.
+    pub fn take(&mut self, ports: Vec<OwnedFd>, reserved: usize) -> io::Result<Vec<String>> {
+        let mut words = Vec::new();
+        for (at, socket) in ports.into_iter().enumerate() {
+            if at < reserved {
+                words.push(format!("{PORT}={}", socket.as_raw_fd()));
+                self.ports.push(socket);
+            } else {
+                let served = Served::of(socket)?;
+                words.push(served.word());
+                self.served.push(served);
+            }
+        }
+        Ok(words)
     }
 
     /// Adds the words for the next face, which finds the descriptors open.

@@ -335,6 +335,9 @@ impl Watch {
             }
             return;
         }
+        if let Some(message) = client.peek().filter(|message| message.op == Op::Ports) {
+            return self.take_ports(place, &message, handover);
+        }
         let request = match client.request() {
             Ok(Some(request)) if client.kind != Kind::Still => request,
             Ok(None) => return,
@@ -416,8 +419,29 @@ impl Watch {
             },
             // 304: it runs already.
             Op::Start => client.answer(Message::new(Op::Failed, NOT_DONE, 0), b"the container is running"),
-            Op::Ok | Op::Failed | Op::Exited => self.lose(place),
+            Op::Ports | Op::Ok | Op::Failed | Op::Exited => self.lose(place),
         }
+    }
+
+    /// Holds ports that a command has bound, as those of the start. Who serves some by a program begins anew with all.
+    fn take_ports(&mut self, place: usize, message: &Message, handover: &mut Handover) {
+        let Some(client) = &mut self.clients[place] else { return };
+        let taken = client.ports().and_then(|ports| match ports.len() as i32 == message.a.saturating_add(message.b) {
+            true => handover.kept.take(ports, message.a as usize),
+            false => Err(io::ErrorKind::InvalidData.into()),
+        });
+        match taken {
+            Ok(words) => {
+                handover.words.extend(words);
+                client.ok();
+            }
+            Err(error) => {
+                client.answer(Message::new(Op::Failed, 125, 0), error.to_string().as_bytes());
+                return self.lose(place);
+            }
+        }
+        self.end_forwarder();
+        self.knocked = forward::knocked(&handover.kept.served);
     }
 
     /// It is to end, and that is that: a restart that was asked for is called off.

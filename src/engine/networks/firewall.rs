@@ -70,7 +70,7 @@ fn rest_path(store: &Store) -> PathBuf {
 }
 
 /// Another number for each other form of the rules: a table that an earlier build has loaded is loaded anew.
-const FORM: u8 = 3;
+const FORM: u8 = 4;
 
 /// Which state the table should be of: the networks' files tell it, by when they were written.
 fn fingerprint(store: &Store) -> Result<String> {
@@ -293,16 +293,14 @@ pub fn watch_path(store: &Store) -> PathBuf {
     store.run.join("firewall.watch")
 }
 
-/// Opens published ports, which stand among what is held already.
+/// Opens published ports, which stand among what is held already. The caller holds the lock.
 pub fn open(store: &Store, ports: &[Published]) -> Result<()> {
     let mappings: Vec<Mapping> = by_rules(ports).map(Mapping::from).collect();
     if mappings.is_empty() {
         return Ok(());
     }
-    let _lock = lock(store)?;
-    // The table is gone, or a killed shim left one of the ports in it: what is on disk decides. Rules have no names by
-    // which to add and remove them.
-    if by_rules(ports).any(has_rules) || firewall::add(&table(store), &mappings).is_err() {
+    // The table is gone, or a killed shim left one of the ports in it: what is on disk decides.
+    if firewall::add(&table(store), &mappings).is_err() {
         replace(store, loaded(store)?.is_some())?;
     }
     forget(&mappings);
@@ -326,20 +324,6 @@ fn by_rules(ports: &[Published]) -> impl Iterator<Item = &Published> {
     ports.iter().filter(|port| !port.served)
 }
 
-/// Whether there are rules for a port alone: not everybody may reach it, a program serves this host's loopback, or it is
-/// open on a routed network.
-pub fn has_rules(port: &Published) -> bool {
-    !port.served && (!port.from.is_empty() || port.by_loopback || port.routed)
-}
-
-/// Takes away rules for ports that are held no more. The caller holds the lock.
-pub fn drop_rules(store: &Store) -> Result<()> {
-    match loaded(store)? {
-        Some(_) => replace(store, true),
-        None => Ok(()),
-    }
-}
-
 /// The published ports that are loaded.
 pub fn read(store: &Store) -> Result<Option<Vec<Mapping>>> {
     firewall::read(&table(store)).context("read our table from nf_tables")
@@ -351,22 +335,7 @@ pub fn close(store: &Store, ports: &[Published]) -> Result<()> {
     if mappings.is_empty() {
         return Ok(());
     }
-    let closed = match firewall::remove(&table(store), &mappings) {
-        // Not there, or not all of it.
-        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
-            let mut left = Vec::new();
-            for mapping in &mappings {
-                if let Err(error) = firewall::remove(&table(store), std::slice::from_ref(mapping)) {
-                    left.push(error);
-                }
-            }
-            match left.into_iter().find(|error| error.raw_os_error() != Some(libc::ENOENT)) {
-                Some(error) => Err(error).context("close published ports"),
-                None => Ok(()),
-            }
-        }
-        done => done.context("close published ports"),
-    };
+    let closed = firewall::remove(&table(store), &mappings).context("close published ports");
     forget(&mappings);
     closed
 }

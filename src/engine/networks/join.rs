@@ -255,14 +255,11 @@ pub fn enter(store: &Store, record: &Record) -> Result<Entry> {
     if !has_networks(&record.host_config.network_mode) {
         return Ok(Entry::default());
     }
-    let may_have_rules = !record.publishing.forwarder && nftables::is_there();
-    // On the host, from where no rule of an ordinary user's leads anywhere.
-    let has_rules = may_have_rules && !rootless::is_inside();
-    let mut entry = Entry { held: prospect(store, record)?, has_rules, ..Entry::default() };
+    let mut entry = Entry { held: prospect(store, record)?, has_rules: has_rules(record), ..Entry::default() };
     // Before addresses, bridges and rules: a port that is taken is refused with nothing made.
-    let mut ports = publish::reserve(store, record, &mut entry, has_rules)?;
+    let mut ports = publish::reserve(store, record, &mut entry)?;
     let leads_out = entry.held.places.iter().any(|place| place.gateway);
-    let parked = if leads_out { Vec::new() } else { publish::keep(store, record, &mut entry, has_rules)? };
+    let parked = if leads_out { Vec::new() } else { publish::keep(store, record, &mut entry)? };
     crate::failpoint::reach("network.reserved");
     entry.held = within(store, || take(store, record))?;
     entry.gateway = gateway::hold(store)?;
@@ -271,6 +268,7 @@ pub fn enter(store: &Store, record: &Record) -> Result<Entry> {
             port.container.set_ip(publish::inside(&place, port.container.ip()).unwrap_or(port.container.ip()));
         }
     }
+    ports.extend(publish::opened(store, record, &entry.held)?);
     (entry.held.ports, entry.held.parked) = (ports, parked);
     let asks = record.publishing.cooperates && !record.publishing.forwarder && !rootless::is_inside();
     entry.held.cooperates = asks && entry.held.publishes();
@@ -279,30 +277,39 @@ pub fn enter(store: &Store, record: &Record) -> Result<Entry> {
     Ok(entry)
 }
 
-/// Its places as they would be now: nothing is taken yet, and somebody else may come first.
+/// Whether rules lead to its published ports on the host: none of an ordinary user's leads anywhere from there.
+pub fn has_rules(record: &Record) -> bool {
+    !record.publishing.forwarder && nftables::is_there() && !rootless::is_inside()
+}
+
+/// Its places as they would be now.
 fn prospect(store: &Store, record: &Record) -> Result<Held> {
     let mut held = Held::default();
     for (name, settings) in &record.networks {
-        let network = stored::find(store, name)?;
-        let asked = settings.ipam_config.clone().unwrap_or_default();
-        let given = |four: bool, text: &str| {
-            let wanted: Option<IpAddr> = text.parse().ok();
-            let fits = |pool: &Pool| pool.subnet.is_ipv4() == four && wanted.is_none_or(|it| pool.subnet.contains(it));
-            let pool = stored::pools(&network).find(fits)?;
-            let address = wanted.or_else(|| lease::next(store, &network.id, &pool)).unwrap_or(pool.range.first);
-            Some(Given { address, prefix: pool.subnet.prefix, gateway: ways::way_out(&network, &pool) })
-        };
-        held.places.push(Place {
-            name: name.clone(),
-            network: network.id.clone(),
-            endpoint: super::endpoint_id(&record.id, &network.id),
-            ipv4: if network.enable_ipv4 { given(true, &asked.ipv4_address) } else { None },
-            ipv6: if network.enable_ipv6 { given(false, &asked.ipv6_address) } else { None },
-            ..Place::default()
-        });
+        held.places.push(prospect_of(store, record, &stored::find(store, name)?, settings));
     }
     ways::choose(record, &mut held);
     Ok(held)
+}
+
+/// A place as it would be now: nothing is taken yet, and somebody else may come first.
+pub fn prospect_of(store: &Store, record: &Record, network: &Network, settings: &EndpointSettings) -> Place {
+    let asked = settings.ipam_config.clone().unwrap_or_default();
+    let given = |four: bool, text: &str| {
+        let wanted: Option<IpAddr> = text.parse().ok();
+        let fits = |pool: &Pool| pool.subnet.is_ipv4() == four && wanted.is_none_or(|it| pool.subnet.contains(it));
+        let pool = stored::pools(network).find(fits)?;
+        let address = wanted.or_else(|| lease::next(store, &network.id, &pool)).unwrap_or(pool.range.first);
+        Some(Given { address, prefix: pool.subnet.prefix, gateway: ways::way_out(network, &pool) })
+    };
+    Place {
+        name: network.name.clone(),
+        network: network.id.clone(),
+        endpoint: super::endpoint_id(&record.id, &network.id),
+        ipv4: if network.enable_ipv4 { given(true, &asked.ipv4_address) } else { None },
+        ipv6: if network.enable_ipv6 { given(false, &asked.ipv6_address) } else { None },
+        ..Place::default()
+    }
 }
 
 /// Its addresses.
@@ -420,12 +427,12 @@ fn make_links(store: &Store, held: &Held, namespace: &OwnedFd) -> Result<()> {
             .with_context(|| format!("connect to network {}", place.name))?;
     }
     crate::failpoint::reach("network.connected");
-    firewall::open(store, &held.ports)?;
-    if held.cooperates {
-        let _lock = firewall::lock(store)?;
-        obstacles::cooperate(store, [held])?;
+    if held.ports.is_empty() && !held.cooperates {
+        return Ok(());
     }
-    Ok(())
+    let _lock = firewall::lock(store)?;
+    firewall::open(store, &held.ports)?;
+    if held.cooperates { obstacles::cooperate(store, [held]) } else { Ok(()) }
 }
 
 /// Makes one link.
@@ -569,10 +576,6 @@ fn part(store: &Store, container: &str, path: &Path) -> Result<()> {
     let held = held(store, container).unwrap_or_default();
     let _lock = firewall::lock(store)?;
     firewall::close(store, &held.ports)?;
-    if held.ports.iter().any(firewall::has_rules) {
-        save(store, container, &Held { ports: Vec::new(), ..held.clone() })?;
-        firewall::drop_rules(store)?;
-    }
     if held.cooperates {
         obstacles::part(store, container)?;
     }

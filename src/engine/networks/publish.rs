@@ -7,10 +7,10 @@ use super::super::store::Store;
 use super::join::{self, Entry, Held, Place, Published};
 use super::modes::{self, Mode};
 use super::obstacles::{self, Obstacle, Others};
-use super::{stored, theirs, ways};
+use super::{stored, theirs};
 use crate::api::Refusal;
 use crate::api::types::{HostConfig, Network, PortBinding, PortMap, PortSummary};
-use crate::net::{Families, Subnet, port};
+use crate::net::{Families, Subnet, nftables, port};
 use crate::order;
 use anyhow::{Context, Result, bail};
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,6 +30,15 @@ struct Asked {
     /// `0..=0` leaves the choice to the kernel.
     ports: RangeInclusive<u16>,
     from: Vec<Subnet>,
+}
+
+impl Asked {
+    /// Whether a port of the host may have come of this line.
+    fn is_for(&self, port: &Published) -> bool {
+        (self.protocol, self.port) == (port.protocol, port.container.port())
+            && (*self.ports.start() == 0 || self.ports.contains(&port.host.port()))
+            && self.host.is_none_or(|host| host == port.host.ip())
+    }
 }
 
 /// Labels that say from where ports are reached: all of a container's, or one (`dhow.publish.from.80/tcp`). For clients
@@ -175,7 +184,7 @@ pub fn without_rules(record: &Record) -> Option<String> {
     }
     let why = match record.publishing.forwarder {
         true => "rules are turned off (iptables)",
-        false if crate::net::nftables::is_there() => return None,
+        false if nftables::is_there() => return None,
         false => "this kernel has no nf_tables",
     };
     Some(format!(
@@ -199,80 +208,127 @@ fn asked_of(record: &Record) -> Result<Vec<Asked>> {
 }
 
 /// Binds all ports of a container. They lead to its address on the network that has its default routes.
-pub fn reserve(store: &Store, record: &Record, entry: &mut Entry, has_rules: bool) -> Result<Vec<Published>> {
+pub fn reserve(store: &Store, record: &Record, entry: &mut Entry) -> Result<Vec<Published>> {
     match target(store, &entry.held)? {
-        Some(place) => bind_all(store, record, &place, asked_of(record)?, entry, has_rules),
+        Some(place) => bind_all(store, record, &place, asked_of(record)?, entry, &[]),
         None => Ok(Vec::new()),
     }
 }
 
 /// Binds the ports of a container on internal networks alone, which lead nowhere until it comes to another one. Those that
 /// somebody else has are missed then, and not now.
-pub fn keep(store: &Store, record: &Record, entry: &mut Entry, has_rules: bool) -> Result<Vec<Published>> {
+pub fn keep(store: &Store, record: &Record, entry: &mut Entry) -> Result<Vec<Published>> {
     let mut all = Vec::new();
     for place in entry.held.places.clone() {
         let is_bridge = stored::load(store, &place.network)?.is_some_and(|network| network.driver == stored::BRIDGE);
         if !is_bridge {
             continue;
         }
-        for asked in asked_of(record)? {
-            match bind_all(store, record, &place, vec![asked], entry, has_rules) {
-                Ok(bound) => all.extend(bound),
-                Err(error) => log::debug!("{error:#}"),
-            }
-        }
+        all = bind_some(store, record, &place, entry, &[])?;
         break;
     }
     Ok(all)
 }
 
-/// Refuses to bring a container to its first network with a way out where others have its ports by now.
-pub fn check_kept(record: &Record, held: &Held, network: &Network) -> Result<()> {
-    let is_kept = |asked: &&Asked| {
-        let kept = |port: &Published| (port.protocol, port.container.port()) == (asked.protocol, asked.port);
-        held.ports.iter().chain(&held.parked).any(kept)
-    };
-    let leads_out = stored::pools(network).any(|pool| ways::way_out(network, &pool).is_some());
-    if held.places.iter().any(|place| place.gateway) || network.driver != stored::BRIDGE || !leads_out {
-        return Ok(());
-    }
-    match asked_of(record)?.iter().find(|asked| !is_kept(asked)) {
-        None => Ok(()),
-        Some(asked) => {
-            let host = asked.host.or(record.publishing.host).unwrap_or(Ipv4Addr::UNSPECIFIED.into());
-            let (name, id) = (&record.name, super::endpoint_id(&record.id, &network.id));
-            let address = SocketAddr::new(host, *asked.ports.start());
-            bail!(
-                "driver failed programming external connectivity on endpoint {name} ({id}): Bind for {address} failed: port \
-                 is already allocated"
-            )
+/// Those that nobody else has.
+fn bind_some(
+    store: &Store,
+    record: &Record,
+    place: &Place,
+    entry: &mut Entry,
+    kept: &[Published],
+) -> Result<Vec<Published>> {
+    let mut all = Vec::new();
+    for asked in asked_of(record)? {
+        match bind_all(store, record, place, vec![asked], entry, kept) {
+            Ok(bound) => all.extend(bound),
+            Err(error) => log::debug!("{error:#}"),
         }
+    }
+    Ok(all)
+}
+
+/// Binds what a container that runs does not hold of its ports, and wants where its default routes will be: it has been on
+/// routed networks, or somebody else had them. Those that somebody else has still are refused, or left to him. What comes
+/// of it stands in the entry, as parked.
+pub fn more(store: &Store, record: &Record, held: Held, leaves: bool) -> Result<Entry> {
+    let mut entry = Entry { has_rules: join::has_rules(record), held, ..Entry::default() };
+    // A command that was killed may have bound some, and not have handed them over.
+    let is_held = |port: &Published| port::reserve(port.protocol, port.host).is_err();
+    let kept: Vec<Published> = entry.held.parked.iter().filter(|port| is_held(port)).cloned().collect();
+    let kept: Vec<Published> = entry.held.ports.iter().filter(|port| !port.routed).cloned().chain(kept).collect();
+    let Some(place) = target(store, &entry.held)? else { return Ok(entry) };
+    entry.held.parked = match leaves {
+        true => bind_some(store, record, &place, &mut entry, &kept)?,
+        false => bind_all(store, record, &place, asked_of(record)?, &mut entry, &kept)?,
+    };
+    Ok(entry)
+}
+
+/// The ports of a container that are open at its own addresses: on each of its networks that is routed, wherever its way out
+/// is, as with Docker.
+pub fn opened(store: &Store, record: &Record, held: &Held) -> Result<Vec<Published>> {
+    let mut all = Vec::new();
+    for place in &held.places {
+        let Some(network) = stored::load(store, &place.network)? else { continue };
+        let routed = of_network(&network);
+        if routed == Families::default() {
+            continue;
+        }
+        // Without rules nobody is kept out.
+        if record.publishing.forwarder || !nftables::is_there() {
+            break;
+        }
+        for asked in asked_of(record)? {
+            let hosts = hosts(&asked, place, binding(record, &network), false).into_iter();
+            for address in hosts.filter(|host| routed.has(*host)).filter_map(|host| inside(place, host)) {
+                let container = SocketAddr::new(address, asked.port);
+                let port = Published::routed(asked.protocol, container, asked.from.clone());
+                if !all.contains(&port) {
+                    all.push(port);
+                }
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// The address of the host at which ports are published that name none.
+fn binding(record: &Record, network: &Network) -> IpAddr {
+    // What a network of a user says is meant; the default bridge always says something.
+    let of_network = network.options.get(stored::HOST_BINDING).filter(|_| network.name != stored::BRIDGE);
+    let binding = of_network.and_then(|text| text.parse().ok()).or(record.publishing.host);
+    binding.unwrap_or(Ipv4Addr::UNSPECIFIED.into())
+}
+
+/// The families in which what is published on a network is the container's own port.
+fn of_network(network: &Network) -> Families {
+    match network.internal {
+        true => Families::default(),
+        false => modes::families(network, Mode::Routed),
     }
 }
 
 /// The families in which the ports of a container are not the host's, but its own: those that have their way out on routed
 /// networks.
-fn routed(store: &Store, held: &Held, network: &Network) -> Result<Families> {
-    let of = |network: &Network| match network.internal {
-        true => Families::default(),
-        false => modes::families(network, Mode::Routed),
-    };
-    let mut routed = of(network);
+pub fn routed(store: &Store, held: &Held, network: &Network) -> Result<Families> {
+    let mut routed = of_network(network);
     if let Some(place) = held.places.iter().find(|place| place.only6)
         && let Some(six) = stored::load(store, &place.network)?
     {
-        routed.six = of(&six).six;
+        routed.six = of_network(&six).six;
     }
     Ok(routed)
 }
 
+/// Binds ports of the host but for those that are kept already, whose numbers the others of the same line have.
 fn bind_all(
     store: &Store,
     record: &Record,
     place: &Place,
     asked: Vec<Asked>,
     entry: &mut Entry,
-    has_rules: bool,
+    kept: &[Published],
 ) -> Result<Vec<Published>> {
     let mut all = Vec::new();
     if asked.is_empty() {
@@ -282,22 +338,17 @@ fn bind_all(
     if network.driver != stored::BRIDGE {
         return Ok(all);
     }
-    // What a network of a user says is meant; the default bridge always says something.
-    let of_network = network.options.get(stored::HOST_BINDING).filter(|_| network.name != stored::BRIDGE);
-    let binding = of_network.and_then(|text| text.parse().ok()).or(record.publishing.host);
-    let binding = binding.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
-    let how = How { has_rules, shared: theirs::is_theirs(&network), proxy: !record.publishing.without_proxy };
+    let binding = binding(record, &network);
+    let (shared, proxy) = (theirs::is_theirs(&network), !record.publishing.without_proxy);
+    let how = How { has_rules: entry.has_rules, shared, proxy };
     let routed = routed(store, &entry.held, &network)?;
-    for asked in asked {
+    for mut asked in asked {
         // By the host's IPv6, too, a routed network is not come to by a program.
-        let hosts = hosts(&asked, place, binding, how.proxy && !routed.four);
-        let (open, hosts): (Vec<_>, Vec<_>) = hosts.into_iter().partition(|host| routed.has(*host));
-        for address in open.into_iter().filter_map(|host| inside(place, host)) {
-            let container = SocketAddr::new(address, asked.port);
-            let port = Published::routed(asked.protocol, container, asked.from.clone());
-            if !all.contains(&port) {
-                all.push(port);
-            }
+        let mut hosts = hosts(&asked, place, binding, how.proxy && !routed.four);
+        hosts.retain(|host| !routed.has(*host));
+        for port in kept.iter().filter(|port| asked.is_for(port)).collect::<Vec<_>>() {
+            hosts.retain(|host| *host != port.host.ip());
+            asked.ports = port.host.port()..=port.host.port();
         }
         let bound = bind(&asked, &hosts, place, entry, how).map_err(|(address, error)| {
             let what = conflict(store, record, place, &asked, address, &error, &all);
@@ -480,7 +531,11 @@ pub fn map(record: &Record, held: &Held) -> PortMap {
         let host_ip = port.host.ip().to_string();
         let host_port = if port.routed { String::new() } else { port.host.port().to_string() };
         let binding = PortBinding { host_ip, host_port, from: Vec::new() };
-        map.entry(key).or_default().get_or_insert_default().push(binding);
+        let list = map.entry(key).or_default().get_or_insert_default();
+        // A port that is open on several networks is one.
+        if !port.routed || !list.contains(&binding) {
+            list.push(binding);
+        }
     }
     map
 }

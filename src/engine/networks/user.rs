@@ -9,8 +9,9 @@ use super::super::record::Record;
 use super::super::rootless::{self, network::within};
 use super::super::store::{self, Store};
 use super::super::{etc, events, protocol, shim};
-use super::join::{self, Held, Place, Published};
+use super::join::{self, Entry, Held, Place};
 use super::stored;
+use super::ways::Moves;
 use super::{
     bridge, configured, firewall, interface, is_predefined, lease, names, obstacles, parent, publish, tune, wanted,
     ways,
@@ -289,10 +290,6 @@ fn namespace(store: &Store, now: &Now) -> Result<OwnedFd> {
 
 /// Brings a container to a network; one that runs at once, another one with its next start.
 pub fn connect(store: &Store, wanted: &str, asked: NetworkConnect) -> Result<()> {
-    within(store, || join(store, wanted, asked))
-}
-
-fn join(store: &Store, wanted: &str, asked: NetworkConnect) -> Result<()> {
     let network = stored::find(store, wanted)?;
     match network.name.as_str() {
         "host" => bail!(Refusal::BadParameter(
@@ -312,53 +309,18 @@ fn join(store: &Store, wanted: &str, asked: NetworkConnect) -> Result<()> {
         bail!(exists());
     }
     if now.doing.is_alive() {
-        let namespace = namespace(store, &now)?;
-        let _lock = stored::lock(store)?;
-        let mut held = join::held(store, id)?;
-        // What a killed command began.
-        if let Some(at) = held.places.iter().position(|place| place.network == network.id) {
-            let place = held.places.remove(at);
-            join::unlink(&place, &namespace)?;
-            give_back(store, &now, &place, &held)?;
-        }
-        let before = held.clone();
-        publish::check_kept(&now.record, &held, &network)?;
-        let network = bridge::ensure(store, network.clone())?;
-        let inside = interface::name(&network, &settings, &held.places, now.record.networks.values())?;
-        let place = join::place(store, &now.record, &network.name, &network, &settings, inside);
-        // What was leased of it before it failed is found free once the container has ended.
-        held.places.push(place?);
-        join::save(store, id, &held)?;
-        crate::failpoint::reach("connect.placed");
-        join::rules(store, &now.record, std::slice::from_ref(&network))?;
-        let place = held.places.last().context("a place")?.clone();
-        if let Err(error) = join::connect_place(store, &place, &namespace, held.publishes()) {
-            held.places.pop();
-            give_back(store, &now, &place, &held)?;
-            return Err(error.context(format!("connect to network {}", network.name)));
-        }
-        crate::failpoint::reach("connect.linked");
         let mut with = now.record.clone();
         with.networks.insert(network.name.clone(), settings.clone());
-        ways::route(&with, &mut held, &namespace)?;
-        // Published ports move with the way out.
-        let (closed, mut moved) = ways::astray(store, &with, &held)?;
-        close(store, &closed)?;
-        held.ports.retain(|port| !closed.contains(port));
-        held.ports.extend(moved.iter().cloned());
-        // So do those that led nowhere since it left its last one.
-        let parked = held.parked.clone();
-        moved.extend(ways::unpark(store, &with, &mut held, &parked)?);
-        join::save(store, id, &held)?;
-        crate::failpoint::reach("connect.moved");
-        open(store, &held, &moved, &closed)?;
-        tell_shim(store, id, moved.iter().chain(&closed));
-        etc::change_hosts(store, &with, &held)?;
-        if names::are_resolved(&held) {
-            names::write(store, &with, &held)?;
-            names::ask_shim(store, id)?;
-        }
-        etc::change_resolv_conf(store, &with, &before, &held)?;
+        let mut held = join::held(store, id)?;
+        held.places.retain(|place| place.network != network.id);
+        let before = ways::way(&held);
+        held.places.push(join::prospect_of(store, &with, &network, &settings));
+        ways::choose(&with, &mut held);
+        // What it does without where it is stays so.
+        let leaves = before.is_some() && before == ways::way(&held);
+        // On the host, which nobody comes back to; and before anything is made.
+        let more = publish::more(store, &with, held, leaves)?;
+        within(store, || join(store, &network, &now, &with, more))?;
     }
     Record::update(store, id, |record| {
         record.networks.insert(network.name.clone(), settings);
@@ -370,33 +332,102 @@ fn join(store: &Store, wanted: &str, asked: NetworkConnect) -> Result<()> {
     Ok(())
 }
 
-fn close(store: &Store, ports: &[Published]) -> Result<()> {
-    let _firewall = firewall::lock(store)?;
-    firewall::close(store, ports)
+/// `with` is its record with the network, and `more` the ports of the host that it has there and had not before.
+fn join(store: &Store, network: &Network, now: &Now, with: &Record, more: Entry) -> Result<()> {
+    let id = &now.record.id;
+    let namespace = namespace(store, now)?;
+    let _lock = stored::lock(store)?;
+    let mut held = join::held(store, id)?;
+    // What a killed command began.
+    if let Some(at) = held.places.iter().position(|place| place.network == network.id) {
+        let place = held.places.remove(at);
+        join::unlink(&place, &namespace)?;
+        give_back(store, now, &place, &held)?;
+    }
+    let before = held.clone();
+    let settings = with.networks.get(&network.name).context("a network that is asked for")?;
+    let network = bridge::ensure(store, network.clone())?;
+    let inside = interface::name(&network, settings, &held.places, now.record.networks.values())?;
+    let place = join::place(store, &now.record, &network.name, &network, settings, inside);
+    // What was leased of it before it failed is found free once the container has ended.
+    held.places.push(place?);
+    join::save(store, id, &held)?;
+    crate::failpoint::reach("connect.placed");
+    join::rules(store, &now.record, std::slice::from_ref(&network))?;
+    let place = held.places.last().context("a place")?.clone();
+    let connect = |held: &mut Held| {
+        join::connect_place(store, &place, &namespace, before.publishes() || !more.held.parked.is_empty())?;
+        hand_over(store, id, held, more)
+    };
+    if let Err(error) = connect(&mut held) {
+        // Where there is one.
+        let _ = join::unlink(&place, &namespace);
+        give_back(store, now, &place, &before)?;
+        return Err(error.context(format!("connect to network {}", network.name)));
+    }
+    crate::failpoint::reach("connect.linked");
+    ways::route(with, &mut held, &namespace)?;
+    let moves = ways::lead(store, with, &mut held)?;
+    move_ports(store, &held, &moves, || {
+        join::save(store, id, &held)?;
+        crate::failpoint::reach("connect.moved");
+        Ok(())
+    })?;
+    tell_shim(store, id, &moves);
+    etc::change_hosts(store, with, &held)?;
+    if names::are_resolved(&held) {
+        names::write(store, with, &held)?;
+        names::ask_shim(store, id)?;
+    }
+    etc::change_resolv_conf(store, with, &before, &held)
 }
 
-/// Opens ports that led elsewhere before, or nowhere.
-fn open(store: &Store, held: &Held, ports: &[Published], before: &[Published]) -> Result<()> {
-    firewall::open(store, ports)?;
-    if held.cooperates && !ports.is_empty() {
-        let _firewall = firewall::lock(store)?;
-        obstacles::cooperate(store, [held])?;
+/// Has the shim of a running container hold ports of the host that were bound for it, which lead nowhere yet.
+fn hand_over(store: &Store, id: &str, held: &mut Held, more: Entry) -> Result<()> {
+    let bound = more.held.parked;
+    if bound.is_empty() {
+        return Ok(());
     }
-    if before.iter().any(firewall::has_rules) {
-        let _firewall = firewall::lock(store)?;
-        firewall::drop_rules(store)?;
+    let before = held.parked.clone();
+    held.parked.retain(|port| !bound.iter().any(|it| (it.protocol, it.host) == (port.protocol, port.host)));
+    held.parked.extend(bound);
+    // Whoever comes after one that was killed here finds that nobody holds them.
+    join::save(store, id, held)?;
+    crate::failpoint::reach("ports.bound");
+    let served: Vec<OwnedFd> = more.served.into_iter().map(|(socket, ..)| socket).collect();
+    let give = || -> Result<()> {
+        let stream = shim::connect(store, &shim::Whose::container(id))?;
+        shim::hand_over(&mut stream.context("it has just ended")?, &more.sockets, &served)
+    };
+    if let Err(error) = give() {
+        held.parked = before;
+        join::save(store, id, held)?;
+        return Err(error.context(format!("hand published ports over to container {id}")));
     }
     Ok(())
 }
 
+/// Has rules follow ports that lead elsewhere now, or nowhere, and saves what is held in between. Whoever loads the table
+/// anew meanwhile waits, and finds them as they are then.
+fn move_ports(store: &Store, held: &Held, moves: &Moves, save: impl FnOnce() -> Result<()>) -> Result<()> {
+    let _firewall = firewall::lock(store)?;
+    firewall::close(store, &moves.closed)?;
+    save()?;
+    firewall::open(store, &moves.opened)?;
+    match held.cooperates && !moves.opened.is_empty() {
+        true => obstacles::cooperate(store, [held]),
+        false => Ok(()),
+    }
+}
+
 /// Tells the shim of a running container of ports that lead elsewhere now. One that does not hear of it has nothing that
 /// passes on what comes to them for more than a moment without use.
-fn tell_shim<'a>(store: &Store, id: &str, mut ports: impl Iterator<Item = &'a Published>) {
+fn tell_shim(store: &Store, id: &str, moves: &Moves) {
     let tell = || -> Result<()> {
         let Some(mut stream) = shim::connect(store, &shim::Whose::container(id))? else { return Ok(()) };
         shim::tell(&mut stream, protocol::Message::new(protocol::Op::Moved, 0, 0), &[])
     };
-    if ports.next().is_some()
+    if moves.all().next().is_some()
         && let Err(error) = tell()
     {
         log::debug!("tell the shim of {id} of its ports: {error:#}");
@@ -412,10 +443,6 @@ fn give_back(store: &Store, now: &Now, place: &Place, held: &Held) -> Result<()>
 
 /// Takes a container away from a network; by force also from one that is gone, to which it would come at its next start.
 pub fn disconnect(store: &Store, wanted: &str, asked: &NetworkDisconnect) -> Result<()> {
-    within(store, || part(store, wanted, asked))
-}
-
-fn part(store: &Store, wanted: &str, asked: &NetworkDisconnect) -> Result<()> {
     let network = match stored::find(store, wanted) {
         Err(error) if asked.force && containers::is_not_found(&error) => {
             return match with_networks(store, &asked.container) {
@@ -431,40 +458,53 @@ fn part(store: &Store, wanted: &str, asked: &NetworkDisconnect) -> Result<()> {
         bail!("container {id} is not connected to network {}", network.name);
     }
     if now.doing.is_alive() {
-        let namespace = namespace(store, &now)?;
-        let _lock = stored::lock(store)?;
-        let before = join::held(store, id)?;
-        let mut held = before.clone();
-        if let Some(at) = held.places.iter().position(|place| place.network == network.id) {
-            let place = held.places.remove(at);
-            join::unlink(&place, &namespace)?;
-            crate::failpoint::reach("disconnect.unlinked");
-            let gone = |port: &Published| place.given().any(|given| given.address == port.container.ip());
-            let closed: Vec<Published> = held.ports.iter().filter(|port| gone(port)).cloned().collect();
-            close(store, &closed)?;
-            held.ports.retain(|port| !gone(port));
-            ways::route(&now.record, &mut held, &namespace)?;
-            // They lead to another of its addresses from now on, if there is one.
-            let moved = ways::unpark(store, &now.record, &mut held, &closed)?;
-            give_back(store, &now, &place, &held)?;
-            crate::failpoint::reach("disconnect.moved");
-            open(store, &held, &moved, &closed)?;
-            tell_shim(store, id, moved.iter().chain(&closed));
-            etc::change_hosts(store, &now.record, &held)?;
-            if names::are_resolved(&before) {
-                names::write(store, &now.record, &held)?;
-            }
-            etc::change_resolv_conf(store, &now.record, &before, &held)?;
-        } else {
-            // A killed command may not have come to the rules.
-            firewall::mend(store)?;
-        }
+        let mut held = join::held(store, id)?;
+        held.places.retain(|place| place.network != network.id);
+        ways::choose(&now.record, &mut held);
+        // It has left in any case, so that it does without those that somebody else has.
+        let more = publish::more(store, &now.record, held, true)?;
+        within(store, || part(store, &network, &now, more))?;
     }
     forget(store, id, &network.name)?;
     if now.doing.is_alive() {
         tell(store, &network, "disconnect", Some(id));
     }
     Ok(())
+}
+
+/// `more` are the ports of the host that it has on what is left and had not before.
+fn part(store: &Store, network: &Network, now: &Now, more: Entry) -> Result<()> {
+    let id = &now.record.id;
+    let namespace = namespace(store, now)?;
+    let _lock = stored::lock(store)?;
+    let before = join::held(store, id)?;
+    let mut held = before.clone();
+    let Some(at) = held.places.iter().position(|place| place.network == network.id) else {
+        // A killed command may not have come to the rules.
+        return firewall::mend(store);
+    };
+    let place = held.places.remove(at);
+    join::unlink(&place, &namespace)?;
+    crate::failpoint::reach("disconnect.unlinked");
+    ways::route(&now.record, &mut held, &namespace)?;
+    // Still on its place as far as others know.
+    let places = std::mem::replace(&mut held.places, before.places.clone());
+    if let Err(error) = hand_over(store, id, &mut held, more) {
+        log::debug!("{error:#}");
+    }
+    held.places = places;
+    let moves = ways::lead(store, &now.record, &mut held)?;
+    move_ports(store, &held, &moves, || {
+        give_back(store, now, &place, &held)?;
+        crate::failpoint::reach("disconnect.moved");
+        Ok(())
+    })?;
+    tell_shim(store, id, &moves);
+    etc::change_hosts(store, &now.record, &held)?;
+    if names::are_resolved(&before) {
+        names::write(store, &now.record, &held)?;
+    }
+    etc::change_resolv_conf(store, &now.record, &before, &held)
 }
 
 fn forget(store: &Store, id: &str, network: &str) -> Result<()> {

@@ -7,7 +7,7 @@ use super::stored::{self, Pool};
 use super::{parent, publish};
 use crate::api::types::Network;
 use crate::net::netlink::{self, Socket};
-use crate::net::{address, link};
+use crate::net::{Families, address, link};
 use crate::order;
 use anyhow::{Context, Result};
 use std::net::{IpAddr, SocketAddr};
@@ -21,6 +21,7 @@ pub fn way_out(network: &Network, pool: &Pool) -> Option<IpAddr> {
 /// Each family has its default routes by the network of the highest priority that leads out: of these by one that has both
 /// families, the first by name.
 pub fn choose(record: &Record, held: &mut Held) {
+    held.places.iter_mut().for_each(|place| (place.gateway, place.only4, place.only6) = (false, false, false));
     let leads =
         |place: &Place, family: fn(&Place) -> Option<Given>| family(place).is_some_and(|given| given.gateway.is_some());
     let four = |place: &Place| leads(place, |place| place.ipv4);
@@ -42,9 +43,13 @@ pub fn choose(record: &Record, held: &mut Held) {
     }
 }
 
+/// The network to which default routes lead.
+pub fn way(held: &Held) -> Option<String> {
+    held.places.iter().find(|place| place.gateway).map(|place| place.network.clone())
+}
+
 /// Chooses anew which network has the default routes of a container that runs, and sets them.
 pub fn route(record: &Record, held: &mut Held, namespace: &OwnedFd) -> Result<()> {
-    held.places.iter_mut().for_each(|place| (place.gateway, place.only4, place.only6) = (false, false, false));
     choose(record, held);
     let inside = netlink::inside(namespace, Socket::route)??;
     for place in held.places.iter().filter(|place| place.ways().next().is_some()) {
@@ -56,46 +61,80 @@ pub fn route(record: &Record, held: &mut Held, namespace: &OwnedFd) -> Result<()
     Ok(())
 }
 
-/// Published ports that do not lead to where the default routes of the container are, and the same as they should. Where
-/// these are on no bridge, or there is no address of a port's family, it stays where it is.
-pub fn astray(store: &Store, record: &Record, held: &Held) -> Result<(Vec<Published>, Vec<Published>)> {
-    let Some(place) = target(store, held)? else { return Ok(Default::default()) };
-    let inside = |port: &&Published| publish::inside(&place, port.container.ip());
-    // What is open on a routed network stays so.
-    let is_astray =
-        |port: &&Published| !port.routed && inside(port).is_some_and(|inside| inside != port.container.ip());
-    let before: Vec<Published> = held.ports.iter().filter(is_astray).cloned().collect();
-    let moved = elsewhere(store, record, held, &before)?;
-    Ok((before, moved))
+/// What becomes of the published ports of a container whose networks have changed.
+#[derive(Default)]
+pub struct Moves {
+    pub closed: Vec<Published>,
+    pub opened: Vec<Published>,
 }
 
-/// Where published ports lead, if that is a bridge.
-fn target(store: &Store, held: &Held) -> Result<Option<Place>> {
-    let Some(place) = publish::target(store, held)? else { return Ok(None) };
-    let network = stored::load(store, &place.network)?;
-    Ok(network.filter(|network| network.driver == stored::BRIDGE).map(|_| place))
+impl Moves {
+    pub fn all(&self) -> impl Iterator<Item = &Published> {
+        self.opened.iter().chain(&self.closed)
+    }
 }
 
-/// Published ports of an address that is gone, led to where others of the container lead now, as far as there is such a
-/// place. What was open on a routed network is gone with it. A program that listens for the host's own addresses of IPv6
-/// passes on what comes to any of them where the container has none of its own any more.
-fn elsewhere(store: &Store, record: &Record, held: &Held, ports: &[Published]) -> Result<Vec<Published>> {
-    let Some(place) = target(store, held)? else { return Ok(Vec::new()) };
-    let moved = |port: &Published| {
-        let same = publish::inside(&place, port.container.ip()).map(|inside| (inside, port.served));
-        let other = || publish::is_listened(port, record).then_some((place.ipv4?.address, true));
-        let (inside, served) = same.or_else(other).filter(|_| !port.routed)?;
-        Some(Published { container: SocketAddr::new(inside, port.container.port()), served, ..port.clone() })
+/// Has published ports lead to where the default routes of the container are, and parks those that lead nowhere; those of
+/// its networks that are routed are open there. Where the routes are on no bridge, or there is no address of a port's
+/// family, a port stays where it is.
+pub fn lead(store: &Store, record: &Record, held: &mut Held) -> Result<Moves> {
+    let target = target(store, held)?;
+    let open = publish::opened(store, record, held)?;
+    let is_here = |port: &Published| {
+        held.places.iter().any(|place| place.given().any(|given| given.address == port.container.ip()))
     };
-    Ok(ports.iter().filter_map(moved).collect())
+    let is_astray = |port: &Published| {
+        let elsewhere = |target: &Target| {
+            let inside = publish::inside(&target.place, port.container.ip());
+            target.has_none_of(port) || inside.is_some_and(|inside| inside != port.container.ip())
+        };
+        !is_here(port) || target.as_ref().is_some_and(elsewhere)
+    };
+    let is_closed = |port: &Published| if port.routed { !open.contains(port) } else { is_astray(port) };
+    let (closed, mut ports): (Vec<_>, Vec<_>) = held.ports.iter().cloned().partition(is_closed);
+    let same = |one: &Published, other: &Published| (one.protocol, one.host) == (other.protocol, other.host);
+    let waiting: Vec<Published> = closed.iter().filter(|port| !port.routed).chain(&held.parked).cloned().collect();
+    let led: Vec<Published> =
+        target.iter().flat_map(|target| waiting.iter().filter_map(|port| target.take(port, record))).collect();
+    held.parked = waiting.into_iter().filter(|port| !led.iter().any(|led| same(led, port))).collect();
+    let opened: Vec<Published> = led.into_iter().chain(open.into_iter().filter(|port| !ports.contains(port))).collect();
+    ports.extend(opened.iter().cloned());
+    held.ports = ports;
+    Ok(Moves { closed, opened })
 }
 
-/// Has published ports lead to where the container is now, and parks those that lead nowhere. Gives those that lead.
-pub fn unpark(store: &Store, record: &Record, held: &mut Held, ports: &[Published]) -> Result<Vec<Published>> {
-    let led = elsewhere(store, record, held, ports)?;
-    let same = |one: &Published, other: &Published| (one.protocol, one.host) == (other.protocol, other.host);
-    held.parked.retain(|parked| !ports.iter().any(|port| same(port, parked)));
-    held.parked.extend(ports.iter().filter(|port| !port.routed && !led.iter().any(|led| same(led, port))).cloned());
-    held.ports.extend(led.iter().cloned());
-    Ok(led)
+/// Where published ports of the host lead, if that is a bridge.
+struct Target {
+    place: Place,
+    /// Those of the host do not lead to these.
+    routed: Families,
+}
+
+impl Target {
+    fn has_none_of(&self, port: &Published) -> bool {
+        self.routed.has(port.host.ip()) || self.routed.has(port.container.ip())
+    }
+
+    /// A port of the host as it leads here. A program that listens for the host's own addresses of IPv6 passes on what
+    /// comes to any of them where the container has none of its own any more.
+    fn take(&self, port: &Published, record: &Record) -> Option<Published> {
+        let same = publish::inside(&self.place, port.container.ip()).map(|inside| (inside, port.served));
+        let four = self.place.ipv4.filter(|_| !self.routed.four);
+        let other = || publish::is_listened(port, record).then_some((four?.address, true));
+        let (inside, served) = same.filter(|_| !self.has_none_of(port)).or_else(other)?;
+        let is_for_us = !self.routed.has(port.host.ip());
+        is_for_us.then(|| Published {
+            container: SocketAddr::new(inside, port.container.port()),
+            served,
+            ..port.clone()
+        })
+    }
+}
+
+fn target(store: &Store, held: &Held) -> Result<Option<Target>> {
+    let Some(place) = publish::target(store, held)? else { return Ok(None) };
+    let Some(network) = stored::load(store, &place.network)?.filter(|network| network.driver == stored::BRIDGE) else {
+        return Ok(None);
+    };
+    Ok(Some(Target { routed: publish::routed(store, held, &network)?, place }))
 }

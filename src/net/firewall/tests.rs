@@ -50,6 +50,58 @@ fn a_table_that_was_taken_away_is_made_all_the_same() {
 }
 
 #[test]
+fn a_port_comes_and_goes_with_the_rules_that_are_for_it_alone() {
+    let alone = std::thread::spawn(|| {
+        if nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).is_err() || !nftables::is_there() {
+            return crate::skip::skip("there is no network of its own with nf_tables").unwrap_or_default();
+        }
+        let container = "172.18.0.2:80".parse().unwrap();
+        let some = vec!["10.0.0.0/8".parse().unwrap(), "10.9.0.0/16".parse().unwrap()];
+        let routed = Mapping::routed(6, container);
+        let host = "0.0.0.0:80".parse().unwrap();
+        let plain = Mapping { protocol: 6, host, container, from: None, by_loopback: false, routed: false };
+        let of = |number: u16| Mapping { host: SocketAddr::new(host.ip(), number), ..plain.clone() };
+        let kinds = [
+            vec![plain.clone()],
+            vec![Mapping { from: Some(some.clone()), ..of(81) }],
+            vec![Mapping { by_loopback: true, ..of(82) }],
+            vec![routed.clone(), Mapping { from: Some(some.clone()), protocol: 17, ..routed.clone() }],
+            vec![of(83), Mapping { protocol: 132, ..routed.clone() }, Mapping { from: Some(some), ..of(84) }],
+        ];
+        let table = "boat";
+        let state = |mappings: &[Mapping]| State { mappings: mappings.to_vec(), ..State::default() };
+        replace(table, &state(&kinds[0]), false).unwrap();
+        let handles = || {
+            let rules = ruleset::rules(INET, table, None).unwrap();
+            rules.into_iter().map(|rule| rule.handle).collect::<Vec<_>>()
+        };
+        let others = handles();
+        for some in &kinds[1..] {
+            add(table, some).unwrap();
+            let both = [kinds[0].clone(), some.clone()].concat();
+            assert!(is_whole(table, &state(&both)).unwrap(), "{some:?}");
+            let mut read = read(table).unwrap().unwrap();
+            read.retain(|mapping| *mapping != plain);
+            // What is by a program is not read back.
+            let told = |mapping: &Mapping| Mapping { by_loopback: false, ..mapping.clone() };
+            assert_eq!(read.len(), some.len());
+            assert!(some.iter().all(|mapping| read.contains(&told(mapping))), "{read:?}");
+            remove(table, some).unwrap();
+            assert_eq!(handles(), others, "{some:?}");
+            assert!(is_whole(table, &state(&kinds[0])).unwrap());
+        }
+        // What is gone is gone, also where another one is still there, or only its rule is.
+        add(table, &kinds[4]).unwrap();
+        remove(table, &kinds[4][..1]).unwrap();
+        remove(table, &[kinds[4].clone(), kinds[1].clone()].concat()).unwrap();
+        assert_eq!(handles(), others);
+        remove("no-table", &kinds[4]).unwrap();
+        assert!(add("no-table", &kinds[3]).is_err());
+    });
+    alone.join().unwrap();
+}
+
+#[test]
 fn a_guard_tells_whom_it_lets_in() {
     let mapping = Mapping {
         protocol: 6,
@@ -94,7 +146,7 @@ fn what_is_ours_alone_is_closed_to_others() {
     };
     let mut state = State { bridges: vec![bridge.clone()], ..State::default() };
     let count = |state: &State, chain: &str| rules(state).iter().filter(|(of, _)| *of == chain).count();
-    assert_eq!((count(&state, "input"), count(&state, "postrouting"), count(&state, "forward")), (1, 3, 3));
+    assert_eq!((count(&state, "input"), count(&state, "postrouting"), count(&state, "forward")), (1, 3, 4));
     state.forwards_for_us = true;
     let last = rules(&state).pop().unwrap();
     assert_eq!(last, ("forward", Rule::new().decide(DROP)));

@@ -1,7 +1,7 @@
 //! What is killed while a network comes or goes, and what is left of one in the kernel.
 
 use super::mark;
-use crate::fixture::network::links;
+use crate::fixture::network::{WHO, from_here, links};
 use crate::fixture::{Host, eventually, need, tool};
 use std::fs;
 
@@ -126,4 +126,23 @@ pub fn at_resolver(host: &Host, point: &str) {
     host.ok(["exec", "it", "nslookup", "it."]);
     host.ok(["rm", "--force", "it"]);
     host.ok(["network", "rm", "web"]);
+}
+
+/// A container that began on a routed network has its first ports of this host when it comes to another one.
+pub fn at_ports(host: &Host, point: &str) {
+    let routed = "com.docker.network.bridge.gateway_mode_ipv4=routed";
+    host.ok(["network", "create", "--opt", routed, "open"]);
+    let flags = ["--network", "open", "--publish", "8080:80"];
+    let serve = ["run", "--detach", "--name", "it"].iter().chain(&flags).chain(&["busybox", "sh", "-c", WHO]);
+    host.ok(serve.copied());
+    let connect = ["network", "connect", "--gw-priority", "1", "bridge", "it"];
+    host.dhow(connect).fail(point, &mark(host)).run();
+    assert_eq!(host.ok(["port", "it"]), "80/tcp -> 0.0.0.0:", "it leads nowhere yet");
+    host.ok(connect);
+    eventually("it is reached", || from_here("127.0.0.1:8080").is_some());
+    // Its shim holds it.
+    let taken = std::net::TcpListener::bind(("0.0.0.0", 8080)).map(drop);
+    assert_eq!(taken.map_err(|error| error.kind()), Err(std::io::ErrorKind::AddrInUse));
+    host.ok(["rm", "--force", "it"]);
+    host.ok(["network", "rm", "open"]);
 }
