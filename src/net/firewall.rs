@@ -9,6 +9,7 @@
 //! postrouting  containers go out under this host's address; and to each other, where a published port leads back
 //! forward      networks are apart, and nobody comes to a container's own address, but as its network says; if forwarding
 //!              is on for us alone, nobody else is forwarded
+//! opened       the ports of containers that are come to by their own addresses, where forward looks
 //! ```
 //!
 //! A rule of another table may still drop what ours lets through. With br_netfilter these chains see frames of others'
@@ -71,14 +72,21 @@ pub struct Mapping {
     pub by_loopback: bool,
     /// No port of the host is led there: the container's own is open to whoever has a route.
     pub routed: bool,
+    /// Links by which others come to the container's own port, too, as far as they may come to that of the host.
+    pub trusted: Vec<String>,
 }
 
 impl Mapping {
+    /// A port of the host that everybody may reach.
+    pub fn new(protocol: u8, host: SocketAddr, container: SocketAddr) -> Mapping {
+        Mapping { protocol, host, container, from: None, by_loopback: false, routed: false, trusted: Vec::new() }
+    }
+
     /// A port of a container on a routed network: no address of the host stands for it.
     pub fn routed(protocol: u8, container: SocketAddr) -> Mapping {
         let any = if container.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let host = SocketAddr::new(any, 0);
-        Mapping { protocol, host, container, from: None, by_loopback: false, routed: true }
+        Mapping { routed: true, ..Mapping::new(protocol, host, container) }
     }
 }
 
@@ -283,6 +291,15 @@ pub fn read(table: &str) -> io::Result<Option<Vec<Mapping>>> {
         mapping.from = guards.iter().find(|rule| rule.comment == guard_name(mapping)).map(let_in);
     }
     for rule in ruleset::rules(INET, table, Some(OPENED))? {
+        if let Some((link, name)) = rule.comment.strip_prefix("trusts ").and_then(|rest| rest.split_once(' ')) {
+            let name = format!("{name} ");
+            let known = mappings.iter_mut().find(|mapping| !mapping.routed && name.starts_with(&told(mapping)));
+            // One rule for each source.
+            match known.filter(|known| !known.trusted.iter().any(|known| known == link)) {
+                Some(known) => known.trusted.push(link.to_owned()),
+                None => continue,
+            }
+        }
         let Some((mapping, source)) = opened(&rule.comment) else { continue };
         match mappings
             .iter_mut()
@@ -311,14 +328,8 @@ fn mapping(map: &Map, element: &ruleset::Element) -> Option<Mapping> {
         _ => Ipv6Addr::UNSPECIFIED.into(),
     };
     let inside = address(&mut data)?;
-    Some(Mapping {
-        protocol: *key.first()?,
-        host: SocketAddr::new(host, number(key.get(4..)?)?),
-        container: SocketAddr::new(inside, number(data)?),
-        from: None,
-        by_loopback: false,
-        routed: false,
-    })
+    let (host, container) = (SocketAddr::new(host, number(key.get(4..)?)?), SocketAddr::new(inside, number(data)?));
+    Some(Mapping::new(*key.first()?, host, container))
 }
 
 const LOOPBACK: Subnet = Subnet { first: IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), prefix: 8 };
@@ -330,7 +341,21 @@ fn rules_of(mapping: &Mapping) -> Vec<(&'static str, Rule)> {
     }
     let guards = mapping.from.is_some().then(|| ("raw", guard(mapping)));
     let stays = mapping.by_loopback.then(|| ("output", by_loopback(mapping)));
-    guards.into_iter().chain(stays).collect()
+    let open = trusts(mapping).into_iter().map(|rule| (OPENED, rule));
+    guards.into_iter().chain(stays).chain(open).collect()
+}
+
+/// What a published port is called in comments; the blank keeps it from being the beginning of another one.
+fn told(mapping: &Mapping) -> String {
+    format!("{} {} ", port::name(mapping.protocol), mapping.host)
+}
+
+/// The rules that let through what comes to the container's own port by links that are trusted.
+fn trusts(mapping: &Mapping) -> Vec<Rule> {
+    let of = |link: &String| {
+        opening(mapping, &format!("trusts {link} {}", told(mapping)), || Rule::new().comes_by(Name::Is(link)))
+    };
+    mapping.trusted.iter().flat_map(of).collect()
 }
 
 /// The rule that leaves what this host sends by its loopback to who listens there.
@@ -362,12 +387,16 @@ fn guard(mapping: &Mapping) -> Rule {
 /// The rules that open a port of a container on a routed network, to everybody or to some. What they open stands in their
 /// comments.
 fn openings(mapping: &Mapping) -> Vec<Rule> {
-    let rule =
-        || Rule::new().to(Subnet::alone(mapping.container.ip())).at_port(mapping.protocol, mapping.container.port());
-    let name = format!("opens {} {}", port::name(mapping.protocol), mapping.container);
-    let Some(from) = &mapping.from else { return vec![rule().decide(ACCEPT).comment(&name)] };
+    opening(mapping, &format!("opens {} {} ", port::name(mapping.protocol), mapping.container), Rule::new)
+}
+
+/// Rules that let through what comes to a container's own port, each for one of the sources that may reach it.
+fn opening(mapping: &Mapping, name: &str, rule: impl Fn() -> Rule) -> Vec<Rule> {
+    let (address, number) = (Subnet::alone(mapping.container.ip()), mapping.container.port());
+    let rule = || rule().to(address).at_port(mapping.protocol, number);
+    let Some(from) = &mapping.from else { return vec![rule().decide(ACCEPT).comment(name.trim_end())] };
     let ours = from.iter().filter(|subnet| subnet.is_ipv4() == mapping.container.is_ipv4());
-    ours.map(|subnet| rule().from(*subnet).decide(ACCEPT).comment(&format!("{name} {subnet}"))).collect()
+    ours.map(|subnet| rule().from(*subnet).decide(ACCEPT).comment(&format!("{name}{subnet}"))).collect()
 }
 
 /// What a rule of these opens, as its comment says, and to whom.

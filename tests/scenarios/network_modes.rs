@@ -159,6 +159,50 @@ fn an_unprotected_network_is_reached_by_whoever_has_a_route() {
 }
 
 #[test]
+fn who_comes_by_a_link_that_is_trusted_reaches_published_ports_at_their_containers() {
+    let (Some(host), Some(near), Some(far)) = (Host::with_busybox(), Neighbour::new(), Neighbour::on("far0", 98))
+    else {
+        return;
+    };
+    let option = "com.docker.network.bridge.trusted_host_interfaces";
+    let refusal = host.refused(1, ["network", "create", "--opt", &format!("{option}=far0:a/b"), "web"]);
+    assert!(refusal.contains(&format!("failed to parse {option} value")), "{refusal}");
+    host.ok(["network", "create", "--ipv6", "--opt", &format!("{option}=gone0:far0"), "web"]);
+    assert_eq!(host.inspect("web", "/Options")[option], "gone0:far0");
+    let ours = serve(&host, "it", &["--network", "web", "-p", "8080:80", "-p", "8081:81,from=10.97.0.0/16"]);
+    let six = host.inspect("it", "/NetworkSettings/Networks/web/GlobalIPv6Address");
+    let six = format!("[{}]", six.as_str().expect("an address of IPv6"));
+    let hidden = serve(&host, "hidden", &["--network", "web"]);
+    host.ok(["exec", "--detach", "it", "httpd", "-p", "81", "-h", "/www"]);
+    let holds = || {
+        for address in [&ours, &six] {
+            assert!(from_there(&far, address).is_some(), "{address}");
+            assert_eq!(briefly(|| from_there(&near, address)), None, "{address}");
+        }
+        // What is not published, and what others alone may reach.
+        assert_eq!(briefly(|| [from_there(&far, &hidden), from_there(&far, &format!("{ours}:81"))]), [None, None]);
+        assert!(from_there(&near, "10.99.0.1:8080").is_some() && from_there(&far, "10.98.0.1:8080").is_some());
+    };
+    holds();
+    let told = host.ok(["ports", "--format", "{{.Notes}}"]);
+    assert!(told.contains(&format!("{ours}:80/tcp is open, too, to who comes by gone0, far0")), "{told}");
+    // It goes with the port, to networks that trust nobody, and comes with it.
+    host.ok(["network", "create", "usual"]);
+    host.ok(["network", "connect", "--gw-priority", "1", "usual", "it"]);
+    assert_eq!(briefly(|| from_there(&far, &ours)), None);
+    host.ok(["network", "disconnect", "usual", "it"]);
+    holds();
+    if crate::fixture::need("nft").is_some() {
+        Command::new("nft", ["flush", "ruleset"]).ok();
+        crate::fixture::eventually("it is loaded again", || from_there(&near, "10.99.0.1:8080").is_some());
+        holds();
+        host.ok(["rm", "--force", "it"]);
+        assert!(!crate::fixture::tool("nft", ["list", "ruleset"]).contains("trusts"));
+    }
+    drop((near, far));
+}
+
+#[test]
 fn the_host_has_no_address_on_some_bridges() {
     let Some(host) = Host::with_busybox() else { return };
     let isolated = [format!("{MODE4}=isolated"), format!("{MODE6}=isolated")];

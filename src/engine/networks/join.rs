@@ -109,13 +109,17 @@ pub struct Published {
     /// Its network is routed: the container's own port is open, and the host has none for it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub routed: bool,
+    /// Links that the network of its container trusts: by them others come to the container's own port, too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trusted: Vec<String>,
 }
 
 impl Published {
     /// A port that is open on a routed network.
     pub fn routed(protocol: u8, container: SocketAddr, from: Vec<Subnet>) -> Published {
         let Mapping { host, .. } = Mapping::routed(protocol, container);
-        Published { protocol, host, container, from, served: false, by_loopback: false, routed: true }
+        let (served, by_loopback, routed, trusted) = (false, false, true, Vec::new());
+        Published { protocol, host, container, from, served, by_loopback, routed, trusted }
     }
 }
 
@@ -149,7 +153,7 @@ impl From<&Published> for Mapping {
     fn from(port: &Published) -> Mapping {
         let from = Some(port.from.clone()).filter(|from| !from.is_empty());
         let Published { protocol, host, container, by_loopback, routed, .. } = *port;
-        Mapping { protocol, host, container, from, by_loopback, routed }
+        Mapping { protocol, host, container, from, by_loopback, routed, trusted: port.trusted.clone() }
     }
 }
 

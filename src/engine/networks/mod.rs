@@ -380,10 +380,11 @@ mod tests {
                 400,
                 "invalid value of com.docker.network.container_iface_prefix: \"a b\"",
             ),
+            (make(with("bridge.sail", "eth9")), 501, "networks with com.docker.network.bridge.sail=eth9"),
             (
-                make(with("bridge.trusted_host_interfaces", "eth9")),
-                501,
-                "networks with com.docker.network.bridge.trusted_host_interfaces=eth9",
+                make(with("bridge.trusted_host_interfaces", "eth9:sixteen-letters-:")),
+                400,
+                "failed to parse com.docker.network.bridge.trusted_host_interfaces value: \"sixteen-letters-\" is no name",
             ),
             (
                 make(NetworkCreate { config_only: true, internal: true, ..named("x") }),

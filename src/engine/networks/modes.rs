@@ -13,6 +13,9 @@ const OPTIONS: [(&str, bool); 2] =
 /// The bridge has no address of IPv4: another machine on it, or an address that this host has elsewhere, is the way out.
 const INHIBIT: &str = "com.docker.network.bridge.inhibit_ipv4";
 
+/// Links of this host, with colons between, by which others come to the published ports of containers by their own addresses.
+const TRUSTED: &str = "com.docker.network.bridge.trusted_host_interfaces";
+
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Mode {
     /// Containers leave under the host's address, and are reached by their published ports.
@@ -47,6 +50,10 @@ pub fn check(options: &BTreeMap<String, String>, internal: bool) -> Result<()> {
             Some(_) => {}
         }
     }
+    // Docker takes any, and has no rule made by one that is none.
+    if let Some(name) = links(options).find(|name| !stored::is_link(name)) {
+        return Err(bad(format!("failed to parse {TRUSTED} value: {name:?} is no name of an interface")));
+    }
     match options.get(INHIBIT).filter(|text| parse_bool(text).is_none()) {
         Some(text) => Err(bad(format!("failed to parse {INHIBIT} value: {text} (invalid syntax)"))),
         None => Ok(()),
@@ -56,6 +63,15 @@ pub fn check(options: &BTreeMap<String, String>, internal: bool) -> Result<()> {
 fn mode(options: &BTreeMap<String, String>, four: bool) -> Mode {
     let asked = OPTIONS.iter().find(|(_, of)| *of == four).and_then(|(key, _)| parse(options.get(*key)?));
     asked.unwrap_or(Mode::Nat)
+}
+
+fn links(options: &BTreeMap<String, String>) -> impl Iterator<Item = &str> {
+    options.get(TRUSTED).into_iter().flat_map(|text| text.split(':')).filter(|name| !name.is_empty())
+}
+
+/// The links that a network trusts.
+pub fn trusted(network: &Network) -> Vec<String> {
+    links(&network.options).map(str::to_owned).collect()
 }
 
 /// The families of a network that are of this mode.

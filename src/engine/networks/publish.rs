@@ -340,7 +340,7 @@ fn bind_all(
     }
     let binding = binding(record, &network);
     let (shared, proxy) = (theirs::is_theirs(&network), !record.publishing.without_proxy);
-    let how = How { has_rules: entry.has_rules, shared, proxy };
+    let how = How { has_rules: entry.has_rules, shared, proxy, trusted: &modes::trusted(&network) };
     let routed = routed(store, &entry.held, &network)?;
     for mut asked in asked {
         // By the host's IPv6, too, a routed network is not come to by a program.
@@ -421,12 +421,14 @@ pub fn is_listened(port: &Published, record: &Record) -> bool {
 
 /// How ports come to their container.
 #[derive(Clone, Copy)]
-struct How {
+struct How<'a> {
     has_rules: bool,
     /// Its bridge is somebody else's.
     shared: bool,
     /// A program may serve what no rule leads there.
     proxy: bool,
+    /// Of its network.
+    trusted: &'a [String],
 }
 
 /// Binds the first port of the range that is free on all addresses.
@@ -435,7 +437,7 @@ fn bind(
     hosts: &[IpAddr],
     place: &Place,
     entry: &mut Entry,
-    how: How,
+    how: How<'_>,
 ) -> Result<Vec<Published>, (SocketAddr, std::io::Error)> {
     let tries: Vec<u16> = match *asked.ports.start() {
         0 => vec![0; TRIES],
@@ -469,6 +471,7 @@ fn bind(
                         served: by_program,
                         by_loopback,
                         routed: false,
+                        trusted: how.trusted.to_vec(),
                     });
                 }
                 // A host without IPv6.

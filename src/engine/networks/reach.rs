@@ -65,6 +65,10 @@ fn told(port: &Published, loaded: Option<&[Mapping]>) -> PublishedPort {
         from: found.and_then(|mapping| mapping.from.as_ref()).map(text),
         ..PublishedPort::default()
     };
+    if let Some(trusted) = found.map(|mapping| &mapping.trusted).filter(|trusted| !trusted.is_empty()) {
+        let by = trusted.join(", ");
+        told.notes.push(format!("{}/{} is open, too, to who comes by {by}", port.container, told.protocol));
+    }
     if found.is_none() {
         told.notes.push(format!(
             "{}/{} is not among the loaded rules: somebody took them away, and a start loads them again",
@@ -106,10 +110,10 @@ mod tests {
             let from = from.map(|from| from.iter().map(|text| text.parse().unwrap()).collect::<Vec<Subnet>>());
             let container = "172.17.0.2:80".parse().unwrap();
             let (host, protocol) = (host.parse().unwrap(), port::TCP);
-            let mapping = Mapping { protocol, host, container, from, by_loopback: false, routed: false };
+            let mapping = Mapping { from, ..Mapping::new(protocol, host, container) };
             assert_eq!(reach(&mapping), expected, "{host} {:?}", mapping.from);
-            let (from, served, by_loopback, routed) = (Vec::new(), false, false, false);
-            let port = Published { protocol, host, container, from, served, by_loopback, routed };
+            let (from, served, by_loopback, routed, trusted) = (Vec::new(), false, false, false, Vec::new());
+            let port = Published { protocol, host, container, from, served, by_loopback, routed, trusted };
             assert_eq!(told(&port, None).reach, "nobody");
             if mapping.from.is_none() {
                 assert_eq!(told(&Published { served: true, ..port.clone() }, None).reach, expected);

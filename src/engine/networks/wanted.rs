@@ -94,7 +94,7 @@ fn check_options(options: &BTreeMap<String, String>) -> Result<()> {
             None | Some("bridge.name" | "bridge.default_bridge" | "bridge.host_binding_ipv4" | "driver.mtu") => true,
             Some("bridge.enable_icc" | "bridge.enable_ip_masquerade" | "enable_ipv4" | "enable_ipv6") => true,
             Some("bridge.gateway_mode_ipv4" | "bridge.gateway_mode_ipv6" | "bridge.inhibit_ipv4") => true,
-            Some("container_iface_prefix") => true,
+            Some("bridge.trusted_host_interfaces" | "container_iface_prefix") => true,
             Some(_) => false,
         };
         if !is_usual {

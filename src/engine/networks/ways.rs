@@ -4,7 +4,7 @@ use super::super::record::Record;
 use super::super::store::Store;
 use super::join::{Given, Held, Place, Published};
 use super::stored::{self, Pool};
-use super::{parent, publish};
+use super::{modes, parent, publish};
 use crate::api::types::Network;
 use crate::net::netlink::{self, Socket};
 use crate::net::{Families, address, link};
@@ -108,6 +108,7 @@ struct Target {
     place: Place,
     /// Those of the host do not lead to these.
     routed: Families,
+    trusted: Vec<String>,
 }
 
 impl Target {
@@ -123,11 +124,8 @@ impl Target {
         let other = || publish::is_listened(port, record).then_some((four?.address, true));
         let (inside, served) = same.filter(|_| !self.has_none_of(port)).or_else(other)?;
         let is_for_us = !self.routed.has(port.host.ip());
-        is_for_us.then(|| Published {
-            container: SocketAddr::new(inside, port.container.port()),
-            served,
-            ..port.clone()
-        })
+        let (container, trusted) = (SocketAddr::new(inside, port.container.port()), self.trusted.clone());
+        is_for_us.then(|| Published { container, served, trusted, ..port.clone() })
     }
 }
 
@@ -136,5 +134,5 @@ fn target(store: &Store, held: &Held) -> Result<Option<Target>> {
     let Some(network) = stored::load(store, &place.network)?.filter(|network| network.driver == stored::BRIDGE) else {
         return Ok(None);
     };
-    Ok(Some(Target { routed: publish::routed(store, held, &network)?, place }))
+    Ok(Some(Target { routed: publish::routed(store, held, &network)?, trusted: modes::trusted(&network), place }))
 }

@@ -13,20 +13,13 @@ fn elements_are_keyed_by_what_was_published() {
         ),
     ] {
         let (host, container) = (host.parse().unwrap(), container.parse().unwrap());
-        let mapping = Mapping { protocol: 6, host, container, from: None, by_loopback: false, routed: false };
+        let mapping = Mapping::new(6, host, container);
         assert_eq!(map_of(&mapping).name, map);
         assert_eq!(element(&mapping), (key.clone(), data.clone()));
         let read = super::mapping(&map_of(&mapping), &ruleset::Element { key, data, ..Default::default() });
         assert_eq!(read, Some(mapping));
     }
-    let six = Mapping {
-        protocol: 17,
-        host: "[::]:9".parse().unwrap(),
-        container: "[fd00::2]:9".parse().unwrap(),
-        from: None,
-        by_loopback: false,
-        routed: false,
-    };
+    let six = Mapping::new(17, "[::]:9".parse().unwrap(), "[fd00::2]:9".parse().unwrap());
     assert_eq!((map_of(&six).name, element(&six).0.len(), element(&six).1.len()), ("any6", 8, 20));
 }
 
@@ -59,13 +52,16 @@ fn a_port_comes_and_goes_with_the_rules_that_are_for_it_alone() {
         let some = vec!["10.0.0.0/8".parse().unwrap(), "10.9.0.0/16".parse().unwrap()];
         let routed = Mapping::routed(6, container);
         let host = "0.0.0.0:80".parse().unwrap();
-        let plain = Mapping { protocol: 6, host, container, from: None, by_loopback: false, routed: false };
+        let plain = Mapping::new(6, host, container);
         let of = |number: u16| Mapping { host: SocketAddr::new(host.ip(), number), ..plain.clone() };
         let kinds = [
             vec![plain.clone()],
             vec![Mapping { from: Some(some.clone()), ..of(81) }],
             vec![Mapping { by_loopback: true, ..of(82) }],
             vec![routed.clone(), Mapping { from: Some(some.clone()), protocol: 17, ..routed.clone() }],
+            vec![Mapping { from: Some(some.clone()), trusted: vec!["lan0".into(), "lan1".into()], ..of(8) }, {
+                Mapping { trusted: vec!["lan0".into()], ..of(80 + 800) }
+            }],
             vec![of(83), Mapping { protocol: 132, ..routed.clone() }, Mapping { from: Some(some), ..of(84) }],
         ];
         let table = "boat";
@@ -91,11 +87,11 @@ fn a_port_comes_and_goes_with_the_rules_that_are_for_it_alone() {
             assert!(is_whole(table, &state(&kinds[0])).unwrap());
         }
         // What is gone is gone, also where another one is still there, or only its rule is.
-        add(table, &kinds[4]).unwrap();
-        remove(table, &kinds[4][..1]).unwrap();
-        remove(table, &[kinds[4].clone(), kinds[1].clone()].concat()).unwrap();
+        add(table, &kinds[5]).unwrap();
+        remove(table, &kinds[5][..1]).unwrap();
+        remove(table, &[kinds[5].clone(), kinds[1].clone()].concat()).unwrap();
         assert_eq!(handles(), others);
-        remove("no-table", &kinds[4]).unwrap();
+        remove("no-table", &kinds[5]).unwrap();
         assert!(add("no-table", &kinds[3]).is_err());
     });
     alone.join().unwrap();
@@ -104,12 +100,8 @@ fn a_port_comes_and_goes_with_the_rules_that_are_for_it_alone() {
 #[test]
 fn a_guard_tells_whom_it_lets_in() {
     let mapping = Mapping {
-        protocol: 6,
-        host: "0.0.0.0:80".parse().unwrap(),
-        container: "172.17.0.2:80".parse().unwrap(),
         from: Some(vec!["10.0.0.0/8".parse().unwrap(), "192.168.1.7/32".parse().unwrap()]),
-        by_loopback: false,
-        routed: false,
+        ..Mapping::new(6, "0.0.0.0:80".parse().unwrap(), "172.17.0.2:80".parse().unwrap())
     };
     let told = |mapping: &Mapping| let_in(&ruleset::Rule { expressions: guard(mapping).told(), ..Default::default() });
     assert_eq!(Some(told(&mapping)), mapping.from);
