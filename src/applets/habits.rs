@@ -138,8 +138,8 @@ fn read_file() -> Result<Habits> {
 }
 
 /// Keys are the same in whatever case, as for Go.
-fn parse(bytes: &[u8]) -> serde_json::Result<Habits> {
-    crate::api::json::of(serde_json::from_slice(bytes)?)
+fn parse(bytes: &[u8]) -> Result<Habits> {
+    Ok(crate::api::json::of(serde_json::from_slice(bytes)?)?)
 }
 
 /// The flag where it was given, else what is kept.

@@ -231,7 +231,9 @@ fn host(request: &Request) -> Result<HostConfig> {
 /// JSON in the query; absent, empty and null are the default.
 fn json<T: DeserializeOwned + Default>(request: &Request, key: &str) -> Result<T> {
     let Some(text) = request.query(key).filter(|text| !text.is_empty()) else { return Ok(T::default()) };
-    let value: Option<T> = serde_json::from_str(text).and_then(crate::api::json::of).map_err(|error| {
+    let value = serde_json::from_str(text).map_err(|error| error.to_string());
+    let value = value.and_then(|value| crate::api::json::of(value).map_err(|error| error.to_string()));
+    let value: Option<T> = value.map_err(|error| {
         // As Docker calls it.
         let what = match key {
             "ulimits" => "error reading ulimit settings",

@@ -155,7 +155,7 @@ pub fn container_of(store: &Store, id: &str) -> Result<String> {
     Err(no_such(id))
 }
 
-/// An exec that may be started, as it was when that was found.
+/// An exec whose container may start it, as it was when that was found.
 pub struct Startable {
     exec: Exec,
     now: containers::Now,
@@ -166,9 +166,6 @@ pub fn startable(store: &Store, id: &str) -> Result<Startable> {
     let now = containers::now(store, &exec.container)?;
     check_life(&exec, &now)?;
     must_run(&now, &exec.container)?;
-    if exec.started {
-        return Err(taken(&exec));
-    }
     Ok(Startable { exec, now })
 }
 
@@ -181,8 +178,8 @@ impl Startable {
     pub fn settle(&mut self, store: &Store, framed: bool, size: Option<[u32; 2]>) -> Result<()> {
         let exec = &mut self.exec;
         let size = size.or(exec.asked.console_size);
-        // Most say what was said when it was made.
-        if (exec.framed, exec.asked.console_size) == (framed, size) {
+        // Most say what was said when it was made; of one that has begun it is settled.
+        if exec.started || (exec.framed, exec.asked.console_size) == (framed, size) {
             return Ok(());
         }
         (exec.framed, exec.asked.console_size) = (framed, size);
@@ -193,6 +190,9 @@ impl Startable {
 /// Starts an exec; attached to `streams` unless detached. Its shim looks again whether it may.
 pub fn start(store: &Store, found: &Startable, streams: Option<(i32, Vec<u8>)>) -> Result<Option<OwnedFd>> {
     let Startable { exec, now } = found;
+    if exec.started {
+        return Err(taken(exec));
+    }
     let (id, container) = (&exec.id, &now.record.id);
     let whose = Whose::exec(container, id);
     let mut control = shim::connect_or_start(store, &whose)?;

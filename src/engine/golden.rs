@@ -38,7 +38,9 @@ impl Home {
         request.body = body.map_or(Body::Empty, |body| Body::Reader(Box::new(Cursor::new(body.to_string()))));
         let response = routes::handle(&self.0, request);
         let body = match response.body {
-            Reply::Json(bytes) => serde_json::from_slice(&bytes).unwrap(),
+            // The refusal of a stream is plain text.
+            Reply::Json(bytes) => serde_json::from_slice(&bytes)
+                .unwrap_or_else(|_| json!({"message": String::from_utf8_lossy(&bytes).trim_end()})),
             _ => Value::Null,
         };
         (response.status, body)

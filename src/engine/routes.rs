@@ -26,7 +26,7 @@ use std::io::Read;
 use std::sync::Arc;
 use wire::{
     answer, body, container_asked, empty, filters, form, has_body, json, json_body, list_query, number, of_platform,
-    one_platform, pair_value, platform, refused, seconds, size, stream_kind, with_stat,
+    one_platform, pair_value, platform, refused, refused_stream, seconds, size, stream_kind, with_stat,
 };
 
 /// Answers a request.
@@ -49,9 +49,13 @@ fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
             json(200, &info)
         }
         ("GET", ["events"]) => events(store, &request),
-        ("POST", ["auth"]) => {
-            json(200, &distribution::login(json_body::<AuthConfig>(&mut request)?, &engine.settings.registry())?)
-        }
+        ("POST", ["auth"]) => json(
+            200,
+            &distribution::login(
+                json_body::<AuthConfig>(&mut request, "registry.AuthConfig")?,
+                &engine.settings.registry(),
+            )?,
+        ),
 
         ("GET", ["containers", "json"]) => {
             let mut list = query::list(store, &list_query(&request)?)?;
@@ -104,7 +108,9 @@ fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
         ("POST", ["containers", name, "resize"]) => container_resize(store, &container(name)?, &request),
         ("POST", ["containers", name, "wait"]) => container_wait(engine, name, &request),
         ("GET", ["containers", name, "attach", "ws"]) => container_websocket(engine, name, &request),
-        ("POST", ["containers", name, "attach"]) => container_attach(engine, name, &request),
+        ("POST", ["containers", name, "attach"]) => {
+            Ok(container_attach(engine, name, &request).unwrap_or_else(|error| refused_stream(&error)))
+        }
         ("GET", ["containers", name, "logs"]) => container_logs(engine, name, &request),
         ("GET", ["containers", name, "stats"]) => container_stats(engine, &container(name)?, &request),
         ("GET", ["containers", name, "top"]) => {
@@ -139,7 +145,7 @@ fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
             Ok(answer(200, tar).with("Content-Type", "application/octet-stream"))
         }
         ("POST", ["containers", name, "update"]) => {
-            let mut asked = body::<HostConfig>(&mut request)?;
+            let mut asked = body::<HostConfig>(&mut request, "container.UpdateConfig")?;
             older::update(request.version, &mut asked);
             json(200, &update::update(store, &container(name)?, asked)?)
         }
@@ -155,7 +161,7 @@ fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
         }
 
         ("POST", ["containers", name, "exec"]) => {
-            let mut asked = body::<ExecCreate>(&mut request)?;
+            let mut asked = body::<ExecCreate>(&mut request, "container.ExecOptions")?;
             older::exec_create(request.version, &mut asked);
             if keys(&asked.detach_keys).is_none() {
                 bail!("Invalid escape keys ({}) provided", asked.detach_keys);
@@ -224,7 +230,9 @@ fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
         }
 
         ("GET", ["volumes"]) => json(200, &volumes::list(store, &filters(&request)?)?),
-        ("POST", ["volumes", "create"]) => json(201, &volumes::create(store, &body::<VolumeCreate>(&mut request)?)?),
+        ("POST", ["volumes", "create"]) => {
+            json(201, &volumes::create(store, &body::<VolumeCreate>(&mut request, "volume.CreateOptions")?)?)
+        }
         ("POST", ["volumes", "prune"]) => {
             let mut filters = filters(&request)?;
             older::volume_prune(request.version, &mut filters);
@@ -235,9 +243,10 @@ fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
 
         ("GET", ["ports"]) => json(200, &networks::published(store)?),
         ("GET", ["networks"] | ["networks", ""]) => json(200, &networks::list(store, &filters(&request)?)?),
-        ("POST", ["networks", "create"]) => {
-            json(201, &networks::create(store, &engine.settings, body::<NetworkCreate>(&mut request)?)?)
-        }
+        ("POST", ["networks", "create"]) => json(
+            201,
+            &networks::create(store, &engine.settings, body::<NetworkCreate>(&mut request, "network.CreateRequest")?)?,
+        ),
         ("POST", ["networks", "prune"]) => json(200, &networks::prune(store, &filters(&request)?)?),
         ("GET", ["networks", name]) => {
             // What it asks for more of is a swarm's: networks of this host have none of it in Docker's engine either.
@@ -247,11 +256,11 @@ fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
             json(200, &networks::inspect(store, name)?)
         }
         ("POST", ["networks", name, "connect"]) => {
-            networks::join_network(store, name, body::<NetworkConnect>(&mut request)?)?;
+            networks::join_network(store, name, body::<NetworkConnect>(&mut request, "network.ConnectOptions")?)?;
             Ok(answer(200, Reply::Empty))
         }
         ("POST", ["networks", name, "disconnect"]) => {
-            networks::disconnect(store, name, &body::<NetworkDisconnect>(&mut request)?)?;
+            networks::disconnect(store, name, &body::<NetworkDisconnect>(&mut request, "network.DisconnectOptions")?)?;
             Ok(answer(200, Reply::Empty))
         }
         ("DELETE", ["networks", name]) => empty(networks::remove(store, name)),
@@ -305,7 +314,7 @@ fn container_create(engine: &Engine, request: &mut Request) -> Result<Response> 
 }
 
 fn commit(engine: &Engine, request: &mut Request) -> Result<Response> {
-    let config = body::<Option<ContainerConfig>>(request)?.unwrap_or_default();
+    let config = body::<Option<ContainerConfig>>(request, "container.Config")?.unwrap_or_default();
     let text = |key: &str| request.query(key).unwrap_or_default();
     // Paused unless it is said otherwise.
     let pause = request.query("pause").is_none() || request.flag("pause");
@@ -467,7 +476,7 @@ fn container_stats(engine: &Arc<Engine>, id: &str, request: &Request) -> Result<
 }
 
 fn exec_start(engine: &Arc<Engine>, id: &str, request: &mut Request) -> Result<Response> {
-    let mut asked = body::<ExecStart>(request)?;
+    let mut asked = body::<ExecStart>(request, "container.ExecStartOptions")?;
     older::exec_start(request.version, &mut asked);
     let mut found = exec::startable(&engine.store, id)?;
     if asked.detach {
@@ -478,7 +487,7 @@ fn exec_start(engine: &Arc<Engine>, id: &str, request: &mut Request) -> Result<R
     let made = found.asked();
     let streams = pick(made.attach_stdin, STDIN) | pick(made.attach_stdout, STDOUT) | pick(made.attach_stderr, STDERR);
     let keys = detach_keys(&made.detach_keys)?;
-    // What can be refused with a status is; what only its start finds out is told in the stream.
+    // What can be refused with a status is; what only its start finds out is told in the stream, as that it had one.
     found.settle(&engine.store, !asked.tty, asked.console_size)?;
     let engine = Arc::clone(engine);
     let join = move || exec::start(&engine.store, &found, Some((streams, keys)))?.context("an exec without a stream");

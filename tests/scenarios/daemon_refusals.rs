@@ -16,7 +16,7 @@ fn ask(daemon: &Daemon, line: &str, body: &str) -> (u16, String) {
     let (head, answer) = daemon.ask_with(line, if body.is_empty() { "" } else { JSON }, body);
     let status = head[9..12].parse().expect("a status");
     let message = serde_json::from_str::<Value>(&answer).ok().and_then(|it| it["message"].as_str().map(str::to_owned));
-    (status, message.unwrap_or(answer))
+    (status, message.unwrap_or_else(|| answer.trim_end_matches("\r\n").to_owned()))
 }
 
 /// Asserts on a table of requests, their bodies, statuses and messages.
@@ -482,9 +482,18 @@ fn bodies_are_one_value_of_json() {
         (r#"{"Image":"busybox"}x"#, "unexpected content after JSON"),
         (" ", "invalid JSON: got EOF while reading request body"),
         ("{", "invalid JSON: unexpected EOF"),
-        (r#"{"Image":"busybox","Tty":"yes"}"#, "invalid JSON: invalid type: string \"yes\", expected a boolean"),
-        (r#"{"Image":7}"#, "invalid JSON: invalid type: integer `7`, expected a string"),
-        (r#"{"Image":"busybox","Cmd":5}"#, "invalid JSON: expected a string or a list of strings"),
+        (
+            r#"{"Image":"busybox","Tty":"yes"}"#,
+            "invalid JSON: json: cannot unmarshal string into Go struct field CreateRequest.Tty of type bool",
+        ),
+        (
+            r#"{"Image":7}"#,
+            "invalid JSON: json: cannot unmarshal number into Go struct field CreateRequest.Image of type string",
+        ),
+        (
+            r#"{"Image":"busybox","Cmd":5}"#,
+            "invalid JSON: json: cannot unmarshal number into Go struct field CreateRequest.Cmd of type string",
+        ),
         ("null", "config cannot be empty in order to create a container"),
         (r#"{"HostConfig":{}}"#, "config cannot be empty in order to create a container"),
     ] {

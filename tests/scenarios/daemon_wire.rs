@@ -421,6 +421,34 @@ fn an_execs_frames_are_as_its_start_asks() {
     }
 }
 
+/// As with dockerd, which speaks of a stream's refusal as it would have spoken in it.
+#[test]
+fn a_stream_that_is_refused_is_plain_text() {
+    let Some((host, daemon)) = host() else { return };
+    let kind = "\r\nContent-Type: application/vnd.docker.raw-stream";
+    let upgrade = "Connection: Upgrade\r\nUpgrade: tcp\r\n";
+    for headers in ["", upgrade] {
+        let (head, body) = daemon.ask_with("POST /containers/nope/attach?stream=1", headers, "");
+        assert!(head.starts_with("HTTP/1.1 404 Not Found\r\n") && head.contains(kind), "{head}");
+        assert_eq!(body, "No such container: nope\r\n");
+    }
+    host.detached(&["--name", "hull"], &["sleep", "1000"]);
+    let json = "Content-Type: application/json\r\n";
+    let (_, made) = daemon.ask_with("POST /containers/hull/exec", json, r#"{"AttachStdout":true,"Cmd":["true"]}"#);
+    let made: Value = serde_json::from_str(&made).expect("JSON");
+    let id = made["Id"].as_str().expect("an id");
+    let start = |body: &str| daemon.ask_with(&format!("POST /exec/{id}/start"), &format!("{json}{upgrade}"), body);
+    assert!(start("{}").0.starts_with("HTTP/1.1 101 "));
+    eventually("it has run", || daemon.ask(&format!("GET /exec/{id}/json")).1.contains("\"ExitCode\":0"));
+    let (head, body) = start("{}");
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    assert_eq!(body, format!("\u{1}\0\0\0\0\0\0_exec command {id} has already run\r\n"), "{body}");
+    let (head, body) = start(r#"{"Detach":true}"#);
+    assert!(head.starts_with("HTTP/1.1 409 "), "{head}");
+    assert_eq!(body, format!("{{\"message\":\"exec command {id} has already run\"}}\n"));
+    host.ok(["rm", "--force", "hull"]);
+}
+
 /// As Docker does: who has started an exec may resize its terminal before the answer is there.
 /// docker-py reads on below its own buffer, and would lose what it got together with the head.
 #[test]

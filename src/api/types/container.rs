@@ -45,7 +45,7 @@ impl ContainerCreate {
 impl<'de> Deserialize<'de> for ContainerCreate {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<ContainerCreate, D::Error> {
         let value = serde_json::Value::deserialize(deserializer)?;
-        let error = serde::de::Error::custom::<serde_json::Error>;
+        let error = serde::de::Error::custom::<json::Error>;
         let beside = json::of(value.clone()).map_err(error)?;
         Ok(ContainerCreate::with(json::of(value).map_err(error)?, beside))
     }

@@ -31,7 +31,9 @@ pub use stream::*;
 pub use system::*;
 pub use volume::*;
 
+use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
+use std::fmt;
 
 /// Go's zero time, which Docker writes for "never".
 pub const NEVER: &str = "0001-01-01T00:00:00Z";
@@ -52,16 +54,42 @@ where
 
 /// Reads a list of words that old clients send as one string, and null as absent.
 pub(crate) fn words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged, expecting = "expected a string or a list of strings")]
-    enum Words {
-        One(String),
-        Many(Vec<String>),
+    struct Reader;
+
+    impl<'de> Visitor<'de> for Reader {
+        type Value = Said;
+
+        fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+            f.write_str("a string or a list of strings")
+        }
+
+        fn visit_str<E: de::Error>(self, word: &str) -> Result<Said, E> {
+            Ok(Said(vec![word.to_owned()]))
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Said, A::Error> {
+            let mut words = Vec::new();
+            // Docker tries for a list, and blames it for not being a word.
+            while let Some(word) = list
+                .next_element::<Option<String>>()
+                .map_err(|_| de::Error::invalid_type(de::Unexpected::Seq, &self))?
+            {
+                words.push(word.unwrap_or_default());
+            }
+            Ok(Said(words))
+        }
     }
-    Ok(Option::<Words>::deserialize(deserializer)?.map(|words| match words {
-        Words::One(word) => vec![word],
-        Words::Many(words) => words,
-    }))
+
+    /// What was said, in whichever form.
+    struct Said(Vec<String>);
+
+    impl<'de> Deserialize<'de> for Said {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Said, D::Error> {
+            deserializer.deserialize_any(Reader)
+        }
+    }
+
+    Ok(Option::<Said>::deserialize(deserializer)?.map(|Said(words)| words))
 }
 
 /// Words that may come as one string.

@@ -1,11 +1,11 @@
 //! What the routes read of a request, and how they answer.
 
 use crate::api::base64;
-use crate::api::errno;
 use crate::api::http::target;
 use crate::api::types::{ContainerCreate, ErrorAnswer, PathStat};
 use crate::api::version::ApiVersion;
 use crate::api::{Body, Refusal, Reply, Request, Response};
+use crate::api::{errno, json};
 use crate::engine::filters::Filters;
 use crate::engine::{Engine, images, query};
 use crate::oci::Platform;
@@ -42,6 +42,13 @@ pub(super) fn refused(error: &anyhow::Error) -> Response {
     }
     let message = ErrorAnswer { message: errno::spelt(&format!("{error:#}")).into_owned() };
     answer(status, Reply::Json(serde_json::to_vec(&message).unwrap_or_default()))
+}
+
+/// The same of a stream that was asked for: Docker's clients get it as they would get the stream, as plain text.
+pub(super) fn refused_stream(error: &anyhow::Error) -> Response {
+    let status = error.downcast_ref::<Refusal>().map_or(500, Refusal::status);
+    let text = format!("{}\r\n", errno::spelt(&format!("{error:#}")));
+    answer(status, Reply::Json(text.into_bytes())).with("Content-Type", "application/vnd.docker.raw-stream")
 }
 
 /// The refusal that the reader of a request's body gave to whoever wanted to read it.
@@ -108,10 +115,11 @@ fn own(request: &Request) -> bool {
     matches!(request.body, Body::Bytes(_))
 }
 
-/// Reads a body that is nothing but JSON; an empty one is the zero value.
-pub(super) fn body<T: DeserializeOwned + Default>(request: &mut Request) -> Result<T> {
+/// Reads a body that is nothing but JSON; an empty one is the zero value. `called` is its name in Docker's source, by which
+/// what is wrong with it is told.
+pub(super) fn body<T: DeserializeOwned + Default>(request: &mut Request, called: &str) -> Result<T> {
     check_json(request)?;
-    json_body(request)
+    json_body(request, called)
 }
 
 fn check_json(request: &Request) -> Result<()> {
@@ -126,17 +134,17 @@ fn check_json(request: &Request) -> Result<()> {
 }
 
 /// The same, whatever it is said to be.
-pub(super) fn json_body<T: DeserializeOwned + Default>(request: &mut Request) -> Result<T> {
+pub(super) fn json_body<T: DeserializeOwned + Default>(request: &mut Request, called: &str) -> Result<T> {
     let own = own(request);
     let bytes = bytes(request)?;
     match bytes.is_empty() {
         true => Ok(T::default()),
         false if own => serde_json::from_slice(&bytes).context("read a request"),
-        false => read(&bytes),
+        false => read(&bytes, called),
     }
 }
 
-fn read<T: DeserializeOwned + Default>(bytes: &[u8]) -> Result<T> {
+fn read<T: DeserializeOwned + Default>(bytes: &[u8], called: &str) -> Result<T> {
     let invalid = |error: serde_json::Error| Refusal::BadParameter(format!("invalid JSON: {}", why(&error, bytes)));
     let mut values = serde_json::Deserializer::from_slice(bytes).into_iter();
     let value = match values.next() {
@@ -147,7 +155,11 @@ fn read<T: DeserializeOwned + Default>(bytes: &[u8]) -> Result<T> {
     if bytes[values.byte_offset()..].iter().any(|byte| !byte.is_ascii_whitespace()) {
         bail!(Refusal::BadParameter("unexpected content after JSON".to_owned()));
     }
-    Ok(if value == serde_json::Value::Null { T::default() } else { crate::api::json::of(value).map_err(invalid)? })
+    if value == serde_json::Value::Null {
+        return Ok(T::default());
+    }
+    let wrong = |error: json::Error| Refusal::BadParameter(format!("invalid JSON: {}", error.within(called)));
+    Ok(json::of(value).map_err(wrong)?)
 }
 
 /// What is wrong with a text, in the words of Go's decoder, which clients look for.
@@ -183,7 +195,7 @@ pub(super) fn container_asked(request: &mut Request) -> Result<ContainerCreate> 
     if own {
         return ContainerCreate::read(&bytes).context("read a request");
     }
-    let asked = read(&bytes)?;
+    let asked = read(&bytes, "container.CreateRequest")?;
     let others = ["HostConfig", "NetworkingConfig"];
     let other = |key: &String| others.iter().any(|other| other.eq_ignore_ascii_case(key));
     if keys(&bytes).map_or(true, |keys| keys.keys().all(other)) {
@@ -291,7 +303,7 @@ mod tests {
             (r#"{"a":'b'}"#, "invalid character '\\'' looking for beginning of value"),
             (r#"{"a":"#, "unexpected EOF"),
         ] {
-            let error = read::<std::collections::BTreeMap<String, u8>>(text.as_bytes()).unwrap_err();
+            let error = read::<BTreeMap<String, u8>>(text.as_bytes(), "").unwrap_err();
             assert_eq!(error.to_string(), format!("invalid JSON: {words}"), "{text}");
         }
     }
