@@ -150,24 +150,34 @@ pub fn is_one(word: &str) -> bool {
     GROUPS.iter().any(|(group, ..)| *group == word)
 }
 
-/// Tells why a command is not done; `verb` and its words stand behind the group.
-pub fn refuse(context: &Context, group: &str, words: &[String]) -> Result<u8> {
-    let Some((_, about, verbs)) = GROUPS.iter().find(|(name, ..)| *name == group) else { bail!("no group {group}") };
-    let help = || {
-        let verbs: Vec<&str> = verbs.iter().map(|(verb, _)| *verb).collect();
-        format!("Usage:  docker {group} COMMAND\n\n{about}, which dhow has not: {}\n", verbs.join(", "))
-    };
-    let Some((verb, rest)) = words.split_first() else {
-        output::complain(help().trim_end());
-        return Ok(0);
-    };
-    if matches!(verb.as_str(), "--help" | "-h") || rest.iter().any(|word| word == "--help") {
-        output::say(&help())?;
+/// Whether a group of them has a command of that name.
+pub fn has(group: &str, verb: &str) -> bool {
+    how(group, verb).is_some()
+}
+
+fn how(group: &str, verb: &str) -> Option<How> {
+    let (.., verbs) = GROUPS.iter().find(|(name, ..)| *name == group)?;
+    verbs.iter().find(|(name, _)| *name == verb).map(|(_, how)| *how)
+}
+
+/// The help of a group, or of a command in one.
+pub fn help(name: &str) -> Option<String> {
+    let (group, verb) = name.split_once(' ').map_or((name, None), |(group, verb)| (group, Some(verb)));
+    let (_, about, verbs) = GROUPS.iter().find(|(name, ..)| *name == group)?;
+    if verb.is_some_and(|verb| !has(group, verb)) {
+        return None;
+    }
+    let verbs: Vec<&str> = verbs.iter().map(|(verb, _)| *verb).collect();
+    Some(format!("Usage:  docker {group} COMMAND\n\n{about}, which dhow has not: {}\n", verbs.join(", ")))
+}
+
+/// Tells why a command of a group is not done.
+pub fn refuse(context: &Context, group: &str, verb: &str, rest: &[String]) -> Result<u8> {
+    let Some(how) = how(group, verb) else { bail!("no command {verb} of {group}") };
+    if rest.iter().any(|word| word == "--help") {
+        output::say(&help(group).unwrap_or_default())?;
         return Ok(0);
     }
-    let Some((_, how)) = verbs.iter().find(|(name, _)| name == verb) else {
-        return Err(super::unknown(&format!("{group} {verb}")));
-    };
     if let Never(why) = how {
         bail!("{why}");
     }

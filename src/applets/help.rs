@@ -1,6 +1,6 @@
 //! Help, from the table.
 
-use crate::applets::{Entry, TABLE, face, parse, plugin};
+use crate::applets::{Entry, TABLE, elsewhere, face, parse, plugin};
 use crate::order;
 use anyhow::Result;
 use argh::{CommandInfoWithArgs, FlagInfo, FlagInfoKind, Optionality};
@@ -94,6 +94,23 @@ pub fn group(name: &str) -> String {
     }
     let _ = write!(text, "\nRun '{who} {name} COMMAND --help' for one of them.\n");
     text
+}
+
+/// How docker says that a group is used, where it was used wrongly.
+pub fn group_usage(name: &str) -> String {
+    let command = if matches!(name, "manifest" | "volume") { " COMMAND" } else { "" };
+    format!("docker {name}{command}")
+}
+
+/// The help of a command or a group of that name.
+pub fn topic(name: &str) -> Option<String> {
+    if let Some(entry) = super::find(name) {
+        return Some(command(entry, &format!("{} {name}", face::name())));
+    }
+    if GROUPS.iter().any(|(group, _)| *group == name) {
+        return Some(group(name));
+    }
+    elsewhere::help(name).filter(|_| face::is_docker())
 }
 
 /// `dhow run --help`.

@@ -24,6 +24,7 @@ mod format;
 mod forward;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+mod globals;
 mod habits;
 mod help;
 mod history;
@@ -337,7 +338,7 @@ fn dispatch(open: Open) -> Result<u8> {
         context.wish.always = true;
         args.remove(0);
     }
-    let Some(at) = globals(&args, &mut context)? else { return Ok(0) };
+    let Some(at) = globals::read(&args, &mut context)? else { return Ok(0) };
     if !face::is_docker() {
         return command(&context, &args[at..]);
     }
@@ -363,93 +364,6 @@ fn linked(called: &str) -> Option<&str> {
     links::words().find(|known| *known == word)
 }
 
-/// Reads the flags before the command and says where it stands; `None` if one of them was all.
-fn globals(args: &[String], context: &mut Context) -> Result<Option<usize>> {
-    let once =
-        |slot: &mut Option<String>, name: &str, value| host::once(slot, name, value).map_err(|error| coded(125, error));
-    let (mut at, mut tells_version) = (0, false);
-    while let Some(arg) = args.get(at).filter(|arg| arg.starts_with('-')) {
-        let (name, attached) = match arg.split_once('=') {
-            Some((name, value)) if name.starts_with("--") => (name, Some(value.to_owned())),
-            _ => (arg.as_str(), None),
-        };
-        let mut value = || -> Result<String> {
-            if attached.is_none() {
-                at += 1;
-            }
-            attached.clone().or_else(|| args.get(at).cloned()).ok_or_else(|| {
-                let spelt = match name.strip_prefix('-').and_then(|rest| rest.chars().next()) {
-                    Some(short) if short != '-' => format!("'{short}' in {name}"),
-                    _ => name.to_owned(),
-                };
-                wrong_global(format!("flag needs an argument: {spelt}"), "")
-            })
-        };
-        match name {
-            "--help" | "-h" => {
-                output::say(&help::all()?)?;
-                return Ok(None);
-            }
-            "--version" | "-v" => tells_version = true,
-            "--root" => context.place.root = Some(value()?.into()),
-            "--run" => context.place.run = Some(value()?.into()),
-            // Docker's client means its own directory by it.
-            "--config" if context.wish.always => {
-                let dir = value()?;
-                return Err(plugin::again(&dir, &args[at + 1..], context));
-            }
-            "--config" => context.place.config = Some(value()?.into()),
-            "--debug" | "-D" => {
-                context.place.debug = true;
-                output::verbose();
-            }
-            "--host" | "-H" if face::is_docker() && context.wish.host.is_some() => {
-                bail!("Failed to initialize: unable to resolve docker endpoint: Specify only one -H");
-            }
-            "--host" | "-H" => once(&mut context.wish.host, name, value()?)?,
-            // Of docker's the last holds.
-            "--context" | "-c" if face::is_docker() => context.wish.context = Some(value()?),
-            "--context" | "-c" => once(&mut context.wish.context, name, value()?)?,
-            "--tls" | "--tlsverify" => {
-                let on = match attached.as_deref() {
-                    None | Some("1" | "t" | "true") => true,
-                    Some("0" | "f" | "false") => false,
-                    Some(other) => {
-                        let message = format!("invalid argument {other:?} for {name:?} flag: must be true or false");
-                        return Err(wrong_global(message, ""));
-                    }
-                };
-                if name == "--tls" { context.wish.tls = on } else { context.wish.verify = Some(on) }
-            }
-            "--tlscacert" => context.wish.files.ca = Some(value()?.into()),
-            "--tlscert" => context.wish.files.cert = Some(value()?.into()),
-            "--tlskey" => context.wish.files.key = Some(value()?.into()),
-            "--log-level" | "-l" if context.wish.always => match value()?.as_str() {
-                "debug" => output::verbose(),
-                "info" | "warn" | "error" | "fatal" => {}
-                other => bail!("Unable to parse logging level: {other}"),
-            },
-            _ => {
-                let known = ["--help", "--version", "--root", "--run", "--config", "--debug", "--host", "--context"];
-                let near = help::nearest(name, known.into_iter()).unwrap_or_default();
-                let message = match name.strip_prefix('-').and_then(|rest| rest.chars().next()) {
-                    Some(short) if short != '-' => format!("unknown shorthand flag: '{short}' in {arg}"),
-                    _ => format!("unknown flag: {name}"),
-                };
-                return Err(wrong_global(message, near));
-            }
-        }
-        at += 1;
-    }
-    match at == args.len() {
-        true if tells_version => output::say(&version::line())?,
-        true => unasked(&help::all()?)?,
-        // As with docker, a command has the last word.
-        false => return Ok(Some(at)),
-    }
-    Ok(None)
-}
-
 /// Help that nobody asked for by name: the docker command says it on stderr.
 fn unasked(text: &str) -> Result<()> {
     match face::is_docker() {
@@ -459,47 +373,47 @@ fn unasked(text: &str) -> Result<()> {
     Ok(())
 }
 
-/// A flag before the command that is wrong.
-fn wrong_global(message: String, near: &str) -> anyhow::Error {
-    let command = face::name().to_owned();
-    let hint = match message.starts_with("unknown") {
-        true => parse::hint(near, &command),
-        false => String::new(),
-    };
-    let usage = format!("{command} [OPTIONS] COMMAND [ARG...]");
-    coded(parse::WRONG_FLAG, face::Wrong { message, hint, usage, command, is_flag: true }.into())
-}
-
 fn command(context: &Context, args: &[String]) -> Result<u8> {
     let Some((word, rest)) = args.split_first() else { return Ok(0) };
     if word == "help" {
-        return help_on(rest);
+        return help_asked(rest);
     }
-    if let Some((group, _)) = help::GROUPS.iter().find(|(group, _)| group == word) {
-        let Some((verb, rest)) = rest.split_first() else {
-            unasked(&help::group(group))?;
-            return Ok(0);
-        };
-        if matches!(verb.as_str(), "--help" | "-h" | "help") {
-            output::say(&help::group(group))?;
-            return Ok(0);
-        }
-        if face::is_docker() && verb.starts_with('-') {
-            let command = format!("docker {group}");
-            let (message, hint) = (format!("unknown flag: {verb}"), String::new());
-            let wrong = face::Wrong { message, hint, usage: command.clone(), command, is_flag: true };
-            return Err(coded(parse::WRONG_FLAG, wrong.into()));
-        }
-        return known(context, &format!("{group} {verb}"), rest);
+    let is_group = help::GROUPS.iter().any(|(group, _)| group == word);
+    if is_group || (face::is_docker() && elsewhere::is_one(word)) {
+        return in_group(context, word, rest);
     }
-    if face::is_docker() && elsewhere::is_one(word) {
-        let name = rest.first().map(|verb| format!("{word} {verb}"));
-        return match name.filter(|name| find(name).is_some()) {
-            Some(name) => known(context, &name, &rest[1..]),
-            None => elsewhere::refuse(context, word, rest),
-        };
+    if face::is_docker() && !is_known(word) {
+        return globals::stray(args);
     }
     known(context, word, rest)
+}
+
+/// A command of a group.
+fn in_group(context: &Context, group: &str, words: &[String]) -> Result<u8> {
+    let name = words.first().map(|verb| format!("{group} {verb}"));
+    if let Some(name) = name.as_deref().filter(|name| find(name).is_some()) {
+        return known(context, name, &words[1..]);
+    }
+    if let Some(verb) = words.first().filter(|verb| face::is_docker() && elsewhere::has(group, verb)) {
+        return elsewhere::refuse(context, group, verb, &words[1..]);
+    }
+    let text = help::topic(group).unwrap_or_default();
+    if !face::is_docker() {
+        return match words.first() {
+            Some(verb) if !matches!(verb.as_str(), "--help" | "-h" | "help") => {
+                Err(unknown(&format!("{group} {verb}")))
+            }
+            _ => output::say(&text).map(|()| 0),
+        };
+    }
+    match globals::strays(&format!("docker {group}"), &help::group_usage(group), words)? {
+        (true, _) => output::say(&text)?,
+        (false, words) => match words.first() {
+            Some(verb) => return Err(unknown(&format!("{group} {verb}"))),
+            None => unasked(&text)?,
+        },
+    }
+    Ok(0)
 }
 
 /// Whether a word begins a command of ours.
@@ -549,25 +463,55 @@ fn wrong(entry: &Entry, command: String, message: String, hint: String, code: u8
     coded(code, face::Wrong { message, hint, usage, command, is_flag }.into())
 }
 
+/// `help`, of which docker reads the flags.
+fn help_asked(words: &[String]) -> Result<u8> {
+    if !face::is_docker() {
+        return help_on(words);
+    }
+    let usage = "docker help [command]";
+    match globals::strays("docker help", usage, words)? {
+        (false, words) if words.first() != Some(&"help") => {
+            help_on(&words.into_iter().map(str::to_owned).collect::<Vec<_>>())
+        }
+        _ => output::say(&format!("Usage:  {usage}\n\nHelp on a command\n")).map(|()| 0),
+    }
+}
+
+/// Prints the help of what words name.
 fn help_on(words: &[String]) -> Result<u8> {
-    let name = words.join(" ");
-    let text = match find(&name) {
-        Some(entry) => help::command(entry, &format!("{} {name}", face::name())),
-        None if name.is_empty() => help::all()?,
-        None if help::GROUPS.iter().any(|(group, _)| *group == name) => help::group(&name),
-        None if face::is_docker() => bail!("unknown help topic: {name}"),
-        None => return Err(unknown(&name)),
+    let text = match topic(words) {
+        None if words.is_empty() => help::all()?,
+        Some((named, text)) if named == words.len() => text,
+        found if face::is_docker() => {
+            let named = found.map_or(0, |(named, _)| named);
+            bail!("unknown help topic: {}", words[named..].join(" "))
+        }
+        _ => return Err(unknown(&words.join(" "))),
     };
     output::say(&text)?;
     Ok(0)
+}
+
+/// How many of the words name a command or a group, and the help of that.
+fn topic(words: &[String]) -> Option<(usize, String)> {
+    let of = |count: usize| {
+        let name = words.get(..count)?.join(" ");
+        let name = match find(&name) {
+            Some(entry) if face::is_docker() => first_name(entry, &name),
+            _ => &name,
+        };
+        Some((count, help::topic(name)?))
+    };
+    of(2).or_else(|| of(1))
 }
 
 fn unknown(name: &str) -> anyhow::Error {
     if face::is_docker() {
         return match name.split_once(' ') {
             Some((group, _)) => anyhow!(
-                "docker: unknown command: docker {name}\n\nUsage:  docker {group}\n\nRun 'docker {group} --help' for \
-                 more information"
+                "docker: unknown command: docker {name}\n\nUsage:  {}\n\nRun 'docker {group} --help' for more \
+                 information",
+                help::group_usage(group)
             ),
             None => anyhow!("docker: unknown command: docker {name}\n\nRun 'docker --help' for more information"),
         };

@@ -5,7 +5,7 @@
 //! argh itself tells of the command: there is no second list of flags.
 
 use crate::api::units::parse_bool;
-use crate::applets::{face, help};
+use crate::applets::{face, help, output};
 use argh::{CommandInfoWithArgs, FlagInfo, FlagInfoKind, Optionality};
 use std::collections::BTreeMap;
 
@@ -63,7 +63,11 @@ impl<'a> Given<'a> {
             } else if let Some(long) = arg.strip_prefix("--") {
                 let (name, attached) = split(long);
                 if name == "help" {
-                    return Err(Misuse::Help);
+                    let text = attached.unwrap_or("true");
+                    match parse_bool(text).ok_or_else(|| wrong_value(no_bool(text, "--help", None)))? {
+                        true => return Err(Misuse::Help),
+                        false => continue,
+                    }
                 }
                 let Some(flag) = info.flags.iter().find(|flag| flag.long == ["--", name].concat()) else {
                     return Err(unknown_flag(info, command, &["--", name].concat()));
@@ -74,15 +78,19 @@ impl<'a> Given<'a> {
                 while let Some(short) = cluster.chars().next() {
                     let Some(flag) = info.flags.iter().find(|flag| flag.short == Some(short)) else {
                         if short == 'h' {
+                            // Where nobody hears of it, help is still what was asked for.
+                            let _ = deprecated_help();
                             return Err(Misuse::Help);
                         }
-                        return Err(wrong_flag(format!("unknown shorthand flag: '{short}' in {arg}"), "", command));
+                        let message = format!("unknown shorthand flag: '{short}' in -{cluster}");
+                        return Err(wrong_flag(message, "", command));
                     };
+                    let spelt = format!("'{short}' in -{cluster}");
                     cluster = &cluster[short.len_utf8()..];
                     if takes_value(flag) || cluster.starts_with('=') {
                         let attached =
                             Some(cluster.strip_prefix('=').unwrap_or(cluster)).filter(|_| !cluster.is_empty());
-                        self.add(flag, attached, &mut rest, &format!("'{short}' in {arg}"))?;
+                        self.add(flag, attached, &mut rest, &spelt)?;
                         break;
                     }
                     self.add(flag, None, &mut rest, "")?;
@@ -114,11 +122,10 @@ impl<'a> Given<'a> {
         }
         let value = match attached {
             Some(value) => value.to_owned(),
-            None => rest.next().cloned().ok_or_else(|| Misuse::Wrong {
-                message: format!("flag needs an argument: {spelt}"),
-                hint: String::new(),
-                code: WRONG_FLAG,
-            })?,
+            None => {
+                let next = rest.next().cloned();
+                next.ok_or_else(|| wrong_value(format!("flag needs an argument: {spelt}")))?
+            }
         };
         if flag.optionality == Optionality::Repeating {
             self.repeated.push((flag.long, value));
@@ -157,11 +164,30 @@ pub fn takes_value(flag: &FlagInfo) -> bool {
 
 fn truth(flag: &FlagInfo, attached: Option<&str>) -> Result<bool, Misuse> {
     let Some(text) = attached else { return Ok(true) };
-    parse_bool(text).ok_or_else(|| Misuse::Wrong {
-        message: format!("invalid argument {text:?} for {:?} flag: must be true or false", flag.long),
-        hint: String::new(),
-        code: WRONG_FLAG,
-    })
+    parse_bool(text).ok_or_else(|| wrong_value(no_bool(text, flag.long, flag.short)))
+}
+
+/// What is said of a value that is neither true nor false.
+pub fn no_bool(text: &str, long: &str, short: Option<char>) -> String {
+    let go = format!("strconv.ParseBool: parsing {text:?}: invalid syntax");
+    invalid(text, long, short, face::words(&go, "must be true or false"))
+}
+
+fn invalid(text: &str, long: &str, short: Option<char>, why: &str) -> String {
+    let name = short.map_or(long.to_owned(), |short| format!("-{short}, {long}"));
+    format!("invalid argument {text:?} for {name:?} flag: {why}")
+}
+
+fn wrong_value(message: String) -> Misuse {
+    Misuse::Wrong { message, hint: String::new(), code: WRONG_FLAG }
+}
+
+/// What docker says to who asks for help by a letter.
+pub const DEPRECATED_HELP: &str = "Flag shorthand -h has been deprecated, use --help";
+
+/// The same, on stdout, as its commands say it.
+pub fn deprecated_help() -> anyhow::Result<()> {
+    if face::is_docker() { output::say(&format!("{DEPRECATED_HELP}\n")) } else { Ok(()) }
 }
 
 fn unknown_flag(info: &CommandInfoWithArgs, command: &str, given: &str) -> Misuse {
@@ -228,14 +254,20 @@ pub fn complaint(info: &CommandInfoWithArgs, text: &str) -> Misuse {
     let message = match parts {
         Some((long, (value, why))) => {
             let short = info.flags.iter().find(|flag| flag.long == long).and_then(|flag| flag.short);
-            let name = short.map_or(long.to_owned(), |short| format!("-{short}, {long}"));
-            let go = format!("strconv.ParseInt: parsing {value:?}: invalid syntax");
-            let why = if why.starts_with("invalid digit") { face::words(&go, "not a number") } else { why };
-            format!("invalid argument {value:?} for {name:?} flag: {why}")
+            let go = |why: &str| format!("strconv.ParseInt: parsing {value:?}: {why}");
+            // As the standard library says it.
+            let (go, ours) = match why {
+                _ if why.starts_with("invalid digit") || why.contains("from empty string") => {
+                    (go("invalid syntax"), "not a number")
+                }
+                _ if why.contains("to fit in target type") => (go("value out of range"), why),
+                _ => (why.to_owned(), why),
+            };
+            invalid(value, long, short, face::words(&go, ours))
         }
         None => text.to_owned(),
     };
-    Misuse::Wrong { message, hint: String::new(), code: WRONG_FLAG }
+    wrong_value(message)
 }
 
 #[cfg(test)]
@@ -342,7 +374,7 @@ mod tests {
             ("--evn x", "unknown flag: --evn, did you mean --env? See 'dhow run --help'.", 125),
             ("--zzzzzz x", "unknown flag: --zzzzzz. See 'dhow run --help'.", 125),
             ("-z x", "unknown shorthand flag: 'z' in -z. See 'dhow run --help'.", 125),
-            ("-tz x", "unknown shorthand flag: 'z' in -tz. See 'dhow run --help'.", 125),
+            ("-tz x", "unknown shorthand flag: 'z' in -z. See 'dhow run --help'.", 125),
             ("--env", "flag needs an argument: --env", 125),
             ("-e", "flag needs an argument: 'e' in -e", 125),
             ("-i", "'dhow run' requires at least 1 argument. See 'dhow run --help'.", 1),

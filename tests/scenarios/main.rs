@@ -36,6 +36,7 @@ mod daemon_refusals;
 mod daemon_wire;
 mod daemon_words;
 mod docker_plugins;
+mod docker_usage;
 mod documents;
 mod escapes;
 mod events;
