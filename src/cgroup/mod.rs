@@ -19,6 +19,8 @@ const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
 
 /// How long the kernel may take to bury processes that were killed.
 const BURYING: Duration = Duration::from_secs(10);
+/// Whoever waits uninterruptibly at two looks that are so far apart is taken for one that does not end.
+const LOOK: Duration = Duration::from_millis(100);
 /// How long a process may take to come to rest: one in an uninterruptible wait does not freeze.
 const FREEZING: Duration = Duration::from_secs(10);
 
@@ -107,17 +109,50 @@ pub fn open(path: &Path) -> Result<OwnedFd> {
 
 /// Removes an empty cgroup, and those below it that the container made. A missing one is removed already.
 pub fn remove(path: &Path) -> Result<()> {
+    match remove_unless(path, &mut || false)? {
+        true => Ok(()),
+        false => anyhow::bail!("remove cgroup {}: it still has processes", path.display()),
+    }
+}
+
+/// The same, of processes that were killed. `false` where one does not end: it waits for a file system or a device that
+/// does not answer, in a way that no signal ends (FUSE, NFS, a broken disk).
+pub fn remove_killed(path: &Path) -> Result<bool> {
+    let (mut next, mut before) = (Instant::now() + LOOK, Vec::new());
+    remove_unless(path, &mut || {
+        if Instant::now() < next {
+            return false;
+        }
+        next = Instant::now() + LOOK;
+        let waiting = uninterruptible(path);
+        let stuck = waiting.iter().any(|pid| before.contains(pid));
+        before = waiting;
+        stuck
+    })
+}
+
+/// The processes of a cgroup that are in an uninterruptible wait, by proc_pid_stat(5).
+fn uninterruptible(path: &Path) -> Vec<i32> {
+    let waits = |pid: &i32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('D'))
+    };
+    processes(path).unwrap_or_default().into_iter().filter(waits).collect()
+}
+
+/// Gives up when the kernel has had its time, or when `stuck` says so: `false`.
+fn remove_unless(path: &Path, stuck: &mut dyn FnMut() -> bool) -> Result<bool> {
     match fs::remove_dir(path) {
-        Ok(()) => return Ok(()),
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Ok(()) => return Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(true),
         Err(error) if error.raw_os_error() != Some(libc::EBUSY) && error.raw_os_error() != Some(libc::ENOTEMPTY) => {
             return Err(error).with_context(|| format!("remove cgroup {}", path.display()));
         }
         Err(_) => {}
     }
     for entry in fs::read_dir(path).with_context(|| format!("list cgroup {}", path.display()))?.flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            remove(&entry.path())?;
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) && !remove_unless(&entry.path(), stuck)? {
+            return Ok(false);
         }
     }
     // The processes have ended but the kernel may not have buried them yet: it says so when it has.
@@ -125,13 +160,16 @@ pub fn remove(path: &Path) -> Result<()> {
     while Instant::now() < until {
         match fs::remove_dir(path) {
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+                if stuck() {
+                    return Ok(false);
+                }
                 std::thread::sleep(std::time::Duration::from_millis(2));
             }
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-            other => return other.with_context(|| format!("remove cgroup {}", path.display())),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(true),
+            other => return other.map(|()| true).with_context(|| format!("remove cgroup {}", path.display())),
         }
     }
-    anyhow::bail!("remove cgroup {}: it still has processes", path.display())
+    Ok(false)
 }
 
 fn write(path: &Path, file: &str, value: &str) -> Result<()> {

@@ -274,7 +274,7 @@ fn status(now: &Now) -> String {
             Some("starting") => format!("Up {} (health: starting)", since(&ended.started_at)),
             Some(status) => format!("Up {} ({status})", since(&ended.started_at)),
         },
-        Doing::Ending => format!("Up {}", since(&ended.started_at)),
+        Doing::Ending | Doing::Stuck => format!("Up {}", since(&ended.started_at)),
         Doing::Paused => format!("Up {} (Paused)", since(&ended.started_at)),
         Doing::Restarting => format!("Restarting ({}) {} ago", ended.exit_code, since(&ended.finished_at)),
         Doing::Exited => format!("Exited ({}) {} ago", ended.exit_code, since(&ended.finished_at)),

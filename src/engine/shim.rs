@@ -130,7 +130,9 @@ pub fn connect_or_start(store: &Store, whose: &Whose) -> Result<UnixStream> {
             Ok(()) => {
                 if whose.exec.is_none() {
                     // Its last shim may have been killed: what that left comes first.
-                    super::containers::mend_held(store, &whose.container)?;
+                    if !super::containers::mend_held(store, &whose.container)? {
+                        bail!(super::containers::SURVIVED);
+                    }
                 }
                 // Removed between the making of the directory and the locking: there is no such container any more.
                 if !path.exists() {

@@ -68,7 +68,8 @@ pub fn info(engine: &Engine) -> Result<Info> {
     let (store, settings) = (&engine.store, &engine.settings);
     let all = containers::all(store)?;
     let count = |doing: Doing| all.iter().filter(|now| now.doing == doing).count() as i64;
-    let (running, paused) = (count(Doing::Running) + count(Doing::Ending), count(Doing::Paused));
+    let running = count(Doing::Running) + count(Doing::Ending) + count(Doing::Stuck);
+    let paused = count(Doing::Paused);
     let list = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     let release = Release::read();
     let has_cgroups = crate::cgroup::home().is_some();

@@ -78,6 +78,7 @@ mod run;
 mod secrets;
 mod security_options;
 mod service;
+mod silent;
 mod slow;
 mod stats;
 mod streams;

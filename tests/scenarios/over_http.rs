@@ -63,6 +63,8 @@ mod run;
 mod secrets;
 #[path = "security_options.rs"]
 mod security_options;
+#[path = "silent.rs"]
+mod silent;
 #[path = "stats.rs"]
 mod stats;
 #[path = "streams.rs"]

@@ -38,7 +38,7 @@ pub fn attach(store: &Store, id: &str, name: &str, what: &Attach) -> Result<Owne
             Doing::Restarting => {
                 bail!(Refusal::Conflict(format!("container {name} is restarting, wait until the container is running")))
             }
-            Doing::Ending => bail!(Refusal::Conflict(format!("container {id} is not running"))),
+            Doing::Ending | Doing::Stuck => bail!(Refusal::Conflict(format!("container {id} is not running"))),
             _ => {}
         }
         if what.logs {

@@ -34,6 +34,9 @@ use wait::exited;
 /// How long the kernel may take to end what is killed.
 const DEATH: Duration = Duration::from_secs(10);
 
+/// It took longer.
+pub const SURVIVED: &str = "tried to kill container, but did not receive an exit event";
+
 pub fn sync_dir(path: &Path) -> Result<()> {
     let dir = std::fs::File::open(path).with_context(|| format!("open {}", path.display()))?;
     dir.sync_all().with_context(|| format!("sync {}", path.display()))
@@ -52,6 +55,7 @@ pub fn start(store: &Store, id: &str) -> Result<()> {
             Doing::Paused => {
                 bail!(Refusal::Conflict("cannot start a paused container, try unpause instead".to_owned()))
             }
+            Doing::Stuck => bail!(SURVIVED),
             // What is told to a shim that is at its end is told to the next one.
             Doing::Created | Doing::Ending | Doing::Exited => {}
         }
@@ -107,6 +111,9 @@ impl Stopping {
             if !now.doing.goes_on() {
                 return Ok(None);
             }
+            if now.doing == Doing::Stuck {
+                bail!(SURVIVED);
+            }
             let (signal, seconds) = stopping(&now.record.config, signal, seconds)?;
             let Some(stream) = shim::connect(store, &Whose::container(id))? else {
                 std::thread::sleep(Duration::from_millis(2));
@@ -144,6 +151,9 @@ fn stop_told(store: &Store, id: &str, signal: Option<&str>, seconds: Option<i64>
         it.tell(store, told);
         if protocol::send(&mut it.stream, Message::new(Op::Stop, it.signal, it.seconds), &[]).is_err() {
             continue;
+        }
+        if let Ok(seconds) = u64::try_from(it.seconds) {
+            wait::dies(store, id, &it.stream, Duration::from_secs(seconds))?;
         }
         if exited(&mut it.stream)?.is_some() {
             events::container(store, &it.now.record, "stop", &[]);
@@ -231,7 +241,7 @@ pub fn kill(store: &Store, name: &str, asked: Option<&str>) -> Result<()> {
         }
         pause = (2 * pause).min(Duration::from_millis(20));
     }
-    bail!("tried to kill container, but did not receive an exit event")
+    bail!(SURVIVED)
 }
 
 /// A signal that was asked for: what ends all where none was.

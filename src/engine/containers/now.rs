@@ -23,6 +23,8 @@ pub enum Doing {
     Restarting,
     /// It has ended, and what hooks do for that has not.
     Ending,
+    /// Its shim was killed, and so were its processes; but the kernel cannot end one yet, see [`cgroup::remove_killed`].
+    Stuck,
     Exited,
 }
 
@@ -30,7 +32,7 @@ impl Doing {
     pub fn word(self) -> &'static str {
         match self {
             Doing::Created => "created",
-            Doing::Running | Doing::Ending => "running",
+            Doing::Running | Doing::Ending | Doing::Stuck => "running",
             Doing::Paused => "paused",
             Doing::Restarting => "restarting",
             Doing::Exited => "exited",
@@ -43,7 +45,7 @@ impl Doing {
 
     /// There is somebody who can be told to stop.
     pub fn goes_on(self) -> bool {
-        self.is_alive() || matches!(self, Doing::Restarting | Doing::Ending)
+        self.is_alive() || matches!(self, Doing::Restarting | Doing::Ending | Doing::Stuck)
     }
 }
 
@@ -88,8 +90,10 @@ pub fn now(store: &Store, id: &str) -> Result<Now> {
                     end_unseen(&mut record, &store::boot_id()?);
                     return Ok(Now { doing: Doing::Exited, record, live: Live::default(), health: None });
                 }
+                // Others are not held up by it.
+                Ok(false) => return Ok(Now { doing: Doing::Stuck, record, live, health: None }),
                 mended => mended?,
-            }
+            };
             continue;
         } else if !held.shim && (is_untold(store, id) || is_left(store, &record)?) {
             mend(store, id)?;
@@ -118,19 +122,19 @@ pub fn is_left(store: &Store, record: &Record) -> Result<bool> {
 }
 
 /// A free lock over a container that is recorded as started, or that its end should have taken along: its shim was
-/// killed, or the machine was.
-fn mend(store: &Store, id: &str) -> Result<()> {
+/// killed, or the machine was. `false` where its processes do not end yet.
+fn mend(store: &Store, id: &str) -> Result<bool> {
     store::make_dirs(&store.live(id), 0o711)?;
-    let Some(_lock) = locks::try_exclusive(&store.live(id).join("lock"), byte::SHIM)? else { return Ok(()) };
+    let Some(_lock) = locks::try_exclusive(&store.live(id).join("lock"), byte::SHIM)? else { return Ok(true) };
     mend_held(store, id)
 }
 
 /// The same, for who holds the lock of the container's shim.
-pub fn mend_held(store: &Store, id: &str) -> Result<()> {
-    let Some(ended) = Record::end(store, id)? else { return Ok(()) };
+pub fn mend_held(store: &Store, id: &str) -> Result<bool> {
+    let Some(ended) = Record::end(store, id)? else { return Ok(true) };
     if !ended.open() {
         let Some(record) = ended.ever_started().then(|| Record::load(store, id)).transpose()?.flatten() else {
-            return Ok(());
+            return Ok(true);
         };
         if is_untold(store, id) {
             release(store, id)?;
@@ -140,12 +144,17 @@ pub fn mend_held(store: &Store, id: &str) -> Result<()> {
                 false => tell_end(store, &record),
             }
         }
-        return if is_left(store, &record)? { remove_stopped(store, &record, true) } else { Ok(()) };
+        if is_left(store, &record)? {
+            remove_stopped(store, &record, true)?;
+        }
+        return Ok(true);
     }
     let parent = Record::load(store, id)?.map(|record| record.host_config.cgroup_parent).unwrap_or_default();
     if let Some(cgroup) = shim::cgroup_of(store, id, &parent) {
         cgroup::kill(&cgroup)?;
-        cgroup::remove(&cgroup)?;
+        if !cgroup::remove_killed(&cgroup)? {
+            return Ok(false);
+        }
     }
     let boot = store::boot_id()?;
     is_to_be_told(store, id);
@@ -158,7 +167,7 @@ pub fn mend_held(store: &Store, id: &str) -> Result<()> {
     if record.host_config.auto_remove {
         remove_stopped(store, &record, true)?;
     }
-    Ok(())
+    Ok(true)
 }
 
 /// What a shim held that is no more.

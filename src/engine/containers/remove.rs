@@ -4,7 +4,6 @@ use super::names::release_name;
 use super::wait::exited;
 use super::{Doing, Until, find, is_not_found, no_such, now, signal, sync_dir, wait};
 use crate::api::Refusal;
-use crate::api::wire::Caller;
 use crate::cgroup;
 use crate::engine::locks::{self, byte};
 use crate::engine::protocol::{self, Message, Op};
@@ -64,7 +63,7 @@ pub fn remove_alone(store: &Store, id: &str, force: bool, volumes: bool) -> Resu
             }
             match kill_and_wait(store, id) {
                 Err(error) if is_not_found(&error) => return Ok(()),
-                other => other?,
+                other => other.context("could not kill container")?,
             }
             killed = true;
             continue;
@@ -118,7 +117,7 @@ fn kill_and_wait(store: &Store, id: &str) -> Result<()> {
         Err(error) if !matches!(error.downcast_ref(), Some(Refusal::Conflict(_))) => return Err(error),
         _ => {}
     }
-    wait.finish(store, &Caller::default()).map(drop)
+    wait.finish_killed(store)
 }
 
 /// What is left of a removed container on disk: out of every list and every name, and yet to be deleted. Dropping it does

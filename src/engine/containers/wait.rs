@@ -1,6 +1,6 @@
 //! Waiting for a container's end, which its shim tells.
 
-use super::{is_not_found, now};
+use super::{DEATH, Doing, SURVIVED, is_not_found, now};
 use crate::api::wire::Caller;
 use crate::engine::protocol::{self, Message, Op};
 use crate::engine::shim::{self, Whose};
@@ -10,6 +10,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
 
 /// Waits until the shim has something to tell.
 fn listen(stream: &UnixStream, caller: &Caller) -> Result<()> {
@@ -19,6 +20,27 @@ fn listen(stream: &UnixStream, caller: &Caller) -> Result<()> {
         match poll(&mut fds, PollTimeout::NONE) {
             Ok(_) if fds[0].any() == Some(true) => return Ok(()),
             Ok(_) => bail!("who waited has gone"),
+            Err(nix::errno::Errno::EINTR) => {}
+            Err(error) => return Err(error).context("wait for the shim"),
+        }
+    }
+}
+
+/// Waits until the shim of one that is killed after this time has something to tell. An error where the kernel does not end
+/// it; what hooks do for its end may take as long as they like.
+pub(super) fn dies(store: &Store, id: &str, stream: &UnixStream, after: Duration) -> Result<()> {
+    let start = Instant::now();
+    loop {
+        let left = (after + DEATH).saturating_sub(start.elapsed());
+        let mut fds = [PollFd::new(stream.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
+            Ok(0) if !left.is_zero() => {}
+            Ok(0) => match now(store, id) {
+                Ok(now) if now.doing.is_alive() => bail!(SURVIVED),
+                Err(error) if !is_not_found(&error) => return Err(error),
+                _ => return Ok(()),
+            },
+            Ok(_) => return Ok(()),
             Err(nix::errno::Errno::EINTR) => {}
             Err(error) => return Err(error).context("wait for the shim"),
         }
@@ -61,6 +83,9 @@ pub struct Wait {
 pub fn wait(store: &Store, id: &str, until: Until) -> Result<Wait> {
     for _ in 0..super::TRIES {
         let now = now(store, id)?;
+        if now.doing == Doing::Stuck {
+            bail!(SURVIVED);
+        }
         let alive = now.doing.goes_on();
         let mut wait = Wait { id: id.to_owned(), stream: None, until, code: now.record.ended.exit_code };
         if until == Until::NotRunning && !alive {
@@ -85,6 +110,14 @@ impl Wait {
         let Some(mut stream) = stream else { return Ok(None) };
         let message = Message::new(Op::Wait, (self.until == Until::Removed) as i32, 0);
         Ok(shim::tell(&mut stream, message, &[]).is_ok().then_some(stream))
+    }
+
+    /// Waits for the end of one that was killed.
+    pub(super) fn finish_killed(self, store: &Store) -> Result<()> {
+        if let Some(stream) = &self.stream {
+            dies(store, &self.id, stream, Duration::ZERO)?;
+        }
+        self.finish(store, &Caller::default()).map(drop)
     }
 
     /// Waits; the exit code. Nobody waits for a caller that has gone.
