@@ -60,6 +60,12 @@ impl Store {
         Ok(store)
     }
 
+    /// Whether it has been made, and is of this version and owner.
+    pub fn is_there(&self) -> bool {
+        let version = fs::read_to_string(self.root.join("version"));
+        version.is_ok_and(|text| self.check_version(&text).and_then(|()| self.check_owner()).is_ok())
+    }
+
     fn check_version(&self, text: &str) -> Result<()> {
         match text.trim().parse::<u32>() {
             Ok(VERSION) => Ok(()),

@@ -27,6 +27,7 @@ const VERBS: &[(&str, fn(&Host, &str))] = &[
     ("bridge", networks::at_network),
     ("cooperate", networks::at_cooperation),
     ("rest", networks::at_rest),
+    ("heir", networks::at_heir),
     ("connect", networks::at_connection),
     ("disconnect", networks::at_connection),
     ("ports", networks::at_ports),
@@ -516,7 +517,7 @@ fn while_its_network_comes_or_goes() {
 
 #[test]
 fn after_the_last_one_has_left_its_network() {
-    each(&["rest"]);
+    each(&["rest", "heir"]);
 }
 
 #[test]

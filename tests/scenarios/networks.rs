@@ -166,18 +166,30 @@ fn a_host_without_containers_is_as_it_was() {
 #[test]
 fn forwarding_stays_for_another_stores_containers() {
     let (Some(one), Some(two), Some(())) = (Host::with_busybox(), Host::with_busybox(), need("nft")) else { return };
+    let (Some(neighbour), Some(far)) = (Neighbour::new(), Neighbour::on("far0", 98)) else { return };
     let tables = || tool("nft", ["list", "tables"]).lines().count();
+    let forwards = || fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap().trim() == "1";
+    let passes = || neighbour.run("busybox", &["ping", "-c", "1", "-W", "2", "10.98.0.2"]).run().code() == Some(0);
+    let goes_out = |host: &Host| host.run(["exec", "it", "ping", "-c", "1", "-W", "5", "10.99.0.2"]).code() == Some(0);
+    // There and back: who has inherited it bequeaths it.
     one.ok(["run", "--detach", "--name", "it", "busybox", "sleep", "1000"]);
+    for (leaves, stays) in [(&one, &two), (&two, &one)] {
+        stays.ok(["run", "--detach", "--name", "it", "busybox", "sleep", "1000"]);
+        assert_eq!(tables(), 2);
+        leaves.ok(["rm", "--force", "it"]);
+        eventually("its table is gone, and no command was asked", || tables() == 1);
+        assert!(forwards() && goes_out(stays), "the other one's containers live by it");
+        assert!(!passes(), "nobody else does");
+    }
+    // Both at once: each may be the other's heir.
     two.ok(["run", "--detach", "--name", "it", "busybox", "sleep", "1000"]);
-    assert_eq!(tables(), 2);
-    one.ok(["rm", "--force", "it"]);
-    thread::sleep(Duration::from_millis(1500));
-    assert_eq!(fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap().trim(), "1");
-    two.ok(["rm", "--force", "it"]);
-    eventually("theirs is gone", || tables() == 1);
-    one.ok(["ps"]);
-    assert_eq!(tables(), 0);
-    assert_eq!(fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap().trim(), "0");
+    thread::scope(|scope| {
+        for host in [&one, &two] {
+            scope.spawn(|| host.ok(["rm", "--force", "it"]));
+        }
+    });
+    eventually("all is as it was", || tables() == 0 && !forwards());
+    drop((neighbour, far));
 }
 
 #[test]

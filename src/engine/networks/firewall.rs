@@ -3,9 +3,10 @@
 use super::super::locks::{self, Lock};
 use super::super::rootless::network::within;
 use super::super::store::{self, Store};
+use super::heirs::{self, Others};
 use super::join::{self, Published};
 use super::modes::{self, Mode};
-use super::{lease, obstacles, stored, theirs};
+use super::{bridge, lease, obstacles, stored, theirs};
 use crate::net::firewall::{self, Bridge, Mapping, State};
 use crate::net::{conntrack, nftables, port};
 use anyhow::{Context, Result};
@@ -25,7 +26,11 @@ pub fn table(store: &Store) -> String {
 
 /// Held by who changes the table, or the facts that it follows from.
 pub fn lock(store: &Store) -> Result<Lock> {
-    locks::exclusive(&store.run.join("firewall.lock"), 0)
+    locks::exclusive(&lock_path(store), 0)
+}
+
+pub fn lock_path(store: &Store) -> PathBuf {
+    store.run.join("firewall.lock")
 }
 
 /// It is there when this store turned forwarding on in this boot, and says how to take that back.
@@ -79,7 +84,7 @@ fn fingerprint(store: &Store) -> Result<String> {
         parts.push([id.as_bytes(), &stored::written(store, &id)?.to_ne_bytes()].concat());
     }
     let hash = super::hashed(&parts.iter().map(Vec::as_slice).collect::<Vec<_>>());
-    Ok(format!("dhow {}", &hash[..16]))
+    Ok(heirs::comment(&format!("dhow {}", &hash[..16]), store))
 }
 
 /// Makes the table anew where it is not what it should be. The caller has an address leased, so it stays. False where the
@@ -368,32 +373,66 @@ pub fn rest_later(store: &Store, pause: Duration) -> Result<()> {
     Ok(())
 }
 
-/// Whether nobody is on a network. Then forwarding is as it was found, unless another store's containers live by it.
+/// Whether nobody is on a network. Then the table is gone, and forwarding is as it was found, unless another store's
+/// containers live by it.
 fn take_away(store: &Store) -> Result<bool> {
+    for attempt in 1..=ATTEMPTS {
+        if let Some(is_done) = try_to_take_away(store)? {
+            return Ok(is_done);
+        }
+        bridge::step_aside(attempt)?;
+    }
+    // Whoever comes next does it.
+    Ok(true)
+}
+
+/// How often another store is looked at anew whose table is changed at the moment.
+const ATTEMPTS: u32 = 12;
+
+/// Nothing where another store is to be looked at anew.
+fn try_to_take_away(store: &Store) -> Result<Option<bool>> {
     let _lock = lock(store)?;
     // What a killed shim left in tables of others, and what somebody took out of them unseen.
     obstacles::mend(store)?;
     if lease::any(store)? {
-        return Ok(false);
+        return Ok(Some(false));
     }
     if !nftables::is_there() {
-        return Ok(true);
+        return Ok(Some(true));
     }
     let ours = table(store);
     if let Some(changes) = known(store)? {
         // Without the table this host would forward for everybody.
         if changes.is_empty() {
-            return Ok(true);
+            return Ok(Some(true));
         }
-        if !firewall::others(&ours).context("list the tables of nf_tables")?.is_empty() {
-            return Ok(true);
+        match heirs::others(&ours)? {
+            Others::Busy => return Ok(None),
+            Others::Unknown => return Ok(Some(true)),
+            Others::Heir(heir, _lock) => bequeath(&heir, changes)?,
+            Others::Nobody(_locks) => {
+                changes.iter().for_each(Change::take_back);
+                crate::failpoint::reach("rest.forwards");
+            }
         }
-        changes.iter().for_each(Change::take_back);
-        crate::failpoint::reach("rest.forwards");
         store::remove(&mark(store))?;
         crate::failpoint::reach("rest.forgotten");
     }
     visit(store, &[])?;
     firewall::clear(&ours).context("take our table from nf_tables")?;
-    Ok(true)
+    Ok(Some(true))
+}
+
+/// Has the table of another store drop what ours did, and that store take back what ours has changed. The caller holds its
+/// lock.
+fn bequeath(heir: &Store, changes: Vec<Change>) -> Result<()> {
+    let mut all = known(heir)?.unwrap_or_default();
+    let is_new = |change: &Change| all.iter().all(|known| known.path != change.path);
+    let new: Vec<Change> = changes.into_iter().filter(is_new).collect();
+    all.extend(new);
+    store::write_file(&mark(heir), &serde_json::to_vec(&all)?, false)?;
+    crate::failpoint::reach("heir.marked");
+    replace(heir, true)?;
+    crate::failpoint::reach("heir.drops");
+    Ok(())
 }

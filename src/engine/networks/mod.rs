@@ -6,6 +6,7 @@
 mod bridge;
 mod configured;
 mod firewall;
+mod heirs;
 mod interface;
 mod join;
 mod lease;

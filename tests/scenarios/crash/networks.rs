@@ -70,6 +70,26 @@ pub fn at_rest(host: &Host, point: &str) {
     rests(host, "0");
 }
 
+/// Another store's containers live by the forwarding that this one turned on.
+pub fn at_heir(host: &Host, point: &str) {
+    let Some(other) = Host::with_busybox() else { return };
+    let stay = ["run", "--detach", "--name", "it", "busybox", "sleep", "1000"];
+    host.dhow(stay).fail(point, &mark(host)).run();
+    other.ok(stay);
+    host.ok(["rm", "--force", "it"]);
+    eventually("the point is reached", || mark(host).exists());
+    if need("nft").is_some() {
+        eventually("its table is gone", || {
+            host.ok(["ps"]);
+            tool("nft", ["list", "tables"]).lines().count() == 1
+        });
+        assert!(tool("nft", ["list", "ruleset"]).contains("drop"));
+    }
+    assert_eq!(forwarding(), "1");
+    other.ok(["rm", "--force", "it"]);
+    rests(&other, "0");
+}
+
 /// A firewall of somebody else is opened for it, and closed again by whoever finds what is left.
 pub fn at_cooperation(host: &Host, point: &str) {
     if need("nft").is_none() {
