@@ -50,6 +50,7 @@ impl Store {
             Ok(text) => {
                 store.check_version(&text)?;
                 store.check_owner()?;
+                store.close()?;
             }
             Err(error) if error.kind() == ErrorKind::NotFound => store.create()?,
             Err(error) => {
@@ -93,13 +94,19 @@ impl Store {
         for dir in ["blobs/sha256", "images", "refs", "layers", "containers", "names", "volumes", "leases", "tmp"] {
             make_dirs(&self.root.join(dir), 0o700)?;
         }
-        // Containers of other users look through these, so they may be passed but not listed.
-        for dir in ["", "layers", "containers", "volumes"] {
-            let path = self.root.join(dir);
-            fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o711))
-                .with_context(|| format!("chmod {}", path.display()))?;
-        }
+        self.close()?;
         write_file(&self.root.join("version"), format!("{VERSION}\n").as_bytes(), true)
+    }
+
+    /// Lets nobody else in, who would find there what root of a container has made: programs that run as root, too
+    /// (CVE-2021-41091). Earlier builds left the store to be passed by whoever knew its names.
+    fn close(&self) -> Result<()> {
+        let meta = fs::metadata(&self.root).with_context(|| format!("look at {}", self.root.display()))?;
+        if meta.permissions().mode() & 0o077 == 0 {
+            return Ok(());
+        }
+        fs::set_permissions(&self.root, PermissionsExt::from_mode(0o700))
+            .with_context(|| format!("chmod {}", self.root.display()))
     }
 
     /// Makes the run directory; one that another boot left is rubbish and goes.

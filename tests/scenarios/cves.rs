@@ -1,6 +1,7 @@
 //! Ways out of runc, Docker and containerd that were found in the last ten years, each tried by its name. Those that
 //! have their place by theme bear their numbers too: `escapes::cve_…`, `isolation::cve_…`.
 
+use crate::cdi::Vendor;
 use crate::fixture::{Daemon, Host, Tar, busybox_tar, eventually, need};
 use crate::isolation::{bent, same_inode};
 use std::collections::BTreeSet;
@@ -429,4 +430,79 @@ fn cve_2026_31431_the_kernels_cryptography_is_out_of_reach() {
         }
     }
     assert_ne!(socket(&["--security-opt", "seccomp=unconfined"], libc::AF_INET), "EPERM");
+}
+
+/// Whoever is nobody on the host ran what root of a container had made, as root: the way there was open to who knew it
+/// (also CVE-2024-25621).
+#[test]
+fn cve_2021_41091_nobody_else_enters_the_store() {
+    let Some(host) = Host::with_busybox() else { return };
+    // The way to the store itself is open.
+    for dir in host.dir().ancestors().take_while(|dir| *dir != std::path::Path::new("/")) {
+        let mode = fs::metadata(dir).expect("look").permissions().mode();
+        assert_eq!(mode & 0o001, 0o001, "{}", dir.display());
+    }
+    let line = "cp /bin/busybox /id; cp /bin/busybox /v/id; chmod 4755 /id /v/id; echo up; sleep 1000";
+    let id = host.detached(&["-v", "data:/v"], &["sh", "-c", line]);
+    eventually("it is up", || host.ok(["logs", &id]) == "up");
+    let upper = host.root().join("containers").join(&id).join("upper/id");
+    let layer = host.record(&id)["layers"][0].as_str().expect("a layer").to_owned();
+    let files = [
+        upper,
+        host.root().join("volumes/data/_data/id"),
+        host.root().join("layers").join(layer).join("fs/bin/busybox"),
+    ];
+    let refused = || {
+        files.iter().all(|file| {
+            assert!(file.exists(), "{}", file.display());
+            let mut command = std::process::Command::new(file);
+            let error = command.arg0("id").uid(65534).gid(65534).output().expect_err("it is not to be had");
+            error.kind() == std::io::ErrorKind::PermissionDenied
+        })
+    };
+    assert!(refused());
+    // One that an earlier build has made is closed by the next command.
+    fs::set_permissions(host.root(), PermissionsExt::from_mode(0o711)).expect("chmod");
+    host.ok(["ps"]);
+    assert!(refused());
+}
+
+/// Whoever made a directory to work in followed links of the image (GHSA-q6r4-3wmg-fwcq).
+#[test]
+fn cve_2026_55686_a_directory_to_work_in_is_made_inside() {
+    let Some(host) = Host::with_busybox() else { return };
+    let outside = host.dir().join("outside");
+    fs::create_dir(&outside).expect("make a directory");
+    let tar = Tar::new()
+        .symlink("way", outside.to_str().expect("UTF-8"))
+        .symlink("up", &format!("../../../../../../../../..{}", outside.display()))
+        .symlink("proc-way", &format!("/proc/self/root{}", outside.display()));
+    bent(&host, tar, &[]);
+    for place in ["/way/new", "/up/new/deep", "/proc-way/new", "/way/../new"] {
+        let id = host.run(["create", "--network", "none", "-w", place, "bent", "true"]);
+        assert_eq!(fs::read_dir(&outside).expect("list").count(), 0, "{place}: {id}");
+        if id.status.success() {
+            let output = host.run(["start", "--attach", &id.stdout()]);
+            assert_eq!(fs::read_dir(&outside).expect("list").count(), 0, "{place}: {output}");
+        }
+    }
+    let built = build(&host, &format!("FROM busybox\nRUN ln -s {} /way\nWORKDIR /way/new\nRUN pwd", outside.display()));
+    assert_eq!(fs::read_dir(&outside).expect("list").count(), 0, "{built:?}");
+}
+
+/// A hook of a vendor's was run with variables of the image, and where the image lay: it loaded a library from there.
+#[test]
+fn cve_2025_23266_hooks_have_nothing_of_the_image() {
+    let (Some(host), vendor) = (Host::with_busybox(), Vendor::new()) else { return };
+    let tar = busybox_tar().expect("it was there");
+    let changes = ["--change", "ENV LD_PRELOAD=./evil.so BASH_ENV=/evil", "--change", "WORKDIR /tmp"];
+    host.ok(["import"].into_iter().chain(changes).chain([tar.to_str().expect("UTF-8"), "evil"]));
+    let told = host.dir().join("told");
+    let line = format!("cat >/dev/null; {{ env | grep -v -E '^(PWD|OLDPWD|SHLVL|_)='; pwd; }} >>{}", told.display());
+    let moments = ["prestart", "createRuntime", "createContainer", "poststart"];
+    let hook = |moment| serde_json::json!({"hookName": moment, "path": "/bin/sh", "args": ["sh", "-c", line], "env": ["PATH=/usr/bin:/bin"]});
+    vendor.says(&[("one", serde_json::json!({ "hooks": moments.map(hook) }))], serde_json::json!({}));
+    let seen = host.ok(["run", "--rm", "--network", "none", "--device", &vendor.device("one"), "evil", "env"]);
+    assert!(seen.contains("LD_PRELOAD=./evil.so"), "{seen}");
+    assert_eq!(fs::read_to_string(&told).expect("read"), "PATH=/usr/bin:/bin\n/\n".repeat(moments.len()));
 }
