@@ -12,6 +12,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::Builder;
 
 /// So many stages at once: most of them wait, for a network or a disk.
 const MOST: usize = 4;
@@ -75,13 +76,16 @@ pub fn run(
     std::thread::scope(|scope| {
         let (sender, receiver) = sync_channel(256);
         // One for each: any number of them may wait for others.
-        for _ in bases {
+        let begun = bases.keys().try_for_each(|_| {
             let (sender, stages) = (sender.clone(), &stages);
-            scope.spawn(move || stages.work(&sender, work));
-        }
+            Builder::new().spawn_scoped(scope, move || stages.work(&sender, work)).map(drop)
+        });
         drop(sender);
         // Who asked is one of those who call them off.
-        scope.spawn(|| stages.watch(caller, end.as_fd()));
+        let watches = begun.and_then(|()| Builder::new().spawn_scoped(scope, || stages.watch(caller, end.as_fd())));
+        if let (Err(error), Some(first)) = (watches, bases.keys().next()) {
+            stages.fail(*first, anyhow::Error::from(error).context("start a thread for each stage"));
+        }
         stages.tell(&receiver, output);
         stages.stop();
     });
@@ -121,14 +125,15 @@ impl<'a> Stages<'a> {
             let mut plan = self.plan();
             plan.busy -= 1;
             match built {
-                Ok(()) => drop(plan.done.insert(at)),
-                Err(error) if plan.failed.is_none() => {
-                    plan.failed = Some((at, error));
-                    self.stop();
+                Ok(()) => {
+                    plan.done.insert(at);
+                    drop(plan);
                 }
-                Err(_) => {}
+                Err(error) => {
+                    drop(plan);
+                    self.fail(at, error);
+                }
             }
-            drop(plan);
             self.changed.notify_all();
             // Nobody reads any more where this fails, which is known.
             let _ = report.end();
@@ -160,9 +165,7 @@ impl<'a> Stages<'a> {
             // Drained, also then: a stage must not wait for who does not read.
             if read && output.take(at, told).is_err() {
                 read = false;
-                self.plan().failed.get_or_insert_with(|| (at, gone()));
-                self.stop();
-                self.changed.notify_all();
+                self.fail(at, gone());
             }
         }
     }
@@ -173,6 +176,13 @@ impl<'a> Stages<'a> {
         let mut fds = [PollFd::new(end, PollFlags::from_bits_retain(libc::POLLRDHUP)), gone];
         while let Err(nix::errno::Errno::EINTR) = poll(&mut fds, PollTimeout::NONE) {}
         self.stop();
+    }
+
+    /// Calls all stages off; the first reason counts.
+    fn fail(&self, at: usize, why: anyhow::Error) {
+        self.plan().failed.get_or_insert((at, why));
+        self.stop();
+        self.changed.notify_all();
     }
 
     fn stop(&self) {

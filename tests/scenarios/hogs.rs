@@ -126,3 +126,23 @@ fn a_bomb_of_forks() {
     eventually("all of it has ended", || of_bomb() == 0);
     others_go_on(&host, &neighbour);
 }
+
+#[test]
+fn stages_for_which_there_are_no_threads_are_told() {
+    use std::os::unix::process::CommandExt;
+    let Some(host) = Host::with_busybox() else { return };
+    let stages: String = (0..900).map(|at| format!("FROM busybox AS s{at}\n")).collect();
+    let copies: String = (0..900).map(|at| format!("COPY --from=s{at} /bin/sh /{at}\n")).collect();
+    let file = host.file("many/Dockerfile", format!("{stages}FROM scratch\n{copies}"));
+    let mut command = host.local(["build", file.parent().expect("a folder").to_str().expect("UTF-8")]);
+    let limit = libc::rlimit { rlim_cur: 1 << 30, rlim_max: 1 << 30 };
+    // SAFETY: one system call between fork and exec.
+    unsafe {
+        command.inner().pre_exec(move || match libc::setrlimit(libc::RLIMIT_AS, &limit) {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        });
+    }
+    let output = command.run();
+    assert!(output.code() == Some(1) && output.stderr().contains("start a thread for each stage"), "{output}");
+}
