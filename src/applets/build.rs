@@ -9,6 +9,7 @@ mod outputs;
 mod packed;
 mod query;
 mod told;
+mod warned;
 
 use super::{Command, Context, output, pull, push};
 use crate::api::client::{Client, SECRETS};
@@ -343,7 +344,7 @@ impl Build {
             Some(lint::Base { env, shell: list("/Config/Shell").is_some_and(|shell| !shell.is_empty()) })
         };
         let wish = self.build_arg.iter().rev().find_map(|arg| arg.strip_prefix(lint::ARGUMENT)?.strip_prefix('='));
-        let (warnings, _) = lint::check(file, &lint::Around { ignore, base: &base, wish })?;
+        let (warnings, _) = lint::check(file, &lint::Around { ignore, base: &base, needed: None, wish })?;
         output::say(&if json { lint::json(file, &warnings)? } else { lint::show(file, &warnings) })?;
         Ok(u8::from(!warnings.is_empty()))
     }

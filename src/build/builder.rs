@@ -14,6 +14,7 @@ use super::dockerfile::words::Lex;
 use super::dockerfile::{self, Dockerfile, Fault, Place};
 use super::durable::Durable;
 use super::export;
+use super::lint::{self, Warning};
 use super::metadata;
 use super::removals::Removals;
 use super::report::{Output, Report, Style, gone, is_gone};
@@ -160,6 +161,27 @@ impl<'a> Builder<'a> {
         self.wait.map_or(Ok(false), |wait| wait(at)).map(drop)
     }
 
+    /// What can be said against the stages that the target needs, by what is known of their bases by now; and whether that
+    /// is an error.
+    pub fn lint(mut self) -> Result<(Vec<Warning>, bool)> {
+        // Why they cannot be known is told by the build.
+        let target = target(self.file, &self.asked.target)?;
+        let needed = self.globals(target).and_then(|()| self.needed(target, &self.bases()?)).ok();
+        let images = self.shared.images.lock().unwrap_or_else(PoisonError::into_inner);
+        let base = |name: &str| {
+            let named = |key: &str| key.rsplit_once(' ').is_some_and(|(known, _)| known == name);
+            let (_, state) = images.iter().find(|(key, _)| named(key))?;
+            let set = state.config.env.iter().filter_map(|entry| entry.split_once('='));
+            Some(lint::Base {
+                env: set.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+                shell: state.config.shell.as_ref().is_some_and(|shell| !shell.is_empty()),
+            })
+        };
+        let wish = self.asked.args.get(lint::ARGUMENT).and_then(Option::as_deref);
+        let (ignore, needed) = (&self.context.tree.ignore, needed.as_ref());
+        lint::check(self.file, &lint::Around { ignore, base: &base, needed, wish })
+    }
+
     /// Builds the target, registers the image and gives it its names.
     pub fn run(mut self, output: &mut Output) -> Result<()> {
         let target = target(self.file, &self.asked.target)?;
@@ -178,6 +200,7 @@ impl<'a> Builder<'a> {
         let based: BTreeMap<usize, Option<usize>> =
             needed.iter().map(|at| (*at, self.earlier(&bases[*at], *at))).collect();
         let total: usize = needed.iter().map(|at| 1 + self.file.stages[*at].instructions.len()).sum();
+        self.empty_lines(output)?;
         let total = total + output.begin(self.file.globals.iter().map(|it| it.text.trim()), total)?;
         let built = Durable::beside(&self.engine.store, |durable| {
             schedule::run(&based, total, &self.caller, output, &|at, report, caller, wait| {
@@ -201,6 +224,21 @@ impl<'a> Builder<'a> {
         self.shared.known.lock().unwrap_or_else(PoisonError::into_inner).save();
         self.leftovers(&state, target, output)?;
         self.finish(&state, output)
+    }
+
+    /// Tells of empty lines inside of instructions, as Docker's first builder does.
+    fn empty_lines(&self, output: &mut Output) -> Result<()> {
+        let (file, mut any) = (self.file, false);
+        let stages =
+            file.stages.iter().flat_map(|stage| std::iter::once(&stage.instruction).chain(&stage.instructions));
+        for instruction in file.globals.iter().chain(stages).filter(|instruction| instruction.has_empty) {
+            output.wrong(&format!("Empty continuation line found in: {}", instruction.text.trim()))?;
+            any = true;
+        }
+        match any {
+            true => output.wrong("Empty continuation lines will become errors in a future release."),
+            false => Ok(()),
+        }
     }
 
     /// Tells of arguments that nothing asked for, as Docker's first builder does.

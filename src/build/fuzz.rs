@@ -12,7 +12,7 @@ pub fn dockerfile(bytes: &[u8]) {
     let ignore = Ignore::read(bytes).unwrap_or_default();
     let _ = (ignore.leaves_out("a/b.o"), ignore.may_keep_inside("a"));
     let Ok(file) = Dockerfile::parse("Dockerfile", bytes) else { return };
-    let around = Around { ignore: &ignore, base: &|_| Some(Default::default()), wish: None };
+    let around = Around { ignore: &ignore, base: &|_| Some(Default::default()), needed: None, wish: None };
     let _ = super::lint::check(&file, &around).map(|(warnings, _)| super::lint::show(&file, &warnings));
     let lex = Lex::new(file.directives.escape);
     for stage in &file.stages {

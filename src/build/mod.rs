@@ -80,7 +80,8 @@ pub fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
     let context = Context::open(&engine.store, &lease, &asked, sent, &engine.settings.registry(), &caller)?;
     let file = Dockerfile::parse(&context.name, &context.dockerfile)?;
     builder::target(&file, &asked.target)?;
-    checked(&file, &context, &asked)?;
+    let shared = Shared::new(&file, &context);
+    checked(&file, Builder::new(&engine, &lease, &asked, (&file, &context), &shared, &caller))?;
     let producer = move |out: &mut dyn std::io::Write| {
         // It has ended when nothing of it is left.
         let (_running, lease, context) = (running, lease, context);
@@ -89,9 +90,13 @@ pub fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
             bytes.extend_from_slice(b"\r\n");
             out.write_all(&bytes)
         };
-        let shared = Shared::new(&file, &context);
         let mut output = Output::new(&mut send, asked.style, asked.quiet);
-        let built = Builder::new(&engine, &lease, &asked, (&file, &context), &shared, &caller).run(&mut output);
+        let builder = || Builder::new(&engine, &lease, &asked, (&file, &context), &shared, &caller);
+        let built = builder().run(&mut output);
+        let built = match builder().lint() {
+            Ok((warnings, _)) => built.and(output.warnings(lint::statuses(&file, &warnings))),
+            Err(error) => built.and(Err(error)),
+        };
         let built = match built {
             Ok(()) => engine.settings.cache_size().and_then(|size| prune::limit(&engine.store, &lease, size)),
             Err(error) => output.recall().and(Err(error)),
@@ -110,11 +115,9 @@ pub fn route(engine: &Arc<Engine>, mut request: Request) -> Result<Response> {
 }
 
 /// Refuses a Dockerfile that has asked to be checked, and with which something is wrong.
-fn checked(file: &Dockerfile, context: &Context, asked: &Asked) -> Result<()> {
-    // Variables that images set are for who asks for a check alone: here nothing is pulled for it.
-    let wish = asked.args.get(lint::ARGUMENT).and_then(Option::as_deref);
-    let around = lint::Around { ignore: &context.tree.ignore, base: &|_| None, wish };
-    let (warnings, error) = lint::check(file, &around)?;
+fn checked(file: &Dockerfile, builder: Builder) -> Result<()> {
+    // Variables that images set are told of in the end: nothing is pulled for it.
+    let (warnings, error) = builder.lint()?;
     if error && !warnings.is_empty() {
         let rules: std::collections::BTreeSet<&str> = order::set(warnings.iter().map(|warning| warning.rule));
         let rules: Vec<&str> = rules.into_iter().collect();

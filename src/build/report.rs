@@ -159,6 +159,22 @@ impl<'a> Output<'a> {
         self.send(ProgressLine::text(format!("{text}\n")))
     }
 
+    /// What can be said against the Dockerfile, for clients of ours. Docker's first builder says nothing of it.
+    pub fn warnings(&mut self, mut statuses: impl Iterator<Item = SolveStatus>) -> Result<()> {
+        match self.style {
+            Style::Stream => Ok(()),
+            Style::Plain | Style::Trace => statuses.try_for_each(|status| self.send(trace::line(&status))),
+        }
+    }
+
+    /// Something that is wrong with the Dockerfile, as Docker's first builder says it.
+    pub fn wrong(&mut self, text: &str) -> Result<()> {
+        match self.style {
+            Style::Stream => self.send(ProgressLine::text(format!("\u{1b}[91m[WARNING]: {text}\n\u{1b}[0m"))),
+            Style::Plain | Style::Trace => Ok(()),
+        }
+    }
+
     /// A piece of an output.
     pub fn data(&mut self, at: usize, bytes: &[u8]) -> io::Result<()> {
         let aux = Some(serde_json::json!({ "output": at, "data": crate::api::base64::encode(bytes) }));

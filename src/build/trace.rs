@@ -44,7 +44,7 @@ pub fn done(name: &str, parts: &[String]) -> SolveStatus {
         completed: Some(now.clone()),
         ..Vertex::default()
     };
-    SolveStatus { vertexes: vec![vertex], statuses: parts.iter().map(part).collect(), logs: Vec::new() }
+    SolveStatus { vertexes: vec![vertex], statuses: parts.iter().map(part).collect(), ..SolveStatus::default() }
 }
 
 impl Trace {

@@ -1,6 +1,6 @@
 //! `dhow build`: Dockerfiles to images.
 
-use crate::fixture::{Host, Output, Tar, eventually};
+use crate::fixture::{Host, Output, eventually};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::fs;
@@ -113,50 +113,6 @@ fn a_step_that_fails_says_why_and_leaves_nothing() {
     let output = build(&host, &dir, &[]);
     assert!(output.stderr().contains("executable file not found in $PATH"), "{output}");
     assert_eq!(host.ok(["ps", "-aq"]), "");
-}
-
-#[test]
-fn errors_name_line_and_column() {
-    let Some(host) = Host::with_busybox() else { return };
-    for (text, expected) in [
-        (
-            "FROM busybox\n  RUM true",
-            "dockerfile parse error on line 2: unknown instruction: RUM (did you mean RUN?)\nDockerfile:2:3:   RUM true",
-        ),
-        ("FROM busybox\n\nCOPY nope /x", "/nope: not found in the build context\nDockerfile:3:1: COPY nope /x"),
-        ("FROM busybox\nENV a=${b", "syntax error: missing '}'\nDockerfile:2:5: ENV a=${b"),
-        ("FROM busybox\nCOPY --from=nope/image a b", "Dockerfile:2:1: COPY --from=nope/image a b"),
-        (
-            "FROM busybox AS a\nCOPY --from=a x y",
-            "circular dependency detected on stage: a\nDockerfile:2:1: COPY --from=a x y",
-        ),
-        ("FROM busybox\nCOPY --from=0 x y", "circular dependency detected on stage: stage-0"),
-        ("FROM busybox\nCOPY --from=1 x y", "invalid stage index 1"),
-        (
-            "FROM busybox AS a\nCOPY --from=b x y\nFROM busybox AS b\nFROM a",
-            "cannot copy from stage \"b\", it needs to be defined before current stage \"a\"",
-        ),
-        (
-            "FROM --platform=$TARGETPLATFROM busybox",
-            "empty platform value from expression $TARGETPLATFROM (did you mean TARGETPLATFORM?)",
-        ),
-        ("FROM ${x}", "base name (${x}) should not be blank\nDockerfile:1:6: FROM ${x}"),
-        ("FROM busybox\nADD --checksum=x Dockerfile /x", "checksum requires HTTP(S) or Git sources"),
-        ("FROM busybox\nADD --checksum=x Dockerfile y /x", "checksum can't be specified for multiple sources"),
-        ("FROM busybox\nCOPY --chown=nobody9 Dockerfile /x", "unable to find user nobody9"),
-        ("FROM busybox\nCOPY Dockerfile /etc", ""),
-        ("FROM busybox\nCOPY Dockerfile /etc/passwd/x", "cannot copy to non-directory"),
-    ] {
-        let dir = folder(&host, "context", &[("Dockerfile", text)]);
-        let output = build(&host, &dir, &["--progress", "plain"]);
-        if expected.is_empty() {
-            output.ok();
-            continue;
-        }
-        assert_eq!(output.code(), Some(1), "{output}");
-        assert!(output.stderr().contains(expected), "{text}: {output}");
-        host.assert_tidy();
-    }
 }
 
 #[test]
@@ -342,174 +298,6 @@ fn a_build_with_keys_is_called_off_too() {
 }
 
 #[test]
-fn mounts_are_there_for_one_command() {
-    let Some(host) = Host::with_busybox() else { return };
-    let text = "FROM busybox AS other\nRUN mkdir /d && echo theirs > /d/f\nFROM busybox\nWORKDIR /w\n\
-                RUN --mount=type=cache,target=/cache,id=c$TARGETOS echo x >> /cache/count; wc -l < /cache/count > /counted\n\
-                RUN --mount=type=tmpfs,target=/mem,size=1m touch /mem/x && grep -c ' /mem tmpfs' /proc/mounts > /tmpfs\n\
-                RUN --mount=target=ctx --mount=from=other,source=/d,target=/d,rw cat ctx/file /d/f > /bound; echo y > /d/g; ! touch ctx/no 2>/dev/null\n\
-                RUN --mount=type=secret,id=token,env=TOKEN --mount=type=secret,id=token,target=/s,mode=0440 cat /s; stat -c %a /s > /mode; echo ${#TOKEN} > /length\n\
-                RUN --mount=type=secret,id=absent test ! -e /run/secrets/absent\n\
-                RUN <<end\n#!/bin/cat\nscript\nend\n";
-    let files = [("Dockerfile", text), ("file", "ours\n"), ("token", "hush-hush-hush")];
-    let token = host.file("context/token", "hush-hush-hush");
-    let secret = format!("id=token,src={}", token.display());
-    let dir = folder(&host, "context", &files);
-    fs::write(dir.join(".dockerignore"), "token\n").expect("write");
-    let told = made(&host, &files, &["--secret", &secret]);
-    assert!(told.contains("hush-hush-hush") && told.contains("script"), "{told}");
-    assert_eq!(says(&host, "cat /counted /tmpfs /bound /mode /length"), "1\n1\nours\ntheirs\n440\n14");
-    assert_eq!(says(&host, "ls -d /cache /mem /d /s /run/secrets /w/ctx 2>/dev/null; ls /w"), "");
-    // No layer, no history, no record and no file of the store has it.
-    let found = host_grep(&host, "hush-hush-hush");
-    assert_eq!(found, Vec::<String>::new());
-    assert!(!host.ok(["history", "--no-trunc", "made"]).contains("hush"));
-    // Without a target it is where the command runs, and never all there is.
-    let aimless = "RUN --mount=type=bind test -f /w/file\n";
-    made(&host, &[("Dockerfile", &format!("FROM busybox\nWORKDIR /w\n{aimless}"))], &[]);
-    let dir = folder(&host, "context", &[("Dockerfile", &format!("FROM busybox\n{aimless}"))]);
-    let refused = build(&host, &dir, &[]).stderr();
-    assert!(refused.contains("invalid mount target \"/\""), "{refused}");
-    let changed = text.replace("> /counted", "> /counted;");
-    made(&host, &[("Dockerfile", &changed)], &["--secret", &secret]);
-    assert_eq!(says(&host, "cat /counted"), "2", "a cache outlives its build");
-    let text = "FROM busybox\nRUN --mount=type=secret,id=absent,required true\n";
-    let output = build(&host, &folder(&host, "context", &[("Dockerfile", text)]), &[]);
-    assert!(output.stderr().contains("secret absent: not found"), "{output}");
-    host.assert_tidy();
-}
-
-/// What a stage or an image has is mounted where it lies, whatever its size; links in there lead nowhere else.
-#[test]
-fn what_a_stage_has_is_mounted_as_it_is() {
-    let Some(host) = Host::with_busybox() else { return };
-    let text = "FROM busybox AS other\nRUN mkdir -p /d/e && echo f > /d/e/f && chown 5:6 /d/e/f && ln -s /d /way && ln -s /way/e/f /file\n\
-                FROM scratch AS empty\nFROM busybox\n\
-                RUN --mount=from=other,source=/way/e,target=/m grep -c 'overlay /m overlay ro' /proc/mounts >> /said && stat -c '%u:%g %h' /m/f >> /said\n\
-                RUN --mount=from=other,source=file,target=/m/file cat /m/file >> /said; touch /m/file 2>/dev/null || echo read-only >> /said\n\
-                RUN --mount=from=other,target=/m,rw rm /m/d/e/f\n\
-                RUN --mount=from=other,target=/m cat /m/d/e/f >> /said\n\
-                RUN --mount=from=busybox,source=bin,target=/m test -e /m/busybox && ! touch /m/x 2>/dev/null\n\
-                RUN --mount=from=empty,target=/m ls /m | wc -l >> /said\n";
-    made(&host, &[("Dockerfile", text)], &[]);
-    assert_eq!(says(&host, "cat /said; test ! -e /m"), "1\n5:6 1\nf\nread-only\nf\n0");
-    let other = text.replace("echo f >", "echo g >");
-    let told = made(&host, &[("Dockerfile", text)], &[]);
-    assert_eq!(told.matches("CACHED").count(), 7, "{told}");
-    made(&host, &[("Dockerfile", &other)], &[]);
-    assert_eq!(says(&host, "sed -n 3p /said"), "g", "what is mounted is a part of the key");
-    let missing = "FROM busybox AS other\nFROM busybox\nRUN --mount=from=other,source=/no,target=/m true\n";
-    let output = build(&host, &folder(&host, "context", &[("Dockerfile", missing)]), &[]);
-    assert!(output.stderr().contains("#3 ERROR: /no: not found in the stage"), "{output}");
-    host.assert_tidy();
-}
-
-#[test]
-fn options_of_mounts_are_kept() {
-    let Some(host) = Host::with_busybox() else { return };
-    let alone = |name: &str| {
-        format!(
-            "FROM busybox AS {name}\nRUN --mount=type=cache,id=p,sharing=private,target=/p \
-             touch /p/{name}; sleep 1; ls /p > /listed; rm /p/{name}\n"
-        )
-    };
-    let text = format!(
-        "{}{}FROM busybox\nCOPY --from=a /listed /a\nCOPY --from=b /listed /b\n\
-         RUN --mount=type=cache,id=x,target=/c touch /c/f && stat -c '%u:%g %a' /c > /one\n\
-         RUN --mount=type=cache,id=x,target=/c,uid=1000,gid=2000,mode=0770 stat -c '%u:%g %a' /c > /two; ls /c >> /two\n\
-         RUN --mount=type=cache,id=x,target=/c,readonly touch /c/no 2>/dev/null || ls /c > /three\n\
-         RUN --mount=type=tmpfs,target=/t,size=64k dd if=/dev/zero of=/t/f bs=1k count=99 2>/dev/null; stat -c %s /t/f > /four\n\
-         RUN --mount=type=secret,source=deep/token,uid=5,gid=6 cd /run/secrets && stat -c '%n %u:%g %a' token > /five\n\
-         RUN --mount=type=secret,target=/x/token,mode=0444 cat /x/token > /six; stat -c %a /x/token >> /six\n\
-         RUN --mount=type=secret,id=deep/token,env=A env | grep -c ^A= > /seven; ls /run/secrets >> /seven 2>&1 || true\n",
-        alone("a"),
-        alone("b")
-    );
-    let token = host.file("token", "told\n").display().to_string();
-    let secrets = [format!("id=deep/token,src={token}"), format!("id=token,src={token}")];
-    let flags = ["--secret", &secrets[0], "--secret", &secrets[1]];
-    made(&host, &[("Dockerfile", &text)], &flags);
-    assert_eq!(
-        says(&host, "cat /a /b /one /two /three /four /five /six; head -n 1 /seven; wc -l < /seven"),
-        "a\nb\n0:0 755\n1000:2000 770\nf\n65536\ntoken 5:6 400\ntold\n444\n1\n2"
-    );
-    // One of a name at two places of a command is one, also where it is locked; and others in any order.
-    let twice = |first: &str, last: &str| {
-        format!(
-            "RUN --mount=type=cache,id={first},target=/1,sharing=locked --mount=type=cache,id={last},target=/2,sharing=locked \
-             --mount=type=cache,id={first},target=/3,sharing=private touch /1/f && ls /3\n"
-        )
-    };
-    let text_of_two = format!(
-        "FROM busybox AS a\n{}FROM busybox\n{}COPY --from=a /bin/sh /a\n",
-        twice("left", "right").repeat(3),
-        twice("right", "left").repeat(3)
-    );
-    made(&host, &[("Dockerfile", &text_of_two)], &["--no-cache"]);
-    made(&host, &[("Dockerfile", &text)], &flags);
-    // What a mount is asked to be is a part of its command.
-    let told = made(&host, &[("Dockerfile", &text.replace("env=A", "env=B"))], &flags);
-    assert_eq!((told.matches("CACHED").count(), says(&host, "head -n 1 /seven")), (10, "0".to_owned()), "{told}");
-    host.assert_tidy();
-}
-
-/// Files of the store and the run directory that hold these bytes.
-fn host_grep(host: &Host, what: &str) -> Vec<String> {
-    let (root, run) = (host.root(), host.run_dir());
-    let dirs = [root.to_str().expect("UTF-8"), run.to_str().expect("UTF-8")];
-    let output = crate::fixture::Command::new("grep", ["-rl", what, dirs[0], dirs[1]]).run();
-    output.stdout().lines().map(str::to_owned).collect()
-}
-
-#[test]
-fn a_check_builds_nothing() {
-    let Some(host) = Host::with_busybox() else { return };
-    let dir = folder(&host, "context", &[("Dockerfile", "FROM busybox\nMAINTAINER me\nCMD x\n")]);
-    let output = host.run(["build", "--check", dir.to_str().expect("UTF-8")]);
-    assert_eq!(output.code(), Some(1), "{output}");
-    let text = output.stdout();
-    assert!(text.starts_with("Check complete, 2 warnings have been found!"), "{text}");
-    let rule = "WARNING: JSONArgsRecommended - https://docs.docker.com/go/dockerfile/rule/json-args-recommended/";
-    assert!(text.contains(rule) && text.contains("Dockerfile:3:1: CMD x"), "{text}");
-    let dir = folder(&host, "context", &[("Dockerfile", "FROM busybox\nCMD [\"x\"]\n")]);
-    assert_eq!(host.ok(["build", "--check", dir.to_str().expect("UTF-8")]), "Check complete, no warnings found.");
-    let check = |input: &[u8]| host.dhow(["build", "--check", "-"]).input(input).run();
-    let output = check(b"FROM busybox\nCMD x\n");
-    assert!(output.code() == Some(1) && output.stdout().contains("Dockerfile:2:1: CMD x"), "{output}");
-    let refused = check(&Tar::new().file("Dockerfile", 0o644, "FROM busybox\n").end());
-    assert!(refused.stderr().contains("no archive"), "{refused}");
-    // What the context has not, and what the image sets.
-    build(&host, &folder(&host, "base", &[("Dockerfile", "FROM busybox\nENV here=1\n")]), &["-t", "based"]).ok();
-    let text = "# check=experimental=all\nFROM based\nENV a=$here b=$hera\nCOPY left/x .\n";
-    let asked = folder(&host, "asked", &[("Dockerfile", text), (".dockerignore", "left\n")]);
-    let check = |flags: &[&str]| host.run(["build", "--check"].iter().chain(flags).copied().chain(asked.to_str()));
-    let said = check(&[]).stdout();
-    assert!(said.contains("Usage of undefined variable '$hera' (did you mean $here?)"), "{said}");
-    assert!(said.contains("2 warnings") && said.contains("\"left/x\" that is excluded by .dockerignore"), "{said}");
-    check(&["--build-arg", "BUILDKIT_DOCKERFILE_CHECK=skip=UndefinedVar"]).ok();
-    let failed = build(&host, &dir, &["--build-arg", "BUILDKIT_DOCKERFILE_CHECK=error=true", "--no-cache"]);
-    assert_eq!(failed.code(), Some(0), "{failed}");
-    // What it has to say for itself.
-    let text = "# level of the tide\nARG level=high\n# quay is where it lies\nFROM busybox AS quay\nARG level\n\
-                RUN --mount=type=secret,id=key,required x\nFROM quay\n";
-    let says = folder(&host, "says", &[("Dockerfile", text)]);
-    let call = |flags: &[&str]| host.run(["build", "--call"].iter().chain(flags).copied().chain(says.to_str()));
-    assert_eq!(call(&["targets"]).ok(), "TARGET      DESCRIPTION\nquay        is where it lies\n(default)   ");
-    let outline = call(&["outline", "--build-arg", "level=low"]).ok();
-    assert!(outline.contains("level       low     of the tide") && outline.contains("key      true"), "{outline}");
-    let outline = call(&["outline,format=json", "--target", "quay"]).ok();
-    assert!(outline.contains("\"value\": \"high\""), "{outline}");
-    let refused = call(&["x"]);
-    assert!(refused.stderr().contains("invalid value \"x\" for --call"), "{refused}");
-    assert_eq!(host.ok(["images", "-q", "made"]), "");
-    let dir = folder(&host, "context", &[("Dockerfile", "# check=error=true\nFROM busybox\nCMD x\n")]);
-    let output = build(&host, &dir, &["-t", "made"]);
-    assert!(output.stderr().contains("lint violation found for rules: JSONArgsRecommended"), "{output}");
-    assert_eq!(host.ok(["images", "-q", "made"]), "");
-    build(&host, &dir, &["-t", "made", "--build-arg", "BUILDKIT_DOCKERFILE_CHECK=error=false"]).ok();
-}
-
-#[test]
 fn a_base_behind_a_password() {
     let Some(()) = crate::fixture::need("skopeo") else { return };
     let Some(registry) = crate::fixture::Registry::start(false, Some(crate::fixture::Login::SAILOR)) else { return };
@@ -666,40 +454,6 @@ fn metadata_is_that_of_the_output() {
     assert_eq!(metadata(&["-o", "type=cacheonly", "-t", "made"]), serde_json::json!({}));
 }
 
-/// As buildx reads them.
-#[test]
-fn a_secret_is_a_file_or_a_variable() {
-    let Some(host) = Host::with_busybox() else { return };
-    let text = "FROM busybox\nARG N\nRUN --mount=type=secret,id=x cat /run/secrets/x > /said\n";
-    let dir = folder(&host, "context", &[("Dockerfile", text)]);
-    let file = host.file("secret", "of a file").display().to_string();
-    let build = |number: usize, secret: &str| {
-        let number = format!("N={number}");
-        let args = ["build", "--network", "none", "-t", "made", "--build-arg", &number, "--secret", secret];
-        host.dhow(args.into_iter().chain(dir.to_str())).env("SOME", "of a variable").run()
-    };
-    for (number, (secret, said)) in [
-        ("id=x,type=env,src=SOME".to_owned(), "of a variable"),
-        ("id=x,type=env,env=SOME".to_owned(), "of a variable"),
-        ("type=env,id=x,source=SOME".to_owned(), "of a variable"),
-        (format!("id=x,type=file,src={file}"), "of a file"),
-        (format!("id=x,source={file}"), "of a file"),
-        ("id=x,env=SOME".to_owned(), "of a variable"),
-        // As of Docker's: what is not set is empty.
-        ("id=x,type=env,src=NONE".to_owned(), ""),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        build(number, &secret).ok();
-        assert_eq!(says(&host, "cat /said"), said, "{secret}");
-    }
-    for (secret, words) in [("id=x,type=key", "unsupported secret type"), ("id=x,src=/nothere", "no such file")] {
-        let output = build(9, secret);
-        assert!(output.code() == Some(1) && output.stderr().contains(words), "{output}");
-    }
-}
-
 /// As BuildKit has them.
 #[test]
 fn users_that_the_image_does_not_have() {
@@ -736,23 +490,4 @@ fn users_that_the_image_does_not_have() {
         );
     }
     host.assert_tidy();
-}
-
-/// What Dockerfiles ask for first is known here: nothing is fetched for it.
-#[test]
-fn the_frontend_of_a_dockerfile_is_noted() {
-    let Some(host) = Host::with_busybox() else { return };
-    let text = |syntax: &str| format!("# syntax={syntax}\nFROM busybox\nRUN <<E\necho heard > /said\nE\n");
-    for syntax in ["docker/dockerfile:1.7-labs", "docker.io/docker/dockerfile-upstream:master"] {
-        let told = made(&host, &[("Dockerfile", &text(syntax))], &[]);
-        assert!(!told.contains("syntax"), "{told}");
-        assert_eq!(says(&host, "cat /said"), "heard");
-    }
-    // Another one may have meant something else.
-    let told = made(&host, &[("Dockerfile", &text("registry.invalid/boats/frontend:2"))], &[]);
-    assert!(told.contains("syntax=registry.invalid/boats/frontend:2 is not fetched"), "{told}");
-    assert_eq!(says(&host, "cat /said"), "heard");
-    let argument = ["--build-arg", "BUILDKIT_SYNTAX=registry.invalid/other"];
-    let told = made(&host, &[("Dockerfile", &text("docker/dockerfile:1"))], &argument);
-    assert!(told.contains("syntax=registry.invalid/other is not fetched"), "{told}");
 }

@@ -254,6 +254,15 @@ fn steps_are_told_as_dockers_first_builder_does() {
             built = id("told"),
         )
     );
+    let (text, _) = post("", "FROM busybox\nENV a=b \\\n\n c=d\nCMD x\n");
+    let (found, more) =
+        ("Empty continuation line found in: ENV a=b  c=d", "Empty continuation lines will become errors");
+    assert!(
+        text.starts_with(&format!(
+            "\u{1b}[91m[WARNING]: {found}\n\u{1b}[0m\u{1b}[91m[WARNING]: {more} in a future release.\n\u{1b}[0mStep 1/3 : "
+        )) && !text.contains("JSONArgs"),
+        "{text}"
+    );
     let (text, error) = post("", "FROM scratch\nRUN [\"/none\"]\n");
     assert!(text.starts_with("Step 1/2 : FROM scratch\n ---> \nStep 2/2"), "{text}");
     // What could not be started has not ended with a code.

@@ -7,10 +7,14 @@ mod archives;
 mod attach;
 #[path = "build_cache.rs"]
 mod build_cache;
+#[path = "build_checks.rs"]
+mod build_checks;
 #[path = "build_contexts.rs"]
 mod build_contexts;
 #[path = "build_copies.rs"]
 mod build_copies;
+#[path = "build_mounts.rs"]
+mod build_mounts;
 #[path = "build_outputs.rs"]
 mod build_outputs;
 #[path = "build_sources.rs"]

@@ -12,6 +12,8 @@ pub struct SolveStatus {
     pub statuses: Vec<VertexStatus>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub logs: Vec<VertexLog>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<VertexWarning>,
 }
 
 impl SolveStatus {
@@ -65,4 +67,45 @@ pub struct VertexLog {
     /// Base64.
     pub data: String,
     pub timestamp: String,
+}
+
+/// What is said against a step.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct VertexWarning {
+    pub vertex: String,
+    pub level: u32,
+    /// In one line. Base64.
+    pub short: String,
+    /// Base64.
+    pub detail: Vec<String>,
+    /// Where it is explained.
+    pub url: String,
+    pub source_info: SourceInfo,
+    /// The lines that it is about.
+    pub range: Vec<SourceRange>,
+}
+
+/// A file that a build is made by.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SourceInfo {
+    pub filename: String,
+    /// Base64.
+    pub data: String,
+    pub language: String,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SourceRange {
+    pub start: SourcePosition,
+    pub end: SourcePosition,
+}
+
+/// A line of a file, from 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SourcePosition {
+    pub line: usize,
 }

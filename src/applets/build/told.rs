@@ -3,6 +3,7 @@
 use super::super::{progress, terminal};
 use super::display::Display;
 use super::lines;
+use super::warned::Warned;
 use crate::api::types::{ProgressLine, SolveStatus};
 use crate::build::trace::{self, Trace};
 use anyhow::{Result, anyhow, bail};
@@ -111,6 +112,7 @@ pub struct Told<'a> {
     mode: Mode,
     screen: Option<Screen>,
     lines: progress::Progress<'a>,
+    warned: Warned,
     /// The image's id, once it was told.
     pub id: String,
 }
@@ -118,23 +120,33 @@ pub struct Told<'a> {
 impl<'a> Told<'a> {
     pub fn new(mode: Mode, errors: &'a mut std::io::Stderr) -> Told<'a> {
         let lines = progress::Progress::new(errors, &std::io::stderr(), mode == Mode::Quiet);
-        Told { mode, screen: None, lines, id: String::new() }
+        let warned = Warned::new(log::log_enabled!(log::Level::Debug));
+        Told { mode, screen: None, lines, warned, id: String::new() }
     }
 
     /// Shows one line, whole and with its end.
     pub fn line(&mut self, text: &[u8], line: &ProgressLine) -> std::io::Result<()> {
         if let Some(aux) = &line.aux {
             if line.id == SolveStatus::ID {
-                match self.mode {
-                    Mode::RawJson => writeln!(std::io::stderr().lock(), "{aux}")?,
-                    _ => self.screen.get_or_insert_with(Screen::new).update(serde_json::from_value(aux.clone())?),
-                }
+                self.status(aux)?;
             } else if let Some(id) = aux.get("ID").and_then(|id| id.as_str()) {
                 self.id = id.to_owned();
             }
             return Ok(());
         }
         self.lines.write_all(text)
+    }
+
+    fn status(&mut self, status: &serde_json::Value) -> std::io::Result<()> {
+        if self.mode == Mode::RawJson {
+            return writeln!(std::io::stderr().lock(), "{status}");
+        }
+        let status: SolveStatus = serde_json::from_value(status.clone())?;
+        status.warnings.iter().for_each(|warning| self.warned.add(warning));
+        if self.mode == Mode::Tty {
+            self.screen.get_or_insert_with(Screen::new).update(status);
+        }
+        Ok(())
     }
 
     /// Whether the answer ended with an error.
@@ -154,6 +166,10 @@ impl<'a> Told<'a> {
     /// Nothing more comes. Gives the error that ended the answer, if any.
     pub fn finish(self) -> Result<String> {
         drop(self.screen);
+        if self.mode != Mode::Quiet {
+            let colours = self.mode == Mode::Tty && std::env::var_os("NO_COLOR").is_none();
+            let _ = std::io::stderr().lock().write_all(self.warned.show(colours).as_bytes());
+        }
         self.lines.finish().map_err(|message| anyhow!(message))?;
         Ok(self.id)
     }

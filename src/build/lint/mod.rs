@@ -6,7 +6,7 @@ mod tests;
 mod told;
 mod variables;
 
-pub use told::{json, show};
+pub use told::{json, show, statuses};
 
 use super::builder::PROXIES;
 use super::dockerfile::instruction::{Command, From, Instruction, Kind, Pair, Transfer, Word};
@@ -52,6 +52,8 @@ pub struct Around<'a> {
     pub ignore: &'a Ignore,
     /// An image, if it can be known.
     pub base: &'a dyn Fn(&str) -> Option<Base>,
+    /// The stages whose instructions count; `None` for all of them.
+    pub needed: Option<&'a BTreeSet<usize>>,
     /// `BUILDKIT_DOCKERFILE_CHECK`, which goes before the directive.
     pub wish: Option<&'a str>,
 }
@@ -131,8 +133,16 @@ pub fn check(file: &Dockerfile, around: &Around) -> Result<(Vec<Warning>, bool)>
     stages(file, &mut found);
     described(file, &mut found);
     let mut ends: Vec<Known> = Vec::new();
-    for stage in &file.stages {
+    for instruction in in_stages(file).filter(|instruction| matches!(instruction.kind, Kind::Maintainer(_))) {
+        let message = "Maintainer instruction is deprecated in favor of using label";
+        found.say("MaintainerDeprecated", instruction, message);
+    }
+    for (at, stage) in file.stages.iter().enumerate() {
         let mut known = begun(file, stage, &ends, around);
+        if around.needed.is_some_and(|needed| !needed.contains(&at)) {
+            ends.push(known);
+            continue;
+        }
         let mut once = [None; 3];
         for instruction in &stage.instructions {
             one(instruction, known.shell, &mut found);
@@ -375,10 +385,6 @@ fn multiple(before: &mut Option<(Place, usize)>, instruction: &Instruction, foun
 fn one(instruction: &Instruction, shell: bool, found: &mut Found) {
     let name = &instruction.keyword;
     match &instruction.kind {
-        Kind::Maintainer(_) => {
-            let message = "Maintainer instruction is deprecated in favor of using label";
-            found.say("MaintainerDeprecated", instruction, message);
-        }
         Kind::Cmd(Command { shell: true, .. }) | Kind::Entrypoint(Command { shell: true, .. }) if !shell => {
             let message =
                 format!("JSON arguments recommended for {name} to prevent unintended behavior related to OS signals");

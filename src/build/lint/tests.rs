@@ -7,7 +7,7 @@ fn each_rule_has_its_say() {
         let env = vec![("here".to_owned(), "/".to_owned())];
         (name == "known").then_some(Base { env, shell: true })
     };
-    let around = Around { ignore: &ignore, base: &base, wish: None };
+    let around = Around { ignore: &ignore, base: &base, needed: None, wish: None };
     for (text, expected) in [
         ("FROM a\nRUN x", vec![]),
         ("FROM a\nrun x\nRUN y", vec!["ConsistentInstructionCasing"]),
@@ -92,7 +92,7 @@ fn each_rule_has_its_say() {
 #[test]
 fn programs_are_told_what_people_are() {
     let file = Dockerfile::parse("Dockerfile", b"FROM a\nCMD x \\\n y\n").unwrap();
-    let around = Around { ignore: &Ignore::default(), base: &|_| None, wish: None };
+    let around = Around { ignore: &Ignore::default(), base: &|_| None, needed: None, wish: None };
     let told = json(&file, &check(&file, &around).unwrap().0).unwrap();
     let told: serde_json::Value = serde_json::from_str(&told).unwrap();
     let line = |line: usize| serde_json::json!({ "start": { "line": line }, "end": { "line": line } });

@@ -3,7 +3,9 @@
 use super::Warning;
 use super::rules::{description, url};
 use crate::api::base64;
+use crate::api::types::{SolveStatus, SourceInfo, SourcePosition, SourceRange, VertexWarning};
 use crate::build::dockerfile::Dockerfile;
+use crate::build::trace;
 use anyhow::Result;
 use serde_json::json;
 
@@ -40,4 +42,30 @@ pub fn show(file: &Dockerfile, warnings: &[Warning]) -> String {
         text.push_str(&format!("\nWARNING: {rule} - {}\n{message}\n{excerpt}\n", url(rule)));
     }
     text
+}
+
+/// As BuildKit's clients hear of them while they build, one by one.
+pub fn statuses<'a>(file: &'a Dockerfile, warnings: &'a [Warning]) -> impl Iterator<Item = SolveStatus> + 'a {
+    let read = trace::done(&format!("[internal] load build definition from {}", file.source.name), &[]);
+    let vertex = read.vertexes.first().map(|vertex| vertex.digest.clone()).unwrap_or_default();
+    let data = base64::encode(file.source.text().as_bytes());
+    let one = move |warning: &Warning| {
+        let Warning { rule, message, place, last } = warning;
+        let range = |line: usize| SourceRange { start: SourcePosition { line }, end: SourcePosition { line } };
+        let warning = VertexWarning {
+            vertex: vertex.clone(),
+            level: 1,
+            short: base64::encode(format!("{rule}: {message} (line {})", place.line).as_bytes()),
+            detail: vec![base64::encode(description(rule).as_bytes())],
+            url: url(rule),
+            source_info: SourceInfo {
+                filename: file.source.name.clone(),
+                data: data.clone(),
+                language: "Dockerfile".to_owned(),
+            },
+            range: (place.line..=*last).map(range).collect(),
+        };
+        SolveStatus { warnings: vec![warning], ..SolveStatus::default() }
+    };
+    Some(read).filter(|_| !warnings.is_empty()).into_iter().chain(warnings.iter().map(one))
 }
