@@ -63,6 +63,7 @@ mod mounts;
 mod names;
 mod network_links;
 mod network_modes;
+mod network_moves;
 mod network_settings;
 mod networks;
 mod networks_of_users;

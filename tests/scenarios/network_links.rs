@@ -177,7 +177,11 @@ fn a_store_forwards_for_another_ones_containers_on_a_bridge_of_others() {
         let to = [from_container(&two, "it", &inside), from_container(&one, "it", &visitor)];
         (to, from_there(&neighbour, &visitor), from_there(&machine, "10.99.0.2"))
     };
-    assert_eq!(closed(), ([None, None], None, None), "each table says what comes to its own, and others are as before");
+    assert_eq!(
+        briefly(closed),
+        ([None, None], None, None),
+        "each table says what comes to its own, and others are as before"
+    );
     // Its table is loaded anew.
     one.ok(["network", "create", "more"]);
     eventually("the table is whole again", goes);

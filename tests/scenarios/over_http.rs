@@ -49,6 +49,8 @@ mod logs;
 mod names;
 #[path = "network_modes.rs"]
 mod network_modes;
+#[path = "network_moves.rs"]
+mod network_moves;
 #[path = "networks_of_users.rs"]
 mod networks_of_users;
 #[path = "ports.rs"]
