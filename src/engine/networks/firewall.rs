@@ -84,7 +84,7 @@ fn fingerprint(store: &Store) -> Result<String> {
         parts.push([id.as_bytes(), &stored::written(store, &id)?.to_ne_bytes()].concat());
     }
     let hash = super::hashed(&parts.iter().map(Vec::as_slice).collect::<Vec<_>>());
-    Ok(heirs::comment(&format!("dhow {}", &hash[..16]), store))
+    Ok(format!("dhow {}", &hash[..16]))
 }
 
 /// Makes the table anew where it is not what it should be. The caller has an address leased, so it stays. False where the
@@ -256,6 +256,7 @@ fn loaded(store: &Store) -> Result<Option<String>> {
 fn replace(store: &Store, is_there: bool) -> Result<()> {
     let state = state(store)?;
     firewall::replace(&table(store), &state, is_there).context("load our table into nf_tables")?;
+    heirs::tell(store);
     visit(store, &state.bridges)
 }
 

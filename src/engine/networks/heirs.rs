@@ -1,38 +1,42 @@
-//! Other stores of this host, as their tables tell of them. When the last container of a store leaves that turned
-//! forwarding on, its table goes at once; where another store's containers live by the forwarding, that one is the heir of
-//! what keeps others from being forwarded, and of how to take it back.
+//! Other stores of this host. When the last container of a store leaves that turned forwarding on, its table goes at once;
+//! where another store's containers live by the forwarding, that one is the heir of what keeps others from being forwarded,
+//! and of how to take it back.
 
 use super::super::locks::{self, Lock};
+use super::super::shim;
 use super::super::store::Store;
 use super::{firewall, lease};
 use crate::net;
+use crate::{cgroup, sys};
 use anyhow::{Context, Result};
-use std::path::{Path, PathBuf};
+use std::ffi::{CStr, CString, OsStr};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
 
-/// Longer comments are not for every nft to read back.
-const MOST: usize = 127;
+/// Which store it is, root and run directory, as the cgroup of its containers tells: whoever may write files, or tables of
+/// nf_tables, is not to lead others to a store of his making, but who writes this is the host's own root.
+const STORE: &CStr = c"trusted.dhow.store";
 
-/// What a table says of its store behind what it says of its state: ` ROOT RUN`. Nothing where that could not be read back.
-pub fn told(store: &Store) -> String {
-    let path =
-        |path: &Path| path.to_str().filter(|text| text.starts_with('/') && !text.contains(" /")).map(str::to_owned);
-    match (path(&store.root), path(&store.run)) {
-        (Some(root), Some(run)) => format!(" {root} {run}"),
-        _ => String::new(),
+/// Tells others which store has the table. Without version 2 of cgroups nobody is told.
+pub fn tell(store: &Store) {
+    let value = [store.root.as_os_str(), store.run.as_os_str()].map(OsStr::as_bytes).join(&0);
+    if let Some(cgroup) = shim::cgroup_root(store).and_then(|path| c_path(&path)) {
+        let _ = sys::xattr::setxattr(&cgroup, STORE, &value);
     }
 }
 
-/// A state with its store, as the comment of a table.
-pub fn comment(state: &str, store: &Store) -> String {
-    let whole = format!("{state}{}", told(store));
-    if whole.len() > MOST { state.to_owned() } else { whole }
+/// The store of a table, which has the name of its cgroup.
+fn store_of(table: &str) -> Option<Store> {
+    let mut value = vec![0; 2 * libc::PATH_MAX as usize];
+    let length = sys::xattr::getxattr(&c_path(&cgroup::home()?.join(table))?, STORE, &mut value).ok()?;
+    let mut paths = value[..length].split(|byte| *byte == 0).map(|path| OsStr::from_bytes(path).into());
+    let (root, run) = (paths.next()?, paths.next()?);
+    Some(Store { root, run })
+        .filter(|store| paths.next().is_none() && store.is_there() && firewall::table(store) == table)
 }
 
-/// The store that a comment tells of.
-fn store_of(comment: &str) -> Option<Store> {
-    let mut paths = comment.split(" /").skip(1).map(|path| PathBuf::from(format!("/{path}")));
-    let (root, run) = (paths.next()?, paths.next()?);
-    Some(Store { root, run }).filter(|_| paths.next().is_none())
+fn c_path(path: &Path) -> Option<CString> {
+    CString::new(path.as_os_str().to_owned().into_vec()).ok()
 }
 
 /// Who else is on this host.
@@ -41,7 +45,7 @@ pub enum Others {
     Nobody(Vec<Lock>),
     /// One that has, with the lock of its table.
     Heir(Store, Lock),
-    /// Tables that do not tell whose they are, or not to us.
+    /// Tables of which is not known whose they are.
     Unknown,
     /// Somebody changes one of them just now.
     Busy,
@@ -51,10 +55,8 @@ pub enum Others {
 pub fn others(table: &str) -> Result<Others> {
     let (mut quiet, mut is_unknown) = (Vec::new(), false);
     for other in net::firewall::others(table).context("list the tables of nf_tables")? {
-        let comment = net::firewall::loaded(&other).context("ask nf_tables for a table")?;
-        let store = comment.as_deref().and_then(store_of);
-        let Some(store) = store.filter(|store| store.is_there() && firewall::table(store) == other) else {
-            is_unknown |= comment.is_some();
+        let Some(store) = store_of(&other) else {
+            is_unknown |= net::firewall::loaded(&other).context("ask nf_tables for a table")?.is_some();
             continue;
         };
         // Never waited for: it may wait for ours.
@@ -65,29 +67,4 @@ pub fn others(table: &str) -> Result<Others> {
         quiet.push(lock);
     }
     Ok(if is_unknown { Others::Unknown } else { Others::Nobody(quiet) })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_table_tells_whose_it_is() {
-        let store = |root: &str, run: &str| Store { root: root.into(), run: run.into() };
-        let long = format!("/{}", "x".repeat(100));
-        for (root, run, told) in [
-            ("/var/lib/dhow", "/run/dhow", true),
-            ("/a b/c", "/run/d e", true),
-            ("/a /b", "/run/dhow", false),
-            ("relative", "/run/dhow", false),
-            (&long, "/run/dhow", false),
-        ] {
-            let comment = comment("dhow 0123456789abcdef", &store(root, run));
-            let found = store_of(&comment).map(|store| (store.root, store.run));
-            assert_eq!(found, told.then(|| (root.into(), run.into())), "{comment}");
-        }
-        for rubbish in ["", "dhow 0123456789abcdef", "somebody's /a /b /c", " /a"] {
-            assert!(store_of(rubbish).is_none(), "{rubbish}");
-        }
-    }
 }
