@@ -2,7 +2,7 @@
 //! command has begun, and those after its end.
 
 use super::clients::{self, Client, Kind};
-use super::launch::{Refused, refusal};
+use super::refused::{Refused, refusal};
 use crate::engine::protocol::{Message, Op};
 use crate::engine::record::Live;
 use crate::engine::shim::LISTEN_FD;

@@ -18,6 +18,7 @@ mod oom;
 mod pack;
 mod probe;
 mod reap;
+mod refused;
 mod resolver;
 mod stdio;
 mod watch;

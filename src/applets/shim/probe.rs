@@ -1,7 +1,7 @@
 //! The probe of a health check, a child of the watching face: does it as an exec would, with a timeout that ends all of
 //! its processes, and writes what came of it. Its exit code tells the watching face what it has to know.
 
-use super::{Base, launch};
+use super::{Base, launch, refused};
 use crate::api::time::Time;
 use crate::api::types::ExecCreate;
 use crate::cgroup;
@@ -93,7 +93,7 @@ fn probe(base: &Base, uptime: Duration) -> Result<Option<Verdict>> {
                 true => (-1, format!("Health check exceeded timeout ({:?}): {said}", check.timeout)),
             }
         }
-        Err(error) => (-1, launch::exec_failed(&format!("{error:#}"))),
+        Err(error) => (-1, refused::exec_failed(&format!("{error:#}"))),
     };
     // Only of a container that still is what was asked: its end, or a pause, came between.
     let now = containers::now(store, id)?;
@@ -152,7 +152,7 @@ fn started(base: &Base, check: &Check) -> Result<Running> {
         Running { child, output, cgroup: own, paused, kept: Vec::new(), more: false, open: true, ended: false };
     let mut go = || -> Result<()> {
         launch::set_limits(&plan, running.child.pid)?;
-        running.child.go()?.map_err(|failed| anyhow::anyhow!(launch::refusal(id, &plan, &failed).text))
+        running.child.go()?.map_err(|failed| anyhow::anyhow!(refused::refusal(id, &plan, &failed).text))
     };
     match go() {
         Ok(()) => Ok(running),
