@@ -94,6 +94,15 @@ fn repositories_are_added() {
         let output = build(&host, &format!("FROM busybox\n{instruction}\n"), &[]);
         assert!(output.code() == Some(1) && output.stderr().contains(told), "{instruction}: {output}");
     }
+    // Where objects are named by SHA-256.
+    all.git("wide", &["init", "-q", "-b", "main", "--object-format=sha256"]);
+    let commit = all.commit("wide", &[("a", "wide")]);
+    let wide = format!("http://{}/wide.git", front.address);
+    let both =
+        format!("FROM busybox\nADD --keep-git-dir {wide} /all\nADD --checksum={commit} {wide}#{commit} /pinned\n");
+    build(&host, &both, &[]).ok();
+    assert_eq!(says(&host, "cat /all/.git/refs/heads/main /all/a /pinned/a"), format!("{commit}\nwidewide"));
+    build(&host, &text, &[]).ok();
     // A daemon has its own PATH.
     if !host.has_daemon() {
         let dir = host.dir().join("context");

@@ -65,9 +65,7 @@ impl Repository {
         };
         let git = Git::new(dir, keys, header, caller.clone())?;
         let doing = format!("look at {}", address.remote);
-        git.run(&doing, &["init", "--quiet", "--template=", "."])?;
-        git.run(&doing, &["config", "remote.origin.url", &address.remote])?;
-        git.run(&doing, &["config", "remote.origin.fetch", "+refs/heads/*:refs/remotes/origin/*"])?;
+        begin(&git, &doing, &address, false)?;
         let name = address.reference.as_str();
         let found = if is_commit(name) {
             Some(Found { commit: name.to_owned(), tag: None, name: None })
@@ -85,6 +83,10 @@ impl Repository {
         })?;
         if let Some(wanted) = &address.checksum {
             found.check(wanted)?;
+        }
+        if found.commit.len() == SHA256 {
+            remove::tree(&git.work().join(".git"))?;
+            begin(&git, &doing, &address, true)?;
         }
         Ok(Repository { address, found, git })
     }
@@ -196,8 +198,19 @@ fn settle(root: &OwnedFd, keep: bool, time: i64) -> Result<()> {
     utimensat(AT_FDCWD, whole.as_c_str(), &time, &time, UtimensatFlags::FollowSymlink).context("set a time")
 }
 
+/// Digits of the names of objects where they are SHA-256, and not SHA-1.
+const SHA256: usize = 64;
+
 fn is_commit(text: &str) -> bool {
-    text.len() == 40 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    matches!(text.len(), 40 | SHA256) && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// Makes an empty repository that knows where the other one lies.
+fn begin(git: &Git, doing: &str, address: &Address, sha256: bool) -> Result<()> {
+    let format: &[&str] = if sha256 { &["--object-format=sha256"] } else { &[] };
+    git.run(doing, &[&["init", "--quiet", "--template="], format, &["."]].concat())?;
+    git.run(doing, &["config", "remote.origin.url", &address.remote])?;
+    git.run(doing, &["config", "remote.origin.fetch", "+refs/heads/*:refs/remotes/origin/*"]).map(drop)
 }
 
 /// The full names that a short one may have, the first that is there is meant: as it stands, a branch, a tag.

@@ -148,7 +148,7 @@ impl Address {
         }
         if direct {
             // Whatever the name stands for by now.
-            let commit = self.checksum.clone().filter(|text| text.len() == 40);
+            let commit = self.checksum.clone().filter(|text| matches!(text.len(), 40 | 64));
             self.reference = commit.ok_or("fetch-by-commit needs the whole hash of a commit as checksum")?;
         }
         Ok(())
