@@ -36,6 +36,8 @@ pub struct Packer<'a> {
     pub ids: Option<Ids>,
     /// The time that everything has, in seconds since 1970, and not its own.
     pub time: Option<i64>,
+    /// A socket is an empty file, and not nothing.
+    pub sockets: bool,
 }
 
 /// Whose what is, that nobody of a map owns.
@@ -44,7 +46,7 @@ const NOBODY: u32 = 65534;
 impl<'a> Packer<'a> {
     pub fn new(out: &'a mut dyn Write) -> Packer<'a> {
         let (links, buffer) = (HashMap::new(), vec![0; BUFFER]);
-        Packer { out, recipe: None, links, buffer, content: 0, ids: None, time: None }
+        Packer { out, recipe: None, links, buffer, content: 0, ids: None, time: None, sockets: false }
     }
 
     /// One whose tar can be had again by a recipe, from the files that it reads.
@@ -96,7 +98,11 @@ impl<'a> Packer<'a> {
     }
 
     fn write(&mut self, fd: BorrowedFd, stat: &FileStat, name: &[u8], content: Option<&[u8]>) -> Result<()> {
-        let Some(kind) = kind(stat) else { return Ok(()) };
+        let (kind, content) = match kind(stat) {
+            Some(kind) => (kind, content),
+            None if self.sockets => (Kind::File, Some(&[][..])),
+            None => return Ok(()),
+        };
         let mut entry = Entry {
             path: name.to_vec(),
             kind,

@@ -151,6 +151,21 @@ fn many_files_are_copied_as_they_are() {
     host.assert_tidy();
 }
 
+/// As with BuildKit.
+#[test]
+fn a_socket_of_the_context_is_an_empty_file() {
+    let Some(host) = Host::with_busybox() else { return };
+    let text =
+        "FROM busybox\nCOPY d /d\nCOPY d/sock /way/one\nRUN --mount=target=/m stat -c '%F %a' /m/d/sock > /said\n";
+    let dir = folder(&host, "context", &[("Dockerfile", text), ("d/file", "x")]);
+    let path = dir.join("d/sock");
+    let _socket = std::os::unix::net::UnixListener::bind(&path).expect("make a socket");
+    fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o640)).expect("chmod");
+    build(&host, &dir, &["-t", "made"]).ok();
+    let said = says(&host, "stat -c '%F %a %u' /d/sock /way/one; cat /said");
+    assert_eq!(said, "regular empty file 640 0\nregular empty file 640 0\nregular empty file 640");
+}
+
 #[test]
 fn what_is_ignored_is_not_there() {
     let Some(host) = Host::with_busybox() else { return };

@@ -11,6 +11,13 @@ use anyhow::{Context as _, Result};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 
+/// BuildKit has an empty file where a context has a socket.
+fn packer(sink: &mut dyn Write) -> Packer<'_> {
+    let mut packer = Packer::new(sink);
+    packer.sockets = true;
+    packer
+}
+
 /// What comes on stdin: a tar, or the text of a Dockerfile. Folders of named contexts go before it.
 pub fn stdin(file: Option<&str>, contexts: Option<Contexts>, query: &mut Vec<(String, String)>) -> Result<Body> {
     let mut start = [0; 512];
@@ -29,7 +36,7 @@ pub fn stdin(file: Option<&str>, contexts: Option<Contexts>, query: &mut Vec<(St
         let Some(contexts) = contexts else { return Ok(Body::Reader(Box::new(came))) };
         let tar = piped(move |sink| {
             // No end: that is the other's.
-            contexts.pack(&mut Packer::new(sink))?;
+            contexts.pack(&mut packer(sink))?;
             std::io::copy(&mut compression::decoder(came)?, sink).context("read stdin")?;
             Ok(())
         })?;
@@ -39,7 +46,7 @@ pub fn stdin(file: Option<&str>, contexts: Option<Contexts>, query: &mut Vec<(St
     stdin.take(LARGEST as u64 + 1).read_to_end(&mut dockerfile).context("read stdin")?;
     query.push(("dockerfile".to_owned(), "Dockerfile".to_owned()));
     let tar = piped(move |sink| {
-        let mut packer = Packer::new(sink);
+        let mut packer = packer(sink);
         contexts.iter().try_for_each(|contexts| contexts.pack(&mut packer))?;
         packer.bytes(b"Dockerfile", &dockerfile)?;
         packer.end()
@@ -50,7 +57,7 @@ pub fn stdin(file: Option<&str>, contexts: Option<Contexts>, query: &mut Vec<(St
 /// Folders of named contexts alone, for a context that lies elsewhere.
 pub fn beside(contexts: Contexts) -> Result<Body> {
     let tar = piped(move |sink| {
-        let mut packer = Packer::new(sink);
+        let mut packer = packer(sink);
         contexts.pack(&mut packer)?;
         packer.end()
     })?;
@@ -66,7 +73,7 @@ pub fn pack(
     contexts: &Contexts,
     sink: &mut dyn Write,
 ) -> Result<()> {
-    let mut packer = Packer::new(sink);
+    let mut packer = packer(sink);
     packer.bytes(name.as_bytes(), dockerfile)?;
     packer.bytes(format!("{name}.dockerignore").as_bytes(), ignore)?;
     packer.contents(root.as_fd(), b"", &mut kept(ignored))?;

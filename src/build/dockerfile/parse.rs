@@ -59,7 +59,7 @@ pub fn instruction(line: &Line, escape: char) -> Result<Instruction, Fault> {
         "ONBUILD" => request.on_build()?,
         "RUN" => request.run()?,
         "SHELL" => request.shell()?,
-        "STOPSIGNAL" => Kind::StopSignal(request.one()?),
+        "STOPSIGNAL" => Kind::StopSignal(request.whole()?),
         "USER" => Kind::User(request.one()?),
         "VOLUME" => request.volume()?,
         "WORKDIR" => Kind::Workdir(request.one()?),
@@ -155,6 +155,11 @@ impl Request<'_> {
     /// Everything behind the keyword as one word.
     fn one(&self) -> Result<Word, Fault> {
         self.flags(&[])?;
+        self.whole()
+    }
+
+    /// The same, whatever flags there are: those of STOPSIGNAL, and of ARG, mean nothing to BuildKit and are no mistake.
+    fn whole(&self) -> Result<Word, Fault> {
         match self.rest {
             "" => self.fault(0, format!("{} requires exactly one argument", self.name)),
             rest => Ok(self.word(rest, self.at)),
@@ -253,7 +258,6 @@ impl Request<'_> {
     }
 
     fn arg(&self) -> Result<Kind, Fault> {
-        self.flags(&[])?;
         let mut args = Vec::new();
         for word in self.quoted_words() {
             args.push(match word.text.split_once('=') {

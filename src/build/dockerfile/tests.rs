@@ -138,6 +138,17 @@ fn the_others() {
     assert!(matches!(trigger(&text).unwrap().kind, Kind::Copy(copy) if copy.heredocs[0].content == "x\n"));
 }
 
+/// As BuildKit does, for whom they mean nothing.
+#[test]
+fn flags_of_arg_and_stopsignal_are_passed_over() {
+    let Kind::Arg(args) = kind("ARG --link --x=y name=value").unwrap() else { panic!("no ARG") };
+    assert_eq!((args.len(), args[0].name.as_str()), (1, "name"));
+    let Kind::StopSignal(signal) = kind("STOPSIGNAL --x SIGTERM").unwrap() else { panic!("no STOPSIGNAL") };
+    assert_eq!(signal.text, "SIGTERM");
+    assert!(kind("STOPSIGNAL --x").unwrap_err().contains("STOPSIGNAL requires exactly one argument"));
+    assert!(kind("USER --x y").unwrap_err().contains("unknown flag: --x"));
+}
+
 #[test]
 fn images_are_named() {
     let text = "ARG base=one/two\nARG tag=v1\nFROM $base:$tag AS a\nCOPY --from=three x y\nCOPY --from=a x y\nFROM a\nFROM scratch\nCOPY --from=0 x y\n\

@@ -154,11 +154,16 @@ pub fn with(from: &Tree, items: &[Item], contents: &[Content]) -> Result<Digest>
             field(&mut text, content);
         } else if !is_dir(stat) {
             field(&mut text, &stat.st_rdev.to_le_bytes());
-            if SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) == SFlag::S_IFLNK
-                && let Some(fd) = tree::look(from.root.as_fd(), &item.path)?
-            {
-                let target = readlinkat(&fd, "").with_context(|| format!("read {}", path::show(&item.path)))?;
-                field(&mut text, target.as_bytes());
+            match SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) {
+                SFlag::S_IFLNK => {
+                    if let Some(fd) = tree::look(from.root.as_fd(), &item.path)? {
+                        let target = readlinkat(&fd, "").with_context(|| format!("read {}", path::show(&item.path)))?;
+                        field(&mut text, target.as_bytes());
+                    }
+                }
+                // An empty file is made of it.
+                SFlag::S_IFSOCK => field(&mut text, &[]),
+                _ => {}
             }
         }
         if text.len() >= BLOCK {

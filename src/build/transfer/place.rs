@@ -284,10 +284,11 @@ impl<'a> Place<'a> {
         if is_dir(stat) {
             return self.dir(from, item, at).map(|()| nothing);
         }
-        let kind = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits());
-        if kind == SFlag::S_IFSOCK {
-            return Ok(nothing);
-        }
+        let kind = match SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) {
+            // As BuildKit has it: an empty file.
+            SFlag::S_IFSOCK => SFlag::S_IFREG,
+            kind => kind,
+        };
         if is_whiteout(stat) {
             bail!("it is the device 0:0, which overlay takes for a whiteout");
         }
@@ -320,7 +321,7 @@ impl<'a> Place<'a> {
         Ok(content)
     }
 
-    /// A symbolic link, a device or a FIFO.
+    /// A symbolic link, a device, a FIFO or what stands for a socket.
     fn special(&self, from: &Tree, item: &Item, kind: SFlag, parent: BorrowedFd, leaf: &[u8]) -> Result<()> {
         let stat = &item.stat;
         let mode = self.mode.as_ref().map_or(stat.st_mode & 0o7777, |mode| mode.apply(stat.st_mode, false));
