@@ -1,7 +1,7 @@
 //! Containers of steps that have ended are removed while the next steps run.
 
 use crate::engine::containers;
-use crate::engine::store::Store;
+use crate::engine::store::{Lease, Store};
 use anyhow::{Result, anyhow};
 use std::sync::{Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
@@ -19,7 +19,13 @@ impl Removals {
     /// Begins to remove the container of a step whose command has ended. Errors: those of removals before it.
     pub fn begin(&self, store: &Store, id: &str) -> Result<()> {
         let (behind, named) = (store.clone(), id.to_owned());
-        let thread = match Builder::new().spawn(move || remove(&behind, &named)) {
+        let take_away = move || {
+            remove(&behind, &named)?;
+            // What a later step begins with. Where there is no room for it, that one will say so.
+            let _ = behind.lease().and_then(Lease::prepare);
+            Ok(())
+        };
+        let thread = match Builder::new().spawn(take_away) {
             Ok(thread) => thread,
             Err(_) => return self.at_once(store, id),
         };
