@@ -601,3 +601,33 @@ pub fn execute(exec: &Exec) -> Done {
     }
     Err(worst)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn what_is_made_is_inside_wherever_links_lead() {
+        let dir = std::env::temp_dir().join(format!("dhow-walk-{}", std::process::id()));
+        let (root, outside) = (dir.join("root"), dir.join("outside"));
+        fs::create_dir_all(&root).unwrap();
+        fs::create_dir(&outside).unwrap();
+        symlink(&outside, root.join("dev")).unwrap();
+        symlink("../outside", root.join("up")).unwrap();
+        let root = crate::fs::path::open_root(&root).unwrap();
+        let root = root.as_fd();
+        for (number, parent) in ["dev", "up", "dev/../up"].iter().enumerate() {
+            let path = |name: &str| CString::new(format!("{parent}/{name}{number}")).unwrap();
+            place(root, &path("file"), Kind::File, 0).unwrap();
+            place(root, &path("directory"), Kind::Directory, 0).unwrap();
+            let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+            make_node(root, &path("fifo"), libc::S_IFIFO | 0o600, 0, uid, gid).unwrap();
+            let console = place(root, &path("console"), Kind::File, libc::RESOLVE_NO_SYMLINKS);
+            assert_eq!(console.unwrap_err(), Errno::ELOOP, "{parent}");
+        }
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+        fs::remove_dir_all(&dir).unwrap();
+    }
+}

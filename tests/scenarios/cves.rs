@@ -248,7 +248,8 @@ fn build(host: &Host, dockerfile: &str) -> (bool, String) {
     (output.status.success(), output.stderr())
 }
 
-/// A part of a cache was mounted by its path, while another build put a link to the host there.
+/// A part of a cache was mounted by its path, while another build put a link to the host there. What would leave a stage is
+/// not found (`build::transfer::gather::tests` look at that by itself), and where it were, it is not below the stage's root.
 #[test]
 fn cve_2024_23651_what_is_mounted_for_a_build_is_not_the_hosts() {
     let Some(host) = Host::with_busybox() else { return };
@@ -386,7 +387,8 @@ fn cve_2026_41567_a_copy_runs_no_program_of_the_container() {
     }
 }
 
-/// Links that every /dev has were made where the image's /dev led.
+/// Links that every /dev has were made where the image's /dev led. Here a /dev is mounted there before, inside; that what is
+/// made follows no link out is seen by itself in `ns::walk::tests`.
 #[test]
 fn cve_2026_41579_devices_are_not_made_where_the_image_leads() {
     for target in ["outside", "../../../../../../../../..", "proc/self/root"] {
