@@ -95,10 +95,15 @@ fn addresses_may_be_asked_for() {
         ("10.55.7.7", "Address already in use"),
         ("10.55.0.9", "Address already in use"),
         ("10.56.0.1", "no configured subnet or ip-range contain the IP address 10.56.0.1"),
+        ("nonsense", "invalid IPv4 address: nonsense"),
+        ("fd00::1", "invalid IPv4 address: fd00::1"),
+        ("0.0.0.0", "invalid IPv4 address: 0.0.0.0"),
     ] {
         let output = run(&["--ip", address]);
         assert!(output.code() == Some(125) && output.stderr().contains(words), "{output}");
     }
+    let output = run(&["--ip6", "10.55.7.8"]);
+    assert!(output.code() == Some(125) && output.stderr().contains("invalid IPv6 address: 10.55.7.8"), "{output}");
     for network in ["host", "container:it"] {
         let mac = ["--mac-address", "02:42:00:00:00:09", "busybox", "true"];
         let said = host.refused(125, ["run", "--rm", "--network", network].iter().chain(&mac).copied());

@@ -427,6 +427,36 @@ mod tests {
                 "invalid network config:\ninvalid ip-range 10.1.2.3/24: it should be 10.1.2.0/24",
             ),
             (
+                make(NetworkCreate {
+                    ipam: ipam(IpamConfig { gateway: "10.1.0.255".into(), ..subnet("10.1.0.0/24") }),
+                    ..named("x")
+                }),
+                500,
+                "failed to allocate gateway (10.1.0.255): Address already in use",
+            ),
+            (
+                make(NetworkCreate {
+                    ipam: ipam(IpamConfig {
+                        gateway: "10.1.0.9".into(),
+                        aux_address: [("a".into(), "10.1.0.9".into())].into(),
+                        ..subnet("10.1.0.0/24")
+                    }),
+                    ..named("x")
+                }),
+                500,
+                "failed to allocate secondary ip address (a:10.1.0.9): Address already in use",
+            ),
+            (
+                make(NetworkCreate { ipam: ipam(subnet("127.0.0.0/8")), ..named("x") }),
+                400,
+                "invalid network config:\ninvalid subnet 127.0.0.0/8: its addresses are those of loopback",
+            ),
+            (
+                make(NetworkCreate { ipam: ipam(subnet("239.1.0.0/16")), ..named("x") }),
+                400,
+                "invalid network config:\ninvalid subnet 239.1.0.0/16: its addresses are those of multicast",
+            ),
+            (
                 make(with("enable_ipv6", "perhaps")),
                 400,
                 "driver-opt \"com.docker.network.enable_ipv6\" is not a valid bool",

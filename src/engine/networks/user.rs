@@ -169,6 +169,12 @@ fn check_settings(store: &Store, network: &Network, settings: &EndpointSettings)
     if is_predefined(&network.name) {
         check_no_network_of_a_user(settings)?;
     }
+    for (text, family, is_ipv4) in [(&asked.ipv4_address, "IPv4", true), (&asked.ipv6_address, "IPv6", false)] {
+        let is_one = |address: &IpAddr| address.is_ipv4() == is_ipv4 && !address.is_unspecified();
+        if !text.is_empty() && !text.parse().as_ref().is_ok_and(is_one) {
+            return Err(bad(format!("invalid endpoint settings:\ninvalid {family} address: {text}")));
+        }
+    }
     // Its subnet may be another one tomorrow.
     if !asked.ipv4_address.is_empty() && stored::found_in(store, network)?.is_some() {
         return Err(bad("invalid endpoint settings:\nuser specified IP address is supported only when connecting to \

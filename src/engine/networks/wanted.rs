@@ -204,6 +204,7 @@ fn complete(config: &mut IpamConfig, gateways: Families) -> Result<Pool> {
     if pool.subnet.host_bits() < 1 {
         return Err(bad(format!("invalid subnet {}: there is no room for a gateway and a container", pool.subnet)));
     }
+    check_reserved(config, &pool)?;
     config.subnet = pool.subnet.to_string();
     if pool.gateway.is_none() && gateways.has(pool.subnet.first) {
         let mut address = pool.range.first;
@@ -216,6 +217,31 @@ fn complete(config: &mut IpamConfig, gateways: Families) -> Result<Pool> {
         config.gateway = address.to_string();
     }
     Ok(pool)
+}
+
+/// Refuses addresses that nobody can have, or that are given twice, in Docker's words; and subnets of such addresses.
+fn check_reserved(config: &IpamConfig, pool: &Pool) -> Result<()> {
+    let subnet = pool.subnet;
+    let of = |first: IpAddr| match first {
+        _ if first.is_loopback() => Some("loopback"),
+        _ if first.is_multicast() => Some("multicast"),
+        _ => None,
+    };
+    if let Some(kind) = of(subnet.first) {
+        return Err(bad(format!("invalid subnet {subnet}: its addresses are those of {kind}")));
+    }
+    if let Some(gateway) = pool.gateway.filter(|gateway| !subnet.is_host(*gateway)) {
+        bail!("failed to allocate gateway ({gateway}): Address already in use");
+    }
+    let mut taken = Vec::from_iter(pool.gateway);
+    for (name, text) in &config.aux_address {
+        let address: IpAddr = text.parse()?;
+        if !subnet.is_host(address) || taken.contains(&address) {
+            bail!("failed to allocate secondary ip address ({name}:{text}): Address already in use");
+        }
+        taken.push(address);
+    }
+    Ok(())
 }
 
 /// What is said of subnets that were given for a family of addresses that a network has not.
