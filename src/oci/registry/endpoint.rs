@@ -91,6 +91,18 @@ impl Read for Flow<'_> {
     }
 }
 
+/// Who took bytes on their way has them elsewhere, where they must come again from their start.
+#[derive(Debug)]
+pub struct Moved(pub Uri);
+
+impl std::fmt::Display for Moved {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "redirected to {}", show(&self.0))
+    }
+}
+
+impl std::error::Error for Moved {}
+
 impl Payload<'_> {
     /// Whether all of it can still be sent.
     fn is_whole(&self) -> bool {
@@ -478,11 +490,14 @@ impl Endpoint {
             }
             let answer = self.run(&uri, request, payload)?;
             let location = answer.headers().get("Location");
-            if !matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308) || !payload.is_whole() {
+            if !matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
                 return Ok((answer, uri));
             }
             let Some(location) = location else { return Ok((answer, uri)) };
             let next = join(&uri, location.as_bytes())?;
+            if !payload.is_whole() {
+                return Err(Moved(next).into());
+            }
             // A blob is known by its digest, wherever it comes from; a manifest by its tag is not, nor is what we bring.
             if !ask.accept.is_empty() || !matches!(ask.method, "GET" | "HEAD") {
                 self.encrypted(&uri, &next)?;

@@ -14,7 +14,7 @@
 //! and it is tried only so often.
 
 use super::address;
-use super::endpoint::{Answer, Ask, Endpoint, Flow, Payload, is_transient};
+use super::endpoint::{Answer, Ask, Endpoint, Flow, Moved, Payload, is_transient};
 use super::{HUB, Refused, Settings, content_digest};
 use crate::oci::auth::Credentials;
 use crate::oci::digest::{Algorithm, Digest, Hasher};
@@ -195,6 +195,9 @@ impl Pusher {
         {
             return Ok(standing.whole.clone());
         }
+        if standing.moved.is_some() {
+            return Ok(None);
+        }
         let Some(place) = standing.place.take() else { return Ok(None) };
         let asked = self.endpoint.retrying(|| self.endpoint.deliver(&place, &self.ask("GET", ""), &mut Payload::None));
         match asked {
@@ -250,10 +253,11 @@ impl Pusher {
             None => self.begin()?,
         };
         standing.place = Some(place.clone());
+        let to = standing.moved.take().unwrap_or_else(|| place.clone());
         let delivered = {
             let mut source = Cursor::new(head).chain(&mut bytes);
             let mut flow = Flow { source: &mut source, touched: false };
-            self.endpoint.deliver(&place, &self.ask("PATCH", ""), &mut Payload::Stream(&mut flow))
+            self.endpoint.deliver(&to, &self.ask("PATCH", ""), &mut Payload::Stream(&mut flow))
         };
         standing.sent = standing.sent.max(bytes.count);
         let answer = match delivered {
@@ -262,6 +266,7 @@ impl Pusher {
                 if error.is::<Refused>() {
                     standing.place = None;
                 }
+                standing.moved = error.downcast_ref::<Moved>().map(|Moved(to)| to.clone());
                 return Err(error);
             }
         };
@@ -306,6 +311,7 @@ impl Pusher {
     /// Whether to try an upload again, and how long to wait at least.
     fn worth_waiting(&self, error: &anyhow::Error) -> Option<Duration> {
         let again = unknown(error)
+            || error.is::<Moved>()
             || error.downcast_ref::<Refused>().is_some_and(|refused| refused.status == 401)
             || error.downcast_ref::<io::Error>().is_some_and(is_transient);
         self.endpoint.worth_waiting(error).or(again.then_some(Duration::ZERO))
@@ -317,6 +323,8 @@ impl Pusher {
 struct Standing {
     /// The address that it goes on at; none where it has not begun.
     place: Option<Uri>,
+    /// Where it wants the bytes themselves, as it said when they had begun to flow.
+    moved: Option<Uri>,
     tried: bool,
     /// So many bytes the registry has.
     there: u64,

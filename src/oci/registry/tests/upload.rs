@@ -308,6 +308,51 @@ fn a_redirected_upload_is_followed_before_it_flows() {
     assert!(error.contains("stopped after 10 redirects"), "{error}");
 }
 
+/// As where a proxy has taken all of it before the registry is asked.
+#[test]
+fn an_upload_that_is_redirected_when_it_has_flowed_flows_again() {
+    let store = Server::start(|_, _| Say::status(202));
+    let to = format!("http://{}/kept", store.address);
+    let harbour = Harbour::start(move |seen, _, _| {
+        closed(seen).or_else(|| match seen.method.as_str() {
+            "PATCH" => Some(Say::status(307).with("Location", &to)),
+            "PUT" => Some(Say::status(201)),
+            _ => None,
+        })
+    });
+    harbour.pusher(Some(sailor())).upload(&content(LONG), None).unwrap();
+    let seen = store.seen();
+    let came: Vec<_> = seen.iter().map(|it| (it.method.as_str(), it.bytes.len(), it.header("authorization"))).collect();
+    assert_eq!(came, [("PATCH", LONG, "")]);
+    assert_eq!((harbour.count("PATCH"), harbour.count("PUT"), harbour.count("GET")), (1, 1, 0));
+    // In circles it is not followed for ever.
+    let harbour = Harbour::start(|seen, _, _| {
+        (seen.method == "PATCH").then(|| Say::status(308).with("Location", seen.path.clone()))
+    });
+    let error = format!("{:#}", harbour.pusher(None).upload(&content(LONG), None).unwrap_err());
+    assert!(error.contains("broke off an upload 5 times") && error.contains("redirected to"), "{error}");
+}
+
+#[test]
+fn a_registry_may_know_no_head_and_say_nothing_of_its_uploads() {
+    for status in [404, 405, 501] {
+        let harbour = Harbour::start(move |seen, _, begun| match seen.method.as_str() {
+            "HEAD" => Some(Say::status(status)),
+            "PATCH" => {
+                begun.extend(&seen.bytes);
+                Some(Say::status(204))
+            }
+            _ => None,
+        });
+        for count in [1, LONG] {
+            let content = content(count);
+            assert!(!harbour.pusher(None).upload(&content, None).unwrap().known);
+            assert!(harbour.has(&content.bytes), "{status}: {count}");
+        }
+        assert!(!harbour.pusher(None).put(&bytes(3)).unwrap().known);
+    }
+}
+
 #[test]
 fn a_token_that_runs_out_is_fetched_again() {
     let (given, taken) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
