@@ -228,6 +228,18 @@ pub fn set_frozen(path: &Path, frozen: bool) -> Result<()> {
 
 /// Freezes or thaws; comes back when the kernel says that it is so.
 pub fn freeze(path: &Path, frozen: bool) -> Result<()> {
+    let gone = |error: &anyhow::Error| {
+        let number = error.root_cause().downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
+        matches!(number, Some(libc::ENOENT | libc::ENODEV))
+    };
+    match become_frozen(path, frozen) {
+        // What was killed frozen may be gone before it is thawed.
+        Err(error) if !frozen && gone(&error) => Ok(()),
+        done => done,
+    }
+}
+
+fn become_frozen(path: &Path, frozen: bool) -> Result<()> {
     set_frozen(path, frozen)?;
     let file = File::open(path.join("cgroup.events")).context("open cgroup.events")?;
     let until = Instant::now() + FREEZING;
@@ -264,4 +276,16 @@ pub fn of_process(mount: &Path, pid: i32) -> Option<PathBuf> {
     let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
     let path = text.lines().find_map(|line| line.strip_prefix("0::"))?;
     Some(mount.join(path.trim_start_matches('/')))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_gone_needs_no_thawing() {
+        let gone = Path::new("/nowhere/at/all");
+        assert!(freeze(gone, false).is_ok());
+        assert!(freeze(gone, true).is_err());
+    }
 }
