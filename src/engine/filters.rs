@@ -2,7 +2,6 @@
 
 use super::pattern::Pattern;
 use crate::api::Refusal;
-use crate::api::units::parse_bool;
 use crate::order;
 use anyhow::{Result, bail};
 use serde::Deserialize;
@@ -60,19 +59,17 @@ impl Filters {
         self.0.get(key).map_or(&[], Vec::as_slice)
     }
 
-    /// The value of a key that is true or false; 400 for anything else or both.
+    /// The value of a key that is true or false; 400 for anything else or both. None but these words are either.
     pub fn flag(&self, key: &str) -> Result<Option<bool>> {
         let values = self.get(key);
-        let wrong = || Refusal::BadParameter(format!("invalid filter '{key}={}'", values.join(", ")));
-        let mut flag = None;
-        for value in values {
-            let Some(read) = parse_bool(value) else { bail!(wrong()) };
-            if flag.is_some_and(|before| before != read) {
-                bail!(wrong());
-            }
-            flag = Some(read);
+        let any = |words: [&str; 2]| values.iter().any(|value| words.contains(&value.as_str()));
+        match (any(["1", "true"]), any(["0", "false"])) {
+            _ if !self.has(key) => Ok(None),
+            (true, false) => Ok(Some(true)),
+            (false, true) => Ok(Some(false)),
+            _ if values.is_empty() => bail!(Refusal::BadParameter(format!("invalid filter '{key}'"))),
+            _ => bail!(Refusal::BadParameter(format!("invalid filter '{key}=[{}]'", values.join(" ")))),
         }
-        Ok(flag)
     }
 
     /// Whether one of the key's values is the text or, read as a regular expression, is found in it; true where the
@@ -144,7 +141,13 @@ mod tests {
         }
         assert_eq!(filters(r#"{"dangling":["1"]}"#).flag("dangling").unwrap(), Some(true));
         assert_eq!(filters("{}").flag("dangling").unwrap(), None);
-        assert!(filters(r#"{"dangling":["x"]}"#).flag("dangling").is_err());
-        assert!(filters(r#"{"dangling":["0","true"]}"#).flag("dangling").is_err());
+        for (text, words) in [
+            (r#"{"dangling":["x"]}"#, "invalid filter 'dangling=[x]'"),
+            (r#"{"dangling":["t"]}"#, "invalid filter 'dangling=[t]'"),
+            (r#"{"dangling":["0","true"]}"#, "invalid filter 'dangling=[0 true]'"),
+            (r#"{"dangling":[]}"#, "invalid filter 'dangling'"),
+        ] {
+            assert_eq!(filters(text).flag("dangling").unwrap_err().to_string(), words);
+        }
     }
 }

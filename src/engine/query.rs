@@ -14,7 +14,7 @@ use crate::api::types::{
     SummaryHostConfig, SummaryNetworks,
 };
 use crate::order;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::RangeInclusive;
 
@@ -132,7 +132,9 @@ impl Filter<'_> {
             }
         }
         if let Some(code) = filters.get("exited").iter().find(|code| code.parse::<i32>().is_err()) {
-            bail!(Refusal::BadParameter(format!("invalid filter 'exited={code}'")));
+            bail!(Refusal::BadParameter(format!(
+                "invalid filter 'exited={code}': strconv.Atoi: parsing {code:?}: invalid syntax"
+            )));
         }
         let created = |key: &str| -> Result<Option<String>> {
             match filters.get(key).first() {
@@ -207,16 +209,30 @@ fn is_called(point: &MountPoint, value: &str) -> bool {
     point.destination == value || of == value
 }
 
-/// Ports of a filter: `80`, `80/udp`, `8000-8010/tcp`. 400 for anything else.
+/// Ports of a filter: `80`, `80/udp`, `8000-8010/tcp`. Anything else is told in Docker's words.
 fn ports(key: &str, text: &str) -> Result<Ports> {
+    let bad = |words: String| Refusal::BadParameter(words);
+    ensure!(!text.contains(':'), bad(format!("filter for '{key}' should not contain ':': {text}")));
     let (numbers, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
     let (first, last) = numbers.split_once('-').unwrap_or((numbers, numbers));
-    match (first.parse(), last.parse()) {
-        (Ok(first), Ok(last)) if first <= last && !protocol.is_empty() => {
-            Ok((first..=last, protocol.to_ascii_lowercase()))
-        }
-        _ => bail!(Refusal::BadParameter(format!("error while looking up for {key} {text}: invalid port"))),
-    }
+    let number = |text: &str| {
+        text.parse().map_err(|error: std::num::ParseIntError| {
+            let why = match error.kind() {
+                std::num::IntErrorKind::PosOverflow => "value out of range",
+                _ => "invalid syntax",
+            };
+            anyhow!("strconv.ParseUint: parsing {text:?}: {why}")
+        })
+    };
+    let range = || -> Result<RangeInclusive<u16>> {
+        ensure!(!numbers.is_empty(), "empty string specified for ports");
+        let (first, last) = (number(first)?, number(last)?);
+        ensure!(first <= last, "invalid range specified for port: {numbers}");
+        Ok(first..=last)
+    };
+    let protocol = if protocol.is_empty() { "tcp".to_owned() } else { protocol.to_ascii_lowercase() };
+    let range = range().map_err(|error| bad(format!("error while looking up for {key} {text}: {error}")))?;
+    Ok((range, protocol))
 }
 
 fn summary(store: &Store, now: &Now, size: bool) -> Result<ContainerSummary> {
@@ -428,13 +444,25 @@ mod tests {
             ("53/udp", Some((53..=53, "udp"))),
             ("8000-8010/TCP", Some((8000..=8010, "tcp"))),
             ("9-8", None),
-            ("80/", None),
+            ("80/", Some((80..=80, "tcp"))),
+            ("", None),
             ("127.0.0.1:80", None),
             ("http", None),
             ("70000", None),
         ] {
             let read = ports("expose", text).ok();
             assert_eq!(read, expected.map(|(range, protocol)| (range, protocol.to_owned())), "{text}");
+        }
+        for (text, words) in [
+            ("9-8", "error while looking up for expose 9-8: invalid range specified for port: 9-8"),
+            ("http", "error while looking up for expose http: strconv.ParseUint: parsing \"http\": invalid syntax"),
+            (
+                "70000",
+                "error while looking up for expose 70000: strconv.ParseUint: parsing \"70000\": value out of range",
+            ),
+            ("127.0.0.1:80", "filter for 'expose' should not contain ':': 127.0.0.1:80"),
+        ] {
+            assert_eq!(ports("expose", text).unwrap_err().to_string(), words);
         }
     }
 }

@@ -574,6 +574,40 @@ fn the_operating_system_speaks_as_with_docker() {
     host.ok(["rm", "--force", "hull"]);
 }
 
+#[test]
+fn filters_and_networks_refuse_in_dockers_words() {
+    let Some((host, daemon)) = host() else { return };
+    let list = |what: &str, key: &str, values: &str| {
+        ask(&daemon, &format!("GET /{what}?filters=%7B%22{key}%22:%5B{values}%5D%7D"), "")
+    };
+    for (what, key, values, message) in [
+        (
+            "containers/json",
+            "exited",
+            "%22x%22",
+            "invalid filter 'exited=x': strconv.Atoi: parsing \"x\": invalid syntax",
+        ),
+        ("containers/json", "is-task", "%22x%22", "invalid filter 'is-task=[x]'"),
+        ("volumes", "dangling", "%22yes%22", "invalid filter 'dangling=[yes]'"),
+        (
+            "networks",
+            "dangling",
+            "%22yes%22",
+            "invalid value for filter 'dangling', must be \"true\" (or \"1\"), or \"false\" (or \"0\")",
+        ),
+        ("networks", "dangling", "%221%22,%220%22", "got more than one value for filter key \"dangling\""),
+    ] {
+        assert_eq!(list(what, key, values), (400, message.to_owned()));
+    }
+    host.ok(["network", "create", "sea"]);
+    host.detached(&["--name", "hull"], &["sleep", "1000"]);
+    let id = host.inspect("hull", "/Id").as_str().expect("an id").to_owned();
+    let leave = || ask(&daemon, "POST /networks/sea/disconnect", r#"{"Container":"hull"}"#);
+    assert_eq!(leave(), (500, format!("container {id} is not connected to network sea")));
+    host.ok(["stop", "--time", "0", "hull"]);
+    assert_eq!(leave(), (500, format!("container {id} is not connected to the network sea")));
+}
+
 /// What need not be there yet when a container is made is missed by its start.
 #[test]
 fn what_is_missing_is_told_by_the_start() {

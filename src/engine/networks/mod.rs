@@ -184,7 +184,15 @@ pub fn rest_later(store: &Store) -> Result<()> {
 /// The networks by the filters dangling, driver, id, label, name, scope and type.
 pub fn list(store: &Store, filters: &Filters) -> Result<Vec<Network>> {
     filters.accept(&["dangling", "driver", "id", "label", "name", "scope", "type"])?;
-    let dangling = filters.flag("dangling")?;
+    let dangling = match filters.get("dangling").iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => None,
+        ["0" | "false"] => Some(false),
+        ["1" | "true"] => Some(true),
+        [_] => bail!(Refusal::BadParameter(
+            r#"invalid value for filter 'dangling', must be "true" (or "1"), or "false" (or "0")"#.to_owned()
+        )),
+        _ => bail!(Refusal::BadParameter(r#"got more than one value for filter key "dangling""#.to_owned())),
+    };
     if let Some(kind) = filters.get("type").iter().find(|kind| !matches!(kind.as_str(), "builtin" | "custom")) {
         bail!(Refusal::BadParameter(format!("invalid filter: 'type'='{kind}'")));
     }

@@ -273,13 +273,12 @@ fn name_of_mode(record: &Record) -> Result<()> {
     bail!(Refusal::BadParameter(words.to_owned()))
 }
 
-/// One that may change its networks, and who holds it is the only one to do so.
+/// One whose networks are to change, and who holds it is the only one to do so.
 fn with_networks(store: &Store, container: &str) -> Result<(Lock, Now)> {
     let id = containers::find(store, container)?;
     store::make_dirs(&store.live(&id), 0o711)?;
     let lock = locks::exclusive(&store.live(&id).join("lock"), byte::NETWORKS)?;
     let now = containers::now(store, &id)?;
-    name_of_mode(&now.record)?;
     Ok((lock, now))
 }
 
@@ -305,6 +304,7 @@ pub fn connect(store: &Store, wanted: &str, asked: NetworkConnect) -> Result<()>
         _ => {}
     }
     let (_one, now) = with_networks(store, &asked.container)?;
+    name_of_mode(&now.record)?;
     let settings = asked.endpoint_config.unwrap_or_default();
     check_settings(store, &network, &settings)?;
     let id = &now.record.id;
@@ -461,8 +461,14 @@ pub fn disconnect(store: &Store, wanted: &str, asked: &NetworkDisconnect) -> Res
     let (_one, now) = with_networks(store, &asked.container)?;
     let id = &now.record.id;
     if !now.record.networks.contains_key(&network.name) {
-        bail!("container {id} is not connected to network {}", network.name);
+        let the = if now.doing.is_alive() { "" } else { "the " };
+        bail!("container {id} is not connected to {the}network {}", network.name);
     }
+    if network.name == "host" {
+        let words = "cannot disconnect container from host network - container was created in host network mode";
+        bail!(Refusal::BadParameter(words.to_owned()));
+    }
+    name_of_mode(&now.record)?;
     if now.doing.is_alive() {
         let mut held = join::held(store, id)?;
         held.places.retain(|place| place.network != network.id);
