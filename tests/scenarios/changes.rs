@@ -139,6 +139,9 @@ fn a_running_container_stands_still_for_a_commit() {
     host.ok(["commit", "it", "made"]);
     assert_eq!(host.inspect("it", "/State/Status"), "running");
     host.ok(["commit", "--pause=false", "it", "unpaused"]);
+    let filters = ["--filter", "container=it", "--filter", "event=pause", "--filter", "event=unpause"];
+    let told = host.ok(["events", "--since", "0", "--until", "0s", "--format", "{{.Action}}"].iter().chain(&filters));
+    assert_eq!(told, "pause\nunpause", "it is told, as with Docker");
     assert_eq!(host.ok(["run", "--rm", "--network", "none", "made", "cat", "/tmp/a"]), "1");
     host.assert_tidy();
 }

@@ -126,7 +126,11 @@ fn every_verb_has_its_word() {
         (&["cp", file, "web:/tmp/cargo"], &["container extract-to-dir"]),
         (&["cp", "web:/tmp/cargo", "-"], &["container archive-path"]),
         (&["export", "web"], &["container export"]),
-        (&["commit", "web", "fleet/web"], &["image create", "image tag", "container commit"]),
+        // It goes on before the image is there, not after that, as with Docker.
+        (
+            &["commit", "web", "fleet/web"],
+            &["container pause", "container unpause", "image create", "image tag", "container commit"],
+        ),
         (&["save", "-o", tar, "fleet/web"], &["image save"]),
         (&["load", "-i", tar], &["image load"]),
         (&["rmi", "fleet/web"], &["image untag", "image delete"]),

@@ -77,9 +77,17 @@ pub fn commit(store: &Store, container: &str, asked: Commit) -> Result<Digest> {
         // One that does not run does not start meanwhile; one that runs stands still, if it is to.
         let _lock = if now.doing.is_alive() { None } else { Some(lock) };
         let freeze = asked.pause && now.doing == Doing::Running && !now.live.cgroup.is_empty();
-        let _still = if freeze { Some(Still::new(store, &id, &now.live.cgroup)?) } else { None };
+        let still = if freeze { Some(Still::new(store, &id, &now.live.cgroup)?) } else { None };
+        if still.is_some() {
+            events::container(store, &record, "pause", &[]);
+        }
         failpoint::reach("commit.still");
-        layer(store, &record, &staging).with_context(|| format!("commit {}", record.name))?
+        let made = layer(store, &record, &staging);
+        if let Some(still) = still {
+            drop(still);
+            events::container(store, &record, "unpause", &[]);
+        }
+        made.with_context(|| format!("commit {}", record.name))?
     };
     let mut diff_ids = parent.config.rootfs.diff_ids.clone();
     let mut staged = vec![None; diff_ids.len()];
