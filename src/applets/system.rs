@@ -1,9 +1,11 @@
 //! `dhow system df` and `system prune`.
 
 use super::format::table::List;
+use super::format::template::Template;
 use super::format::units;
+use super::format::value::{Node, Shape};
 use super::prune::{Pruned, Section};
-use super::{Command, Context, filter, habits, images, output, prune, ps};
+use super::{Command, Context, filter, habits, images, output, prune, ps, volume};
 use crate::api::time::Time;
 use crate::api::types::{BuildCache, ContainerSummary, DiskUsage, ImageSummary, Volume};
 use crate::order;
@@ -84,9 +86,10 @@ const CACHES: List = List {
         ("Size", "SIZE"),
         ("CreatedSince", "CREATED"),
         ("LastUsedSince", "LAST USED"),
+        ("UsageCount", "USAGE"),
         ("Shared", "SHARED"),
     ],
-    table: "table {{.ID}}\t{{.CacheType}}\t{{.Size}}\t{{.CreatedSince}}\t{{.LastUsedSince}}\t{{.Shared}}",
+    table: "table {{.ID}}\t{{.CacheType}}\t{{.Size}}\t{{.CreatedSince}}\t{{.LastUsedSince}}\t{{.UsageCount}}\t{{.Shared}}",
     quiet: "{{.ID}}",
     raw: None,
 };
@@ -94,11 +97,16 @@ const CACHES: List = List {
 impl Command for Df {
     fn run(self, context: &Context) -> Result<u8> {
         let format = self.format.unwrap_or_default();
-        if self.verbose && !matches!(format.as_str(), "" | "table") {
-            bail!("the verbose and the format options conflict");
+        let mut usage = context.client()?.disk_usage()?;
+        for container in usage.containers.iter_mut().flatten() {
+            // That of its image is told with that.
+            container.size_root_fs = 0;
         }
-        let usage = context.client()?.disk_usage()?;
-        let text = if self.verbose { verbose(&usage)? } else { SUMMARY.print(&format, false, &summary(&usage))? };
+        let text = match (self.verbose, format.as_str()) {
+            (true, "" | "table") => Whole::of(&usage, true).tables()?,
+            (true, format) => Whole::of(&usage, false).print(format)?,
+            (false, format) => SUMMARY.print(format, false, &summary(&usage))?,
+        };
         output::say(&text)?;
         Ok(0)
     }
@@ -150,40 +158,82 @@ fn line(kind: &str, total: usize, active: usize, size: i64, reclaimable: i64, sh
     })
 }
 
-fn verbose(usage: &DiskUsage) -> Result<String> {
-    let images: Vec<Value> = usage.images.iter().flatten().flat_map(|image| images::rows(image, true)).collect();
-    let containers: Vec<Value> = usage.containers.iter().flatten().map(|it| ps::row(it, true)).collect();
-    let volume = |volume: &Volume| {
-        let (links, size) = volume.usage_data.as_ref().map_or((-1, -1), |usage| (usage.ref_count, usage.size));
-        let counted = |number: i64, text: String| if number < 0 { "N/A".to_owned() } else { text };
-        let (links, size) = (counted(links, links.to_string()), counted(size, units::decimal(size, 4)));
-        json!({ "Name": volume.name, "Links": links, "Size": size })
-    };
-    let volumes: Vec<Value> = usage.volumes.iter().flatten().map(volume).collect();
-    let cached: i64 = usage.build_cache.iter().flatten().map(|cache| cache.size).sum();
+/// Each image, container, volume and cache, as rows.
+struct Whole {
+    images: Vec<Value>,
+    containers: Vec<Value>,
+    volumes: Vec<Value>,
+    caches: Vec<Value>,
+    cached: i64,
+}
+
+impl Whole {
+    /// `short`: with what is long cut, as in tables.
+    fn of(usage: &DiskUsage, short: bool) -> Whole {
+        // By the first of its names.
+        let image = |image| images::rows(image, short).into_iter().take(1);
+        let mut caches: Vec<&BuildCache> = usage.build_cache.iter().flatten().collect();
+        order::by(&mut caches, |a, b| (&a.last_used_at, &a.id).cmp(&(&b.last_used_at, &b.id)));
+        Whole {
+            images: usage.images.iter().flatten().flat_map(image).collect(),
+            containers: usage.containers.iter().flatten().map(|it| ps::row(it, short)).collect(),
+            volumes: usage.volumes.iter().flatten().map(volume::row).collect(),
+            cached: caches.iter().map(|cache| cache.size).sum(),
+            caches: caches.into_iter().map(|it| cache(it, short)).collect(),
+        }
+    }
+
+    fn tables(&self) -> Result<String> {
+        Ok(format!(
+            "Images space usage:\n\n{}\nContainers space usage:\n\n{}\nLocal Volumes space usage:\n\n{}\n\
+             Build cache usage: {}\n\n{}",
+            IMAGES.print("", false, &self.images)?,
+            CONTAINERS.print("", false, &self.containers)?,
+            VOLUMES.print("", false, &self.volumes)?,
+            units::decimal(self.cached, 4),
+            CACHES.print("", false, &self.caches)?,
+        ))
+    }
+
+    /// By a template that is given all of it, as docker does it: no line ends behind it.
+    fn print(&self, format: &str) -> Result<String> {
+        let template = if format == "json" { "{{json .}}" } else { format };
+        let template = Template::parse(&template.replace("\\t", "\t").replace("\\n", "\n"))?;
+        let part = |name: &str, rows: &[Value], list: &List| -> Result<(String, Node)> {
+            let rows: Result<_, _> = rows.iter().map(|row| Node::row(row, list.go_type)).collect();
+            Ok((name.to_owned(), Node::List(rows?)))
+        };
+        let whole = vec![
+            part("Images", &self.images, &IMAGES)?,
+            part("Containers", &self.containers, &CONTAINERS)?,
+            part("Volumes", &self.volumes, &VOLUMES)?,
+            part("BuildCache", &self.caches, &CACHES)?,
+        ];
+        template.walk(&Node::Object(whole, Shape::Struct))
+    }
+}
+
+fn cache(cache: &BuildCache, short: bool) -> Value {
     let since = |text: &str| Time::parse(text).map(units::ago).unwrap_or_default();
-    let cache = |cache: &BuildCache| {
-        let mark = if cache.in_use { "*" } else { "" };
-        json!({
-            "ID": format!("{}{mark}", &cache.id[..12.min(cache.id.len())]),
-            "CacheType": cache.r#type,
-            "Size": units::decimal(cache.size, 3),
-            "CreatedSince": since(&cache.created_at),
-            "LastUsedSince": cache.last_used_at.as_deref().map(since).unwrap_or_default(),
-            "Shared": cache.shared.to_string(),
-        })
+    let last = cache.last_used_at.as_deref();
+    let id = match short {
+        true => format!("{}{}", &cache.id[..12.min(cache.id.len())], if cache.in_use { "*" } else { "" }),
+        false => cache.id.clone(),
     };
-    let mut caches: Vec<&BuildCache> = usage.build_cache.iter().flatten().collect();
-    order::by(&mut caches, |a, b| (&a.last_used_at, &a.id).cmp(&(&b.last_used_at, &b.id)));
-    let caches: Vec<Value> = caches.into_iter().map(cache).collect();
-    Ok(format!(
-        "Images space usage:\n\n{}\nContainers space usage:\n\n{}\nLocal Volumes space usage:\n\n{}\nBuild cache usage: {}\n\n{}",
-        IMAGES.print("", false, &images)?,
-        CONTAINERS.print("", false, &containers)?,
-        VOLUMES.print("", false, &volumes)?,
-        units::decimal(cached, 4),
-        CACHES.print("", false, &caches)?,
-    ))
+    json!({
+        "ID": id,
+        "CacheType": cache.r#type,
+        "Description": cache.description,
+        "InUse": cache.in_use.to_string(),
+        "Size": units::decimal(cache.size, 3),
+        "CreatedAt": cache.created_at,
+        "CreatedSince": since(&cache.created_at),
+        "LastUsedAt": last.unwrap_or_default(),
+        "LastUsedSince": last.map(since).unwrap_or_default(),
+        // Nobody counts it here.
+        "UsageCount": "0",
+        "Shared": cache.shared.to_string(),
+    })
 }
 
 impl Command for Prune {
@@ -254,6 +304,13 @@ mod tests {
                         Local Volumes   2         1         36B       0B (0%)\n\
                         Build Cache     0         0         0B        0B\n";
         assert_eq!(SUMMARY.print("", false, &summary(&usage)).unwrap(), expected);
-        assert!(verbose(&usage).unwrap().contains("VOLUME NAME   LINKS     SIZE\n"));
+        let (whole, short) = (Whole::of(&usage, false), Whole::of(&usage, true));
+        assert!(short.tables().unwrap().contains("VOLUME NAME   LINKS     SIZE\n"));
+        let template =
+            "{{len .Images}}{{range .Containers}} {{.State}} {{.Size}}{{end}}{{range .Volumes}} {{.Links}}{{end}}";
+        assert_eq!(whole.print(template).unwrap(), "2 running 100B exited 300B 1 0");
+        let all: Value = serde_json::from_str(&whole.print("json").unwrap()).unwrap();
+        assert_eq!((&all["Volumes"][0]["Size"], &all["BuildCache"]), (&json!("36B"), &json!([])));
+        assert!(whole.print("{{.Nope}}").is_err());
     }
 }

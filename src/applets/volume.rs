@@ -165,9 +165,10 @@ impl Command for Ls {
     }
 }
 
-fn row(volume: &Volume) -> Value {
+pub fn row(volume: &Volume) -> Value {
     let labels = volume.labels.iter().flatten().map(|(key, value)| format!("{key}={value}"));
-    let size = volume.usage_data.as_ref().map(|usage| super::format::units::decimal(usage.size, 4));
+    let size = volume.usage_data.as_ref().map(|usage| usage.size).filter(|size| *size >= 0);
+    let size = size.map(|size| super::format::units::decimal(size, 4));
     json!({
         "Name": volume.name,
         "Group": "N/A",
@@ -177,7 +178,10 @@ fn row(volume: &Volume) -> Value {
         "Mountpoint": volume.mountpoint,
         "Labels": labels.collect::<Vec<_>>().join(","),
         "Label": volume.labels.clone().unwrap_or_default(),
-        "Links": volume.usage_data.as_ref().map_or("N/A".to_owned(), |usage| usage.ref_count.to_string()),
+        "Links": match volume.usage_data.as_ref().map(|usage| usage.ref_count).filter(|count| *count >= 0) {
+            Some(count) => count.to_string(),
+            None => "N/A".to_owned(),
+        },
         "Size": size.unwrap_or_else(|| "N/A".to_owned()),
         "Status": "N/A",
     })
