@@ -131,7 +131,10 @@ pub fn create(client: &Client, wanted: Wanted) -> Result<Made> {
 
 fn lacks_image(error: &anyhow::Error) -> bool {
     error.downcast_ref::<Failure>().is_some_and(|failure| {
-        failure.status == 404 && failure.message.to_ascii_lowercase().starts_with("no such image")
+        let message = failure.message.to_ascii_lowercase();
+        // There is none at all, or none of that platform.
+        let lacks = message.starts_with("no such image") || message.contains("does not match the specified platform");
+        failure.status == 404 && lacks
     })
 }
 
@@ -174,6 +177,21 @@ impl Drop for IdFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_image_is_pulled_where_it_is_lacking() {
+        let other = "image with reference x was found but its platform (linux/amd64) does not match the specified platform \
+                     (linux/arm64)";
+        for (status, message, expected) in [
+            (404, "No such image: x:latest", true),
+            (404, other, true),
+            (404, "network x not found", false),
+            (500, "No such image: x:latest", false),
+        ] {
+            let failure = Failure { status, message: message.to_owned() };
+            assert_eq!(lacks_image(&failure.into()), expected, "{status} {message}");
+        }
+    }
 
     #[test]
     fn create_has_all_flags_of_run_but_three() {

@@ -160,7 +160,7 @@ fn find(client: &Client, name: &str, kind: Option<&str>, size: bool) -> Result<V
             Err(error) if kind.is_none() && another_kind(&error) => {}
             answer => {
                 if size && of != "container" && answer.is_ok() {
-                    output::complain(&format!("WARNING: --size ignored for {of}s"));
+                    output::complain(&format!("WARNING: --size ignored for {of}"));
                 }
                 return answer;
             }

@@ -301,6 +301,7 @@ mod tests {
         for (key, value) in expected {
             assert_eq!(short[key], value, "{key}");
         }
+        assert_eq!(NARROW.print("{{.Platform}}", false, &[short]).unwrap(), "<nil>\n");
         let long = row_of(false);
         assert_eq!(long["ID"], "0123456789abcdef0123");
         assert_eq!(long["Names"], "other/alias,web");

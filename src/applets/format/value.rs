@@ -294,8 +294,11 @@ impl Node {
         if let Node::Object(entries, shape) = &mut node {
             *shape = Shape::Row(go_type);
             for (key, entry) in entries {
-                if let (true, Node::Object(_, shape)) = (key == "Label", entry) {
-                    *shape = Shape::Map;
+                match entry {
+                    Node::Object(_, shape) if key == "Label" => *shape = Shape::Map,
+                    // Of what a row has, only what is pointed to can be missing.
+                    Node::Nil(zero) => *zero = Zero::Pointer,
+                    _ => {}
                 }
             }
         }

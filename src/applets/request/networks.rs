@@ -33,10 +33,12 @@ pub fn networks(flags: &Run) -> Result<(String, Option<Endpoints>)> {
         None if first != EndpointSettings::default() => all.push((mode.clone(), first)),
         None => {}
     }
-    let said = |(name, settings): &(String, EndpointSettings)| {
-        let is_network = !is_mode(name) && !matches!(name.as_str(), "default" | "bridge");
-        is_network || *settings != EndpointSettings::default()
-    };
+    let is_network = |name: &str| !is_mode(name) && !matches!(name, "default" | "bridge");
+    if all.iter().any(|(name, settings)| !is_network(name) && settings.aliases.is_some()) {
+        bail!("network-scoped aliases are only supported for user-defined networks");
+    }
+    let said =
+        |(name, settings): &(String, EndpointSettings)| is_network(name) || *settings != EndpointSettings::default();
     let places: Endpoints = order::map(all.into_iter().filter(said));
     Ok((mode, Some(places).filter(|places| !places.is_empty())))
 }
@@ -206,6 +208,11 @@ mod tests {
             (run(&["alias=a"]), "network name/id is not specified"),
             (run(&["name=web,colour=red"]), "invalid field key colour"),
             (run(&["name=web,ip=::1"]), "invalid IPv4 address: ::1"),
+            (run(&["name=bridge,alias=a"]), "network-scoped aliases are only supported for user-defined networks"),
+            (
+                Run { network_alias: vec!["a".into()], ..run(&[]) },
+                "network-scoped aliases are only supported for user-defined networks",
+            ),
             (aliased, "conflicting options: cannot specify both --network-alias and per-network alias"),
             (Run { mac_address: Some("x".into()), ..run(&[]) }, "x is not a valid mac address"),
         ] {
