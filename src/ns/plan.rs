@@ -117,6 +117,14 @@ pub fn plan(spec: &Spec, mut given: Given) -> Result<Plan> {
         let path = text(&format!("sys/{}", key.chars().map(swap).collect::<String>()))?;
         plan.steps.push(Step::Sysctl { path, value: text(value)? });
     }
+    if let Some(path) =
+        linux.readonly_paths.iter().chain(&linux.masked_paths).find(|path| is_shared(&spec.mounts, inside(path)))
+    {
+        bail!(
+            "{path} cannot be hidden from the container alone, because the host shares what is mounted there: mount it as a \
+             slave, or use --security-opt systempaths=unconfined"
+        );
+    }
     for path in &linux.readonly_paths {
         plan.steps.push(Step::ReadonlyPath { path: text(inside(path))? });
     }

@@ -156,3 +156,19 @@ fn labels_are_where_they_have_to_be() {
     let disabled = plan(&disabled, Given::default()).unwrap();
     assert!(!names(&disabled).contains(&"OpenLabel".to_owned()) && with_context(&disabled) == 2);
 }
+
+#[test]
+fn nothing_is_mounted_on_what_the_host_shares() {
+    let bound = |target: &str, propagation: &str| {
+        let bind = json!({"destination": target, "type": "bind", "source": target, "options": ["rbind", propagation]});
+        plan(&spec(|spec| spec["mounts"].as_array_mut().unwrap().push(bind)), Given::default())
+    };
+    let has_console = |propagation| names(&bound("/dev", propagation).unwrap()).contains(&"Console".to_owned());
+    assert!(has_console("rprivate") && has_console("rslave") && !has_console("rshared"));
+    for (target, path) in [("/proc", "/proc/sys"), ("/proc/sys", "/proc/sys"), ("/proc/kcore", "/proc/kcore")] {
+        assert!(bound(target, "rslave").is_ok());
+        let error = bound(target, "rshared").unwrap_err().to_string();
+        assert!(error.starts_with(&format!("{path} cannot be hidden from the container alone")), "{error}");
+    }
+    assert!(bound("/procs", "rshared").is_ok() && bound("/lent", "shared").is_ok());
+}
