@@ -5,7 +5,7 @@ use super::format::template::Template;
 use super::format::units;
 use super::format::value::{Node, Shape};
 use super::prune::{Pruned, Section};
-use super::{Command, Context, filter, habits, images, output, prune, ps, volume};
+use super::{Command, Context, face, filter, habits, images, output, prune, ps, volume};
 use crate::api::time::Time;
 use crate::api::types::{BuildCache, ContainerSummary, DiskUsage, ImageSummary, Volume};
 use crate::order;
@@ -240,7 +240,8 @@ impl Command for Prune {
     fn run(self, context: &Context) -> Result<u8> {
         let filters = habits::read()?.prune(filter::gather(self.filter));
         if self.volumes && filters.contains_key("until") {
-            bail!("The \"until\" filter is not supported with \"--volumes\"");
+            let words = "ERROR: The \"until\" filter is not supported with \"--volumes\"";
+            bail!(face::words(words, words.trim_start_matches("ERROR: ")).to_owned());
         }
         let mut what = vec!["all stopped containers", "all networks not used by at least one container"];
         if self.volumes {

@@ -122,6 +122,25 @@ fn what_is_no_command_line_is_told_as_by_the_docker_command() {
 }
 
 #[test]
+fn what_is_kept_is_told_as_by_the_docker_command() {
+    let Some(both) = Both::new() else { return };
+    both.docker.command(&["create", "--name", "wreck", "--network", "none", "busybox", "true"]).ok();
+    both.compare(
+        "
+        system df -v --format '{{range .Images}}{{.Repository}} {{.Containers}} {{.Size}}{{end}}'
+        system df -v --format '{{range .Containers}}{{.Names}} {{.Size}} {{.LocalVolumes}}{{end}}'
+        system df -v --format '{{len .Volumes}} {{len .BuildCache}}'
+        system df -v
+        system prune -f --volumes --filter until=1h
+        ps -a --format '{{.Platform}}'
+        rename wreck ''
+        inspect -s --type image busybox --format '{{.Os}}'
+        run --rm --network-alias x busybox true
+    ",
+    );
+}
+
+#[test]
 fn help_is_given_where_the_docker_command_gives_it() {
     let Some(both) = Both::new() else { return };
     let begins = |ours: bool, line: &str| {
