@@ -89,7 +89,7 @@ pub fn prune(store: &Store, all: bool, bounds: Bounds, filters: &Filters) -> Res
 
 /// A filter that need not have a value: its key alone says yes.
 fn switch(filters: &Filters, key: &str) -> Result<Option<bool>> {
-    Ok(filters.flag(key)?.or(filters.has(key).then_some(true)))
+    if filters.has(key) && filters.get(key).is_empty() { Ok(Some(true)) } else { filters.flag(key) }
 }
 
 /// The type of a record, and that of a cache for commands.

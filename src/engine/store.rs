@@ -105,8 +105,11 @@ impl Store {
         if meta.permissions().mode() & 0o077 == 0 {
             return Ok(());
         }
-        fs::set_permissions(&self.root, PermissionsExt::from_mode(0o700))
-            .with_context(|| format!("chmod {}", self.root.display()))
+        match fs::set_permissions(&self.root, PermissionsExt::from_mode(0o700)) {
+            // It can be looked at.
+            Err(error) if error.kind() == ErrorKind::ReadOnlyFilesystem => Ok(()),
+            other => other.with_context(|| format!("chmod {}", self.root.display())),
+        }
     }
 
     /// Makes the run directory; one that another boot left is rubbish and goes.

@@ -3,6 +3,7 @@
 
 use crate::fixture::{Host, SmallDisk, Terminal, busybox_tar, skip};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 #[test]
 fn what_does_not_exist_is_named() {
@@ -80,6 +81,8 @@ fn a_store_that_is_read_only_can_be_looked_at() {
     let Some(host) = Host::with_busybox() else { return };
     host.ok(["create", "--network", "none", "--name", "kept", "busybox"]);
     let root = host.root();
+    // As earlier builds left it: that cannot be changed now.
+    fs::set_permissions(&root, fs::Permissions::from_mode(0o711)).unwrap();
     let root = root.to_str().expect("UTF-8");
     crate::fixture::tool("mount", ["--bind", root, root]);
     crate::fixture::tool("mount", ["-o", "remount,bind,ro", root]);

@@ -203,7 +203,7 @@ fn messages_are_dockers() {
         ("all=1&min-free-space=1000000000000000000&reserved-space=1000000000", "200", r#""CachesDeleted":null"#),
         // A key is as good as a value that says yes, two are one too many.
         ("all=1&filters={%22shared%22:{}}", "200", r#""CachesDeleted":["#),
-        ("all=1&filters={%22shared%22:[%22maybe%22]}", "400", "invalid filter 'shared=maybe'"),
+        ("all=1&filters={%22shared%22:[%22maybe%22]}", "400", "invalid filter 'shared=[maybe]'"),
         ("all=1&filters={%22parent%22:[%22a%22,%22b%22]}", "400", "filters expect only one value"),
         ("all=1&filters={%22parents%22:[%22a%22]}", "400", "invalid filter 'parents'"),
     ] {
