@@ -31,6 +31,7 @@ use given::{agents, secrets};
 use lines::Lines;
 use outputs::Outputs;
 use packed::{beside, pack, stdin};
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -315,23 +316,35 @@ impl Build {
             bail!("--check and --call read a Dockerfile, and no archive");
         }
         let file = Dockerfile::parse(&name, &bytes)?;
+        let given = |name: &str| -> Option<String> {
+            let args = self.build_arg.iter().rev();
+            args.filter_map(|arg| arg.split_once('=')).find(|(of, _)| *of == name).map(|(_, it)| it.to_owned())
+        };
+        let target = self.target.as_deref().unwrap_or_default();
         let text = match call.what {
-            What::Check => return self.checked(context, &ignore, &file, call.json),
-            What::Outline => {
-                let given = |name: &str| -> Option<String> {
-                    let args = self.build_arg.iter().rev();
-                    args.filter_map(|arg| arg.split_once('=')).find(|(of, _)| *of == name).map(|(_, it)| it.to_owned())
+            What::Check => {
+                // Without a target all stages count.
+                let needed = match target {
+                    "" => None,
+                    target => Some(call::needed(&file, target, &given)?),
                 };
-                call::outline(&file, self.target.as_deref().unwrap_or_default(), &given, call.json)?
+                return self.checked(context, &ignore, (&file, needed.as_ref()), call.json);
             }
+            What::Outline => call::outline(&file, target, &given, call.json)?,
             What::Targets => call::targets(&file, call.json)?,
         };
         output::say(&text)?;
         Ok(0)
     }
 
-    /// Tells what could be better.
-    fn checked(&self, context: &Context, ignore: &Ignore, file: &Dockerfile, json: bool) -> Result<u8> {
+    /// Tells what could be better of the stages that count.
+    fn checked(
+        &self,
+        context: &Context,
+        ignore: &Ignore,
+        (file, needed): (&Dockerfile, Option<&BTreeSet<usize>>),
+        json: bool,
+    ) -> Result<u8> {
         // An engine that cannot be reached knows no image, as one that has it not.
         let client = context.client();
         let base = |image: &str| -> Option<lint::Base> {
@@ -344,7 +357,7 @@ impl Build {
             Some(lint::Base { env, shell: list("/Config/Shell").is_some_and(|shell| !shell.is_empty()) })
         };
         let wish = self.build_arg.iter().rev().find_map(|arg| arg.strip_prefix(lint::ARGUMENT)?.strip_prefix('='));
-        let (warnings, _) = lint::check(file, &lint::Around { ignore, base: &base, needed: None, wish })?;
+        let (warnings, _) = lint::check(file, &lint::Around { ignore, base: &base, needed, wish })?;
         output::say(&if json { lint::json(file, &warnings)? } else { lint::show(file, &warnings) })?;
         Ok(u8::from(!warnings.is_empty()))
     }

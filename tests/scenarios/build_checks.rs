@@ -139,6 +139,9 @@ fn what_could_be_better_is_told_in_the_end() {
     let text = "# check=error=true\nFROM busybox AS spare\nCMD x\nFROM busybox\n";
     let dir = folder(&host, "context", &[("Dockerfile", text)]);
     build(&host, &dir, &[]).ok();
+    let check = |target: &str| host.run(["build", "--check", "--target", target].into_iter().chain(dir.to_str()));
+    assert_eq!((check("spare").code(), check("1").code()), (Some(1), Some(0)));
+    assert!(check("spar").stderr().contains("target stage \"spar\" could not be found (did you mean spare?)"));
     let refused = build(&host, &dir, &["--target", "spare"]);
     assert!(refused.stderr().contains("lint violation found for rules: JSONArgsRecommended"), "{refused}");
 }

@@ -121,6 +121,9 @@ struct Outline {
     secrets: Vec<Required>,
     ssh: Vec<Required>,
     sources: Vec<String>,
+    /// The stages that the target is made of.
+    #[serde(skip)]
+    needed: BTreeSet<usize>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -168,6 +171,11 @@ pub fn outline(file: &Dockerfile, target: &str, given: &dyn Fn(&str) -> Option<S
         all.iter().for_each(|one| text.push_str(&format!("{}\t{}\n", one.name, one.required)));
     }
     Ok(table::align_from(&text, 0))
+}
+
+/// The stages that a target is made of.
+pub fn needed(file: &Dockerfile, target: &str, given: &dyn Fn(&str) -> Option<String>) -> Result<BTreeSet<usize>> {
+    Ok(read(file, target, given)?.needed)
 }
 
 fn read(file: &Dockerfile, target: &str, given: &dyn Fn(&str) -> Option<String>) -> Result<Outline> {
@@ -259,7 +267,7 @@ fn read(file: &Dockerfile, target: &str, given: &dyn Fn(&str) -> Option<String>)
     let description = if name.is_empty() { String::new() } else { description(&file.stages[at].instruction, &name) };
     let mut args: Vec<Argument> = args.into_values().collect();
     order::by_key(&mut args, |arg| arg.line);
-    Ok(Outline { name, description, args, secrets, ssh, sources: sources(file).into() })
+    Ok(Outline { name, description, args, secrets, ssh, sources: sources(file).into(), needed })
 }
 
 /// An argument with its value: the one that is given, or its own.
