@@ -3,7 +3,7 @@
 use super::request::{self, Here};
 use super::stream::{self, Ending, Streams, Target};
 use super::{Command, Context, coded, habits, run, terminal};
-use crate::api::client::Failure;
+use crate::api::client::{Client, Failure};
 use crate::api::types::{ExecCreate, ExecStart};
 use anyhow::{Result, anyhow};
 use argh::{ArgsInfo, FromArgs};
@@ -68,7 +68,7 @@ impl Command for Exec {
             return Ok(0);
         }
         let signals = terminal::signals(false)?;
-        let connection = client.exec_start(&id, &start).map_err(not_run)?;
+        let connection = client.exec_start(&id, &start).map_err(|error| not_run(&client, error))?;
         let streams = Streams { connection, stdin, stdout: true, stderr: true, tty, keys };
         match stream::run(streams, signals, &Target::exec(&client, &id))? {
             // Docker's exit code for it.
@@ -82,12 +82,14 @@ impl Command for Exec {
 }
 
 /// An error before the command ran: 127 where there is none, and 126 whatever else kept it from starting. That there is
-/// nothing to start, or nobody to ask, is none of these.
-fn not_run(error: anyhow::Error) -> anyhow::Error {
+/// nothing to start, nobody to ask, or no answer, is none of these.
+fn not_run(client: &Client, error: anyhow::Error) -> anyhow::Error {
     let status = error.downcast_ref::<Failure>().map(|failure| failure.status);
-    match run::exit_code(&format!("{error:#}")) {
-        code @ (126 | 127) => coded(code, error),
-        _ if matches!(status, Some(404 | 409)) => error,
+    match (run::exit_code(&format!("{error:#}")), status) {
+        (code @ (126 | 127), _) => coded(code, error),
+        (_, Some(404 | 409)) => error,
+        // It went away in the midst of it.
+        (_, None) if !client.is_local() => error,
         _ => coded(126, error),
     }
 }

@@ -1,6 +1,8 @@
 //! A second process in a running container.
 
 use crate::fixture::{Host, Terminal, eventually, need};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
 
 #[test]
 fn it_sees_what_the_container_sees() {
@@ -208,4 +210,36 @@ except ChildProcessError:
         let output = python.output().expect("run python");
         assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), shims, "{words:?}");
     }
+}
+
+#[test]
+fn who_answers_no_more_has_started_nothing() {
+    let Some(host) = Host::new() else { return };
+    let path = host.dir().join("going.sock");
+    let listener = UnixListener::bind(&path).expect("listen");
+    let running = host.local(["-H", &format!("unix://{}", path.display()), "exec", "it", "true"]).spawn();
+    let is_start = |connection: UnixStream| {
+        let mut reader = BufReader::new(&connection);
+        let head: Vec<String> =
+            reader.by_ref().lines().map(|line| line.expect("a line")).take_while(|line| !line.is_empty()).collect();
+        let length = head.iter().find_map(|line| line.strip_prefix("Content-Length: ")?.parse().ok()).unwrap_or(0);
+        reader.read_exact(&mut vec![0; length]).expect("read a body");
+        let asked = head.first().cloned().unwrap_or_default();
+        let body = match asked.split(' ').nth(1).unwrap_or_default() {
+            path if path.ends_with("/start") => return true,
+            path if path.ends_with("/exec") => "{\"Id\":\"e\"}",
+            path if path.ends_with("/json") => "{\"Id\":\"it\"}",
+            _ => "OK",
+        };
+        let length = body.len();
+        let answer =
+            format!("HTTP/1.1 200 OK\r\nApi-Version: 1.51\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+        (&connection).write_all(format!("{answer}{body}").as_bytes()).expect("answer");
+        false
+    };
+    while !is_start(listener.accept().expect("a client").0) {}
+    drop(listener);
+    let output = running.wait();
+    assert_eq!(output.code(), Some(1), "{output}");
+    assert!(output.stderr().contains("going.sock"), "{output}");
 }
