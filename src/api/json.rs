@@ -61,11 +61,15 @@ impl Error {
     }
 
     /// What a value that was read as a `T` was to be.
-    fn wanting<T>(mut self) -> Error {
+    fn wanting<T>(self) -> Error {
+        self.wanting_of(type_name::<T>())
+    }
+
+    fn wanting_of(mut self, ours: &str) -> Error {
         if let Error::Mismatch(it) = &mut self
             && it.wanted.is_empty()
         {
-            it.wanted = go_type(type_name::<T>());
+            it.wanted = go_type(ours);
             // Which number it is matters to other numbers only.
             if let (false, Some(("number", _))) = (is_number(&it.wanted), it.found.split_once(' ')) {
                 it.found.truncate("number".len());
@@ -196,6 +200,18 @@ impl Read {
     }
 }
 
+/// Entries by the names of the fields that they are meant for.
+fn meant(entries: Map<String, Value>, fields: &[&str]) -> Map<String, Value> {
+    if entries.keys().all(|name| fields.contains(&name.as_str())) {
+        return entries;
+    }
+    let meant = |name: String| match fields.iter().find(|field| field.eq_ignore_ascii_case(&name)) {
+        Some(field) if !fields.contains(&name.as_str()) => (*field).to_owned(),
+        _ => name,
+    };
+    entries.into_iter().map(|(name, value)| (meant(name), value)).collect()
+}
+
 struct Items(std::vec::IntoIter<Value>);
 
 impl<'de> SeqAccess<'de> for Items {
@@ -256,12 +272,7 @@ impl<'de> Deserializer<'de> for Read {
             Value::Array(_) => return Err(Error::mismatch(Unexpected::Seq).wanting::<V::Value>()),
             plain => return Read(plain).deserialize_any(visitor),
         };
-        let meant = |name: String| match fields.iter().find(|field| field.eq_ignore_ascii_case(&name)) {
-            Some(field) if !fields.contains(&name.as_str()) => (*field).to_owned(),
-            _ => name,
-        };
-        let entries = entries.into_iter().map(|(name, value)| (meant(name), value)).collect();
-        visitor.visit_map(Entries::new(entries, Some(name))).map_err(Error::wanting::<V::Value>)
+        visitor.visit_map(Entries::new(meant(entries, fields), Some(name))).map_err(Error::wanting::<V::Value>)
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {

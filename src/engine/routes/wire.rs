@@ -110,11 +110,6 @@ fn bytes(request: &mut Request) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Whether this program wrote the body: names are spelled as they are here then, and no tree of values is to be made first.
-fn own(request: &Request) -> bool {
-    matches!(request.body, Body::Bytes(_))
-}
-
 /// Reads a body that is nothing but JSON; an empty one is the zero value. `called` is its name in Docker's source, by which
 /// what is wrong with it is told.
 pub(super) fn body<T: DeserializeOwned + Default>(request: &mut Request, called: &str) -> Result<T> {
@@ -135,13 +130,8 @@ fn check_json(request: &Request) -> Result<()> {
 
 /// The same, whatever it is said to be.
 pub(super) fn json_body<T: DeserializeOwned + Default>(request: &mut Request, called: &str) -> Result<T> {
-    let own = own(request);
     let bytes = bytes(request)?;
-    match bytes.is_empty() {
-        true => Ok(T::default()),
-        false if own => serde_json::from_slice(&bytes).context("read a request"),
-        false => read(&bytes, called),
-    }
+    if bytes.is_empty() { Ok(T::default()) } else { read(&bytes, called) }
 }
 
 fn read<T: DeserializeOwned + Default>(bytes: &[u8], called: &str) -> Result<T> {
@@ -190,9 +180,10 @@ fn why(error: &serde_json::Error, bytes: &[u8]) -> String {
 pub(super) fn container_asked(request: &mut Request) -> Result<ContainerCreate> {
     let keys = |bytes: &[u8]| serde_json::from_slice::<BTreeMap<String, serde::de::IgnoredAny>>(bytes);
     check_json(request)?;
-    let own = own(request);
+    // What this program wrote itself: names are spelled as they are here then, and no tree of values is to be made first.
+    let is_own = matches!(request.body, Body::Bytes(_));
     let bytes = bytes(request)?;
-    if own {
+    if is_own {
         return ContainerCreate::read(&bytes).context("read a request");
     }
     let asked = read(&bytes, "container.CreateRequest")?;
