@@ -9,12 +9,12 @@ use crate::api::types::{ContainerConfig, EndpointSettings, HostConfig, MountPoin
 use crate::oci::runtime::Ids;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 /// The version of record that this program writes; a newer one is refused by name.
 pub const VERSION: u32 = file::VERSION;
@@ -195,14 +195,20 @@ fn path(store: &Store, id: &str, auto_remove: bool) -> PathBuf {
     dir.join("record.json")
 }
 
-thread_local! {
-    /// The record that was last read or written here, with the bytes that it is in the file, but for how it ended. A
-    /// command reads the one that it is about again and again, and to compare bytes is quicker than to parse them.
-    static LAST: RefCell<Option<(Vec<u8>, Record)>> = const { RefCell::new(None) };
-}
+/// The record that was last read or written, with the bytes that it is in the file, but for how it ended. A command reads the
+/// one that it is about again and again, and so do a daemon's threads, one for each request of a client; to compare bytes is
+/// quicker than to parse them. Nobody waits for it.
+static LAST: Mutex<Option<(Vec<u8>, Record)>> = Mutex::new(None);
 
 fn known(rest: &[u8]) -> Option<Record> {
-    LAST.with_borrow(|last| last.as_ref().filter(|(text, _)| text == rest).map(|(_, record)| record.clone()))
+    let last = LAST.try_lock().ok()?;
+    last.as_ref().filter(|(text, _)| text == rest).map(|(_, record)| record.clone())
+}
+
+fn remember(rest: Vec<u8>, record: Record) {
+    if let Ok(mut last) = LAST.try_lock() {
+        *last = Some((rest, record));
+    }
 }
 
 /// Reads a record's file; `None` where there is none.
@@ -246,7 +252,7 @@ impl Record {
                     Some(record) => record,
                     None => {
                         let record: Record = serde_json::from_slice(rest)?;
-                        LAST.set(Some((rest.to_vec(), record.clone())));
+                        remember(rest.to_vec(), record.clone());
                         record
                     }
                 };
@@ -296,7 +302,7 @@ impl Record {
         let rest = Record { ended, ..self.clone() };
         let bytes = serde_json::to_vec(&rest).context("encode a container's record")?;
         let whole = if places { file::encode(&bytes, &self.ended)? } else { bytes.clone() };
-        LAST.set(Some((bytes, rest)));
+        remember(bytes, rest);
         Ok(whole)
     }
 
