@@ -358,7 +358,7 @@ impl Build {
         };
         let wish = self.build_arg.iter().rev().find_map(|arg| arg.strip_prefix(lint::ARGUMENT)?.strip_prefix('='));
         let (warnings, _) = lint::check(file, &lint::Around { ignore, base: &base, needed, wish })?;
-        output::say(&if json { lint::json(file, &warnings)? } else { lint::show(file, &warnings) })?;
+        output::say(&if json { lint::json(file, &warnings)? } else { output::plain(&lint::show(file, &warnings)) })?;
         Ok(u8::from(!warnings.is_empty()))
     }
 

@@ -47,7 +47,7 @@ pub fn advise(text: &str) {
 const LONGEST: usize = 4096;
 
 /// Names and words of others as text that does nothing to a terminal but be read.
-fn plain(text: &str) -> String {
+pub fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for (at, line) in text.split('\n').enumerate() {
         if at > 0 {

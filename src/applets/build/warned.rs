@@ -2,6 +2,7 @@
 
 use crate::api::base64;
 use crate::api::types::VertexWarning;
+use crate::applets::output::plain;
 use crate::build::dockerfile::{Place, Source};
 
 /// What was told, as it is shown.
@@ -18,18 +19,21 @@ impl Warned {
     }
 
     pub fn add(&mut self, warning: &VertexWarning) {
-        let text = |text: &str| String::from_utf8_lossy(&base64::decode(text).unwrap_or_default()).into_owned();
+        let bytes = |text: &str| base64::decode(text).unwrap_or_default();
+        // Who wrote the Dockerfile may be a stranger, and so may the daemon.
+        let text = |text: &str| plain(&String::from_utf8_lossy(&bytes(text)));
         self.count += 1;
         self.text.push_str(&format!(" - {}\n", text(&warning.short)));
         if !self.whole {
             return;
         }
         warning.detail.iter().for_each(|detail| self.text.push_str(&format!("{}\n", text(detail))));
-        self.text.push_str(&format!("More info: {}\n", warning.url));
+        self.text.push_str(&format!("More info: {}\n", plain(&warning.url)));
         if let Some(range) = warning.range.first() {
-            let source = Source::new(&warning.source_info.filename, &text(&warning.source_info.data));
+            let data = String::from_utf8_lossy(&bytes(&warning.source_info.data)).into_owned();
+            let source = Source::new(&warning.source_info.filename, &data);
             let place = Place { line: range.start.line, column: 1 };
-            self.text.push_str(&format!("{}\n", source.excerpt(place)));
+            self.text.push_str(&format!("{}\n", plain(&source.excerpt(place).to_string())));
         }
         self.text.push('\n');
     }
@@ -81,5 +85,18 @@ mod tests {
              Dockerfile:1:1: FROM scratch AS Boat\n\n"
         );
         assert_eq!(shown("FROM scratch\n", false, true), "");
+    }
+
+    #[test]
+    fn words_of_strangers_do_nothing_to_a_terminal() {
+        let evil = base64::encode(b"x\x1b[2J\n");
+        let warning = serde_json::json!({
+            "short": evil, "detail": [evil], "url": "\u{1b}]0;x\u{7}",
+            "sourceInfo": {"filename": "\u{1b}c", "data": evil}, "range": [{"start": {"line": 1}, "end": {"line": 1}}],
+        });
+        let mut warned = Warned::new(true);
+        warned.add(&serde_json::from_value(warning).unwrap());
+        let shown = warned.show(false);
+        assert!(shown.contains("\\u{1b}[2J") && !shown.contains(['\x1b', '\x07']), "{shown:?}");
     }
 }
