@@ -307,10 +307,13 @@ _pressures_are_the_kernels_own() {
 	done
 }
 
-# Of one that stands still, so that nothing changes between two looks. What it writes is more than it may keep in memory.
+# Of one that stands still, so that nothing changes between two looks. What it writes is more than it may keep in memory, and
+# it writes until it has waited for the disk, which may be quick, and for memory.
 stats_are_the_kernels_own() {
-	run --detach --name it --memory 16m --pids-limit 30 busybox sh -c 'head -c 24000000 /dev/zero >/much; rm /much
-		head -c 3000000 /dev/urandom >/file; cat /file >/dev/null; sync; echo done; sleep 1000'
+	run --detach --name it --memory 16m --pids-limit 30 busybox sh -c 'cd /sys/fs/cgroup
+		while grep -q "some.*total=0$" io.pressure memory.pressure; do
+			head -c 24000000 /dev/zero >/much; rm /much; head -c 3000000 /dev/urandom >/file; cat /file >/dev/null; sync
+		done; echo done; sleep 1000'
 	eventually sh -c 'dhow logs it | grep -q done'
 	dhow pause it
 	cd "$(cgroup_of it)"
