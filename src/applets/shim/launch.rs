@@ -17,7 +17,7 @@ use crate::engine::{Record, containers, events, exec, health, limits, networks, 
 use crate::net::namespace::Coming;
 use crate::ns::caps::{self, CapSet};
 use crate::ns::{self, Child, Plan};
-use crate::oci::runtime::Spec;
+use crate::oci::runtime::{Process, Spec};
 use crate::sys::{self, process};
 use anyhow::{Context, Result};
 use std::fs::File;
@@ -294,10 +294,7 @@ fn clone_container(
     let devpts = plan.devpts.and_then(|slot| root.slots.get(slot)).map(|fd| fd.try_clone()).transpose();
     let devpts = devpts.context("copy a descriptor")?;
     let mut stdio = Stdio::open(devpts, &mut root, process_spec.terminal, stdin)?;
-    let size = idle.size.or_else(|| {
-        let [rows, columns] = record.host_config.console_size;
-        (rows > 0 || columns > 0).then_some((rows as u16, columns as u16))
-    });
+    let size = idle.size.or_else(|| console_size(&record));
     if let (true, Some(master), Some((rows, columns))) = (process_spec.terminal, &stdio.stdout, size) {
         let _ = super::resize(master.as_fd(), rows, columns);
     }
@@ -311,46 +308,10 @@ fn clone_container(
     }
     let child = ns::launch(&plan, root, born_in.as_ref().map(|fd| fd.as_fd()), || None);
     let mut child = child.map_err(|error| Refused::from(error).by_runtime())?;
-    // What has to be done beside the child.
-    let beside = || -> Result<_> {
-        let live = Live {
-            pid: child.pid,
-            shim: std::process::id() as i32,
-            cgroup: born_in
-                .is_some()
-                .then(|| cgroup.clone())
-                .flatten()
-                .map_or(String::new(), |path| path.display().to_string()),
-            ending: false,
-        };
-        live.save(store, id)?;
-        crate::failpoint::reach("launch.cloned");
-        // While the child mounts its root.
-        let own = match own {
-            None if record.ids.is_some() && networks::has_networks(mode) => {
-                let path = format!("/proc/{}/ns/net", child.pid);
-                Some(File::open(&path).with_context(|| format!("open {path}"))?.into())
-            }
-            own => own,
-        };
-        let made = match namespace {
-            Some(_) => None,
-            None => networks::connect(store, &entry.held, own).context("failed to set up container networking")?,
-        };
-        networks::links::follow(store, id)?;
-        let resolver = match made.as_ref().or(namespace) {
-            Some(namespace) if !has_resolver => {
-                networks::names::serve(store, id, namespace.as_fd(), &entry.held).context("set up its names")?
-            }
-            Some(_) => {
-                networks::names::refresh(store, id)?;
-                None
-            }
-            None => None,
-        };
-        Ok((made, resolver))
-    };
-    let (made, resolver) = match beside() {
+    let own_cgroup = born_in.as_ref().and(cgroup.as_deref()).map_or(String::new(), |path| path.display().to_string());
+    let live = Live { pid: child.pid, shim: std::process::id() as i32, cgroup: own_cgroup, ending: false };
+    let before = Before { namespace, has_resolver };
+    let (made, resolver) = match beside(store, &record, &live, &entry, before, own) {
         Ok(done) => done,
         // It may have failed because the child has, which says why.
         Err(error) => {
@@ -366,25 +327,9 @@ fn clone_container(
             hooks::create(store, &record, &plan, &spec, &mut child, &mut callers).map_err(Refused::by_runtime)?;
             run()?;
         }
-        Record::update(store, id, |record| {
-            let ended = &mut record.ended;
-            ended.started_at = Time::now().to_string();
-            ended.finished_at = crate::api::types::NEVER.to_owned();
-            ended.boot = store::boot_id()?;
-            (ended.exit_code, ended.oom_killed, ended.due) = (0, false, false);
-            ended.error.clear();
-            if !again {
-                (ended.stopped_by_hand, ended.restart_count, ended.unhealthy_count) = (false, 0, 0);
-            }
-            Ok(())
-        })?;
+        mark(store, id, again)?;
         let mut watched = watched(store, &record)?;
-        // A hook may do all that we may.
-        let more = if spec.hooks.is_some() { caps::available() } else { CapSet::EMPTY };
-        let bounding =
-            process_spec.capabilities.as_ref().map(|named| CapSet::from_names(&named.bounding)).transpose()?;
-        let later = privileges::later(bounding.unwrap_or_default().union(more), &record.host_config);
-        watched.push(format!("later={}", later.0));
+        watched.push(later(&record, &spec, process_spec)?);
         crate::failpoint::reach("launch.marked");
         begin(store, &record, &plan, &spec, &mut child, &mut callers).map_err(Refused::by_runtime)?;
         Ok(watched)
@@ -397,23 +342,7 @@ fn clone_container(
         }
     };
     containers::tell_start(store, &record);
-    let mut kept = match kept {
-        Some(kept) if kept.namespace.is_some() => std::mem::take(kept),
-        _ => Kept {
-            namespace: made,
-            ports: entry.sockets,
-            served: entry
-                .served
-                .into_iter()
-                .map(|(socket, protocol, host)| Served { socket, protocol, host })
-                .collect(),
-            rules: false,
-            resolver: None,
-            gateway: entry.gateway,
-        },
-    };
-    kept.rules = entry.has_rules;
-    kept.resolver = kept.resolver.take().or(resolver);
+    let kept = kept_from(kept, entry, made, resolver);
     Ok(Started {
         child,
         terminal: process_spec.terminal,
@@ -428,6 +357,103 @@ fn clone_container(
         kept,
         _files: Some(files),
     })
+}
+
+/// The size of its terminal that was asked for when it was made.
+fn console_size(record: &Record) -> Option<(u16, u16)> {
+    let [rows, columns] = record.host_config.console_size;
+    (rows > 0 || columns > 0).then_some((rows as u16, columns as u16))
+}
+
+/// What one that is started again has still.
+struct Before<'a> {
+    namespace: Option<&'a OwnedFd>,
+    has_resolver: bool,
+}
+
+/// What is done while the child mounts its root: others find it, and its networks are made, with the names in them. Gives
+/// the namespace and the resolver that are new.
+fn beside(
+    store: &store::Store,
+    record: &Record,
+    live: &Live,
+    entry: &networks::Entry,
+    before: Before,
+    own: Option<OwnedFd>,
+) -> Result<(Option<OwnedFd>, Option<OwnedFd>)> {
+    let id = record.id.as_str();
+    live.save(store, id)?;
+    crate::failpoint::reach("launch.cloned");
+    let own = match own {
+        None if record.ids.is_some() && networks::has_networks(&record.host_config.network_mode) => {
+            let path = format!("/proc/{}/ns/net", live.pid);
+            Some(File::open(&path).with_context(|| format!("open {path}"))?.into())
+        }
+        own => own,
+    };
+    let made = match before.namespace {
+        Some(_) => None,
+        None => networks::connect(store, &entry.held, own).context("failed to set up container networking")?,
+    };
+    networks::links::follow(store, id)?;
+    let resolver = match made.as_ref().or(before.namespace) {
+        Some(namespace) if !before.has_resolver => {
+            networks::names::serve(store, id, namespace.as_fd(), &entry.held).context("set up its names")?
+        }
+        Some(_) => {
+            networks::names::refresh(store, id)?;
+            None
+        }
+        None => None,
+    };
+    Ok((made, resolver))
+}
+
+/// The record says that it runs. What was counted goes on being counted in a start by its policy (`again`).
+fn mark(store: &store::Store, id: &str, again: bool) -> Result<()> {
+    Record::update(store, id, |record| {
+        let ended = &mut record.ended;
+        ended.started_at = Time::now().to_string();
+        ended.finished_at = crate::api::types::NEVER.to_owned();
+        ended.boot = store::boot_id()?;
+        (ended.exit_code, ended.oom_killed, ended.due) = (0, false, false);
+        ended.error.clear();
+        if !again {
+            (ended.stopped_by_hand, ended.restart_count, ended.unhealthy_count) = (false, 0, 0);
+        }
+        Ok(())
+    })?;
+    Ok(())
+}
+
+/// Tells the watching face what the shim may still have to do, as capabilities.
+fn later(record: &Record, spec: &Spec, process: &Process) -> Result<String> {
+    // A hook may do all that we may.
+    let more = if spec.hooks.is_some() { caps::available() } else { CapSet::EMPTY };
+    let bounding = process.capabilities.as_ref().map(|named| CapSet::from_names(&named.bounding)).transpose()?;
+    let later = privileges::later(bounding.unwrap_or_default().union(more), &record.host_config);
+    Ok(format!("later={}", later.0))
+}
+
+/// What is kept for a restart: what there was, or what has been made.
+fn kept_from(
+    before: Option<&mut Kept>,
+    entry: networks::Entry,
+    namespace: Option<OwnedFd>,
+    resolver: Option<OwnedFd>,
+) -> Kept {
+    let rules = entry.has_rules;
+    let mut kept = match before {
+        Some(before) if before.namespace.is_some() => std::mem::take(before),
+        _ => {
+            let served = entry.served.into_iter();
+            let served = served.map(|(socket, protocol, host)| Served { socket, protocol, host }).collect();
+            Kept { namespace, ports: entry.sockets, served, gateway: entry.gateway, ..Kept::default() }
+        }
+    };
+    kept.rules = rules;
+    kept.resolver = kept.resolver.take().or(resolver);
+    kept
 }
 
 /// Lets the child execute the command, and runs the hooks after that.

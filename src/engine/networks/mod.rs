@@ -27,7 +27,7 @@ mod ways;
 pub use firewall::{
     marks as firewall_marks, mend as mend_firewall, table as firewall_table, watch_path as firewall_watch,
 };
-pub use join::{Held, Target, are_held, connect, enter, has_networks, held, leave, resume, targets};
+pub use join::{Entry, Held, Target, are_held, connect, enter, has_networks, held, leave, resume, targets};
 pub use publish::{check as check_ports, discarded, obstacles, publishing, summary as port_summary, without_rules};
 pub use reach::published;
 pub use stored::{find, is_link};
