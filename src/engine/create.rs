@@ -87,7 +87,7 @@ pub fn create(
         trees: BTreeMap::new(),
     };
     let asked = ContainerCreate { config, host_config, networking_config, read_only_non_recursive };
-    let (id, more) = make(store, settings, &lease, asked, base, name, false).map_err(not_the_image)?;
+    let (id, more) = make(store, settings, &lease, asked, base, name, None).map_err(not_the_image)?;
     warnings.extend(more);
     Ok(ContainerCreated { id, warnings })
 }
@@ -159,12 +159,11 @@ pub fn step(
 ) -> Result<(String, Vec<String>)> {
     super::shim::check_kernel()?;
     let lease = store.lease()?;
-    let (id, warnings) = make(store, settings, &lease, asked, base, None, true)?;
-    build.uses(&format!("container:{id}"))?;
-    Ok((id, warnings))
+    make(store, settings, &lease, asked, base, None, Some(build))
 }
 
-/// Makes a container of what was asked for, over a base that the lease holds. Gives its id, and warnings.
+/// Makes a container of what was asked for, over a base that the lease holds; of a build's step, with that build's lease.
+/// Gives its id, and warnings.
 fn make(
     store: &Store,
     settings: &Settings,
@@ -172,7 +171,7 @@ fn make(
     asked: ContainerCreate,
     base: Base,
     name: Option<&str>,
-    step: bool,
+    build: Option<&store::Lease>,
 ) -> Result<(String, Vec<String>)> {
     let ContainerCreate { mut config, mut host_config, networking_config, read_only_non_recursive } = asked;
     let told = options(settings, &config, &mut host_config)?;
@@ -188,6 +187,10 @@ fn make(
     networks::links::settle(store, &mut host_config)?;
     let mut labels = labels(store, settings, &mut host_config)?;
     let id = names::id()?;
+    if let Some(build) = build {
+        // Before it is there: another build would take it for one that a killed build left.
+        build.uses(&format!("container:{id}"))?;
+    }
     if config.hostname.is_empty() {
         config.hostname = hostname(&host_config, &id)?;
     }
@@ -236,7 +239,7 @@ fn make(
         publishing,
         cdi_dirs,
         ended: record::Ended::default(),
-        step,
+        step: build.is_some(),
     };
     selinux::take(store, lease, &id, &mut labels, !record.host_config.auto_remove)?;
     (record.process_label, record.mount_label) = (labels.process, labels.mount);

@@ -118,3 +118,21 @@ fn the_cgroups_of_a_store_go_with_its_last_container_and_come_with_the_next() {
     }
     // That nothing is left is asserted at the end of every scenario.
 }
+
+#[test]
+fn builds_leave_each_others_steps_alone() {
+    let Some(host) = Host::with_busybox() else { return };
+    let dirs: Vec<String> = (0..5).map(|n| host.dir().join(format!("context{n}")).display().to_string()).collect();
+    for (n, dir) in dirs.iter().enumerate() {
+        std::fs::create_dir_all(dir).expect("make a directory");
+        let text = format!("FROM busybox\nRUN --network=none true {n}\nRUN --network=none true again\n");
+        std::fs::write(format!("{dir}/Dockerfile"), text).expect("write");
+    }
+    // Each looks first for what killed builds have left, while the others make containers.
+    for _ in 0..12 {
+        let builds = dirs.iter().map(|dir| host.dhow(["build", "--quiet", "--no-cache", dir]).spawn());
+        for output in all(builds.collect()) {
+            assert_eq!(output.code(), Some(0), "{output}");
+        }
+    }
+}
