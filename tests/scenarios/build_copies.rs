@@ -33,7 +33,7 @@ fn what_is_copied_and_how() {
     made(&host, &files, &[]);
     let line = "stat -c '%a %u:%g' /owned/a.txt /owned /w/x; ls /w/all /sub; find /par -type f; cat '/with space' /linked/a.txt; \
                 head -c 6 /docs/one; cat /docs/two; cat /tmp/a.txt /tmp/er/q.txt; test -L /way && echo; readlink /way";
-    let expected = "640 1000:2000\n755 1000:2000\n700 0:0\n/sub:\ny.c\n\n/w/all:\na.txt\nb.txt\n/par/deep/z.o\n/par/er/q.txt\n\
+    let expected = "640 1000:2000\n640 1000:2000\n700 0:0\n/sub:\ny.c\n\n/w/all:\na.txt\nb.txt\n/par/deep/z.o\n/par/er/q.txt\n\
                     wsafirst second $PATH\naq\n/tmp";
     let said = says(&host, line);
     let sorted = |text: &str| {
@@ -48,21 +48,30 @@ fn what_is_copied_and_how() {
 fn places_are_found_as_buildkit_finds_them() {
     let Some(host) = Host::with_busybox() else { return };
     // What is not a directory is written anew by each file; nothing may be named by a pattern; a link is followed, also to
-    // nothing; every archive that a pattern names is unpacked; a path with its parents is below a directory.
+    // nothing; every archive that a pattern names is unpacked; a path with its parents is below a directory, and a link there
+    // is copied as one; octal digits are for what is made on the way, too, but not for what an archive is unpacked in; a
+    // document's name leads nowhere else, and needs no directory.
     let text = "FROM busybox\nRUN ln -s nowhere /file && ln -s /tmp/no/where /dir\n\
                 COPY a.t b.t /plain\nCOPY *.t /wild\nCOPY one two /dirs\nCOPY none* /none/\n\
                 COPY a.t /file\nCOPY b.t /dir/\nADD *.tar /tars\nCOPY --parents a.t /par\n\
-                COPY --exclude=$ign a.t /kept/\n";
+                COPY --exclude=$ign a.t /kept/\nCOPY --parents one/./ln one/./no* /linked/\nCOPY --parents no* /made/\n\
+                COPY --chmod=710 a.t /moded/in/\nCOPY --chmod=u=rwx,go= b.t /changed/\nADD --chmod=710 x.tar /loose/\n\
+                COPY <<../above /docs/\nd\n../above\nCOPY --parents <<doc /doc\nd\ndoc\n";
     let files = [("Dockerfile", text), ("a.t", "a"), ("b.t", "b"), ("one/1", "1"), ("two/2", "2")];
     let dir = folder(&host, "context", &files);
     for name in ["x", "y"] {
         let tar = Tar::new().file(name, 0o644, name).end();
         fs::write(dir.join(format!("{name}.tar")), tar).expect("write");
     }
+    symlink("1", dir.join("one/ln")).expect("make a link");
     made(&host, &[], &[]);
     let line = "cat /plain /wild /dirs/1 /dirs/2 /nowhere /tmp/no/where/b.t /tars/x /tars/y /par/a.t /kept/a.t; \
-                test -e /none || readlink /file";
-    assert_eq!(says(&host, line), "bb12abxyaanowhere");
+                test -e /none || readlink /file; readlink /linked/ln";
+    assert_eq!(says(&host, line), "bb12abxyaanowhere\n1");
+    let line = "stat -c '%n %a' /made /moded /moded/in /changed /changed/b.t /loose /docs/above /doc";
+    let expected =
+        "/made 755\n/moded 710\n/moded/in 710\n/changed 755\n/changed/b.t 700\n/loose 755\n/docs/above 644\n/doc 644";
+    assert_eq!(says(&host, line), expected);
     let told = host.ok(["history", "--no-trunc", "--format", "{{.CreatedBy}}", "made"]);
     assert!(told.contains("COPY a.t b.t /plain") && told.contains("COPY --parents a.t /par"), "{told}");
 }

@@ -105,22 +105,45 @@ pub struct Wish<'a> {
 }
 
 /// The entries that a source names. A pattern may name none, a path must be there.
+///
+/// What has its parents is found below the directory before `/./`, to which links may lead. Below it they lead nowhere, and
+/// are copied as the links that they are; where a pattern names nothing there, the destination is made all the same.
 pub fn gather(from: &Tree, source: &str, wish: &Wish, items: &mut Vec<Item>) -> Result<()> {
     let (pivot, pattern) = match source.split_once("/./") {
         Some((before, after)) if wish.parents => (plain(before), plain(after)),
         _ => (String::new(), plain(source)),
     };
     let whole = if pivot.is_empty() { pattern.clone() } else { format!("{pivot}/{pattern}") };
-    let found = matching(from, &whole, wish.parents)?;
-    if found.is_empty() && !has_wildcards(&whole) {
+    let mut missing = !has_wildcards(&whole);
+    for start in matching(from, &[], &pivot, false)? {
+        let Some(start) = led_to(from, &start)? else { continue };
+        let depth = if start.is_empty() { 0 } else { start.split(|byte| *byte == b'/').count() };
+        let found = matching(from, &start, &pattern, wish.parents)?;
+        missing &= found.is_empty();
+        if found.is_empty()
+            && wish.parents
+            && let Some(fd) = look(from.root.as_fd(), &start)?
+        {
+            let stat = fstat(&fd).with_context(|| format!("look at {}", path::show(&start)))?;
+            items.extend(is_dir(&stat).then(|| Item::new(start, Vec::new(), stat, true)));
+        }
+        for path in found {
+            one(from, &path, depth, wish, items)?;
+        }
+    }
+    if missing {
         let hidden = from.ignore.leaves_out(&whole);
         bail!(Missing { path: whole, from: from.called, hidden, owned: from.owned });
     }
-    let depth = if pivot.is_empty() { 0 } else { pivot.split('/').count() };
-    for path in found {
-        one(from, &path, depth, wish, items)?;
-    }
     Ok(())
+}
+
+/// Where a path leads, over links that stay inside.
+fn led_to(from: &Tree, at: &[u8]) -> Result<Option<Vec<u8>>> {
+    match look(from.root.as_fd(), at)? {
+        Some(fd) => path::below(from.root.as_fd(), fd.as_fd()),
+        None => Ok(None),
+    }
 }
 
 /// Without what leads nowhere: `.`, `..`, slashes at the ends.
@@ -153,10 +176,11 @@ fn unescaped(name: &str) -> String {
     out
 }
 
-/// The paths that a pattern names, sorted. With `deep`, `**` stands for any number of directories.
-fn matching(from: &Tree, pattern: &str, deep: bool) -> Result<BTreeSet<Vec<u8>>> {
+/// The paths that a pattern names below a directory, sorted. With `deep`, `**` stands for any number of directories, and
+/// links are not followed.
+fn matching(from: &Tree, start: &[u8], pattern: &str, deep: bool) -> Result<BTreeSet<Vec<u8>>> {
     let root = from.root.as_fd();
-    let mut found = BTreeSet::from([Vec::new()]);
+    let mut found = BTreeSet::from([start.to_vec()]);
     if pattern.is_empty() {
         return Ok(found);
     }
@@ -165,7 +189,7 @@ fn matching(from: &Tree, pattern: &str, deep: bool) -> Result<BTreeSet<Vec<u8>>>
         for dir in &found {
             if deep && name == "**" {
                 next.insert(dir.clone());
-                let Some(fd) = directory(root, dir)? else { continue };
+                let Some(fd) = directory(root, dir, deep)? else { continue };
                 tree::glance(fd.as_fd(), &mut |path, _, stat| {
                     let path = path::join(dir, path);
                     if is_dir(stat) && kept(from, &path, true) {
@@ -174,7 +198,7 @@ fn matching(from: &Tree, pattern: &str, deep: bool) -> Result<BTreeSet<Vec<u8>>>
                     Ok(is_dir(stat))
                 })?;
             } else if has_wildcards(name) {
-                let Some(fd) = directory(root, dir)? else { continue };
+                let Some(fd) = directory(root, dir, deep)? else { continue };
                 let glob = ignore::Name::new(name)?;
                 for entry in remove::names(fd)? {
                     if entry.to_str().is_ok_and(|text| glob.matches(text)) {
@@ -192,7 +216,7 @@ fn matching(from: &Tree, pattern: &str, deep: bool) -> Result<BTreeSet<Vec<u8>>>
     }
     let mut there = BTreeSet::new();
     for path in found {
-        if let Some(fd) = look(root, &path)? {
+        if let Some(fd) = at(root, &path, deep)? {
             let dir = is_dir(&fstat(&fd).context("look at a source")?);
             if kept(from, &path, dir) {
                 there.insert(path);
@@ -207,9 +231,10 @@ fn kept(from: &Tree, path: &[u8], dir: bool) -> bool {
     path.is_empty() || !from.ignore.leaves_out(&text) || dir && from.ignore.may_keep_inside(&text)
 }
 
-/// A directory for reading, reached over links that stay inside; `None` where there is none.
-fn directory(root: BorrowedFd, path: &[u8]) -> Result<Option<OwnedFd>> {
-    match path::open(root, path, OFlag::O_RDONLY | OFlag::O_DIRECTORY, 0, path::IN_ROOT) {
+/// A directory for reading, reached over links that stay inside, or over none; `None` where there is none.
+fn directory(root: BorrowedFd, path: &[u8], deep: bool) -> Result<Option<OwnedFd>> {
+    let links = if deep { path::NO_LINKS } else { path::IN_ROOT };
+    match path::open(root, path, OFlag::O_RDONLY | OFlag::O_DIRECTORY, 0, links) {
         Ok(fd) => Ok(Some(fd)),
         Err(error) if is_missing(&error) => Ok(None),
         Err(error) => Err(error).with_context(|| format!("open {}", path::show(path))),
@@ -225,6 +250,11 @@ fn look(root: BorrowedFd, path: &[u8]) -> Result<Option<OwnedFd>> {
     }
 }
 
+/// What a path names, or with `deep` what lies there itself.
+fn at(root: BorrowedFd, path: &[u8], deep: bool) -> Result<Option<OwnedFd>> {
+    if deep { tree::look(root, path) } else { look(root, path) }
+}
+
 fn is_missing(error: &std::io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP | libc::EXDEV))
 }
@@ -232,7 +262,7 @@ fn is_missing(error: &std::io::Error) -> bool {
 /// The entries of one source: a file, or what is in a directory.
 fn one(from: &Tree, source: &[u8], depth: usize, wish: &Wish, items: &mut Vec<Item>) -> Result<()> {
     let root = from.root.as_fd();
-    let Some(fd) = look(root, source)? else { return Ok(()) };
+    let Some(fd) = at(root, source, wish.parents)? else { return Ok(()) };
     let stat = fstat(&fd).with_context(|| format!("look at {}", path::show(source)))?;
     // Where a link led to: what is below is found from there.
     let real = path::below(root, fd.as_fd())?.with_context(|| format!("{} was moved", path::show(source)))?;
@@ -361,6 +391,11 @@ mod tests {
             ("", "a/*.txt", true, "", vec!["a=a", "a/1.txt=a/1.txt"]),
             ("", "a/./b/*.txt", true, "", vec!["b=a/b", "b/3.txt=a/b/3.txt"]),
             ("", "**/3.txt", true, "", vec!["a=a", "a/b=a/b", "a/b/3.txt=a/b/3.txt"]),
+            ("", "link", true, "", vec!["link=link"]),
+            ("", "link/", true, "", vec!["link=link"]),
+            ("", "*/1.txt", true, "", vec!["a=a", "a/1.txt=a/1.txt"]),
+            ("", "link/./b/*", true, "", vec!["b=a/b", "b/3.txt=a/b/3.txt"]),
+            ("", "a/./z*", true, "", vec!["=a"]),
         ] {
             let mut expected: Vec<String> = expected.into_iter().map(str::to_owned).collect();
             if source == "*/*.txt" {
@@ -374,5 +409,8 @@ mod tests {
             let error = names(&scratch, ignore, source, false, "").unwrap_err();
             assert!(error.to_string().contains("not found in the build context"), "{source}: {error:#}");
         }
+        // A link that is copied with its parents leads nowhere.
+        let error = names(&scratch, "", "link/1.txt", true, "").unwrap_err();
+        assert_eq!(error.to_string(), "/link/1.txt: not found in the build context");
     }
 }

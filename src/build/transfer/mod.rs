@@ -457,7 +457,8 @@ fn expand(state: &State, transfer: &Transfer, add: bool, lex: Lex) -> Result<Exp
         path if path.starts_with('/') => path.to_owned(),
         path => format!("{}/{}", state.config.working_dir.trim_end_matches('/'), path),
     };
-    let slash = transfer.parents || destination.ends_with('/') || destination.ends_with("/.");
+    let parents = transfer.parents && !transfer.sources.is_empty();
+    let slash = parents || destination.ends_with('/') || destination.ends_with("/.");
     let mut destination = metadata::join("/", &destination);
     if slash && !destination.ends_with('/') {
         destination.push('/');
@@ -473,7 +474,9 @@ fn expand(state: &State, transfer: &Transfer, add: bool, lex: Lex) -> Result<Exp
             }
             false => heredoc.text(),
         };
-        documents.push((heredoc.name.clone(), content));
+        // It is a file of its own directory, whatever it is called.
+        let name = metadata::join("/", &heredoc.name);
+        documents.push((name.trim_start_matches('/').to_owned(), content));
     }
     let place = |word: &Option<Word>| word.as_ref().map(|word| word.place).unwrap_or_default();
     let given = |word: &Option<Word>| Ok(one(word)?.filter(|text| !text.is_empty()));

@@ -218,10 +218,14 @@ impl<'a> Place<'a> {
         looks.finish(&file, &[], mode, self.time)
     }
 
-    /// Opens the destination as a directory, which is made where it is missing.
+    /// Opens the destination as a directory, which is made where it is missing: no mode is meant for that where an archive
+    /// says what is in it.
     pub fn directory(&mut self) -> Result<Arc<OwnedFd>> {
         let destination = path::trim_slashes(self.destination.as_bytes()).to_vec();
-        self.enter(&destination)
+        let mode = self.mode.take();
+        let opened = self.enter(&destination);
+        self.mode = mode;
+        opened
     }
 
     /// Others have changed what is below the destination: paths may lead elsewhere now.
@@ -244,6 +248,15 @@ impl<'a> Place<'a> {
         Ok(())
     }
 
+    /// The mode of the directories that the copy needs and nothing is copied from: octal digits are meant for them, too,
+    /// but for the bits that mkdir(2) does not take.
+    fn own_mode(&self) -> u32 {
+        match self.mode {
+            Some(Mode::Set(mode)) => mode & 0o777,
+            _ => 0o755,
+        }
+    }
+
     /// Where a path leads: what a link leads to is written, and not the link.
     fn followed(&self, at: &[u8]) -> Result<Vec<u8>> {
         path::resolved(self.root, at).with_context(|| format!("follow /{}", path::show(at)))
@@ -256,14 +269,15 @@ impl<'a> Place<'a> {
         {
             return Ok(Arc::clone(fd));
         }
-        let (made, owner, time) = (&mut self.directories, self.owner.unwrap_or_default(), self.time);
+        let (mode, owner, time) = (self.own_mode(), self.owner.unwrap_or_default(), self.time);
+        let made = &mut self.directories;
         let opened = match path::open_dir(self.root, at, path::IN_ROOT) {
             Ok(fd) => fd,
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
                 // Of a link that leads to nothing, what it leads to is made.
                 let at = path::resolved(self.root, at).with_context(|| format!("follow /{}", path::show(at)))?;
                 path::make_dirs(self.root, &at, path::IN_ROOT, |so_far, _| {
-                    made.push((so_far.to_vec(), Attributes { mode: 0o755, owner, time }));
+                    made.push((so_far.to_vec(), Attributes { mode, owner, time }));
                     Ok(())
                 })?
             }
@@ -344,7 +358,7 @@ impl<'a> Place<'a> {
         let mode = self.mode.as_ref().map_or(stat.st_mode & 0o7777, |mode| mode.apply(stat.st_mode, true));
         let (mode, owner) = match item.top {
             // It stands for what is in it.
-            true => (0o755, self.owner.unwrap_or_default()),
+            true => (self.own_mode(), self.owner.unwrap_or_default()),
             false => (mode, whose(self.owner, from, item)),
         };
         let attributes = Attributes { mode, owner, time: stat.st_mtime };
