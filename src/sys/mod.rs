@@ -22,6 +22,8 @@ pub mod signals;
 pub mod time;
 pub mod tree;
 pub mod tty;
+#[cfg(all(panic = "abort", target_env = "musl"))]
+mod unwind;
 pub mod xattr;
 
 use std::io;
