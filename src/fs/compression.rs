@@ -39,7 +39,17 @@ impl Compression {
 /// Reads what `reader` holds uncompressed: gzip, bzip2, xz (of several members too), zstd, or as it is.
 /// Reading to the end also reads `reader` to its end.
 pub fn decoder<'a>(reader: impl Read + Send + 'a) -> Result<Box<dyn BufRead + Send + 'a>> {
-    let mut reader = BufReader::with_capacity(BUFFER, reader);
+    sniffed(buffered(Box::new(reader)))
+}
+
+/// Of whatever type it is: decoders are not to be compiled for each.
+type Source<'a> = BufReader<Box<dyn Read + Send + 'a>>;
+
+fn buffered<'a>(reader: Box<dyn Read + Send + 'a>) -> Source<'a> {
+    BufReader::with_capacity(BUFFER, reader)
+}
+
+fn sniffed<'a>(mut reader: Source<'a>) -> Result<Box<dyn BufRead + Send + 'a>> {
     let start = reader.fill_buf().context("read the start of the archive")?;
     let compression = Compression::of(start);
     if start.len() >= MAGIC || start.is_empty() {
@@ -49,10 +59,10 @@ pub fn decoder<'a>(reader: impl Read + Send + 'a) -> Result<Box<dyn BufRead + Se
     let mut head = Vec::new();
     (&mut reader).take(MAGIC as u64).read_to_end(&mut head).context("read the start of the archive")?;
     let compression = Compression::of(&head);
-    decode(compression, BufReader::with_capacity(BUFFER, std::io::Cursor::new(head).chain(reader)))
+    decode(compression, buffered(Box::new(std::io::Cursor::new(head).chain(reader))))
 }
 
-fn decode<'a>(compression: Compression, reader: impl BufRead + Send + 'a) -> Result<Box<dyn BufRead + Send + 'a>> {
+fn decode<'a>(compression: Compression, reader: Source<'a>) -> Result<Box<dyn BufRead + Send + 'a>> {
     let decoder: Box<dyn Read + Send> = match compression {
         Compression::None => return Ok(Box::new(reader)),
         Compression::Gzip => Box::new(MultiGzDecoder::new(reader)),
