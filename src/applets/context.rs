@@ -205,7 +205,7 @@ fn material(files: &Files) -> Result<Material> {
 fn endpoint(context: &Context, meta: &mut Meta, given: Vec<Vec<(String, String)>>) -> Result<Material> {
     const DOING: &str = "unable to create docker endpoint config";
     const KEYS: [&str; 6] = ["from", "host", "ca", "cert", "key", "skip-tls-verify"];
-    let given: BTreeMap<String, String> = given.into_iter().flatten().collect();
+    let given: BTreeMap<String, String> = order::map(given.into_iter().flatten());
     let unknown: Vec<String> = given
         .keys()
         .filter(|key| !KEYS.contains(&key.as_str()))
@@ -390,7 +390,7 @@ impl Command for Inspect {
             };
             let storage = Storage { metadata_path: place(contexts::meta_dir)?, tls_path: place(contexts::tls_dir)? };
             let material = material.into_iter().map(|(endpoint, files)| (endpoint, files.into_keys().collect()));
-            let shown = Shown { meta, material: material.collect(), storage };
+            let shown = Shown { meta, material: order::map(material), storage };
             contexts::json_of(&shown).map(String::into_bytes)
         })
     }

@@ -8,6 +8,7 @@ use super::Context as Invocation;
 use super::format::{template::Template, units, value::Node};
 use super::{contexts, face, habits, help, output, parse, plugin};
 use crate::api::units::{parse_binary, parse_bool};
+use crate::order;
 use anyhow::{Context, Result, bail};
 use argh::{FlagInfo, FlagInfoKind, Optionality};
 use serde::{Deserialize, Serialize};
@@ -243,7 +244,7 @@ impl Ran {
     /// A plugin's, whose flags nobody here knows.
     fn of_plugin(context: &Invocation, args: &[String]) -> Ran {
         let name = |arg: &String| arg.strip_prefix("--").or_else(|| arg.strip_prefix('-')).map(str::to_owned);
-        let given = args.iter().filter_map(name).map(|name| (name, String::new())).collect();
+        let given = order::map(args.iter().filter_map(name).map(|name| (name, String::new())));
         Ran { path: path_of_plugin(args), given, ..Ran::root(context) }
     }
 
@@ -259,13 +260,14 @@ impl Ran {
             ("tls", wish.tls.to_string()),
             ("tlsverify", wish.verify.unwrap_or_default().to_string()),
         ];
-        let flags = flags.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        let flags = order::map(flags.map(|(name, value)| (name.to_owned(), value)));
         Ran { usage: "docker [OPTIONS] COMMAND [ARG...]".to_owned(), flags, is_root: true, ..Ran::default() }
     }
 
     fn node(&self) -> Result<Node> {
         let path = if self.is_root { ROOT } else { &self.path };
-        let arg = self.operands.iter().enumerate().map(|(at, operand)| (at.to_string(), operand.as_str())).collect();
+        let operands = self.operands.iter().enumerate();
+        let arg = order::map(operands.map(|(at, operand)| (at.to_string(), operand.as_str())));
         let walked = Walked {
             name: path.rsplit(' ').next().unwrap_or_default(),
             command_path: if self.is_root { ROOT.to_owned() } else { format!("{ROOT} {path}") },

@@ -31,7 +31,7 @@ use crate::oci::image::RootFs;
 use crate::oci::{Digest, Reference, platform};
 use crate::order;
 use anyhow::{Context as _, Result, bail};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -197,8 +197,7 @@ impl<'a> Builder<'a> {
         self.globals(target)?;
         let bases = self.bases()?;
         let needed = self.needed(target, &bases)?;
-        let based: BTreeMap<usize, Option<usize>> =
-            needed.iter().map(|at| (*at, self.earlier(&bases[*at], *at))).collect();
+        let based = order::map(needed.iter().map(|at| (*at, self.earlier(&bases[*at], *at))));
         let total: usize = needed.iter().map(|at| 1 + self.file.stages[*at].instructions.len()).sum();
         self.empty_lines(output)?;
         let total = total + output.begin(self.file.globals.iter().map(|it| it.text.trim()), total)?;
@@ -411,7 +410,7 @@ impl<'a> Builder<'a> {
         if self.replaced(at).is_some() {
             return Ok(BTreeSet::new());
         }
-        let mut needs: BTreeSet<usize> = self.earlier(&bases[at], at).into_iter().collect();
+        let mut needs = order::set(self.earlier(&bases[at], at));
         for instruction in &self.file.stages[at].instructions {
             for from in instruction.sources() {
                 let stage = self.source_stage(&from, at);

@@ -3,6 +3,7 @@
 
 use super::report::{Output, Report, Style, Told, gone};
 use crate::api::wire::Caller;
+use crate::order;
 use anyhow::{Context, Result};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::{BTreeMap, BTreeSet};
@@ -64,7 +65,7 @@ pub fn run(
     output.expect(bases.keys().copied(), total);
     let (stop, end) = UnixStream::pair().context("make a pair of sockets")?;
     let end = Arc::new(OwnedFd::from(end));
-    let plan = Plan { bases, left: bases.keys().copied().collect(), done: BTreeSet::new(), busy: 0, failed: None };
+    let plan = Plan { bases, left: order::set(bases.keys().copied()), done: BTreeSet::new(), busy: 0, failed: None };
     let stages = Stages {
         plan: Mutex::new(plan),
         changed: Condvar::new(),

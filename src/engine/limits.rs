@@ -5,6 +5,7 @@ use crate::api::Refusal;
 use crate::api::types::{HostConfig, ThrottleDevice};
 use crate::cgroup;
 use crate::oci::runtime::{self, BlockIo, Cpu, Memory, Pids, Resources, Spec};
+use crate::order;
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeSet;
 use std::fs;
@@ -384,7 +385,7 @@ pub fn resources(host: &HostConfig, number: &dyn Fn(&str) -> Result<(i64, i64)>)
         memory: Some(memory).filter(|memory| *memory != Memory::default()),
         cpu: Some(cpu).filter(|cpu| *cpu != Cpu::default()),
         block_io: Some(block_io).filter(|io| *io != BlockIo::default()),
-        unified: files(host).map(|(file, value)| (file.to_owned(), value.to_owned())).collect(),
+        unified: order::map(files(host).map(|(file, value)| (file.to_owned(), value.to_owned()))),
         pids: host.pids_limit.map(|limit| Pids { limit: if limit <= 0 { -1 } else { limit } }),
         ..Resources::default()
     })

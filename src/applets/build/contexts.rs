@@ -53,7 +53,8 @@ impl Contexts {
         let one = |(at, (name, value, _)): (usize, &(String, Value, Option<OwnedFd>))| {
             (name.clone(), value.text(inside(at)).into())
         };
-        let all: serde_json::Map<_, _> = self.0.iter().enumerate().map(one).collect();
+        let mut all = serde_json::Map::new();
+        all.extend(self.0.iter().enumerate().map(one));
         (!all.is_empty()).then(|| serde_json::Value::from(all).to_string())
     }
 

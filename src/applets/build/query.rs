@@ -3,6 +3,7 @@
 use super::super::pull;
 use super::Build;
 use crate::build::cache_from::{self, Named};
+use crate::order;
 use anyhow::{Result, anyhow, bail};
 
 const EPOCH: &str = "SOURCE_DATE_EPOCH";
@@ -94,9 +95,9 @@ impl Build {
         if !self.label.is_empty() {
             let pair = |label: &String| {
                 let (name, value) = label.split_once('=').unwrap_or((label, ""));
-                (name.to_owned(), value.into())
+                (name.to_owned(), value.to_owned())
             };
-            push("labels", serde_json::Value::Object(self.label.iter().map(pair).collect()).to_string());
+            push("labels", serde_json::json!(order::map(self.label.iter().map(pair))).to_string());
         }
         let caches = self.caches()?;
         if !caches.is_empty() {

@@ -6,6 +6,7 @@ use crate::api::Refusal;
 use crate::api::wire::Caller;
 use crate::fs::stat::is_dir;
 use crate::fs::{path, remove, tree};
+use crate::order;
 use anyhow::{Context as _, Result, bail};
 use nix::errno::Errno;
 use nix::fcntl::AT_FDCWD;
@@ -221,8 +222,8 @@ fn candidates(name: &str) -> [String; 3] {
 
 /// What `git ls-remote` tells of a name.
 fn of_name(name: &str, told: &str) -> Option<Found> {
-    let lines: BTreeMap<&str, &str> =
-        told.lines().filter_map(|line| line.split_once('\t')).map(|(hash, name)| (name, hash)).collect();
+    let lines = told.lines().filter_map(|line| line.split_once('\t'));
+    let lines = order::map(lines.map(|(hash, name)| (name, hash)));
     candidates(name).into_iter().find_map(|name| {
         let hash = (*lines.get(name.as_str())?).to_owned();
         let peeled = lines.get(format!("{name}^{{}}").as_str()).map(|hash| (*hash).to_owned());

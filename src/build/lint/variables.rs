@@ -4,6 +4,7 @@ use crate::build::dockerfile::instruction::{Arg, Instruction, Kind, Word};
 use crate::build::dockerfile::mount::Mount;
 use crate::build::dockerfile::words::Lex;
 use crate::build::dockerfile::{Dockerfile, suggest};
+use crate::order;
 use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Clone)]
@@ -22,7 +23,7 @@ impl Variables {
     /// At the start of a stage.
     pub fn new(escape: char, env: Option<Vec<(String, String)>>) -> Variables {
         let set = env.map(|env| {
-            let mut set: BTreeMap<String, String> = env.into_iter().collect();
+            let mut set = order::map(env);
             set.entry("PATH".to_owned()).or_default();
             set
         });

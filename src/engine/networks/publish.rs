@@ -107,7 +107,7 @@ pub fn obstacles(store: &Store, record: &Record) -> Vec<String> {
             number: asked.port,
         };
         let found = asked.iter().flat_map(|asked| others.of_port(&stored::link_name(&network), &port(asked)));
-        Ok(found.collect::<BTreeSet<Obstacle>>().iter().map(Obstacle::sentence).collect())
+        Ok(order::set(found).iter().map(Obstacle::sentence).collect())
     };
     told().unwrap_or_else(|error| {
         log::debug!("{error:#}");

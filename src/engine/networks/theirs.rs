@@ -7,6 +7,7 @@ use crate::api::types::{IpamConfig, Network};
 use crate::net::link::{self, Link};
 use crate::net::netlink::Socket;
 use crate::net::{Subnet, address};
+use crate::order;
 use anyhow::{Context, Result, bail};
 use std::net::IpAddr;
 
@@ -76,7 +77,7 @@ impl Bridge {
             subnet: subnet.to_string(),
             gateway: gateway.to_string(),
             ip_range: range.filter(|range| *range != subnet).map(|range| range.to_string()).unwrap_or_default(),
-            aux_address: others.zip(1..).map(|((it, _), n)| (format!("{}_{n}", self.name), it.to_string())).collect(),
+            aux_address: order::map(others.zip(1..).map(|((it, _), n)| (format!("{}_{n}", self.name), it.to_string()))),
         })
     }
 

@@ -2,6 +2,7 @@
 
 use super::yaml;
 use crate::oci::runtime::{Hook, Mount};
+use crate::order;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -422,7 +423,8 @@ impl<'a> Fields<'a> {
         match self.take(key) {
             None => Ok(BTreeMap::new()),
             Some(Value::Object(map)) => {
-                map.iter().map(|(name, value)| Ok((name.clone(), text(value, name)?))).collect()
+                let texts = map.iter().map(|(name, value)| Ok((name.clone(), text(value, name)?)));
+                texts.collect::<Result<Vec<_>>>().map(order::map)
             }
             Some(_) => bail!("{key} is no map"),
         }
