@@ -8,6 +8,7 @@ mod build;
 mod cgroup;
 mod engine;
 mod failpoint;
+mod fields;
 mod fs;
 #[cfg(test)]
 mod fuzz;

@@ -13,6 +13,8 @@ mod cgroup;
 mod engine;
 #[path = "../../src/failpoint.rs"]
 mod failpoint;
+#[path = "../../src/fields.rs"]
+mod fields;
 #[path = "../../src/fs/mod.rs"]
 mod fs;
 #[path = "../../src/fuzz.rs"]

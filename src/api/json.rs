@@ -1,7 +1,7 @@
 //! JSON as Go's library reads it: names of fields are the same in whatever case, of two the last holds, and null is no
 //! text. What has the wrong type is told in its words, which name the field.
 
-use serde::de::value::StringDeserializer;
+use serde::de::value::StrDeserializer;
 use serde::de::{
     self, DeserializeOwned, DeserializeSeed, Deserializer, Expected, IntoDeserializer, MapAccess, SeqAccess,
     Unexpected, Visitor,
@@ -60,12 +60,9 @@ impl Error {
         Error::Mismatch(Mismatch { found, ..Mismatch::default() })
     }
 
-    /// What a value that was read as a `T` was to be.
-    fn wanting<T>(self) -> Error {
-        self.wanting_of(type_name::<T>())
-    }
-
-    fn wanting_of(mut self, ours: &str) -> Error {
+    /// What a value was to be, by the name of our type that it was read as.
+    #[cold]
+    fn wanting(mut self, ours: &str) -> Error {
         if let Error::Mismatch(it) = &mut self
             && it.wanted.is_empty()
         {
@@ -78,6 +75,7 @@ impl Error {
         self
     }
 
+    #[cold]
     fn at(mut self, of: &str, field: String) -> Error {
         if let Error::Mismatch(it) = &mut self {
             if it.path.is_empty() {
@@ -209,7 +207,10 @@ fn meant(entries: Map<String, Value>, fields: &[&str]) -> Map<String, Value> {
         Some(field) if !fields.contains(&name.as_str()) => (*field).to_owned(),
         _ => name,
     };
-    entries.into_iter().map(|(name, value)| (meant(name), value)).collect()
+    // Collected, they would be sorted first, by code of its own.
+    let mut fields = Map::new();
+    fields.extend(entries.into_iter().map(|(name, value)| (meant(name), value)));
+    fields
 }
 
 struct Items(std::vec::IntoIter<Value>);
@@ -226,12 +227,32 @@ impl<'de> SeqAccess<'de> for Items {
 struct Entries {
     left: serde_json::map::IntoIter,
     of: Option<&'static str>,
-    entry: Option<(String, Value)>,
+    /// Of the entry that is being read.
+    name: String,
+    value: Option<Value>,
 }
 
 impl Entries {
     fn new(entries: Map<String, Value>, of: Option<&'static str>) -> Entries {
-        Entries { left: entries.into_iter(), of, entry: None }
+        Entries { left: entries.into_iter(), of, name: String::new(), value: None }
+    }
+
+    fn step(&mut self) -> Option<&str> {
+        let (name, value) = self.left.next()?;
+        (self.name, self.value) = (name, Some(value));
+        Some(&self.name)
+    }
+
+    fn value(&mut self) -> Result<Read, Error> {
+        self.value.take().map(Read).ok_or_else(|| de::Error::custom("a value without its name"))
+    }
+
+    #[cold]
+    fn wrong(&mut self, error: Error) -> Error {
+        match self.of {
+            Some(of) => error.at(of, std::mem::take(&mut self.name)),
+            None => error,
+        }
     }
 }
 
@@ -239,17 +260,12 @@ impl<'de> MapAccess<'de> for Entries {
     type Error = Error;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
-        self.entry = self.left.next();
-        let Some((name, _)) = &self.entry else { return Ok(None) };
-        seed.deserialize(StringDeserializer::new(name.clone())).map(Some)
+        self.step().map(|name| seed.deserialize(StrDeserializer::new(name))).transpose()
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {
-        let (name, value) = self.entry.take().ok_or_else(|| de::Error::custom("a value without its name"))?;
-        seed.deserialize(Read(value)).map_err(|error| match self.of {
-            Some(of) => error.at(of, name),
-            None => error,
-        })
+        let value = self.value()?;
+        seed.deserialize(value).map_err(|error| self.wrong(error))
     }
 }
 
@@ -257,7 +273,7 @@ impl<'de> Deserializer<'de> for Read {
     type Error = Error;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        self.visit(visitor).map_err(Error::wanting::<V::Value>)
+        self.visit(visitor).map_err(|error| error.wanting(type_name::<V::Value>()))
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -269,10 +285,11 @@ impl<'de> Deserializer<'de> for Read {
         let entries = match self.0 {
             Value::Object(entries) => entries,
             // The fields by their order are nobody's.
-            Value::Array(_) => return Err(Error::mismatch(Unexpected::Seq).wanting::<V::Value>()),
+            Value::Array(_) => return Err(Error::mismatch(Unexpected::Seq).wanting(type_name::<V::Value>())),
             plain => return Read(plain).deserialize_any(visitor),
         };
-        visitor.visit_map(Entries::new(meant(entries, fields), Some(name))).map_err(Error::wanting::<V::Value>)
+        let entries = Entries::new(meant(entries, fields), Some(name));
+        visitor.visit_map(entries).map_err(|error| error.wanting(type_name::<V::Value>()))
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {

@@ -3,46 +3,49 @@
 use super::contexts;
 use super::request::values;
 use crate::api::client::Filters;
+use crate::fields::fields;
+use crate::order;
 use anyhow::{Context, Result, anyhow};
-use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-/// The keys of it that are read here; others read theirs.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Habits {
-    #[serde(rename = "HttpHeaders")]
-    pub http_headers: BTreeMap<String, String>,
-    pub ps_format: String,
-    pub images_format: String,
-    pub networks_format: String,
-    pub volumes_format: String,
-    pub stats_format: String,
-    pub plugins_format: String,
-    pub detach_keys: String,
-    pub current_context: String,
-    pub cli_plugins_extra_dirs: Vec<PathBuf>,
-    pub aliases: BTreeMap<String, String>,
-    pub prune_filters: Vec<String>,
-    pub features: BTreeMap<String, String>,
-    /// What is kept for each plugin.
-    pub plugins: BTreeMap<String, BTreeMap<String, String>>,
-    /// By the daemon's address, or `default`.
-    pub proxies: BTreeMap<String, Proxies>,
-}
+fields! {
+    /// The keys of it that are read here; others read theirs.
+    #[derive(Clone, Debug, Default)]
+    #[serde(rename_all = "camelCase")]
+    pub struct Habits {
+        #[serde(rename = "HttpHeaders")]
+        pub http_headers: BTreeMap<String, String>,
+        pub ps_format: String,
+        pub images_format: String,
+        pub networks_format: String,
+        pub volumes_format: String,
+        pub stats_format: String,
+        pub plugins_format: String,
+        pub detach_keys: String,
+        pub current_context: String,
+        pub cli_plugins_extra_dirs: Vec<PathBuf>,
+        pub aliases: BTreeMap<String, String>,
+        pub prune_filters: Vec<String>,
+        pub features: BTreeMap<String, String>,
+        /// What is kept for each plugin.
+        pub plugins: BTreeMap<String, BTreeMap<String, String>>,
+        /// By the daemon's address, or `default`.
+        pub proxies: BTreeMap<String, Proxies>,
+    }
 
-/// What containers and builds are told of proxies.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Proxies {
-    http_proxy: String,
-    https_proxy: String,
-    no_proxy: String,
-    ftp_proxy: String,
-    all_proxy: String,
+    /// What containers and builds are told of proxies.
+    #[derive(Clone, Debug, Default)]
+    #[serde(rename_all = "camelCase")]
+    pub struct Proxies {
+        http_proxy: String,
+        https_proxy: String,
+        no_proxy: String,
+        ftp_proxy: String,
+        all_proxy: String,
+    }
 }
 
 /// The headers that requests have besides.
@@ -68,7 +71,8 @@ pub fn custom_headers() -> Result<Option<BTreeMap<String, String>>> {
         None if !pair.trim().is_empty() => Err(wrong("missing \"=\" in key=value pair", pair)),
         _ => Err(wrong("value contains a key=value pair with an empty key", pair)),
     };
-    pairs.iter().map(pair).collect::<Result<_>>().map(Some)
+    let pairs = pairs.iter().map(pair).collect::<Result<Vec<_>>>()?;
+    Ok(Some(order::map(pairs)))
 }
 
 impl Habits {

@@ -4,11 +4,12 @@
 use super::forward::Forwarded;
 use super::{Context, contexts, habits, hooks, terminal};
 use crate::api::errno;
+use crate::fields::fields;
 use crate::{order, sys};
 use anyhow::{Context as _, Error, Result, bail};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::AsFd;
@@ -44,16 +45,18 @@ pub struct Plugin {
     pub shadowed_paths: Vec<PathBuf>,
 }
 
-/// What a plugin says of itself. What it does not say is empty, for templates know no other way to ask.
-#[derive(Default, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub struct Metadata {
-    pub schema_version: String,
-    pub vendor: String,
-    pub version: String,
-    pub short_description: String,
-    #[serde(rename = "URL")]
-    pub url: String,
+fields! {
+    /// What a plugin says of itself. What it does not say is empty, for templates know no other way to ask.
+    #[derive(Default)]
+    #[serde(rename_all = "PascalCase")]
+    pub struct Metadata {
+        pub schema_version: String,
+        pub vendor: String,
+        pub version: String,
+        pub short_description: String,
+        #[serde(rename = "URL")]
+        pub url: String,
+    }
 }
 
 /// The plugin of that name. One that is broken is none.

@@ -6,10 +6,10 @@ use super::report::Output;
 use super::state::State;
 use crate::api::Refusal;
 use crate::engine::images::{self, Save};
+use crate::fields::fields;
 use crate::fs::pack::{Kept, Packer};
 use crate::oci::Reference;
 use anyhow::{Context, Result, bail};
-use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
 use std::os::fd::AsFd;
@@ -35,12 +35,14 @@ pub struct Wanted {
     pub names: Vec<Reference>,
 }
 
-/// As the query has one.
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub struct Asked {
-    r#type: String,
-    attrs: BTreeMap<String, String>,
+fields! {
+    /// As the query has one.
+    #[derive(Default)]
+    #[serde(rename_all = "PascalCase")]
+    pub struct Asked {
+        r#type: String,
+        attrs: BTreeMap<String, String>,
+    }
 }
 
 impl TryFrom<Asked> for Wanted {

@@ -11,31 +11,32 @@ use super::{events, spec, users};
 use crate::api::Refusal;
 use crate::api::types::{ExecCreate, ExecInspect, ExecProcess};
 use crate::cgroup;
+use crate::fields::fields;
 use crate::ns::{self, Child, Plan, Prepared};
 use crate::oci::runtime::{Process, Spec};
 use crate::sys::process;
 use anyhow::{Context, Result, bail};
-use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-/// An exec as it is kept: what was asked, and how it ended.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Exec {
-    pub id: String,
-    pub container: String,
-    pub asked: ExecCreate,
-    pub pid: i32,
-    /// It was started; a second start is refused.
-    pub started: bool,
-    /// Whether its output comes in frames, as its start asked for it; with a terminal or without one, as with Docker.
-    pub framed: bool,
-    pub exit_code: Option<i32>,
-    /// When the life of its container began in which it was made: in a later one it cannot be started.
-    pub life: String,
+fields! {
+    /// An exec as it is kept: what was asked, and how it ended.
+    #[derive(Clone, Debug, Default, PartialEq)]
+    pub struct Exec {
+        pub id: String,
+        pub container: String,
+        pub asked: ExecCreate,
+        pub pid: i32,
+        /// It was started; a second start is refused.
+        pub started: bool,
+        /// Whether its output comes in frames, as its start asked for it; with a terminal or without one, as with Docker.
+        pub framed: bool,
+        pub exit_code: Option<i32>,
+        /// When the life of its container began in which it was made: in a later one it cannot be started.
+        pub life: String,
+    }
 }
 
 fn dir(store: &Store, container: &str, id: &str) -> PathBuf {

@@ -2,6 +2,7 @@
 
 use super::rootless;
 use crate::api::types::Ulimit;
+use crate::fields::fields;
 use crate::net::Subnet;
 use crate::oci::{cdi, registry};
 use anyhow::{Context, Result, bail};
@@ -21,105 +22,107 @@ const CACHE: u64 = 20 << 30;
 
 pub const DEFAULT_PATH: &str = "/etc/dhow/daemon.json";
 
-/// The settings, with Docker's defaults.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-pub struct Settings {
-    pub data_root: Option<PathBuf>,
-    pub exec_root: Option<PathBuf>,
-    pub debug: bool,
-    pub registry_mirrors: Vec<String>,
-    /// Hosts, with or without a port, and CIDRs.
-    pub insecure_registries: Vec<String>,
-    pub max_concurrent_downloads: usize,
-    pub max_concurrent_uploads: usize,
-    pub max_download_attempts: u32,
-    /// Layers that are pulled are kept as they came, too, so that a push sends the same blobs anywhere.
-    pub keep_compressed_layers: bool,
-    pub log_driver: String,
-    pub log_opts: BTreeMap<String, String>,
-    /// Bytes, or with a unit: `64M`.
-    pub default_shm_size: Option<Size>,
-    pub default_ulimits: BTreeMap<String, NamedUlimit>,
-    pub dns: Vec<String>,
-    pub dns_opts: Vec<String>,
-    pub dns_search: Vec<String>,
-    /// Where ports are published that name no address: of containers on the default bridge, and of all.
-    pub ip: Option<IpAddr>,
-    pub publish_default: Option<IpAddr>,
-    /// Firewalls of others are opened for published ports.
-    pub firewall_cooperate: bool,
-    /// Rules of ours, in whatever the kernel has; without them published ports are passed on by a program.
-    pub iptables: bool,
-    /// IPv6 has the same table: they are turned off together.
-    pub ip6tables: Option<bool>,
-    /// Turn forwarding on where it is off.
-    pub ip_forward: bool,
-    /// Then forward for others, too.
-    pub ip_forward_no_drop: bool,
-    /// Serve what no rule leads to a container, as `[::1]` of one of IPv4 alone.
-    pub userland_proxy: bool,
-    /// The default bridge: its address with its subnet, the part that containers get, and another way out than itself.
-    pub bip: Option<String>,
-    pub bip6: Option<String>,
-    pub fixed_cidr: Option<Subnet>,
-    pub fixed_cidr_v6: Option<Subnet>,
-    pub default_gateway: Option<Ipv4Addr>,
-    pub default_gateway_v6: Option<Ipv6Addr>,
-    pub mtu: Option<u32>,
-    pub icc: bool,
-    pub ip_masq: bool,
-    pub ipv6: bool,
-    /// A bridge that somebody else made, for containers that name no network; with `none` they have none.
-    pub bridge: Option<String>,
-    /// From which subnets are cut for networks that name none.
-    pub default_address_pools: Vec<AddressPool>,
-    /// Options of new networks, by driver.
-    pub default_network_opts: BTreeMap<String, BTreeMap<String, String>>,
-    /// What `host-gateway` stands for, one of each family.
-    pub host_gateway_ip: Option<IpAddr>,
-    pub host_gateway_ips: Vec<IpAddr>,
-    /// What the cache of builds may hold.
-    pub builder: Builder,
-    /// Where files of the Container Device Interface are looked for, if not in the usual places; with none there are none.
-    pub cdi_spec_dirs: Option<Vec<PathBuf>>,
-    pub init: bool,
-    pub no_new_privileges: bool,
-    /// Of containers that do not say: `private` or `shareable`, and `private` or `host`.
-    pub default_ipc_mode: Option<String>,
-    pub default_cgroupns_mode: Option<String>,
-    /// The cgroup under which those of containers stand.
-    pub cgroup_parent: String,
-    /// A file, `unconfined` or `builtin`.
-    pub seccomp_profile: String,
-    /// Through whom registries and other servers are asked.
-    pub proxies: registry::Proxies,
-    /// SELinux labels; where nothing is said, they are given where the host has them.
-    pub selinux_enabled: Option<bool>,
-    /// `user[:group]` whose subordinate ids containers have, or `default`; nobody where empty.
-    pub userns_remap: String,
-    /// Seconds that dockerd waits for its containers when it ends: here they go on, and it is told in events alone.
-    pub shutdown_timeout: i64,
-    /// What the daemon tells of itself, `key=value`.
-    pub labels: Vec<String>,
-    /// Keys of dockerd's file that are taken where they say what is so anyway; see [`Settings::check_fixed`].
-    pub live_restore: Option<bool>,
-    pub storage_driver: Option<String>,
-    pub exec_opts: Vec<String>,
-    pub default_runtime: Option<String>,
-    pub features: BTreeMap<String, bool>,
-    pub experimental: bool,
-    pub log_format: Option<String>,
-    /// What only the daemon reads; it has no default here, because a flag may say it too.
-    pub hosts: Vec<String>,
-    pub group: Option<String>,
-    pub pidfile: Option<PathBuf>,
-    pub log_level: Option<String>,
-    pub tls: Option<bool>,
-    pub tlsverify: Option<bool>,
-    pub tlscacert: Option<PathBuf>,
-    pub tlscert: Option<PathBuf>,
-    pub tlskey: Option<PathBuf>,
+fields! { strict:
+    /// The settings, with Docker's defaults.
+    #[derive(Clone, Debug, PartialEq)]
+    #[serde(rename_all = "kebab-case")]
+    pub struct Settings {
+        pub data_root: Option<PathBuf>,
+        pub exec_root: Option<PathBuf>,
+        pub debug: bool,
+        pub registry_mirrors: Vec<String>,
+        /// Hosts, with or without a port, and CIDRs.
+        pub insecure_registries: Vec<String>,
+        pub max_concurrent_downloads: usize,
+        pub max_concurrent_uploads: usize,
+        pub max_download_attempts: u32,
+        /// Layers that are pulled are kept as they came, too, so that a push sends the same blobs anywhere.
+        pub keep_compressed_layers: bool,
+        pub log_driver: String,
+        pub log_opts: BTreeMap<String, String>,
+        /// Bytes, or with a unit: `64M`.
+        pub default_shm_size: Option<Size>,
+        pub default_ulimits: BTreeMap<String, NamedUlimit>,
+        pub dns: Vec<String>,
+        pub dns_opts: Vec<String>,
+        pub dns_search: Vec<String>,
+        /// Where ports are published that name no address: of containers on the default bridge, and of all.
+        pub ip: Option<IpAddr>,
+        pub publish_default: Option<IpAddr>,
+        /// Firewalls of others are opened for published ports.
+        pub firewall_cooperate: bool,
+        /// Rules of ours, in whatever the kernel has; without them published ports are passed on by a program.
+        pub iptables: bool,
+        /// IPv6 has the same table: they are turned off together.
+        pub ip6tables: Option<bool>,
+        /// Turn forwarding on where it is off.
+        pub ip_forward: bool,
+        /// Then forward for others, too.
+        pub ip_forward_no_drop: bool,
+        /// Serve what no rule leads to a container, as `[::1]` of one of IPv4 alone.
+        pub userland_proxy: bool,
+        /// The default bridge: its address with its subnet, the part that containers get, and another way out than itself.
+        pub bip: Option<String>,
+        pub bip6: Option<String>,
+        pub fixed_cidr: Option<Subnet>,
+        pub fixed_cidr_v6: Option<Subnet>,
+        pub default_gateway: Option<Ipv4Addr>,
+        pub default_gateway_v6: Option<Ipv6Addr>,
+        pub mtu: Option<u32>,
+        pub icc: bool,
+        pub ip_masq: bool,
+        pub ipv6: bool,
+        /// A bridge that somebody else made, for containers that name no network; with `none` they have none.
+        pub bridge: Option<String>,
+        /// From which subnets are cut for networks that name none.
+        pub default_address_pools: Vec<AddressPool>,
+        /// Options of new networks, by driver.
+        pub default_network_opts: BTreeMap<String, BTreeMap<String, String>>,
+        /// What `host-gateway` stands for, one of each family.
+        pub host_gateway_ip: Option<IpAddr>,
+        pub host_gateway_ips: Vec<IpAddr>,
+        /// What the cache of builds may hold.
+        pub builder: Builder,
+        /// Where files of the Container Device Interface are looked for, if not in the usual places; with none there are none.
+        pub cdi_spec_dirs: Option<Vec<PathBuf>>,
+        pub init: bool,
+        pub no_new_privileges: bool,
+        /// Of containers that do not say: `private` or `shareable`, and `private` or `host`.
+        pub default_ipc_mode: Option<String>,
+        pub default_cgroupns_mode: Option<String>,
+        /// The cgroup under which those of containers stand.
+        pub cgroup_parent: String,
+        /// A file, `unconfined` or `builtin`.
+        pub seccomp_profile: String,
+        /// Through whom registries and other servers are asked.
+        pub proxies: registry::Proxies,
+        /// SELinux labels; where nothing is said, they are given where the host has them.
+        pub selinux_enabled: Option<bool>,
+        /// `user[:group]` whose subordinate ids containers have, or `default`; nobody where empty.
+        pub userns_remap: String,
+        /// Seconds that dockerd waits for its containers when it ends: here they go on, and it is told in events alone.
+        pub shutdown_timeout: i64,
+        /// What the daemon tells of itself, `key=value`.
+        pub labels: Vec<String>,
+        /// Keys of dockerd's file that are taken where they say what is so anyway; see [`Settings::check_fixed`].
+        pub live_restore: Option<bool>,
+        pub storage_driver: Option<String>,
+        pub exec_opts: Vec<String>,
+        pub default_runtime: Option<String>,
+        pub features: BTreeMap<String, bool>,
+        pub experimental: bool,
+        pub log_format: Option<String>,
+        /// What only the daemon reads; it has no default here, because a flag may say it too.
+        pub hosts: Vec<String>,
+        pub group: Option<String>,
+        pub pidfile: Option<PathBuf>,
+        pub log_level: Option<String>,
+        pub tls: Option<bool>,
+        pub tlsverify: Option<bool>,
+        pub tlscacert: Option<PathBuf>,
+        pub tlscert: Option<PathBuf>,
+        pub tlskey: Option<PathBuf>,
+    }
 }
 
 impl Default for Settings {
@@ -197,27 +200,28 @@ impl Default for Settings {
     }
 }
 
-#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(untagged)]
 pub enum Size {
     Bytes(i64),
     Text(String),
 }
 
-/// `{"gc": {"enabled": true, "defaultKeepStorage": "20GB"}}`; policies of several steps are not known.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
-#[serde(deny_unknown_fields, default)]
-pub struct Builder {
-    pub gc: Gc,
-}
+fields! { strict:
+    /// `{"gc": {"enabled": true, "defaultKeepStorage": "20GB"}}`; policies of several steps are not known.
+    #[derive(Clone, Debug, Default, PartialEq)]
+    pub struct Builder {
+        pub gc: Gc,
+    }
 
-/// See [`Builder`].
-#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Gc {
-    pub enabled: Option<bool>,
-    /// Bytes, or with a unit: `20GB`.
-    pub default_keep_storage: Option<Size>,
+    /// See [`Builder`].
+    #[derive(Clone, Debug, Default, PartialEq)]
+    #[serde(rename_all = "camelCase")]
+    pub struct Gc {
+        pub enabled: Option<bool>,
+        /// Bytes, or with a unit: `20GB`.
+        pub default_keep_storage: Option<Size>,
+    }
 }
 
 /// `{"base": "10.10.0.0/16", "size": 24}`.
@@ -243,7 +247,7 @@ impl std::str::FromStr for AddressPool {
 }
 
 /// As Docker's file spells them: `{"nofile": {"Name": "nofile", "Hard": 64000, "Soft": 64000}}`.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 pub struct NamedUlimit {
     #[serde(default)]
@@ -286,9 +290,7 @@ impl Settings {
         if text.trim().is_empty() {
             return Ok(Settings::default());
         }
-        // By way of an object: a list would be taken for the fields in order.
-        let object: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(text.as_bytes())?;
-        let settings = Settings::deserialize(serde_json::Value::Object(object))?;
+        let settings: Settings = serde_json::from_slice(text.as_bytes())?;
         settings.check()?;
         Ok(settings)
     }

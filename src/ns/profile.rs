@@ -1,6 +1,7 @@
 //! Seccomp profiles as Docker writes them: rules that depend on capabilities, architecture and kernel, and the
 //! default one, whose facts are those of <https://github.com/moby/profiles>.
 
+use crate::fields::fields;
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use std::borrow::Cow;
@@ -190,12 +191,14 @@ struct Rule {
     excludes: Option<Condition>,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Condition {
-    caps: Option<Vec<String>>,
-    arches: Option<Vec<String>>,
-    min_kernel: Option<String>,
+fields! {
+    #[derive(Default)]
+    #[serde(rename_all = "camelCase")]
+    struct Condition {
+        caps: Option<Vec<String>>,
+        arches: Option<Vec<String>>,
+        min_kernel: Option<String>,
+    }
 }
 
 /// Reads a profile that a user gave, as JSON; `None` where it says nothing, which switches the filter off.

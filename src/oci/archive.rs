@@ -3,7 +3,7 @@
 
 use super::digest::Digest;
 use super::image::Descriptor;
-use serde::{Deserialize, Serialize};
+use crate::fields::fields;
 use std::collections::BTreeMap;
 
 pub const MANIFEST: &str = "manifest.json";
@@ -19,21 +19,23 @@ pub const IMAGE_NAME: &str = "io.containerd.image.name";
 /// The tag alone, or what the writer took for a name.
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
-/// One image in `manifest.json`: where its parts are in the archive.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub struct Item {
-    pub config: String,
-    /// Null where there are none.
-    pub repo_tags: Option<Vec<String>>,
-    /// Lowest first.
-    pub layers: Option<Vec<String>>,
-    /// The id of the image that it was made from, if that is here too.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub parent: String,
-    /// By diff id.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub layer_sources: BTreeMap<String, Descriptor>,
+fields! {
+    /// One image in `manifest.json`: where its parts are in the archive.
+    #[derive(Clone, Debug, Default)]
+    #[serde(rename_all = "PascalCase")]
+    pub struct Item {
+        pub config: String,
+        /// Null where there are none.
+        pub repo_tags: Option<Vec<String>>,
+        /// Lowest first.
+        pub layers: Option<Vec<String>>,
+        /// The id of the image that it was made from, if that is here too.
+        #[serde(skip_serializing_if = "String::is_empty")]
+        pub parent: String,
+        /// By diff id.
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        pub layer_sources: BTreeMap<String, Descriptor>,
+    }
 }
 
 /// Where an archive keeps the content of a digest.

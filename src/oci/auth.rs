@@ -2,10 +2,10 @@
 
 pub mod keep;
 
-use super::image::null_is_default;
+use crate::fields::fields;
 use crate::order;
 use anyhow::{Context, Result, bail};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
@@ -17,21 +17,22 @@ const HUB_KEY: &str = "https://index.docker.io/v1/";
 /// The user name that says that the password is an identity token.
 const TOKEN_USER: &str = "<token>";
 
-/// Credentials for one registry, in the JSON of `X-Registry-Auth`. All empty is anonymous. Names are read in any case, as by
-/// dockerd: docker-py sends what a credential helper said with capitals.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Credentials {
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub username: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub password: String,
-    /// An OAuth2 refresh token, exchanged for an access token.
-    #[serde(rename = "identitytoken", skip_serializing_if = "String::is_empty")]
-    pub identity_token: String,
-    /// A bearer token, sent as it is.
-    #[serde(rename = "registrytoken", skip_serializing_if = "String::is_empty")]
-    pub registry_token: String,
+fields! {
+    /// Credentials for one registry, in the JSON of `X-Registry-Auth`. All empty is anonymous. Names are read in any case, as by
+    /// dockerd: docker-py sends what a credential helper said with capitals.
+    #[derive(Clone, Default, PartialEq, Eq)]
+    pub struct Credentials {
+        #[serde(skip_serializing_if = "String::is_empty")]
+        pub username: String,
+        #[serde(skip_serializing_if = "String::is_empty")]
+        pub password: String,
+        /// An OAuth2 refresh token, exchanged for an access token.
+        #[serde(rename = "identitytoken", skip_serializing_if = "String::is_empty")]
+        pub identity_token: String,
+        /// A bearer token, sent as it is.
+        #[serde(rename = "registrytoken", skip_serializing_if = "String::is_empty")]
+        pub registry_token: String,
+    }
 }
 
 impl Credentials {
@@ -83,44 +84,42 @@ impl std::fmt::Debug for Credentials {
     }
 }
 
-/// `config.json`, as far as it concerns registries. What is null is not there, as for Go.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct ConfigFile {
-    #[serde(deserialize_with = "null_is_default")]
-    auths: BTreeMap<String, Option<AuthEntry>>,
-    #[serde(rename = "credsStore", deserialize_with = "null_is_default")]
-    creds_store: String,
-    #[serde(rename = "credHelpers", deserialize_with = "null_is_default")]
-    cred_helpers: BTreeMap<String, String>,
+fields! {
+    /// `config.json`, as far as it concerns registries. What is null is not there, as for Go.
+    #[derive(Default)]
+    struct ConfigFile {
+        auths: BTreeMap<String, Option<AuthEntry>>,
+        #[serde(rename = "credsStore")]
+        creds_store: String,
+        #[serde(rename = "credHelpers")]
+        cred_helpers: BTreeMap<String, String>,
+    }
 }
 
-/// What [`VARIABLE`] may hold: an `auth` for each registry, and nothing besides.
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Variable {
-    auths: BTreeMap<String, Held>,
+fields! { strict:
+    /// What [`VARIABLE`] may hold: an `auth` for each registry, and nothing besides.
+    #[derive(Default)]
+    struct Variable {
+        auths: BTreeMap<String, Held>,
+    }
+
+    #[derive(Default)]
+    struct Held {
+        auth: String,
+    }
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Held {
-    auth: String,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct AuthEntry {
-    #[serde(deserialize_with = "null_is_default")]
-    auth: String,
-    #[serde(deserialize_with = "null_is_default")]
-    username: String,
-    #[serde(deserialize_with = "null_is_default")]
-    password: String,
-    #[serde(rename = "identitytoken", deserialize_with = "null_is_default")]
-    identity_token: String,
-    #[serde(rename = "registrytoken", deserialize_with = "null_is_default")]
-    registry_token: String,
+fields! {
+    #[derive(Default)]
+    struct AuthEntry {
+        auth: String,
+        username: String,
+        password: String,
+        #[serde(rename = "identitytoken")]
+        identity_token: String,
+        #[serde(rename = "registrytoken")]
+        registry_token: String,
+    }
 }
 
 /// The header with what we are at several registries.

@@ -2,6 +2,7 @@
 
 use super::digest::{Algorithm, Digest};
 use super::platform::Platform;
+use crate::fields::fields;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -217,57 +218,59 @@ impl ImageConfig {
     }
 }
 
-/// How to run a container of the image. Docker keeps null, empty and absent apart in some fields: so do we.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct RunConfig {
-    #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "String::is_empty")]
-    pub user: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub exposed_ports: Option<BTreeMap<String, Empty>>,
-    #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
-    pub env: Vec<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub entrypoint: Option<Vec<String>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cmd: Option<Vec<String>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub volumes: Option<BTreeMap<String, Empty>>,
-    #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "String::is_empty")]
-    pub working_dir: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub labels: Option<BTreeMap<String, String>>,
-    #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "String::is_empty")]
-    pub stop_signal: String,
-    /// Seconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stop_timeout: Option<i64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub healthcheck: Option<Healthcheck>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub shell: Option<Vec<String>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub on_build: Option<Vec<String>>,
-    #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "is_false")]
-    pub args_escaped: bool,
-}
+fields! {
+    /// How to run a container of the image. Docker keeps null, empty and absent apart in some fields: so do we.
+    #[derive(Clone, Debug, Default, PartialEq)]
+    #[serde(rename_all = "PascalCase")]
+    pub struct RunConfig {
+        #[serde(skip_serializing_if = "String::is_empty")]
+        pub user: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub exposed_ports: Option<BTreeMap<String, Empty>>,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        pub env: Vec<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub entrypoint: Option<Vec<String>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub cmd: Option<Vec<String>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub volumes: Option<BTreeMap<String, Empty>>,
+        #[serde(skip_serializing_if = "String::is_empty")]
+        pub working_dir: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub labels: Option<BTreeMap<String, String>>,
+        #[serde(skip_serializing_if = "String::is_empty")]
+        pub stop_signal: String,
+        /// Seconds.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub stop_timeout: Option<i64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub healthcheck: Option<Healthcheck>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub shell: Option<Vec<String>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub on_build: Option<Vec<String>>,
+        #[serde(skip_serializing_if = "is_false")]
+        pub args_escaped: bool,
+    }
 
-/// Docker's `HEALTHCHECK`; durations in nanoseconds, 0 means the default.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct Healthcheck {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub test: Option<Vec<String>>,
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub interval: i64,
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub timeout: i64,
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub start_period: i64,
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub start_interval: i64,
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub retries: i64,
+    /// Docker's `HEALTHCHECK`; durations in nanoseconds, 0 means the default.
+    #[derive(Clone, Debug, Default, PartialEq)]
+    #[serde(rename_all = "PascalCase")]
+    pub struct Healthcheck {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub test: Option<Vec<String>>,
+        #[serde(skip_serializing_if = "is_zero")]
+        pub interval: i64,
+        #[serde(skip_serializing_if = "is_zero")]
+        pub timeout: i64,
+        #[serde(skip_serializing_if = "is_zero")]
+        pub start_period: i64,
+        #[serde(skip_serializing_if = "is_zero")]
+        pub start_interval: i64,
+        #[serde(skip_serializing_if = "is_zero")]
+        pub retries: i64,
+    }
 }
 
 /// Go's `struct{}`: written as `{}`, whatever was in it is left out.
@@ -296,19 +299,21 @@ pub struct RootFs {
     pub diff_ids: Vec<Digest>,
 }
 
-/// One step in the making of an image.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct History {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub created: Option<String>,
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub created_by: String,
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub author: String,
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub comment: String,
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub empty_layer: bool,
+fields! {
+    /// One step in the making of an image.
+    #[derive(Clone, Debug, Default, PartialEq)]
+    pub struct History {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub created: Option<String>,
+        #[serde(skip_serializing_if = "String::is_empty")]
+        pub created_by: String,
+        #[serde(skip_serializing_if = "String::is_empty")]
+        pub author: String,
+        #[serde(skip_serializing_if = "String::is_empty")]
+        pub comment: String,
+        #[serde(skip_serializing_if = "is_false")]
+        pub empty_layer: bool,
+    }
 }
 
 /// Chain ids, lowest first: what identifies a layer together with everything below it.

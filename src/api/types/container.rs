@@ -1,8 +1,9 @@
 //! Containers: what is asked of create, and what inspect and list answer.
 
-use super::{HostConfig, Nothing, PortBinding, is_zero, or_default, wire, words};
+use super::{HostConfig, Nothing, PortBinding, Words, is_zero, wire};
 use crate::api::json;
 use crate::api::types::network::{EndpointSettings, NetworkSettings, NetworkingConfig, PortSummary, SummaryNetworks};
+use crate::fields::fields;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -19,14 +20,14 @@ pub struct ContainerCreate {
     pub read_only_non_recursive: bool,
 }
 
-/// What a body says beside the configuration.
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct Beside {
-    #[serde(deserialize_with = "or_default")]
-    host_config: HostConfig,
-    #[serde(deserialize_with = "or_default")]
-    networking_config: NetworkingConfig,
+fields! {
+    /// What a body says beside the configuration.
+    #[derive(Default)]
+    #[serde(rename_all = "PascalCase")]
+    struct Beside {
+        host_config: HostConfig,
+        networking_config: NetworkingConfig,
+    }
 }
 
 impl ContainerCreate {
@@ -51,62 +52,51 @@ impl<'de> Deserialize<'de> for ContainerCreate {
     }
 }
 
-/// The part of a container that travels with it to other hosts.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub struct ContainerConfig {
-    #[serde(deserialize_with = "or_default")]
-    pub hostname: String,
-    #[serde(deserialize_with = "or_default")]
-    pub domainname: String,
-    /// `user[:group]`, names or numbers.
-    #[serde(deserialize_with = "or_default")]
-    pub user: String,
-    #[serde(deserialize_with = "or_default")]
-    pub attach_stdin: bool,
-    #[serde(deserialize_with = "or_default")]
-    pub attach_stdout: bool,
-    #[serde(deserialize_with = "or_default")]
-    pub attach_stderr: bool,
-    /// Keys like `80/tcp`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub exposed_ports: Option<BTreeMap<String, Option<Nothing>>>,
-    #[serde(deserialize_with = "or_default")]
-    pub tty: bool,
-    #[serde(deserialize_with = "or_default")]
-    pub open_stdin: bool,
-    /// Stdin closes when the first client that is attached to it leaves.
-    #[serde(deserialize_with = "or_default")]
-    pub stdin_once: bool,
-    /// `NAME=value`; `NAME` alone removes one of the image's.
-    pub env: Option<Vec<String>>,
-    #[serde(deserialize_with = "words")]
-    pub cmd: Option<Vec<String>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub healthcheck: Option<Healthcheck>,
-    #[serde(skip_serializing_if = "is_zero", deserialize_with = "or_default")]
-    pub args_escaped: bool,
-    #[serde(deserialize_with = "or_default")]
-    pub image: String,
-    /// Anonymous volumes: keys are paths in the container.
-    pub volumes: Option<BTreeMap<String, Option<Nothing>>>,
-    #[serde(deserialize_with = "or_default")]
-    pub working_dir: String,
-    #[serde(deserialize_with = "words")]
-    pub entrypoint: Option<Vec<String>>,
-    #[serde(skip_serializing_if = "is_zero", deserialize_with = "or_default")]
-    pub network_disabled: bool,
-    #[serde(skip_serializing_if = "String::is_empty", deserialize_with = "or_default")]
-    pub mac_address: String,
-    pub on_build: Option<Vec<String>>,
-    pub labels: Option<BTreeMap<String, String>>,
-    #[serde(skip_serializing_if = "String::is_empty", deserialize_with = "or_default")]
-    pub stop_signal: String,
-    /// Seconds; -1 waits for ever.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub stop_timeout: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "words")]
-    pub shell: Option<Vec<String>>,
+fields! {
+    /// The part of a container that travels with it to other hosts.
+    #[derive(Clone, Debug, Default, PartialEq)]
+    #[serde(rename_all = "PascalCase")]
+    pub struct ContainerConfig {
+        pub hostname: String,
+        pub domainname: String,
+        /// `user[:group]`, names or numbers.
+        pub user: String,
+        pub attach_stdin: bool,
+        pub attach_stdout: bool,
+        pub attach_stderr: bool,
+        /// Keys like `80/tcp`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub exposed_ports: Option<BTreeMap<String, Option<Nothing>>>,
+        pub tty: bool,
+        pub open_stdin: bool,
+        /// Stdin closes when the first client that is attached to it leaves.
+        pub stdin_once: bool,
+        /// `NAME=value`; `NAME` alone removes one of the image's.
+        pub env: Option<Vec<String>>,
+        pub cmd: Option<Vec<String>> as Words,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub healthcheck: Option<Healthcheck>,
+        #[serde(skip_serializing_if = "is_zero")]
+        pub args_escaped: bool,
+        pub image: String,
+        /// Anonymous volumes: keys are paths in the container.
+        pub volumes: Option<BTreeMap<String, Option<Nothing>>>,
+        pub working_dir: String,
+        pub entrypoint: Option<Vec<String>> as Words,
+        #[serde(skip_serializing_if = "is_zero")]
+        pub network_disabled: bool,
+        #[serde(skip_serializing_if = "String::is_empty")]
+        pub mac_address: String,
+        pub on_build: Option<Vec<String>>,
+        pub labels: Option<BTreeMap<String, String>>,
+        #[serde(skip_serializing_if = "String::is_empty")]
+        pub stop_signal: String,
+        /// Seconds; -1 waits for ever.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub stop_timeout: Option<i64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub shell: Option<Vec<String>> as Words,
+    }
 }
 
 wire! {

@@ -1,40 +1,41 @@
 //! What happened, as `GET /events` tells it.
 
-use serde::{Deserialize, Serialize};
+use crate::fields::fields;
 use std::collections::BTreeMap;
 
-/// One event. The first three fields say again what the others do, for clients of API versions before 1.52.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Event {
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub status: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub id: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub from: String,
-    /// container, image, volume, network, daemon, …
-    #[serde(rename = "Type")]
-    pub r#type: String,
-    #[serde(rename = "Action")]
-    pub action: String,
-    #[serde(rename = "Actor")]
-    pub actor: Actor,
-    pub scope: String,
-    /// Seconds since 1970.
-    pub time: i64,
-    /// Nanoseconds since 1970.
-    #[serde(rename = "timeNano")]
-    pub time_nano: i64,
-}
+fields! {
+    /// One event. The first three fields say again what the others do, for clients of API versions before 1.52.
+    #[derive(Clone, Debug, Default, PartialEq)]
+    pub struct Event {
+        #[serde(skip_serializing_if = "String::is_empty")]
+        pub status: String,
+        #[serde(skip_serializing_if = "String::is_empty")]
+        pub id: String,
+        #[serde(skip_serializing_if = "String::is_empty")]
+        pub from: String,
+        /// container, image, volume, network, daemon, …
+        #[serde(rename = "Type")]
+        pub r#type: String,
+        #[serde(rename = "Action")]
+        pub action: String,
+        #[serde(rename = "Actor")]
+        pub actor: Actor,
+        pub scope: String,
+        /// Seconds since 1970.
+        pub time: i64,
+        /// Nanoseconds since 1970.
+        #[serde(rename = "timeNano")]
+        pub time_nano: i64,
+    }
 
-/// What an event happened to.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub struct Actor {
-    #[serde(rename = "ID")]
-    pub id: String,
-    pub attributes: BTreeMap<String, String>,
+    /// What an event happened to.
+    #[derive(Clone, Debug, Default, PartialEq)]
+    #[serde(rename_all = "PascalCase")]
+    pub struct Actor {
+        #[serde(rename = "ID")]
+        pub id: String,
+        pub attributes: BTreeMap<String, String>,
+    }
 }
 
 impl Event {

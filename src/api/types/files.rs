@@ -1,21 +1,23 @@
 //! What the API says of a container's files.
 
 use super::wire;
-use serde::{Deserialize, Serialize};
+use crate::fields::fields;
 
-/// What lies at a path of a container: the header `X-Docker-Container-Path-Stat`, as JSON in base64.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct PathStat {
-    /// The last component of the path that was asked for.
-    pub name: String,
-    pub size: i64,
-    /// The bits of Go's FileMode: see [`PathStat::go_mode`].
-    pub mode: u32,
-    /// RFC 3339.
-    pub mtime: String,
-    /// Where a symbolic link leads in the end; empty for anything else.
-    pub link_target: String,
+fields! {
+    /// What lies at a path of a container: the header `X-Docker-Container-Path-Stat`, as JSON in base64.
+    #[derive(Clone, Debug, Default, PartialEq)]
+    #[serde(rename_all = "camelCase")]
+    pub struct PathStat {
+        /// The last component of the path that was asked for.
+        pub name: String,
+        pub size: i64,
+        /// The bits of Go's FileMode: see [`PathStat::go_mode`].
+        pub mode: u32,
+        /// RFC 3339.
+        pub mtime: String,
+        /// Where a symbolic link leads in the end; empty for anything else.
+        pub link_target: String,
+    }
 }
 
 const GO_DIR: u32 = 1 << 31;

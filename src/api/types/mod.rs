@@ -43,15 +43,6 @@ pub const NEVER: &str = "0001-01-01T00:00:00Z";
 #[serde(default)]
 pub struct Nothing {}
 
-/// Reads null as the zero value, as Go does.
-pub(crate) fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Deserialize<'de> + Default,
-{
-    Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
-}
-
 /// Reads a list of words that old clients send as one string, and null as absent.
 pub(crate) fn words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
     struct Reader;
@@ -111,6 +102,12 @@ impl From<Option<Vec<String>>> for Words {
     }
 }
 
+impl From<Words> for Option<Vec<String>> {
+    fn from(Words(words): Words) -> Option<Vec<String>> {
+        words
+    }
+}
+
 impl<'de> Deserialize<'de> for Words {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Words, D::Error> {
         words(deserializer).map(Words)
@@ -120,11 +117,13 @@ impl<'de> Deserialize<'de> for Words {
 /// Declares a wire struct: PascalCase names, every field may be absent or null.
 macro_rules! wire {
     ($( $(#[$meta:meta])* pub struct $name:ident { $( $(#[$fmeta:meta])* pub $field:ident: $type:ty, )* } )*) => { $(
-        $(#[$meta])*
-        #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
-        #[serde(rename_all = "PascalCase", default)]
-        pub struct $name {
-            $( #[serde(deserialize_with = "crate::api::types::or_default")] $(#[$fmeta])* pub $field: $type, )*
+        $crate::fields::fields! {
+            #[derive(Clone, Debug, Default, PartialEq)]
+            #[serde(rename_all = "PascalCase")]
+            $(#[$meta])*
+            pub struct $name {
+                $( $(#[$fmeta])* pub $field: $type, )*
+            }
         }
     )* };
 }

@@ -1,22 +1,24 @@
 //! Registries.
 
 use super::wire;
+use crate::fields::fields;
 
-/// Who somebody is to a registry: the body of `POST /auth`.
-#[derive(Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
-pub struct AuthConfig {
-    #[serde(deserialize_with = "super::or_default", skip_serializing_if = "String::is_empty")]
-    pub username: String,
-    #[serde(deserialize_with = "super::or_default", skip_serializing_if = "String::is_empty")]
-    pub password: String,
-    /// A host, or the URL of one.
-    #[serde(deserialize_with = "super::or_default", skip_serializing_if = "String::is_empty")]
-    pub serveraddress: String,
-    #[serde(deserialize_with = "super::or_default", skip_serializing_if = "String::is_empty")]
-    pub identitytoken: String,
-    #[serde(deserialize_with = "super::or_default", skip_serializing_if = "String::is_empty")]
-    pub registrytoken: String,
+fields! {
+    /// Who somebody is to a registry: the body of `POST /auth`.
+    #[derive(Clone, Default, PartialEq)]
+    pub struct AuthConfig {
+        #[serde(skip_serializing_if = "String::is_empty")]
+        pub username: String,
+        #[serde(skip_serializing_if = "String::is_empty")]
+        pub password: String,
+        /// A host, or the URL of one.
+        #[serde(skip_serializing_if = "String::is_empty")]
+        pub serveraddress: String,
+        #[serde(skip_serializing_if = "String::is_empty")]
+        pub identitytoken: String,
+        #[serde(skip_serializing_if = "String::is_empty")]
+        pub registrytoken: String,
+    }
 }
 
 wire! {

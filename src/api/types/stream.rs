@@ -1,58 +1,57 @@
 //! Lines of streamed answers, and errors.
 
-use serde::{Deserialize, Serialize};
+use crate::fields::fields;
 
-/// What every refused request is answered with.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct ErrorAnswer {
-    pub message: String,
-}
+fields! {
+    /// What every refused request is answered with.
+    #[derive(Clone, Debug, Default, PartialEq)]
+    pub struct ErrorAnswer {
+        pub message: String,
+    }
 
-/// One line of the progress of a pull or an import.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ProgressLine {
-    /// Text to be shown as it is; it brings its own end of line.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub stream: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub status: String,
-    /// Present, if only as `{}`, in every line that speaks of one layer.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub progress_detail: Option<ProgressDetail>,
-    /// The bar as text, for clients that show it as it comes.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub progress: String,
-    /// The layer, or the tag in the first line.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub id: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub error_detail: Option<ErrorDetail>,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub error: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub aux: Option<serde_json::Value>,
-}
+    /// One line of the progress of a pull or an import.
+    #[derive(Clone, Debug, Default, PartialEq)]
+    #[serde(rename_all = "camelCase")]
+    pub struct ProgressLine {
+        /// Text to be shown as it is; it brings its own end of line.
+        #[serde(skip_serializing_if = "String::is_empty")]
+        pub stream: String,
+        #[serde(skip_serializing_if = "String::is_empty")]
+        pub status: String,
+        /// Present, if only as `{}`, in every line that speaks of one layer.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub progress_detail: Option<ProgressDetail>,
+        /// The bar as text, for clients that show it as it comes.
+        #[serde(skip_serializing_if = "String::is_empty")]
+        pub progress: String,
+        /// The layer, or the tag in the first line.
+        #[serde(skip_serializing_if = "String::is_empty")]
+        pub id: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub error_detail: Option<ErrorDetail>,
+        #[serde(skip_serializing_if = "String::is_empty")]
+        pub error: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub aux: Option<serde_json::Value>,
+    }
 
-/// How far one layer is, in bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct ProgressDetail {
-    #[serde(skip_serializing_if = "super::is_zero")]
-    pub current: u64,
-    /// 0 where it is not known.
-    #[serde(skip_serializing_if = "super::is_zero")]
-    pub total: u64,
-}
+    /// How far one layer is, in bytes.
+    #[derive(Clone, Copy, Debug, Default, PartialEq)]
+    pub struct ProgressDetail {
+        #[serde(skip_serializing_if = "super::is_zero")]
+        pub current: u64,
+        /// 0 where it is not known.
+        #[serde(skip_serializing_if = "super::is_zero")]
+        pub total: u64,
+    }
 
-/// Why a streamed answer ends early.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct ErrorDetail {
-    #[serde(skip_serializing_if = "super::is_zero")]
-    pub code: i64,
-    pub message: String,
+    /// Why a streamed answer ends early.
+    #[derive(Clone, Debug, Default, PartialEq)]
+    pub struct ErrorDetail {
+        #[serde(skip_serializing_if = "super::is_zero")]
+        pub code: i64,
+        pub message: String,
+    }
 }
 
 impl ProgressLine {

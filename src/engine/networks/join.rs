@@ -12,6 +12,7 @@ use super::stored::{self, Pool};
 use super::{firewall, interface, lease, obstacles, parent, publish, theirs, tune, ways};
 use crate::api::Refusal;
 use crate::api::types::{EndpointSettings, Network};
+use crate::fields::fields;
 use crate::net::firewall::Mapping;
 use crate::net::link::{self, Link, Mac, Port, Veth};
 use crate::net::netlink::{self, Socket};
@@ -29,19 +30,20 @@ use std::time::Duration;
 const OPENINGS: usize = 20;
 const OPENING: Duration = Duration::from_millis(1);
 
-/// What a container that runs holds.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Held {
-    /// In the order of its links.
-    pub places: Vec<Place>,
-    pub ports: Vec<Published>,
-    /// Those that lead nowhere, since it is on no network with a way out, and are kept for when it comes to one.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub parked: Vec<Published>,
-    /// Rules in tables of others let its packets through.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub cooperates: bool,
+fields! {
+    /// What a container that runs holds.
+    #[derive(Clone, Debug, Default, PartialEq)]
+    pub struct Held {
+        /// In the order of its links.
+        pub places: Vec<Place>,
+        pub ports: Vec<Published>,
+        /// Those that lead nowhere, since it is on no network with a way out, and are kept for when it comes to one.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        pub parked: Vec<Published>,
+        /// Rules in tables of others let its packets through.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        pub cooperates: bool,
+    }
 }
 
 impl Held {
@@ -51,34 +53,35 @@ impl Held {
     }
 }
 
-/// Its place on one network.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Place {
-    /// The network's name, under which the record has it.
-    pub name: String,
-    pub network: String,
-    pub endpoint: String,
-    /// The end of its link that is a port of the bridge, where there is one, and the one inside.
-    pub link: String,
-    pub inside: String,
-    pub mac: Mac,
-    pub ipv4: Option<Given>,
-    pub ipv6: Option<Given>,
-    /// Addresses that hold on this link only. They are asked for and not leased: nobody else is led to them.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub link_local: Vec<IpAddr>,
-    /// Of its link, as they were asked for.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub sysctls: Vec<String>,
-    /// Its default routes lead here.
-    pub gateway: bool,
-    /// Those of IPv4 alone do: those of IPv6 lead to another place …
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub only4: bool,
-    /// … which is this.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub only6: bool,
+fields! {
+    /// Its place on one network.
+    #[derive(Clone, Debug, Default, PartialEq)]
+    pub struct Place {
+        /// The network's name, under which the record has it.
+        pub name: String,
+        pub network: String,
+        pub endpoint: String,
+        /// The end of its link that is a port of the bridge, where there is one, and the one inside.
+        pub link: String,
+        pub inside: String,
+        pub mac: Mac,
+        pub ipv4: Option<Given>,
+        pub ipv6: Option<Given>,
+        /// Addresses that hold on this link only. They are asked for and not leased: nobody else is led to them.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        pub link_local: Vec<IpAddr>,
+        /// Of its link, as they were asked for.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        pub sysctls: Vec<String>,
+        /// Its default routes lead here.
+        pub gateway: bool,
+        /// Those of IPv4 alone do: those of IPv6 lead to another place …
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        pub only4: bool,
+        /// … which is this.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        pub only6: bool,
+    }
 }
 
 /// An address, and what it lies in.

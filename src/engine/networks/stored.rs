@@ -12,11 +12,11 @@ use crate::api::Refusal;
 use crate::api::time::Time;
 use crate::api::types::{Ipam, IpamConfig, Network};
 use crate::api::units::parse_bool;
+use crate::fields::fields;
 use crate::net::{self, Subnet, address, netlink::Socket};
 use crate::oci::hex;
 use crate::order;
 use anyhow::{Context, Result, bail};
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr};
@@ -38,14 +38,15 @@ const WAY_OUT6: &str = "DefaultGatewayIPv6";
 const CHOSEN: &str = "dhow.network.bridge.chosen";
 const DEFAULT_BRIDGE: &str = "com.docker.network.bridge.default_bridge";
 
-#[derive(Default, Serialize, Deserialize)]
-#[serde(default)]
-struct File {
-    version: u32,
-    network: Network,
-    /// Its subnet of IPv4 was found free in these, or in those that everybody has where there is none, and may be found
-    /// anew. Not there where somebody asked for one.
-    found_in: Option<Vec<AddressPool>>,
+fields! {
+    #[derive(Default)]
+    struct File {
+        version: u32,
+        network: Network,
+        /// Its subnet of IPv4 was found free in these, or in those that everybody has where there is none, and may be found
+        /// anew. Not there where somebody asked for one.
+        found_in: Option<Vec<AddressPool>>,
+    }
 }
 
 fn dir(store: &Store) -> PathBuf {

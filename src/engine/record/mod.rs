@@ -6,9 +6,10 @@ use super::locks::{self, Held, byte};
 use super::store::{self, Store};
 use crate::api::Refusal;
 use crate::api::types::{ContainerConfig, EndpointSettings, HostConfig, MountPoint, NEVER};
+use crate::fields::fields;
 use crate::oci::runtime::Ids;
 use anyhow::{Context, Result, bail};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write};
 use std::net::IpAddr;
@@ -19,72 +20,72 @@ use std::sync::Mutex;
 /// The version of record that this program writes; a newer one is refused by name.
 pub const VERSION: u32 = file::VERSION;
 
-/// What create settled. Written at create, at start and at the end, and by rename and update.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Record {
-    /// That of its file, which it keeps: its shim may be of the build that made it.
-    pub version: u32,
-    /// 64 hex digits.
-    pub id: String,
-    /// Without a leading slash.
-    pub name: String,
-    /// RFC 3339, nanoseconds.
-    pub created: String,
-    /// The executable and its arguments: entrypoint and command joined.
-    pub path: String,
-    pub args: Vec<String>,
-    /// `sha256:…` of the image's config.
-    pub image: String,
-    /// Platform of the image, `linux` or `linux/arm64/v8`.
-    pub platform: String,
-    /// Directories under layers/, top first.
-    pub layers: Vec<String>,
-    /// The store's file system could hold no overlay: the layers were copied into the writable one.
-    pub copied: bool,
-    /// What was asked for, with what the image adds.
-    pub config: ContainerConfig,
-    pub host_config: HostConfig,
-    pub networks: BTreeMap<String, EndpointSettings>,
-    /// The map of its user namespace, if it has one of its own.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ids: Option<Ids>,
-    /// Its SELinux labels, of its processes and of its files.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub process_label: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub mount_label: String,
-    pub mounts: Vec<Mounted>,
-    #[serde(skip_serializing_if = "Publishing::is_usual")]
-    pub publishing: Publishing,
-    /// Where files that describe its devices are looked for, as the settings said when it was made.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub cdi_dirs: Vec<PathBuf>,
-    /// Not with the rest where the file has places for it.
-    #[serde(skip_serializing_if = "Ended::is_none")]
-    pub ended: Ended,
-    /// A step of a build: as long as that has it in its lease, it takes what was written, and removes it itself.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub step: bool,
-}
+fields! {
+    /// What create settled. Written at create, at start and at the end, and by rename and update.
+    #[derive(Clone, Debug, Default, PartialEq)]
+    pub struct Record {
+        /// That of its file, which it keeps: its shim may be of the build that made it.
+        pub version: u32,
+        /// 64 hex digits.
+        pub id: String,
+        /// Without a leading slash.
+        pub name: String,
+        /// RFC 3339, nanoseconds.
+        pub created: String,
+        /// The executable and its arguments: entrypoint and command joined.
+        pub path: String,
+        pub args: Vec<String>,
+        /// `sha256:…` of the image's config.
+        pub image: String,
+        /// Platform of the image, `linux` or `linux/arm64/v8`.
+        pub platform: String,
+        /// Directories under layers/, top first.
+        pub layers: Vec<String>,
+        /// The store's file system could hold no overlay: the layers were copied into the writable one.
+        pub copied: bool,
+        /// What was asked for, with what the image adds.
+        pub config: ContainerConfig,
+        pub host_config: HostConfig,
+        pub networks: BTreeMap<String, EndpointSettings>,
+        /// The map of its user namespace, if it has one of its own.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub ids: Option<Ids>,
+        /// Its SELinux labels, of its processes and of its files.
+        #[serde(skip_serializing_if = "String::is_empty")]
+        pub process_label: String,
+        #[serde(skip_serializing_if = "String::is_empty")]
+        pub mount_label: String,
+        pub mounts: Vec<Mounted>,
+        #[serde(skip_serializing_if = "Publishing::is_usual")]
+        pub publishing: Publishing,
+        /// Where files that describe its devices are looked for, as the settings said when it was made.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        pub cdi_dirs: Vec<PathBuf>,
+        /// Not with the rest where the file has places for it.
+        #[serde(skip_serializing_if = "Ended::is_none")]
+        pub ended: Ended,
+        /// A step of a build: as long as that has it in its lease, it takes what was written, and removes it itself.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        pub step: bool,
+    }
 
-/// How its ports are published, as the settings said when it was made: its shim reads none.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Publishing {
-    /// Where a port is open that names no address; on all of them where nothing is said.
-    pub host: Option<IpAddr>,
-    /// Firewalls of others are opened for it.
-    pub cooperates: bool,
-    /// No rules for it: a program passes on what comes to its ports.
-    pub forwarder: bool,
-    /// Forwarding is left as it is, and what no rule leads to it is not served.
-    pub leaves_forwarding: bool,
-    /// Where forwarding is turned on, it is for others, too.
-    pub passes_others: bool,
-    pub without_proxy: bool,
-    /// What `host-gateway` stands for.
-    pub host_gateways: Vec<IpAddr>,
+    /// How its ports are published, as the settings said when it was made: its shim reads none.
+    #[derive(Clone, Debug, Default, PartialEq)]
+    pub struct Publishing {
+        /// Where a port is open that names no address; on all of them where nothing is said.
+        pub host: Option<IpAddr>,
+        /// Firewalls of others are opened for it.
+        pub cooperates: bool,
+        /// No rules for it: a program passes on what comes to its ports.
+        pub forwarder: bool,
+        /// Forwarding is left as it is, and what no rule leads to it is not served.
+        pub leaves_forwarding: bool,
+        /// Where forwarding is turned on, it is for others, too.
+        pub passes_others: bool,
+        pub without_proxy: bool,
+        /// What `host-gateway` stands for.
+        pub host_gateways: Vec<IpAddr>,
+    }
 }
 
 impl Publishing {
@@ -93,53 +94,53 @@ impl Publishing {
     }
 }
 
-/// A mount as create settled it: what inspect shows, and what it does not.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Mounted {
-    pub point: MountPoint,
-    /// Of a bind: nobody asked for its propagation, it comes of what lies in the source.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub propagation_implied: bool,
-    /// Of a volume: the part of it that is mounted.
-    pub subpath: String,
-    /// Of a bind: what is mounted below the source stays outside.
-    pub non_recursive: bool,
-    /// Of a read-only bind: what is mounted below stays writable.
-    pub read_only_non_recursive: bool,
-    /// Of a tmpfs: its mount options, comma-separated.
-    pub options: String,
-    /// The volume was made for this container, and `rm -v` and `--rm` remove it.
-    pub anonymous: bool,
-    /// The image's content is not copied into a new volume.
-    pub no_copy: bool,
-    /// Of an image: its id, and directories under layers/, top first.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub image: String,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub layers: Vec<String>,
-}
+fields! {
+    /// A mount as create settled it: what inspect shows, and what it does not.
+    #[derive(Clone, Debug, Default, PartialEq)]
+    pub struct Mounted {
+        pub point: MountPoint,
+        /// Of a bind: nobody asked for its propagation, it comes of what lies in the source.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        pub propagation_implied: bool,
+        /// Of a volume: the part of it that is mounted.
+        pub subpath: String,
+        /// Of a bind: what is mounted below the source stays outside.
+        pub non_recursive: bool,
+        /// Of a read-only bind: what is mounted below stays writable.
+        pub read_only_non_recursive: bool,
+        /// Of a tmpfs: its mount options, comma-separated.
+        pub options: String,
+        /// The volume was made for this container, and `rm -v` and `--rm` remove it.
+        pub anonymous: bool,
+        /// The image's content is not copied into a new volume.
+        pub no_copy: bool,
+        /// Of an image: its id, and directories under layers/, top first.
+        #[serde(skip_serializing_if = "String::is_empty")]
+        pub image: String,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        pub layers: Vec<String>,
+    }
 
-/// How it was last started and how that ended.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Ended {
-    /// RFC 3339, or [`NEVER`].
-    pub started_at: String,
-    pub finished_at: String,
-    /// The boot in which it was started.
-    pub boot: String,
-    pub exit_code: i32,
-    /// Why it did not start.
-    pub error: String,
-    pub oom_killed: bool,
-    pub restart_count: i64,
-    /// Restarts that bad health brought, which count for themselves.
-    pub unhealthy_count: i64,
-    /// By stop or kill: a restart policy leaves it alone.
-    pub stopped_by_hand: bool,
-    /// It is to be started again: its shim waits for the moment. Without a shim, whoever looks after the store does it.
-    pub due: bool,
+    /// How it was last started and how that ended.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct Ended {
+        /// RFC 3339, or [`NEVER`].
+        pub started_at: String,
+        pub finished_at: String,
+        /// The boot in which it was started.
+        pub boot: String,
+        pub exit_code: i32,
+        /// Why it did not start.
+        pub error: String,
+        pub oom_killed: bool,
+        pub restart_count: i64,
+        /// Restarts that bad health brought, which count for themselves.
+        pub unhealthy_count: i64,
+        /// By stop or kill: a restart policy leaves it alone.
+        pub stopped_by_hand: bool,
+        /// It is to be started again: its shim waits for the moment. Without a shim, whoever looks after the store does it.
+        pub due: bool,
+    }
 }
 
 impl Default for Ended {
@@ -175,18 +176,19 @@ impl Ended {
     }
 }
 
-/// What lives of a container, in the run directory: written by its shim, gone with the boot.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Live {
-    /// Of init, as the host sees it. It is init's as long as the lock's INIT byte is held.
-    pub pid: i32,
-    pub shim: i32,
-    /// The cgroup of the container's processes, below the cgroup2 mount; empty where there is none.
-    pub cgroup: String,
-    /// It has ended, and hooks are run for that.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub ending: bool,
+fields! {
+    /// What lives of a container, in the run directory: written by its shim, gone with the boot.
+    #[derive(Clone, Debug, Default, PartialEq)]
+    pub struct Live {
+        /// Of init, as the host sees it. It is init's as long as the lock's INIT byte is held.
+        pub pid: i32,
+        pub shim: i32,
+        /// The cgroup of the container's processes, below the cgroup2 mount; empty where there is none.
+        pub cgroup: String,
+        /// It has ended, and hooks are run for that.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        pub ending: bool,
+    }
 }
 
 /// Where a container's record lies: with `--rm` it need not outlive the boot, and costs no fsync.

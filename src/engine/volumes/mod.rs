@@ -19,9 +19,9 @@ use super::store::{self, Lease, Store};
 use crate::api::Refusal;
 use crate::api::time::Time;
 use crate::api::types::{Volume, VolumeCreate, VolumeList, VolumeUsage, VolumesPruned};
+use crate::fields::fields;
 use crate::order;
 use anyhow::{Context, Result, bail};
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File};
 use std::io::ErrorKind;
@@ -38,15 +38,16 @@ const ANONYMOUS: &str = "com.docker.volume.anonymous";
 /// container had it, and which nobody knows, is found by who finds the lease.
 pub const MADE: &str = "made:";
 
-/// volume.json.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
-struct Description {
-    version: u32,
-    /// RFC 3339, seconds.
-    created: String,
-    labels: Option<BTreeMap<String, String>>,
-    options: Option<BTreeMap<String, String>>,
+fields! {
+    /// volume.json.
+    #[derive(Clone, Debug, Default)]
+    struct Description {
+        version: u32,
+        /// RFC 3339, seconds.
+        created: String,
+        labels: Option<BTreeMap<String, String>>,
+        options: Option<BTreeMap<String, String>>,
+    }
 }
 
 fn path(store: &Store, name: &str) -> PathBuf {

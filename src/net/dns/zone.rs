@@ -3,35 +3,35 @@
 //! What is known of a container is a file in the resolver's directory, so that the resolver may die and be born again.
 
 use super::message::Data;
-use serde::{Deserialize, Serialize};
+use crate::fields::fields;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-/// A container, as far as names are concerned.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Host {
-    pub places: Vec<Place>,
-    /// Whom it asks for other names, in its own network; empty: the host's.
-    pub servers: Vec<IpAddr>,
-    /// The host's servers are asked for it: not where its networks lead nowhere.
-    pub asks_host: bool,
-    /// Names without a dot are asked for elsewhere, too: not where its own resolver adds domains to such.
-    pub asks_short: bool,
-}
+fields! {
+    /// A container, as far as names are concerned.
+    #[derive(Clone, Debug, Default, PartialEq)]
+    pub struct Host {
+        pub places: Vec<Place>,
+        /// Whom it asks for other names, in its own network; empty: the host's.
+        pub servers: Vec<IpAddr>,
+        /// The host's servers are asked for it: not where its networks lead nowhere.
+        pub asks_host: bool,
+        /// Names without a dot are asked for elsewhere, too: not where its own resolver adds domains to such.
+        pub asks_short: bool,
+    }
 
-/// Its place on one network.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Place {
-    /// The network's id and name.
-    pub network: String,
-    pub called: String,
-    /// The first one is what it is called backwards.
-    pub names: Vec<String>,
-    pub addresses: Vec<IpAddr>,
-    /// Names that it alone has for others: the name, and the id or a name of the container.
-    pub links: Vec<(String, String)>,
+    /// Its place on one network.
+    #[derive(Clone, Debug, Default, PartialEq)]
+    pub struct Place {
+        /// The network's id and name.
+        pub network: String,
+        pub called: String,
+        /// The first one is what it is called backwards.
+        pub names: Vec<String>,
+        pub addresses: Vec<IpAddr>,
+        /// Names that it alone has for others: the name, and the id or a name of the container.
+        pub links: Vec<(String, String)>,
+    }
 }
 
 /// All containers, by id.

@@ -1,15 +1,17 @@
 //! Which proxy the settings or the environment ask for, by the rules that Go programs (and so Docker) follow.
 
-use serde::Deserialize;
+use crate::fields::fields;
 use std::net::IpAddr;
 
-/// What was set, which wins over `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` of the environment, in either case.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
-pub struct Proxies {
-    pub http_proxy: String,
-    pub https_proxy: String,
-    pub no_proxy: String,
+fields! { strict:
+    /// What was set, which wins over `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` of the environment, in either case.
+    #[derive(Clone, Debug, Default, PartialEq)]
+    #[serde(rename_all = "kebab-case")]
+    pub struct Proxies {
+        pub http_proxy: String,
+        pub https_proxy: String,
+        pub no_proxy: String,
+    }
 }
 
 impl Proxies {
