@@ -1,5 +1,5 @@
 //! `.dockerignore`: which files of a context are not sent, and not there. Patterns as Go's `filepath.Match` reads them,
-//! with `**` for any number of directories; the last one that matches a file, or a directory above it, decides.
+//! with `**` for any number of directories; the last one that matches a file, or holds for a directory above it, decides.
 
 use crate::api::Refusal;
 use anyhow::{Result, bail};
@@ -79,13 +79,22 @@ impl Ignore {
         Ok(Ignore { patterns })
     }
 
-    /// Whether a path, relative and without `.` and `..`, is left out.
+    /// Whether a path, relative and without `.` and `..`, is left out. It is walked to from above, as BuildKit does: a pattern
+    /// holds below a directory where it changed what became of that, and only what would change something is asked. So
+    /// `!a` keeps nothing in a directory that no pattern before it leaves out.
     pub fn leaves_out(&self, path: &str) -> bool {
+        if !self.keeps() {
+            return self.patterns.iter().any(|pattern| pattern.covers(path));
+        }
+        let mut held = vec![false; self.patterns.len()];
         let mut out = false;
-        for pattern in &self.patterns {
-            // Only what would change something is asked.
-            if pattern.keep == out && pattern.covers(path) {
-                out = !pattern.keep;
+        for end in path.match_indices('/').map(|(at, _)| at).chain([path.len()]) {
+            out = false;
+            for (pattern, held) in self.patterns.iter().zip(&mut held) {
+                *held = *held || pattern.keep == out && pattern.matches(&path[..end]);
+                if *held {
+                    out = !pattern.keep;
+                }
             }
         }
         out
@@ -281,6 +290,10 @@ mod tests {
             ("a\n!a/b", "a/b", false),
             ("a\n!a/b", "a/c", true),
             ("!a\na", "a", true),
+            ("**/x\n!a", "a/x", true),
+            ("**/x\n!a/x", "a/x", false),
+            ("a\n**/x\n!a", "a/x", false),
+            ("a\n!a/b\na", "a/b", false),
             ("*.o", "x.o", true),
             ("*.o", "d/x.o", false),
             ("*/*.o", "d/x.o", true),
