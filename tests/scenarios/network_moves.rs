@@ -45,6 +45,24 @@ fn a_running_container_is_connected_and_disconnected() {
 }
 
 #[test]
+fn who_starts_on_no_network_may_come_to_one() {
+    let Some(host) = Host::with_busybox() else { return };
+    host.ok(["network", "create", "one"]);
+    host.ok(["run", "--detach", "--name", "there", "--network", "one", "busybox", "sleep", "1000"]);
+    for first in ["one", "bridge"] {
+        host.ok(["create", "--name", "it", "--network", first, "busybox", "sleep", "1000"]);
+        host.ok(["network", "disconnect", first, "it"]);
+        host.ok(["start", "it"]);
+        assert_eq!(host.inspect("it", "/NetworkSettings/Networks"), json!({}));
+        // Also after a restart, which keeps what there is.
+        host.ok(["restart", "-t", "0", "it"]);
+        host.ok(["network", "connect", "one", "it"]);
+        assert!(host.ok(["exec", "it", "ping", "-c", "1", "-W", "5", "there"]).contains("1 packets received"));
+        host.ok(["rm", "--force", "it"]);
+    }
+}
+
+#[test]
 fn published_ports_follow_the_way_out() {
     let (Some(host), Some(neighbour)) = (Host::with_busybox(), Neighbour::new()) else { return };
     let six = ["--ipv6", "--subnet", "fd71::/64", "two"];

@@ -381,11 +381,11 @@ fn beside(
     before: Before,
     own: Option<OwnedFd>,
 ) -> Result<(Option<OwnedFd>, Option<OwnedFd>)> {
-    let id = record.id.as_str();
+    let (id, mode) = (record.id.as_str(), record.host_config.network_mode.as_str());
     live.save(store, id)?;
     crate::failpoint::reach("launch.cloned");
     let own = match own {
-        None if record.ids.is_some() && networks::has_networks(&record.host_config.network_mode) => {
+        None if record.ids.is_some() && networks::has_networks(mode) => {
             let path = format!("/proc/{}/ns/net", live.pid);
             Some(File::open(&path).with_context(|| format!("open {path}"))?.into())
         }
@@ -393,7 +393,7 @@ fn beside(
     };
     let made = match before.namespace {
         Some(_) => None,
-        None => networks::connect(store, &entry.held, own).context("failed to set up container networking")?,
+        None => networks::connect(store, mode, &entry.held, own).context("failed to set up container networking")?,
     };
     networks::links::follow(store, id)?;
     let resolver = match made.as_ref().or(before.namespace) {

@@ -421,10 +421,12 @@ fn mac(place: &Place) -> Result<Mac> {
 }
 
 /// Makes the links of a container in its network namespace, and opens its published ports. The namespace, where it is to
-/// be kept over restarts.
-pub fn connect(store: &Store, held: &Held, namespace: Option<OwnedFd>) -> Result<Option<OwnedFd>> {
-    let Some(namespace) = namespace.filter(|_| !held.places.is_empty()) else { return Ok(None) };
-    within(store, || make_links(store, held, &namespace))?;
+/// be kept over restarts: also of one that is on no network now, and comes to one later.
+pub fn connect(store: &Store, mode: &str, held: &Held, namespace: Option<OwnedFd>) -> Result<Option<OwnedFd>> {
+    let Some(namespace) = namespace.filter(|_| has_networks(mode)) else { return Ok(None) };
+    if !held.places.is_empty() {
+        within(store, || make_links(store, held, &namespace))?;
+    }
     Ok(Some(namespace))
 }
 
