@@ -438,6 +438,10 @@ fn links_are_names() {
     let Some((host, daemon)) = host() else { return };
     host.ok(["create", "--name", "db", "busybox", "true"]);
     host.ok(["create", "--name", "web", "--link", "db:store", "--link", "db", "busybox", "true"]);
+    // They are looked at where they lead nowhere, too.
+    let nowhere = r#"{"Image":"busybox","HostConfig":{"NetworkMode":"none","Links":["nope"]}}"#;
+    let words = "could not get container for nope: No such container: nope";
+    refuses(&daemon, &[("POST /containers/create", nowhere, 400, words)]);
     let id = host.inspect("db", "/Id");
     let names = || {
         let list: Value = serde_json::from_str(&daemon.ask("GET /containers/json?all=1").1).expect("JSON");

@@ -35,21 +35,21 @@ pub fn settle(store: &Store, host: &mut HostConfig) -> Result<()> {
     let Some(links) = host.links.take().filter(|links| !links.is_empty()) else { return Ok(()) };
     match mode {
         "host" => return no_links(),
-        // Elsewhere the networks have links of their own.
-        mode if !super::is_default_bridge(store, mode)? => return Ok(()),
+        // Networks of users have links of their own. With `none` they lead nowhere, but are looked at.
+        mode if !super::is_default_bridge(store, mode)? && mode != "none" => return Ok(()),
         _ => {}
     }
     let mut settled = Vec::new();
     for link in &links {
         let (target, alias) = split(link)?;
-        let (id, mode) = owner(store, target)
+        let (id, theirs) = owner(store, target)
             .map_err(|error| Refusal::BadParameter(format!("could not get container for {target}: {error:#}")))?;
-        if mode == "host" {
+        if theirs == "host" {
             return no_links();
         }
         settled.push(format!("{id}:{alias}"));
     }
-    host.links = Some(settled);
+    host.links = (mode != "none").then_some(settled);
     Ok(())
 }
 
@@ -163,8 +163,8 @@ pub fn with_variables<'a>(store: &Store, record: &'a Record, starts: bool) -> Re
     Ok(Cow::Owned(record))
 }
 
-/// What Docker sets for a link, and in its order: the lowest port, runs of ports, each port, the name, and the target's
-/// own variables.
+/// What Docker sets for a link, and in its order: the lowest port, those of TCP first; each port; the run of ports that
+/// has come to its end; the name, and the target's own variables.
 fn variables(name: &str, alias: &str, target: &Record, address: &str) -> Vec<String> {
     let prefix = alias.replace('-', "_").to_uppercase();
     let exposed = target.config.exposed_ports.iter().flatten().filter_map(|(port, _)| {
@@ -172,35 +172,30 @@ fn variables(name: &str, alias: &str, target: &Record, address: &str) -> Vec<Str
         Some((number.parse::<u16>().ok()?, protocol.to_owned()))
     });
     let mut ports: Vec<(u16, String)> = exposed.collect();
-    // Of one number, TCP comes first.
-    order::by_key(&mut ports, |(number, protocol)| (*number, protocol != "tcp", protocol.clone()));
+    order::by_key(&mut ports, |(number, protocol)| (protocol != "tcp", protocol.clone(), *number));
     let mut all = Vec::new();
     if let Some((number, protocol)) = ports.first() {
         all.push(format!("{prefix}_PORT={protocol}://{address}:{number}"));
     }
     let begins = |(number, protocol): &(u16, String)| format!("{prefix}_PORT_{number}_{}", protocol.to_uppercase());
-    let mut rest = ports.as_slice();
-    while !rest.is_empty() {
-        let run = 1 + rest.windows(2).take_while(|pair| pair[1].0.checked_sub(pair[0].0) == Some(1)).count();
-        // Two are no run.
-        if run > 2 {
-            let ((first, protocol), (last, other)) = (&rest[0], &rest[run - 1]);
-            let (start, end) = (begins(&rest[0]), begins(&rest[run - 1]));
-            all.push(format!("{start}_START={protocol}://{address}:{first}"));
-            all.push(format!("{start}_ADDR={address}"));
-            all.push(format!("{start}_PROTO={protocol}"));
-            all.push(format!("{start}_PORT_START={first}"));
-            all.push(format!("{end}_END={other}://{address}:{last}"));
-            all.push(format!("{start}_PORT_END={last}"));
+    let follows = |(before, one): &(u16, String), (after, other): &(u16, String)| {
+        before.checked_add(1) == Some(*after) && one == other
+    };
+    for run in ports.chunk_by(follows) {
+        for port in run {
+            let (begin, (number, protocol)) = (begins(port), port);
+            all.push(format!("{begin}={protocol}://{address}:{number}"));
+            all.push(format!("{begin}_ADDR={address}"));
+            all.push(format!("{begin}_PORT={number}"));
+            all.push(format!("{begin}_PROTO={protocol}"));
         }
-        rest = &rest[run..];
-    }
-    for port in &ports {
-        let (begin, (number, protocol)) = (begins(port), port);
-        all.push(format!("{begin}={protocol}://{address}:{number}"));
-        all.push(format!("{begin}_ADDR={address}"));
-        all.push(format!("{begin}_PORT={number}"));
-        all.push(format!("{begin}_PROTO={protocol}"));
+        if let [start @ (first, protocol), .., (last, _)] = run {
+            let begin = begins(start);
+            all.push(format!("{begin}_START={protocol}://{address}:{first}"));
+            all.push(format!("{begin}_PORT_START={first}"));
+            all.push(format!("{begin}_END={protocol}://{address}:{last}"));
+            all.push(format!("{begin}_PORT_END={last}"));
+        }
     }
     all.push(format!("{prefix}_NAME=/{name}/{alias}"));
     let own = target.config.env.iter().flatten().filter_map(|entry| entry.split_once('='));
@@ -299,23 +294,29 @@ mod tests {
     #[test]
     fn variables_are_dockers() {
         let mut target = Record::default();
-        let ports = ["53/udp", "53/tcp", "80/tcp", "81/tcp", "82/tcp"];
+        let ports = ["53/udp", "54/tcp", "80/tcp", "81/tcp"];
         target.config.exposed_ports = Some(ports.iter().map(|port| ((*port).to_owned(), Default::default())).collect());
         target.config.env = Some(vec!["PATH=/bin".into(), "USER=cook".into(), "HOME=/".into()]);
         let said = variables("web", "my-db", &target, "172.17.0.2");
-        let expected = "MY_DB_PORT=tcp://172.17.0.2:53
-MY_DB_PORT_80_TCP_START=tcp://172.17.0.2:80
+        let expected = "MY_DB_PORT=tcp://172.17.0.2:54
+MY_DB_PORT_54_TCP=tcp://172.17.0.2:54
+MY_DB_PORT_54_TCP_ADDR=172.17.0.2
+MY_DB_PORT_54_TCP_PORT=54
+MY_DB_PORT_54_TCP_PROTO=tcp
+MY_DB_PORT_80_TCP=tcp://172.17.0.2:80
 MY_DB_PORT_80_TCP_ADDR=172.17.0.2
+MY_DB_PORT_80_TCP_PORT=80
 MY_DB_PORT_80_TCP_PROTO=tcp
+MY_DB_PORT_81_TCP=tcp://172.17.0.2:81
+MY_DB_PORT_81_TCP_ADDR=172.17.0.2
+MY_DB_PORT_81_TCP_PORT=81
+MY_DB_PORT_81_TCP_PROTO=tcp
+MY_DB_PORT_80_TCP_START=tcp://172.17.0.2:80
 MY_DB_PORT_80_TCP_PORT_START=80
-MY_DB_PORT_82_TCP_END=tcp://172.17.0.2:82
-MY_DB_PORT_80_TCP_PORT_END=82
-MY_DB_PORT_53_TCP=tcp://172.17.0.2:53
-MY_DB_PORT_53_TCP_ADDR=172.17.0.2
-MY_DB_PORT_53_TCP_PORT=53
-MY_DB_PORT_53_TCP_PROTO=tcp
+MY_DB_PORT_80_TCP_END=tcp://172.17.0.2:81
+MY_DB_PORT_80_TCP_PORT_END=81
 MY_DB_PORT_53_UDP=udp://172.17.0.2:53";
-        assert_eq!(said[..12].join("\n"), expected);
+        assert_eq!(said[..18].join("\n"), expected);
         assert_eq!(said[said.len() - 2..], ["MY_DB_NAME=/web/my-db", "MY_DB_ENV_USER=cook"]);
     }
 }
