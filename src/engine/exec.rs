@@ -387,14 +387,25 @@ pub fn started(store: &Store, container: &str, id: &str, pid: i32) -> Result<()>
 
 /// Writes the end of an exec. The container may have gone before it, and its record with it.
 pub fn ended(store: &Store, container: &str, id: &str, code: i32) -> Result<()> {
-    let mut exec = match Exec::load(store, container, id) {
-        Err(error) if containers::is_not_found(&error) => return Ok(()),
-        other => other?,
-    };
+    let Some(mut exec) = left(store, container, id)? else { return Ok(()) };
     (exec.started, exec.exit_code) = (true, Some(code));
     exec.save(store)?;
     if let Some(record) = super::Record::load(store, container)? {
         events::container(store, &record, "exec_die", &[("execID", id), ("exitCode", &code.to_string())]);
     }
     Ok(())
+}
+
+/// The same of one that came to nothing: no process of it has died.
+pub fn refused(store: &Store, container: &str, id: &str, code: i32) -> Result<()> {
+    let Some(mut exec) = left(store, container, id)? else { return Ok(()) };
+    (exec.started, exec.pid, exec.exit_code) = (true, 0, Some(code));
+    exec.save(store)
+}
+
+fn left(store: &Store, container: &str, id: &str) -> Result<Option<Exec>> {
+    match Exec::load(store, container, id) {
+        Err(error) if containers::is_not_found(&error) => Ok(None),
+        other => other.map(Some),
+    }
 }

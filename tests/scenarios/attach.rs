@@ -120,6 +120,7 @@ fn what_clients_do_is_an_event() {
     host.detached(&["--name", "stays"], &["sleep", "1000"]);
     host.ok(["exec", "stays", "true"]);
     host.ok(["exec", "stays", "sh", "-c", "exit 0"]);
+    assert_eq!(host.run(["exec", "stays", "nope"]).code(), Some(127));
     let expected = [
         "create",
         "start",
@@ -129,6 +130,9 @@ fn what_clients_do_is_an_event() {
         "exec_create: sh -c exit 0",
         "exec_start: sh -c exit 0",
         "exec_die",
+        // Nothing of it has lived.
+        "exec_create: nope ",
+        "exec_start: nope ",
     ];
     assert_eq!(events(&host), expected);
 }

@@ -84,7 +84,7 @@ pub fn refusal(name: &str, plan: &Plan, failed: &ns::Failed) -> Refused {
 pub fn undo(base: &Base, refused: &Refused, again: bool) -> Result<()> {
     let (store, id) = (&base.store, base.whose.container.as_str());
     if let Some(exec) = &base.whose.exec {
-        return exec::ended(store, id, exec, refused.code);
+        return exec::refused(store, id, exec, refused.code);
     }
     let parent = Record::load(store, id)?.map(|record| record.host_config.cgroup_parent).unwrap_or_default();
     if let Some(cgroup) = cgroup_of(store, id, &parent) {
