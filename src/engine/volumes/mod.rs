@@ -261,17 +261,13 @@ pub fn list(store: &Store, filters: &Filters) -> Result<VolumeList> {
     Ok(VolumeList { volumes, warnings: None })
 }
 
-/// All volumes with the bytes in them and how many containers name them.
+/// The volumes with the bytes in them and how many containers name them; but not those whose files are elsewhere.
 pub fn usage(store: &Store) -> Result<Vec<Volume>> {
     let users = references(store)?;
     let mut volumes = all(store)?;
+    volumes.retain(|volume| volume.options.as_ref().is_none_or(|options| !options.contains_key("device")));
     for volume in &mut volumes {
-        // What is mounted there is elsewhere.
-        let size = if volume.options.as_ref().is_some_and(|options| options.contains_key("device")) {
-            -1
-        } else {
-            content::size(&data(store, &volume.name)) as i64
-        };
+        let size = content::size(&data(store, &volume.name)) as i64;
         let ref_count = users.get(&volume.name).map_or(0, Vec::len) as i64;
         volume.usage_data = Some(VolumeUsage { ref_count, size });
     }
