@@ -83,6 +83,8 @@ pub fn plan(
         let mounts = (around.from)(container).map_err(|error| bad(format!("{error:#}")))?;
         for mut mounted in mounts {
             mounted.point.rw &= writable;
+            // Whose it was said it of his.
+            mounted.point.mode.clear();
             mounted.no_copy = true;
             let volume = (mounted.point.r#type == "volume").then(|| NewVolume {
                 name: mounted.point.name.clone(),
@@ -313,12 +315,12 @@ mod tests {
             (
                 json!({"VolumesFrom": ["other"]}),
                 vec!["/data"],
-                vec!["volume gv /data 'z' rw nocopy", "bind /etc /etc2 'ro' ro rprivate nocopy"],
+                vec!["volume gv /data '' rw nocopy", "bind /etc /etc2 '' ro rprivate nocopy"],
             ),
             (
                 json!({"VolumesFrom": ["other:ro"], "Binds": ["/a:/etc2"]}),
                 vec![],
-                vec!["volume gv /data 'z' ro nocopy", "bind /a /etc2 '' rw rprivate make"],
+                vec!["volume gv /data '' ro nocopy", "bind /a /etc2 '' rw rprivate make"],
             ),
             (
                 mount(
