@@ -301,7 +301,7 @@ fn add_mount(plan: &mut Plan, mount: &Mount, open: Option<OwnedFd>, linux: &Linu
             },
         };
         let slot = plan.slot(source);
-        plan.steps.push(Step::Attach { slot, target });
+        plan.steps.push(Step::Attach { slot, target, alike: false });
         return Ok(());
     }
     if !linux.uid_mappings.is_empty() && matches!(mount.kind.as_str(), "tmpfs" | "devpts") {
@@ -334,7 +334,9 @@ fn add_mount(plan: &mut Plan, mount: &Mount, open: Option<OwnedFd>, linux: &Linu
             if kind == "devpts" && inside(&mount.destination) == "dev/pts" {
                 plan.devpts = Some(slot);
             }
-            plan.steps.push(Step::Attach { slot, target });
+            // As with runc, so that /root stays the user's own.
+            let alike = kind == "tmpfs" && !options.data.iter().any(|(key, _)| key == "mode");
+            plan.steps.push(Step::Attach { slot, target, alike });
         }
         other => bail!("mount on {}: file system {other:?} is not supported", mount.destination),
     }

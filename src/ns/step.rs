@@ -55,10 +55,11 @@ pub enum Step {
         path: CString,
         label: CString,
     },
-    /// A detached mount of `slot`: bind mounts, tmpfs, devpts.
+    /// A detached mount of `slot`: bind mounts, tmpfs, devpts. `alike`: with the mode of the directory that it covers.
     Attach {
         slot: usize,
         target: CString,
+        alike: bool,
     },
     MakeDirectory {
         path: CString,

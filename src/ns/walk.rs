@@ -7,6 +7,7 @@ use crate::sys::mount::{self, MOUNT_ATTR_RDONLY, MountAttr, OPEN_TREE_CLONE};
 use crate::sys::{self, file, process, xattr};
 use nix::errno::Errno;
 use nix::mount::MntFlags;
+use nix::sys::stat::Mode;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -140,9 +141,10 @@ fn take(step: &Step, prepared: &Prepared, made: &mut Made) -> Done {
                 other => other,
             }
         }
-        Step::Attach { slot, target } => {
+        Step::Attach { slot, target, alike } => {
             let source = prepared.slot(*slot)?;
             let directory = is_directory(source)?;
+            let mode = if *alike { mode_of(root()?, target)? } else { None };
             let kind = if directory { Kind::Directory } else { Kind::File };
             let place = place(root()?, target, kind, 0)?;
             not_in_proc(&place, target)?;
@@ -150,7 +152,8 @@ fn take(step: &Step, prepared: &Prepared, made: &mut Made) -> Done {
             if is_directory(&place)? != directory {
                 return Err(Errno::ENOTDIR);
             }
-            mount::move_mount(source, place.as_fd(), c"").map_err(errno)
+            mount::move_mount(source, place.as_fd(), c"").map_err(errno)?;
+            mode.map_or(Ok(()), |mode| set_mode(source, mode))
         }
         Step::MakeDirectory { path } => place(root()?, path, Kind::Directory, 0).map(drop),
         Step::MakeNode { path, mode, device, uid, gid } => make_node(root()?, path, *mode, *device, *uid, *gid),
@@ -280,6 +283,32 @@ fn new_mount(kind: &CStr, config: &[(CString, Option<CString>)], attributes: u64
     }
     mount::fsconfig_create(context.as_fd()).map_err(errno)?;
     mount::fsmount(context.as_fd(), attributes).map_err(errno)
+}
+
+/// The mode of a directory, where there is one.
+fn mode_of(root: BorrowedFd, path: &CStr) -> Result<Option<Mode>, Errno> {
+    let flags = libc::O_PATH | libc::O_DIRECTORY;
+    match file::openat2(root, path, flags, 0, libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS) {
+        Ok(directory) => Ok(Some(Mode::from_bits_truncate(nix::sys::stat::fstat(&directory)?.st_mode))),
+        Err(_) => Ok(None),
+    }
+}
+
+/// Of the root of a mount of ours, which may be read-only.
+fn set_mode(made: BorrowedFd, mode: Mode) -> Result<(), Errno> {
+    let directory = file::openat2(made, c".", libc::O_RDONLY | libc::O_DIRECTORY, 0, 0).map_err(errno)?;
+    let change = || nix::sys::stat::fchmod(&directory, mode);
+    let done = change();
+    if done != Err(Errno::EROFS) {
+        return done;
+    }
+    let read_only = |set, clear| {
+        let attr = MountAttr { attr_set: set, attr_clr: clear, ..MountAttr::default() };
+        mount::mount_setattr(made, false, &attr).map_err(errno)
+    };
+    read_only(0, MOUNT_ATTR_RDONLY)?;
+    change()?;
+    read_only(MOUNT_ATTR_RDONLY, 0)
 }
 
 fn is_directory(file: impl AsFd) -> Result<bool, Errno> {

@@ -77,6 +77,12 @@ fn a_volume_of_the_local_driver_is_mounted_while_it_is_used() {
     host.ok(["volume", "create", "--opt", "type=tmpfs", "--opt", "device=tmpfs", "--opt", "o=size=1m", "quick"]);
     let seen = host.sh(&["-v", "quick:/x"], "df -k /x | tail -n 1");
     assert!(seen.starts_with("tmpfs") && seen.contains(" 1024 "), "{seen}");
+    // What is elsewhere takes nothing here.
+    host.ok(["volume", "create", "here"]);
+    assert_eq!(
+        host.ok(["system", "df", "-v", "--format", "{{range .Volumes}}{{.Name}} {{.Size}};{{end}}"]),
+        "here 0B;"
+    );
     let text = host.refused(1, ["volume", "create", "--opt", "o=ro", "bad"]);
     assert!(text.contains("missing required option"), "{text}");
     host.ok(["volume", "rm", "bound", "quick"]);
@@ -112,4 +118,27 @@ fn older_clients_have_read_only_sources_alone() {
     }
     crate::fixture::tool("umount", [deep]);
     assert_eq!(seen, ["2", "4"]);
+}
+
+#[test]
+fn a_tmpfs_has_the_mode_of_what_it_covers() {
+    let Some(host) = Host::with_busybox() else { return };
+    host.ok(["run", "--name", "made", "busybox", "mkdir", "-m", "2710", "/own"]);
+    host.ok(["commit", "made", "owned"]);
+    for (flags, expected) in [
+        (&["--tmpfs", "/own"][..], "2710 0"),
+        (&["--tmpfs", "/own:size=64k,uid=7"], "2710 7"),
+        (&["--tmpfs", "/own:ro"], "2710 0"),
+        (&["--mount", "type=tmpfs,target=/own"], "2710 0"),
+        (&["--tmpfs", "/own:mode=750"], "750 0"),
+        (&["--mount", "type=tmpfs,target=/own,tmpfs-mode=0700"], "700 0"),
+    ] {
+        let words = ["run", "--rm"].iter().chain(flags).chain(&["owned", "stat", "-c", "%a %u", "/own"]);
+        assert_eq!(host.ok(words.copied()), expected, "{flags:?}");
+    }
+    // Where nothing was it is everybody's.
+    let said = host.ok(["run", "--rm", "--tmpfs", "/new/place", "owned", "stat", "-c", "%a", "/new/place"]);
+    assert_eq!(said, "1777");
+    let said = host.ok(["run", "--rm", "--tmpfs", "/own:ro", "owned", "sh", "-c", "touch /own/x; echo $?"]);
+    assert_eq!(said, "1", "it is as read-only as it was");
 }
