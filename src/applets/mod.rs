@@ -190,7 +190,8 @@ pub struct Entry {
     /// Whether its flags end at the first operand.
     pub stops: bool,
     pub info: fn() -> CommandInfoWithArgs,
-    run: fn(&Context, &str, &[String]) -> Result<u8, Stop>,
+    refusal: fn(&str) -> Option<&'static str>,
+    run: fn(&Context, &str, &[&str]) -> Result<u8, Ended>,
 }
 
 /// Why a command ends early: its line was wrong, or its work was.
@@ -199,20 +200,32 @@ enum Stop {
     Error(anyhow::Error),
 }
 
+/// The same in the part that is compiled for each command: what argh says of a line is not understood yet.
+enum Ended {
+    Line(String),
+    Work(anyhow::Error),
+}
+
 const fn entry<C: Command>(names: &'static [&'static str]) -> Entry {
-    Entry { names, hidden: false, stops: C::STOPS, info: C::get_args_info, run: invoke::<C> }
+    Entry { names, hidden: false, stops: C::STOPS, info: C::get_args_info, refusal: C::refusal, run: run::<C> }
 }
 
 /// One that other programs call, and nobody types.
 const fn hidden<C: Command>(names: &'static [&'static str]) -> Entry {
-    Entry { names, hidden: true, stops: C::STOPS, info: C::get_args_info, run: invoke::<C> }
+    Entry { hidden: true, ..entry::<C>(names) }
 }
 
-fn invoke<C: Command>(context: &Context, spelt: &str, args: &[String]) -> Result<u8, Stop> {
-    let info = C::get_args_info();
-    let plain = parse::plain(&info, spelt, args, C::STOPS).map_err(|misuse| match misuse {
+fn run<C: Command>(context: &Context, spelt: &str, words: &[&str]) -> Result<u8, Ended> {
+    let command = C::from_args(&[spelt], words).map_err(|exit| Ended::Line(exit.output))?;
+    command.run(context).map_err(Ended::Work)
+}
+
+fn invoke(entry: &Entry, context: &Context, spelt: &str, args: &[String]) -> Result<u8, Stop> {
+    let info = (entry.info)();
+    let plain = parse::plain(&info, spelt, args, entry.stops).map_err(|misuse| match misuse {
         Misuse::Wrong { message, hint, code } => {
-            let refused = message.strip_prefix("unknown flag: ").and_then(|flag| Some((flag, C::refusal(flag)?)));
+            let refusal = |flag| Some((flag, (entry.refusal)(flag)?));
+            let refused = message.strip_prefix("unknown flag: ").and_then(refusal);
             let refused = refused.map(|(flag, why)| (format!("{flag} is not taken: {why}"), String::new()));
             let (message, hint) = refused.unwrap_or((message, hint));
             Stop::Misuse(Misuse::Wrong { message, hint, code })
@@ -220,8 +233,10 @@ fn invoke<C: Command>(context: &Context, spelt: &str, args: &[String]) -> Result
         help => Stop::Misuse(help),
     })?;
     let words: Vec<&str> = plain.iter().map(String::as_str).collect();
-    let command = C::from_args(&[spelt], &words).map_err(|exit| Stop::Misuse(parse::complaint(&info, &exit.output)))?;
-    command.run(context).map_err(Stop::Error)
+    (entry.run)(context, spelt, &words).map_err(|ended| match ended {
+        Ended::Line(said) => Stop::Misuse(parse::complaint(&info, &said)),
+        Ended::Work(error) => Stop::Error(error),
+    })
 }
 
 /// What every command may use.
@@ -437,7 +452,7 @@ fn known(context: &Context, name: &str, args: &[String]) -> Result<u8> {
     let entry = find(name).ok_or_else(|| unknown(name))?;
     let name = if face::is_docker() { first_name(entry, name) } else { name };
     let spelt = format!("{} {name}", face::name());
-    match (entry.run)(context, &spelt, args) {
+    match invoke(entry, context, &spelt, args) {
         Ok(code) => Ok(code),
         Err(Stop::Error(error)) => {
             let inner = error.downcast_ref::<Coded>().map_or(&error, |coded| &coded.error);
