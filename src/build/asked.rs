@@ -231,21 +231,22 @@ fn host(request: &Request) -> Result<HostConfig> {
 /// JSON in the query; absent, empty and null are the default.
 fn json<T: DeserializeOwned + Default>(request: &Request, key: &str) -> Result<T> {
     let Some(text) = request.query(key).filter(|text| !text.is_empty()) else { return Ok(T::default()) };
-    let value = serde_json::from_str(text).map_err(|error| error.to_string());
-    let value = value.and_then(|value| crate::api::json::of(value).map_err(|error| error.to_string()));
-    let value: Option<T> = value.map_err(|error| {
-        // As Docker calls it.
-        let what = match key {
-            "ulimits" => "error reading ulimit settings",
-            "buildargs" => "error reading build args",
-            "labels" => "error reading labels",
-            "cachefrom" => "error reading cache-from",
-            "outputs" => "invalid outputs specified",
-            _ => return Refusal::BadParameter(format!("invalid JSON in {key}: {error}")),
-        };
-        Refusal::BadParameter(format!("{what}: {error}"))
-    })?;
+    let value = serde_json::from_str(text).map_err(|error| unreadable(key, &error))?;
+    let value: Option<T> = crate::api::json::of(value).map_err(|error| unreadable(key, &error))?;
     Ok(value.unwrap_or_default())
+}
+
+/// As Docker calls it.
+fn unreadable(key: &str, error: &dyn std::fmt::Display) -> Refusal {
+    let what = match key {
+        "ulimits" => "error reading ulimit settings",
+        "buildargs" => "error reading build args",
+        "labels" => "error reading labels",
+        "cachefrom" => "error reading cache-from",
+        "outputs" => "invalid outputs specified",
+        _ => return Refusal::BadParameter(format!("invalid JSON in {key}: {error}")),
+    };
+    Refusal::BadParameter(format!("{what}: {error}"))
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use crate::oci::Platform;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 
@@ -27,7 +28,11 @@ pub(super) fn answer(status: u16, body: Reply) -> Response {
 }
 
 pub(super) fn json<T: Serialize>(status: u16, value: &T) -> Result<Response> {
-    Ok(answer(status, Reply::Json(serde_json::to_vec(value).context("encode the answer")?)))
+    encoded(status, serde_json::to_vec(value))
+}
+
+fn encoded(status: u16, json: serde_json::Result<Vec<u8>>) -> Result<Response> {
+    Ok(answer(status, Reply::Json(json.context("encode the answer")?)))
 }
 
 /// What Docker answers to a verb that has nothing to tell.
@@ -135,6 +140,15 @@ pub(super) fn json_body<T: DeserializeOwned + Default>(request: &mut Request, ca
 }
 
 fn read<T: DeserializeOwned + Default>(bytes: &[u8], called: &str) -> Result<T> {
+    let wrong = |error: json::Error| Refusal::BadParameter(format!("invalid JSON: {}", error.within(called)));
+    match value(bytes)? {
+        Value::Null => Ok(T::default()),
+        value => Ok(json::of(value).map_err(wrong)?),
+    }
+}
+
+/// The one value that a body is to be.
+fn value(bytes: &[u8]) -> Result<Value> {
     let invalid = |error: serde_json::Error| Refusal::BadParameter(format!("invalid JSON: {}", why(&error, bytes)));
     let mut values = serde_json::Deserializer::from_slice(bytes).into_iter();
     let value = match values.next() {
@@ -145,11 +159,7 @@ fn read<T: DeserializeOwned + Default>(bytes: &[u8], called: &str) -> Result<T> 
     if bytes[values.byte_offset()..].iter().any(|byte| !byte.is_ascii_whitespace()) {
         bail!(Refusal::BadParameter("unexpected content after JSON".to_owned()));
     }
-    if value == serde_json::Value::Null {
-        return Ok(T::default());
-    }
-    let wrong = |error: json::Error| Refusal::BadParameter(format!("invalid JSON: {}", error.within(called)));
-    Ok(json::of(value).map_err(wrong)?)
+    Ok(value)
 }
 
 /// What is wrong with a text, in the words of Go's decoder, which clients look for.
