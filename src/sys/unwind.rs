@@ -15,7 +15,8 @@ extern "C" fn _Unwind_Backtrace(_: *const c_void, _: *const c_void) -> c_int {
     END
 }
 
-/// What only an unwinding calls.
+/// What only an unwinding, or what is called for a frame, calls: all that the standard library knows of, for where it is not
+/// compiled together with this, none of it may be looked for in that library.
 macro_rules! never {
     ($($name:ident)*) => { $(
         // SAFETY: as above.
@@ -27,6 +28,7 @@ macro_rules! never {
 }
 
 never! {
-    _Unwind_GetDataRelBase _Unwind_GetIPInfo _Unwind_GetLanguageSpecificData _Unwind_GetRegionStart
-    _Unwind_GetTextRelBase _Unwind_Resume _Unwind_SetGR _Unwind_SetIP
+    _Unwind_FindEnclosingFunction _Unwind_GetCFA _Unwind_GetDataRelBase _Unwind_GetIP _Unwind_GetIPInfo
+    _Unwind_GetLanguageSpecificData _Unwind_GetRegionStart _Unwind_GetTextRelBase _Unwind_Resume _Unwind_SetGR
+    _Unwind_SetIP
 }
