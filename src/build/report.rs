@@ -8,9 +8,8 @@ use crate::order;
 use anyhow::Result;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 /// How a build is told.
@@ -236,7 +235,7 @@ pub struct Report {
     at: usize,
     /// The number of the step that is told of among all of the build, whether it was made before, and when it began.
     number: usize,
-    numbers: Arc<AtomicUsize>,
+    numbers: Arc<Mutex<usize>>,
     cached: bool,
     begun: Instant,
     /// Whether it has begun and is not done.
@@ -268,7 +267,7 @@ impl Report {
             steps: 0,
             at: 0,
             number: 0,
-            numbers: Arc::new(AtomicUsize::new(0)),
+            numbers: Arc::default(),
             cached: false,
             begun: Instant::now(),
             open: false,
@@ -279,7 +278,7 @@ impl Report {
     }
 
     /// The report of a stage.
-    pub fn of(stage: usize, to: SyncSender<(usize, Told)>, numbers: &Arc<AtomicUsize>, style: Style) -> Report {
+    pub fn of(stage: usize, to: SyncSender<(usize, Told)>, numbers: &Arc<Mutex<usize>>, style: Style) -> Report {
         Report { to: Some((stage, to)), numbers: Arc::clone(numbers), ..Report::new(style) }
     }
 
@@ -328,7 +327,11 @@ impl Report {
         if self.style == Style::Stream {
             return self.tell(Told::Step(first.to_owned()));
         }
-        self.number = self.numbers.fetch_add(1, Ordering::Relaxed) + 1;
+        // Until it is told: no other stage's step is told before it with a later one.
+        let numbers = Arc::clone(&self.numbers);
+        let mut latest = numbers.lock().unwrap_or_else(PoisonError::into_inner);
+        *latest += 1;
+        self.number = *latest;
         let (number, at, steps) = (self.number, self.at, self.steps);
         let name = match self.label.as_str() {
             "" => format!("[{at}/{steps}] {first}"),
@@ -537,7 +540,7 @@ mod tests {
 
     fn told(style: Style, work: impl Fn(&mut Report) -> Result<()>) -> String {
         let (sender, receiver) = std::sync::mpsc::sync_channel(100);
-        let mut report = Report::of(0, sender, &Arc::new(AtomicUsize::new(0)), style);
+        let mut report = Report::of(0, sender, &Arc::default(), style);
         report.stage("", 2);
         work(&mut report).unwrap();
         drop(report);

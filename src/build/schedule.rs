@@ -10,7 +10,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::Builder;
@@ -49,7 +48,7 @@ struct Stages<'a> {
     /// Shut down to call all stages off; they have the other end for their caller.
     stop: UnixStream,
     caller: Caller,
-    numbers: Arc<AtomicUsize>,
+    numbers: Arc<Mutex<usize>>,
     style: Style,
 }
 
@@ -71,7 +70,7 @@ pub fn run(
         changed: Condvar::new(),
         stop,
         caller: Caller::at(Arc::clone(&end)),
-        numbers: Arc::new(AtomicUsize::new(0)),
+        numbers: Arc::default(),
         style: output.style(),
     };
     std::thread::scope(|scope| {
