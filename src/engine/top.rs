@@ -21,7 +21,7 @@ struct Process {
     time: u64,
     /// Seconds since 1970.
     started: u64,
-    /// Kilobytes, pages resident.
+    /// Kilobytes; so are those of all that it has mapped.
     rss: u64,
     vsz: u64,
     nice: i64,
@@ -249,7 +249,8 @@ impl Host {
             },
             time: (number(11)? + number(12)?) as u64,
             started: self.boot + number(19)? as u64 / TICKS,
-            rss: number(21)? as u64 * 4,
+            // A process of the kernel's own has none.
+            rss: told("VmRSS:", 0).unwrap_or(0).into(),
             vsz: number(20)? as u64 / 1024,
             nice: number(16)?,
             priority: number(15)?,
@@ -294,7 +295,11 @@ impl Host {
             "cputimes" => seconds.to_string(),
             "rss" => process.rss.to_string(),
             "vsz" | "size" => process.vsz.to_string(),
-            "sz" => (process.vsz / 4).to_string(),
+            // In pages, whose size is not the same everywhere: the kernel counts them.
+            "sz" => {
+                let counted = fs::read_to_string(format!("/proc/{}/statm", process.pid)).unwrap_or_default();
+                counted.split(' ').next().unwrap_or_default().to_owned()
+            }
             "stat" => {
                 let marks = [
                     ('<', process.nice < 0),
