@@ -15,8 +15,8 @@ extern "C" fn _Unwind_Backtrace(_: *const c_void, _: *const c_void) -> c_int {
     END
 }
 
-/// What only an unwinding, or what is called for a frame, calls: all that the standard library knows of, for where it is not
-/// compiled together with this, none of it may be looked for in that library.
+/// What is called in an unwinding, or for a frame, and so never. It is all that the standard library refers to: where the
+/// two are not compiled as one, a name that is missing here would bring that library in again.
 macro_rules! never {
     ($($name:ident)*) => { $(
         // SAFETY: as above.
