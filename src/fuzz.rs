@@ -17,6 +17,7 @@ use crate::engine::filters::Filters;
 use crate::engine::protocol::Message;
 use crate::engine::{DEFAULT_ROOT, Record, Settings, create, devices, logs, older, query};
 use crate::fs::unpack;
+use crate::json;
 use crate::net::dns::message::fuzz as dns;
 use crate::ns::caps::CapSet;
 use crate::ns::{self, Given, Step, profile};
@@ -60,21 +61,21 @@ pub fn frames(bytes: &[u8]) {
 
 /// Bodies of requests, and files that people and other builds write.
 pub fn json(bytes: &[u8]) {
-    if let Ok(mut asked) = serde_json::from_slice::<ContainerCreate>(bytes)
+    if let Ok(mut asked) = json::from_slice::<ContainerCreate>(bytes)
         && older::create(ApiVersion::new(1, 24), true, &mut asked).is_ok()
     {
         let _ = create::examine(&Settings::default(), Path::new(DEFAULT_ROOT), asked);
     }
-    let _ = serde_json::from_slice::<HostConfig>(bytes);
-    let _ = serde_json::from_slice::<ExecCreate>(bytes);
-    let _ = serde_json::from_slice::<ExecStart>(bytes);
-    let _ = serde_json::from_slice::<VolumeCreate>(bytes);
-    let _ = serde_json::from_slice::<NetworkCreate>(bytes);
-    let _ = serde_json::from_slice::<AuthConfig>(bytes);
-    let _ = serde_json::from_slice::<ProgressLine>(bytes);
-    if let Ok(record) = serde_json::from_slice::<Record>(bytes) {
+    let _ = json::from_slice::<HostConfig>(bytes);
+    let _ = json::from_slice::<ExecCreate>(bytes);
+    let _ = json::from_slice::<ExecStart>(bytes);
+    let _ = json::from_slice::<VolumeCreate>(bytes);
+    let _ = json::from_slice::<NetworkCreate>(bytes);
+    let _ = json::from_slice::<AuthConfig>(bytes);
+    let _ = json::from_slice::<ProgressLine>(bytes);
+    if let Ok(record) = json::from_slice::<Record>(bytes) {
         let again = serde_json::to_vec(&record).expect("a record is JSON");
-        assert_eq!(serde_json::from_slice::<Record>(&again).expect("and is read again"), record);
+        assert_eq!(json::from_slice::<Record>(&again).expect("and is read again"), record);
     }
     if let Ok(text) = std::str::from_utf8(bytes) {
         let _ = Settings::parse(text);
@@ -127,7 +128,7 @@ pub fn manifest(bytes: &[u8]) {
     {
         let _ = (config.platform(), chain_ids(&config.rootfs.diff_ids));
     }
-    let _ = serde_json::from_slice::<Vec<archive::Item>>(bytes);
+    let _ = json::from_slice::<Vec<archive::Item>>(bytes);
     if let Ok(text) = std::str::from_utf8(bytes) {
         registry::fuzz(text);
     }
@@ -147,9 +148,9 @@ pub fn layer(bytes: &[u8]) {
 
 /// The configuration of a container, as the runtime specification has it: what is taken is planned in an order that holds.
 pub fn spec(bytes: &[u8]) {
-    let Ok(spec) = serde_json::from_slice::<Spec>(bytes) else { return };
+    let Ok(spec) = json::from_slice::<Spec>(bytes) else { return };
     let again = serde_json::to_vec(&spec).expect("a specification is JSON");
-    assert_eq!(serde_json::from_slice::<Spec>(&again).expect("and is read again"), spec);
+    assert_eq!(json::from_slice::<Spec>(&again).expect("and is read again"), spec);
     if let Some(resources) = spec.linux.as_ref().and_then(|linux| linux.resources.as_ref()) {
         let plans = [true, false].map(|bfq| cgroup::limits::plan(resources, bfq).unwrap_or_default());
         let files = plans.iter().flatten().map(|setting| &setting.file);
@@ -168,7 +169,7 @@ pub fn spec(bytes: &[u8]) {
 /// Profiles of system calls, in Docker's format and the specification's: what is taken is a program that ends.
 pub fn seccomp(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    let mut profiles: Vec<Seccomp> = serde_json::from_slice(bytes).into_iter().collect();
+    let mut profiles: Vec<Seccomp> = json::from_slice(bytes).into_iter().collect();
     for caps in [CapSet::EMPTY, CapSet::NAMED] {
         let host = profile::Host { caps, arch: profile::ARCH, kernel: (6, 12) };
         profiles.extend(profile::load(text, host).ok().flatten());

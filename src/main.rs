@@ -8,10 +8,10 @@ mod build;
 mod cgroup;
 mod engine;
 mod failpoint;
-mod fields;
 mod fs;
 #[cfg(test)]
 mod fuzz;
+mod json;
 mod net;
 mod ns;
 mod oci;

@@ -14,12 +14,12 @@ mod engine;
 #[path = "../../src/failpoint.rs"]
 mod failpoint;
 #[path = "../../src/fields.rs"]
-mod fields;
 #[path = "../../src/fs/mod.rs"]
 mod fs;
 #[path = "../../src/fuzz.rs"]
 mod fuzz;
 #[path = "../../src/net/mod.rs"]
+mod json;
 mod net;
 #[path = "../../src/ns/mod.rs"]
 mod ns;

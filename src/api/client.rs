@@ -13,10 +13,10 @@ use crate::api::http::Remote;
 use crate::api::types::*;
 use crate::api::version::{self, ApiVersion};
 use crate::api::wire::{Body, Producer, Reply, Request, Response};
+use crate::json::{self, FromTree};
 use crate::order;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Write;
@@ -114,14 +114,14 @@ impl Client {
         }
         let status = response.status;
         let body = bytes(response)?;
-        let message = match serde_json::from_slice::<ErrorAnswer>(&body) {
+        let message = match json::from_slice::<ErrorAnswer>(&body) {
             Ok(answer) => answer.message,
             Err(_) => String::from_utf8_lossy(&body).trim().to_owned(),
         };
         Err(Failure { status, message }.into())
     }
 
-    fn get<T: DeserializeOwned>(&self, path: String, query: Query) -> Result<T> {
+    fn get<T: FromTree>(&self, path: String, query: Query) -> Result<T> {
         json(self.call(request("GET", path, query, Body::Empty))?)
     }
 
@@ -129,7 +129,7 @@ impl Client {
         self.call(request("POST", path, query, Body::Empty))
     }
 
-    fn send<T: DeserializeOwned>(&self, path: &str, query: Query, body: &impl Serialize) -> Result<T> {
+    fn send<T: FromTree>(&self, path: &str, query: Query, body: &impl Serialize) -> Result<T> {
         let body = Body::Bytes(serde_json::to_vec(body).context("writing a request")?);
         json(self.call(request("POST", path.to_owned(), query, body))?)
     }
@@ -182,8 +182,8 @@ fn named(kind: &str, name: &str, before: &str, rest: &str) -> Result<String> {
     Ok([before, name, rest].concat())
 }
 
-fn json<T: DeserializeOwned>(response: Response) -> Result<T> {
-    serde_json::from_slice(&bytes(response)?).context("reading the engine's answer")
+fn json<T: FromTree>(response: Response) -> Result<T> {
+    json::from_slice(&bytes(response)?).context("reading the engine's answer")
 }
 
 fn bytes(response: Response) -> Result<Vec<u8>> {

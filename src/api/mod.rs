@@ -4,7 +4,6 @@ pub mod base64;
 pub mod client;
 pub mod errno;
 pub mod http;
-pub mod json;
 pub mod refusal;
 pub mod time;
 pub mod types;

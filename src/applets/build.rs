@@ -19,6 +19,7 @@ use crate::build::git::Address;
 use crate::build::ignore::Ignore;
 use crate::build::lint;
 use crate::fs::path;
+use crate::json;
 use crate::oci::auth;
 use crate::oci::reference::Reference;
 use crate::sys::signals::{self, Signals};
@@ -349,7 +350,7 @@ impl Build {
         let client = context.client();
         let base = |image: &str| -> Option<lint::Base> {
             let told: serde_json::Value =
-                serde_json::from_slice(&client.as_ref().ok()?.inspect_image(image, "").ok()?).ok()?;
+                json::from_slice(&client.as_ref().ok()?.inspect_image(image, "").ok()?).ok()?;
             let list = |key: &str| told.pointer(key).and_then(serde_json::Value::as_array);
             let set = list("/Config/Env").into_iter().flatten();
             let set = set.filter_map(|entry| entry.as_str()?.split_once('='));

@@ -5,6 +5,7 @@ use super::format::units;
 use super::{Command, Context, coded, filter, output};
 use crate::api::time::Time;
 use crate::api::types::Event;
+use crate::json;
 use anyhow::Result;
 use argh::{ArgsInfo, FromArgs};
 use std::io::{self, Write};
@@ -74,7 +75,7 @@ impl Write for Lines {
         self.rest.extend(bytes);
         while let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = self.rest.drain(..=end).collect();
-            let event: Event = serde_json::from_slice(&line)?;
+            let event: Event = json::from_slice(&line)?;
             let text = match &self.template {
                 Some(template) => self.by(template, &event).map_err(io::Error::other)? + "\n",
                 None => plain(&event),

@@ -3,7 +3,8 @@
 use super::contexts;
 use super::request::values;
 use crate::api::client::Filters;
-use crate::fields::fields;
+use crate::json;
+use crate::json::fields::fields;
 use crate::order;
 use anyhow::{Context, Result, anyhow};
 use std::collections::BTreeMap;
@@ -143,7 +144,7 @@ fn read_file() -> Result<Habits> {
 
 /// Keys are the same in whatever case, as for Go.
 fn parse(bytes: &[u8]) -> Result<Habits> {
-    Ok(crate::api::json::of(serde_json::from_slice(bytes)?)?)
+    Ok(json::from_slice(bytes)?)
 }
 
 /// The flag where it was given, else what is kept.

@@ -8,10 +8,12 @@ use super::Context as Invocation;
 use super::format::{template::Template, units, value::Node};
 use super::{contexts, face, habits, help, output, parse, plugin};
 use crate::api::units::{parse_binary, parse_bool};
+use crate::json;
+use crate::json::fields::fields;
 use crate::order;
 use anyhow::{Context, Result, bail};
 use argh::{FlagInfo, FlagInfoKind, Optionality};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::process::Stdio;
@@ -77,14 +79,14 @@ struct Question<'a> {
     command_error: &'a str,
 }
 
-/// What it answers. The only kind of advice is 0, what to do next.
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct Advice {
-    #[serde(alias = "type")]
-    r#type: i64,
-    #[serde(alias = "template")]
-    template: String,
+fields! {
+    /// What it answers. The only kind of advice is 0, what to do next.
+    #[derive(Default)]
+    #[serde(rename_all = "PascalCase")]
+    struct Advice {
+        r#type: i64,
+        template: String,
+    }
 }
 
 /// Runs the hooks of a command of ours.
@@ -180,7 +182,7 @@ fn ask(name: &str, ran: &Ran, hook: &str, error: &str) -> Result<String> {
     if !output.status.success() {
         bail!("it ends with {}", output.status);
     }
-    let advice: Advice = serde_json::from_slice(&output.stdout).context("its answer")?;
+    let advice: Advice = json::from_slice(&output.stdout).context("its answer")?;
     if advice.r#type != 0 {
         bail!("its answer is of an unknown type: {}", advice.r#type);
     }
@@ -275,7 +277,7 @@ impl Ran {
             flag: &self.flags,
             arg,
         };
-        Ok(Node::row(&walked, "*cobra.Command")?)
+        Node::row(&walked, "*cobra.Command")
     }
 }
 

@@ -4,6 +4,7 @@
 use super::inspect::indent;
 use super::manifests::{self, Member};
 use super::{Command, Context, face, output};
+use crate::json;
 use crate::oci::Platform;
 use crate::oci::auth;
 use crate::oci::image::{Descriptor, Document, ImageConfig, Index, Manifest, media};
@@ -211,7 +212,7 @@ impl Command for Push {
         let pusher = Pusher::new(&list, auth::lookup(&list.domain)?, &settings)?;
         for member in members.iter().filter(|member| member.reference.path != list.path) {
             let from = client(&member.reference, self.insecure)?;
-            let manifest: Manifest = serde_json::from_slice(&member.body).context("read the image manifest")?;
+            let manifest: Manifest = json::from_slice(&member.body).context("read the image manifest")?;
             for blob in manifest.layers.iter().chain([&manifest.config]) {
                 let shared = pusher.share(&from, &member.reference.path, blob);
                 shared.with_context(|| format!("blob {}", blob.digest)).map_err(|error| refused(&list, error))?;

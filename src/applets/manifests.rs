@@ -3,6 +3,7 @@
 
 use super::contexts;
 use crate::api::base64;
+use crate::json::{self, by_serde};
 use crate::oci::image::{Descriptor, media};
 use crate::oci::reference::Reference;
 use crate::order;
@@ -34,9 +35,11 @@ struct Kept {
     oci: Option<serde_json::Value>,
 }
 
+by_serde! { Kept }
+
 impl Member {
     fn kept(&self) -> Result<Kept> {
-        let manifest = Some(serde_json::from_slice(&self.body).context("the manifest is not JSON")?);
+        let manifest = Some(json::from_slice(&self.body).context("the manifest is not JSON")?);
         let oci = self.descriptor.media_type == media::OCI_MANIFEST;
         let (docker, oci) = if oci { (None, manifest) } else { (manifest, None) };
         let (r#ref, raw) = (self.reference.to_string(), base64::encode(&self.body));
@@ -70,7 +73,7 @@ pub fn members(list: &Reference) -> Result<Vec<Member>> {
 }
 
 fn read(path: &Path) -> Result<Member> {
-    let kept: Kept = serde_json::from_slice(&fs::read(path)?)?;
+    let kept: Kept = json::from_slice(&fs::read(path)?)?;
     let body = base64::decode(&kept.raw).context("its manifest is not base64")?;
     kept.descriptor.digest.verify(&body)?;
     Ok(Member { reference: Reference::parse(&kept.r#ref)?, descriptor: kept.descriptor, body })

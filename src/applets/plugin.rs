@@ -4,7 +4,8 @@
 use super::forward::Forwarded;
 use super::{Context, contexts, habits, hooks, terminal};
 use crate::api::errno;
-use crate::fields::fields;
+use crate::json;
+use crate::json::fields::fields;
 use crate::{order, sys};
 use anyhow::{Context as _, Error, Result, bail};
 use nix::errno::Errno;
@@ -134,7 +135,7 @@ fn ask(name: &str, path: &Path) -> Result<Metadata> {
     if !output.status.success() {
         bail!("failed to fetch metadata: {}", output.status.to_string().replace(':', ""));
     }
-    serde_json::from_slice(&output.stdout).context("invalid metadata")
+    json::from_slice(&output.stdout).context("invalid metadata")
 }
 
 /// Runs the plugin, which gets the line as it was given, flags before its name included, and gives its exit code. It takes

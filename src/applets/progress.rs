@@ -3,6 +3,7 @@
 use super::format::{table, units};
 use super::terminal;
 use crate::api::types::ProgressLine;
+use crate::json;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 
@@ -36,7 +37,7 @@ impl<'a> Progress<'a> {
         if line.trim_ascii().is_empty() {
             return Ok(());
         }
-        let line: ProgressLine = serde_json::from_slice(line)?;
+        let line: ProgressLine = json::from_slice(line)?;
         let detail = line.error_detail.as_ref().map_or("", |detail| detail.message.as_str());
         let error = if detail.is_empty() { &line.error } else { detail };
         if !error.is_empty() {

@@ -9,12 +9,12 @@ use crate::api::types::{HostConfig, Ulimit};
 use crate::api::units::parse_bool;
 use crate::api::wire::Request;
 use crate::engine::images;
+use crate::json::fields::fields;
+use crate::json::{self, FromTree};
 use crate::oci::auth::{self, Registries};
 use crate::oci::{Platform, Reference, platform};
 use crate::order;
 use anyhow::{Result, bail};
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -58,13 +58,15 @@ pub struct Asked {
     pub agents: BTreeMap<String, PathBuf>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-#[derive(Default)]
-struct NamedLimit {
-    name: String,
-    hard: i64,
-    soft: i64,
+fields! {
+    #[derive()]
+    #[serde(rename_all = "PascalCase")]
+    #[derive(Default)]
+    struct NamedLimit {
+        name: String,
+        hard: i64,
+        soft: i64,
+    }
 }
 
 impl Asked {
@@ -109,7 +111,7 @@ impl Asked {
         let host = host(request)?;
         let secrets: BTreeMap<String, String> = match request.header(crate::api::client::SECRETS) {
             Some(text) => crate::api::base64::decode(text)
-                .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+                .and_then(|bytes| json::from_slice(&bytes).ok())
                 .ok_or_else(|| bad("the header with secrets cannot be read".to_owned()))?,
             None => BTreeMap::new(),
         };
@@ -213,7 +215,7 @@ fn host(request: &Request) -> Result<HostConfig> {
     let mut hosts = Vec::new();
     for value in all(request, "extrahosts") {
         // One each, or docker-py's JSON of name → address.
-        match serde_json::from_str::<BTreeMap<String, String>>(&value) {
+        match json::from_str::<BTreeMap<String, String>>(&value) {
             Ok(map) => hosts.extend(map.into_iter().map(|(name, address)| format!("{name}:{address}"))),
             Err(_) => hosts.push(value.replacen('=', ":", 1)),
         }
@@ -229,10 +231,9 @@ fn host(request: &Request) -> Result<HostConfig> {
 }
 
 /// JSON in the query; absent, empty and null are the default.
-fn json<T: DeserializeOwned + Default>(request: &Request, key: &str) -> Result<T> {
+fn json<T: FromTree + Default>(request: &Request, key: &str) -> Result<T> {
     let Some(text) = request.query(key).filter(|text| !text.is_empty()) else { return Ok(T::default()) };
-    let value = serde_json::from_str(text).map_err(|error| unreadable(key, &error))?;
-    let value: Option<T> = crate::api::json::of(value).map_err(|error| unreadable(key, &error))?;
+    let value: Option<T> = json::from_str(text).map_err(|error| unreadable(key, &error))?;
     Ok(value.unwrap_or_default())
 }
 

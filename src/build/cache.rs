@@ -6,6 +6,7 @@
 
 use crate::engine::layers;
 use crate::engine::store::{self, Lease, Store};
+use crate::json::{self, by_serde};
 use crate::oci::image::chain_ids;
 use crate::oci::{Digest, hex};
 use crate::order;
@@ -33,6 +34,8 @@ pub struct Record {
     /// Seconds since 1970.
     pub made: i64,
 }
+
+by_serde! { Record }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Made {
@@ -107,7 +110,7 @@ pub fn prepare(store: &Store) -> Result<()> {
 fn read(store: &Store, key: &str) -> Option<Record> {
     let bytes = std::fs::read(path(store, key)).ok()?;
     // What a power cut left half is no record.
-    serde_json::from_slice::<Record>(&bytes).ok().filter(|record| record.version == VERSION)
+    json::from_slice::<Record>(&bytes).ok().filter(|record| record.version == VERSION)
 }
 
 /// What came of a step before, if that is still there; the lease keeps it. `below` is what it was made on.

@@ -25,6 +25,7 @@ use crate::engine::layers::{self, Staged};
 use crate::engine::pull::Remote;
 use crate::fs::settle::HIDDEN;
 use crate::fs::{path, tree, xattr};
+use crate::json::{self, by_serde};
 use crate::oci::Digest;
 use crate::oci::image::{History, ImageConfig, chain_ids};
 use anyhow::{Result, bail};
@@ -83,6 +84,8 @@ pub struct Step {
     pub alone: Option<String>,
 }
 
+by_serde! { Step }
+
 /// An image that was named, as far as it tells of steps.
 pub struct Source {
     diff_ids: Vec<Digest>,
@@ -110,7 +113,7 @@ pub struct Brought {
 impl Source {
     fn new(config: &ImageConfig, remote: Option<Remote>) -> Source {
         // Whoever wrote something else there wrote no steps.
-        let steps = config.steps.clone().and_then(|steps| serde_json::from_value(steps).ok()).unwrap_or_default();
+        let steps = config.steps.clone().and_then(|steps| json::from_value(steps).ok()).unwrap_or_default();
         let diff_ids = config.rootfs.diff_ids.clone();
         let layers = chain_ids(&diff_ids).iter().map(layers::dir_id).collect();
         Source { diff_ids, layers, remote, history: config.history.clone(), steps }

@@ -11,7 +11,8 @@ use super::{events, spec, users};
 use crate::api::Refusal;
 use crate::api::types::{ExecCreate, ExecInspect, ExecProcess};
 use crate::cgroup;
-use crate::fields::fields;
+use crate::json;
+use crate::json::fields::fields;
 use crate::ns::{self, Child, Plan, Prepared};
 use crate::oci::runtime::{Process, Spec};
 use crate::sys::process;
@@ -51,7 +52,7 @@ impl Exec {
     fn load(store: &Store, container: &str, id: &str) -> Result<Exec> {
         let path = dir(store, container, id).join("exec.json");
         match std::fs::read(&path) {
-            Ok(text) => serde_json::from_slice(&text).with_context(|| format!("read {}", path.display())),
+            Ok(text) => json::from_slice(&text).with_context(|| format!("read {}", path.display())),
             Err(error) if error.kind() == ErrorKind::NotFound => Err(no_such(id)),
             Err(error) => Err(error).with_context(|| format!("read {}", path.display())),
         }
@@ -322,7 +323,7 @@ pub fn prepare(store: &Store, container: &str, asked: &ExecCreate) -> Result<Rea
     must_run(&now, container)?;
     let path = store.live(container).join("config.json");
     let text = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
-    let spec: Spec = serde_json::from_slice(&text).with_context(|| format!("read {}", path.display()))?;
+    let spec: Spec = json::from_slice(&text).with_context(|| format!("read {}", path.display()))?;
     let pidfd = process::pidfd_open(now.live.pid);
     let root = root_of(store, &now)?;
     if is_gone(&pidfd) {

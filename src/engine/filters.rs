@@ -2,6 +2,7 @@
 
 use super::pattern::Pattern;
 use crate::api::Refusal;
+use crate::json::{self, by_serde};
 use crate::order;
 use anyhow::{Result, bail};
 use serde::Deserialize;
@@ -20,6 +21,8 @@ enum Values {
     Null,
 }
 
+by_serde! { Values }
+
 impl Filters {
     /// Reads the value of the query key `filters`; absent and empty are no filters. 400 for what is no such JSON.
     pub fn parse(query: Option<&str>) -> Result<Filters> {
@@ -27,7 +30,7 @@ impl Filters {
         if text.is_empty() {
             return Ok(Filters::default());
         }
-        let sets: BTreeMap<String, Values> = serde_json::from_slice::<Option<_>>(text.as_bytes())
+        let sets: BTreeMap<String, Values> = json::from_slice::<Option<_>>(text.as_bytes())
             .map_err(|error| Refusal::BadParameter(format!("invalid filter: {error}")))?
             .unwrap_or_default();
         let values = |values| match values {

@@ -7,6 +7,7 @@ use super::store::{self, Store};
 use crate::api::Refusal;
 use crate::api::time::Time;
 use crate::api::types::{ContainerConfig, Health, HealthResult, Healthcheck, HostConfig};
+use crate::json;
 use anyhow::{Context, Result, bail};
 use std::io::ErrorKind;
 use std::path::PathBuf;
@@ -150,7 +151,7 @@ fn path(store: &Store, id: &str) -> PathBuf {
 pub fn load(store: &Store, id: &str) -> Result<Option<Health>> {
     let path = path(store, id);
     match std::fs::read(&path) {
-        Ok(text) => serde_json::from_slice(&text).map(Some).with_context(|| format!("read {}", path.display())),
+        Ok(text) => json::from_slice(&text).map(Some).with_context(|| format!("read {}", path.display())),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("read {}", path.display())),
     }

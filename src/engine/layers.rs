@@ -15,6 +15,7 @@ use super::locks::{self, Lock};
 use super::store::{self, Lease, Store};
 use crate::failpoint;
 use crate::fs::{copy, path};
+use crate::json::{self, by_serde};
 use crate::oci::Digest;
 use crate::oci::image::chain_ids;
 use anyhow::{Context, Result, bail};
@@ -46,6 +47,8 @@ pub struct Layer {
     #[serde(default)]
     pub opaque: bool,
 }
+
+by_serde! { Layer }
 
 /// A layer that has been unpacked into a directory of its own in [`Lease::tmp`].
 #[derive(Clone, Debug)]
@@ -85,7 +88,7 @@ pub fn load(store: &Store, id: &str) -> Result<Layer> {
     let path = dir.join(DURABLE);
     let bytes = fs::read(&path).or_else(|_| fs::read(dir.join(PENDING))).or_else(|_| fs::read(&path));
     let bytes = bytes.with_context(|| format!("read {}", path.display()))?;
-    let layer: Layer = serde_json::from_slice(&bytes).with_context(|| format!("read {}", path.display()))?;
+    let layer: Layer = json::from_slice(&bytes).with_context(|| format!("read {}", path.display()))?;
     if layer.version > VERSION {
         bail!("{} was written by a newer dhow (version {})", path.display(), layer.version);
     }

@@ -7,6 +7,7 @@
 
 use super::locks;
 use super::store::{self, Store};
+use crate::json::{self, by_serde};
 use crate::oci::Digest;
 use crate::oci::image::Descriptor;
 use anyhow::{Context, Result};
@@ -66,6 +67,8 @@ struct Known {
     packed: Vec<Packed>,
 }
 
+by_serde! { Known }
+
 /// The blobs of a layer that are known, the latest first.
 pub fn known(store: &Store, layer: &str) -> Vec<Packed> {
     read(&store.layer(layer))
@@ -119,7 +122,7 @@ pub fn remember(store: &Store, layer: &str, packed: Packed, place: &str) -> Resu
 }
 
 fn read(dir: &Path) -> Vec<Packed> {
-    let known = std::fs::read(dir.join("packed.json")).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let known = std::fs::read(dir.join("packed.json")).ok().and_then(|bytes| json::from_slice(&bytes).ok());
     known.filter(|known: &Known| known.version == VERSION).map(|known| known.packed).unwrap_or_default()
 }
 

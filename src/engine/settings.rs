@@ -2,7 +2,9 @@
 
 use super::rootless;
 use crate::api::types::Ulimit;
-use crate::fields::fields;
+use crate::json::fields::Fields;
+use crate::json::fields::fields;
+use crate::json::{self, Tree, by_serde};
 use crate::net::Subnet;
 use crate::oci::{cdi, registry};
 use anyhow::{Context, Result, bail};
@@ -256,6 +258,8 @@ pub struct NamedUlimit {
     pub soft: i64,
 }
 
+by_serde! { Size, AddressPool, NamedUlimit }
+
 impl Settings {
     /// Reads the file that was named, or the default one, which need not exist.
     pub fn load(path: Option<&Path>) -> Result<Settings> {
@@ -290,7 +294,19 @@ impl Settings {
         if text.trim().is_empty() {
             return Ok(Settings::default());
         }
-        let settings: Settings = serde_json::from_slice(text.as_bytes())?;
+        let tree = json::tree(text.as_bytes())?;
+        // Elsewhere names are the same in whatever case, but not here.
+        if let Tree::Object(entries) = &tree {
+            for (name, _) in entries {
+                if let Some(known) =
+                    Settings::default().shape().fields.iter().find(|known| known.eq_ignore_ascii_case(name))
+                    && known != name
+                {
+                    bail!("unknown field `{name}`, which is spelled `{known}`");
+                }
+            }
+        }
+        let settings: Settings = json::from_tree(tree)?;
         settings.check()?;
         Ok(settings)
     }
@@ -364,7 +380,7 @@ impl Settings {
             "unconfined" => Ok(Some("unconfined".to_owned())),
             path => {
                 let text = std::fs::read_to_string(path).with_context(|| format!("seccomp-profile {path}"))?;
-                serde_json::from_str::<serde_json::Value>(&text).with_context(|| format!("seccomp-profile {path}"))?;
+                json::from_str::<serde_json::Value>(&text).with_context(|| format!("seccomp-profile {path}"))?;
                 Ok(Some(text))
             }
         }
@@ -545,7 +561,14 @@ mod tests {
         assert_eq!(settings.shm_size().unwrap(), 1 << 20);
         assert_eq!(settings.ulimits(), [Ulimit { name: "nofile".into(), hard: 10, soft: 5 }]);
         assert_eq!(Settings::parse(r#"{"log-driver": "local"}"#).unwrap().log_driver, "local");
-        for bad in [r#"{"no-such-key": 1}"#, r#"{"log-driver": "syslog"}"#, "[]", "{", r#"{"debug": "yes"}"#] {
+        for bad in [
+            r#"{"no-such-key": 1}"#,
+            r#"{"Debug": true}"#,
+            r#"{"log-driver": "syslog"}"#,
+            "[]",
+            "{",
+            r#"{"debug": "yes"}"#,
+        ] {
             assert!(Settings::parse(bad).is_err(), "{bad}");
         }
         assert_eq!(Settings::parse("").unwrap(), Settings::default());

@@ -1,5 +1,6 @@
 //! Subnets of both families: pure.
 
+use crate::json::by_serde;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -12,6 +13,8 @@ pub struct Subnet {
     pub first: IpAddr,
     pub prefix: u8,
 }
+
+by_serde! { Subnet }
 
 /// Some of the families of addresses.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

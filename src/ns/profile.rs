@@ -1,7 +1,8 @@
 //! Seccomp profiles as Docker writes them: rules that depend on capabilities, architecture and kernel, and the
 //! default one, whose facts are those of <https://github.com/moby/profiles>.
 
-use crate::fields::fields;
+use crate::json::fields::fields;
+use crate::json::{self, by_serde};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use std::borrow::Cow;
@@ -170,6 +171,8 @@ struct Profile {
     syscalls: Option<Vec<Rule>>,
 }
 
+by_serde! { Profile }
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ArchMap {
@@ -203,7 +206,7 @@ fields! {
 
 /// Reads a profile that a user gave, as JSON; `None` where it says nothing, which switches the filter off.
 pub fn load(text: &str, host: Host) -> Result<Option<Seccomp>> {
-    let profile: Profile = serde_json::from_slice(text.as_bytes()).context("decoding seccomp profile failed")?;
+    let profile: Profile = json::from_slice(text.as_bytes()).context("decoding seccomp profile failed")?;
     let rules = profile.syscalls.unwrap_or_default();
     let Some(default_action) = profile.default_action else {
         if rules.is_empty() {

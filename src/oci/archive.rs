@@ -3,7 +3,7 @@
 
 use super::digest::Digest;
 use super::image::Descriptor;
-use crate::fields::fields;
+use crate::json::fields::fields;
 use std::collections::BTreeMap;
 
 pub const MANIFEST: &str = "manifest.json";

@@ -2,10 +2,10 @@
 
 pub mod keep;
 
-use crate::fields::fields;
+use crate::json;
+use crate::json::fields::fields;
 use crate::order;
 use anyhow::{Context, Result, bail};
-use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
@@ -51,12 +51,12 @@ impl Credentials {
     /// Reads an `X-Registry-Auth` header: base64url, padded or not. Docker takes garbage as anonymous on a pull; so do we.
     pub fn from_header(header: &str) -> Credentials {
         let json = base64_decode(header.trim()).unwrap_or_default();
-        Credentials::read(serde_json::from_slice(&json).unwrap_or_default())
+        Credentials::read(json::from_slice(&json).unwrap_or_default())
     }
 
     /// Reads what stands in a header; what cannot be read is anonymous.
     fn read(value: serde_json::Value) -> Credentials {
-        crate::api::json::of::<Option<Credentials>>(value).ok().flatten().unwrap_or_default().settled()
+        json::from_value::<Option<Credentials>>(value).ok().flatten().unwrap_or_default().settled()
     }
 
     /// A name that says that the password is a token has gone.
@@ -133,7 +133,7 @@ impl Registries {
     /// Reads the header [`REGISTRIES`]; what cannot be read is nobody.
     pub fn from_header(header: Option<&str>) -> Registries {
         let json = header.and_then(base64_decode).unwrap_or_default();
-        let all: BTreeMap<String, serde_json::Value> = serde_json::from_slice(&json).unwrap_or_default();
+        let all: BTreeMap<String, serde_json::Value> = json::from_slice(&json).unwrap_or_default();
         Registries(order::map(all.into_iter().map(|(name, value)| (name, Credentials::read(value)))))
     }
 
@@ -191,7 +191,7 @@ pub fn lookup(domain: &str) -> Result<Option<Credentials>> {
 /// What [`VARIABLE`] holds for the registry of this domain. As with Docker, what cannot be read is told and holds nothing.
 fn held(text: &str, domain: &str) -> Option<Credentials> {
     let read = || -> Result<Option<Credentials>> {
-        let config: Variable = crate::api::json::of(serde_json::from_str(text)?)?;
+        let config: Variable = json::from_str(text)?;
         let Some(entry) = config.auths.get(key_of(domain)) else { return Ok(None) };
         if entry.auth.is_empty() {
             bail!("there is no auth for {domain}");
@@ -216,7 +216,7 @@ fn config_path() -> Option<PathBuf> {
 impl ConfigFile {
     /// Keys are the same in whatever case, as for Go.
     fn read(text: &[u8]) -> Result<ConfigFile> {
-        Ok(crate::api::json::of(serde_json::from_slice(text)?)?)
+        Ok(json::from_slice(text)?)
     }
 
     fn credentials(&self, domain: &str) -> Result<Option<Credentials>> {
@@ -267,15 +267,17 @@ fn host_of(key: &str) -> &str {
 
 /// Runs `docker-credential-<name> get`: the key on stdin, JSON on stdout.
 fn ask_helper(name: &str, key: &str) -> Result<Option<Credentials>> {
-    #[derive(Deserialize)]
-    struct Answer {
-        #[serde(rename = "Username", default)]
-        username: String,
-        #[serde(rename = "Secret", default)]
-        secret: String,
+    fields! {
+        #[derive(Default)]
+        struct Answer {
+            #[serde(rename = "Username")]
+            username: String,
+            #[serde(rename = "Secret")]
+            secret: String,
+        }
     }
     let Some(said) = run_helper(name, "get", key.as_bytes(), key)? else { return Ok(None) };
-    let answer: Answer = serde_json::from_slice(said.as_bytes())
+    let answer: Answer = json::from_slice(said.as_bytes())
         .with_context(|| format!("get credentials for {key}: read what docker-credential-{name} said"))?;
     let found = Credentials::from_pair(answer.username, answer.secret);
     Ok((!found.is_anonymous()).then_some(found))

@@ -1,5 +1,6 @@
 //! Content digests: `sha256:<hex>`, computed at once or as bytes pass.
 
+use crate::json::by_serde;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest as _, Sha256, Sha512};
@@ -108,6 +109,8 @@ impl Serialize for Digest {
         serializer.collect_str(self)
     }
 }
+
+by_serde! { Digest }
 
 impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Digest, D::Error> {

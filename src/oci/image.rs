@@ -2,7 +2,8 @@
 
 use super::digest::{Algorithm, Digest};
 use super::platform::Platform;
-use crate::fields::fields;
+use crate::json::fields::fields;
+use crate::json::{self, FromTree, Tree, by_serde};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -67,6 +68,8 @@ impl Descriptor {
     }
 }
 
+by_serde! { Descriptor, Manifest, Index }
+
 /// An image manifest of either family.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -107,18 +110,19 @@ impl Document {
     /// Reads a manifest body. The body's own `mediaType` decides over the `Content-Type` header (`hint`); a document
     /// with both `layers` and `manifests` is refused, because readers would disagree on what it is (CVE-2021-41190).
     pub fn parse(body: &[u8], hint: &str) -> Result<Document> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Head {
-            schema_version: Option<u32>,
-            #[serde(default)]
-            media_type: String,
-            config: Option<serde::de::IgnoredAny>,
-            layers: Option<serde::de::IgnoredAny>,
-            manifests: Option<serde::de::IgnoredAny>,
-            fs_layers: Option<serde::de::IgnoredAny>,
+        fields! {
+            #[derive(Default)]
+            #[serde(rename_all = "camelCase")]
+            struct Head {
+                schema_version: Option<u32>,
+                media_type: String,
+                config: Option<Empty>,
+                layers: Option<Empty>,
+                manifests: Option<Empty>,
+                fs_layers: Option<Empty>,
+            }
         }
-        let head: Head = serde_json::from_slice(body).context("the manifest is not JSON of a manifest's shape")?;
+        let head: Head = json::from_slice(body).context("the manifest is not JSON of a manifest's shape")?;
         let hint = hint.split(';').next().unwrap_or("").trim();
         let said = if head.media_type.is_empty() { hint } else { head.media_type.as_str() };
         if head.fs_layers.is_some()
@@ -147,49 +151,47 @@ impl Document {
             other => bail!("unsupported manifest media type {other:?}"),
         }
         if head.manifests.is_some() {
-            Ok(Document::Index(serde_json::from_slice(body).context("read the image index")?))
+            Ok(Document::Index(json::from_slice(body).context("read the image index")?))
         } else {
-            Ok(Document::Image(Box::new(serde_json::from_slice(body).context("read the image manifest")?)))
+            Ok(Document::Image(Box::new(json::from_slice(body).context("read the image manifest")?)))
         }
     }
 }
 
-/// An image's configuration, the file whose digest is the image id.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct ImageConfig {
-    #[serde(default)]
-    pub architecture: String,
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub variant: String,
-    #[serde(default)]
-    pub os: String,
-    #[serde(default, rename = "os.version", skip_serializing_if = "String::is_empty")]
-    pub os_version: String,
-    /// RFC 3339.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub created: Option<String>,
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub author: String,
-    /// Docker's own: what a commit says.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub comment: String,
-    #[serde(default, deserialize_with = "null_is_default")]
-    pub config: RunConfig,
-    /// Docker's own, of its old builder: the container that became the top layer. Kept as it is for those who ask.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub container_config: Option<serde_json::Value>,
-    pub rootfs: RootFs,
-    #[serde(default, deserialize_with = "null_is_default")]
-    pub history: Vec<History>,
-    /// Our own: what other builds find its steps by, where whoever built it wanted that.
-    #[serde(default, rename = "dhow.steps", skip_serializing_if = "Option::is_none")]
-    pub steps: Option<serde_json::Value>,
+fields! {
+    /// An image's configuration, the file whose digest is the image id.
+    #[derive(Clone, Debug, Default)]
+    pub struct ImageConfig {
+        pub architecture: String,
+        #[serde(skip_serializing_if = "String::is_empty")]
+        pub variant: String,
+        pub os: String,
+        #[serde(rename = "os.version", skip_serializing_if = "String::is_empty")]
+        pub os_version: String,
+        /// RFC 3339.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub created: Option<String>,
+        #[serde(skip_serializing_if = "String::is_empty")]
+        pub author: String,
+        /// Docker's own: what a commit says.
+        #[serde(skip_serializing_if = "String::is_empty")]
+        pub comment: String,
+        pub config: RunConfig,
+        /// Docker's own, of its old builder: the container that became the top layer. Kept as it is for those who ask.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub container_config: Option<serde_json::Value>,
+        pub rootfs: RootFs,
+        pub history: Vec<History>,
+        /// Our own: what other builds find its steps by, where whoever built it wanted that.
+        #[serde(rename = "dhow.steps", skip_serializing_if = "Option::is_none")]
+        pub steps: Option<serde_json::Value>,
+    }
 }
 
 impl ImageConfig {
     /// Reads a config and checks what the rest relies on. A config that is not JSON is an error that says so.
     pub fn parse(bytes: &[u8]) -> Result<ImageConfig> {
-        let config: ImageConfig = serde_json::from_slice(bytes).context("the image config is not valid")?;
+        let config: ImageConfig = json::from_slice(bytes).context("the image config is not valid")?;
         if config.rootfs.kind != "layers" {
             bail!("the image config is not valid: rootfs type {:?} is not \"layers\"", config.rootfs.kind);
         }
@@ -284,19 +286,26 @@ impl Serialize for Empty {
     }
 }
 
-impl<'de> Deserialize<'de> for Empty {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Empty, D::Error> {
-        serde::de::IgnoredAny::deserialize(deserializer).map(|_| Empty)
+impl FromTree for Empty {
+    fn from_tree(_: Tree) -> Result<Empty, json::Error> {
+        Ok(Empty)
     }
 }
 
-/// The layers of an image as digests of their uncompressed tars, lowest first.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct RootFs {
-    #[serde(rename = "type")]
-    pub kind: String,
-    #[serde(default, deserialize_with = "null_is_default")]
-    pub diff_ids: Vec<Digest>,
+impl<'de> Deserialize<'de> for Empty {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Empty, D::Error> {
+        json::by_tree(deserializer)
+    }
+}
+
+fields! {
+    /// The layers of an image as digests of their uncompressed tars, lowest first.
+    #[derive(Clone, Debug, Default, PartialEq)]
+    pub struct RootFs {
+        #[serde(rename = "type")]
+        pub kind: String,
+        pub diff_ids: Vec<Digest>,
+    }
 }
 
 fields! {

@@ -1,23 +1,23 @@
 //! Platforms: `linux/arm64/v8`, what this host runs, and which entry of an index suits it best.
 
 use super::image::Descriptor;
+use crate::json::fields::fields;
 use anyhow::{Result, bail};
-use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// An operating system and an architecture, as Go names them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Platform {
-    #[serde(default)]
-    pub architecture: String,
-    #[serde(default)]
-    pub os: String,
-    #[serde(default, rename = "os.version", skip_serializing_if = "Option::is_none")]
-    pub os_version: Option<String>,
-    #[serde(default, rename = "os.features", skip_serializing_if = "Vec::is_empty")]
-    pub os_features: Vec<String>,
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub variant: String,
+fields! {
+    /// An operating system and an architecture, as Go names them.
+    #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+    pub struct Platform {
+        pub architecture: String,
+        pub os: String,
+        #[serde(rename = "os.version", skip_serializing_if = "Option::is_none")]
+        pub os_version: Option<String>,
+        #[serde(rename = "os.features", skip_serializing_if = "Vec::is_empty")]
+        pub os_features: Vec<String>,
+        #[serde(skip_serializing_if = "String::is_empty")]
+        pub variant: String,
+    }
 }
 
 impl Platform {

@@ -3,7 +3,8 @@
 //! Source: <https://github.com/opencontainers/runtime-spec>, version 1.2. Field names are the specification's;
 //! fields that we do not know are ignored when read, absent ones are not written.
 
-use crate::fields::fields;
+use crate::json::by_serde;
+use crate::json::fields::fields;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -435,6 +436,8 @@ pub struct Seccomp {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub syscalls: Vec<SeccompRule>,
 }
+
+by_serde! { Seccomp, Rlimit, Namespace }
 
 /// An action for every one of `names`, if all of `args` hold.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

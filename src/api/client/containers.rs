@@ -245,7 +245,7 @@ fn path_stat(response: &Response) -> Result<PathStat> {
     let is_stat = |(name, _): &&(&str, String)| name.eq_ignore_ascii_case("X-Docker-Container-Path-Stat");
     let text = response.headers.iter().find(is_stat).map(|(_, value)| value.as_str()).unwrap_or_default();
     let json = base64::decode(text).context("the engine answered with a wrong header")?;
-    serde_json::from_slice(&json).context("reading the engine's answer")
+    crate::json::from_slice(&json).context("reading the engine's answer")
 }
 
 /// Asks for the connection itself.

@@ -1,10 +1,10 @@
 //! Containers: what is asked of create, and what inspect and list answer.
 
 use super::{HostConfig, Nothing, PortBinding, Words, is_zero, wire};
-use crate::api::json;
 use crate::api::types::network::{EndpointSettings, NetworkSettings, NetworkingConfig, PortSummary, SummaryNetworks};
-use crate::fields::fields;
-use serde::{Deserialize, Serialize};
+use crate::json::fields::fields;
+use crate::json::{self, FromTree, Tree};
+use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// A body of `POST /containers/create`.
@@ -31,24 +31,24 @@ fields! {
 }
 
 impl ContainerCreate {
-    /// Of a body that this program wrote, whose names are as they are here.
-    pub fn read(bytes: &[u8]) -> Result<ContainerCreate, serde_json::Error> {
-        Ok(ContainerCreate::with(serde_json::from_slice(bytes)?, serde_json::from_slice(bytes)?))
-    }
-
-    fn with(config: ContainerConfig, beside: Beside) -> ContainerCreate {
-        let Beside { host_config, networking_config } = beside;
-        ContainerCreate { config, host_config, networking_config, read_only_non_recursive: false }
+    /// Fields of a body that are not the configuration's, which stand beside it.
+    pub fn is_beside(name: &str) -> bool {
+        ["HostConfig", "NetworkingConfig"].iter().any(|field| field.eq_ignore_ascii_case(name))
     }
 }
 
-/// Twice over the same, for what is flattened does not tell its fields, whose names may be in any case.
-impl<'de> Deserialize<'de> for ContainerCreate {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<ContainerCreate, D::Error> {
-        let value = serde_json::Value::deserialize(deserializer)?;
-        let error = serde::de::Error::custom::<json::Error>;
-        let beside = json::of(value.clone()).map_err(error)?;
-        Ok(ContainerCreate::with(json::of(value).map_err(error)?, beside))
+impl FromTree for ContainerCreate {
+    fn from_tree(body: Tree) -> Result<ContainerCreate, json::Error> {
+        let (beside, config) = match body {
+            Tree::Object(entries) => {
+                let (beside, config) = entries.into_iter().partition(|(name, _)| ContainerCreate::is_beside(name));
+                (Tree::Object(beside), Tree::Object(config))
+            }
+            other => (Tree::Object(Vec::new()), other),
+        };
+        let config = json::from_tree(config)?;
+        let Beside { host_config, networking_config } = json::from_tree(beside)?;
+        Ok(ContainerCreate { config, host_config, networking_config, read_only_non_recursive: false })
     }
 }
 

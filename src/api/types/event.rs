@@ -1,6 +1,6 @@
 //! What happened, as `GET /events` tells it.
 
-use crate::fields::fields;
+use crate::json::fields::fields;
 use std::collections::BTreeMap;
 
 fields! {

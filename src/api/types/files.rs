@@ -1,7 +1,7 @@
 //! What the API says of a container's files.
 
 use super::wire;
-use crate::fields::fields;
+use crate::json::fields::fields;
 
 fields! {
     /// What lies at a path of a container: the header `X-Docker-Container-Path-Stat`, as JSON in base64.

@@ -31,9 +31,8 @@ pub use stream::*;
 pub use system::*;
 pub use volume::*;
 
-use serde::de::{self, SeqAccess, Visitor};
+use crate::json::{self, FromTree, Tree, by_serde};
 use serde::{Deserialize, Deserializer, Serialize};
-use std::fmt;
 
 /// Go's zero time, which Docker writes for "never".
 pub const NEVER: &str = "0001-01-01T00:00:00Z";
@@ -43,47 +42,9 @@ pub const NEVER: &str = "0001-01-01T00:00:00Z";
 #[serde(default)]
 pub struct Nothing {}
 
-/// Reads a list of words that old clients send as one string, and null as absent.
-pub(crate) fn words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
-    struct Reader;
+by_serde! { Nothing }
 
-    impl<'de> Visitor<'de> for Reader {
-        type Value = Said;
-
-        fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-            f.write_str("a string or a list of strings")
-        }
-
-        fn visit_str<E: de::Error>(self, word: &str) -> Result<Said, E> {
-            Ok(Said(vec![word.to_owned()]))
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Said, A::Error> {
-            let mut words = Vec::new();
-            // Docker tries for a list, and blames it for not being a word.
-            while let Some(word) = list
-                .next_element::<Option<String>>()
-                .map_err(|_| de::Error::invalid_type(de::Unexpected::Seq, &self))?
-            {
-                words.push(word.unwrap_or_default());
-            }
-            Ok(Said(words))
-        }
-    }
-
-    /// What was said, in whichever form.
-    struct Said(Vec<String>);
-
-    impl<'de> Deserialize<'de> for Said {
-        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Said, D::Error> {
-            deserializer.deserialize_any(Reader)
-        }
-    }
-
-    Ok(Option::<Said>::deserialize(deserializer)?.map(|Said(words)| words))
-}
-
-/// Words that may come as one string.
+/// Words that old clients send as one string.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(transparent)]
 pub struct Words(Option<Vec<String>>);
@@ -108,16 +69,30 @@ impl From<Words> for Option<Vec<String>> {
     }
 }
 
+impl FromTree for Words {
+    fn from_tree(tree: Tree) -> Result<Words, json::Error> {
+        match tree {
+            Tree::Text(word) => Ok(Words(Some(vec![word.into_owned()]))),
+            // Docker tries for a list, and blames it for not being a word.
+            Tree::List(items) => {
+                let words = items.into_iter().map(String::from_tree).collect::<Result<_, _>>();
+                Ok(Words(Some(words.map_err(|_| Tree::List(Vec::new()).mismatch())?)))
+            }
+            other => Err(other.mismatch()),
+        }
+    }
+}
+
 impl<'de> Deserialize<'de> for Words {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Words, D::Error> {
-        words(deserializer).map(Words)
+        json::by_tree(deserializer)
     }
 }
 
 /// Declares a wire struct: PascalCase names, every field may be absent or null.
 macro_rules! wire {
     ($( $(#[$meta:meta])* pub struct $name:ident { $( $(#[$fmeta:meta])* pub $field:ident: $type:ty, )* } )*) => { $(
-        $crate::fields::fields! {
+        $crate::json::fields::fields! {
             #[derive(Clone, Debug, Default, PartialEq)]
             #[serde(rename_all = "PascalCase")]
             $(#[$meta])*
@@ -144,7 +119,7 @@ mod tests {
         let body = json!({"Image": "x", "Cmd": "sh", "Entrypoint": ["a", "b"], "Env": null, "Hostname": null, "Unknown": 1,
             "HostConfig": {"CapAdd": "ALL", "CapDrop": ["KILL", "CHOWN"], "Binds": null, "Memory": null, "LogConfig": null, "PortBindings": {"80/tcp": null}},
             "NetworkingConfig": null});
-        let create: ContainerCreate = serde_json::from_value(body).unwrap();
+        let create: ContainerCreate = json::from_value(body).unwrap();
         assert_eq!(create.config.cmd, Some(vec!["sh".to_owned()]));
         assert_eq!(create.config.entrypoint, Some(vec!["a".to_owned(), "b".to_owned()]));
         assert_eq!(*create.host_config.cap_add, Some(vec!["ALL".to_owned()]));

@@ -1,7 +1,7 @@
 //! Registries.
 
 use super::wire;
-use crate::fields::fields;
+use crate::json::fields::fields;
 
 fields! {
     /// Who somebody is to a registry: the body of `POST /auth`.

@@ -1,6 +1,6 @@
 //! How far a build is, as BuildKit tells it: `--progress rawjson` prints these.
 
-use crate::fields::fields;
+use crate::json::fields::fields;
 
 fields! {
     /// What has changed.

@@ -1,7 +1,7 @@
 //! What a container uses: `GET /containers/{id}/stats`.
 
 use super::{NEVER, is_zero};
-use crate::fields::fields;
+use crate::json::fields::fields;
 use std::collections::BTreeMap;
 
 fields! {

@@ -1,6 +1,6 @@
 //! Lines of streamed answers, and errors.
 
-use crate::fields::fields;
+use crate::json::fields::fields;
 
 fields! {
     /// What every refused request is answered with.

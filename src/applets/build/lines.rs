@@ -3,6 +3,7 @@
 use super::outputs::Outputs;
 use super::told::Told;
 use crate::api::types::ProgressLine;
+use crate::json;
 use anyhow::{Result, bail};
 use std::io::Write;
 use std::sync::Arc;
@@ -32,7 +33,7 @@ impl<'a> Lines<'a> {
         if text.trim_ascii().is_empty() {
             return Ok(());
         }
-        let line: ProgressLine = serde_json::from_slice(text)?;
+        let line: ProgressLine = json::from_slice(text)?;
         if let Some(aux) = &line.aux {
             match self.outputs.take(aux) {
                 Ok(true) => return Ok(()),

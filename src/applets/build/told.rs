@@ -6,6 +6,7 @@ use super::lines;
 use super::warned::Warned;
 use crate::api::types::{ProgressLine, SolveStatus};
 use crate::build::trace::{self, Trace};
+use crate::json;
 use anyhow::{Result, anyhow, bail};
 use std::io::{IsTerminal, Write};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -141,7 +142,7 @@ impl<'a> Told<'a> {
         if self.mode == Mode::RawJson {
             return writeln!(std::io::stderr().lock(), "{status}");
         }
-        let status: SolveStatus = serde_json::from_value(status.clone())?;
+        let status: SolveStatus = json::from_value(status.clone())?;
         status.warnings.iter().for_each(|warning| self.warned.add(warning));
         if self.mode == Mode::Tty {
             self.screen.get_or_insert_with(Screen::new).update(status);
@@ -202,7 +203,7 @@ impl Pushing<'_, '_> {
         if text.trim_ascii().is_empty() {
             return Ok(());
         }
-        let line: ProgressLine = serde_json::from_slice(text)?;
+        let line: ProgressLine = json::from_slice(text)?;
         if let Some(detail) = &line.error_detail {
             self.error = Some(detail.message.clone());
         } else if let Some(aux) = &line.aux {

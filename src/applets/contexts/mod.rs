@@ -10,10 +10,12 @@ mod zip;
 
 use super::habits;
 use crate::api::http::tls::Files;
+use crate::json;
+use crate::json::fields::fields;
 use crate::oci::hex;
 use crate::order;
 use anyhow::{Context, Result, bail};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -29,16 +31,16 @@ pub const DOCKER: &str = "docker";
 /// What docker says of a name that it does not take.
 const NAMES: &str = "^[a-zA-Z0-9][a-zA-Z0-9_.+-]+$";
 
-/// A context as it is kept: what is not ours in it stays.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub struct Meta {
-    #[serde(alias = "name")]
-    pub name: String,
-    #[serde(alias = "metadata", skip_serializing_if = "Option::is_none")]
-    pub metadata: Option<Map<String, Value>>,
-    #[serde(alias = "endpoints")]
-    pub endpoints: Map<String, Value>,
+fields! {
+    /// A context as it is kept: what is not ours in it stays.
+    #[derive(Clone, Debug, Default, PartialEq)]
+    #[serde(rename_all = "PascalCase")]
+    pub struct Meta {
+        pub name: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub metadata: Option<Map<String, Value>>,
+        pub endpoints: Map<String, Value>,
+    }
 }
 
 /// Certificates and keys: endpoint → name of the file → PEM.
@@ -239,10 +241,10 @@ pub fn json_of(value: &impl Serialize) -> Result<String> {
 impl Meta {
     /// Reads what docker or we wrote.
     pub fn parse(bytes: &[u8]) -> Result<Meta> {
-        let mut fields: Map<String, Value> = serde_json::from_slice(bytes)?;
+        let mut fields: Map<String, Value> = json::from_slice(bytes)?;
         // Go writes nothing as null.
         fields.retain(|_, value| !value.is_null());
-        let mut meta: Meta = serde_json::from_value(Value::Object(fields))?;
+        let mut meta: Meta = json::from_value(Value::Object(fields))?;
         let description = meta.metadata.as_ref().and_then(|metadata| metadata.get("Description"));
         if description.is_some_and(|text| !text.is_string()) {
             bail!("the description is no text");

@@ -1,10 +1,10 @@
 //! The data that a template walks: JSON with its order kept, and with what JSON forgets about Go's types told from
 //! the names of Docker's fields, because a missing label, a field left out and a misspelt field print differently.
 
+use crate::json::{self, Tree};
 use crate::order;
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use std::borrow::Cow;
-use std::fmt::{self, Write};
+use std::fmt::Write;
 
 /// A value inside a template: borrowed from the data, or computed by a function.
 pub type Value<'a> = Cow<'a, Node>;
@@ -114,13 +114,13 @@ pub enum Found<'a> {
 
 impl Node {
     /// The data of anything that can be written as JSON, in its own order.
-    pub fn of(value: &impl serde::Serialize) -> Result<Node, serde_json::Error> {
+    pub fn of(value: &impl serde::Serialize) -> anyhow::Result<Node> {
         Node::read(&serde_json::to_vec(value)?)
     }
 
     /// The data of a text of JSON, in its own order.
-    pub fn read(json: &[u8]) -> Result<Node, serde_json::Error> {
-        let mut node: Node = serde_json::from_slice(json)?;
+    pub fn read(json: &[u8]) -> anyhow::Result<Node> {
+        let mut node = Node::from(json::tree(json)?);
         node.settle("", "");
         Ok(node)
     }
@@ -289,8 +289,8 @@ impl Node {
     }
 
     /// A row of a table: its fields, and the labels behind `.Label`. `go_type` is the name in errors.
-    pub fn row(value: &impl serde::Serialize, go_type: &'static str) -> Result<Node, serde_json::Error> {
-        let mut node: Node = serde_json::from_slice(&serde_json::to_vec(value)?)?;
+    pub fn row(value: &impl serde::Serialize, go_type: &'static str) -> anyhow::Result<Node> {
+        let mut node = Node::from(json::tree(&serde_json::to_vec(value)?)?);
         if let Node::Object(entries, shape) = &mut node {
             *shape = Shape::Row(go_type);
             for (key, entry) in entries {
@@ -385,51 +385,21 @@ fn quote_json(text: &str, out: &mut String) {
     out.push('"');
 }
 
-impl<'de> Deserialize<'de> for Node {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Node, D::Error> {
-        struct Any;
-        impl<'de> Visitor<'de> for Any {
-            type Value = Node;
-
-            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-                f.write_str("a JSON value")
-            }
-            fn visit_unit<E>(self) -> Result<Node, E> {
-                Ok(Node::Nil(Zero::Untyped))
-            }
-            fn visit_bool<E>(self, value: bool) -> Result<Node, E> {
-                Ok(Node::Bool(value))
-            }
-            fn visit_i64<E>(self, value: i64) -> Result<Node, E> {
-                Ok(Node::Int(value.into()))
-            }
-            fn visit_u64<E>(self, value: u64) -> Result<Node, E> {
-                Ok(Node::Int(value.into()))
-            }
-            fn visit_f64<E>(self, value: f64) -> Result<Node, E> {
-                Ok(Node::Float(value))
-            }
-            fn visit_str<E>(self, value: &str) -> Result<Node, E> {
-                Ok(Node::Text(value.into()))
-            }
-            fn visit_string<E>(self, value: String) -> Result<Node, E> {
-                Ok(Node::Text(value))
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Node, A::Error> {
-                let mut items = Vec::new();
-                while let Some(item) = access.next_element()? {
-                    items.push(item);
-                }
-                Ok(Node::List(items))
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Node, A::Error> {
-                let mut entries = Vec::new();
-                while let Some(entry) = access.next_entry()? {
-                    entries.push(entry);
-                }
-                Ok(Node::Object(entries, Shape::Struct))
+impl From<Tree<'_>> for Node {
+    fn from(tree: Tree) -> Node {
+        match tree {
+            Tree::Null => Node::Nil(Zero::Untyped),
+            Tree::Bool(truth) => Node::Bool(truth),
+            Tree::Number(number) => match number.as_i128() {
+                Some(number) => Node::Int(number),
+                None => Node::Float(number.as_f64().unwrap_or(f64::NAN)),
+            },
+            Tree::Text(text) => Node::Text(text.into_owned()),
+            Tree::List(items) => Node::List(items.into_iter().map(Node::from).collect()),
+            Tree::Object(entries) => {
+                let entries = entries.into_iter().map(|(name, value)| (name.into_owned(), value.into()));
+                Node::Object(entries.collect(), Shape::Struct)
             }
         }
-        deserializer.deserialize_any(Any)
     }
 }

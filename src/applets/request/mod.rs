@@ -16,6 +16,7 @@ use super::run::Run;
 use crate::api::types::*;
 use crate::applets::face::{self, Misfit, words};
 use crate::applets::output;
+use crate::json;
 use crate::order;
 use anyhow::{Context, Result, anyhow, bail};
 use std::collections::BTreeMap;
@@ -271,7 +272,7 @@ fn profile(file: &str, here: &Here) -> Result<String> {
     };
     let text = (here.read)(Path::new(file)).with_context(reading)?;
     let value: serde_json::Value =
-        serde_json::from_slice(&text).with_context(|| format!("reading seccomp profile {file}"))?;
+        json::from_slice(&text).with_context(|| format!("reading seccomp profile {file}"))?;
     Ok(value.to_string())
 }
 
@@ -346,8 +347,7 @@ mod tests {
         };
         let body = request(&flags, &Here { env: &env, read: &read, cwd: "/cwd".into() })?;
         let bytes = serde_json::to_vec(&body)?;
-        assert_eq!(ContainerCreate::read(&bytes)?, body, "{line}");
-        assert_eq!(crate::api::json::of::<ContainerCreate>(serde_json::from_slice(&bytes)?)?, body, "{line}");
+        assert_eq!(json::from_slice::<ContainerCreate>(&bytes)?, body, "{line}");
         Ok(body)
     }
 

@@ -7,6 +7,7 @@ use crate::engine::protocol::{Message, Op};
 use crate::engine::record::Live;
 use crate::engine::shim::LISTEN_FD;
 use crate::engine::{Record, Store, store};
+use crate::json;
 use crate::ns::hooks::{self, Inside};
 use crate::ns::{Child, Plan};
 use crate::oci::runtime::Spec;
@@ -117,7 +118,7 @@ pub fn stop(store: &Store, record: &Record, mut callers: Callers) -> Result<()> 
         return Ok(());
     }
     let text = std::fs::read(store.live(&record.id).join("config.json")).context("read the runtime spec")?;
-    let spec: Spec = serde_json::from_slice(&text).context("read the runtime spec")?;
+    let spec: Spec = json::from_slice(&text).context("read the runtime spec")?;
     if spec.hooks.as_ref().is_none_or(|hooks| hooks.poststop.is_empty()) {
         return Ok(());
     }

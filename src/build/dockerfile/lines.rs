@@ -3,6 +3,7 @@
 
 use super::source::{Fault, Place};
 use super::words::Lex;
+use crate::json;
 
 /// What the comments at the top ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -195,7 +196,7 @@ fn takes_heredocs(line: &str) -> bool {
                 while args.starts_with("--") {
                     args = args.split_once(char::is_whitespace).map_or("", |(_, after)| after.trim_start());
                 }
-                return !args.starts_with('[') || serde_json::from_str::<Vec<serde_json::Value>>(args).is_err();
+                return !args.starts_with('[') || json::from_str::<Vec<serde_json::Value>>(args).is_err();
             }
             _ => return false,
         }

@@ -7,6 +7,7 @@ use super::lines::{Line, heredoc, is_blank};
 use super::mount::Mount;
 use super::source::Fault;
 use crate::api::time::parse_duration;
+use crate::json;
 use crate::oci::image::Healthcheck;
 use serde_json::Value;
 
@@ -224,7 +225,7 @@ impl Request<'_> {
         if !text.starts_with('[') {
             return Ok(Json::No);
         }
-        let Ok(values) = serde_json::from_str::<Vec<Value>>(text) else { return Ok(Json::No) };
+        let Ok(values) = json::from_str::<Vec<Value>>(text) else { return Ok(Json::No) };
         let mut words = Vec::with_capacity(values.len());
         for value in values {
             let Value::String(word) = value else {

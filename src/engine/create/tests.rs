@@ -41,7 +41,7 @@ fn what_belongs_to_who_has_the_network() {
         (r#"{"Hostname":"a","HostConfig":{"UTSMode":"host"}}"#.to_owned(), Some("hostname and the UTS mode")),
         (r#"{"Hostname":"a","HostConfig":{"NetworkMode":"host","Dns":["1.1.1.1"]}}"#.to_owned(), None),
     ] {
-        let asked: ContainerCreate = serde_json::from_str(&body).unwrap();
+        let asked: ContainerCreate = crate::json::from_str(&body).unwrap();
         assert_eq!(clash(&asked.config, &asked.host_config), expected, "{body}");
     }
 }

@@ -6,6 +6,7 @@ use crate::api::time::Time;
 use crate::api::types::Event;
 use crate::engine::filters::Filters;
 use crate::engine::query;
+use crate::json;
 use crate::sys::inotify;
 use anyhow::{Context, Result, bail};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
@@ -236,7 +237,7 @@ pub fn was_told(store: &Store, id: &str, action: &str, since: Time) -> Result<bo
 
 /// The events in some lines. What is none (a full disk cut it off) is passed over.
 fn events(lines: &[u8]) -> impl Iterator<Item = Event> {
-    lines.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok())
+    lines.split(|byte| *byte == b'\n').filter_map(|line| json::from_slice(line).ok())
 }
 
 fn tell(event: Event, sink: &mut dyn Write) -> io::Result<()> {

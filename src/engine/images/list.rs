@@ -9,6 +9,7 @@ use crate::api::time::Time;
 use crate::api::types::{
     GraphDriver, HistoryItem, ImageConfig, ImageInspect, ImageMetadata, ImageSummary, NEVER, RootFs,
 };
+use crate::json;
 use crate::oci::{Digest, Reference};
 use crate::order;
 use anyhow::{Result, bail};
@@ -165,7 +166,7 @@ pub fn inspect(store: &Store, name: &str) -> Result<ImageInspect> {
         comment: image.config.comment.clone(),
         created: created(&image).map(|time| time.to_string()).unwrap_or_default(),
         // A config that is none says nothing.
-        container_config: image.config.container_config.clone().and_then(|it| serde_json::from_value(it).ok()),
+        container_config: image.config.container_config.clone().and_then(|it| json::from_value(it).ok()),
         docker_version: String::new(),
         author: image.config.author.clone(),
         architecture: image.config.architecture.clone(),

@@ -26,6 +26,7 @@ use super::store::{self, Lease, Store};
 use crate::api::Refusal;
 use crate::api::types::{ContainerConfig, Healthcheck, Nothing};
 use crate::failpoint;
+use crate::json::{self, by_serde};
 use crate::oci::digest::Algorithm;
 use crate::oci::image::{Descriptor, Empty, ImageConfig, Manifest, chain_ids};
 use crate::oci::{Digest, Platform, Reference, platform};
@@ -61,6 +62,8 @@ pub struct Image {
     pub last_tag_time: Option<String>,
     pub config: ImageConfig,
 }
+
+by_serde! { Image }
 
 /// A layer as an image has it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -141,7 +144,7 @@ pub fn load(store: &Store, hex: &str) -> Result<Option<Image>> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
     };
-    let image: Image = serde_json::from_slice(&bytes).with_context(|| format!("read {}", path.display()))?;
+    let image: Image = json::from_slice(&bytes).with_context(|| format!("read {}", path.display()))?;
     if image.version > VERSION {
         bail!("{} was written by a newer dhow (version {})", path.display(), image.version);
     }
@@ -297,7 +300,7 @@ pub fn describe(
     let packed = match manifest {
         None => Vec::new(),
         Some((_, bytes)) => {
-            let manifest: Manifest = serde_json::from_slice(bytes).context("read the image manifest")?;
+            let manifest: Manifest = json::from_slice(bytes).context("read the image manifest")?;
             if manifest.layers.len() != parsed.rootfs.diff_ids.len() {
                 bail!(
                     "the manifest has {} layers and the image config {}",

@@ -4,6 +4,7 @@
 
 use super::super::locks::{self, Lock};
 use super::super::store::{self, Store};
+use crate::json::{self, by_serde};
 use crate::oci::{Digest, Reference};
 use crate::order;
 use anyhow::{Context, Result};
@@ -16,6 +17,8 @@ use std::path::{Path, PathBuf};
 struct Target {
     image: Digest,
 }
+
+by_serde! { Target }
 
 /// Held while a reference or an image's record is changed. In the order of locks it comes after gc.
 pub fn lock(store: &Store) -> Result<Lock> {
@@ -37,7 +40,7 @@ pub fn get(store: &Store, reference: &Reference) -> Result<Option<Digest>> {
     let path = path(store, reference);
     match fs::read(&path) {
         Ok(bytes) => {
-            let target: Target = serde_json::from_slice(&bytes).with_context(|| format!("read {}", path.display()))?;
+            let target: Target = json::from_slice(&bytes).with_context(|| format!("read {}", path.display()))?;
             Ok(Some(target.image))
         }
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),

@@ -7,6 +7,7 @@ use super::heirs::{self, Others};
 use super::join::{self, Published};
 use super::modes::{self, Mode};
 use super::{bridge, lease, obstacles, stored, theirs};
+use crate::json::{self, by_serde};
 use crate::net::firewall::{self, Bridge, Mapping, State};
 use crate::net::{conntrack, nftables, port};
 use anyhow::{Context, Result};
@@ -179,6 +180,8 @@ struct Change {
     now: String,
 }
 
+by_serde! { Change }
+
 impl Change {
     fn new(path: &str, before: &str, now: &str) -> Change {
         Change { path: path.to_owned(), before: before.to_owned(), now: now.to_owned() }
@@ -208,7 +211,7 @@ fn known(store: &Store) -> Result<Option<Vec<Change>>> {
     let path = mark(store);
     match std::fs::read(&path) {
         Ok(bytes) if bytes.is_empty() => Ok(Some(Vec::new())),
-        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).with_context(|| format!("read {}", path.display())),
+        Ok(bytes) => json::from_slice(&bytes).map(Some).with_context(|| format!("read {}", path.display())),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("read {}", path.display())),
     }

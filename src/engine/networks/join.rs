@@ -12,7 +12,8 @@ use super::stored::{self, Pool};
 use super::{firewall, interface, lease, obstacles, parent, publish, theirs, tune, ways};
 use crate::api::Refusal;
 use crate::api::types::{EndpointSettings, Network};
-use crate::fields::fields;
+use crate::json::fields::fields;
+use crate::json::{self, by_serde};
 use crate::net::firewall::Mapping;
 use crate::net::link::{self, Link, Mac, Port, Veth};
 use crate::net::netlink::{self, Socket};
@@ -117,6 +118,8 @@ pub struct Published {
     pub trusted: Vec<String>,
 }
 
+by_serde! { Given, Published }
+
 impl Published {
     /// A port that is open on a routed network.
     pub fn routed(protocol: u8, container: SocketAddr, from: Vec<Subnet>) -> Published {
@@ -197,7 +200,7 @@ fn path(store: &Store, container: &str) -> PathBuf {
 pub fn held(store: &Store, container: &str) -> Result<Held> {
     let path = path(store, container);
     match std::fs::read(&path) {
-        Ok(text) => serde_json::from_slice(&text).with_context(|| format!("read {}", path.display())),
+        Ok(text) => json::from_slice(&text).with_context(|| format!("read {}", path.display())),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(Held::default()),
         Err(error) => Err(error).with_context(|| format!("read {}", path.display())),
     }

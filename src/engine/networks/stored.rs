@@ -12,7 +12,8 @@ use crate::api::Refusal;
 use crate::api::time::Time;
 use crate::api::types::{Ipam, IpamConfig, Network};
 use crate::api::units::parse_bool;
-use crate::fields::fields;
+use crate::json;
+use crate::json::fields::fields;
 use crate::net::{self, Subnet, address, netlink::Socket};
 use crate::oci::hex;
 use crate::order;
@@ -73,7 +74,7 @@ fn file(store: &Store, id: &str) -> Result<Option<File>> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
     };
-    let file: File = serde_json::from_slice(&text).with_context(|| format!("read {}", path.display()))?;
+    let file: File = json::from_slice(&text).with_context(|| format!("read {}", path.display()))?;
     if file.version > VERSION {
         bail!("{} was written by a newer dhow (version {})", path.display(), file.version);
     }

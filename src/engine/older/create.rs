@@ -115,7 +115,7 @@ pub(super) mod tests {
     use serde_json::json;
 
     pub fn read(body: serde_json::Value) -> ContainerCreate {
-        serde_json::from_value(body).unwrap()
+        crate::json::from_value(body).unwrap()
     }
 
     /// What is made of a body, and what is said of it; or why it is refused.

@@ -22,6 +22,7 @@ use crate::api::Refusal;
 use crate::api::types::{ProgressDetail, ProgressLine};
 use crate::api::wire::Producer;
 use crate::fs::compress::Format;
+use crate::json;
 use crate::oci::auth::{Credentials, Registries};
 use crate::oci::image::{Descriptor, Manifest, media};
 use crate::oci::registry::{Pusher, Refused, Settings};
@@ -267,7 +268,7 @@ fn own_manifests(store: &Store, image: &Image) -> Vec<Own> {
     let read = |descriptor: &Descriptor| {
         let body = std::fs::read(store.blob(descriptor.digest.hex())).ok()?;
         descriptor.digest.verify(&body).ok()?;
-        let manifest: Manifest = serde_json::from_slice(&body).ok()?;
+        let manifest: Manifest = json::from_slice(&body).ok()?;
         let media_type = match manifest.media_type.as_str() {
             "" => descriptor.media_type.clone(),
             said => said.to_owned(),

@@ -14,8 +14,8 @@
 
 use super::Ended;
 use crate::engine::crc::crc32;
+use crate::json::{self, Tree};
 use anyhow::{Context, Result, ensure};
-use serde::de::IgnoredAny;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
@@ -121,8 +121,9 @@ fn read(place: &[u8]) -> Option<(u64, Ended)> {
     if !text.starts_with(check.as_bytes()) {
         return None;
     }
-    let (_, number, ended): (IgnoredAny, u64, Ended) = serde_json::from_slice(text).ok()?;
-    Some((number, ended))
+    let mut values = json::tree(text).and_then(Tree::list).ok()?.skip(1);
+    let (number, ended) = (values.next()?, values.next()?);
+    Some((json::from_tree(number).ok()?, json::from_tree(ended).ok()?))
 }
 
 /// Fills up with spaces to a length, the last byte of which ends a line.

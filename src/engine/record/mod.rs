@@ -6,10 +6,10 @@ use super::locks::{self, Held, byte};
 use super::store::{self, Store};
 use crate::api::Refusal;
 use crate::api::types::{ContainerConfig, EndpointSettings, HostConfig, MountPoint, NEVER};
-use crate::fields::fields;
+use crate::json;
+use crate::json::fields::fields;
 use crate::oci::runtime::Ids;
 use anyhow::{Context, Result, bail};
-use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write};
 use std::net::IpAddr;
@@ -253,7 +253,7 @@ impl Record {
                 let mut record = match known(rest) {
                     Some(record) => record,
                     None => {
-                        let record: Record = serde_json::from_slice(rest)?;
+                        let record: Record = json::from_slice(rest)?;
                         remember(rest.to_vec(), record.clone());
                         record
                     }
@@ -280,15 +280,16 @@ impl Record {
     /// How it was last started and how that ended, all of the record that is needed by most who look, and much less to read
     /// than the rest; nothing where it is not there.
     pub fn end(store: &Store, id: &str) -> Result<Option<Ended>> {
-        #[derive(Default, Deserialize)]
-        #[serde(default)]
-        struct Brief {
-            ended: Ended,
+        fields! {
+            #[derive(Default)]
+            struct Brief {
+                ended: Ended,
+            }
         }
         for auto_remove in [false, true] {
             let take = |rest: &[u8], ended: Option<Ended>| match ended {
                 Some(ended) => Ok(ended),
-                None => Ok(serde_json::from_slice::<Brief>(rest)?.ended),
+                None => Ok(json::from_slice::<Brief>(rest)?.ended),
             };
             if let Some(ended) = parse(&path(store, id, auto_remove), take)? {
                 return Ok(Some(ended));
@@ -384,7 +385,7 @@ impl Live {
     pub fn load(store: &Store, id: &str) -> Result<Live> {
         let path = store.live(id).join("live.json");
         match std::fs::read(&path) {
-            Ok(text) => serde_json::from_slice(&text).with_context(|| format!("read {}", path.display())),
+            Ok(text) => json::from_slice(&text).with_context(|| format!("read {}", path.display())),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(Live::default()),
             Err(error) => Err(error).with_context(|| format!("read {}", path.display())),
         }

@@ -19,6 +19,7 @@ use super::record;
 use super::remap::{self, ranges};
 use super::settings::Settings;
 use super::store::{self, Store};
+use crate::json;
 use crate::oci::runtime::{IdMapping, Ids};
 use crate::sys::{kernel, lock, process};
 use anyhow::{Context, Result, bail};
@@ -174,7 +175,7 @@ fn join_shim(run: &Path) -> Result<bool> {
     for id in store::read_dir(&run.join("containers"))? {
         let dir = run.join("containers").join(id);
         let shim = || -> Option<i32> {
-            let live: record::Live = serde_json::from_slice(&fs::read(dir.join("live.json")).ok()?).ok()?;
+            let live: record::Live = json::from_slice(&fs::read(dir.join("live.json")).ok()?).ok()?;
             Some(live.shim)
         };
         let Some(pidfd) = shim().and_then(|pid| process::pidfd_open(pid).ok()) else { continue };

@@ -1,19 +1,17 @@
 //! What the routes read of a request, and how they answer.
 
 use crate::api::base64;
+use crate::api::errno;
 use crate::api::http::target;
 use crate::api::types::{ContainerCreate, ErrorAnswer, PathStat};
 use crate::api::version::ApiVersion;
 use crate::api::{Body, Refusal, Reply, Request, Response};
-use crate::api::{errno, json};
 use crate::engine::filters::Filters;
 use crate::engine::{Engine, images, query};
+use crate::json::{self, FromTree, Tree};
 use crate::oci::Platform;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
-use serde_json::Value;
-use std::collections::BTreeMap;
 use std::io::{self, Read};
 
 /// The header that says what lies at a path.
@@ -117,7 +115,7 @@ fn bytes(request: &mut Request) -> Result<Vec<u8>> {
 
 /// Reads a body that is nothing but JSON; an empty one is the zero value. `called` is its name in Docker's source, by which
 /// what is wrong with it is told.
-pub(super) fn body<T: DeserializeOwned + Default>(request: &mut Request, called: &str) -> Result<T> {
+pub(super) fn body<T: FromTree + Default>(request: &mut Request, called: &str) -> Result<T> {
     check_json(request)?;
     json_body(request, called)
 }
@@ -134,21 +132,24 @@ fn check_json(request: &Request) -> Result<()> {
 }
 
 /// The same, whatever it is said to be.
-pub(super) fn json_body<T: DeserializeOwned + Default>(request: &mut Request, called: &str) -> Result<T> {
+pub(super) fn json_body<T: FromTree + Default>(request: &mut Request, called: &str) -> Result<T> {
     let bytes = bytes(request)?;
     if bytes.is_empty() { Ok(T::default()) } else { read(&bytes, called) }
 }
 
-fn read<T: DeserializeOwned + Default>(bytes: &[u8], called: &str) -> Result<T> {
-    let wrong = |error: json::Error| Refusal::BadParameter(format!("invalid JSON: {}", error.within(called)));
-    match value(bytes)? {
-        Value::Null => Ok(T::default()),
-        value => Ok(json::of(value).map_err(wrong)?),
+fn read<T: FromTree + Default>(bytes: &[u8], called: &str) -> Result<T> {
+    match tree(bytes)? {
+        Tree::Null => Ok(T::default()),
+        tree => json::from_tree(tree).map_err(|error| wrong(error, called)),
     }
 }
 
+fn wrong(error: json::Error, called: &str) -> anyhow::Error {
+    Refusal::BadParameter(format!("invalid JSON: {}", error.within(called))).into()
+}
+
 /// The one value that a body is to be.
-fn value(bytes: &[u8]) -> Result<Value> {
+fn tree(bytes: &[u8]) -> Result<Tree<'_>> {
     let invalid = |error: serde_json::Error| Refusal::BadParameter(format!("invalid JSON: {}", why(&error, bytes)));
     let mut values = serde_json::Deserializer::from_slice(bytes).into_iter();
     let value = match values.next() {
@@ -188,21 +189,18 @@ fn why(error: &serde_json::Error, bytes: &[u8]) -> String {
 
 /// The body of create, which is to say something of the container.
 pub(super) fn container_asked(request: &mut Request) -> Result<ContainerCreate> {
-    let keys = |bytes: &[u8]| serde_json::from_slice::<BTreeMap<String, serde::de::IgnoredAny>>(bytes);
     check_json(request)?;
-    // What this program wrote itself: names are spelled as they are here then, and no tree of values is to be made first.
-    let is_own = matches!(request.body, Body::Bytes(_));
     let bytes = bytes(request)?;
-    if is_own {
-        return ContainerCreate::read(&bytes).context("read a request");
-    }
-    let asked = read(&bytes, "container.CreateRequest")?;
-    let others = ["HostConfig", "NetworkingConfig"];
-    let other = |key: &String| others.iter().any(|other| other.eq_ignore_ascii_case(key));
-    if keys(&bytes).map_or(true, |keys| keys.keys().all(other)) {
+    let body = tree(&bytes)?;
+    let says_nothing = match &body {
+        Tree::Null => true,
+        Tree::Object(entries) => entries.iter().all(|(name, _)| ContainerCreate::is_beside(name)),
+        _ => false,
+    };
+    if says_nothing {
         bail!(Refusal::BadParameter("config cannot be empty in order to create a container".to_owned()));
     }
-    Ok(asked)
+    json::from_tree(body).map_err(|error| wrong(error, "container.CreateRequest"))
 }
 
 pub(super) fn with_stat(response: Response, stat: &PathStat) -> Result<Response> {
@@ -258,7 +256,7 @@ pub(super) fn one_platform(request: &Request) -> Result<Option<Platform>> {
     if all.next().is_some() {
         bail!(Refusal::BadParameter("multiple platform parameters not supported".to_owned()));
     }
-    match serde_json::from_slice(text.as_bytes()) {
+    match json::from_slice(text.as_bytes()) {
         Ok(platform) => Ok(Some(platform)),
         Err(_) => Platform::parse(text).map(Some).map_err(|e| Refusal::BadParameter(format!("{e:#}")).into()),
     }
@@ -268,7 +266,7 @@ pub(super) fn one_platform(request: &Request) -> Result<Option<Platform>> {
 pub(super) fn of_platform(engine: &Engine, name: &str, request: &Request) -> Result<()> {
     for (_, value) in request.query.iter().filter(|(key, value)| key.starts_with("platform") && !value.is_empty()) {
         // JSON, as the API has it: {"os":"linux","architecture":"arm64"}; or as people write it.
-        let asked = match serde_json::from_slice::<Platform>(value.as_bytes()) {
+        let asked = match json::from_slice::<Platform>(value.as_bytes()) {
             Ok(platform) => platform,
             Err(_) => Platform::parse(value).map_err(|error| Refusal::BadParameter(format!("{error:#}")))?,
         };
@@ -304,7 +302,7 @@ mod tests {
             (r#"{"a":'b'}"#, "invalid character '\\'' looking for beginning of value"),
             (r#"{"a":"#, "unexpected EOF"),
         ] {
-            let error = read::<BTreeMap<String, u8>>(text.as_bytes(), "").unwrap_err();
+            let error = read::<std::collections::BTreeMap<String, u8>>(text.as_bytes(), "").unwrap_err();
             assert_eq!(error.to_string(), format!("invalid JSON: {words}"), "{text}");
         }
     }

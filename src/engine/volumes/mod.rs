@@ -19,7 +19,8 @@ use super::store::{self, Lease, Store};
 use crate::api::Refusal;
 use crate::api::time::Time;
 use crate::api::types::{Volume, VolumeCreate, VolumeList, VolumeUsage, VolumesPruned};
-use crate::fields::fields;
+use crate::json;
+use crate::json::fields::fields;
 use crate::order;
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
@@ -70,7 +71,7 @@ fn load(store: &Store, name: &str) -> Result<Option<Description>> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
     };
-    let description: Description = serde_json::from_slice(&text).with_context(|| format!("read {}", path.display()))?;
+    let description: Description = json::from_slice(&text).with_context(|| format!("read {}", path.display()))?;
     if description.version > VERSION {
         bail!("{} was written by a newer dhow (version {})", path.display(), description.version);
     }

@@ -5,6 +5,7 @@ use super::message::{self, AAAA, ANY, Code, Data, Message, PTR, Query};
 use super::upstream::{Ask, Outcome, Own, Servers, framed, unframed};
 use super::zone::{Host, Zone};
 use super::{PORT, listen::Sockets};
+use crate::json;
 use crate::sys::{inotify, lock, process};
 use libc::{POLLERR, POLLHUP, POLLIN, POLLOUT};
 use nix::dir::Dir;
@@ -307,7 +308,7 @@ impl State {
             File::from(file).read_to_end(&mut text)?;
             Ok::<_, io::Error>(text)
         };
-        match text().ok().and_then(|text| serde_json::from_slice::<Host>(&text).ok()) {
+        match text().ok().and_then(|text| json::from_slice::<Host>(&text).ok()) {
             Some(host) => drop(self.zone.0.insert(id.to_owned(), host)),
             None => drop(self.zone.0.remove(id)),
         }

@@ -3,7 +3,7 @@
 //! What is known of a container is a file in the resolver's directory, so that the resolver may die and be born again.
 
 use super::message::Data;
-use crate::fields::fields;
+use crate::json::fields::fields;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 

@@ -1,6 +1,7 @@
 //! Keeping credentials, and forgetting them: in Docker's configuration file, or with the helper that it names.
 
 use super::{HUB_KEY, TOKEN_USER, base64, config_path, host_of, run_helper};
+use crate::json;
 use crate::order;
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
@@ -80,7 +81,7 @@ pub fn read() -> Result<(PathBuf, Map<String, Value>)> {
     let path = config_path().context("there is no home directory to keep credentials in: set HOME or DOCKER_CONFIG")?;
     let config = match fs::read(&path) {
         Ok(text) if text.trim_ascii().is_empty() => Map::new(),
-        Ok(text) => serde_json::from_slice(&text).with_context(|| format!("read {}", path.display()))?,
+        Ok(text) => json::from_slice(&text).with_context(|| format!("read {}", path.display()))?,
         Err(error) if error.kind() == ErrorKind::NotFound => Map::new(),
         Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
     };

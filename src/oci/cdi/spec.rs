@@ -1,6 +1,7 @@
 //! One file of the Container Device Interface: what it may say, checked as the reference implementation does.
 
 use super::yaml;
+use crate::json;
 use crate::oci::runtime::{Hook, Mount};
 use crate::order;
 use anyhow::{Context, Result, bail};
@@ -93,7 +94,7 @@ impl Spec {
     pub fn parse(text: &str) -> Result<Spec> {
         let text = text.trim_start_matches('\u{feff}');
         let value = match text.trim_start().starts_with('{') {
-            true => serde_json::from_str(text)?,
+            true => json::from_str(text)?,
             false => yaml::parse(text)?,
         };
         if value.is_null() {

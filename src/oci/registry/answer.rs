@@ -2,8 +2,9 @@
 
 use super::Refused;
 use super::endpoint::Answer;
+use crate::json;
+use crate::json::fields::fields;
 use anyhow::Result;
-use serde::Deserialize;
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
@@ -39,25 +40,27 @@ impl<R: Read> Read for Timely<R> {
 impl Refused {
     /// Reads what an answer that is not of success says, in the registry's JSON or not.
     pub(super) fn read(answer: Answer) -> Refused {
-        #[derive(Deserialize, Default)]
-        #[serde(default)]
-        struct Said {
-            errors: Vec<One>,
-            message: String,
-            details: String,
+        fields! {
+            #[derive(Default)]
+            struct Said {
+                errors: Vec<One>,
+                message: String,
+                details: String,
+            }
         }
-        #[derive(Deserialize, Default)]
-        #[serde(default)]
-        struct One {
-            code: String,
-            message: String,
+        fields! {
+            #[derive(Default)]
+            struct One {
+                code: String,
+                message: String,
+            }
         }
         let status = answer.status();
         let retry_after = answer.headers().get("Retry-After").and_then(|value| retry_after(value.to_str().ok()?));
         let mut body = Vec::new();
         // Only its words are lost if it cannot be read.
         let _ = Timely::new(answer.into_body().into_reader()).take(MAX_ERROR_BODY).read_to_end(&mut body);
-        let said: Said = serde_json::from_slice(&body).unwrap_or_default();
+        let said: Said = json::from_slice(&body).unwrap_or_default();
         let (code, message) = match said.errors.into_iter().next() {
             Some(one) => (one.code, one.message),
             None => (String::new(), if said.details.is_empty() { said.message } else { said.details }),

@@ -4,9 +4,10 @@ use super::address::{join, percent, same_origin, show};
 use super::answer::{Timely, drain, succeeded};
 use super::challenge::{self, Challenge};
 use super::{Proxies, Refused, Settings, absolute, tls};
+use crate::json;
+use crate::json::fields::fields;
 use crate::oci::auth::Credentials;
 use anyhow::{Context, Result, anyhow, bail};
-use serde::Deserialize;
 use std::collections::HashMap;
 use std::io::{self, Read};
 use std::path::PathBuf;
@@ -396,13 +397,14 @@ impl Endpoint {
 
     /// Gets an access token from the server that a challenge names, and how long it lives.
     fn token(&self, challenge: &Challenge, scope: &str, https: bool) -> Result<(String, Duration)> {
-        #[derive(Deserialize)]
-        struct Token {
-            token: Option<String>,
-            access_token: Option<String>,
-            #[serde(default)]
-            refresh_token: String,
-            expires_in: Option<u64>,
+        fields! {
+            #[derive(Default)]
+            struct Token {
+                token: Option<String>,
+                access_token: Option<String>,
+                refresh_token: String,
+                expires_in: Option<u64>,
+            }
         }
         let realm = challenge.get("realm").unwrap_or("");
         let scope = challenge.get("scope").filter(|_| scope.is_empty()).unwrap_or(scope);
@@ -456,7 +458,7 @@ impl Endpoint {
         }
         let mut body = Vec::new();
         Timely::new(answer.into_body().into_reader()).take(1024 * 1024).read_to_end(&mut body).with_context(asked)?;
-        let found: Token = serde_json::from_slice(&body).with_context(asked)?;
+        let found: Token = json::from_slice(&body).with_context(asked)?;
         let token = [found.token, found.access_token].into_iter().flatten().find(|token| !token.is_empty());
         let token = token.with_context(|| format!("{realm} answered without a token"))?;
         self.lock().refresh = found.refresh_token;

@@ -33,10 +33,11 @@ use super::auth::Credentials;
 use super::digest::Digest;
 use super::image::Descriptor;
 use super::reference::{DEFAULT_DOMAIN, Reference};
+use crate::json;
+use crate::json::fields::fields;
 use answer::Timely;
 use anyhow::{Context, Result, bail};
 use endpoint::{Answer, Ask, Endpoint};
-use serde::Deserialize;
 use std::fmt;
 use std::io::Read;
 use std::net::{IpAddr, ToSocketAddrs};
@@ -331,9 +332,11 @@ impl Client {
 
     /// All tags of the repository.
     pub fn tags(&self) -> Result<Vec<String>> {
-        #[derive(Deserialize)]
-        struct Page {
-            tags: Option<Vec<String>>,
+        fields! {
+            #[derive(Default)]
+            struct Page {
+                tags: Option<Vec<String>>,
+            }
         }
         self.anywhere(|endpoint| {
             let mut tags = Vec::new();
@@ -345,7 +348,7 @@ impl Client {
                     let next = answer.headers().get("Link").and_then(|v| next_page(v.to_str().ok()?));
                     Ok((next, read_whole(answer, MAX_TAG_PAGE).context("read the list of tags")?))
                 })?;
-                let page: Page = serde_json::from_slice(&body).context("read the list of tags")?;
+                let page: Page = json::from_slice(&body).context("read the list of tags")?;
                 let found = page.tags.unwrap_or_default();
                 let more = !found.is_empty();
                 tags.extend(found);

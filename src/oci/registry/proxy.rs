@@ -1,6 +1,6 @@
 //! Which proxy the settings or the environment ask for, by the rules that Go programs (and so Docker) follow.
 
-use crate::fields::fields;
+use crate::json::fields::fields;
 use std::net::IpAddr;
 
 fields! { strict:

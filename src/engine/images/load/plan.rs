@@ -1,6 +1,8 @@
 //! What an archive's documents say of its images, checked as far as that goes without its layers.
 
 use super::spool::Spool;
+use crate::json;
+use crate::json::fields::fields;
 use crate::oci::archive::{self, Item};
 use crate::oci::digest::Algorithm;
 use crate::oci::image::{Descriptor, Document, ImageConfig, Index};
@@ -68,8 +70,7 @@ fn check(plan: &Plan) -> Result<()> {
 /// Docker's own form.
 fn docker(spool: &Spool) -> Result<Vec<Plan>> {
     let body = spool.document(archive::MANIFEST)?;
-    let items: Option<Vec<Item>> =
-        serde_json::from_slice(&body).with_context(|| format!("read {}", archive::MANIFEST))?;
+    let items: Option<Vec<Item>> = json::from_slice(&body).with_context(|| format!("read {}", archive::MANIFEST))?;
     let items = items.context("invalid manifest, manifest cannot be null (but can be [])")?;
     items.into_iter().map(|item| of_item(spool, item)).collect()
 }
@@ -157,16 +158,18 @@ fn tagged(index: Index, tag: Option<&str>) -> Result<Descriptor> {
 }
 
 fn index(spool: &Spool) -> Result<Index> {
-    #[derive(serde::Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Layout {
-        image_layout_version: String,
+    fields! {
+        #[derive(Default)]
+        #[serde(rename_all = "camelCase")]
+        struct Layout {
+            image_layout_version: String,
+        }
     }
-    let said: Layout = serde_json::from_slice(&spool.document(archive::LAYOUT)?).context("read oci-layout")?;
+    let said: Layout = json::from_slice(&spool.document(archive::LAYOUT)?).context("read oci-layout")?;
     if !said.image_layout_version.starts_with("1.") {
         bail!("unsupported version {:?} of the OCI layout", said.image_layout_version);
     }
-    serde_json::from_slice(&spool.document(archive::INDEX)?).context("read index.json")
+    json::from_slice(&spool.document(archive::INDEX)?).context("read index.json")
 }
 
 fn of_entry(spool: &Spool, entry: &Descriptor, wanted: Option<&Platform>) -> Result<Plan> {

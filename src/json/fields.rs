@@ -5,15 +5,17 @@
 //! for having been there and undone when a later one is wrong, all that by name and once more by position. Here the names
 //! are data, a field is put where it stays by what reads its type, and nobody's structs are lists.
 
-use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use super::read::place;
+use super::{Error, FromTree, Tree};
+use serde::de::{self, Deserializer, Visitor};
 use serde::forward_to_deserialize_any;
+use std::any::type_name;
 use std::fmt;
-use std::marker::PhantomData;
 
 /// Declares structs that are written as serde derives it, and read by their fields. After `strict:` they are those that
 /// have no unknown ones. A field `as` another type is read as that, and made of it.
 macro_rules! fields {
-    (strict: $($structs:tt)*) => { $crate::fields::fields! { @strict true $($structs)* } };
+    (strict: $($structs:tt)*) => { $crate::json::fields::fields! { @strict true $($structs)* } };
     (@strict $strict:literal $(
         $(#[$meta:meta])*
         $vis:vis struct $name:ident {
@@ -36,120 +38,86 @@ macro_rules! fields {
 
         impl<'de> serde::Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<$name, D::Error> {
-                $crate::fields::read(deserializer)
+                $crate::json::by_tree(deserializer)
             }
         }
 
-        impl $crate::fields::Fields for $name {
-            const NAME: &str = stringify!($name);
-            const STRICT: bool = $strict;
+        impl $crate::json::FromTree for $name {
+            fn from_tree(tree: $crate::json::Tree) -> Result<$name, $crate::json::Error> {
+                let mut it = $name::default();
+                $crate::json::fields::read(&mut it, tree)?;
+                Ok(it)
+            }
+        }
 
-            fn names() -> &'static [&'static str] {
-                $crate::fields::named($name::deserialize($crate::fields::Asking))
+        impl $crate::json::fields::Fields for $name {
+            fn shape(&self) -> $crate::json::fields::Shape {
+                $crate::json::fields::Shape {
+                    name: stringify!($name),
+                    strict: $strict,
+                    fields: $crate::json::fields::named($name::deserialize($crate::json::fields::Asking)),
+                }
             }
 
-            fn put<'de, A: serde::de::MapAccess<'de>>(&mut self, at: usize, from: &mut A) -> Result<(), A::Error> {
+            fn put(&mut self, at: usize, value: $crate::json::Tree) -> Result<(), $crate::json::Error> {
                 #[allow(non_camel_case_types, clippy::upper_case_acronyms)]
                 enum At { $( $field, )* }
                 $( if at == At::$field as usize {
-                    type Read = $crate::fields::fields!(@read $type $(as $read)?);
-                    return $crate::fields::put::<Read, _, _>(&mut self.$field, from);
+                    type Read = $crate::json::fields::fields!(@read $type $(as $read)?);
+                    return $crate::json::fields::put::<Read, _>(&mut self.$field, value);
                 } )*
-                $crate::fields::skip(from)
+                Ok(())
             }
         }
     )* };
     (@read $type:ty) => { $type };
     (@read $type:ty as $read:ty) => { $read };
-    ($($structs:tt)*) => { $crate::fields::fields! { @strict false $($structs)* } };
+    ($($structs:tt)*) => { $crate::json::fields::fields! { @strict false $($structs)* } };
 }
 pub(crate) use fields;
 
 /// A struct that [`fields`] declared.
-pub trait Fields: Default {
-    const NAME: &'static str;
-    /// Unknown fields are errors.
-    const STRICT: bool;
+pub trait Fields {
+    fn shape(&self) -> Shape;
 
-    /// What they are called in JSON, in their order.
-    fn names() -> &'static [&'static str];
-
-    /// Reads the value of one by its place in that order; one that is not there is skipped.
-    fn put<'de, A: MapAccess<'de>>(&mut self, at: usize, from: &mut A) -> Result<(), A::Error>;
+    /// Reads a value into the field at that place of its shape; where it has none, nothing is done.
+    fn put(&mut self, at: usize, value: Tree) -> Result<(), Error>;
 }
 
-pub fn read<'de, T: Fields, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
-    deserializer.deserialize_struct(T::NAME, T::names(), Whole(PhantomData))
+/// What a struct and its fields are called in JSON, in their order.
+pub struct Shape {
+    pub name: &'static str,
+    pub fields: &'static [&'static str],
+    /// Unknown fields are errors.
+    pub strict: bool,
+}
+
+/// Reads what a value has of a struct's fields.
+pub fn read(it: &mut dyn Fields, tree: Tree) -> Result<(), Error> {
+    let shape = it.shape();
+    let mut next = 0;
+    for (name, value) in tree.object()? {
+        match place(shape.fields, next, &name) {
+            Some(at) => {
+                it.put(at, value).map_err(|error| error.at(shape.name, shape.fields[at]))?;
+                next = at + 1;
+            }
+            None if shape.strict => return Err(de::Error::unknown_field(&name, shape.fields)),
+            None => {}
+        }
+    }
+    Ok(())
 }
 
 /// Not a part of each struct that has such a field.
 #[inline(never)]
-pub fn put<'de, R, T, A>(place: &mut T, from: &mut A) -> Result<(), A::Error>
-where
-    R: Deserialize<'de> + Default + Into<T>,
-    A: MapAccess<'de>,
-{
-    *place = from.next_value::<Option<R>>()?.unwrap_or_default().into();
+pub fn put<R: FromTree + Default + Into<T>, T>(field: &mut T, value: Tree) -> Result<(), Error> {
+    let value = match value {
+        Tree::Null => R::default(),
+        value => R::from_tree(value).map_err(|error| error.wanting(type_name::<R>()))?,
+    };
+    *field = value.into();
     Ok(())
-}
-
-#[inline(never)]
-pub fn skip<'de, A: MapAccess<'de>>(from: &mut A) -> Result<(), A::Error> {
-    from.next_value::<IgnoredAny>().map(drop)
-}
-
-struct Whole<T>(PhantomData<T>);
-
-impl<'de, T: Fields> Visitor<'de> for Whole<T> {
-    type Value = T;
-
-    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "struct {}", T::NAME)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<T, A::Error> {
-        let mut it = T::default();
-        let mut name = Name { names: T::names(), next: 0, strict: T::STRICT };
-        while let Some(at) = map.next_key_seed(name)? {
-            it.put(at, &mut map)?;
-            name.next = at + 1;
-        }
-        Ok(it)
-    }
-}
-
-/// Of a name, which field it is: most likely the next one, for so they are written.
-#[derive(Clone, Copy)]
-struct Name {
-    names: &'static [&'static str],
-    next: usize,
-    strict: bool,
-}
-
-impl<'de> DeserializeSeed<'de> for Name {
-    type Value = usize;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<usize, D::Error> {
-        deserializer.deserialize_identifier(self)
-    }
-}
-
-impl Visitor<'_> for Name {
-    type Value = usize;
-
-    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str("the name of a field")
-    }
-
-    fn visit_str<E: de::Error>(self, name: &str) -> Result<usize, E> {
-        let count = self.names.len();
-        let (before, after) = self.names.split_at(self.next.min(count));
-        match after.iter().chain(before).position(|known| *known == name) {
-            Some(at) => Ok((before.len() + at) % count),
-            None if self.strict => Err(E::unknown_field(name, self.names)),
-            None => Ok(count),
-        }
-    }
 }
 
 /// Reads nothing, and is told by who wants to be read what its fields are called.
@@ -201,6 +169,7 @@ impl de::Error for Told {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json;
 
     fields! {
         #[derive(Debug, PartialEq)]
@@ -226,13 +195,13 @@ mod tests {
         }
     }
 
-    fn read(text: &str) -> Result<Loose, serde_json::Error> {
-        serde_json::from_str(text)
+    fn read(text: &str) -> Result<Loose, json::Error> {
+        json::from_str(text)
     }
 
     #[test]
     fn fields_are_found_by_their_names() {
-        assert_eq!(Loose::names(), ["firstOne", "2nd", "list"]);
+        assert_eq!(Loose::default().shape().fields, ["firstOne", "2nd", "list"]);
         let whole = Loose { first_one: 1, second: "b".to_owned(), list: Some(vec![2]) };
         for text in [
             r#"{"firstOne":1,"2nd":"b","list":[2]}"#,
@@ -256,7 +225,7 @@ mod tests {
         for text in ["[1]", "5", r#"{"firstOne":"1"}"#, r#"{"firstOne":256}"#, r#"{"list":[null]}"#, r#"{"2nd":"#] {
             assert!(read(text).is_err(), "{text}");
         }
-        let strict = |text: &str| serde_json::from_str::<Strict>(text).map(|it| it.inner);
+        let strict = |text: &str| json::from_str::<Strict>(text).map(|it| it.inner);
         assert_eq!(strict(r#"{"inner":{"list":[],"else":1}}"#).unwrap().list, Some(Vec::new()));
         let error = strict(r#"{"inner":{},"else":1}"#).unwrap_err().to_string();
         assert!(error.starts_with("unknown field `else`, expected `inner`"), "{error}");
@@ -266,7 +235,7 @@ mod tests {
     #[test]
     fn names_are_those_of_the_fields() {
         use crate::api::types::{HostConfig, ImageConfig};
-        assert_eq!(HostConfig::names()[..2], ["Binds", "ContainerIDFile"]);
-        assert_eq!(ImageConfig::names().last(), Some(&"WorkingDir"));
+        assert_eq!(HostConfig::default().shape().fields[..2], ["Binds", "ContainerIDFile"]);
+        assert_eq!(ImageConfig::default().shape().fields.last(), Some(&"WorkingDir"));
     }
 }

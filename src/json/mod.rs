@@ -1,24 +1,62 @@
-//! JSON as Go's library reads it: names of fields are the same in whatever case, of two the last holds, and null is no
-//! text. What has the wrong type is told in its words, which name the field.
+//! How JSON is read, all of it: a text is taken apart first (`tree`), and a value of a type is made of that (`read`), by
+//! one reader, as a type costs code for each reader that it has. Much as Go's library reads it: names of fields are the
+//! same in whatever case, of two the last holds, and null is no text. What has the wrong type is told in its words, which
+//! name the field.
 
-use serde::de::value::StrDeserializer;
-use serde::de::{
-    self, DeserializeOwned, DeserializeSeed, Deserializer, Expected, IntoDeserializer, MapAccess, SeqAccess,
-    Unexpected, Visitor,
-};
-use serde::forward_to_deserialize_any;
-use serde_json::{Map, Value};
+pub mod fields;
+mod read;
+mod tree;
+mod values;
+
+use serde::Deserializer;
+use serde::de::{Deserialize, Unexpected};
+use serde_json::Value;
 use std::any::type_name;
 use std::fmt;
+pub use tree::Tree;
+pub(crate) use values::by_serde;
+pub use values::made_by_serde;
 
-/// A value of that type, of JSON that was read.
-pub fn of<T: DeserializeOwned>(value: Value) -> Result<T, Error> {
-    T::deserialize(Read(value))
+/// What can be made of a value.
+pub trait FromTree: Sized {
+    fn from_tree(tree: Tree) -> Result<Self, Error>;
 }
 
-/// Why it is none.
+/// A value of that type, of a text.
+pub fn from_slice<T: FromTree>(text: &[u8]) -> Result<T, Error> {
+    from_tree(tree(text)?)
+}
+
+/// A value of that type, of a text.
+pub fn from_str<T: FromTree>(text: &str) -> Result<T, Error> {
+    from_slice(text.as_bytes())
+}
+
+/// A value of that type, of JSON that was read.
+pub fn from_value<T: FromTree>(value: Value) -> Result<T, Error> {
+    from_tree(value.into())
+}
+
+/// A value of that type, of a text that was taken apart.
+pub fn from_tree<T: FromTree>(tree: Tree) -> Result<T, Error> {
+    T::from_tree(tree).map_err(|error| error.wanting(type_name::<T>()))
+}
+
+/// A text, taken apart.
+pub fn tree(text: &[u8]) -> Result<Tree<'_>, Error> {
+    serde_json::from_slice(text).map_err(Error::Syntax)
+}
+
+/// Reads by a tree what serde asks for, as a part of a type that it reads.
+pub fn by_tree<'de, T: FromTree, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+    from_tree(Tree::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+}
+
+/// Why there is none.
 #[derive(Debug)]
 pub enum Error {
+    /// It is no JSON.
+    Syntax(serde_json::Error),
     Mismatch(Mismatch),
     Other(String),
 }
@@ -76,12 +114,12 @@ impl Error {
     }
 
     #[cold]
-    fn at(mut self, of: &str, field: String) -> Error {
+    fn at(mut self, of: &str, field: &str) -> Error {
         if let Error::Mismatch(it) = &mut self {
             if it.path.is_empty() {
                 it.of = go_name(of).to_owned();
             }
-            it.path.insert(0, field);
+            it.path.insert(0, field.to_owned());
         }
         self
     }
@@ -115,7 +153,7 @@ fn go_type(ours: &str) -> String {
     }
     let name = go_name(ours.rsplit("::").next().unwrap_or(ours));
     // One word, or several.
-    if name == "Said" {
+    if name == "Words" {
         return "string".to_owned();
     }
     let package = match name {
@@ -142,6 +180,7 @@ fn go_name(ours: &str) -> &str {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Error::Syntax(error) => write!(f, "{error}"),
             Error::Other(text) => f.write_str(text),
             Error::Mismatch(Mismatch { found, wanted, path, .. }) if path.is_empty() => {
                 write!(f, "json: cannot unmarshal {found} into Go value of type {wanted}")
@@ -156,166 +195,12 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-impl de::Error for Error {
-    fn custom<T: fmt::Display>(text: T) -> Error {
-        Error::Other(text.to_string())
-    }
-
-    fn invalid_type(found: Unexpected, _: &dyn Expected) -> Error {
-        Error::mismatch(found)
-    }
-
-    fn invalid_value(found: Unexpected, _: &dyn Expected) -> Error {
-        Error::mismatch(found)
-    }
-}
-
-/// A value that is to be taken apart.
-struct Read(Value);
-
-impl<'de> IntoDeserializer<'de, Error> for Read {
-    type Deserializer = Read;
-
-    fn into_deserializer(self) -> Read {
-        self
-    }
-}
-
-impl Read {
-    fn visit<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        match self.0 {
-            Value::Null => visitor.visit_unit(),
-            Value::Bool(truth) => visitor.visit_bool(truth),
-            Value::Number(number) => match (number.as_u64(), number.as_i64(), number.as_f64()) {
-                (Some(number), ..) => visitor.visit_u64(number),
-                (None, Some(number), _) => visitor.visit_i64(number),
-                (None, None, number) => visitor.visit_f64(number.unwrap_or(f64::NAN)),
-            },
-            Value::String(text) => visitor.visit_string(text),
-            Value::Array(items) => visitor.visit_seq(Items(items.into_iter())),
-            Value::Object(entries) => visitor.visit_map(Entries::new(entries, None)),
+impl From<Error> for std::io::Error {
+    fn from(error: Error) -> std::io::Error {
+        match error {
+            Error::Syntax(error) => error.into(),
+            error => std::io::Error::new(std::io::ErrorKind::InvalidData, error),
         }
-    }
-}
-
-/// Entries by the names of the fields that they are meant for.
-fn meant(entries: Map<String, Value>, fields: &[&str]) -> Map<String, Value> {
-    if entries.keys().all(|name| fields.contains(&name.as_str())) {
-        return entries;
-    }
-    let meant = |name: String| match fields.iter().find(|field| field.eq_ignore_ascii_case(&name)) {
-        Some(field) if !fields.contains(&name.as_str()) => (*field).to_owned(),
-        _ => name,
-    };
-    // Collected, they would be sorted first, by code of its own.
-    let mut fields = Map::new();
-    fields.extend(entries.into_iter().map(|(name, value)| (meant(name), value)));
-    fields
-}
-
-struct Items(std::vec::IntoIter<Value>);
-
-impl<'de> SeqAccess<'de> for Items {
-    type Error = Error;
-
-    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Error> {
-        self.0.next().map(|item| seed.deserialize(Read(item))).transpose()
-    }
-}
-
-/// The entries of an object: of a struct the fields, else a map's.
-struct Entries {
-    left: serde_json::map::IntoIter,
-    of: Option<&'static str>,
-    /// Of the entry that is being read.
-    name: String,
-    value: Option<Value>,
-}
-
-impl Entries {
-    fn new(entries: Map<String, Value>, of: Option<&'static str>) -> Entries {
-        Entries { left: entries.into_iter(), of, name: String::new(), value: None }
-    }
-
-    fn step(&mut self) -> Option<&str> {
-        let (name, value) = self.left.next()?;
-        (self.name, self.value) = (name, Some(value));
-        Some(&self.name)
-    }
-
-    fn value(&mut self) -> Result<Read, Error> {
-        self.value.take().map(Read).ok_or_else(|| de::Error::custom("a value without its name"))
-    }
-
-    #[cold]
-    fn wrong(&mut self, error: Error) -> Error {
-        match self.of {
-            Some(of) => error.at(of, std::mem::take(&mut self.name)),
-            None => error,
-        }
-    }
-}
-
-impl<'de> MapAccess<'de> for Entries {
-    type Error = Error;
-
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
-        self.step().map(|name| seed.deserialize(StrDeserializer::new(name))).transpose()
-    }
-
-    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {
-        let value = self.value()?;
-        seed.deserialize(value).map_err(|error| self.wrong(error))
-    }
-}
-
-impl<'de> Deserializer<'de> for Read {
-    type Error = Error;
-
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        self.visit(visitor).map_err(|error| error.wanting(type_name::<V::Value>()))
-    }
-
-    fn deserialize_struct<V: Visitor<'de>>(
-        self,
-        name: &'static str,
-        fields: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Error> {
-        let entries = match self.0 {
-            Value::Object(entries) => entries,
-            // The fields by their order are nobody's.
-            Value::Array(_) => return Err(Error::mismatch(Unexpected::Seq).wanting(type_name::<V::Value>())),
-            plain => return Read(plain).deserialize_any(visitor),
-        };
-        let entries = Entries::new(meant(entries, fields), Some(name));
-        visitor.visit_map(entries).map_err(|error| error.wanting(type_name::<V::Value>()))
-    }
-
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        if self.0.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
-    }
-
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Error> {
-        visitor.visit_newtype_struct(self)
-    }
-
-    fn deserialize_enum<V: Visitor<'de>>(
-        self,
-        name: &'static str,
-        variants: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Error> {
-        self.0.deserialize_enum(name, variants, visitor).map_err(de::Error::custom)
-    }
-
-    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        if self.0.is_null() { visitor.visit_str("") } else { self.deserialize_any(visitor) }
-    }
-
-    forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str bytes byte_buf unit unit_struct seq tuple
-        tuple_struct map identifier ignored_any
     }
 }
 
@@ -324,8 +209,8 @@ mod tests {
     use super::*;
     use crate::api::types::{ContainerCreate, ExecCreate, VolumeCreate};
 
-    fn read<T: DeserializeOwned>(bytes: &[u8]) -> anyhow::Result<T> {
-        Ok(of(serde_json::from_slice(bytes)?)?)
+    fn read<T: FromTree>(bytes: &[u8]) -> anyhow::Result<T> {
+        Ok(from_slice(bytes)?)
     }
 
     #[test]
@@ -416,9 +301,7 @@ mod tests {
             let error = read::<ContainerCreate>(body.as_bytes()).unwrap_err();
             assert_eq!(error.to_string(), format!("json: cannot unmarshal {words}"), "{body}");
         }
-        let within = |body: &str| {
-            of::<VolumeCreate>(serde_json::from_str(body).unwrap()).unwrap_err().within("volume.CreateOptions")
-        };
+        let within = |body: &str| from_str::<VolumeCreate>(body).unwrap_err().within("volume.CreateOptions");
         for (body, words) in [
             ("[]", "array into Go value of type volume.CreateOptions"),
             (r#""x""#, "string into Go value of type volume.CreateOptions"),
