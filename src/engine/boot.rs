@@ -88,7 +88,7 @@ fn joins(now: &Now) -> impl Iterator<Item = &str> {
 
 /// Starts several at once, as many as there are processors.
 fn start_some(store: &Store, all: Vec<Now>) -> Vec<Started> {
-    let workers = thread::available_parallelism().map_or(1, usize::from).min(all.len());
+    let workers = crate::sys::processors().min(all.len());
     let queue = Mutex::new(all.into_iter());
     let take = || queue.lock().unwrap_or_else(|broken| broken.into_inner()).next();
     let work = || {

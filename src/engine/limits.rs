@@ -44,7 +44,7 @@ pub struct Supports {
 
 impl Supports {
     pub fn read() -> Supports {
-        let processors = std::thread::available_parallelism().map_or(1, |count| count.get() as i64);
+        let processors = crate::sys::processors() as i64;
         let Some(mount) = cgroup::home() else { return Supports { processors, ..Supports::default() } };
         let text = |file: &str| fs::read_to_string(mount.join(file)).unwrap_or_default().trim().to_owned();
         let controllers = text("cgroup.controllers");

@@ -112,7 +112,7 @@ pub fn info(engine: &Engine) -> Result<Info> {
         architecture: machine(),
         index_server_address: "https://index.docker.io/v1/".to_owned(),
         registry_config: registries(settings),
-        n_cpu: std::thread::available_parallelism().map_or(1, |count| count.get() as i64),
+        n_cpu: crate::sys::processors() as i64,
         mem_total: memory(),
         docker_root_dir: store.root.display().to_string(),
         http_proxy: proxy(settings, "HTTP_PROXY"),

@@ -48,7 +48,7 @@ pub fn through<T>(
     fill: impl FnOnce(&mut dyn Write) -> Result<()> + Send,
     take: impl FnOnce(&mut dyn Read) -> Result<T>,
 ) -> Result<Result<T>> {
-    let threads = thread::available_parallelism().map_or(1, usize::from).min(MOST);
+    let threads = crate::sys::processors().min(MOST);
     with(threads, format, fill, take)
 }
 

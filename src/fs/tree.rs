@@ -128,7 +128,7 @@ pub fn survey<T: Send>(root: BorrowedFd, look: &Look<T>) -> Result<Found<T>> {
     let survey = Survey { root, look, state: Mutex::new(state), changed: Condvar::new() };
     survey.work(FEW);
     std::thread::scope(|scope| {
-        let others = survey.state().left.len().min(std::thread::available_parallelism().map_or(2, usize::from).min(8));
+        let others = survey.state().left.len().min(crate::sys::processors().min(8));
         for _ in 1..others {
             scope.spawn(|| survey.work(usize::MAX));
         }

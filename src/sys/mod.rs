@@ -16,6 +16,7 @@ pub mod mount;
 pub mod mountinfo;
 pub mod net;
 pub mod process;
+mod processors;
 pub mod quota;
 pub mod search;
 pub mod signals;
@@ -27,6 +28,8 @@ mod unwind;
 pub mod xattr;
 
 use std::io;
+
+pub use processors::processors;
 
 /// The result of a raw system call: -1 means errno.
 fn check(result: libc::c_long) -> io::Result<libc::c_long> {

@@ -215,7 +215,7 @@ fn contents(from: &Tree, items: &[Item], known: &mut Known) -> Result<Vec<Conten
         results.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).extend(mine);
         Ok(())
     };
-    let threads = std::thread::available_parallelism().map_or(2, usize::from).min(8).min(missing.len().div_ceil(64));
+    let threads = crate::sys::processors().min(8).min(missing.len().div_ceil(64));
     std::thread::scope(|scope| {
         let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
         let mut done = work();

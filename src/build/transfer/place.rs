@@ -168,7 +168,7 @@ impl<'a> Place<'a> {
         }
         let units = std::mem::take(&mut self.waiting);
         let count: usize = units.iter().map(|unit| unit.files.len()).sum();
-        let threads = std::thread::available_parallelism().map_or(2, usize::from).min(8).min(count.div_ceil(64));
+        let threads = crate::sys::processors().min(8).min(count.div_ceil(64));
         let next = AtomicUsize::new(0);
         let done = Mutex::new(Vec::with_capacity(count));
         let (owner, mode) = (self.owner, self.mode.as_ref());
