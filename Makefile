@@ -16,10 +16,11 @@ BUILT := target/$(TARGET)/release/dhow
 
 # At a fixed address there is nothing to relocate at the start, and no relocated page in every shim that waits. Without
 # tables for unwinding, which nothing reads, it is a tenth smaller. What a start calls stands first (see contrib/order/make),
-# by names that say which of many a generic function is.
+# by names that say which of many a generic function is. Where cargo keeps sources is nobody's business.
 # `=` and not `?=`: a build is the same whatever the environment says.
 RELEASE := CARGO_TARGET_$(KEY)_RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static \
-	-C symbol-mangling-version=v0 -C link-arg=-Wl,-T,contrib/order.ld -C link-arg=-Wl,-T,contrib/plain.ld -C link-arg=-Wl,--no-eh-frame-hdr"
+	-C symbol-mangling-version=v0 -C link-arg=-Wl,-T,contrib/order.ld -C link-arg=-Wl,-T,contrib/plain.ld -C link-arg=-Wl,--no-eh-frame-hdr \
+	--remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)/registry/src/="
 # Of zstd only the fastest strategy is there to write with: what is written are recipes of layers.
 CFLAGS_ZSTD := $(patsubst %,-DZSTD_EXCLUDE_%_BLOCK_COMPRESSOR,DFAST GREEDY LAZY LAZY2 BTLAZY2 BTOPT BTULTRA)
 export CFLAGS_$(shell echo $(TARGET) | tr - _) = $(CFLAGS_ZSTD)
