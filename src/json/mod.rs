@@ -1,7 +1,7 @@
-//! How JSON is read, all of it: a text is taken apart first (`tree`), and a value of a type is made of that (`read`), by
-//! one reader, as a type costs code for each reader that it has. Much as Go's library reads it: names of fields are the
-//! same in whatever case, of two the last holds, and null is no text. What has the wrong type is told in its words, which
-//! name the field.
+//! How JSON is read, all of it: a text is taken apart first (`tree`), and a type is made of that by one reader, as it costs
+//! code for each reader that it has: structs field by field (`fields`), what they are made of (`values`), and what serde
+//! reads (`read`). Much as Go's library reads it: names of fields are the same in whatever case, of two the last holds, and
+//! null is no text. What has the wrong type is told in its words, which name the field.
 
 pub mod fields;
 mod read;
