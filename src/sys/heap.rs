@@ -34,14 +34,24 @@ impl Heap {
         Heap { taken: AtomicBool::new(false), inner: UnsafeCell::new(Dlmalloc::new_with_allocator(Kernel)) }
     }
 
+    // Of the little that is worth being in each place.
+    #[inline(always)]
     fn lock(&self) -> Guard<'_> {
+        if self.taken.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_err() {
+            self.wait();
+        }
+        Guard(&self.taken)
+    }
+
+    /// Until the lock is ours.
+    #[cold]
+    fn wait(&self) {
         let mut spins = 0;
         while self.taken.compare_exchange_weak(false, true, Ordering::Acquire, Ordering::Relaxed).is_err() {
             spins += 1;
             // Whoever has it may ask the kernel for memory right now, or may not be running.
             if spins % SPINS == 0 { std::thread::yield_now() } else { std::hint::spin_loop() }
         }
-        Guard(&self.taken)
     }
 }
 

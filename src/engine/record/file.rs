@@ -115,7 +115,7 @@ fn entry(number: u64, ended: &Ended) -> Result<Vec<u8>> {
 
 /// What stands in a place, if it is whole.
 fn read(place: &[u8]) -> Option<(u64, Ended)> {
-    let text = place.strip_prefix(b",").unwrap_or(place).trim_ascii_end();
+    let text = unfilled(place.strip_prefix(b",").unwrap_or(place));
     // Looked at first: where no end was written yet, not even an error of JSON is to be made.
     let check = format!("[\"{:08x}\"", crc32(text.get(CHECKED..)?));
     if !text.starts_with(check.as_bytes()) {
@@ -124,6 +124,15 @@ fn read(place: &[u8]) -> Option<(u64, Ended)> {
     let mut values = json::tree(text).and_then(Tree::list).ok()?.skip(1);
     let (number, ended) = (values.next()?, values.next()?);
     Some((json::from_tree(number).ok()?, json::from_tree(ended).ok()?))
+}
+
+/// Without what it was filled up with: by the piece, as that is most of a place.
+fn unfilled(mut text: &[u8]) -> &[u8] {
+    text = text.strip_suffix(b"\n").unwrap_or(text);
+    while let Some(rest) = text.strip_suffix(&[b' '; 64]) {
+        text = rest;
+    }
+    text.trim_ascii_end()
 }
 
 /// Fills up with spaces to a length, the last byte of which ends a line.
