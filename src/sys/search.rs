@@ -1,4 +1,5 @@
-//! The first byte of some kind, many at a time.
+//! The first byte of some kind, many at a time. What says which are wanted is a part of the loop if it is `inline(always)`,
+//! and else called by it, as all is compiled for size.
 
 /// So many bytes at a time, with instructions that every x86-64 has.
 #[cfg(target_arch = "x86_64")]
@@ -17,37 +18,50 @@ mod step {
 
     // SAFETY, here and below: SSE2 is part of x86-64.
     impl Bytes {
+        #[inline(always)]
         pub(super) fn new(bytes: &[u8; STEP]) -> Bytes {
             // So many bytes are there, wherever they lie.
             Bytes(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) })
         }
 
         /// Those that are less than `limit`, which is 1 to 128.
+        #[inline(always)]
         pub fn below(self, limit: u8) -> Marks {
             Marks(unsafe { _mm_cmpeq_epi8(_mm_min_epu8(self.0, _mm_set1_epi8((limit - 1) as i8)), self.0) })
         }
 
+        /// Those that are more than `limit`, which is 0 to 126.
+        #[inline(always)]
+        pub fn above(self, limit: u8) -> Marks {
+            Marks(unsafe { _mm_cmpeq_epi8(_mm_max_epu8(self.0, _mm_set1_epi8((limit + 1) as i8)), self.0) })
+        }
+
         /// Those that are 128 or more.
+        #[inline(always)]
         pub fn high(self) -> Marks {
             // Only the highest bit of each is asked for.
             Marks(self.0)
         }
 
+        #[inline(always)]
         pub fn equal(self, byte: u8) -> Marks {
             Marks(unsafe { _mm_cmpeq_epi8(self.0, _mm_set1_epi8(byte as i8)) })
         }
 
         /// Without the bits that `bits` has not.
+        #[inline(always)]
         pub fn of(self, bits: u8) -> Bytes {
             Bytes(unsafe { _mm_and_si128(self.0, _mm_set1_epi8(bits as i8)) })
         }
     }
 
     impl Marks {
+        #[inline(always)]
         pub(super) fn none() -> Marks {
             Marks(unsafe { _mm_setzero_si128() })
         }
 
+        #[inline(always)]
         pub(super) fn first(&self) -> Option<usize> {
             let marks = unsafe { _mm_movemask_epi8(self.0) };
             (marks != 0).then_some(marks.trailing_zeros() as usize)
@@ -57,6 +71,7 @@ mod step {
     impl BitOr for Marks {
         type Output = Marks;
 
+        #[inline(always)]
         fn bitor(self, other: Marks) -> Marks {
             Marks(unsafe { _mm_or_si128(self.0, other.0) })
         }
@@ -80,35 +95,48 @@ mod step {
     pub struct Marks(u64);
 
     impl Bytes {
+        #[inline(always)]
         pub(super) fn new(bytes: &[u8; STEP]) -> Bytes {
             Bytes(u64::from_le_bytes(*bytes))
         }
 
         /// Those that are less than `limit`, which is 1 to 128.
+        #[inline(always)]
         pub fn below(self, limit: u8) -> Marks {
             Marks(self.0.wrapping_sub(ONES * limit as u64) & !self.0 & HIGH)
         }
 
+        /// Those that are more than `limit`, which is 0 to 126.
+        #[inline(always)]
+        pub fn above(self, limit: u8) -> Marks {
+            Marks(((self.0 & !HIGH) + ONES * (127 - limit) as u64 | self.0) & HIGH)
+        }
+
         /// Those that are 128 or more.
+        #[inline(always)]
         pub fn high(self) -> Marks {
             Marks(self.0 & HIGH)
         }
 
+        #[inline(always)]
         pub fn equal(self, byte: u8) -> Marks {
             Bytes(self.0 ^ (ONES * byte as u64)).below(1)
         }
 
         /// Without the bits that `bits` has not.
+        #[inline(always)]
         pub fn of(self, bits: u8) -> Bytes {
             Bytes(self.0 & (ONES * bits as u64))
         }
     }
 
     impl Marks {
+        #[inline(always)]
         pub(super) fn none() -> Marks {
             Marks(0)
         }
 
+        #[inline(always)]
         pub(super) fn first(&self) -> Option<usize> {
             (self.0 != 0).then_some(self.0.trailing_zeros() as usize / 8)
         }
@@ -117,6 +145,7 @@ mod step {
     impl BitOr for Marks {
         type Output = Marks;
 
+        #[inline(always)]
         fn bitor(self, other: Marks) -> Marks {
             Marks(self.0 | other.0)
         }
@@ -152,8 +181,9 @@ pub fn copy_until(from: &[u8], to: &mut [u8], wanted: impl Fn(Bytes) -> Marks) -
     let mut clear = 0;
     for (bytes, place) in from.as_chunks::<{ 4 * STEP }>().0.iter().zip(to.as_chunks_mut().0) {
         *place = *bytes;
-        let [a, b, c, d] = std::array::from_fn(|at| wanted(Bytes::new(&bytes.as_chunks().0[at])));
-        if (a | b | (c | d)).first().is_some() {
+        let [a, b, c, d] = bytes.as_chunks().0 else { break };
+        let (a, b, c, d) = (Bytes::new(a), Bytes::new(b), Bytes::new(c), Bytes::new(d));
+        if ((wanted(a) | wanted(b)) | (wanted(c) | wanted(d))).first().is_some() {
             break;
         }
         clear += bytes.len();

@@ -1,7 +1,7 @@
 //! One entry of a log, read back: the reverse of [`super::encode`].
 
 use super::encode::Stream;
-use super::scan::quote;
+use super::scan::{is_of_digits, quote};
 
 /// What an entry says beside its text.
 #[derive(Debug, PartialEq)]
@@ -49,9 +49,17 @@ fn decode_whole<'l>(line: &'l [u8], text: &mut Vec<u8>) -> Option<Entry<'l>> {
         }
     };
     let time = str::from_utf8(time.strip_suffix(b"\"}")?).ok()?;
-    let of_time = |byte| matches!(byte, b'-' | b'.' | b'0'..=b':' | b'T' | b'Z');
-    let is_time = (20..=30).contains(&time.len()) && time.bytes().all(of_time);
-    (is_time && is_flat(attributes)).then_some(Entry { stream, time, attributes })
+    (is_time(time.as_bytes()) && is_flat(attributes)).then_some(Entry { stream, time, attributes })
+}
+
+/// Whether it has the form of a time in UTC.
+fn is_time(text: &[u8]) -> bool {
+    match text.split_at_checked(10) {
+        Some((date, [b'T', time @ .., b'Z'])) => {
+            (8..=18).contains(&time.len()) && is_of_digits(date) && is_of_digits(time)
+        }
+        _ => false,
+    }
 }
 
 /// Whether the attributes are one object of strings, and not a torn one that runs into the next entry. Quotes inside
