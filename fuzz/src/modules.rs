@@ -13,13 +13,13 @@ mod cgroup;
 mod engine;
 #[path = "../../src/failpoint.rs"]
 mod failpoint;
-#[path = "../../src/fields.rs"]
 #[path = "../../src/fs/mod.rs"]
 mod fs;
 #[path = "../../src/fuzz.rs"]
 mod fuzz;
-#[path = "../../src/net/mod.rs"]
+#[path = "../../src/json/mod.rs"]
 mod json;
+#[path = "../../src/net/mod.rs"]
 mod net;
 #[path = "../../src/ns/mod.rs"]
 mod ns;

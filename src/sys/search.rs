@@ -1,11 +1,10 @@
-//! The first byte of some kind, many at a time. What says which are wanted is a part of the loop if it is `inline(always)`,
-//! and else called by it, as all is compiled for size.
+//! The first byte of some kind, many at a time.
 
 /// So many bytes at a time, with instructions that every x86-64 has.
 #[cfg(target_arch = "x86_64")]
 mod step {
     use std::arch::x86_64::*;
-    use std::ops::BitOr;
+    use std::ops::{BitAnd, BitOr};
 
     pub const STEP: usize = 16;
 
@@ -76,12 +75,21 @@ mod step {
             Marks(unsafe { _mm_or_si128(self.0, other.0) })
         }
     }
+
+    impl BitAnd for Marks {
+        type Output = Marks;
+
+        #[inline(always)]
+        fn bitand(self, other: Marks) -> Marks {
+            Marks(unsafe { _mm_and_si128(self.0, other.0) })
+        }
+    }
 }
 
 /// So many bytes at a time, as one number.
 #[cfg(not(target_arch = "x86_64"))]
 mod step {
-    use std::ops::BitOr;
+    use std::ops::{BitAnd, BitOr};
 
     pub const STEP: usize = 8;
     const ONES: u64 = u64::from_ne_bytes([1; STEP]);
@@ -91,7 +99,7 @@ mod step {
     #[derive(Clone, Copy)]
     pub struct Bytes(u64);
 
-    /// Which of them are wanted. Above the first one marked there may be false ones.
+    /// Which of them are wanted.
     pub struct Marks(u64);
 
     impl Bytes {
@@ -103,7 +111,8 @@ mod step {
         /// Those that are less than `limit`, which is 1 to 128.
         #[inline(always)]
         pub fn below(self, limit: u8) -> Marks {
-            Marks(self.0.wrapping_sub(ONES * limit as u64) & !self.0 & HIGH)
+            // With its highest bit set, no byte borrows of the next.
+            Marks(!((self.0 | HIGH) - ONES * limit as u64) & !self.0 & HIGH)
         }
 
         /// Those that are more than `limit`, which is 0 to 126.
@@ -150,32 +159,46 @@ mod step {
             Marks(self.0 | other.0)
         }
     }
+
+    impl BitAnd for Marks {
+        type Output = Marks;
+
+        #[inline(always)]
+        fn bitand(self, other: Marks) -> Marks {
+            Marks(self.0 & other.0)
+        }
+    }
 }
 
 use step::STEP;
 pub use step::{Bytes, Marks};
 
-/// The first byte that `wanted` marks.
-pub fn first(bytes: &[u8], wanted: impl Fn(Bytes) -> Marks) -> Option<usize> {
+/// Which bytes are wanted. No closure: those are called where all is compiled for size, and this can be `inline(always)`.
+pub trait Wanted {
+    fn among(bytes: Bytes) -> Marks;
+}
+
+/// The first byte that is wanted.
+pub fn first<W: Wanted>(bytes: &[u8]) -> Option<usize> {
     let (steps, rest) = bytes.as_chunks::<STEP>();
     for (number, bytes) in steps.iter().enumerate() {
-        if let Some(found) = wanted(Bytes::new(bytes)).first() {
+        if let Some(found) = W::among(Bytes::new(bytes)).first() {
             return Some(number * STEP + found);
         }
     }
     // Some before the rest may be looked at twice, but nothing of them is wanted.
     if let Some(last) = bytes.last_chunk() {
-        return wanted(Bytes::new(last)).first().map(|found| bytes.len() - STEP + found);
+        return W::among(Bytes::new(last)).first().map(|found| bytes.len() - STEP + found);
     }
     let mut last = [0; STEP];
     last[..rest.len()].copy_from_slice(rest);
     // What fills it up may be wanted.
-    wanted(Bytes::new(&last)).first().filter(|found| *found < bytes.len())
+    W::among(Bytes::new(&last)).first().filter(|found| *found < bytes.len())
 }
 
-/// Copies what stands before the first byte that `wanted` marks, and tells how much that is. `None` where `to` is shorter
+/// Copies what stands before the first byte that is wanted, and tells how much that is. `None` where `to` is shorter
 /// than `from`: bytes of it behind what was copied may be overwritten.
-pub fn copy_until(from: &[u8], to: &mut [u8], wanted: impl Fn(Bytes) -> Marks) -> Option<usize> {
+pub fn copy_until<W: Wanted>(from: &[u8], to: &mut [u8]) -> Option<usize> {
     let to = to.get_mut(..from.len())?;
     // Several steps at once as long as there is nothing.
     let mut clear = 0;
@@ -183,7 +206,7 @@ pub fn copy_until(from: &[u8], to: &mut [u8], wanted: impl Fn(Bytes) -> Marks) -
         *place = *bytes;
         let [a, b, c, d] = bytes.as_chunks().0 else { break };
         let (a, b, c, d) = (Bytes::new(a), Bytes::new(b), Bytes::new(c), Bytes::new(d));
-        if ((wanted(a) | wanted(b)) | (wanted(c) | wanted(d))).first().is_some() {
+        if ((W::among(a) | W::among(b)) | (W::among(c) | W::among(d))).first().is_some() {
             break;
         }
         clear += bytes.len();
@@ -191,7 +214,7 @@ pub fn copy_until(from: &[u8], to: &mut [u8], wanted: impl Fn(Bytes) -> Marks) -
     let (from, to, whole) = (&from[clear..], &mut to[clear..], from);
     for (number, (bytes, place)) in from.as_chunks::<STEP>().0.iter().zip(to.as_chunks_mut().0).enumerate() {
         *place = *bytes;
-        if let Some(found) = wanted(Bytes::new(bytes)).first() {
+        if let Some(found) = W::among(Bytes::new(bytes)).first() {
             return Some(clear + number * STEP + found);
         }
     }
@@ -202,17 +225,26 @@ pub fn copy_until(from: &[u8], to: &mut [u8], wanted: impl Fn(Bytes) -> Marks) -
     if let (Some(last), Some(place)) = (from.last_chunk::<STEP>(), to.last_chunk_mut::<STEP>()) {
         // Some of it stands there already.
         *place = *last;
-        return Some(wanted(Bytes::new(last)).first().map_or(whole.len(), |found| whole.len() - STEP + found));
+        return Some(W::among(Bytes::new(last)).first().map_or(whole.len(), |found| whole.len() - STEP + found));
     }
     let mut last = [0; STEP];
     for ((byte, place), last) in rest.iter().zip(to).zip(&mut last) {
         (*place, *last) = (*byte, *byte);
     }
-    Some(clear + wanted(Bytes::new(&last)).first().map_or(rest.len(), |found| found.min(rest.len())))
+    Some(clear + W::among(Bytes::new(&last)).first().map_or(rest.len(), |found| found.min(rest.len())))
 }
 
 /// Copies all of it, as a call of the C library's does not pay for with some dozens of bytes. `None` where there is no
 /// room.
 pub fn copy(from: &[u8], to: &mut [u8]) -> Option<usize> {
-    copy_until(from, to, |_| Marks::none())
+    struct Nothing;
+
+    impl Wanted for Nothing {
+        #[inline(always)]
+        fn among(_: Bytes) -> Marks {
+            Marks::none()
+        }
+    }
+
+    copy_until::<Nothing>(from, to)
 }

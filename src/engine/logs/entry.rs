@@ -1,7 +1,7 @@
 //! One entry of a log, read back: the reverse of [`super::encode`].
 
 use super::encode::Stream;
-use super::scan::{is_of_digits, quote};
+use super::scan::{is_of_time, quote};
 
 /// What an entry says beside its text.
 #[derive(Debug, PartialEq)]
@@ -34,6 +34,10 @@ pub fn decode<'l>(line: &'l [u8], text: &mut Vec<u8>) -> Option<Entry<'l>> {
 
 fn decode_whole<'l>(line: &'l [u8], text: &mut Vec<u8>) -> Option<Entry<'l>> {
     let rest = unescape(line.strip_prefix(START)?, text)?;
+    // What nearly all are.
+    if let Some(time) = rest.strip_prefix(b",\"stream\":\"stdout\",\"time\":\"") {
+        return ended(Stream::Stdout, b"", time);
+    }
     let rest = rest.strip_prefix(b",\"stream\":\"std")?;
     let (stream, rest) = match rest.strip_prefix(b"out\"") {
         Some(rest) => (Stream::Stdout, rest),
@@ -48,18 +52,13 @@ fn decode_whole<'l>(line: &'l [u8], text: &mut Vec<u8>) -> Option<Entry<'l>> {
             (&rest[..end], &rest[end + TIME.len()..])
         }
     };
-    let time = str::from_utf8(time.strip_suffix(b"\"}")?).ok()?;
-    (is_time(time.as_bytes()) && is_flat(attributes)).then_some(Entry { stream, time, attributes })
+    ended(stream, attributes, time)
 }
 
-/// Whether it has the form of a time in UTC.
-fn is_time(text: &[u8]) -> bool {
-    match text.split_at_checked(10) {
-        Some((date, [b'T', time @ .., b'Z'])) => {
-            (8..=18).contains(&time.len()) && is_of_digits(date) && is_of_digits(time)
-        }
-        _ => false,
-    }
+/// An entry of its parts, the time with all that is behind it.
+fn ended<'l>(stream: Stream, attributes: &'l [u8], time: &'l [u8]) -> Option<Entry<'l>> {
+    let time = time.strip_suffix(b"\"}").filter(|time| (20..=30).contains(&time.len()) && is_of_time(time))?;
+    is_flat(attributes).then_some(Entry { stream, time: str::from_utf8(time).ok()?, attributes })
 }
 
 /// Whether the attributes are one object of strings, and not a torn one that runs into the next entry. Quotes inside

@@ -1,55 +1,67 @@
 //! Where the next byte of some kind is, many at a time: a loop over single bytes is what a log would spend its time in,
 //! and a compiler that minds size makes no vector instructions of it.
 
-use crate::sys::search::{Bytes, Marks, copy_until, first};
+use crate::sys::search::{Bytes, Marks, Wanted, copy_until, first};
+
+/// Declares what is looked for.
+macro_rules! wanted {
+    ($($(#[$meta:meta])* $name:ident: |$bytes:ident| $marks:expr;)*) => { $(
+        $(#[$meta])*
+        struct $name;
+
+        impl Wanted for $name {
+            #[inline(always)]
+            fn among($bytes: Bytes) -> Marks {
+                $marks
+            }
+        }
+    )* };
+}
+
+wanted! {
+    Newline: |bytes| bytes.equal(b'\n');
+
+    /// The bytes that cannot stand in a JSON string as they are, by the rules of Go's encoder. 0xe2 begins the two line
+    /// separators that Go escapes too.
+    Special: |bytes| {
+        // A quote and an ampersand differ in one bit, and so do the two angle brackets.
+        let signs = bytes.of(0xfb).equal(b'"') | bytes.of(0xfd).equal(b'<') | bytes.equal(b'\\');
+        bytes.below(0x20) | signs | bytes.equal(0xe2)
+    };
+
+    SpecialOrHigh: |bytes| Special::among(bytes) | bytes.high();
+
+    Quote: |bytes| bytes.equal(b'"') | bytes.equal(b'\\');
+
+    /// All but digits, `-`, `.`, `:`, `T` and `Z`.
+    OfNoTime: |bytes| {
+        let others = (bytes.above(b':') & bytes.below(b'T')) | (bytes.above(b'T') & bytes.below(b'Z'));
+        bytes.below(b'-') | bytes.equal(b'/') | others | bytes.above(b'Z')
+    };
+}
 
 /// The first newline.
 pub fn newline(bytes: &[u8]) -> Option<usize> {
-    #[inline(always)]
-    fn wanted(bytes: Bytes) -> Marks {
-        bytes.equal(b'\n')
-    }
-    first(bytes, wanted)
-}
-
-/// The bytes that cannot stand in a JSON string as they are, by the rules of Go's encoder. 0xe2 begins the two line
-/// separators that Go escapes too.
-#[inline(always)]
-fn special(bytes: Bytes) -> Marks {
-    // A quote and an ampersand differ in one bit, and so do the two angle brackets.
-    bytes.below(0x20) | bytes.of(0xfb).equal(b'"') | bytes.of(0xfd).equal(b'<') | bytes.equal(b'\\') | bytes.equal(0xe2)
-}
-
-#[inline(always)]
-fn special_or_high(bytes: Bytes) -> Marks {
-    special(bytes) | bytes.high()
+    first::<Newline>(bytes)
 }
 
 /// Copies what stands in a JSON string as it is, up to a byte that does not; see [`copy_until`]. With `ascii`, up to one
 /// that is not ASCII, too.
 pub fn copy_plain(from: &[u8], to: &mut [u8], ascii: bool) -> Option<usize> {
     match ascii {
-        true => copy_until(from, to, special_or_high),
-        false => copy_until(from, to, special),
+        true => copy_until::<SpecialOrHigh>(from, to),
+        false => copy_until::<Special>(from, to),
     }
 }
 
 /// The first quote or backslash: the end of a JSON string, or an escape in it.
 pub fn quote(bytes: &[u8]) -> Option<usize> {
-    #[inline(always)]
-    fn wanted(bytes: Bytes) -> Marks {
-        bytes.equal(b'"') | bytes.equal(b'\\')
-    }
-    first(bytes, wanted)
+    first::<Quote>(bytes)
 }
 
-/// Whether they are digits and what parts those of a date and of a time.
-pub fn is_of_digits(bytes: &[u8]) -> bool {
-    #[inline(always)]
-    fn others(bytes: Bytes) -> Marks {
-        bytes.below(b'-') | bytes.equal(b'/') | bytes.above(b':')
-    }
-    first(bytes, others).is_none()
+/// Whether there is nothing but what a time in UTC is made of.
+pub fn is_of_time(bytes: &[u8]) -> bool {
+    first::<OfNoTime>(bytes).is_none()
 }
 
 #[cfg(test)]
@@ -68,8 +80,9 @@ mod tests {
                 let expected = |found: bool| found.then_some(at);
                 assert_eq!(newline(&bytes), expected(byte == b'\n'), "{byte} {length} {at}");
                 assert_eq!(quote(&bytes), expected(byte == b'"' || byte == b'\\'), "{byte} {length} {at}");
-                let is_of_digits_here = is_of_digits(&bytes[..=at]);
-                assert_eq!(is_of_digits_here, at == 0 && b"-.0123456789:".contains(&byte), "{byte} {length} {at}");
+                let mut time = vec![b'7'; length];
+                time[at] = byte;
+                assert_eq!(is_of_time(&time), b"-.0123456789:TZ".contains(&byte), "{byte} {length} {at}");
                 for ascii in [false, true] {
                     let is_last = is_special(&byte) || ascii && byte >= 0x80;
                     let plain = match is_last {
