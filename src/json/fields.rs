@@ -92,9 +92,12 @@ pub struct Shape {
     pub strict: bool,
 }
 
-/// Reads what a value has of a struct's fields.
+/// Reads what a value has of a struct's fields; null has none.
 pub fn read(it: &mut dyn Fields, tree: Tree) -> Result<(), Error> {
     let shape = it.shape();
+    if matches!(tree, Tree::Null) {
+        return Ok(());
+    }
     let mut next = 0;
     for (name, value) in tree.object()? {
         match place(shape.fields, next, &name) {
@@ -217,6 +220,7 @@ mod tests {
     #[test]
     fn what_is_absent_is_as_by_default_and_null_is_zero() {
         assert_eq!(read("{}").unwrap(), Loose::default());
+        assert_eq!(read("null").unwrap(), Loose::default());
         assert_eq!(read(r#"{"firstOne":null,"2nd":null,"list":null}"#).unwrap().first_one, 0);
     }
 

@@ -232,6 +232,9 @@ mod tests {
         assert!(mount.bind_options.as_ref().is_some_and(|options| options.non_recursive));
         let endpoints = asked.networking_config.endpoints_config.as_ref().unwrap();
         assert_eq!(endpoints["Net"].aliases.as_deref(), Some(&["z".to_owned()][..]));
+        let none = br#"{"Image":"x","NetworkingConfig":{"EndpointsConfig":{"Net":null}},"HostConfig":null}"#;
+        let none: ContainerCreate = read(none).unwrap();
+        assert!(none.networking_config.endpoints_config.is_some_and(|all| all.contains_key("Net")));
         assert_eq!(read::<ExecCreate>(br#"{"detachKeys":"ctrl-x"}"#).unwrap().detach_keys, "ctrl-x");
         assert_eq!(read::<VolumeCreate>(br#"{"name":"low"}"#).unwrap().name, "low");
         // Where both are there, the exact one is not lost to another.
