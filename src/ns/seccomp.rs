@@ -34,10 +34,15 @@ const LONGEST: usize = 4096;
 
 /// What [`compile_for`] makes of [`usual`], which a unit test compares: nearly all containers have it, and to compile it
 /// takes longer than most of what a start does besides.
-const USUAL: &[u8] = match NATIVE {
-    Arch::Aarch64 => include_bytes!("seccomp/usual/aarch64"),
-    _ => include_bytes!("seccomp/usual/x86_64"),
-};
+#[cfg(target_arch = "x86_64")]
+const USUAL: &[sock_filter] = include!("seccomp/usual/x86_64.rs");
+#[cfg(target_arch = "aarch64")]
+const USUAL: &[sock_filter] = include!("seccomp/usual/aarch64.rs");
+
+/// An instruction in there.
+const fn at(code: u16, jt: u8, jf: u8, k: u32) -> sock_filter {
+    sock_filter { code, jt, jf, k }
+}
 
 /// Docker's default profile for its default capabilities, on an architecture by Docker's name.
 fn usual(arch: &str) -> Seccomp {
@@ -48,21 +53,9 @@ fn usual(arch: &str) -> Seccomp {
 /// Errors: what the profile asks for cannot be had.
 pub fn compile(profile: &Seccomp) -> Result<(Vec<sock_filter>, u64)> {
     if *profile == usual(profile::ARCH) {
-        return Ok((decode(USUAL), flags(profile)?));
+        return Ok((USUAL.to_vec(), flags(profile)?));
     }
     compile_for(profile, NATIVE)
-}
-
-/// Instructions as they lie in memory of a machine whose numbers begin with their lowest byte.
-fn decode(program: &[u8]) -> Vec<sock_filter> {
-    let (instructions, _) = program.as_chunks();
-    let instruction = |&[code, high, jt, jf, a, b, c, d]: &[u8; 8]| sock_filter {
-        code: u16::from_le_bytes([code, high]),
-        jt,
-        jf,
-        k: u32::from_le_bytes([a, b, c, d]),
-    };
-    instructions.iter().map(instruction).collect()
 }
 
 fn compile_for(profile: &Seccomp, native: Arch) -> Result<(Vec<sock_filter>, u64)> {
