@@ -297,9 +297,9 @@ impl Settings {
         let tree = json::tree(text.as_bytes())?;
         // Elsewhere names are the same in whatever case, but not here.
         if let Tree::Object(entries) = &tree {
+            let keys = Settings::default().shape().fields;
             for (name, _) in entries {
-                if let Some(known) =
-                    Settings::default().shape().fields.iter().find(|known| known.eq_ignore_ascii_case(name))
+                if let Some(known) = keys.iter().find(|known| known.eq_ignore_ascii_case(name))
                     && known != name
                 {
                     bail!("unknown field `{name}`, which is spelled `{known}`");

@@ -4,7 +4,7 @@
 use super::Error;
 use super::tree::Tree;
 use serde::de::value::CowStrDeserializer;
-use serde::de::{self, Deserializer, EnumAccess, IntoDeserializer, MapAccess, SeqAccess, Unexpected, VariantAccess};
+use serde::de::{self, Deserializer, MapAccess, SeqAccess, Unexpected};
 use serde::de::{DeserializeSeed, Visitor};
 use std::any::type_name;
 use std::borrow::Cow;
@@ -197,7 +197,8 @@ impl<'de> Deserializer<'de> for Read<'de> {
         visitor: V,
     ) -> Result<V::Value, Error> {
         match self.0 {
-            Tree::Text(name) => visitor.visit_enum(Variant(name)),
+            // A variant by its name, which has nothing else.
+            Tree::Text(name) => visitor.visit_enum(CowStrDeserializer::new(name)),
             other => Err(other.mismatch()),
         }
     }
@@ -240,41 +241,6 @@ pub fn place(fields: &[&str], likely: usize, name: &str) -> Option<usize> {
         }
     }
     fields.iter().position(|field| field.eq_ignore_ascii_case(name))
-}
-
-/// A variant by its name, which has nothing else.
-struct Variant<'a>(Cow<'a, str>);
-
-impl<'de> EnumAccess<'de> for Variant<'de> {
-    type Error = Error;
-    type Variant = Nothing;
-
-    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Nothing), Error> {
-        let name: CowStrDeserializer<Error> = self.0.into_deserializer();
-        Ok((seed.deserialize(name)?, Nothing))
-    }
-}
-
-struct Nothing;
-
-impl<'de> VariantAccess<'de> for Nothing {
-    type Error = Error;
-
-    fn unit_variant(self) -> Result<(), Error> {
-        Ok(())
-    }
-
-    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Error> {
-        seed.deserialize(Read(Tree::Null))
-    }
-
-    fn tuple_variant<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, Error> {
-        Read(Tree::Null).deserialize_any(visitor)
-    }
-
-    fn struct_variant<V: Visitor<'de>>(self, _: &'static [&'static str], visitor: V) -> Result<V::Value, Error> {
-        Read(Tree::Null).deserialize_any(visitor)
-    }
 }
 
 struct Items<'a>(vec::IntoIter<Tree<'a>>);
