@@ -6,6 +6,7 @@ mod api;
 mod applets;
 mod build;
 mod cgroup;
+mod channel;
 mod engine;
 mod failpoint;
 mod fs;

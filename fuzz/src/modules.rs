@@ -9,6 +9,8 @@ mod applets;
 mod build;
 #[path = "../../src/cgroup/mod.rs"]
 mod cgroup;
+#[path = "../../src/channel.rs"]
+mod channel;
 #[path = "../../src/engine/mod.rs"]
 mod engine;
 #[path = "../../src/failpoint.rs"]
@@ -25,7 +27,7 @@ mod net;
 mod ns;
 #[path = "../../src/oci/mod.rs"]
 mod oci;
-#[path = "../../src/order.rs"]
+#[path = "../../src/order/mod.rs"]
 mod order;
 #[path = "../../src/sys/mod.rs"]
 mod sys;

@@ -14,10 +14,9 @@ use crate::api::types::*;
 use crate::api::version::{self, ApiVersion};
 use crate::api::wire::{Body, Producer, Reply, Request, Response};
 use crate::json::{self, FromTree};
-use crate::order;
+use crate::order::Map;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Write;
 use std::path::PathBuf;
@@ -75,7 +74,7 @@ impl fmt::Display for Unreachable {
 impl std::error::Error for Unreachable {}
 
 /// Filters of a list: key → its values.
-pub type Filters = BTreeMap<String, Vec<String>>;
+pub type Filters = Map<String, Vec<String>>;
 
 type Query = Vec<(String, String)>;
 
@@ -157,8 +156,9 @@ fn filtered(filters: &Filters) -> Query {
     if filters.is_empty() {
         return vec![];
     }
-    let sets: BTreeMap<&String, BTreeMap<&String, bool>> =
-        order::map(filters.iter().map(|(key, values)| (key, order::map(values.iter().map(|value| (value, true))))));
+    let sets: Map<&String, Map<&String, bool>> = Map::from_iter(
+        filters.iter().map(|(key, values)| (key, Map::from_iter(values.iter().map(|value| (value, true))))),
+    );
     vec![("filters".to_owned(), serde_json::json!(sets).to_string())]
 }
 

@@ -1,8 +1,8 @@
 //! A request and its answer, whatever carries them: HTTP, or a call in this process.
 
 use crate::api::version::{self, ApiVersion};
+use crate::order::Map;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
@@ -27,7 +27,7 @@ pub struct Request {
 #[derive(Default)]
 pub struct Given {
     /// Sockets of ssh agents, by id.
-    pub agents: BTreeMap<String, PathBuf>,
+    pub agents: Map<String, PathBuf>,
     /// Folders that it takes files from under these names.
     pub folders: Vec<(String, OwnedFd)>,
 }

@@ -22,6 +22,7 @@ use crate::fs::path;
 use crate::json;
 use crate::oci::auth;
 use crate::oci::reference::Reference;
+use crate::order::Set;
 use crate::sys::signals::{self, Signals};
 use anyhow::{Context as _, Result, bail};
 use argh::{ArgsInfo, FromArgs};
@@ -32,7 +33,6 @@ use given::{agents, secrets};
 use lines::Lines;
 use outputs::Outputs;
 use packed::{beside, pack, stdin};
-use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -343,7 +343,7 @@ impl Build {
         &self,
         context: &Context,
         ignore: &Ignore,
-        (file, needed): (&Dockerfile, Option<&BTreeSet<usize>>),
+        (file, needed): (&Dockerfile, Option<&Set<usize>>),
         json: bool,
     ) -> Result<u8> {
         // An engine that cannot be reached knows no image, as one that has it not.

@@ -11,11 +11,11 @@ use crate::api::http::tls::{self, Files};
 use crate::api::units::parse_bool;
 use crate::oci::auth::keep;
 use crate::order;
+use crate::order::Map;
 use anyhow::{Context as _, Result, bail};
 use argh::{ArgsInfo, FromArgs};
 use serde::Serialize;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{IsTerminal, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -191,7 +191,7 @@ fn load(context: &Context, name: &str) -> Result<(Meta, Material)> {
 
 /// The files of TLS as they are kept.
 fn material(files: &Files) -> Result<Material> {
-    let mut found = BTreeMap::new();
+    let mut found = Map::new();
     for (name, path) in [("ca.pem", &files.ca), ("cert.pem", &files.cert), ("key.pem", &files.key)] {
         if let Some(path) = path {
             let bytes = fs::read(path).with_context(|| format!("open {}", path.display()))?;
@@ -205,7 +205,7 @@ fn material(files: &Files) -> Result<Material> {
 fn endpoint(context: &Context, meta: &mut Meta, given: Vec<Vec<(String, String)>>) -> Result<Material> {
     const DOING: &str = "unable to create docker endpoint config";
     const KEYS: [&str; 6] = ["from", "host", "ca", "cert", "key", "skip-tls-verify"];
-    let given: BTreeMap<String, String> = order::map(given.into_iter().flatten());
+    let given: Map<String, String> = Map::from_iter(given.into_iter().flatten());
     let unknown: Vec<String> = given
         .keys()
         .filter(|key| !KEYS.contains(&key.as_str()))
@@ -364,7 +364,7 @@ struct Shown {
     #[serde(flatten)]
     meta: Meta,
     #[serde(rename = "TLSMaterial")]
-    material: BTreeMap<String, Vec<String>>,
+    material: Map<String, Vec<String>>,
     storage: Storage,
 }
 
@@ -390,7 +390,7 @@ impl Command for Inspect {
             };
             let storage = Storage { metadata_path: place(contexts::meta_dir)?, tls_path: place(contexts::tls_dir)? };
             let material = material.into_iter().map(|(endpoint, files)| (endpoint, files.into_keys().collect()));
-            let shown = Shown { meta, material: order::map(material), storage };
+            let shown = Shown { meta, material: Map::from_iter(material), storage };
             contexts::json_of(&shown).map(String::into_bytes)
         })
     }

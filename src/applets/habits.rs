@@ -5,9 +5,8 @@ use super::request::values;
 use crate::api::client::Filters;
 use crate::json;
 use crate::json::fields::fields;
-use crate::order;
+use crate::order::Map;
 use anyhow::{Context, Result, anyhow};
-use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -18,7 +17,7 @@ fields! {
     #[serde(rename_all = "camelCase")]
     pub struct Habits {
         #[serde(rename = "HttpHeaders")]
-        pub http_headers: BTreeMap<String, String>,
+        pub http_headers: Map<String, String>,
         pub ps_format: String,
         pub images_format: String,
         pub networks_format: String,
@@ -28,13 +27,13 @@ fields! {
         pub detach_keys: String,
         pub current_context: String,
         pub cli_plugins_extra_dirs: Vec<PathBuf>,
-        pub aliases: BTreeMap<String, String>,
+        pub aliases: Map<String, String>,
         pub prune_filters: Vec<String>,
-        pub features: BTreeMap<String, String>,
+        pub features: Map<String, String>,
         /// What is kept for each plugin.
-        pub plugins: BTreeMap<String, BTreeMap<String, String>>,
+        pub plugins: Map<String, Map<String, String>>,
         /// By the daemon's address, or `default`.
-        pub proxies: BTreeMap<String, Proxies>,
+        pub proxies: Map<String, Proxies>,
     }
 
     /// What containers and builds are told of proxies.
@@ -50,7 +49,7 @@ fields! {
 }
 
 /// The headers that requests have besides.
-pub fn headers() -> Result<BTreeMap<String, String>> {
+pub fn headers() -> Result<Map<String, String>> {
     match custom_headers()? {
         Some(headers) => Ok(headers),
         None => Ok(read()?.http_headers),
@@ -58,7 +57,7 @@ pub fn headers() -> Result<BTreeMap<String, String>> {
 }
 
 /// Those of DOCKER_CUSTOM_HEADERS, which stand in the place of those of the settings.
-pub fn custom_headers() -> Result<Option<BTreeMap<String, String>>> {
+pub fn custom_headers() -> Result<Option<Map<String, String>>> {
     const NAME: &str = "DOCKER_CUSTOM_HEADERS";
     let Some(text) = std::env::var(NAME).ok().filter(|text| !text.is_empty()) else { return Ok(None) };
     let pairs = values::csv(&text).map_err(|_| {
@@ -73,7 +72,7 @@ pub fn custom_headers() -> Result<Option<BTreeMap<String, String>>> {
         _ => Err(wrong("value contains a key=value pair with an empty key", pair)),
     };
     let pairs = pairs.iter().map(pair).collect::<Result<Vec<_>>>()?;
-    Ok(Some(order::map(pairs)))
+    Ok(Some(Map::from_iter(pairs)))
 }
 
 impl Habits {

@@ -10,11 +10,10 @@ use super::{contexts, face, habits, help, output, parse, plugin};
 use crate::api::units::{parse_binary, parse_bool};
 use crate::json;
 use crate::json::fields::fields;
-use crate::order;
+use crate::order::Map;
 use anyhow::{Context, Result, bail};
 use argh::{FlagInfo, FlagInfoKind, Optionality};
 use serde::Serialize;
-use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::process::Stdio;
 
@@ -49,9 +48,9 @@ struct Ran {
     path: String,
     usage: String,
     /// The flags that were given, with a value of those that are yes or no.
-    given: BTreeMap<String, String>,
+    given: Map<String, String>,
     /// All that it has, with their values.
-    flags: BTreeMap<String, String>,
+    flags: Map<String, String>,
     operands: Vec<String>,
     /// Whether templates find docker itself, as after a plugin's command, of which nobody here knows more.
     is_root: bool,
@@ -65,9 +64,9 @@ struct Walked<'a> {
     command_path: String,
     use_line: &'a str,
     #[serde(rename = "flag")]
-    flag: &'a BTreeMap<String, String>,
+    flag: &'a Map<String, String>,
     #[serde(rename = "arg")]
-    arg: BTreeMap<String, &'a str>,
+    arg: Map<String, &'a str>,
 }
 
 /// What a plugin is told.
@@ -75,7 +74,7 @@ struct Walked<'a> {
 #[serde(rename_all = "PascalCase")]
 struct Question<'a> {
     root_cmd: &'a str,
-    flags: &'a BTreeMap<String, String>,
+    flags: &'a Map<String, String>,
     command_error: &'a str,
 }
 
@@ -115,7 +114,7 @@ pub fn after_plugin(context: &Invocation, args: &[String], code: u8) {
 /// Whether there may be hooks of a plugin's command, so that we have to be there when it ends.
 pub fn wanted(args: &[String]) -> bool {
     let path = path_of_plugin(args);
-    let hooks = |plugin: &BTreeMap<String, String>| {
+    let hooks = |plugin: &Map<String, String>| {
         ["hooks", "error-hooks"].iter().any(|kind| matching(plugin, kind, &path).is_some())
     };
     enabled() && habits::read().is_ok_and(|habits| habits.plugins.values().any(hooks))
@@ -161,7 +160,7 @@ fn advise(ran: &Ran, always: bool, error: &str, failed: Option<&str>) {
 }
 
 /// The hook that is kept for a command: the words that it begins with.
-fn matching<'a>(plugin: &'a BTreeMap<String, String>, kind: &str, path: &str) -> Option<&'a str> {
+fn matching<'a>(plugin: &'a Map<String, String>, kind: &str, path: &str) -> Option<&'a str> {
     let hooks = plugin.get(kind).filter(|hooks| !hooks.is_empty())?;
     hooks.split(',').find(|hook| match path.strip_prefix(hook) {
         Some(rest) => rest.is_empty() || rest.starts_with(' '),
@@ -246,7 +245,7 @@ impl Ran {
     /// A plugin's, whose flags nobody here knows.
     fn of_plugin(context: &Invocation, args: &[String]) -> Ran {
         let name = |arg: &String| arg.strip_prefix("--").or_else(|| arg.strip_prefix('-')).map(str::to_owned);
-        let given = order::map(args.iter().filter_map(name).map(|name| (name, String::new())));
+        let given = Map::from_iter(args.iter().filter_map(name).map(|name| (name, String::new())));
         Ran { path: path_of_plugin(args), given, ..Ran::root(context) }
     }
 
@@ -262,14 +261,14 @@ impl Ran {
             ("tls", wish.tls.to_string()),
             ("tlsverify", wish.verify.unwrap_or_default().to_string()),
         ];
-        let flags = order::map(flags.map(|(name, value)| (name.to_owned(), value)));
+        let flags = Map::from_iter(flags.map(|(name, value)| (name.to_owned(), value)));
         Ran { usage: "docker [OPTIONS] COMMAND [ARG...]".to_owned(), flags, is_root: true, ..Ran::default() }
     }
 
     fn node(&self) -> Result<Node> {
         let path = if self.is_root { ROOT } else { &self.path };
         let operands = self.operands.iter().enumerate();
-        let arg = order::map(operands.map(|(at, operand)| (at.to_string(), operand.as_str())));
+        let arg = Map::from_iter(operands.map(|(at, operand)| (at.to_string(), operand.as_str())));
         let walked = Walked {
             name: path.rsplit(' ').next().unwrap_or_default(),
             command_path: if self.is_root { ROOT.to_owned() } else { format!("{ROOT} {path}") },
@@ -321,7 +320,7 @@ mod tests {
 
     #[test]
     fn a_hook_begins_a_command() {
-        let plugin = BTreeMap::from([("hooks".to_owned(), "image ls,rm,context".to_owned())]);
+        let plugin = Map::from([("hooks".to_owned(), "image ls,rm,context".to_owned())]);
         for (path, hook) in [
             ("image ls", Some("image ls")),
             ("rm", Some("rm")),
@@ -333,7 +332,7 @@ mod tests {
             assert_eq!(matching(&plugin, "hooks", path), hook, "{path}");
             assert_eq!(matching(&plugin, "error-hooks", path), None);
         }
-        assert_eq!(matching(&BTreeMap::from([("hooks".to_owned(), String::new())]), "hooks", ""), None);
+        assert_eq!(matching(&Map::from([("hooks".to_owned(), String::new())]), "hooks", ""), None);
     }
 
     #[test]

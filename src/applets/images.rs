@@ -7,10 +7,10 @@ use super::{Command, Context, filter, habits, output};
 use crate::api::time::Time;
 use crate::api::types::ImageSummary;
 use crate::oci::reference::Reference;
+use crate::order::Map;
 use anyhow::{Result, bail};
 use argh::{ArgsInfo, FromArgs};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 
 /// List images
 #[derive(FromArgs, ArgsInfo)]
@@ -127,7 +127,7 @@ fn names(image: &ImageSummary, digest: bool, each_digest: bool) -> Vec<Name> {
         tag: tag.to_owned(),
         digest: digest.to_owned(),
     };
-    let mut digests: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut digests: Map<String, Vec<String>> = Map::new();
     for reference in image.repo_digests.iter().filter_map(|text| Reference::parse(text).ok()) {
         if let Some(digest) = &reference.digest {
             digests.entry(reference.familiar_name()).or_default().push(digest.to_string());

@@ -6,8 +6,8 @@
 
 use crate::api::units::parse_bool;
 use crate::applets::{face, help, output};
+use crate::order::Map;
 use argh::{CommandInfoWithArgs, FlagInfo, FlagInfoKind, Optionality};
-use std::collections::BTreeMap;
 
 /// Why a command line is not run.
 #[derive(Debug, PartialEq)]
@@ -42,8 +42,8 @@ pub fn plain(info: &CommandInfoWithArgs, command: &str, args: &[String], stops: 
 #[derive(Default)]
 pub struct Given<'a> {
     pub repeated: Vec<(&'a str, String)>,
-    pub single: BTreeMap<&'a str, String>,
-    pub switches: BTreeMap<&'a str, bool>,
+    pub single: Map<&'a str, String>,
+    pub switches: Map<&'a str, bool>,
 }
 
 impl<'a> Given<'a> {

@@ -6,12 +6,12 @@ use super::{Context, contexts, habits, hooks, terminal};
 use crate::api::errno;
 use crate::json;
 use crate::json::fields::fields;
+use crate::order::Map;
 use crate::{order, sys};
 use anyhow::{Context as _, Error, Result, bail};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
@@ -75,7 +75,7 @@ pub fn candidate(name: &str) -> Result<Option<PathBuf>> {
 
 /// All that could be plugins, by name; the first directory's holds.
 pub fn all() -> Result<Vec<Plugin>> {
-    let mut found: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
+    let mut found: Map<String, Vec<PathBuf>> = Map::new();
     for dir in dirs()? {
         // One that is not there, or not for us, has none.
         for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {

@@ -7,10 +7,10 @@ use crate::api::time::Time;
 use crate::api::types::{ContainerSummary, PortSummary};
 use crate::oci::reference::Reference;
 use crate::order;
+use crate::order::Map;
 use anyhow::{Result, anyhow};
 use argh::{ArgsInfo, FromArgs};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 
 /// List containers
 #[derive(FromArgs, ArgsInfo)]
@@ -230,7 +230,7 @@ fn ports(ports: &[PortSummary]) -> String {
     let mut sorted: Vec<&PortSummary> = ports.iter().collect();
     order::by_key(&mut sorted, |port| (port.private_port, port.ip.as_str(), port.public_port, port.r#type.as_str()));
     let mut ranges: Vec<(String, u16, u16)> = Vec::new();
-    let mut latest: BTreeMap<String, usize> = BTreeMap::new();
+    let mut latest: Map<String, usize> = Map::new();
     let mut mapped = Vec::new();
     for port in sorted {
         if !port.ip.is_empty() && port.public_port != port.private_port {

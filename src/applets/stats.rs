@@ -6,10 +6,10 @@ use super::ps::short_id;
 use super::{Command, Context, habits, output};
 use crate::api::client::{Client, Failure, Filters};
 use crate::api::types::{BlkioEntry, CpuStats, Stats};
+use crate::order::Map;
 use anyhow::Result;
 use argh::{ArgsInfo, FromArgs};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::time::Duration;
 
@@ -59,13 +59,13 @@ impl Command for Show {
         let client = context.client()?;
         let format = habits::or_kept(self.format, |kept| kept.stats_format)?;
         let redraw = !self.no_stream && std::io::stdout().is_terminal();
-        let mut before: BTreeMap<String, Stats> = BTreeMap::new();
+        let mut before: Map<String, Stats> = Map::new();
         for round in 0.. {
             let named = match self.containers.is_empty() {
                 true => running(&client, self.all)?,
                 false => self.containers.clone(),
             };
-            let mut now = BTreeMap::new();
+            let mut now = Map::new();
             let mut rows = Vec::new();
             for name in named {
                 match client.stats(&name) {
@@ -183,7 +183,7 @@ mod tests {
             memory_stats: MemoryStats {
                 usage: 3 << 20,
                 limit: 8 << 20,
-                stats: BTreeMap::from([("inactive_file".into(), 1 << 20)]),
+                stats: Map::from([("inactive_file".into(), 1 << 20)]),
                 ..MemoryStats::default()
             },
             pids_stats: PidsStats { current: 3, limit: 0 },

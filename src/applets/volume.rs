@@ -219,7 +219,7 @@ mod tests {
     #[test]
     fn names_in_the_order_in_which_people_count() {
         let mut names = ["v10", "v2", "a", "v2b", "10", "9", "v"];
-        names.sort_unstable_by_key(|name| natural(name));
+        order::by_key(&mut names, |name| natural(name));
         assert_eq!(names, ["9", "10", "a", "v", "v2", "v2b", "v10"]);
     }
 }

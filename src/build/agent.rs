@@ -5,11 +5,11 @@
 //! the command ─socket of ours, whose owner and mode are asked for→ a thread ─only two kinds of message→ the agent
 //! ```
 
+use crate::order::Map;
 use anyhow::{Context as _, Result};
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, UnixAddr, connect, shutdown, socket};
 use nix::unistd::{Gid, Uid};
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
@@ -32,7 +32,7 @@ const MOST: usize = 64;
 /// How long one waits before the next try.
 const TURN: Duration = Duration::from_millis(20);
 
-type Open = Arc<Mutex<BTreeMap<usize, UnixStream>>>;
+type Open = Arc<Mutex<Map<usize, UnixStream>>>;
 
 /// A socket that leads to an agent until it is dropped.
 pub struct Forwarded {
@@ -81,7 +81,7 @@ impl Drop for Forwarded {
     }
 }
 
-fn lock(open: &Open) -> MutexGuard<'_, BTreeMap<usize, UnixStream>> {
+fn lock(open: &Open) -> MutexGuard<'_, Map<usize, UnixStream>> {
     open.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -189,7 +189,7 @@ mod tests {
         while lock(&forwarded.open).is_empty() {
             std::thread::sleep(TURN);
         }
-        let (ended, end) = std::sync::mpsc::channel();
+        let (ended, end) = crate::channel::channel();
         std::thread::spawn(move || {
             drop(forwarded);
             ended.send(())

@@ -13,9 +13,8 @@ use crate::json::fields::fields;
 use crate::json::{self, FromTree};
 use crate::oci::auth::{self, Registries};
 use crate::oci::{Platform, Reference, platform};
-use crate::order;
+use crate::order::Map;
 use anyhow::{Result, bail};
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 #[derive(Default)]
@@ -26,10 +25,10 @@ pub struct Asked {
     pub remote: String,
     pub names: Vec<Reference>,
     /// `--build-arg`; `None` where only a name was given.
-    pub args: BTreeMap<String, Option<String>>,
-    pub labels: BTreeMap<String, String>,
+    pub args: Map<String, Option<String>>,
+    pub labels: Map<String, String>,
     /// `--build-context`
-    pub contexts: BTreeMap<String, String>,
+    pub contexts: Map<String, String>,
     pub target: String,
     pub platform: Platform,
     /// Whether somebody asked for that platform.
@@ -53,9 +52,9 @@ pub struct Asked {
     pub host: HostConfig,
     pub credentials: Registries,
     /// What `RUN --mount=type=secret` may have, by id.
-    pub secrets: BTreeMap<String, Vec<u8>>,
+    pub secrets: Map<String, Vec<u8>>,
     /// Agents that `RUN --mount=type=ssh` may ask, by id.
-    pub agents: BTreeMap<String, PathBuf>,
+    pub agents: Map<String, PathBuf>,
 }
 
 fields! {
@@ -109,26 +108,26 @@ impl Asked {
             bail!(bad(format!("operating system is not supported: {}", platform.os)));
         }
         let host = host(request)?;
-        let secrets: BTreeMap<String, String> = match request.header(crate::api::client::SECRETS) {
+        let secrets: Map<String, String> = match request.header(crate::api::client::SECRETS) {
             Some(text) => crate::api::base64::decode(text)
                 .and_then(|bytes| json::from_slice(&bytes).ok())
                 .ok_or_else(|| bad("the header with secrets cannot be read".to_owned()))?,
-            None => BTreeMap::new(),
+            None => Map::new(),
         };
         let secrets = secrets.into_iter().filter_map(|(id, text)| Some((id, crate::api::base64::decode(&text)?)));
-        let args: BTreeMap<String, Option<String>> = json(request, "buildargs")?;
+        let args: Map<String, Option<String>> = json(request, "buildargs")?;
         let mut cache_from = Vec::new();
         for entry in json::<Vec<String>>(request, "cachefrom")? {
             cache_from.extend(super::cache_from::parse(&entry)?);
         }
-        let labels: BTreeMap<String, Option<String>> = json(request, "labels")?;
+        let labels: Map<String, Option<String>> = json(request, "labels")?;
         let allow = allowed(request)?;
         let dockerfile = Some(text("dockerfile")).filter(|name| !name.is_empty());
         Ok(Asked {
             dockerfile: dockerfile.unwrap_or_else(|| "Dockerfile".to_owned()),
             remote: text("remote"),
             names,
-            labels: order::map(labels.into_iter().map(|(name, value)| (name, value.unwrap_or_default()))),
+            labels: Map::from_iter(labels.into_iter().map(|(name, value)| (name, value.unwrap_or_default()))),
             contexts: json(request, "contexts")?,
             target: text("target"),
             platform,
@@ -153,7 +152,7 @@ impl Asked {
                 .collect::<Result<_>>()?,
             host,
             credentials: Registries::from_header(request.header(auth::REGISTRIES)),
-            secrets: order::map(secrets),
+            secrets: Map::from_iter(secrets),
             agents: request.given.agents.clone(),
         })
     }
@@ -215,7 +214,7 @@ fn host(request: &Request) -> Result<HostConfig> {
     let mut hosts = Vec::new();
     for value in all(request, "extrahosts") {
         // One each, or docker-py's JSON of name → address.
-        match json::from_str::<BTreeMap<String, String>>(&value) {
+        match json::from_str::<Map<String, String>>(&value) {
             Ok(map) => hosts.extend(map.into_iter().map(|(name, address)| format!("{name}:{address}"))),
             Err(_) => hosts.push(value.replacen('=', ":", 1)),
         }

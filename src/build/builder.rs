@@ -29,9 +29,9 @@ use crate::engine::{Engine, events};
 use crate::failpoint;
 use crate::oci::image::RootFs;
 use crate::oci::{Digest, Reference, platform};
-use crate::order;
+use crate::order::{Map, Set};
 use anyhow::{Context as _, Result, bail};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -64,7 +64,7 @@ pub struct Shared {
     pub(super) count: AtomicUsize,
     pub(super) removals: Removals,
     /// Warnings that were given.
-    pub(super) told: Mutex<BTreeSet<String>>,
+    pub(super) told: Mutex<Set<String>>,
 }
 
 impl Shared {
@@ -197,7 +197,7 @@ impl<'a> Builder<'a> {
         self.globals(target)?;
         let bases = self.bases()?;
         let needed = self.needed(target, &bases)?;
-        let based = order::map(needed.iter().map(|at| (*at, self.earlier(&bases[*at], *at))));
+        let based = Map::from_iter(needed.iter().map(|at| (*at, self.earlier(&bases[*at], *at))));
         let total: usize = needed.iter().map(|at| 1 + self.file.stages[*at].instructions.len()).sum();
         self.empty_lines(output)?;
         let total = total + output.begin(self.file.globals.iter().map(|it| it.text.trim()), total)?;
@@ -250,7 +250,7 @@ impl<'a> Builder<'a> {
             Kind::Arg(args) => args.as_slice(),
             _ => &[],
         });
-        let mut declared: BTreeSet<&str> = order::set(declared.map(|arg| arg.name.as_str()));
+        let mut declared: Set<&str> = Set::from_iter(declared.map(|arg| arg.name.as_str()));
         declared.extend(state.args.iter().map(|(name, _)| name.as_str()));
         let meant = |name: &str| {
             declared.contains(name)
@@ -395,8 +395,8 @@ impl<'a> Builder<'a> {
     }
 
     /// The stages that a target is made of, in order.
-    pub(super) fn needed(&self, target: usize, bases: &[String]) -> Result<BTreeSet<usize>> {
-        let (mut needed, mut left) = (BTreeSet::new(), vec![target]);
+    pub(super) fn needed(&self, target: usize, bases: &[String]) -> Result<Set<usize>> {
+        let (mut needed, mut left) = (Set::new(), vec![target]);
         while let Some(at) = left.pop() {
             if needed.insert(at) {
                 left.extend(self.needs(at, bases)?);
@@ -406,11 +406,11 @@ impl<'a> Builder<'a> {
     }
 
     /// The stages that one is made of itself.
-    fn needs(&self, at: usize, bases: &[String]) -> Result<BTreeSet<usize>> {
+    fn needs(&self, at: usize, bases: &[String]) -> Result<Set<usize>> {
         if self.replaced(at).is_some() {
-            return Ok(BTreeSet::new());
+            return Ok(Set::new());
         }
-        let mut needs = order::set(self.earlier(&bases[at], at));
+        let mut needs = Set::from_iter(self.earlier(&bases[at], at));
         for instruction in &self.file.stages[at].instructions {
             for from in instruction.sources() {
                 let stage = self.source_stage(&from, at);

@@ -12,9 +12,9 @@ use crate::engine::store::{self, Lease};
 use crate::fs::path;
 use crate::oci::registry::Settings;
 use crate::oci::{Digest, Reference};
+use crate::order::Map;
 use anyhow::{Context as _, Result, bail};
 use nix::fcntl::renameat;
-use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 
 /// What a name stands for.
@@ -95,7 +95,7 @@ pub fn canonical(name: &str) -> Option<String> {
 
 /// All of them.
 #[derive(Default)]
-pub struct Contexts(BTreeMap<String, Named>);
+pub struct Contexts(Map<String, Named>);
 
 /// Folders that come with a tar lie in a directory of such a name.
 pub const INSIDE: &str = ".contexts.";
@@ -127,7 +127,7 @@ impl Contexts {
         settings: &Settings,
         caller: &Caller,
     ) -> Result<Contexts> {
-        let mut all = BTreeMap::new();
+        let mut all = Map::new();
         let mut inside = None;
         for (count, (name, text)) in asked.contexts.iter().enumerate() {
             let invalid = || Refusal::BadParameter(format!("invalid context name {name}"));

@@ -6,8 +6,8 @@ use super::dockerfile::mount::fields;
 use crate::api::Refusal;
 use crate::api::units::parse_bool;
 use crate::oci::cdi::{self, Registry};
+use crate::order::Map;
 use anyhow::{Result, bail};
-use std::collections::BTreeMap;
 
 /// Annotations of devices and of their files: a name for several of them, and that every Dockerfile may have one.
 const CLASS: &str = "org.mobyproject.buildkit.device.class";
@@ -19,7 +19,7 @@ pub struct Granted {
     all: bool,
     names: Vec<String>,
     /// What devices are called in the Dockerfile, and what they are here.
-    aliases: BTreeMap<String, String>,
+    aliases: Map<String, String>,
 }
 
 impl Granted {

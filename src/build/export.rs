@@ -9,8 +9,8 @@ use crate::engine::images::{self, Save};
 use crate::fs::pack::{Kept, Packer};
 use crate::json::fields::fields;
 use crate::oci::Reference;
+use crate::order::Map;
 use anyhow::{Context, Result, bail};
-use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
 use std::os::fd::AsFd;
 
@@ -41,7 +41,7 @@ fields! {
     #[serde(rename_all = "PascalCase")]
     pub struct Asked {
         r#type: String,
-        attrs: BTreeMap<String, String>,
+        attrs: Map<String, String>,
     }
 }
 

@@ -44,7 +44,7 @@ use crate::api::types::{ErrorDetail, ProgressLine};
 use crate::api::wire::{Body, Reply, Request, Response};
 use crate::engine::Engine;
 use crate::engine::store::Store;
-use crate::order;
+use crate::order::Set;
 use anyhow::Result;
 use asked::Asked;
 use builder::{Builder, Failed, Shared};
@@ -119,7 +119,7 @@ fn checked(file: &Dockerfile, builder: Builder) -> Result<()> {
     // Variables that images set are told of in the end: nothing is pulled for it.
     let (warnings, error) = builder.lint()?;
     if error && !warnings.is_empty() {
-        let rules: std::collections::BTreeSet<&str> = order::set(warnings.iter().map(|warning| warning.rule));
+        let rules: crate::order::Set<&str> = Set::from_iter(warnings.iter().map(|warning| warning.rule));
         let rules: Vec<&str> = rules.into_iter().collect();
         let text = format!("lint violation found for rules: {}\n{}", rules.join(", "), lint::show(file, &warnings));
         anyhow::bail!(Refusal::BadParameter(text));

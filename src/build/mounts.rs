@@ -19,13 +19,13 @@ use crate::engine::store::{self, Store};
 use crate::fs::path;
 use crate::oci::Digest;
 use crate::order;
+use crate::order::Map;
 use anyhow::{Context as _, Result, bail};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag};
 use nix::poll::{PollFd, poll};
 use nix::sys::stat::fstatat;
 use nix::unistd::{Gid, Uid, UnlinkatFlags, unlinkat};
-use std::collections::BTreeMap;
 use std::collections::hash_map::Entry;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -38,7 +38,7 @@ use std::sync::{Arc, PoisonError};
 pub struct Given {
     pub mounts: Vec<ContainerMount>,
     /// The layers of stages and images that some of them show, by their chain ids.
-    pub trees: BTreeMap<String, Vec<String>>,
+    pub trees: Map<String, Vec<String>>,
     /// Variables that neither the key nor the history knows of.
     pub env: Vec<(String, String)>,
     /// Caches, by their names and those that they have among several of that name, and what keeps others from them.

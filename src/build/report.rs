@@ -3,12 +3,12 @@
 use super::trace::{self, Trace};
 use crate::api::errno;
 use crate::api::types::{ProgressLine, SolveStatus};
+use crate::channel::Sender;
 use crate::oci::Digest;
-use crate::order;
+use crate::order::Map;
 use anyhow::Result;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
-use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -50,12 +50,12 @@ pub struct Output<'a> {
     number: usize,
     total: usize,
     /// Stages whose turn has not passed, in order, with what they have told.
-    waiting: BTreeMap<usize, Vec<Told>>,
+    waiting: Map<usize, Vec<Told>>,
 }
 
 impl<'a> Output<'a> {
     pub fn new(sink: Sink<'a>, style: Style, quiet: bool) -> Output<'a> {
-        let (silent, waiting) = (VecDeque::new(), BTreeMap::new());
+        let (silent, waiting) = (VecDeque::new(), Map::new());
         Output { sink, style, quiet, silent, size: 0, number: 0, total: 0, waiting }
     }
 
@@ -66,7 +66,7 @@ impl<'a> Output<'a> {
     /// Stages that will tell something, and how many steps they have in all.
     pub fn expect(&mut self, stages: impl Iterator<Item = usize>, total: usize) {
         self.total = total;
-        self.waiting = order::map(stages.map(|at| (at, Vec::new())));
+        self.waiting = Map::from_iter(stages.map(|at| (at, Vec::new())));
     }
 
     /// Tells of what stands before the first stage, which are steps to Docker's first builder. Gives how many there are.
@@ -94,11 +94,10 @@ impl<'a> Output<'a> {
         }
         self.waiting.remove(&stage);
         // The next ones, as far as they have come.
-        while let Some(mut next) = self.waiting.first_entry() {
-            let held = std::mem::take(next.get_mut());
+        while let Some((next, held)) = self.waiting.pop_first() {
             let ended = matches!(held.last(), Some(Told::End));
-            if ended {
-                next.remove();
+            if !ended {
+                self.waiting.insert(next, Vec::new());
             }
             held.into_iter().try_for_each(|told| self.tell(told))?;
             if !ended {
@@ -226,7 +225,7 @@ impl<'a> Output<'a> {
 /// What the steps of a stage tell.
 #[derive(Clone)]
 pub struct Report {
-    to: Option<(usize, SyncSender<(usize, Told)>)>,
+    to: Option<(usize, Sender<(usize, Told)>)>,
     style: Style,
     pub(super) trace: Trace,
     /// How the stage is called, how many steps it has, and how many have begun.
@@ -278,7 +277,7 @@ impl Report {
     }
 
     /// The report of a stage.
-    pub fn of(stage: usize, to: SyncSender<(usize, Told)>, numbers: &Arc<Mutex<usize>>, style: Style) -> Report {
+    pub fn of(stage: usize, to: Sender<(usize, Told)>, numbers: &Arc<Mutex<usize>>, style: Style) -> Report {
         Report { to: Some((stage, to)), numbers: Arc::clone(numbers), ..Report::new(style) }
     }
 
@@ -539,7 +538,7 @@ mod tests {
     use super::*;
 
     fn told(style: Style, work: impl Fn(&mut Report) -> Result<()>) -> String {
-        let (sender, receiver) = std::sync::mpsc::sync_channel(100);
+        let (sender, receiver) = crate::channel::bounded(100);
         let mut report = Report::of(0, sender, &Arc::default(), style);
         report.stage("", 2);
         work(&mut report).unwrap();

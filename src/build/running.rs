@@ -3,18 +3,18 @@
 
 use crate::api::Refusal;
 use crate::api::wire::Caller;
+use crate::order::Map;
 use anyhow::{Result, bail};
-use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 struct Builds {
     over: bool,
     count: u64,
-    at_work: BTreeMap<u64, Caller>,
+    at_work: Map<u64, Caller>,
 }
 
-static BUILDS: Mutex<Builds> = Mutex::new(Builds { over: false, count: 0, at_work: BTreeMap::new() });
+static BUILDS: Mutex<Builds> = Mutex::new(Builds { over: false, count: 0, at_work: Map::new() });
 static ONE_ENDED: Condvar = Condvar::new();
 
 /// One of them, until it is dropped.

@@ -3,14 +3,13 @@
 
 use super::report::{Output, Report, Style, Told, gone};
 use crate::api::wire::Caller;
-use crate::order;
+use crate::channel::{Receiver, Sender, bounded};
+use crate::order::{Map, Set};
 use anyhow::{Context, Result};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::Builder;
 
@@ -25,9 +24,9 @@ pub type Wait<'a> = dyn Fn(usize) -> Result<bool> + Sync + 'a;
 
 /// What is left to do.
 struct Plan<'a> {
-    bases: &'a BTreeMap<usize, Option<usize>>,
-    left: BTreeSet<usize>,
-    done: BTreeSet<usize>,
+    bases: &'a Map<usize, Option<usize>>,
+    left: Set<usize>,
+    done: Set<usize>,
     /// How many are at work, and do not wait for others.
     busy: usize,
     /// The stage that failed first.
@@ -55,7 +54,7 @@ struct Stages<'a> {
 /// Builds all stages of `bases`, which names for each the stage that it is based on, if it is one. A stage may wait for
 /// those before it alone: so the first of those that are not done never waits, and all come to their end.
 pub fn run(
-    bases: &BTreeMap<usize, Option<usize>>,
+    bases: &Map<usize, Option<usize>>,
     total: usize,
     caller: &Caller,
     output: &mut Output,
@@ -64,7 +63,7 @@ pub fn run(
     output.expect(bases.keys().copied(), total);
     let (stop, end) = UnixStream::pair().context("make a pair of sockets")?;
     let end = Arc::new(OwnedFd::from(end));
-    let plan = Plan { bases, left: order::set(bases.keys().copied()), done: BTreeSet::new(), busy: 0, failed: None };
+    let plan = Plan { bases, left: Set::from_iter(bases.keys().copied()), done: Set::new(), busy: 0, failed: None };
     let stages = Stages {
         plan: Mutex::new(plan),
         changed: Condvar::new(),
@@ -74,7 +73,7 @@ pub fn run(
         style: output.style(),
     };
     std::thread::scope(|scope| {
-        let (sender, receiver) = sync_channel(256);
+        let (sender, receiver) = bounded(256);
         // One for each: any number of them may wait for others.
         let begun = bases.keys().try_for_each(|_| {
             let (sender, stages) = (sender.clone(), &stages);
@@ -105,7 +104,7 @@ impl<'a> Stages<'a> {
     }
 
     /// One of those who build: stage after stage, until none is left.
-    fn work(&self, sender: &SyncSender<(usize, Told)>, work: &Work) {
+    fn work(&self, sender: &Sender<(usize, Told)>, work: &Work) {
         loop {
             let mut plan = self.plan();
             let at = loop {
@@ -161,7 +160,7 @@ impl<'a> Stages<'a> {
     /// Passes on what the stages tell, until none has anything more to tell. Where nobody reads, they are called off.
     fn tell(&self, receiver: &Receiver<(usize, Told)>, output: &mut Output) {
         let mut read = true;
-        for (at, told) in receiver {
+        while let Ok((at, told)) = receiver.recv() {
             // Drained, also then: a stage must not wait for who does not read.
             if read && output.take(at, told).is_err() {
                 read = false;

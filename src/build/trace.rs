@@ -6,15 +6,15 @@ use crate::api::errno;
 use crate::api::time::Time;
 use crate::api::types::{ProgressLine, SolveStatus, Vertex, VertexLog, VertexStatus};
 use crate::oci::Digest;
+use crate::order::Map;
 use anyhow::Result;
-use std::collections::BTreeMap;
 
 /// The step that a stage is at.
 #[derive(Clone, Default)]
 pub struct Trace {
     vertex: Vertex,
     /// When parts of it began.
-    parts: BTreeMap<String, String>,
+    parts: Map<String, String>,
 }
 
 fn now() -> String {

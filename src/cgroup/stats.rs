@@ -1,8 +1,7 @@
 //! What the processes of a cgroup use, as its files say. Where a controller is not in version 2 its files are not
 //! there, and what they would say is `None`.
 
-use crate::order;
-use std::collections::BTreeMap;
+use crate::order::Map;
 use std::fs;
 use std::path::Path;
 
@@ -21,7 +20,7 @@ pub struct Stats {
     pub memory_pressure: Option<Pressure>,
     pub io_pressure: Option<Pressure>,
     /// By the size of a page, `2MB`: those that it has, or was refused.
-    pub huge_pages: BTreeMap<String, HugePages>,
+    pub huge_pages: Map<String, HugePages>,
 }
 
 /// Documentation/accounting/psi.rst: some of the processes waited, and all of them.
@@ -65,7 +64,7 @@ pub struct Memory {
     pub current: u64,
     /// [`u64::MAX`] where there is none.
     pub limit: u64,
-    pub stats: BTreeMap<String, u64>,
+    pub stats: Map<String, u64>,
 }
 
 pub fn read(path: &Path) -> Stats {
@@ -75,7 +74,7 @@ pub fn read(path: &Path) -> Stats {
         memory: text("memory.current").map(|current| Memory {
             current: number(&current),
             limit: text("memory.max").map_or(u64::MAX, |limit| number(&limit)),
-            stats: text("memory.stat").map_or_else(BTreeMap::new, |text| pairs(&text)),
+            stats: text("memory.stat").map_or_else(Map::new, |text| pairs(&text)),
         }),
         pids: text("pids.current")
             .map(|current| (number(&current), text("pids.max").map_or(u64::MAX, |limit| number(&limit)))),
@@ -83,7 +82,7 @@ pub fn read(path: &Path) -> Stats {
         cpu_pressure: text("cpu.pressure").map(|text| pressure(&text)),
         memory_pressure: text("memory.pressure").map(|text| pressure(&text)),
         io_pressure: text("io.pressure").map(|text| pressure(&text)),
-        huge_pages: order::map(sizes_of_pages().into_iter().filter_map(|size| huge_pages(path, size))),
+        huge_pages: Map::from_iter(sizes_of_pages().into_iter().filter_map(|size| huge_pages(path, size))),
     }
 }
 
@@ -128,15 +127,15 @@ fn number(text: &str) -> u64 {
 }
 
 /// Lines of a name and a number.
-fn pairs(text: &str) -> BTreeMap<String, u64> {
+fn pairs(text: &str) -> Map<String, u64> {
     let pair = |line: &str| {
         let (name, value) = line.split_once(' ')?;
         Some((name.to_owned(), value.trim().parse().ok()?))
     };
-    order::map(text.lines().filter_map(pair))
+    Map::from_iter(text.lines().filter_map(pair))
 }
 
-fn cpu(pairs: &BTreeMap<String, u64>) -> Cpu {
+fn cpu(pairs: &Map<String, u64>) -> Cpu {
     let of = |name: &str| pairs.get(name).copied().unwrap_or(0);
     Cpu {
         total: of("usage_usec"),
@@ -186,7 +185,7 @@ mod tests {
         let stats = read(&dir);
         let expected = Cpu { total: 30, user: 20, system: 10, periods: 3, throttled_periods: 2, throttled: 1 };
         assert_eq!(stats.cpu, Some(expected));
-        let map = BTreeMap::from([("anon".to_owned(), 5), ("inactive_file".to_owned(), 7)]);
+        let map = Map::from([("anon".to_owned(), 5), ("inactive_file".to_owned(), 7)]);
         assert_eq!(stats.memory, Some(Memory { current: 4096, limit: u64::MAX, stats: map }));
         assert_eq!(stats.pids, Some((2, 100)));
         assert_eq!(stats.io, Some(vec![((8, 0), 4096, 512), ((253, 1), 1, 0), ((7, 0), 0, 0)]));

@@ -7,9 +7,8 @@ use super::containers::{self, Doing, Now};
 use super::record;
 use super::store::{self, Store};
 use crate::api::Refusal;
-use crate::order;
+use crate::order::Set;
 use anyhow::Result;
-use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
@@ -67,7 +66,7 @@ fn revive(store: &Store) -> Result<Vec<Started>> {
 fn start_all(store: &Store, mut left: Vec<Now>) -> Vec<Started> {
     let mut started = Vec::new();
     while !left.is_empty() {
-        let waiting: BTreeSet<String> = order::set(left.iter().map(|now| now.record.id.clone()));
+        let waiting: Set<String> = Set::from_iter(left.iter().map(|now| now.record.id.clone()));
         let (later, now): (Vec<Now>, Vec<Now>) = left.into_iter().partition(|now| {
             joins(now).filter_map(|name| containers::find(store, name).ok()).any(|id| waiting.contains(&id))
         });

@@ -177,7 +177,7 @@ pub fn apply(edits: &Edits, spec: &mut Spec, root: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
+    use crate::order::Map;
 
     fn registry(name: &str, kinds: &[&str]) -> (PathBuf, Vec<PathBuf>) {
         let dir = std::env::temp_dir().join(format!("dhow-requests-{name}-{}", std::process::id()));
@@ -227,7 +227,7 @@ mod tests {
             (cdi(&["a.b/gpu=0", "x"]), &none.1, Ok("a.b/gpu=0 x")),
             (DeviceRequest { count: 1, ..cdi(&[]) }, &none.1, Err("unexpected count in CDI device request")),
             (
-                DeviceRequest { options: Some(BTreeMap::from([Default::default()])), ..cdi(&[]) },
+                DeviceRequest { options: Some(Map::from([Default::default()])), ..cdi(&[]) },
                 &none.1,
                 Err("unexpected options in CDI device request"),
             ),

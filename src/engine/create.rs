@@ -13,8 +13,8 @@ use crate::api::time::Time;
 use crate::api::types::{ContainerConfig, ContainerCreate, ContainerCreated, HostConfig};
 use crate::fs::overlay;
 use crate::oci::platform::Platform;
+use crate::order::Map;
 use anyhow::{Context, Result, bail};
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -84,7 +84,7 @@ pub fn create(
         image: image.id.to_string(),
         platform: image.platform.to_string(),
         layers: image.layer_ids(),
-        trees: BTreeMap::new(),
+        trees: Map::new(),
     };
     let asked = ContainerCreate { config, host_config, networking_config, read_only_non_recursive };
     let (id, more) = make(store, settings, &lease, asked, base, name, None).map_err(not_the_image)?;
@@ -145,7 +145,7 @@ pub struct Base {
     /// Directories under layers/, top first.
     pub layers: Vec<String>,
     /// The same of what is mounted as an image and is none, by its name.
-    pub trees: BTreeMap<String, Vec<String>>,
+    pub trees: Map<String, Vec<String>>,
 }
 
 /// Makes the container of one step of a build, whose lease holds the layers, and the container from now on. Gives its id,
@@ -206,7 +206,7 @@ fn make(
         &mounts::Around { from: &from, exists: &exists, root: &store.root, read_only_non_recursive },
     )?;
     for mount in &mut asked {
-        if let Some((name, layers)) = mount.image.as_ref().and_then(|name| base.trees.get_key_value(name)) {
+        if let Some((name, layers)) = mount.image.as_ref().and_then(|name| Some((name, base.trees.get(name)?))) {
             (mount.mounted.image, mount.mounted.layers) = (name.clone(), layers.clone());
         }
     }
@@ -451,7 +451,7 @@ fn apply_image(config: &mut ContainerConfig, image: &Image) -> Result<()> {
     }
     health::merge(&mut config.healthcheck, of_image.healthcheck);
     if config.labels.is_none() {
-        config.labels = Some(BTreeMap::new());
+        config.labels = Some(Map::new());
     }
     Ok(())
 }

@@ -3,19 +3,18 @@
 use super::pattern::Pattern;
 use crate::api::Refusal;
 use crate::json::{self, by_serde};
-use crate::order;
+use crate::order::Map;
 use anyhow::{Result, bail};
 use serde::Deserialize;
-use std::collections::BTreeMap;
 
 /// A key and the values of which one must hold; where keys differ, all must.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Filters(BTreeMap<String, Vec<String>>);
+pub struct Filters(Map<String, Vec<String>>);
 
 #[derive(Deserialize)]
 #[serde(untagged, expecting = "expected a set or a list of values")]
 enum Values {
-    Set(BTreeMap<String, bool>),
+    Set(Map<String, bool>),
     List(Vec<String>),
     /// Go writes an empty set so.
     Null,
@@ -30,7 +29,7 @@ impl Filters {
         if text.is_empty() {
             return Ok(Filters::default());
         }
-        let sets: BTreeMap<String, Values> = json::from_slice::<Option<_>>(text.as_bytes())
+        let sets: Map<String, Values> = json::from_slice::<Option<_>>(text.as_bytes())
             .map_err(|error| Refusal::BadParameter(format!("invalid filter: {error}")))?
             .unwrap_or_default();
         let values = |values| match values {
@@ -38,7 +37,7 @@ impl Filters {
             Values::List(list) => list,
             Values::Null => Vec::new(),
         };
-        Ok(Filters(order::map(sets.into_iter().map(|(key, set)| (key, values(set))))))
+        Ok(Filters(Map::from_iter(sets.into_iter().map(|(key, set)| (key, values(set))))))
     }
 
     pub fn add(&mut self, key: &str, value: &str) {
@@ -87,7 +86,7 @@ impl Filters {
     }
 
     /// Whether the labels have every `label` (`key` or `key=value`) and none of `label!`.
-    pub fn labels(&self, labels: &BTreeMap<String, String>) -> bool {
+    pub fn labels(&self, labels: &Map<String, String>) -> bool {
         let has = |wanted: &String| match wanted.split_once('=') {
             Some((key, value)) => labels.get(key).is_some_and(|found| found == value),
             None => labels.contains_key(wanted),
@@ -120,7 +119,7 @@ mod tests {
 
     #[test]
     fn what_matches() {
-        let labels = BTreeMap::from([("a".to_string(), "b".to_string()), ("e".to_string(), String::new())]);
+        let labels = Map::from([("a".to_string(), "b".to_string()), ("e".to_string(), String::new())]);
         for (text, expected) in [
             ("{}", true),
             (r#"{"label":["a"]}"#, true),

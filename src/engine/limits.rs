@@ -5,9 +5,8 @@ use crate::api::Refusal;
 use crate::api::types::{HostConfig, ThrottleDevice};
 use crate::cgroup;
 use crate::oci::runtime::{self, BlockIo, Cpu, Memory, Pids, Resources, Spec};
-use crate::order;
+use crate::order::{Map, Set};
 use anyhow::{Context, Result, bail};
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -250,7 +249,8 @@ fn processors(host: &mut HostConfig, supports: &Supports, warnings: &mut Vec<Str
         (&host.cpuset_mems, &supports.mems, "memory nodes", "mems"),
     ] {
         let Some(wanted) = numbers(asked) else { return refuse(format!("Invalid value {asked} for cpuset {name}")) };
-        if !wanted.is_subset(&numbers(there).unwrap_or_default()) {
+        let there_are = numbers(there).unwrap_or_default();
+        if wanted.iter().any(|number| !there_are.contains(number)) {
             return refuse(format!("Requested {what} are not available - requested {asked}, available: {there}"));
         }
     }
@@ -258,8 +258,8 @@ fn processors(host: &mut HostConfig, supports: &Supports, warnings: &mut Vec<Str
 }
 
 /// `0-2,7` as the numbers that it names; none where it is no such list.
-fn numbers(list: &str) -> Option<BTreeSet<u32>> {
-    let mut found = BTreeSet::new();
+fn numbers(list: &str) -> Option<Set<u32>> {
+    let mut found = Set::new();
     for part in list.split(',').filter(|_| !list.is_empty()) {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         let (first, last): (u32, u32) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
@@ -385,7 +385,7 @@ pub fn resources(host: &HostConfig, number: &dyn Fn(&str) -> Result<(i64, i64)>)
         memory: Some(memory).filter(|memory| *memory != Memory::default()),
         cpu: Some(cpu).filter(|cpu| *cpu != Cpu::default()),
         block_io: Some(block_io).filter(|io| *io != BlockIo::default()),
-        unified: order::map(files(host).map(|(file, value)| (file.to_owned(), value.to_owned()))),
+        unified: Map::from_iter(files(host).map(|(file, value)| (file.to_owned(), value.to_owned()))),
         pids: host.pids_limit.map(|limit| Pids { limit: if limit <= 0 { -1 } else { limit } }),
         ..Resources::default()
     })

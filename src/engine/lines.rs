@@ -1,10 +1,10 @@
 //! The progress of a pull or a push as Docker's clients read it: one JSON object a line.
 
 use crate::api::types::{ProgressDetail, ProgressLine};
+use crate::channel::{Receiver, RecvTimeoutError, Sender, channel};
 use anyhow::{Result, anyhow};
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 /// How often a client to which there is nothing to say is looked at.

@@ -294,7 +294,7 @@ const SURNAMES: &[&str] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeSet;
+    use crate::order::Set;
 
     #[test]
     fn names_are_by_the_rule() {
@@ -329,7 +329,7 @@ mod tests {
 
     #[test]
     fn random_names_are_valid_and_many() {
-        let mut seen = BTreeSet::new();
+        let mut seen = Set::new();
         for attempt in 0..200 {
             let name = random(attempt % 2).unwrap();
             assert!(is_valid(&name), "{name}");
@@ -338,7 +338,7 @@ mod tests {
         }
         assert!(seen.len() > 150);
         for words in [ADJECTIVES, SURNAMES] {
-            assert_eq!(words.iter().collect::<BTreeSet<_>>().len(), words.len(), "a word stands twice");
+            assert_eq!(words.iter().collect::<Set<_>>().len(), words.len(), "a word stands twice");
             assert!(words.iter().all(|word| word.bytes().all(|b| b.is_ascii_lowercase())));
         }
         assert!(ADJECTIVES.len() >= 80 && SURNAMES.len() >= 150);

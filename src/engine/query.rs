@@ -14,8 +14,9 @@ use crate::api::types::{
     SummaryHostConfig, SummaryNetworks,
 };
 use crate::order;
+use crate::order::{Map, Set};
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
 /// What `GET /containers/json` asks.
@@ -108,7 +109,7 @@ struct Filter<'a> {
     before: Option<String>,
     since: Option<String>,
     /// Images by id: those that were asked for, and what is built on them.
-    ancestors: BTreeSet<String>,
+    ancestors: Set<String>,
     /// Networks by name, of which the beginnings of ids were given.
     networks: Vec<String>,
     exposed: Vec<Ports>,
@@ -145,7 +146,7 @@ impl Filter<'_> {
                 None => Ok(None),
             }
         };
-        let mut ancestors = BTreeSet::new();
+        let mut ancestors = Set::new();
         for name in filters.get("ancestor") {
             match images::find(store, name) {
                 Ok(image) => ancestors.extend(descendants(store, &image)?),
@@ -172,7 +173,7 @@ impl Filter<'_> {
         let any = |key: &str, holds: &dyn Fn(&str) -> bool| {
             !filters.has(key) || filters.get(key).iter().any(|value| holds(value))
         };
-        let empty = BTreeMap::new();
+        let empty = Map::new();
         // Names have a slash in front for Docker; patterns are written with it and without.
         (filters.matches("name", &record.name) || filters.matches("name", &format!("/{}", record.name)))
             && any("id", &|value| record.id.starts_with(value))
@@ -321,7 +322,7 @@ pub fn inspect(store: &Store, id: &str, size: bool) -> Result<ContainerInspect> 
     };
     let lower: Vec<_> = record.lower_dirs(store).iter().map(|path| path.display().to_string()).collect();
     let alive = now.doing.is_alive();
-    let data = BTreeMap::from([
+    let data = Map::from([
         ("ID".to_owned(), record.id.clone()),
         ("LowerDir".to_owned(), lower.join(":")),
         // Mounted in the container's own mount namespace only, into which its init leads.
@@ -420,8 +421,8 @@ impl Prune<'_> {
         Ok(Prune { until, filters })
     }
 
-    pub fn takes(&self, created: Time, labels: Option<&BTreeMap<String, String>>) -> bool {
-        let empty = BTreeMap::new();
+    pub fn takes(&self, created: Time, labels: Option<&Map<String, String>>) -> bool {
+        let empty = Map::new();
         self.until.is_none_or(|until| created < until) && self.filters.labels(labels.unwrap_or(&empty))
     }
 }

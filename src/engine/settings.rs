@@ -7,9 +7,9 @@ use crate::json::fields::fields;
 use crate::json::{self, Tree, by_serde};
 use crate::net::Subnet;
 use crate::oci::{cdi, registry};
+use crate::order::Map;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
@@ -41,10 +41,10 @@ fields! { strict:
         /// Layers that are pulled are kept as they came, too, so that a push sends the same blobs anywhere.
         pub keep_compressed_layers: bool,
         pub log_driver: String,
-        pub log_opts: BTreeMap<String, String>,
+        pub log_opts: Map<String, String>,
         /// Bytes, or with a unit: `64M`.
         pub default_shm_size: Option<Size>,
-        pub default_ulimits: BTreeMap<String, NamedUlimit>,
+        pub default_ulimits: Map<String, NamedUlimit>,
         pub dns: Vec<String>,
         pub dns_opts: Vec<String>,
         pub dns_search: Vec<String>,
@@ -79,7 +79,7 @@ fields! { strict:
         /// From which subnets are cut for networks that name none.
         pub default_address_pools: Vec<AddressPool>,
         /// Options of new networks, by driver.
-        pub default_network_opts: BTreeMap<String, BTreeMap<String, String>>,
+        pub default_network_opts: Map<String, Map<String, String>>,
         /// What `host-gateway` stands for, one of each family.
         pub host_gateway_ip: Option<IpAddr>,
         pub host_gateway_ips: Vec<IpAddr>,
@@ -111,7 +111,7 @@ fields! { strict:
         pub storage_driver: Option<String>,
         pub exec_opts: Vec<String>,
         pub default_runtime: Option<String>,
-        pub features: BTreeMap<String, bool>,
+        pub features: Map<String, bool>,
         pub experimental: bool,
         pub log_format: Option<String>,
         /// What only the daemon reads; it has no default here, because a flag may say it too.
@@ -140,9 +140,9 @@ impl Default for Settings {
             max_download_attempts: 5,
             keep_compressed_layers: false,
             log_driver: "json-file".to_owned(),
-            log_opts: BTreeMap::new(),
+            log_opts: Map::new(),
             default_shm_size: None,
-            default_ulimits: BTreeMap::new(),
+            default_ulimits: Map::new(),
             dns: Vec::new(),
             dns_opts: Vec::new(),
             dns_search: Vec::new(),
@@ -166,7 +166,7 @@ impl Default for Settings {
             ipv6: false,
             bridge: None,
             default_address_pools: Vec::new(),
-            default_network_opts: BTreeMap::new(),
+            default_network_opts: Map::new(),
             host_gateway_ip: None,
             host_gateway_ips: Vec::new(),
             builder: Builder::default(),
@@ -187,7 +187,7 @@ impl Default for Settings {
             storage_driver: None,
             exec_opts: Vec::new(),
             default_runtime: None,
-            features: BTreeMap::new(),
+            features: Map::new(),
             log_format: None,
             hosts: Vec::new(),
             group: None,

@@ -6,6 +6,7 @@ use super::record::Record;
 use super::rootless;
 use super::store::{self, Store};
 use crate::cgroup::{self, devices::KEEPER};
+use crate::order::Set;
 use crate::sys::mount::{self, MountAttr};
 use crate::sys::process::{self, Strings};
 use crate::sys::{apart, kernel};
@@ -13,7 +14,6 @@ use anyhow::{Context, Result, bail};
 use nix::sys::socket::{
     AddressFamily, Backlog, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, bind, sendmsg, socket,
 };
-use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{ErrorKind, IoSlice};
@@ -327,7 +327,7 @@ pub fn start_beside(store: &Store, face: &str, first: BorrowedFd, second: Option
 }
 
 /// The shims that this process has started and not buried.
-static STARTED: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
+static STARTED: Mutex<Set<i32>> = Mutex::new(Set::new());
 
 /// Takes note of the ends of shims that this process has started: for one that lives longer than they do.
 pub fn bury() {

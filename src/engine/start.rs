@@ -14,10 +14,10 @@ use crate::fs::overlay::{self, Mapped, Upper};
 use crate::fs::{flatten, path, relabel};
 use crate::ns::{self, Plan, Prepared};
 use crate::oci::runtime::{Ids, Spec};
+use crate::order::{Map, Set};
 use crate::sys::mount::{MOUNT_ATTR_NODEV, MountAttr, mount_setattr};
 use crate::sys::{self, mount};
 use anyhow::{Context, Result, anyhow, bail};
-use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
 use std::fs::File;
 use std::io::ErrorKind;
@@ -80,7 +80,7 @@ pub fn ready(store: &Store, record: &Record, given: Given) -> Result<Ready> {
     let files = shared.files.as_deref().unwrap_or(&etc_dir);
     let file = |name: &str| Some(files.join(name)).filter(|path| path.exists());
     let (hosts, hostname, resolv_conf) = (file("hosts"), file("hostname"), file("resolv.conf"));
-    let mut own_volumes = BTreeSet::new();
+    let mut own_volumes = Set::new();
     for mounted in record.mounts.iter().filter(|mounted| mounted.point.r#type == "volume") {
         if !volumes::enter(store, &mounted.point.name)? {
             own_volumes.insert(mounted.point.name.clone());
@@ -423,8 +423,8 @@ pub(super) fn opened(
     record: &Record,
     at: &Path,
     mapped: Option<&Mapped>,
-) -> Result<BTreeMap<String, OwnedFd>> {
-    let mut open = BTreeMap::new();
+) -> Result<Map<String, OwnedFd>> {
+    let mut open = Map::new();
     for mounted in &record.mounts {
         let part = if !mounted.image.is_empty() {
             mounts::image_tree(store, mounted, at, mapped)

@@ -9,9 +9,8 @@ use crate::api::types::{
     ThrottlingData,
 };
 use crate::cgroup;
-use crate::order;
+use crate::order::Map;
 use anyhow::Result;
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
@@ -90,7 +89,7 @@ fn sample(store: &Store, id: &str) -> Result<Stats> {
             },
             None => MemoryStats { usage: pids.iter().map(|pid| resident(*pid)).sum(), ..MemoryStats::default() },
         },
-        hugetlb_stats: order::map(cgroup.huge_pages.into_iter().map(|(size, pages)| (size, huge_pages(&pages)))),
+        hugetlb_stats: Map::from_iter(cgroup.huge_pages.into_iter().map(|(size, pages)| (size, huge_pages(&pages)))),
         networks: networks(&now),
         ..stats
     };
@@ -178,15 +177,15 @@ fn resident(pid: i32) -> u64 {
 }
 
 /// The interfaces of its network namespace, unless that is the host's.
-fn networks(now: &Now) -> BTreeMap<String, NetworkStats> {
+fn networks(now: &Now) -> Map<String, NetworkStats> {
     if now.record.host_config.network_mode == "host" {
-        return BTreeMap::new();
+        return Map::new();
     }
     interfaces(&fs::read_to_string(format!("/proc/{}/net/dev", now.live.pid)).unwrap_or_default())
 }
 
 /// Of /proc/net/dev: all but loopback.
-fn interfaces(text: &str) -> BTreeMap<String, NetworkStats> {
+fn interfaces(text: &str) -> Map<String, NetworkStats> {
     let interface = |line: &str| {
         let (name, rest) = line.split_once(':')?;
         let n: Vec<u64> = rest.split_whitespace().filter_map(|word| word.parse().ok()).collect();
@@ -202,7 +201,7 @@ fn interfaces(text: &str) -> BTreeMap<String, NetworkStats> {
         };
         Some((name.trim().to_owned(), stats)).filter(|(name, _)| name != "lo")
     };
-    order::map(text.lines().filter_map(interface))
+    Map::from_iter(text.lines().filter_map(interface))
 }
 
 #[cfg(test)]
@@ -228,7 +227,7 @@ mod tests {
             tx_errors: 4,
             tx_dropped: 5,
         };
-        assert_eq!(interfaces(dev), BTreeMap::from([("eth0".to_owned(), expected)]));
+        assert_eq!(interfaces(dev), Map::from([("eth0".to_owned(), expected)]));
     }
 
     #[test]

@@ -15,9 +15,9 @@ use crate::api::types::{
 use crate::oci::cdi::Registry;
 use crate::oci::hex;
 use crate::oci::platform;
+use crate::order::Map;
 use anyhow::Result;
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -49,7 +49,7 @@ pub fn version() -> Version {
         ("MinAPIVersion", &oldest),
         ("Os", "linux"),
     ];
-    let details: BTreeMap<_, _> = details.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    let details: Map<_, _> = details.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
     Version {
         platform: VersionPlatform { name: "dhow".to_owned() },
         components: vec![VersionComponent { name: "Engine".to_owned(), version: version.clone(), details }],
@@ -252,7 +252,7 @@ fn registries(settings: &Settings) -> RegistryConfig {
     let mirrors: Vec<String> = settings.registry_mirrors.iter().map(slashed).collect();
     let hub = "docker.io".to_owned();
     let index = IndexInfo { mirrors: mirrors.clone(), name: hub.clone(), official: true, secure: true };
-    let mut index_configs = BTreeMap::from([(hub, index)]);
+    let mut index_configs = Map::from([(hub, index)]);
     let mut ranges = Vec::new();
     for registry in &settings.insecure_registries {
         if registry.contains('/') {

@@ -4,9 +4,9 @@
 //! Blocks have one size, so the bytes depend neither on how many work on them nor on the machine: the same tar has the
 //! same digest everywhere. Memory is bounded by the number of blocks under way.
 
+use crate::channel::{Receiver, Sender, bounded};
 use anyhow::{Context, Result, anyhow, bail};
 use std::io::{self, Read, Write};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
@@ -58,8 +58,8 @@ fn with<T>(
     fill: impl FnOnce(&mut dyn Write) -> Result<()> + Send,
     take: impl FnOnce(&mut dyn Read) -> Result<T>,
 ) -> Result<Result<T>> {
-    let (jobs, work) = sync_channel::<Job>(threads);
-    let (order, pieces) = sync_channel(threads + 1);
+    let (jobs, work) = bounded::<Job>(threads);
+    let (order, pieces) = bounded(threads + 1);
     let work = Mutex::new(work);
     thread::scope(|scope| {
         for _ in 0..threads {
@@ -98,7 +98,7 @@ fn is_gone(error: &anyhow::Error) -> bool {
 
 struct Job {
     bytes: Vec<u8>,
-    done: SyncSender<io::Result<Vec<u8>>>,
+    done: Sender<io::Result<Vec<u8>>>,
 }
 
 /// In the order in which they are read.
@@ -111,14 +111,14 @@ enum Piece {
 struct Blocks {
     block: Vec<u8>,
     any: bool,
-    jobs: SyncSender<Job>,
-    order: SyncSender<Piece>,
+    jobs: Sender<Job>,
+    order: Sender<Piece>,
 }
 
 impl Blocks {
     fn send(&mut self) -> io::Result<()> {
         let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
-        let (done, wait) = sync_channel(1);
+        let (done, wait) = bounded(1);
         self.any = true;
         self.order.send(Piece::Block(wait)).map_err(|_| gone())?;
         let bytes = std::mem::take(&mut self.block);

@@ -5,10 +5,11 @@ use super::pack::Packer;
 use super::stat::{is_dir, is_file, is_whiteout};
 use super::{path, remove, tree, xattr};
 use crate::order;
+use crate::order::Set;
 use anyhow::{Context, Result, bail};
 use nix::fcntl::OFlag;
 use nix::sys::stat::{FileStat, fstat};
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
@@ -159,9 +160,9 @@ fn differ(upper: BorrowedFd, stat: &FileStat, lower: BorrowedFd, below: &FileSta
     if who(stat) != who(below) || !is_dir(stat) && what(stat) != what(below) {
         return Ok(true);
     }
-    let capabilities = |fd| -> Result<BTreeSet<Vec<u8>>> {
+    let capabilities = |fd| -> Result<Set<Vec<u8>>> {
         let all = xattr::list(fd)?.into_iter();
-        Ok(order::set(all.filter(|(name, _)| name.to_bytes() == b"security.capability").map(|(_, value)| value)))
+        Ok(Set::from_iter(all.filter(|(name, _)| name.to_bytes() == b"security.capability").map(|(_, value)| value)))
     };
     Ok(is_file(stat) && capabilities(upper)? != capabilities(lower)?)
 }

@@ -7,6 +7,7 @@ use super::pack::Packer;
 use super::settle::HIDDEN;
 use super::stat::{is_dir, is_file, is_whiteout};
 use super::{path, recipe, tree, xattr};
+use crate::channel;
 use crate::oci::digest::{Algorithm, Digest, Hasher};
 use anyhow::{Context, Result};
 use nix::fcntl::OFlag;
@@ -18,7 +19,6 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
 
 /// What a layer became.
 #[derive(Clone, Debug)]
@@ -119,7 +119,7 @@ fn ahead(
     if differences.len() < 2 * AHEAD {
         return differences.iter().try_for_each(|it| work(&it.path, it.is, next(root, it)?));
     }
-    let (sender, receiver) = mpsc::sync_channel(AHEAD);
+    let (sender, receiver) = channel::bounded(AHEAD);
     std::thread::scope(|scope| {
         scope.spawn(move || {
             for difference in differences {

@@ -8,6 +8,7 @@ mod read;
 mod tree;
 mod values;
 
+use crate::order::Map;
 use serde::Deserializer;
 use serde::de::{Deserialize, Unexpected};
 use serde_json::Value;
@@ -146,9 +147,8 @@ fn go_type(ours: &str) -> String {
     if let Some(item) = inner("core::option::Option<") {
         return go_type(item);
     }
-    if let Some((key, value)) =
-        inner("alloc::collections::btree::map::BTreeMap<").and_then(|both| both.split_once(", "))
-    {
+    let map = type_name::<Map<(), ()>>().trim_end_matches("(), ()>");
+    if let Some((key, value)) = inner(map).and_then(|both| both.split_once(", ")) {
         return format!("map[{}]{}", go_type(key), go_type(value));
     }
     let name = go_name(ours.rsplit("::").next().unwrap_or(ours));

@@ -2,10 +2,10 @@
 
 use super::read::Read;
 use super::{Error, FromTree, Tree};
+use crate::order;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::any::type_name;
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -74,13 +74,14 @@ impl<T: FromTree> FromTree for Vec<T> {
     }
 }
 
-impl<T: FromTree> FromTree for BTreeMap<String, T> {
-    fn from_tree(tree: Tree) -> Result<BTreeMap<String, T>, Error> {
-        let mut map = BTreeMap::new();
-        for (name, value) in tree.object()? {
-            map.insert(name.into_owned(), T::from_tree(value).map_err(|error| error.wanting(type_name::<T>()))?);
+impl<T: FromTree> FromTree for order::Map<String, T> {
+    fn from_tree(tree: Tree) -> Result<order::Map<String, T>, Error> {
+        let entries = tree.object()?;
+        let mut pairs = Vec::with_capacity(entries.len());
+        for (name, value) in entries {
+            pairs.push((name.into_owned(), T::from_tree(value).map_err(|error| error.wanting(type_name::<T>()))?));
         }
-        Ok(map)
+        Ok(order::Map::from(pairs))
     }
 }
 

@@ -10,10 +10,10 @@ use super::packet::{Answer, Packet};
 use super::port;
 use super::ruleset::{self, Chain, Element, Rule};
 use super::xtables::{self, Fate};
+use crate::order::Entry;
+use crate::order::Map;
 use rule::{Outcome, State};
 use std::cell::RefCell;
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::io;
 
 /// `NF_INET_*`: what is meant for this host, and what it passes on.
@@ -75,8 +75,8 @@ pub enum Way {
 /// The rules of others that see what is forwarded, or meant for this host.
 pub struct Foreign {
     chains: Vec<Chain>,
-    rules: BTreeMap<(u8, String), Vec<Rule>>,
-    sets: RefCell<BTreeMap<(u8, String, String), Vec<Element>>>,
+    rules: Map<(u8, String), Vec<Rule>>,
+    sets: RefCell<Map<(u8, String, String), Vec<Element>>>,
     legacy: Vec<(bool, xtables::Table)>,
 }
 
@@ -97,7 +97,7 @@ impl Foreign {
             chains => chains?,
         };
         chains.retain(|chain| matches!(chain.family, INET | IPV4 | IPV6) && !is_ours(&chain.table));
-        let mut rules = BTreeMap::new();
+        let mut rules = Map::new();
         for chain in chains.iter().filter(|chain| chain.hook.is_some_and(|it| matches!(it.hook, INPUT | FORWARD))) {
             if let Entry::Vacant(place) = rules.entry((chain.family, chain.table.clone())) {
                 place.insert(ruleset::rules(chain.family, &chain.table, None)?);

@@ -4,6 +4,7 @@
 use super::launch::clone_beyond;
 use super::plan;
 use crate::oci::runtime::{Hook, Linux, NamespaceKind, OCI_VERSION};
+use crate::order::Map;
 use crate::sys::process::{self, Clone, Strings};
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
@@ -12,7 +13,6 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::ffi::CString;
 use std::fs::File;
@@ -30,7 +30,7 @@ pub fn state(
     status: &str,
     pid: Option<i32>,
     bundle: &Path,
-    annotations: &BTreeMap<String, String>,
+    annotations: &Map<String, String>,
 ) -> Result<Vec<u8>> {
     let mut state = serde_json::json!({
         "ociVersion": OCI_VERSION,

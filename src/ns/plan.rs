@@ -5,13 +5,13 @@ use super::launch::{Plan, Source};
 use super::step::{Exec, Step};
 use super::{caps, seccomp};
 use crate::oci::runtime::{self, Linux, Mount, NamespaceKind, Process, Seccomp, Spec};
+use crate::order::Map;
 use crate::sys::kernel;
 use crate::sys::mount::{
     MOUNT_ATTR_IDMAP, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY, MountAttr,
 };
 use crate::sys::process::Strings;
 use anyhow::{Context, Result, bail};
-use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ pub struct Given {
     /// A directory of the host that the root is mounted on for a moment, in the container's own namespace.
     pub root_at: CString,
     /// Sources of binds that are open already, by destination: subpaths of volumes.
-    pub open: BTreeMap<String, OwnedFd>,
+    pub open: Map<String, OwnedFd>,
     /// The network namespace, where it was made before, with its loopback up: the spec says that it is a new one.
     pub network: Option<OwnedFd>,
     /// PID 1's duties are ours, and the command is its child.

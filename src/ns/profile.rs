@@ -384,7 +384,7 @@ mod tests {
 
     #[test]
     fn the_default_profile_names_only_calls_that_exist() {
-        let known: std::collections::BTreeSet<&str> = [Arch::X86_64, Arch::X86, Arch::Aarch64, Arch::Arm]
+        let known: crate::order::Set<&str> = [Arch::X86_64, Arch::X86, Arch::Aarch64, Arch::Arm]
             .into_iter()
             .flat_map(|arch| arch.calls())
             .map(|(_, name)| name)

@@ -4,7 +4,7 @@
 use super::digest::Digest;
 use super::image::Descriptor;
 use crate::json::fields::fields;
-use std::collections::BTreeMap;
+use crate::order::Map;
 
 pub const MANIFEST: &str = "manifest.json";
 pub const REPOSITORIES: &str = "repositories";
@@ -33,8 +33,8 @@ fields! {
         #[serde(skip_serializing_if = "String::is_empty")]
         pub parent: String,
         /// By diff id.
-        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-        pub layer_sources: BTreeMap<String, Descriptor>,
+        #[serde(skip_serializing_if = "Map::is_empty")]
+        pub layer_sources: Map<String, Descriptor>,
     }
 }
 

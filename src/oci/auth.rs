@@ -4,9 +4,8 @@ pub mod keep;
 
 use crate::json;
 use crate::json::fields::fields;
-use crate::order;
+use crate::order::Map;
 use anyhow::{Context, Result, bail};
-use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -88,11 +87,11 @@ fields! {
     /// `config.json`, as far as it concerns registries. What is null is not there, as for Go.
     #[derive(Default)]
     struct ConfigFile {
-        auths: BTreeMap<String, Option<AuthEntry>>,
+        auths: Map<String, Option<AuthEntry>>,
         #[serde(rename = "credsStore")]
         creds_store: String,
         #[serde(rename = "credHelpers")]
-        cred_helpers: BTreeMap<String, String>,
+        cred_helpers: Map<String, String>,
     }
 }
 
@@ -100,7 +99,7 @@ fields! { strict:
     /// What [`VARIABLE`] may hold: an `auth` for each registry, and nothing besides.
     #[derive(Default)]
     struct Variable {
-        auths: BTreeMap<String, Held>,
+        auths: Map<String, Held>,
     }
 
     #[derive(Default)]
@@ -127,14 +126,14 @@ pub const REGISTRIES: &str = "X-Registry-Config";
 
 /// Who we are at which registry, by its domain or as Docker spells it.
 #[derive(Default)]
-pub struct Registries(BTreeMap<String, Credentials>);
+pub struct Registries(Map<String, Credentials>);
 
 impl Registries {
     /// Reads the header [`REGISTRIES`]; what cannot be read is nobody.
     pub fn from_header(header: Option<&str>) -> Registries {
         let json = header.and_then(base64_decode).unwrap_or_default();
-        let all: BTreeMap<String, serde_json::Value> = json::from_slice(&json).unwrap_or_default();
-        Registries(order::map(all.into_iter().map(|(name, value)| (name, Credentials::read(value)))))
+        let all: Map<String, serde_json::Value> = json::from_slice(&json).unwrap_or_default();
+        Registries(Map::from_iter(all.into_iter().map(|(name, value)| (name, Credentials::read(value)))))
     }
 
     /// Takes what the user's Docker configuration holds for a registry, see [`lookup`].

@@ -4,9 +4,9 @@ use super::digest::{Algorithm, Digest};
 use super::platform::Platform;
 use crate::json::fields::fields;
 use crate::json::{self, FromTree, Tree, by_serde};
+use crate::order::Map;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
 /// What overlayfs stacks (OVL_MAX_STACK).
 pub const MAX_LAYERS: usize = 500;
@@ -40,7 +40,7 @@ pub struct Descriptor {
     #[serde(default, skip_serializing_if = "is_empty")]
     pub urls: Option<Vec<String>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub annotations: Option<BTreeMap<String, String>>,
+    pub annotations: Option<Map<String, String>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -81,7 +81,7 @@ pub struct Manifest {
     #[serde(default, deserialize_with = "null_is_default")]
     pub layers: Vec<Descriptor>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub annotations: Option<BTreeMap<String, String>>,
+    pub annotations: Option<Map<String, String>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<String>,
 }
@@ -96,7 +96,7 @@ pub struct Index {
     #[serde(default, deserialize_with = "null_is_default")]
     pub manifests: Vec<Descriptor>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub annotations: Option<BTreeMap<String, String>>,
+    pub annotations: Option<Map<String, String>>,
 }
 
 /// What a manifest URL answered.
@@ -228,7 +228,7 @@ fields! {
         #[serde(skip_serializing_if = "String::is_empty")]
         pub user: String,
         #[serde(skip_serializing_if = "Option::is_none")]
-        pub exposed_ports: Option<BTreeMap<String, Empty>>,
+        pub exposed_ports: Option<Map<String, Empty>>,
         #[serde(skip_serializing_if = "Vec::is_empty")]
         pub env: Vec<String>,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -236,11 +236,11 @@ fields! {
         #[serde(skip_serializing_if = "Option::is_none")]
         pub cmd: Option<Vec<String>>,
         #[serde(skip_serializing_if = "Option::is_none")]
-        pub volumes: Option<BTreeMap<String, Empty>>,
+        pub volumes: Option<Map<String, Empty>>,
         #[serde(skip_serializing_if = "String::is_empty")]
         pub working_dir: String,
         #[serde(skip_serializing_if = "Option::is_none")]
-        pub labels: Option<BTreeMap<String, String>>,
+        pub labels: Option<Map<String, String>>,
         #[serde(skip_serializing_if = "String::is_empty")]
         pub stop_signal: String,
         /// Seconds.

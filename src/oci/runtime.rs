@@ -5,7 +5,7 @@
 
 use crate::json::by_serde;
 use crate::json::fields::fields;
-use std::collections::BTreeMap;
+use crate::order::Map;
 
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -36,8 +36,8 @@ fields! {
         pub mounts: Vec<Mount>,
         #[serde(skip_serializing_if = "Option::is_none")]
         pub hooks: Option<Hooks>,
-        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-        pub annotations: BTreeMap<String, String>,
+        #[serde(skip_serializing_if = "Map::is_empty")]
+        pub annotations: Map<String, String>,
         #[serde(skip_serializing_if = "Option::is_none")]
         pub linux: Option<Linux>,
     }
@@ -178,8 +178,8 @@ fields! {
         pub uid_mappings: Vec<IdMapping>,
         #[serde(skip_serializing_if = "Vec::is_empty")]
         pub gid_mappings: Vec<IdMapping>,
-        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-        pub sysctl: BTreeMap<String, String>,
+        #[serde(skip_serializing_if = "Map::is_empty")]
+        pub sysctl: Map<String, String>,
         #[serde(skip_serializing_if = "Option::is_none")]
         pub resources: Option<Resources>,
         #[serde(skip_serializing_if = "String::is_empty")]
@@ -290,8 +290,8 @@ fields! {
         pub block_io: Option<BlockIo>,
         #[serde(skip_serializing_if = "Vec::is_empty")]
         pub hugepage_limits: Vec<HugepageLimit>,
-        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-        pub unified: BTreeMap<String, String>,
+        #[serde(skip_serializing_if = "Map::is_empty")]
+        pub unified: Map<String, String>,
     }
 
     #[derive(Clone, Debug, Default, PartialEq)]

@@ -3,6 +3,7 @@
 use super::socket::Socket;
 use super::{respond, server};
 use crate::api::wire::{Request, Response};
+use crate::order;
 use nix::sys::socket::Shutdown;
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -70,7 +71,7 @@ impl Connections {
             let idle =
                 open.sockets.iter().filter_map(|(number, (socket, since))| Some((since.as_ref()?, *number, socket)));
             let mut idle: Vec<_> = idle.collect();
-            idle.sort_unstable_by_key(|(since, ..)| **since);
+            order::by_key(&mut idle, |(since, ..)| **since);
             // One whose request has come is not idle any more, even if its thread does not know yet.
             let silent = |socket: &Socket| matches!(socket.wait(Some(Duration::ZERO)), Ok(false));
             let number = idle.into_iter().find(|(.., socket)| silent(socket)).map(|(_, number, _)| number)?;

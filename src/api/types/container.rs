@@ -4,8 +4,8 @@ use super::{HostConfig, Nothing, PortBinding, Words, is_zero, wire};
 use crate::api::types::network::{EndpointSettings, NetworkSettings, NetworkingConfig, PortSummary, SummaryNetworks};
 use crate::json::fields::fields;
 use crate::json::{self, FromTree, Tree};
+use crate::order::Map;
 use serde::Serialize;
-use std::collections::BTreeMap;
 
 /// A body of `POST /containers/create`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -66,7 +66,7 @@ fields! {
         pub attach_stderr: bool,
         /// Keys like `80/tcp`.
         #[serde(skip_serializing_if = "Option::is_none")]
-        pub exposed_ports: Option<BTreeMap<String, Option<Nothing>>>,
+        pub exposed_ports: Option<Map<String, Option<Nothing>>>,
         pub tty: bool,
         pub open_stdin: bool,
         /// Stdin closes when the first client that is attached to it leaves.
@@ -80,7 +80,7 @@ fields! {
         pub args_escaped: bool,
         pub image: String,
         /// Anonymous volumes: keys are paths in the container.
-        pub volumes: Option<BTreeMap<String, Option<Nothing>>>,
+        pub volumes: Option<Map<String, Option<Nothing>>>,
         pub working_dir: String,
         pub entrypoint: Option<Vec<String>> as Words,
         #[serde(skip_serializing_if = "is_zero")]
@@ -88,7 +88,7 @@ fields! {
         #[serde(skip_serializing_if = "String::is_empty")]
         pub mac_address: String,
         pub on_build: Option<Vec<String>>,
-        pub labels: Option<BTreeMap<String, String>>,
+        pub labels: Option<Map<String, String>>,
         #[serde(skip_serializing_if = "String::is_empty")]
         pub stop_signal: String,
         /// Seconds; -1 waits for ever.
@@ -197,7 +197,7 @@ wire! {
 
     /// Where the layers of a container or image lie.
     pub struct GraphDriver {
-        pub data: Option<BTreeMap<String, String>>,
+        pub data: Option<Map<String, String>>,
         pub name: String,
     }
 
@@ -233,7 +233,7 @@ wire! {
         pub size_rw: i64,
         #[serde(skip_serializing_if = "is_zero")]
         pub size_root_fs: i64,
-        pub labels: BTreeMap<String, String>,
+        pub labels: Map<String, String>,
         pub state: String,
         pub status: String,
         pub host_config: SummaryHostConfig,
@@ -245,7 +245,7 @@ wire! {
     pub struct SummaryHostConfig {
         pub network_mode: String,
         #[serde(skip_serializing_if = "Option::is_none")]
-        pub annotations: Option<BTreeMap<String, String>>,
+        pub annotations: Option<Map<String, String>>,
     }
 
     /// The answer of top.
@@ -274,7 +274,7 @@ wire! {
 }
 
 /// Port → the host's addresses, as inspect spells it.
-pub type PortMap = BTreeMap<String, Option<Vec<PortBinding>>>;
+pub type PortMap = Map<String, Option<Vec<PortBinding>>>;
 
 /// Network name → the container's place on it.
-pub type Endpoints = BTreeMap<String, EndpointSettings>;
+pub type Endpoints = Map<String, EndpointSettings>;

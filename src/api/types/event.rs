@@ -1,7 +1,7 @@
 //! What happened, as `GET /events` tells it.
 
 use crate::json::fields::fields;
-use std::collections::BTreeMap;
+use crate::order::Map;
 
 fields! {
     /// One event. The first three fields say again what the others do, for clients of API versions before 1.52.
@@ -34,7 +34,7 @@ fields! {
     pub struct Actor {
         #[serde(rename = "ID")]
         pub id: String,
-        pub attributes: BTreeMap<String, String>,
+        pub attributes: Map<String, String>,
     }
 }
 

@@ -1,7 +1,7 @@
 //! The part of a container's configuration that belongs to this host.
 
 use super::{PortMap, Words, is_zero, wire};
-use std::collections::BTreeMap;
+use crate::order::Map;
 
 wire! {
     /// `HostConfig`, resources included. `None` and an empty list are told apart, because inspect gives back
@@ -22,7 +22,7 @@ wire! {
         /// Rows, columns.
         pub console_size: [u32; 2],
         #[serde(skip_serializing_if = "Option::is_none")]
-        pub annotations: Option<BTreeMap<String, String>>,
+        pub annotations: Option<Map<String, String>>,
         pub cap_add: Words,
         pub cap_drop: Words,
         /// private, host or empty for the default.
@@ -44,17 +44,17 @@ wire! {
         pub readonly_rootfs: bool,
         pub security_opt: Option<Vec<String>>,
         #[serde(skip_serializing_if = "Option::is_none")]
-        pub storage_opt: Option<BTreeMap<String, String>>,
+        pub storage_opt: Option<Map<String, String>>,
         /// Path → mount options.
         #[serde(skip_serializing_if = "Option::is_none")]
-        pub tmpfs: Option<BTreeMap<String, String>>,
+        pub tmpfs: Option<Map<String, String>>,
         #[serde(rename = "UTSMode")]
         pub uts_mode: String,
         pub userns_mode: String,
         /// Bytes; 0 is the default of 64 MiB.
         pub shm_size: i64,
         #[serde(skip_serializing_if = "Option::is_none")]
-        pub sysctls: Option<BTreeMap<String, String>>,
+        pub sysctls: Option<Map<String, String>>,
         #[serde(skip_serializing_if = "String::is_empty")]
         pub runtime: String,
         pub isolation: String,
@@ -116,7 +116,7 @@ wire! {
     /// A log driver and its options.
     pub struct LogConfig {
         pub r#type: String,
-        pub config: Option<BTreeMap<String, String>>,
+        pub config: Option<Map<String, String>>,
     }
 
     /// no, always, unless-stopped, on-failure (with a count), or empty for no.
@@ -160,7 +160,7 @@ wire! {
         #[serde(rename = "DeviceIDs")]
         pub device_ids: Option<Vec<String>>,
         pub capabilities: Option<Vec<Vec<String>>>,
-        pub options: Option<BTreeMap<String, String>>,
+        pub options: Option<Map<String, String>>,
     }
 
     /// A resource limit: -1 is unlimited.
@@ -211,7 +211,7 @@ wire! {
         #[serde(skip_serializing_if = "is_zero")]
         pub no_copy: bool,
         #[serde(skip_serializing_if = "Option::is_none")]
-        pub labels: Option<BTreeMap<String, String>>,
+        pub labels: Option<Map<String, String>>,
         #[serde(skip_serializing_if = "String::is_empty")]
         pub subpath: String,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -222,7 +222,7 @@ wire! {
         #[serde(skip_serializing_if = "String::is_empty")]
         pub name: String,
         #[serde(skip_serializing_if = "Option::is_none")]
-        pub options: Option<BTreeMap<String, String>>,
+        pub options: Option<Map<String, String>>,
     }
 
     pub struct ImageOptions {

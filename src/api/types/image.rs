@@ -1,7 +1,7 @@
 //! Images.
 
 use super::{ContainerConfig, GraphDriver, Healthcheck, Nothing, is_zero, wire};
-use std::collections::BTreeMap;
+use crate::order::Map;
 
 wire! {
     /// One line of `GET /images/json`.
@@ -11,7 +11,7 @@ wire! {
         /// Seconds since 1970.
         pub created: i64,
         pub id: String,
-        pub labels: Option<BTreeMap<String, String>>,
+        pub labels: Option<Map<String, String>>,
         pub parent_id: String,
         pub repo_digests: Vec<String>,
         pub repo_tags: Vec<String>,
@@ -74,17 +74,17 @@ wire! {
         pub entrypoint: Option<Vec<String>>,
         pub env: Option<Vec<String>>,
         #[serde(skip_serializing_if = "Option::is_none")]
-        pub exposed_ports: Option<BTreeMap<String, Nothing>>,
+        pub exposed_ports: Option<Map<String, Nothing>>,
         #[serde(skip_serializing_if = "Option::is_none")]
         pub healthcheck: Option<Healthcheck>,
-        pub labels: Option<BTreeMap<String, String>>,
+        pub labels: Option<Map<String, String>>,
         pub on_build: Option<Vec<String>>,
         #[serde(skip_serializing_if = "Option::is_none")]
         pub shell: Option<Vec<String>>,
         #[serde(skip_serializing_if = "String::is_empty")]
         pub stop_signal: String,
         pub user: String,
-        pub volumes: Option<BTreeMap<String, Nothing>>,
+        pub volumes: Option<Map<String, Nothing>>,
         pub working_dir: String,
         /// What says nothing in an image, for clients of API versions before 1.50. Written, never read.
         #[serde(flatten, skip_deserializing)]

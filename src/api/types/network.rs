@@ -1,7 +1,7 @@
 //! A container's place on its networks.
 
 use super::{Endpoints, PortMap, is_zero, wire};
-use std::collections::BTreeMap;
+use crate::order::Map;
 
 wire! {
     /// The networks a new container shall be on.
@@ -16,7 +16,7 @@ wire! {
         pub links: Option<Vec<String>>,
         pub aliases: Option<Vec<String>>,
         pub mac_address: String,
-        pub driver_opts: Option<BTreeMap<String, String>>,
+        pub driver_opts: Option<Map<String, String>>,
         pub gw_priority: i64,
         #[serde(rename = "NetworkID")]
         pub network_id: String,
@@ -132,9 +132,9 @@ wire! {
         pub config_from: ConfigReference,
         pub config_only: bool,
         /// By id; only inspect names them.
-        pub containers: BTreeMap<String, NetworkContainer>,
-        pub options: BTreeMap<String, String>,
-        pub labels: BTreeMap<String, String>,
+        pub containers: Map<String, NetworkContainer>,
+        pub options: Map<String, String>,
+        pub labels: Map<String, String>,
     }
 
     /// A body of `POST /networks/create`.
@@ -154,8 +154,8 @@ wire! {
         pub ingress: bool,
         pub config_only: bool,
         pub config_from: Option<ConfigReference>,
-        pub options: Option<BTreeMap<String, String>>,
-        pub labels: Option<BTreeMap<String, String>>,
+        pub options: Option<Map<String, String>>,
+        pub labels: Option<Map<String, String>>,
     }
 
     /// The answer of `POST /networks/create`.
@@ -179,7 +179,7 @@ wire! {
     /// How a network gives addresses.
     pub struct Ipam {
         pub driver: String,
-        pub options: Option<BTreeMap<String, String>>,
+        pub options: Option<Map<String, String>>,
         pub config: Option<Vec<IpamConfig>>,
     }
 
@@ -191,8 +191,8 @@ wire! {
         pub ip_range: String,
         #[serde(skip_serializing_if = "String::is_empty")]
         pub gateway: String,
-        #[serde(rename = "AuxiliaryAddresses", skip_serializing_if = "BTreeMap::is_empty")]
-        pub aux_address: BTreeMap<String, String>,
+        #[serde(rename = "AuxiliaryAddresses", skip_serializing_if = "Map::is_empty")]
+        pub aux_address: Map<String, String>,
     }
 
     pub struct ConfigReference {

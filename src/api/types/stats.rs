@@ -2,7 +2,7 @@
 
 use super::{NEVER, is_zero};
 use crate::json::fields::fields;
-use std::collections::BTreeMap;
+use crate::order::Map;
 
 fields! {
     /// One sample, and the processor's part of the one before it. What could not be read is zero or absent.
@@ -24,10 +24,10 @@ fields! {
         pub memory_stats: MemoryStats,
         /// By the size of a page; ours, and absent where it has none.
         #[serde(skip_serializing_if = "is_zero")]
-        pub hugetlb_stats: BTreeMap<String, HugetlbStats>,
+        pub hugetlb_stats: Map<String, HugetlbStats>,
         /// By interface; absent where it has none of its own.
         #[serde(skip_serializing_if = "is_zero")]
-        pub networks: BTreeMap<String, NetworkStats>,
+        pub networks: Map<String, NetworkStats>,
     }
 }
 
@@ -45,8 +45,8 @@ impl Default for Stats {
             cpu_stats: CpuStats::default(),
             precpu_stats: CpuStats::default(),
             memory_stats: MemoryStats::default(),
-            hugetlb_stats: BTreeMap::new(),
-            networks: BTreeMap::new(),
+            hugetlb_stats: Map::new(),
+            networks: Map::new(),
         }
     }
 }
@@ -148,7 +148,7 @@ fields! {
         pub usage: u64,
         /// The kernel's own names and numbers.
         #[serde(skip_serializing_if = "is_zero")]
-        pub stats: BTreeMap<String, u64>,
+        pub stats: Map<String, u64>,
         #[serde(skip_serializing_if = "is_zero")]
         pub limit: u64,
         #[serde(skip_serializing_if = "is_zero")]

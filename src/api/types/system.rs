@@ -1,8 +1,8 @@
 //! What the engine says of itself.
 
 use super::{ContainerSummary, ImageSummary, Volume, is_zero, wire};
+use crate::order::Map;
 use serde::ser::{Error, Serialize, Serializer};
-use std::collections::BTreeMap;
 
 /// Images of which those that have no name or digest have null for it, and no empty list as elsewhere: as with dockerd.
 fn names_or_null<S: Serializer>(images: &Option<Vec<ImageSummary>>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -81,7 +81,7 @@ wire! {
     pub struct VersionComponent {
         pub name: String,
         pub version: String,
-        pub details: BTreeMap<String, String>,
+        pub details: Map<String, String>,
     }
 
     /// The answer of `GET /info`.
@@ -142,7 +142,7 @@ wire! {
         pub labels: Vec<String>,
         pub experimental_build: bool,
         pub server_version: String,
-        pub runtimes: BTreeMap<String, RuntimePath>,
+        pub runtimes: Map<String, RuntimePath>,
         pub default_runtime: String,
         pub swarm: SwarmInfo,
         pub live_restore_enabled: bool,
@@ -181,7 +181,7 @@ wire! {
     }
 
     pub struct RegistryConfig {
-        pub index_configs: BTreeMap<String, IndexInfo>,
+        pub index_configs: Map<String, IndexInfo>,
         #[serde(rename = "InsecureRegistryCIDRs")]
         pub insecure_registry_cidrs: Vec<String>,
         pub mirrors: Option<Vec<String>>,

@@ -1,7 +1,7 @@
 //! Volumes.
 
 use super::wire;
-use std::collections::BTreeMap;
+use crate::order::Map;
 
 wire! {
     /// One volume.
@@ -9,10 +9,10 @@ wire! {
         /// RFC 3339, seconds.
         pub created_at: String,
         pub driver: String,
-        pub labels: Option<BTreeMap<String, String>>,
+        pub labels: Option<Map<String, String>>,
         pub mountpoint: String,
         pub name: String,
-        pub options: Option<BTreeMap<String, String>>,
+        pub options: Option<Map<String, String>>,
         pub scope: String,
         #[serde(skip_serializing_if = "Option::is_none")]
         pub usage_data: Option<VolumeUsage>,
@@ -33,8 +33,8 @@ wire! {
     /// A body of `POST /volumes/create`.
     pub struct VolumeCreate {
         pub driver: String,
-        pub driver_opts: Option<BTreeMap<String, String>>,
-        pub labels: Option<BTreeMap<String, String>>,
+        pub driver_opts: Option<Map<String, String>>,
+        pub labels: Option<Map<String, String>>,
         /// Empty for an anonymous one.
         pub name: String,
         /// Of a volume that a whole swarm has, which is refused.

@@ -7,10 +7,10 @@ use crate::build::dockerfile::mount::{Mount, MountKind};
 use crate::build::dockerfile::words::Lex;
 use crate::build::dockerfile::{Dockerfile, suggest};
 use crate::order;
+use crate::order::{Map, Set};
 use anyhow::{Result, bail};
 use serde::Serialize;
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet};
 
 /// What is called, and whether it answers in JSON.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -123,7 +123,7 @@ struct Outline {
     sources: Vec<String>,
     /// The stages that the target is made of.
     #[serde(skip)]
-    needed: BTreeSet<usize>,
+    needed: Set<usize>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -174,7 +174,7 @@ pub fn outline(file: &Dockerfile, target: &str, given: &dyn Fn(&str) -> Option<S
 }
 
 /// The stages that a target is made of.
-pub fn needed(file: &Dockerfile, target: &str, given: &dyn Fn(&str) -> Option<String>) -> Result<BTreeSet<usize>> {
+pub fn needed(file: &Dockerfile, target: &str, given: &dyn Fn(&str) -> Option<String>) -> Result<Set<usize>> {
     Ok(read(file, target, given)?.needed)
 }
 
@@ -190,7 +190,7 @@ fn read(file: &Dockerfile, target: &str, given: &dyn Fn(&str) -> Option<String>)
             }
         },
     };
-    let mut globals: BTreeMap<String, Argument> = BTreeMap::new();
+    let mut globals: Map<String, Argument> = Map::new();
     for instruction in &file.globals {
         let Kind::Arg(all) = &instruction.kind else { continue };
         for arg in all {
@@ -203,9 +203,9 @@ fn read(file: &Dockerfile, target: &str, given: &dyn Fn(&str) -> Option<String>)
             globals.insert(arg.name.clone(), argument);
         }
     }
-    let mut args: BTreeMap<String, Argument> = BTreeMap::new();
+    let mut args: Map<String, Argument> = Map::new();
     // The stages that it is made of, in order, and the arguments that say which.
-    let (mut needed, mut left) = (BTreeSet::new(), vec![at]);
+    let (mut needed, mut left) = (Set::new(), vec![at]);
     let earlier = |name: &str, before: usize| file.stage(name).filter(|at| *at < before);
     while let Some(at) = left.pop() {
         if !needed.insert(at) {
@@ -275,7 +275,7 @@ fn argument(
     lex: Lex,
     instruction: &Instruction,
     arg: &Arg,
-    known: &BTreeMap<String, Argument>,
+    known: &Map<String, Argument>,
     given: &dyn Fn(&str) -> Option<String>,
 ) -> Argument {
     let lookup = |name: &str| known.get(name)?.value.clone();
@@ -291,8 +291,8 @@ fn argument(
 }
 
 /// Takes arguments over, with those that they are made of.
-fn used(names: Vec<String>, globals: &BTreeMap<String, Argument>, args: &mut BTreeMap<String, Argument>) {
-    let (mut left, mut seen) = (names, BTreeSet::new());
+fn used(names: Vec<String>, globals: &Map<String, Argument>, args: &mut Map<String, Argument>) {
+    let (mut left, mut seen) = (names, Set::new());
     while let Some(name) = left.pop() {
         let Some(argument) = globals.get(&name).filter(|_| seen.insert(name)) else { continue };
         left.extend(argument.of.iter().cloned());

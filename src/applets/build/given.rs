@@ -2,8 +2,8 @@
 
 use crate::api::base64;
 use crate::build::keys::Keyring;
+use crate::order::Map;
 use anyhow::{Context as _, Result, anyhow, bail};
-use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::FileTypeExt;
 use std::path::PathBuf;
@@ -53,11 +53,11 @@ pub fn secrets(flags: &[String]) -> Result<Option<String>> {
 }
 
 /// The sockets of agents, by id, and those of them that are made here for as long as they are held.
-pub type Agents = (BTreeMap<String, PathBuf>, Vec<Keyring>);
+pub type Agents = (Map<String, PathBuf>, Vec<Keyring>);
 
 /// What `--ssh` says: the socket of an agent, or key files.
 pub fn agents(flags: &[String], environment: Option<String>, local: bool) -> Result<Agents> {
-    let (mut agents, mut rings) = (BTreeMap::new(), Vec::new());
+    let (mut agents, mut rings) = (Map::new(), Vec::new());
     for flag in flags {
         if !local {
             bail!("--ssh {flag}: Docker's classic API has no way for an agent: build without a daemon, by dhow build");

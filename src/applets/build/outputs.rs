@@ -9,6 +9,7 @@ use crate::build::dockerfile::mount::fields;
 use crate::fs::extract::{self, Owner, Target};
 use crate::fs::{merge, path, remove, stream};
 use crate::oci::Reference;
+use crate::order::Map;
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::{Value, json};
 use std::io::{BufReader, IsTerminal, PipeWriter, Write};
@@ -176,7 +177,7 @@ impl Outputs {
     pub fn query(&self) -> Option<String> {
         let one = |wanted: &Wanted| {
             let attrs = wanted.name.iter().map(|name| ("name".to_owned(), json!(name)));
-            json!({"Type": wanted.kind, "Attrs": attrs.collect::<serde_json::Map<_, _>>()})
+            json!({"Type": wanted.kind, "Attrs": Map::from_iter(attrs)})
         };
         (!self.all.is_empty()).then(|| Value::from(self.all.iter().map(one).collect::<Vec<_>>()).to_string())
     }

@@ -3,7 +3,7 @@
 use super::super::pull;
 use super::Build;
 use crate::build::cache_from::{self, Named};
-use crate::order;
+use crate::order::Map;
 use anyhow::{Result, anyhow, bail};
 
 const EPOCH: &str = "SOURCE_DATE_EPOCH";
@@ -97,7 +97,7 @@ impl Build {
                 let (name, value) = label.split_once('=').unwrap_or((label, ""));
                 (name.to_owned(), value.to_owned())
             };
-            push("labels", serde_json::json!(order::map(self.label.iter().map(pair))).to_string());
+            push("labels", serde_json::json!(Map::from_iter(self.label.iter().map(pair))).to_string());
         }
         let caches = self.caches()?;
         if !caches.is_empty() {

@@ -6,10 +6,11 @@ use super::lines;
 use super::warned::Warned;
 use crate::api::types::{ProgressLine, SolveStatus};
 use crate::build::trace::{self, Trace};
+use crate::channel;
 use crate::json;
 use anyhow::{Result, anyhow, bail};
 use std::io::{IsTerminal, Write};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -62,17 +63,17 @@ const LATE: Duration = Duration::from_millis(150);
 /// A terminal that is drawn also while nothing comes: time goes on.
 struct Screen {
     display: Arc<Mutex<(Display, Instant)>>,
-    stop: Option<mpsc::Sender<()>>,
+    stop: Option<channel::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Screen {
     fn new() -> Screen {
         let display = Arc::new(Mutex::new((Display::new(std::env::var_os("NO_COLOR").is_none()), Instant::now())));
-        let (stop, stopped) = mpsc::channel();
+        let (stop, stopped) = channel::channel();
         let shared = Arc::clone(&display);
         let thread = std::thread::spawn(move || {
-            while let Err(mpsc::RecvTimeoutError::Timeout) = stopped.recv_timeout(LATE) {
+            while let Err(channel::RecvTimeoutError::Timeout) = stopped.recv_timeout(LATE) {
                 let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
                 if shared.1.elapsed() >= LATE {
                     draw(&mut shared, false);

@@ -97,12 +97,12 @@ fn check(name: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
+    use crate::order::Map;
 
     fn context() -> (Meta, Material) {
         let mut meta = Meta { name: "far".into(), ..Meta::default() };
         meta.set_docker("tcp://far:2376", false);
-        let files = BTreeMap::from([("ca.pem".to_owned(), vec![b'x'; 700]), ("key.pem".to_owned(), vec![b'y'])]);
+        let files = Map::from([("ca.pem".to_owned(), vec![b'x'; 700]), ("key.pem".to_owned(), vec![b'y'])]);
         (meta, Material::from([("docker".to_owned(), files)]))
     }
 

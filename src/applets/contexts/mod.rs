@@ -18,7 +18,6 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -44,7 +43,7 @@ fields! {
 }
 
 /// Certificates and keys: endpoint → name of the file → PEM.
-pub type Material = BTreeMap<String, BTreeMap<String, Vec<u8>>>;
+pub type Material = order::Map<String, order::Map<String, Vec<u8>>>;
 
 /// Where a context's daemon is.
 #[derive(Debug, PartialEq)]
@@ -300,7 +299,7 @@ mod tests {
             "Endpoints":{"docker":{"Host":"tcp://far:2376","SkipTLSVerify":true},"other":{"a":1}}}"#;
         let meta = Meta::parse(text.as_bytes()).unwrap();
         assert_eq!((meta.description(), meta.host()), ("x", Some("tcp://far:2376")));
-        let material = Material::from([(DOCKER.to_owned(), BTreeMap::from([("ca.pem".to_owned(), vec![1, 2])]))]);
+        let material = Material::from([(DOCKER.to_owned(), order::Map::from([("ca.pem".to_owned(), vec![1, 2])]))]);
         save(&dir, &meta, &material).unwrap();
         assert_eq!(load(&dir, "far").unwrap(), meta);
         assert_eq!(contexts_of(&dir), ["far"]);

@@ -3,8 +3,8 @@
 use super::values;
 use crate::api::types::DeviceRequest;
 use crate::oci::cdi;
+use crate::order::Map;
 use anyhow::Result;
-use std::collections::BTreeMap;
 
 /// What `--device` and `--gpus` ask drivers for; `None` where they ask for nothing. `named` are qualified names.
 pub fn requests(gpus: &[String], named: Vec<String>) -> Result<Option<Vec<DeviceRequest>>> {
@@ -25,7 +25,7 @@ pub fn is_name(device: &str) -> bool {
 
 /// Reads one `--gpus`. The words are Docker's.
 fn request(value: &str) -> Result<DeviceRequest, String> {
-    let mut request = DeviceRequest { options: Some(BTreeMap::new()), ..DeviceRequest::default() };
+    let mut request = DeviceRequest { options: Some(Map::new()), ..DeviceRequest::default() };
     let mut seen: Vec<String> = Vec::new();
     let words = |value: &str| value.split(',').map(str::to_owned).collect::<Vec<_>>();
     for field in values::csv(value)? {

@@ -17,9 +17,8 @@ use crate::api::types::*;
 use crate::applets::face::{self, Misfit, words};
 use crate::applets::output;
 use crate::json;
-use crate::order;
+use crate::order::Map;
 use anyhow::{Context, Result, anyhow, bail};
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// What a request needs to know of the process that makes it.
@@ -66,8 +65,8 @@ fn config<'a>(flags: &Run, here: &Here, published: impl Iterator<Item = &'a Stri
     }
     let attached = |stream: &str| streams.iter().any(|given| given == stream);
     let attach_stdin = attached("stdin") || flags.interactive;
-    let mut ports: BTreeMap<String, Option<Nothing>> =
-        order::map(published.map(|port| (port.clone(), Some(Nothing {}))));
+    let mut ports: Map<String, Option<Nothing>> =
+        Map::from_iter(published.map(|port| (port.clone(), Some(Nothing {}))));
     for range in &flags.expose {
         for port in values::exposed(range).map_err(|why| anyhow!(why))? {
             ports.insert(port, Some(Nothing {}));
@@ -166,7 +165,7 @@ fn host_config(flags: &Run, here: &Here) -> Result<HostConfig> {
         devices.push(mounts::device(device).map_err(|why| anyhow!(why))?);
     }
     let dns_options: Vec<String> = flags.dns_option.iter().chain(&flags.dns_opt).cloned().collect();
-    let mut ulimits: BTreeMap<&str, &Ulimit> = BTreeMap::new();
+    let mut ulimits: Map<&str, &Ulimit> = Map::new();
     ulimits.extend(flags.ulimit.iter().map(|limit| (limit.name.as_str(), limit)));
     for sysctl in &flags.sysctl {
         values::sysctl(sysctl).or_else(|why| wrong("--sysctl", sysctl, &why))?;
@@ -223,7 +222,7 @@ fn host_config(flags: &Run, here: &Here) -> Result<HostConfig> {
 /// `-v` goes to binds or, without a source, to the image's own kind of volumes; `--mount` to mounts.
 fn volumes(flags: &Run, here: &Here, create: &mut ContainerCreate) -> Result<()> {
     let mut binds: Vec<String> = Vec::new();
-    let mut anonymous = BTreeMap::new();
+    let mut anonymous = Map::new();
     for spec in &flags.volume {
         match mounts::volume(spec, &here.cwd).map_err(|why| anyhow!(why))? {
             mounts::Volume::Anonymous(target) => drop(anonymous.insert(target, Some(Nothing {}))),
@@ -322,7 +321,7 @@ fn list(values: &[String]) -> Option<Vec<String>> {
     (!values.is_empty()).then(|| values.to_vec())
 }
 
-fn map(values: &[String]) -> Option<BTreeMap<String, String>> {
+fn map(values: &[String]) -> Option<Map<String, String>> {
     (!values.is_empty()).then(|| values::pairs(values))
 }
 
@@ -363,11 +362,11 @@ mod tests {
                 attach_stdout: true,
                 attach_stderr: true,
                 image: "busybox".into(),
-                labels: Some(BTreeMap::new()),
+                labels: Some(Map::new()),
                 ..Default::default()
             },
             host_config: HostConfig {
-                log_config: LogConfig { r#type: String::new(), config: Some(BTreeMap::new()) },
+                log_config: LogConfig { r#type: String::new(), config: Some(Map::new()) },
                 network_mode: "default".into(),
                 dns: Some(vec![]),
                 dns_options: Some(vec![]),

@@ -2,8 +2,7 @@
 
 use super::values;
 use crate::api::types::{BindOptions, DeviceMapping, Mount, VolumeDriver, VolumeOptions};
-use crate::order;
-use std::collections::BTreeMap;
+use crate::order::Map;
 use std::path::Path;
 
 /// What one `-v` asks for.
@@ -48,12 +47,12 @@ fn absolute(path: &str, cwd: &Path) -> String {
 }
 
 /// `path[:options]` → the key and value of `HostConfig.Tmpfs`.
-pub fn tmpfs(specs: &[String]) -> BTreeMap<String, String> {
+pub fn tmpfs(specs: &[String]) -> Map<String, String> {
     let pair = |spec: &String| {
         let (path, options) = spec.split_once(':').unwrap_or((spec, ""));
         (path.to_owned(), options.to_owned())
     };
-    order::map(specs.iter().map(pair))
+    Map::from_iter(specs.iter().map(pair))
 }
 
 /// Reads one `--mount`: a line of CSV with `key=value` fields.
@@ -154,7 +153,7 @@ fn driver(mount: &mut Mount) -> &mut VolumeDriver {
     volume_options(mount).driver_config.get_or_insert_default()
 }
 
-fn add(map: &mut Option<BTreeMap<String, String>>, pair: &str) {
+fn add(map: &mut Option<Map<String, String>>, pair: &str) {
     let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
     if !key.is_empty() {
         map.get_or_insert_default().insert(key.to_owned(), value.to_owned());

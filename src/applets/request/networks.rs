@@ -3,9 +3,8 @@
 
 use crate::api::types::{EndpointAddresses, EndpointSettings, Endpoints};
 use crate::applets::run::Run;
-use crate::order;
+use crate::order::Map;
 use anyhow::{Result, bail};
-use std::collections::BTreeMap;
 
 /// The network mode, and the networks by name with what was said of each.
 pub fn networks(flags: &Run) -> Result<(String, Option<Endpoints>)> {
@@ -39,7 +38,7 @@ pub fn networks(flags: &Run) -> Result<(String, Option<Endpoints>)> {
     }
     let said =
         |(name, settings): &(String, EndpointSettings)| is_network(name) || *settings != EndpointSettings::default();
-    let places: Endpoints = order::map(all.into_iter().filter(said));
+    let places: Endpoints = Map::from_iter(all.into_iter().filter(said));
     Ok((mode, Some(places).filter(|places| !places.is_empty())))
 }
 
@@ -113,7 +112,7 @@ fn network(text: &str) -> Result<(String, EndpointSettings)> {
                 let Some((key, value)) = value.split_once('=') else {
                     bail!("invalid key value pair format in driver options")
                 };
-                settings.driver_opts.get_or_insert_with(BTreeMap::new).insert(key.to_lowercase(), value.to_owned());
+                settings.driver_opts.get_or_insert_with(Map::new).insert(key.to_lowercase(), value.to_owned());
             }
             "link-local-ip" => {
                 let more = link_local(&[value.to_owned()])?;

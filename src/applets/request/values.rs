@@ -3,8 +3,7 @@
 use crate::api::types::{RestartPolicy, Ulimit};
 pub use crate::api::units::parse_binary as bytes;
 use crate::applets::face;
-use crate::order;
-use std::collections::BTreeMap;
+use crate::order::Map;
 
 /// A size in bytes, or -1 for no limit.
 pub fn bytes_or_unlimited(text: &str) -> Result<i64, String> {
@@ -49,8 +48,8 @@ pub fn ulimit(text: &str) -> Result<Ulimit, String> {
 }
 
 /// `key=value` pairs; a key alone has an empty value; the last one counts.
-pub fn pairs(list: &[String]) -> BTreeMap<String, String> {
-    order::map(list.iter().map(|pair| {
+pub fn pairs(list: &[String]) -> Map<String, String> {
+    Map::from_iter(list.iter().map(|pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         (key.to_owned(), value.to_owned())
     }))

@@ -6,13 +6,12 @@ use crate::api::Refusal;
 use crate::api::wire::Caller;
 use crate::fs::stat::is_dir;
 use crate::fs::{path, remove, tree};
-use crate::order;
+use crate::order::Map;
 use anyhow::{Context as _, Result, bail};
 use nix::errno::Errno;
 use nix::fcntl::AT_FDCWD;
 use nix::sys::stat::{FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmodat, utimensat};
 use nix::sys::time::TimeSpec;
-use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -56,7 +55,7 @@ impl Repository {
         address: Address,
         dir: PathBuf,
         keys: Keys,
-        secrets: &BTreeMap<String, Vec<u8>>,
+        secrets: &Map<String, Vec<u8>>,
         caller: &Caller,
     ) -> Result<Repository> {
         let dir = std::fs::canonicalize(&dir).with_context(|| format!("look for {}", dir.display()))?;
@@ -223,7 +222,7 @@ fn candidates(name: &str) -> [String; 3] {
 /// What `git ls-remote` tells of a name.
 fn of_name(name: &str, told: &str) -> Option<Found> {
     let lines = told.lines().filter_map(|line| line.split_once('\t'));
-    let lines = order::map(lines.map(|(hash, name)| (name, hash)));
+    let lines = Map::from_iter(lines.map(|(hash, name)| (name, hash)));
     candidates(name).into_iter().find_map(|name| {
         let hash = (*lines.get(name.as_str())?).to_owned();
         let peeled = lines.get(format!("{name}^{{}}").as_str()).map(|hash| (*hash).to_owned());

@@ -13,8 +13,8 @@ pub use fetch::Repository;
 use crate::api::Refusal;
 use crate::api::base64;
 use crate::api::units::parse_bool;
+use crate::order::Map;
 use anyhow::{Result, bail};
-use std::collections::BTreeMap;
 
 /// Where a repository lies and what of it is wanted: `https://host/path.git#ref:subdir`, or the same by a query.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,7 +97,7 @@ impl Address {
 
     /// Reads a query, as BuildKit has them.
     fn ask(&mut self, query: &str) -> Result<(), String> {
-        let mut seen = BTreeMap::new();
+        let mut seen = Map::new();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             let value =
@@ -173,7 +173,7 @@ impl Address {
 
     /// The header that opens the repository: a secret of the build, named for the host or for all, or what stood in the
     /// address.
-    fn authorization(&self, secrets: &BTreeMap<String, Vec<u8>>) -> Result<Option<String>> {
+    fn authorization(&self, secrets: &Map<String, Vec<u8>>) -> Result<Option<String>> {
         let Some(origin) = &self.origin else { return Ok(None) };
         let host = origin.split_once("://").map_or("", |(_, host)| host);
         let basic = |text: &str| format!("basic {}", base64::encode(text.as_bytes()));

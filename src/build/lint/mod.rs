@@ -16,9 +16,9 @@ use super::git::Address;
 use super::ignore::{self, Ignore};
 use crate::oci::{Platform, Reference};
 use crate::order;
+use crate::order::Set;
 use anyhow::{Result, bail};
 use rules::{EXPERIMENTAL, RULES};
-use std::collections::BTreeSet;
 use variables::Variables;
 
 /// One thing that is said, of lines up to the last one.
@@ -53,7 +53,7 @@ pub struct Around<'a> {
     /// An image, if it can be known.
     pub base: &'a dyn Fn(&str) -> Option<Base>,
     /// The stages whose instructions count; `None` for all of them.
-    pub needed: Option<&'a BTreeSet<usize>>,
+    pub needed: Option<&'a Set<usize>>,
     /// `BUILDKIT_DOCKERFILE_CHECK`, which goes before the directive.
     pub wish: Option<&'a str>,
 }
@@ -284,7 +284,7 @@ fn stages(file: &Dockerfile, found: &mut Found) {
     let globals =
         || file.globals.iter().filter_map(|it| if let Kind::Arg(args) = &it.kind { Some(args) } else { None });
     let declared: Vec<&str> = globals().flatten().map(|arg| arg.name.as_str()).collect();
-    let mut names = BTreeSet::new();
+    let mut names = Set::new();
     let lex = Lex::new(file.directives.escape);
     for (at, stage) in file.stages.iter().enumerate() {
         let instruction = &stage.instruction;
@@ -320,7 +320,7 @@ fn earlier(file: &Dockerfile, count: usize, name: &str) -> bool {
 }
 
 /// The name of a stage.
-fn named(instruction: &Instruction, keyword: &str, name: &str, names: &mut BTreeSet<String>, found: &mut Found) {
+fn named(instruction: &Instruction, keyword: &str, name: &str, names: &mut Set<String>, found: &mut Found) {
     let from = &instruction.keyword;
     if !is_lower(name) {
         found.say("StageNameCasing", instruction, format!("Stage name '{name}' should be lowercase"));

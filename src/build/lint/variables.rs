@@ -4,16 +4,15 @@ use crate::build::dockerfile::instruction::{Arg, Instruction, Kind, Word};
 use crate::build::dockerfile::mount::Mount;
 use crate::build::dockerfile::words::Lex;
 use crate::build::dockerfile::{Dockerfile, suggest};
-use crate::order;
-use std::collections::{BTreeMap, BTreeSet};
+use crate::order::{Map, Set};
 
 #[derive(Clone)]
 pub struct Variables {
     lex: Lex,
     /// `None` where the base may have set anything: then nothing is said of names.
-    set: Option<BTreeMap<String, String>>,
+    set: Option<Map<String, String>>,
     /// Arguments, with a value or without.
-    declared: BTreeSet<String>,
+    declared: Set<String>,
 }
 
 /// A name that nobody set, with ` (did you mean …?)`.
@@ -23,17 +22,17 @@ impl Variables {
     /// At the start of a stage.
     pub fn new(escape: char, env: Option<Vec<(String, String)>>) -> Variables {
         let set = env.map(|env| {
-            let mut set = order::map(env);
+            let mut set = Map::from_iter(env);
             set.entry("PATH".to_owned()).or_default();
             set
         });
-        Variables { lex: Lex::new(escape), set, declared: BTreeSet::new() }
+        Variables { lex: Lex::new(escape), set, declared: Set::new() }
     }
 
     /// The arguments before the first stage with their own values; `None` where one cannot be told.
-    pub fn defaults(file: &Dockerfile) -> Option<BTreeMap<String, String>> {
+    pub fn defaults(file: &Dockerfile) -> Option<Map<String, String>> {
         let lex = Lex::new(file.directives.escape);
-        let mut all = BTreeMap::new();
+        let mut all = Map::new();
         for instruction in &file.globals {
             let Kind::Arg(args) = &instruction.kind else { continue };
             for arg in args {

@@ -250,7 +250,7 @@ fn tell(event: Event, sink: &mut dyn Write) -> io::Result<()> {
 mod tests {
     use super::*;
     use crate::engine::events::{self, SEGMENT};
-    use std::collections::BTreeMap;
+    use crate::order::Map;
     use std::sync::Arc;
     use std::sync::atomic::AtomicUsize;
 
@@ -323,7 +323,7 @@ mod tests {
             }
             assert_eq!(follower.run(&mut sink).unwrap_err().kind(), ErrorKind::BrokenPipe);
         });
-        let mut next: BTreeMap<String, usize> = BTreeMap::new();
+        let mut next: Map<String, usize> = Map::new();
         for line in sink.lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             let event: Event = serde_json::from_slice(line).unwrap();
             let (writer, number) = event.actor.id.split_once('-').unwrap();

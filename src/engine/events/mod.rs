@@ -10,8 +10,7 @@ use super::record::Record;
 use super::store::Store;
 use crate::api::time::Time;
 use crate::api::types::{Actor, Event};
-use crate::order;
-use std::collections::BTreeMap;
+use crate::order::Map;
 use std::fs::{self, Metadata, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -41,7 +40,7 @@ pub fn other(store: &Store, kind: &str, action: &str, id: &str, attributes: &[(&
 }
 
 /// Something happened to an image, which is named as Docker names it: by its id, or for a pull by its reference.
-pub fn image(store: &Store, labels: Option<&BTreeMap<String, String>>, action: &str, id: &str, name: &str) {
+pub fn image(store: &Store, labels: Option<&Map<String, String>>, action: &str, id: &str, name: &str) {
     let mut attributes = labels.cloned().unwrap_or_default();
     attributes.insert("name".to_owned(), name.to_owned());
     tell(store, &[event("image", action, id, attributes)]);
@@ -49,7 +48,7 @@ pub fn image(store: &Store, labels: Option<&BTreeMap<String, String>>, action: &
 
 /// An event of a container, to be told with others.
 pub fn of_container(record: &Record, action: &str, more: &[(&str, &str)]) -> Event {
-    let mut attributes: BTreeMap<String, String> = record.config.labels.clone().unwrap_or_default();
+    let mut attributes: Map<String, String> = record.config.labels.clone().unwrap_or_default();
     attributes.insert("image".to_owned(), record.config.image.clone());
     attributes.insert("name".to_owned(), record.name.clone());
     attributes.extend(more.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
@@ -58,10 +57,15 @@ pub fn of_container(record: &Record, action: &str, more: &[(&str, &str)]) -> Eve
 
 /// An event of something else, to be told with others.
 pub fn of_other(kind: &str, action: &str, id: &str, attributes: &[(&str, &str)]) -> Event {
-    event(kind, action, id, order::map(attributes.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))))
+    event(
+        kind,
+        action,
+        id,
+        Map::from_iter(attributes.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))),
+    )
 }
 
-fn event(kind: &str, action: &str, id: &str, attributes: BTreeMap<String, String>) -> Event {
+fn event(kind: &str, action: &str, id: &str, attributes: Map<String, String>) -> Event {
     let now = Time::now();
     Event {
         r#type: kind.to_owned(),

@@ -15,7 +15,7 @@ use crate::fs::unpack::Unpacked;
 use crate::fs::{repack, settle};
 use crate::oci::image::{Empty, Healthcheck, History, ImageConfig, RunConfig};
 use crate::oci::{Digest, Reference};
-use crate::order;
+use crate::order::Map;
 use anyhow::{Context, Result, anyhow};
 use std::io::Read;
 use std::net::Shutdown;
@@ -196,7 +196,7 @@ fn config(
 
 /// What a container's config says of containers of its image.
 fn run_config(config: ContainerConfig) -> RunConfig {
-    let set = |keys: Vec<String>| (!keys.is_empty()).then(|| order::map(keys.into_iter().map(|key| (key, Empty))));
+    let set = |keys: Vec<String>| (!keys.is_empty()).then(|| Map::from_iter(keys.into_iter().map(|key| (key, Empty))));
     RunConfig {
         user: config.user,
         exposed_ports: set(config.exposed_ports.unwrap_or_default().into_keys().collect()),
@@ -232,9 +232,9 @@ fn over(mut below: RunConfig, above: RunConfig) -> RunConfig {
         below.cmd = None;
     }
     fn join<V>(
-        below: Option<std::collections::BTreeMap<String, V>>,
-        above: Option<std::collections::BTreeMap<String, V>>,
-    ) -> Option<std::collections::BTreeMap<String, V>> {
+        below: Option<crate::order::Map<String, V>>,
+        above: Option<crate::order::Map<String, V>>,
+    ) -> Option<crate::order::Map<String, V>> {
         match (below, above) {
             (Some(mut below), Some(above)) => {
                 below.extend(above);

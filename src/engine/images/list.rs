@@ -12,8 +12,9 @@ use crate::api::types::{
 use crate::json;
 use crate::oci::{Digest, Reference};
 use crate::order;
+use crate::order::Map;
 use anyhow::{Result, bail};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 /// `GET /images/json`. Filters: before, dangling, label, reference, since, until. `shared_size` has the bytes counted
 /// that an image shares with others.
@@ -32,7 +33,7 @@ pub fn list(store: &Store, intermediate: bool, shared_size: bool, filters: &Filt
 
     let mut list = Vec::new();
     for image in &images {
-        if !window.has(image) || !filters.labels(image.config.config.labels.as_ref().unwrap_or(&BTreeMap::new())) {
+        if !window.has(image) || !filters.labels(image.config.config.labels.as_ref().unwrap_or(&Map::new())) {
             continue;
         }
         let names = names.get(&image.id).map_or(&[][..], Vec::as_slice);
@@ -155,8 +156,8 @@ pub fn inspect(store: &Store, name: &str) -> Result<ImageInspect> {
     let names = by_image(store)?.remove(&image.id).unwrap_or_default();
     let (repo_tags, repo_digests) = familiar(&names);
     let config = image.container_config();
-    let nothing = |set: BTreeMap<String, Option<_>>| {
-        order::map(set.into_iter().map(|(key, value)| (key, value.unwrap_or_default())))
+    let nothing = |set: Map<String, Option<_>>| {
+        Map::from_iter(set.into_iter().map(|(key, value)| (key, value.unwrap_or_default())))
     };
     Ok(ImageInspect {
         id: image.id.to_string(),
@@ -203,7 +204,7 @@ pub fn inspect(store: &Store, name: &str) -> Result<ImageInspect> {
 /// Where the files are, in the words of Docker's overlay2: those who look into layers read these.
 fn graph_driver(store: &Store, layers: &[String]) -> GraphDriver {
     let mut dirs = layers.iter().map(|id| store.layer(id).join("fs").display().to_string());
-    let mut data = BTreeMap::new();
+    let mut data = Map::new();
     if let (Some(top), Some(id)) = (dirs.next(), layers.first()) {
         data.insert("UpperDir".to_owned(), top);
         // As with Docker, these two are there only while something is mounted in this place, which is never.

@@ -30,10 +30,9 @@ use crate::json::{self, by_serde};
 use crate::oci::digest::Algorithm;
 use crate::oci::image::{Descriptor, Empty, ImageConfig, Manifest, chain_ids};
 use crate::oci::{Digest, Platform, Reference, platform};
-use crate::order;
+use crate::order::Map;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
@@ -99,7 +98,7 @@ impl Image {
         let run = self.config.config.clone();
         // The config of an image has no list that is empty.
         let list = |list: Option<Vec<String>>| list.filter(|list| !list.is_empty());
-        let set = |set: BTreeMap<String, Empty>| order::map(set.into_keys().map(|key| (key, Some(Nothing {}))));
+        let set = |set: Map<String, Empty>| Map::from_iter(set.into_keys().map(|key| (key, Some(Nothing {}))));
         ContainerConfig {
             user: run.user,
             exposed_ports: run.exposed_ports.map(set),

@@ -11,8 +11,8 @@ use crate::api::Refusal;
 use crate::api::time::Time;
 use crate::api::types::{ImageDeleted, ImagesPruned};
 use crate::oci::{Digest, Reference};
+use crate::order::Map;
 use anyhow::{Result, bail};
-use std::collections::BTreeMap;
 
 /// What an image may not have to be deleted.
 #[derive(Clone, Copy)]
@@ -36,7 +36,7 @@ struct Removed {
     /// Bytes of layers.
     freed: u64,
     /// Image id, action, and the labels of an image that is still there.
-    events: Vec<(String, &'static str, Option<BTreeMap<String, String>>)>,
+    events: Vec<(String, &'static str, Option<Map<String, String>>)>,
 }
 
 impl Removed {
@@ -267,7 +267,7 @@ fn prunable(inventory: &Inventory, filters: &Filters, until: Option<Time>, dangl
         let used = inventory.containers.iter().any(|container| container.image == image.id.to_string());
         let kept = intermediate || used || dangling && tagged;
         let old = until.is_none_or(|until| created(image).is_some_and(|created| created <= until));
-        !kept && old && filters.labels(image.config.config.labels.as_ref().unwrap_or(&BTreeMap::new()))
+        !kept && old && filters.labels(image.config.config.labels.as_ref().unwrap_or(&Map::new()))
     };
     inventory.images.iter().filter(wanted).map(|image| image.id.clone()).collect()
 }

@@ -11,9 +11,8 @@ use crate::fs::assemble;
 use crate::oci::archive::{self, Item};
 use crate::oci::image::{Descriptor, Index, Manifest, media};
 use crate::oci::{Digest, Platform, Reference};
-use crate::order;
+use crate::order::{Map, Set};
 use anyhow::{Context, Result, bail};
-use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::path::PathBuf;
 
@@ -47,7 +46,7 @@ enum Content {
 }
 
 /// By path, as Docker orders them.
-type Members = BTreeMap<String, Member>;
+type Members = Map<String, Member>;
 
 /// The manifest of an image whose layers are written as they are, and what it says of those.
 fn manifest_of(store: &Store, image: &Image, config: &[u8]) -> Result<(Vec<u8>, Vec<Descriptor>)> {
@@ -138,8 +137,8 @@ impl Save {
         let mut put = |path: String, bytes: Vec<u8>, time: u64| {
             members.entry(path).or_insert(Member { content: Content::Bytes(bytes), time });
         };
-        let (mut items, mut described, mut repositories) = (Vec::new(), Vec::new(), BTreeMap::new());
-        let saved: BTreeSet<&Digest> = order::set(self.images.iter().map(|wanted| &wanted.image.id));
+        let (mut items, mut described, mut repositories) = (Vec::new(), Vec::new(), Map::new());
+        let saved: Set<&Digest> = Set::from_iter(self.images.iter().map(|wanted| &wanted.image.id));
         let mut blobs = Vec::new();
         for wanted in &self.images {
             let (config, Wanted { image, names, .. }) = (self.config(wanted)?, wanted);
@@ -160,12 +159,12 @@ impl Save {
             for name in names {
                 let tag = name.tag.clone().unwrap_or_default();
                 if let Some(top) = image.layers.last() {
-                    let tags: &mut BTreeMap<String, String> = repositories.entry(name.familiar_name()).or_default();
+                    let tags: &mut Map<String, String> = repositories.entry(name.familiar_name()).or_default();
                     tags.insert(tag.clone(), top.diff_id.hex().to_owned());
                 }
                 let notes = [(archive::IMAGE_NAME, name.to_string()), (archive::REF_NAME, tag)];
                 let notes = notes.map(|(key, value)| (key.to_owned(), value));
-                described.push(Descriptor { annotations: Some(BTreeMap::from(notes)), ..descriptor.clone() });
+                described.push(Descriptor { annotations: Some(Map::from(notes)), ..descriptor.clone() });
             }
             let parent = image.parent.as_ref().filter(|parent| saved.contains(parent));
             items.push(Item {
@@ -173,7 +172,7 @@ impl Save {
                 repo_tags: (!names.is_empty()).then(|| names.iter().map(Reference::familiar).collect()),
                 layers: Some(layers.iter().map(|layer| archive::blob(&layer.digest)).collect()),
                 parent: parent.map(Digest::to_string).unwrap_or_default(),
-                layer_sources: order::map(layers.into_iter().map(|layer| (layer.digest.to_string(), layer))),
+                layer_sources: Map::from_iter(layers.into_iter().map(|layer| (layer.digest.to_string(), layer))),
             });
         }
         let index = Index {
@@ -223,7 +222,7 @@ fn named(store: &Store, name: &str) -> Result<Vec<(Image, Option<Reference>)>> {
 }
 
 fn write(members: &Members, out: &mut dyn Write) -> Result<()> {
-    let mut made = BTreeSet::new();
+    let mut made = Set::new();
     for (path, member) in members {
         // A directory comes before what is in it, as in every tar.
         let parents = path.match_indices('/').map(|(at, _)| &path[..=at]);

@@ -7,9 +7,8 @@ use crate::api::Refusal;
 use crate::api::types::LogConfig;
 use crate::api::units;
 use crate::api::units::parse_bool;
-use crate::order;
+use crate::order::Map;
 use anyhow::{Context, Result};
-use std::collections::BTreeMap;
 
 /// How a container's log is written.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,7 +33,7 @@ pub fn options(record: &Record) -> Result<Option<LogOptions>> {
     let config = &record.host_config.log_config;
     let sizes = read(config).map_err(anyhow::Error::msg).context("read the options of the log")?;
     Ok(sizes.map(|(max_size, max_file, compress)| {
-        let attributes = attributes(record, config.config.as_ref().unwrap_or(&BTreeMap::new()));
+        let attributes = attributes(record, config.config.as_ref().unwrap_or(&Map::new()));
         let attrs = if attributes.is_empty() { String::new() } else { serde_json::json!(attributes).to_string() };
         LogOptions { max_size, max_file, compress, attrs }
     }))
@@ -50,7 +49,7 @@ fn read(config: &LogConfig) -> Result<Option<(u64, u64, bool)>, String> {
         "local" => (true, (20 * 1024 * 1024, 5, true), units::parse_binary),
         other => return Err(format!("logger: no log driver named '{other}' is registered")),
     };
-    let nothing = BTreeMap::new();
+    let nothing = Map::new();
     let options = config.config.as_ref().unwrap_or(&nothing);
     let option = |key: &str| options.get(key).map(String::as_str);
     match option("mode") {
@@ -123,12 +122,12 @@ fn read(config: &LogConfig) -> Result<Option<(u64, u64, bool)>, String> {
 }
 
 /// What `labels`, `env` and `tag` ask for.
-fn attributes(record: &Record, options: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    let nothing = BTreeMap::new();
+fn attributes(record: &Record, options: &Map<String, String>) -> Map<String, String> {
+    let nothing = Map::new();
     let labels = record.config.labels.as_ref().unwrap_or(&nothing);
     let env = record.config.env.iter().flatten().filter_map(|entry| entry.split_once('='));
-    let env = order::map(env.map(|(key, value)| (key.to_owned(), value.to_owned())));
-    let mut found = BTreeMap::new();
+    let env = Map::from_iter(env.map(|(key, value)| (key.to_owned(), value.to_owned())));
+    let mut found = Map::new();
     for (from, names, expression) in [(labels, "labels", "labels-regex"), (&env, "env", "env-regex")] {
         let names: Vec<&str> = options.get(names).map(|names| names.split(',').collect()).unwrap_or_default();
         let expression = options.get(expression).filter(|text| !text.is_empty()).and_then(|text| Pattern::read(text));
@@ -232,7 +231,7 @@ mod tests {
     #[test]
     fn attributes_of_every_entry() {
         let mut record = Record { id: "0123456789abcdef".into(), name: "web".into(), ..Record::default() };
-        record.config.labels = Some(BTreeMap::from([("a".into(), "b\"".into()), ("other".into(), "x".into())]));
+        record.config.labels = Some(Map::from([("a".into(), "b\"".into()), ("other".into(), "x".into())]));
         record.config.env = Some(vec!["HOME=/root".into(), "PATH=/bin".into(), "odd".into()]);
         let mut attrs = |options: &[(&str, &str)]| {
             record.host_config.log_config = config("json-file", options);

@@ -5,8 +5,8 @@ use super::entry;
 use super::{Life, Options};
 use crate::api::time::Time;
 use crate::json;
+use crate::order::Map;
 use anyhow::{Context, Result};
-use std::collections::BTreeMap;
 use std::io::Write;
 
 /// Gathers frames, and writes many at once.
@@ -125,7 +125,7 @@ fn push_time(time: &str, out: &mut Vec<u8>) {
 
 /// `key=value,key=value `, escaped as in a query.
 fn push_details(attributes: &[u8], out: &mut Vec<u8>) {
-    let attributes: BTreeMap<String, String> = json::from_slice(attributes).unwrap_or_default();
+    let attributes: Map<String, String> = json::from_slice(attributes).unwrap_or_default();
     for (index, (key, value)) in attributes.iter().enumerate() {
         if index > 0 {
             out.push(b',');

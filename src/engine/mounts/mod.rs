@@ -15,9 +15,9 @@ use super::volumes::{self, Made};
 use crate::api::Refusal;
 use crate::api::types::{HostConfig, MountPoint, Nothing};
 use crate::order;
+use crate::order::Map;
 use anyhow::{Context, Result};
 use spelling::{PROPAGATIONS, bind, check_target, check_tmpfs, depth, mount, volumes_from};
-use std::collections::BTreeMap;
 use std::path::Path;
 
 /// What a plan has to look up.
@@ -50,8 +50,8 @@ pub struct NewVolume {
     /// Empty for an anonymous one.
     pub name: String,
     pub driver: String,
-    pub options: Option<BTreeMap<String, String>>,
-    pub labels: Option<BTreeMap<String, String>>,
+    pub options: Option<Map<String, String>>,
+    pub labels: Option<Map<String, String>>,
     /// It is to survive a power cut. The anonymous ones of a `--rm` container need not.
     pub durable: bool,
 }
@@ -66,18 +66,14 @@ fn flatten(asked: &mut Asked, around: &Around) {
 /// the image and of `-v /path`. `HostConfig.Tmpfs` is looked at for what it collides with; it is no mount point.
 ///
 /// Errors: 400 with Docker's words.
-pub fn plan(
-    host: &HostConfig,
-    volumes: Option<&BTreeMap<String, Option<Nothing>>>,
-    around: &Around,
-) -> Result<Vec<Asked>> {
-    let nothing = BTreeMap::new();
+pub fn plan(host: &HostConfig, volumes: Option<&Map<String, Option<Nothing>>>, around: &Around) -> Result<Vec<Asked>> {
+    let nothing = Map::new();
     let tmpfs = host.tmpfs.as_ref().unwrap_or(&nothing);
     for (target, options) in tmpfs {
         check_target(target).map_err(bad)?;
         check_tmpfs(options).map_err(bad)?;
     }
-    let mut points: BTreeMap<String, Asked> = BTreeMap::new();
+    let mut points: Map<String, Asked> = Map::new();
     for spec in host.volumes_from.iter().flatten() {
         let (container, writable) = volumes_from(spec).map_err(bad)?;
         let mounts = (around.from)(container).map_err(|error| bad(format!("{error:#}")))?;
@@ -97,7 +93,7 @@ pub fn plan(
             points.insert(target, Asked { mounted, volume, image, make_source: false });
         }
     }
-    let mut taken: BTreeMap<String, ()> = order::map(tmpfs.keys().map(|target| (clean(target), ())));
+    let mut taken: Map<String, ()> = Map::from_iter(tmpfs.keys().map(|target| (clean(target), ())));
     for spec in host.binds.iter().flatten() {
         let mut asked = bind(spec, &host.volume_driver).map_err(bad)?;
         let said = asked.mounted.point.mode.split(',').any(|word| PROPAGATIONS.contains(&word));
@@ -122,7 +118,7 @@ pub fn plan(
         }
         points.insert(cleaned, asked);
     }
-    for target in volumes.into_iter().flat_map(BTreeMap::keys) {
+    for target in volumes.into_iter().flat_map(Map::keys) {
         check_target(target).map_err(|why| bad(format!("invalid volume specification: '{target}': {why}")))?;
         let target = clean(target);
         if points.contains_key(&target) || taken.contains_key(&target) {

@@ -27,8 +27,7 @@ pub fn check(asked: &NetworkCreate) -> Result<()> {
     if asked.config_only {
         return forbidden("a configuration network cannot depend on another configuration network");
     }
-    let is_empty =
-        |map: &Option<std::collections::BTreeMap<String, String>>| map.as_ref().is_none_or(|map| map.is_empty());
+    let is_empty = |map: &Option<crate::order::Map<String, String>>| map.as_ref().is_none_or(|map| map.is_empty());
     let own_addresses = asked.ipam.as_ref().is_some_and(|ipam| {
         !matches!(ipam.driver.as_str(), "" | "default")
             || !is_empty(&ipam.options)

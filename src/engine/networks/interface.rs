@@ -4,8 +4,8 @@ use super::join::Place;
 use super::stored;
 use super::user::bad;
 use crate::api::types::{EndpointSettings, Network};
+use crate::order::Map;
 use anyhow::{Result, bail};
-use std::collections::BTreeMap;
 
 /// The option of a bridge that says how names begin.
 pub const PREFIX: &str = "com.docker.network.container_iface_prefix";
@@ -13,7 +13,7 @@ pub const PREFIX: &str = "com.docker.network.container_iface_prefix";
 pub const NAME: &str = "com.docker.network.endpoint.ifname";
 
 /// Refuses a beginning of names that can be none.
-pub fn check_prefix(options: &BTreeMap<String, String>) -> Result<()> {
+pub fn check_prefix(options: &Map<String, String>) -> Result<()> {
     match options.get(PREFIX).filter(|prefix| !prefix.is_empty() && !stored::is_link(&format!("{prefix}0"))) {
         Some(prefix) => Err(bad(format!("invalid value of {PREFIX}: {prefix:?}"))),
         None => Ok(()),

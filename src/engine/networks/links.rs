@@ -9,9 +9,9 @@ use super::{Held, join, stored};
 use crate::api::Refusal;
 use crate::api::types::HostConfig;
 use crate::order;
+use crate::order::Map;
 use anyhow::{Context, Result, bail};
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// Target and alias of a link: `web:alias`, or `web` alone.
@@ -107,8 +107,8 @@ pub fn target(store: &Store, parent: &str, alias: &str) -> Result<Option<String>
 }
 
 /// The names that links give to containers (`/web/db`), by the ids of those who have them.
-pub fn names<'a>(records: impl Iterator<Item = &'a Record>) -> BTreeMap<String, Vec<String>> {
-    let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
+pub fn names<'a>(records: impl Iterator<Item = &'a Record>) -> Map<String, Vec<String>> {
+    let mut all: Map<String, Vec<String>> = Map::new();
     for record in records {
         for (target, alias) in record.host_config.links.iter().flatten().filter_map(|link| split(link).ok()) {
             all.entry(target.to_owned()).or_default().push(format!("/{}/{alias}", record.name));

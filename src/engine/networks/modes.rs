@@ -5,8 +5,8 @@ use super::user::bad;
 use crate::api::types::Network;
 use crate::api::units::parse_bool;
 use crate::net::Families;
+use crate::order::Map;
 use anyhow::{Result, bail};
-use std::collections::BTreeMap;
 
 const OPTIONS: [(&str, bool); 2] =
     [("com.docker.network.bridge.gateway_mode_ipv4", true), ("com.docker.network.bridge.gateway_mode_ipv6", false)];
@@ -39,7 +39,7 @@ fn parse(text: &str) -> Option<Mode> {
 }
 
 /// Refuses what is no mode, in Docker's words.
-pub fn check(options: &BTreeMap<String, String>, internal: bool) -> Result<()> {
+pub fn check(options: &Map<String, String>, internal: bool) -> Result<()> {
     for (key, _) in OPTIONS {
         let Some(text) = options.get(key) else { continue };
         match parse(text) {
@@ -60,12 +60,12 @@ pub fn check(options: &BTreeMap<String, String>, internal: bool) -> Result<()> {
     }
 }
 
-fn mode(options: &BTreeMap<String, String>, four: bool) -> Mode {
+fn mode(options: &Map<String, String>, four: bool) -> Mode {
     let asked = OPTIONS.iter().find(|(_, of)| *of == four).and_then(|(key, _)| parse(options.get(*key)?));
     asked.unwrap_or(Mode::Nat)
 }
 
-fn links(options: &BTreeMap<String, String>) -> impl Iterator<Item = &str> {
+fn links(options: &Map<String, String>) -> impl Iterator<Item = &str> {
     options.get(TRUSTED).into_iter().flat_map(|text| text.split(':')).filter(|name| !name.is_empty())
 }
 
@@ -81,7 +81,7 @@ pub fn families(network: &Network, wanted: Mode) -> Families {
 }
 
 /// The families in which a new bridge wants a gateway: not where nobody would have its address, or a route to it.
-pub fn with_gateway(options: &BTreeMap<String, String>, internal: bool) -> Families {
+pub fn with_gateway(options: &Map<String, String>, internal: bool) -> Families {
     let wants = |four| mode(options, four) != Mode::Isolated;
     let inhibited = internal && stored::is_on(options, INHIBIT, false);
     Families { four: wants(true) && !inhibited, six: wants(false) }

@@ -45,7 +45,7 @@ pub fn of(record: &Record, endpoint: &EndpointSettings) -> Vec<String> {
     names.extend(endpoint.aliases.iter().flatten().cloned());
     names.push(record.id[..12].to_owned());
     names.push(record.config.hostname.clone());
-    let mut known = std::collections::BTreeSet::new();
+    let mut known = crate::order::Set::new();
     names.retain(|name| !name.is_empty() && known.insert(name.clone()));
     names
 }

@@ -9,9 +9,9 @@ use crate::net::foreign::{self, Block, FORWARD, Foreign, INPUT, Way};
 use crate::net::link;
 use crate::net::netlink::Socket;
 use crate::net::packet::Packet;
+use crate::order::{Map, Set};
 use anyhow::{Context, Result};
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -60,7 +60,7 @@ pub struct Others {
     foreign: Foreign,
     out: Option<(String, u32)>,
     /// Indices of bridges that were asked for.
-    bridges: RefCell<BTreeMap<String, u32>>,
+    bridges: RefCell<Map<String, u32>>,
 }
 
 impl Others {
@@ -120,7 +120,7 @@ impl Others {
     }
 
     fn of<const N: usize>(&self, hook: u32, packets: [(Packet, Way); N]) -> Vec<Obstacle> {
-        let mut found = BTreeSet::new();
+        let mut found = Set::new();
         for (packet, way) in packets {
             let obstacle = |block| Obstacle { way: way.clone(), block };
             found.extend(self.foreign.blocks(hook, &packet).into_iter().map(obstacle));
@@ -188,7 +188,7 @@ pub fn cooperate<'a>(store: &Store, holders: impl IntoIterator<Item = &'a Held>)
     crate::failpoint::reach("cooperate.marked");
     let others = Others::read()?;
     // One rule does for all ports of a bridge.
-    let mut found = BTreeSet::new();
+    let mut found = Set::new();
     for held in holders {
         for port in held.ports.iter().filter(|port| !port.host.ip().is_loopback()) {
             let all = others.of_held(store, held, port)?.into_iter();

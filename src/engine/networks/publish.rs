@@ -12,8 +12,8 @@ use crate::api::Refusal;
 use crate::api::types::{HostConfig, Network, PortBinding, PortMap, PortSummary};
 use crate::net::{Families, Subnet, nftables, port};
 use crate::order;
+use crate::order::{Map, Set};
 use anyhow::{Context, Result, bail};
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 
@@ -44,7 +44,7 @@ impl Asked {
 /// Labels that say from where ports are reached: all of a container's, or one (`dhow.publish.from.80/tcp`). For clients
 /// that cannot say it of a port itself.
 const FROM: &str = "dhow.publish.from";
-type Labels = BTreeMap<String, String>;
+type Labels = Map<String, String>;
 
 /// Reads `80/tcp`.
 pub fn key(text: &str) -> Result<(u16, u8)> {
@@ -62,7 +62,7 @@ fn no_port(text: &str) -> Refusal {
 
 /// Refuses at create what could not be published.
 pub fn check(host: &HostConfig, labels: Option<&Labels>) -> Result<()> {
-    asked(host, &BTreeSet::new(), labels.unwrap_or(&Labels::new())).map(drop)
+    asked(host, &Set::new(), labels.unwrap_or(&Labels::new())).map(drop)
 }
 
 /// What the settings say of the ports of a new container.
@@ -85,7 +85,7 @@ pub fn obstacles(store: &Store, record: &Record) -> Vec<String> {
         return Vec::new();
     }
     let none = Labels::new();
-    let exposed = order::set(record.config.exposed_ports.iter().flatten().map(|(port, _)| port.clone()));
+    let exposed = Set::from_iter(record.config.exposed_ports.iter().flatten().map(|(port, _)| port.clone()));
     let labels = record.config.labels.as_ref().unwrap_or(&none);
     let mut asked = asked(&record.host_config, &exposed, labels).unwrap_or_default();
     // What only this host reaches is never forwarded.
@@ -107,7 +107,7 @@ pub fn obstacles(store: &Store, record: &Record) -> Vec<String> {
             number: asked.port,
         };
         let found = asked.iter().flat_map(|asked| others.of_port(&stored::link_name(&network), &port(asked)));
-        Ok(order::set(found).iter().map(Obstacle::sentence).collect())
+        Ok(Set::from_iter(found).iter().map(Obstacle::sentence).collect())
     };
     told().unwrap_or_else(|error| {
         log::debug!("{error:#}");
@@ -133,7 +133,7 @@ fn labelled(labels: &Labels, port: u16, protocol: u8) -> Result<Vec<Subnet>> {
     })
 }
 
-fn asked(host: &HostConfig, exposed: &BTreeSet<String>, labels: &Labels) -> Result<Vec<Asked>> {
+fn asked(host: &HostConfig, exposed: &Set<String>, labels: &Labels) -> Result<Vec<Asked>> {
     let mut list = Vec::new();
     for (key, text) in labels.iter().filter(|(key, _)| key.starts_with(FROM)) {
         sources(text)?;
@@ -203,7 +203,7 @@ pub fn discarded(store: &Store, record: &Record) -> Option<String> {
 }
 
 fn asked_of(record: &Record) -> Result<Vec<Asked>> {
-    let exposed = order::set(record.config.exposed_ports.iter().flatten().map(|(port, _)| port.clone()));
+    let exposed = Set::from_iter(record.config.exposed_ports.iter().flatten().map(|(port, _)| port.clone()));
     asked(&record.host_config, &exposed, record.config.labels.as_ref().unwrap_or(&Labels::new()))
 }
 
@@ -528,7 +528,7 @@ pub fn map(record: &Record, held: &Held) -> PortMap {
         return PortMap::new();
     }
     let exposed = record.config.exposed_ports.iter().flatten();
-    let mut map: BTreeMap<String, Option<Vec<PortBinding>>> = order::map(exposed.map(|(port, _)| (port.clone(), None)));
+    let mut map: Map<String, Option<Vec<PortBinding>>> = Map::from_iter(exposed.map(|(port, _)| (port.clone(), None)));
     for port in &held.ports {
         let key = format!("{}/{}", port.container.port(), port::name(port.protocol));
         let host_ip = port.host.ip().to_string();

@@ -17,8 +17,8 @@ use crate::json::fields::fields;
 use crate::net::{self, Subnet, address, netlink::Socket};
 use crate::oci::hex;
 use crate::order;
+use crate::order::Map;
 use anyhow::{Context, Result, bail};
-use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
@@ -456,7 +456,7 @@ pub fn link_name(network: &Network) -> String {
 }
 
 /// An option that is yes or no.
-pub fn is_on(options: &BTreeMap<String, String>, key: &str, default: bool) -> bool {
+pub fn is_on(options: &Map<String, String>, key: &str, default: bool) -> bool {
     options.get(key).map_or(default, |text| parse_bool(text) == Some(true))
 }
 

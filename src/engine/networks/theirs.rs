@@ -7,7 +7,7 @@ use crate::api::types::{IpamConfig, Network};
 use crate::net::link::{self, Link};
 use crate::net::netlink::Socket;
 use crate::net::{Subnet, address};
-use crate::order;
+use crate::order::Map;
 use anyhow::{Context, Result, bail};
 use std::net::IpAddr;
 
@@ -77,7 +77,9 @@ impl Bridge {
             subnet: subnet.to_string(),
             gateway: gateway.to_string(),
             ip_range: range.filter(|range| *range != subnet).map(|range| range.to_string()).unwrap_or_default(),
-            aux_address: order::map(others.zip(1..).map(|((it, _), n)| (format!("{}_{n}", self.name), it.to_string()))),
+            aux_address: Map::from_iter(
+                others.zip(1..).map(|((it, _), n)| (format!("{}_{n}", self.name), it.to_string())),
+            ),
         })
     }
 
@@ -108,7 +110,7 @@ impl Bridge {
     }
 
     /// Says in a network's options that this is its bridge.
-    pub fn note(&self, options: &mut std::collections::BTreeMap<String, String>) {
+    pub fn note(&self, options: &mut crate::order::Map<String, String>) {
         options.insert(stored::BRIDGE_NAME.to_owned(), self.name.clone());
         options.insert(MARK.to_owned(), "true".to_owned());
         options.entry(stored::MTU.to_owned()).or_insert_with(|| self.mtu.to_string());

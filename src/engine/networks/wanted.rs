@@ -10,8 +10,8 @@ use crate::api::time::Time;
 use crate::api::types::{Ipam, IpamConfig, Network, NetworkCreate};
 use crate::api::units::parse_bool;
 use crate::net::{Families, Subnet};
+use crate::order::Map;
 use anyhow::{Result, bail};
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// The families of addresses may be said by an option, too; what the request itself says wins, and has none.
@@ -83,7 +83,7 @@ pub fn check(asked: &NetworkCreate) -> Result<()> {
 }
 
 /// Options of a bridge that Docker knows. What it does not know it ignores, and so do we.
-fn check_options(options: &BTreeMap<String, String>) -> Result<()> {
+fn check_options(options: &Map<String, String>) -> Result<()> {
     for key in [stored::ICC, stored::MASQUERADE] {
         if let Some(text) = options.get(key).filter(|text| parse_bool(text).is_none()) {
             return Err(bad(format!("invalid value of {key}: {text}")));

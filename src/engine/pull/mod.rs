@@ -20,6 +20,7 @@ use super::{events, images, layers, packed};
 use crate::api::Refusal;
 use crate::api::types::ProgressLine;
 use crate::api::wire::Producer;
+use crate::channel::{Receiver, RecvTimeoutError, Sender, channel};
 use crate::failpoint;
 use crate::fs::settle::settle;
 use crate::fs::unpack::Unpacked;
@@ -34,7 +35,6 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 /// Layers that move are shown no more often than this, as Docker does.
@@ -342,7 +342,7 @@ impl Ready<'_> {
                     }
                     Told::Failed(error) => return Err(error),
                 }
-                news = told.try_recv().ok();
+                news = told.try_recv();
             }
             shown.tick(sink)?;
             self.settle()?;

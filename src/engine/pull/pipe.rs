@@ -1,19 +1,19 @@
 //! A pipe between two threads: a few buffers go round, so that each side works while the other does, and memory is
 //! bounded. What ends without having been ended by its writer is an error, never a short stream.
 
+use crate::channel::{Receiver, Sender, bounded};
 use std::io::{self, BufRead, Read};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 /// The end that is filled.
 pub struct Writer {
-    full: SyncSender<Option<Buffer>>,
+    full: Sender<Option<Buffer>>,
     empty: Receiver<Buffer>,
 }
 
 /// The end that is read.
 pub struct Reader {
     full: Receiver<Option<Buffer>>,
-    empty: SyncSender<Buffer>,
+    empty: Sender<Buffer>,
     current: Option<Buffer>,
     at: usize,
     ended: bool,
@@ -27,8 +27,8 @@ struct Buffer {
 /// A pipe of `count` buffers of `size` bytes.
 pub fn pipe(count: usize, size: usize) -> (Writer, Reader) {
     // Room for all buffers and the end: sending never waits, only the wait for an empty buffer does.
-    let (full, from_writer) = sync_channel(count + 1);
-    let (empty, from_reader) = sync_channel(count);
+    let (full, from_writer) = bounded(count + 1);
+    let (empty, from_reader) = bounded(count);
     for _ in 0..count {
         let _ = empty.send(Buffer { bytes: vec![0; size].into_boxed_slice(), filled: 0 });
     }

@@ -21,6 +21,7 @@ use super::{events, images::references};
 use crate::api::Refusal;
 use crate::api::types::{ProgressDetail, ProgressLine};
 use crate::api::wire::Producer;
+use crate::channel::{Receiver, RecvTimeoutError, Sender, channel};
 use crate::fs::compress::Format;
 use crate::json;
 use crate::oci::auth::{Credentials, Registries};
@@ -33,7 +34,6 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 /// Layers that move are shown no more often than this, as Docker does.

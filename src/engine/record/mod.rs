@@ -9,8 +9,8 @@ use crate::api::types::{ContainerConfig, EndpointSettings, HostConfig, MountPoin
 use crate::json;
 use crate::json::fields::fields;
 use crate::oci::runtime::Ids;
+use crate::order::Map;
 use anyhow::{Context, Result, bail};
-use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
@@ -46,7 +46,7 @@ fields! {
         /// What was asked for, with what the image adds.
         pub config: ContainerConfig,
         pub host_config: HostConfig,
-        pub networks: BTreeMap<String, EndpointSettings>,
+        pub networks: Map<String, EndpointSettings>,
         /// The map of its user namespace, if it has one of its own.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub ids: Option<Ids>,

@@ -302,7 +302,7 @@ mod tests {
             (r#"{"a":'b'}"#, "invalid character '\\'' looking for beginning of value"),
             (r#"{"a":"#, "unexpected EOF"),
         ] {
-            let error = read::<std::collections::BTreeMap<String, u8>>(text.as_bytes(), "").unwrap_err();
+            let error = read::<crate::order::Map<String, u8>>(text.as_bytes(), "").unwrap_err();
             assert_eq!(error.to_string(), format!("invalid JSON: {words}"), "{text}");
         }
     }

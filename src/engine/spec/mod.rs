@@ -4,8 +4,7 @@ mod mounts;
 mod security;
 mod sysctls;
 
-use crate::order;
-use std::collections::{BTreeMap, BTreeSet};
+use crate::order::{Map, Set};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -133,7 +132,7 @@ pub struct Inputs<'a> {
     /// The shared memory of another container or of the host, where that is shared.
     pub shm: Option<&'a Path>,
     /// Volumes whose content is the store's, and nothing of the host's that is mounted there.
-    pub own_volumes: BTreeSet<String>,
+    pub own_volumes: Set<String>,
     /// The init as a program, where the command is to be its child that way.
     pub init: Option<&'a Path>,
     pub join: Join,
@@ -346,7 +345,7 @@ fn environment(config: &ContainerConfig, tty: bool, more: &[String], user: &User
         env.push("TERM=xterm".to_owned());
     }
     let name = |entry: &str| entry.split_once('=').map_or(entry, |(name, _)| name).to_owned();
-    let mut places: BTreeMap<String, usize> = order::map(env.iter().map(|entry| name(entry)).zip(0..));
+    let mut places: Map<String, usize> = Map::from_iter(env.iter().map(|entry| name(entry)).zip(0..));
     for entry in config.env.iter().flatten().chain(more) {
         match (places.get(&name(entry)), entry.contains('=')) {
             (Some(&place), true) => env[place] = entry.clone(),

@@ -1,6 +1,6 @@
 //! Sysctls of a container: those that belong to a namespace of its own.
 
-use std::collections::BTreeMap;
+use crate::order::Map;
 
 use anyhow::{Result, bail};
 
@@ -29,9 +29,9 @@ pub fn sysctls(
     namespaces: &[Namespace],
     kernel_has: &[&'static str],
     own_ids: bool,
-) -> Result<BTreeMap<String, String>> {
+) -> Result<Map<String, String>> {
     let own = |kind| namespaces.iter().any(|namespace| namespace.kind == kind && namespace.path.is_empty());
-    let mut set = BTreeMap::new();
+    let mut set = Map::new();
     if own(NamespaceKind::Network) {
         let defaults = DEFAULTS.iter().filter(|(key, _)| kernel_has.contains(key));
         // The groups of that range are not all in the map.

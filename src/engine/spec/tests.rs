@@ -53,7 +53,7 @@ fn inputs<'a>(record: &'a Record, user: &'a User, devices: &'a [Granted]) -> Inp
         hostname: Some(Path::new("/c/hostname")),
         resolv_conf: Some(Path::new("/c/resolv.conf")),
         shm: None,
-        own_volumes: BTreeSet::new(),
+        own_volumes: Set::new(),
         init: None,
         join: Join::default(),
     }
@@ -76,7 +76,7 @@ fn in_a_user_namespace() {
         record.ids = Some(ids.clone());
     });
     let spec = made_with(&record, |inputs| {
-        inputs.own_volumes = BTreeSet::from(["own".to_owned()]);
+        inputs.own_volumes = Set::from(["own".to_owned()]);
     });
     let spec = spec.unwrap();
     let linux = spec.linux.as_ref().unwrap();

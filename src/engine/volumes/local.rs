@@ -6,14 +6,14 @@ use super::super::record::{self, Record};
 use super::super::store::{self, Store};
 use super::{data, load};
 use crate::api::units;
+use crate::order::Map;
 use anyhow::{Context, Result, bail};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use std::collections::BTreeMap;
 use std::net::{IpAddr, ToSocketAddrs};
 use std::path::Path;
 
 /// Refuses options that the local driver does not know, or that lack another one, in Docker's words.
-pub fn check(options: &BTreeMap<String, String>) -> Result<(), String> {
+pub fn check(options: &Map<String, String>) -> Result<(), String> {
     if let Some(option) = options.keys().find(|option| !["type", "o", "device", "size"].contains(&option.as_str())) {
         return Err(format!("invalid option: {option:?}"));
     }

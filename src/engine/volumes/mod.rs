@@ -22,8 +22,8 @@ use crate::api::types::{Volume, VolumeCreate, VolumeList, VolumeUsage, VolumesPr
 use crate::json;
 use crate::json::fields::fields;
 use crate::order;
+use crate::order::Map;
 use anyhow::{Context, Result, bail};
-use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File};
 use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
@@ -46,8 +46,8 @@ fields! {
         version: u32,
         /// RFC 3339, seconds.
         created: String,
-        labels: Option<BTreeMap<String, String>>,
-        options: Option<BTreeMap<String, String>>,
+        labels: Option<Map<String, String>>,
+        options: Option<Map<String, String>>,
     }
 }
 
@@ -162,7 +162,7 @@ pub fn take(store: &Store, lease: &Lease, asked: &NewVolume, made: &mut Made) ->
 }
 
 /// Refuses what no local volume can be, with 400 and Docker's words.
-fn check(name: &str, driver: &str, options: Option<&BTreeMap<String, String>>) -> Result<()> {
+fn check(name: &str, driver: &str, options: Option<&Map<String, String>>) -> Result<()> {
     let why = if name.len() == 1 {
         "volume name is too short, names should be at least two alphanumeric characters".into()
     } else if !names::is_valid(name) {
@@ -221,8 +221,8 @@ fn missing(name: &str) -> Refusal {
 }
 
 /// Which containers use which volume, by the ids of their records.
-fn references(store: &Store) -> Result<BTreeMap<String, Vec<String>>> {
-    let mut users: BTreeMap<String, Vec<String>> = BTreeMap::new();
+fn references(store: &Store) -> Result<Map<String, Vec<String>>> {
+    let mut users: Map<String, Vec<String>> = Map::new();
     for id in record::ids(store)? {
         let Some(record) = Record::load(store, &id)? else { continue };
         for mounted in record.mounts.into_iter().filter(|mounted| mounted.point.r#type == "volume") {
@@ -250,14 +250,14 @@ fn all(store: &Store) -> Result<Vec<Volume>> {
 pub fn list(store: &Store, filters: &Filters) -> Result<VolumeList> {
     filters.accept(&["dangling", "driver", "label", "name"])?;
     let dangling = filters.flag("dangling")?;
-    let users = if dangling.is_some() { references(store)? } else { BTreeMap::new() };
+    let users = if dangling.is_some() { references(store)? } else { Map::new() };
     let mut volumes = all(store)?;
     volumes.retain(|volume| {
         let unused = !users.contains_key(&volume.name);
         dangling.is_none_or(|dangling| dangling == unused)
             && filters.is("driver", &volume.driver)
             && filters.matches("name", &volume.name)
-            && filters.labels(volume.labels.as_ref().unwrap_or(&BTreeMap::new()))
+            && filters.labels(volume.labels.as_ref().unwrap_or(&Map::new()))
     });
     Ok(VolumeList { volumes, warnings: None })
 }
@@ -449,7 +449,7 @@ mod tests {
             ("ab", "rclone", "", 404, "create ab: error looking up volume plugin rclone: plugin \"rclone\" not found"),
         ];
         for (name, driver, option, status, words) in cases {
-            let driver_opts = (!option.is_empty()).then(|| BTreeMap::from([(option.to_string(), String::new())]));
+            let driver_opts = (!option.is_empty()).then(|| Map::from([(option.to_string(), String::new())]));
             let asked = VolumeCreate { driver: driver.into(), driver_opts, ..asked(name) };
             assert_eq!(refused(create(store, &asked)), (status, words.into()));
         }
@@ -536,10 +536,10 @@ mod tests {
         let store = &home.1;
         for (name, label) in [("used", None), ("one", Some("a=b")), ("other", Some("a=c")), ("tmp", None)] {
             let labels = label.and_then(|label| label.split_once('='));
-            let labels = labels.map(|(key, value)| BTreeMap::from([(key.to_string(), value.to_string())]));
+            let labels = labels.map(|(key, value)| Map::from([(key.to_string(), value.to_string())]));
             let options =
                 [("type", "tmpfs"), ("device", "tmpfs")].map(|(key, value)| (key.to_string(), value.to_string()));
-            let driver_opts = (name == "tmp").then(|| BTreeMap::from(options));
+            let driver_opts = (name == "tmp").then(|| Map::from(options));
             create(store, &VolumeCreate { labels, driver_opts, ..asked(name) }).unwrap();
         }
         let anonymous = create(store, &asked("")).unwrap();

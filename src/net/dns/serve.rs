@@ -6,13 +6,13 @@ use super::upstream::{Ask, Outcome, Own, Servers, framed, unframed};
 use super::zone::{Host, Zone};
 use super::{PORT, listen::Sockets};
 use crate::json;
+use crate::order::Map;
 use crate::sys::{inotify, lock, process};
 use libc::{POLLERR, POLLHUP, POLLIN, POLLOUT};
 use nix::dir::Dir;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg};
 use nix::sys::stat::Mode;
-use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
@@ -140,9 +140,9 @@ struct State {
     given: Resolver,
     zone: Zone,
     servers: Servers,
-    clients: BTreeMap<u64, Client>,
-    streams: BTreeMap<u64, Stream>,
-    waiting: BTreeMap<u64, Waiting>,
+    clients: Map<u64, Client>,
+    streams: Map<u64, Stream>,
+    waiting: Map<u64, Waiting>,
     count: u64,
     /// Until when no connection is taken.
     full: Option<Instant>,
@@ -154,9 +154,9 @@ pub fn run(given: Resolver) -> io::Result<()> {
         given,
         zone: Zone::default(),
         servers: Servers::of_host(),
-        clients: BTreeMap::new(),
-        streams: BTreeMap::new(),
-        waiting: BTreeMap::new(),
+        clients: Map::new(),
+        streams: Map::new(),
+        waiting: Map::new(),
         count: 0,
         full: None,
     };

@@ -4,7 +4,7 @@
 
 use super::message::Data;
 use crate::json::fields::fields;
-use std::collections::BTreeMap;
+use crate::order::Map;
 use std::net::IpAddr;
 
 fields! {
@@ -36,7 +36,7 @@ fields! {
 
 /// All containers, by id.
 #[derive(Default)]
-pub struct Zone(pub BTreeMap<String, Host>);
+pub struct Zone(pub Map<String, Host>);
 
 impl Zone {
     /// The addresses of those who are called so on the first network of `asker`'s that knows the name and has any of this

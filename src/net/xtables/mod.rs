@@ -6,9 +6,9 @@ mod change;
 pub use change::{Rule, close, open};
 
 use super::packet::{Answer, Packet};
+use crate::order::Set;
 use crate::sys::net::get_option;
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
-use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -110,7 +110,7 @@ impl Table {
 
     /// What the chain of a hook (`NF_INET_*`) does with a packet.
     pub fn fate(&self, hook: u32, packet: &Packet) -> Fate {
-        let mut walk = Walk { table: self, packet, unsure: BTreeSet::new(), steps: 0, maybe: false };
+        let mut walk = Walk { table: self, packet, unsure: Set::new(), steps: 0, maybe: false };
         match walk.chain(self.hooks.get(hook as usize).copied().unwrap_or(0), false) {
             Some(true) => Fate::Accepted,
             _ if walk.maybe => Fate::Unsure,
@@ -135,7 +135,7 @@ struct Walk<'a> {
     table: &'a Table,
     packet: &'a Packet,
     /// Chains that were looked at for whether they let it through at all.
-    unsure: BTreeSet<usize>,
+    unsure: Set<usize>,
     steps: usize,
     /// A rule that may be meant lets it through.
     maybe: bool,

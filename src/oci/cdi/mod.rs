@@ -8,9 +8,9 @@ mod yaml;
 pub use spec::{Edits, Moment, Node};
 
 use crate::order;
+use crate::order::{Map, Set};
 use anyhow::{Context, Result, bail, ensure};
 use spec::Spec;
-use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ const LARGEST: u64 = 4 << 20;
 pub struct Registry {
     specs: Vec<Spec>,
     /// Spec and device in it, by the qualified name `vendor.com/class=name`.
-    devices: BTreeMap<String, (usize, usize)>,
+    devices: Map<String, (usize, usize)>,
     /// What cannot be used, and why, by the file.
     pub faults: Vec<(PathBuf, String)>,
 }
@@ -35,8 +35,8 @@ impl Registry {
     /// Reads all files of the directories. One that is damaged is a fault, and the others are used.
     pub fn read(directories: &[PathBuf]) -> Registry {
         let mut registry = Registry::default();
-        let mut whence: BTreeMap<String, (usize, PathBuf)> = BTreeMap::new();
-        let mut conflicts = BTreeSet::new();
+        let mut whence: Map<String, (usize, PathBuf)> = Map::new();
+        let mut conflicts = Set::new();
         for (priority, directory) in directories.iter().enumerate() {
             for path in registry.files(directory) {
                 let spec = match read(&path) {
@@ -107,7 +107,7 @@ impl Registry {
             bail!("unresolvable CDI devices {}{why}", missing.join(", "));
         }
         let mut edits = Edits::default();
-        let mut used = BTreeSet::new();
+        let mut used = Set::new();
         for name in names {
             let (spec, device) = self.devices[name];
             let mut add = |more: &Edits| {

@@ -3,10 +3,9 @@
 use super::yaml;
 use crate::json;
 use crate::oci::runtime::{Hook, Mount};
-use crate::order;
+use crate::order::Map;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
-use std::collections::BTreeMap;
 
 /// The versions of the specification, oldest first.
 const VERSIONS: [&str; 10] = ["0.1.0", "0.2.0", "0.3.0", "0.4.0", "0.5.0", "0.6.0", "0.7.0", "0.8.0", "1.0.0", "1.1.0"];
@@ -16,7 +15,7 @@ const VERSIONS: [&str; 10] = ["0.1.0", "0.2.0", "0.3.0", "0.4.0", "0.5.0", "0.6.
 pub struct Spec {
     /// `vendor.com/class`
     pub kind: String,
-    pub annotations: BTreeMap<String, String>,
+    pub annotations: Map<String, String>,
     pub devices: Vec<Device>,
     /// For every container that has one of the devices.
     pub edits: Edits,
@@ -25,7 +24,7 @@ pub struct Spec {
 #[derive(Debug, Default, PartialEq)]
 pub struct Device {
     pub name: String,
-    pub annotations: BTreeMap<String, String>,
+    pub annotations: Map<String, String>,
     pub edits: Edits,
 }
 
@@ -420,12 +419,12 @@ impl<'a> Fields<'a> {
         self.list(key)?.iter().map(|value| text(value, key)).collect()
     }
 
-    fn texts(&mut self, key: &str) -> Result<BTreeMap<String, String>> {
+    fn texts(&mut self, key: &str) -> Result<Map<String, String>> {
         match self.take(key) {
-            None => Ok(BTreeMap::new()),
+            None => Ok(Map::new()),
             Some(Value::Object(map)) => {
                 let texts = map.iter().map(|(name, value)| Ok((name.clone(), text(value, name)?)));
-                texts.collect::<Result<Vec<_>>>().map(order::map)
+                texts.collect::<Result<Vec<_>>>().map(Map::from_iter)
             }
             Some(_) => bail!("{key} is no map"),
         }

@@ -11,6 +11,7 @@ use super::super::locks::Lock;
 use super::super::store::{Lease, Store};
 use super::{Image, describe, references, register, set_reference};
 use crate::api::types::{ProgressDetail, ProgressLine};
+use crate::channel;
 use crate::fs::compression;
 use crate::fs::settle::settle;
 use crate::fs::unpack::unpack;
@@ -26,7 +27,6 @@ use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc;
 use std::time::Duration;
 
 /// How often a layer that is being read is shown.
@@ -179,7 +179,7 @@ impl Stage<'_> {
         };
         let mut tar = compression::decoder(Counted { file, count: &count, gone: &gone })?;
         let unpacked = std::thread::scope(|scope| {
-            let (end, ended) = mpsc::channel::<()>();
+            let (end, ended) = channel::channel::<()>();
             let (dir, tar) = (&dir, &mut tar);
             let unpacking = scope.spawn(move || {
                 let _end = end;
@@ -187,7 +187,7 @@ impl Stage<'_> {
             });
             // Shows how far it is, until the other end is dropped.
             let mut shown = Ok(());
-            while let Err(mpsc::RecvTimeoutError::Timeout) = ended.recv_timeout(TICK) {
+            while let Err(channel::RecvTimeoutError::Timeout) = ended.recv_timeout(TICK) {
                 shown = shown.and_then(|()| show());
                 gone.fetch_or(shown.is_err(), Ordering::Relaxed);
             }

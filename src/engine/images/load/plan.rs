@@ -232,12 +232,12 @@ fn name(entry: &Descriptor) -> Result<Option<Reference>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
+    use crate::order::Map;
 
     #[test]
     fn names_in_an_index() {
         let entry = |key: &str, value: &str| Descriptor {
-            annotations: Some(BTreeMap::from([(key.to_owned(), value.to_owned())])),
+            annotations: Some(Map::from([(key.to_owned(), value.to_owned())])),
             ..Descriptor::of("x", b"x")
         };
         let sum = Digest::of(b"x");

@@ -17,9 +17,9 @@ fn what_is_asked_for_is_read_and_sorted() {
         let host = host.parse().ok();
         Asked { protocol, port, host, ports, from: Vec::new() }
     };
-    let asked = |host, exposed: &BTreeSet<String>| super::asked(host, exposed, &Labels::new());
+    let asked = |host, exposed: &Set<String>| super::asked(host, exposed, &Labels::new());
     assert_eq!(
-        asked(&host, &BTreeSet::new()).unwrap(),
+        asked(&host, &Set::new()).unwrap(),
         [
             line(53, port::UDP, "::1", 53..=60),
             line(80, port::TCP, "127.0.0.1", 0..=0),
@@ -27,7 +27,7 @@ fn what_is_asked_for_is_read_and_sorted() {
         ]
     );
     let all = HostConfig { publish_all_ports: true, ..wants(&[("80/tcp", "", "8080")]) };
-    let exposed = BTreeSet::from(["80/tcp".to_owned(), "9/sctp".to_owned()]);
+    let exposed = Set::from(["80/tcp".to_owned(), "9/sctp".to_owned()]);
     assert_eq!(asked(&all, &exposed).unwrap(), [line(9, port::SCTP, "", 0..=0), line(80, port::TCP, "", 8080..=8080)]);
     for wrong in [
         ("x/tcp", "", "1"),
@@ -47,7 +47,7 @@ fn sources_come_with_a_port_or_by_labels() {
     let mut host = wants(&[("80/tcp", "", "8080"), ("9/udp", "", "9")]);
     let label = |key: &str, text: &str| Labels::from([(key.to_owned(), text.to_owned())]);
     let from = |host: &HostConfig, labels: &Labels| {
-        let all = asked(host, &BTreeSet::new(), labels).map_err(|error| error.to_string())?;
+        let all = asked(host, &Set::new(), labels).map_err(|error| error.to_string())?;
         Ok(all
             .iter()
             .map(|it| format!("{} {:?};", it.port, it.from.iter().map(Subnet::to_string).collect::<Vec<_>>()))

@@ -5,7 +5,10 @@
 //! read.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet};
+
+mod map;
+
+pub use map::{Entry, Map, Set};
 
 /// Sorts; equal ones keep their order.
 pub fn sort<T: Ord>(items: &mut [T]) {
@@ -40,19 +43,6 @@ fn places(len: usize, compare: &mut dyn FnMut(usize, usize) -> Ordering) -> Vec<
     places
 }
 
-/// A map of pairs, of which the last with a key counts.
-pub fn map<K: Ord, V>(pairs: impl IntoIterator<Item = (K, V)>) -> BTreeMap<K, V> {
-    let mut map = BTreeMap::new();
-    map.extend(pairs);
-    map
-}
-
-pub fn set<T: Ord>(items: impl IntoIterator<Item = T>) -> BTreeSet<T> {
-    let mut set = BTreeSet::new();
-    set.extend(items);
-    set
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,7 +65,5 @@ mod tests {
                 assert_eq!(ours, theirs);
             }
         }
-        assert_eq!(map([(2, 'a'), (1, 'b'), (2, 'c')]).into_iter().collect::<Vec<_>>(), [(1, 'b'), (2, 'c')]);
-        assert_eq!(set(["b", "a", "b"]).into_iter().collect::<Vec<_>>(), ["a", "b"]);
     }
 }
