@@ -16,6 +16,7 @@ use libc::sock_filter;
 use super::caps::CapSet;
 use super::profile::{self, Host, default_profile};
 use crate::oci::runtime::{Seccomp, SeccompAction, SeccompArg, SeccompOp, SeccompRule};
+use crate::order;
 use arch::{IPC, SOCKETCALL, X32_BIT};
 use emit::emit;
 
@@ -88,7 +89,7 @@ fn compile_for(profile: &Seccomp, native: Arch) -> Result<(Vec<sock_filter>, u64
         }
     }
     for (_, ranges) in sections.iter_mut().filter(|(audit, _)| *audit == Arch::X86_64.audit()) {
-        ranges.sort_unstable_by_key(|range| range.start);
+        order::by_key(ranges, |range| range.start);
         close_x32(ranges);
     }
     let mut program = emit(&sections, outcomes);
