@@ -2,8 +2,9 @@
 
 use crate::json::by_serde;
 use anyhow::{Context, Result, bail};
+use ring::digest;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use sha2::{Digest as _, Sha256, Sha512};
+use sha2::{Digest as _, Sha256};
 use std::fmt;
 
 /// The algorithms of the image specification that a registry may name.
@@ -119,18 +120,18 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
-/// Computes a digest piece by piece.
+/// Computes a digest piece by piece. The rare ones by ring, which has them for TLS.
 #[derive(Clone)]
 pub enum Hasher {
     Sha256(Sha256),
-    Sha512(Sha512),
+    Sha512(digest::Context),
 }
 
 impl Hasher {
     pub fn new(algorithm: Algorithm) -> Hasher {
         match algorithm {
             Algorithm::Sha256 => Hasher::Sha256(Sha256::new()),
-            Algorithm::Sha512 => Hasher::Sha512(Sha512::new()),
+            Algorithm::Sha512 => Hasher::Sha512(digest::Context::new(&digest::SHA512)),
         }
     }
 
@@ -144,7 +145,9 @@ impl Hasher {
     pub fn finish(self) -> Digest {
         match self {
             Hasher::Sha256(hasher) => Digest { algorithm: Algorithm::Sha256, hex: hex(&hasher.finalize()).into() },
-            Hasher::Sha512(hasher) => Digest { algorithm: Algorithm::Sha512, hex: hex(&hasher.finalize()).into() },
+            Hasher::Sha512(hasher) => {
+                Digest { algorithm: Algorithm::Sha512, hex: hex(hasher.finish().as_ref()).into() }
+            }
         }
     }
 }
