@@ -63,24 +63,35 @@ impl<T: FromTree> FromTree for Box<T> {
     }
 }
 
+/// Takes each value of a list; what is wrong with one is that it is none of that type.
+fn each(tree: Tree, of: &str, take: &mut dyn FnMut(Tree) -> Result<(), Error>) -> Result<(), Error> {
+    tree.list()?.try_for_each(take).map_err(|error| error.wanting(of))
+}
+
+/// Likewise of an object.
+fn each_named(tree: Tree, of: &str, take: &mut dyn FnMut(String, Tree) -> Result<(), Error>) -> Result<(), Error> {
+    let mut entries = tree.object()?.into_iter();
+    entries.try_for_each(|(name, value)| take(name.into_owned(), value)).map_err(|error| error.wanting(of))
+}
+
 impl<T: FromTree> FromTree for Vec<T> {
     fn from_tree(tree: Tree) -> Result<Vec<T>, Error> {
-        let items = tree.list()?;
-        let mut list = Vec::with_capacity(items.len());
-        for item in items {
-            list.push(T::from_tree(item).map_err(|error| error.wanting(type_name::<T>()))?);
-        }
+        let mut list = Vec::new();
+        each(tree, type_name::<T>(), &mut |item| {
+            list.push(T::from_tree(item)?);
+            Ok(())
+        })?;
         Ok(list)
     }
 }
 
 impl<T: FromTree> FromTree for order::Map<String, T> {
     fn from_tree(tree: Tree) -> Result<order::Map<String, T>, Error> {
-        let entries = tree.object()?;
-        let mut pairs = Vec::with_capacity(entries.len());
-        for (name, value) in entries {
-            pairs.push((name.into_owned(), T::from_tree(value).map_err(|error| error.wanting(type_name::<T>()))?));
-        }
+        let mut pairs = Vec::new();
+        each_named(tree, type_name::<T>(), &mut |name, value| {
+            pairs.push((name, T::from_tree(value)?));
+            Ok(())
+        })?;
         Ok(order::Map::from(pairs))
     }
 }
