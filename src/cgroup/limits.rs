@@ -1,6 +1,7 @@
 //! Limits: what a specification asks for, in version 1 terms, as the files of version 2 that say it. The conversions
 //! are runc's (opencontainers/cgroups, fs2), so that a container is limited here as it is there.
 
+use std::f64::consts::{LN_2, LN_10};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -204,10 +205,34 @@ fn weight(shares: u64) -> u64 {
         0..=2 => 1,
         262_144.. => 10_000,
         _ => {
-            let log = (shares as f64).log2();
-            10f64.powf((log * log + 125.0 * log) / 612.0 - 7.0 / 34.0).ceil() as u64
+            let log = log2(shares);
+            let (mut weight, mut left) = (1.0, (log * log + 125.0 * log) / 612.0 - 7.0 / 34.0);
+            while left >= 1.0 {
+                (weight, left) = (weight * 10.0, left - 1.0);
+            }
+            // e to the power of the rest, which is below 2.4. What should be a whole number may come out a little above.
+            let mut term = weight;
+            for n in 1..40 {
+                term *= left * LN_10 / f64::from(n);
+                weight += term;
+            }
+            (weight - 1e-9).ceil() as u64
         }
     }
+}
+
+/// The C library's has tables of six kilobytes, with those of its power.
+fn log2(number: u64) -> f64 {
+    let whole = number.ilog2();
+    let rest = number as f64 / (1u64 << whole) as f64;
+    // ln((1 + t) / (1 - t)) = 2 (t + t³/3 + t⁵/5 + …), and t is at most a third.
+    let t = (rest - 1.0) / (rest + 1.0);
+    let (mut power, mut sum) = (t, 0.0);
+    for n in 0..20 {
+        sum += power / f64::from(2 * n + 1);
+        power *= t * t;
+    }
+    f64::from(whole) + 2.0 * sum / LN_2
 }
 
 fn io(wanted: &BlockIo, bfq: bool, settings: &mut Vec<Setting>) -> Result<()> {
@@ -290,6 +315,12 @@ mod tests {
         for (shares, expected) in
             [(1, 1), (2, 1), (3, 2), (512, 59), (1024, 100), (2048, 174), (262_143, 10_000), (1 << 30, 10_000)]
         {
+            assert_eq!(weight(shares), expected, "{shares}");
+        }
+        // As runc has it, by the C library.
+        for shares in 3..262_144 {
+            let log = (shares as f64).log2();
+            let expected = 10f64.powf((log * log + 125.0 * log) / 612.0 - 7.0 / 34.0).ceil() as u64;
             assert_eq!(weight(shares), expected, "{shares}");
         }
     }

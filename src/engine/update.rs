@@ -77,7 +77,8 @@ fn limit(store: &Store, id: &str, asked: &HostConfig) -> Result<()> {
         return Ok(());
     }
     Record::update(store, id, |record| {
-        record.host_config = HostConfig { restart_policy: record.host_config.restart_policy.clone(), ..before };
+        before.restart_policy = std::mem::take(&mut record.host_config.restart_policy);
+        record.host_config = before;
         Ok(())
     })?;
     Err(error.context(cannot(id)))
@@ -85,15 +86,14 @@ fn limit(store: &Store, id: &str, asked: &HostConfig) -> Result<()> {
 
 /// Without what no update changes: a device whose rate is limited may have gone, and its path with it.
 fn changing(host: &HostConfig) -> HostConfig {
-    HostConfig {
-        blkio_weight_device: None,
-        blkio_device_read_bps: None,
-        blkio_device_write_bps: None,
-        blkio_device_read_iops: None,
-        blkio_device_write_iops: None,
-        annotations: None,
-        ..host.clone()
-    }
+    let mut host = host.clone();
+    host.blkio_weight_device = None;
+    host.blkio_device_read_bps = None;
+    host.blkio_device_write_bps = None;
+    host.blkio_device_read_iops = None;
+    host.blkio_device_write_iops = None;
+    host.annotations = None;
+    host
 }
 
 /// Whether anything but the restart policy is named. Clients also send what they do not ask for, as zeros.

@@ -45,7 +45,7 @@ pub fn from_tree<T: FromTree>(tree: Tree) -> Result<T, Error> {
 
 /// A text, taken apart.
 pub fn tree(text: &[u8]) -> Result<Tree<'_>, Error> {
-    serde_json::from_slice(text).map_err(Error::Syntax)
+    serde_json::from_slice(text).map_err(|error| Error(Box::new(Reason::Syntax(error))))
 }
 
 /// Reads by a tree what serde asks for, as a part of a type that it reads.
@@ -53,9 +53,12 @@ pub fn by_tree<'de, T: FromTree, D: Deserializer<'de>>(deserializer: D) -> Resul
     from_tree(Tree::deserialize(deserializer)?).map_err(serde::de::Error::custom)
 }
 
-/// Why there is none.
+/// Why there is none. One word, as each value is read into a result that could be this.
 #[derive(Debug)]
-pub enum Error {
+pub struct Error(Box<Reason>);
+
+#[derive(Debug)]
+enum Reason {
     /// It is no JSON.
     Syntax(serde_json::Error),
     Mismatch(Mismatch),
@@ -64,7 +67,7 @@ pub enum Error {
 
 /// A value of another type than was wanted, and where it stood.
 #[derive(Debug, Default)]
-pub struct Mismatch {
+struct Mismatch {
     found: String,
     /// As Go spells it; not known yet where it is empty.
     wanted: String,
@@ -76,7 +79,7 @@ pub struct Mismatch {
 impl Error {
     /// The same of a body that Docker's source calls by that name, with its package: `container.UpdateConfig`.
     pub fn within(mut self, body: &str) -> Error {
-        if let Error::Mismatch(it) = &mut self {
+        if let Reason::Mismatch(it) = &mut *self.0 {
             match it.path.len() {
                 0 => it.wanted = body.to_owned(),
                 1 => it.of = body.rsplit('.').next().unwrap_or(body).to_owned(),
@@ -86,6 +89,12 @@ impl Error {
         self
     }
 
+    #[cold]
+    fn other(text: String) -> Error {
+        Error(Box::new(Reason::Other(text)))
+    }
+
+    #[cold]
     fn mismatch(found: Unexpected) -> Error {
         let found = match found {
             Unexpected::Bool(_) => "bool".to_owned(),
@@ -96,13 +105,13 @@ impl Error {
             Unexpected::Map => "object".to_owned(),
             _ => "string".to_owned(),
         };
-        Error::Mismatch(Mismatch { found, ..Mismatch::default() })
+        Error(Box::new(Reason::Mismatch(Mismatch { found, ..Mismatch::default() })))
     }
 
     /// What a value was to be, by the name of our type that it was read as.
     #[cold]
     fn wanting(mut self, ours: &str) -> Error {
-        if let Error::Mismatch(it) = &mut self
+        if let Reason::Mismatch(it) = &mut *self.0
             && it.wanted.is_empty()
         {
             it.wanted = go_type(ours);
@@ -116,7 +125,7 @@ impl Error {
 
     #[cold]
     fn at(mut self, of: &str, field: &str) -> Error {
-        if let Error::Mismatch(it) = &mut self {
+        if let Reason::Mismatch(it) = &mut *self.0 {
             if it.path.is_empty() {
                 it.of = go_name(of).to_owned();
             }
@@ -179,13 +188,13 @@ fn go_name(ours: &str) -> &str {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Error::Syntax(error) => write!(f, "{error}"),
-            Error::Other(text) => f.write_str(text),
-            Error::Mismatch(Mismatch { found, wanted, path, .. }) if path.is_empty() => {
+        match &*self.0 {
+            Reason::Syntax(error) => write!(f, "{error}"),
+            Reason::Other(text) => f.write_str(text),
+            Reason::Mismatch(Mismatch { found, wanted, path, .. }) if path.is_empty() => {
                 write!(f, "json: cannot unmarshal {found} into Go value of type {wanted}")
             }
-            Error::Mismatch(Mismatch { found, wanted, of, path }) => {
+            Reason::Mismatch(Mismatch { found, wanted, of, path }) => {
                 let path = path.join(".");
                 write!(f, "json: cannot unmarshal {found} into Go struct field {of}.{path} of type {wanted}")
             }
@@ -197,9 +206,9 @@ impl std::error::Error for Error {}
 
 impl From<Error> for std::io::Error {
     fn from(error: Error) -> std::io::Error {
-        match error {
-            Error::Syntax(error) => error.into(),
-            error => std::io::Error::new(std::io::ErrorKind::InvalidData, error),
+        match *error.0 {
+            Reason::Syntax(error) => error.into(),
+            reason => std::io::Error::new(std::io::ErrorKind::InvalidData, Error(Box::new(reason))),
         }
     }
 }

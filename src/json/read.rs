@@ -162,7 +162,7 @@ impl<'de> Deserializer<'de> for Read<'de> {
     fn deserialize_tuple<V: Visitor<'de>>(self, count: usize, visitor: V) -> Result<V::Value, Error> {
         let items = self.0.list()?;
         if items.len() != count {
-            return Err(Error::Other(format!("{} values where there are to be {count}", items.len())));
+            return Err(Error::other(format!("{} values where there are to be {count}", items.len())));
         }
         visitor.visit_seq(Items(items))
     }
@@ -306,7 +306,7 @@ impl<'de> MapAccess<'de> for Entries<'de> {
 
 impl de::Error for Error {
     fn custom<T: std::fmt::Display>(text: T) -> Error {
-        Error::Other(text.to_string())
+        Error::other(text.to_string())
     }
 
     fn invalid_type(found: Unexpected, _: &dyn de::Expected) -> Error {

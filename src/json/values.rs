@@ -124,7 +124,7 @@ impl<T: FromTree, const N: usize> FromTree for [T; N] {
     fn from_tree(tree: Tree) -> Result<[T; N], Error> {
         let list: Vec<T> = Vec::from_tree(tree)?;
         let count = list.len();
-        list.try_into().map_err(|_| Error::Other(format!("{count} values where there are to be {N}")))
+        list.try_into().map_err(|_| Error::other(format!("{count} values where there are to be {N}")))
     }
 }
 
@@ -133,7 +133,7 @@ impl<A: FromTree, B: FromTree> FromTree for (A, B) {
         let mut items = tree.list()?;
         match (items.next(), items.next(), items.next()) {
             (Some(first), Some(second), None) => Ok((A::from_tree(first)?, B::from_tree(second)?)),
-            _ => Err(Error::Other("not two values where there are to be two".to_owned())),
+            _ => Err(Error::other("not two values where there are to be two".to_owned())),
         }
     }
 }

@@ -301,8 +301,10 @@ impl Record {
     /// The bytes of its whole file.
     fn encode(&self) -> Result<Vec<u8>> {
         let places = self.version >= file::VERSION;
-        let ended = if places { Ended::default() } else { self.ended.clone() };
-        let rest = Record { ended, ..self.clone() };
+        let mut rest = self.clone();
+        if places {
+            rest.ended = Ended::default();
+        }
         let bytes = serde_json::to_vec(&rest).context("encode a container's record")?;
         let whole = if places { file::encode(&bytes, &self.ended)? } else { bytes.clone() };
         remember(bytes, rest);
