@@ -2,9 +2,8 @@
 //! default one, whose facts are those of <https://github.com/moby/profiles>.
 
 use crate::json::fields::fields;
-use crate::json::{self, by_serde};
+use crate::json;
 use anyhow::{Context, Result, bail};
-use serde::Deserialize;
 use std::borrow::Cow;
 
 use super::caps::CapSet;
@@ -155,46 +154,41 @@ pub fn default_profile(host: Host) -> Seccomp {
     }
 }
 
-/// Docker's format of a profile.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Profile {
-    default_action: Option<SeccompAction>,
-    default_errno_ret: Option<u32>,
-    architectures: Option<Vec<String>>,
-    arch_map: Option<Vec<ArchMap>>,
-    flags: Option<Vec<String>>,
-    #[serde(default)]
-    listener_path: String,
-    #[serde(default)]
-    listener_metadata: String,
-    syscalls: Option<Vec<Rule>>,
-}
-
-by_serde! { Profile }
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ArchMap {
-    architecture: String,
-    sub_architectures: Option<Vec<String>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Rule {
-    /// As profiles before Docker 1.13 have it.
-    #[serde(default)]
-    name: String,
-    names: Option<Vec<String>>,
-    action: SeccompAction,
-    errno_ret: Option<u32>,
-    args: Option<Vec<SeccompArg>>,
-    includes: Option<Condition>,
-    excludes: Option<Condition>,
-}
-
 fields! {
+    /// Docker's format of a profile.
+    #[derive(Default)]
+    #[serde(rename_all = "camelCase")]
+    struct Profile {
+        default_action: Option<SeccompAction>,
+        default_errno_ret: Option<u32>,
+        architectures: Vec<String>,
+        arch_map: Vec<ArchMap>,
+        flags: Option<Vec<String>>,
+        listener_path: String,
+        listener_metadata: String,
+        syscalls: Vec<Rule>,
+    }
+
+    #[derive(Default)]
+    #[serde(rename_all = "camelCase")]
+    struct ArchMap {
+        architecture: String,
+        sub_architectures: Vec<String>,
+    }
+
+    #[derive(Default)]
+    #[serde(rename_all = "camelCase")]
+    struct Rule {
+        /// As profiles before Docker 1.13 have it.
+        name: String,
+        names: Vec<String>,
+        action: Option<SeccompAction>,
+        errno_ret: Option<u32>,
+        args: Vec<SeccompArg>,
+        includes: Condition,
+        excludes: Condition,
+    }
+
     #[derive(Default)]
     #[serde(rename_all = "camelCase")]
     struct Condition {
@@ -207,15 +201,14 @@ fields! {
 /// Reads a profile that a user gave, as JSON; `None` where it says nothing, which switches the filter off.
 pub fn load(text: &str, host: Host) -> Result<Option<Seccomp>> {
     let profile: Profile = json::from_slice(text.as_bytes()).context("decoding seccomp profile failed")?;
-    let rules = profile.syscalls.unwrap_or_default();
+    let rules = profile.syscalls;
     let Some(default_action) = profile.default_action else {
         if rules.is_empty() {
             return Ok(None);
         }
         bail!("seccomp profile has no defaultAction");
     };
-    let mut architectures = profile.architectures.unwrap_or_default();
-    let map = profile.arch_map.unwrap_or_default();
+    let (mut architectures, map) = (profile.architectures, profile.arch_map);
     if !architectures.is_empty() && !map.is_empty() {
         bail!(
             "both 'architectures' and 'archMap' are specified in the seccomp profile, use either 'architectures' or \
@@ -229,25 +222,26 @@ pub fn load(text: &str, host: Host) -> Result<Option<Seccomp>> {
     };
     if let Some(entry) = map.into_iter().find(|entry| entry.architecture == native) {
         architectures.push(entry.architecture);
-        architectures.extend(entry.sub_architectures.unwrap_or_default());
+        architectures.extend(entry.sub_architectures);
     }
     let mut syscalls = Vec::with_capacity(rules.len());
     for rule in rules {
-        let mut names = rule.names.unwrap_or_default();
+        let mut names = rule.names;
         if !rule.name.is_empty() {
             if !names.is_empty() {
                 bail!("both 'name' and 'names' are specified in the seccomp profile, use either 'name' or 'names'");
             }
             names.push(rule.name);
         }
-        if rule.excludes.unwrap_or_default().excludes(host)? || !rule.includes.unwrap_or_default().includes(host)? {
+        if rule.excludes.excludes(host)? || !rule.includes.includes(host)? {
             continue;
         }
+        let Some(action) = rule.action else { bail!("a rule of the seccomp profile has no action") };
         syscalls.push(SeccompRule {
             names: names.into_iter().map(Cow::Owned).collect(),
-            action: rule.action,
+            action,
             errno_ret: rule.errno_ret,
-            args: rule.args.unwrap_or_default(),
+            args: rule.args,
         });
     }
     Ok(Some(Seccomp {

@@ -437,7 +437,7 @@ pub struct Seccomp {
     pub syscalls: Vec<SeccompRule>,
 }
 
-by_serde! { Seccomp, Rlimit, Namespace }
+by_serde! { Seccomp, SeccompAction, SeccompArg, Rlimit, Namespace }
 
 /// An action for every one of `names`, if all of `args` hold.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -12,6 +12,7 @@ mod connections;
 pub mod fuzz;
 mod head;
 mod input;
+pub mod provider;
 mod remote;
 mod respond;
 mod server;

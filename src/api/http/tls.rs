@@ -1,6 +1,7 @@
 //! TLS, both ways. A connection is joined to a plain socket by one thread, which alone has its state: what speaks HTTP
 //! has an ordinary descriptor, which it may poll, hand on and half-close.
 
+use super::provider::provider;
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -9,7 +10,7 @@ use nix::sys::socket::{
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
+use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{
@@ -47,10 +48,6 @@ pub struct Client(Arc<ClientConfig>);
 
 /// Why a connection ended that should have gone on; said by its thread.
 pub type Fault = Arc<Mutex<Option<String>>>;
-
-fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
-}
 
 impl Server {
     /// With `verify`, only clients whose certificate the CA signed are let in.

@@ -1,9 +1,9 @@
 //! Whom we trust, and who we are, on a TLS connection to one registry.
 
+use crate::api::http::provider::provider;
 use crate::order;
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
 
 /// Where distributions keep the bundle of certificate authorities.
@@ -36,6 +36,7 @@ pub fn config(host: &str, certs_dirs: &[PathBuf], insecure: bool) -> Result<TlsC
         }
     }
     let builder = TlsConfig::builder().client_cert(client).disable_verification(insecure);
+    let builder = builder.unversioned_rustls_crypto_provider(provider());
     if insecure {
         return Ok(builder.build());
     }
@@ -89,8 +90,7 @@ fn client_cert(path: &Path) -> Result<ClientCert> {
     // ureq takes it for granted that the two belong together.
     let der_chain: Vec<_> = chain.iter().map(|c| CertificateDer::from(c.der().to_vec())).collect();
     let der_key = PrivateKeyDer::from_pem_slice(&pem).with_context(|| format!("read {}", key_path.display()))?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    rustls::sign::CertifiedKey::from_der(der_chain, der_key, &provider)
+    rustls::sign::CertifiedKey::from_der(der_chain, der_key, &provider())
         .with_context(|| format!("use client certificate {} with {}", path.display(), key_path.display()))?;
     Ok(ClientCert::new_with_certs(&chain, key))
 }
