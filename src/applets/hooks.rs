@@ -7,7 +7,7 @@
 use super::Context as Invocation;
 use super::format::{template::Template, units, value::Node};
 use super::{contexts, face, habits, help, output, parse, plugin};
-use crate::api::units::{parse_binary, parse_bool};
+use crate::api::units::{float, parse_binary, parse_bool};
 use crate::json;
 use crate::json::fields::fields;
 use crate::order::Map;
@@ -305,7 +305,7 @@ fn unless_given(command: &str, flag: &FlagInfo) -> String {
 fn spelt(flag: &FlagInfo, value: String) -> String {
     match type_of(flag) {
         "BYTES" => parse_binary(&value).map_or(value, units::binary),
-        "DECIMAL" => value.parse::<f64>().map_or(value, |number| format!("{number:.3}")),
+        "DECIMAL" => float(&value).map_or(value, |number| format!("{number:.3}")),
         _ => value,
     }
 }

@@ -91,7 +91,9 @@ fn pressure(text: &str) -> Pressure {
     let stall = |kind: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(kind)).unwrap_or_default();
         let word = |name: &str| line.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
-        let average = |name: &str| word(name).and_then(|value| value.parse().ok()).unwrap_or(0.0);
+        // Always with two digits after the point.
+        let hundredths = |name: &str| word(name).and_then(|value| value.replace('.', "").parse().ok()).unwrap_or(0u32);
+        let average = |name: &str| f64::from(hundredths(name)) / 100.0;
         let total = word("total").and_then(|value| value.parse().ok()).unwrap_or(0);
         Stall { average: ["avg10", "avg60", "avg300"].map(average), total }
     };

@@ -3,11 +3,11 @@
 
 use super::stat::{is_dir, is_whiteout};
 use super::{path, remove, xattr};
+use crate::order::Set;
 use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, fstat};
-use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -71,8 +71,8 @@ impl Lowers {
     }
 
     /// The names that any of them has in a directory, those too that others hide.
-    pub fn names(&self, path: &[u8]) -> Result<BTreeSet<CString>> {
-        let mut names = BTreeSet::new();
+    pub fn names(&self, path: &[u8]) -> Result<Set<CString>> {
+        let mut names = Set::new();
         for lower in &self.lowers {
             let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
             match path::open(lower.root.fd.as_fd(), path, flags, 0, path::NO_LINKS) {

@@ -1,8 +1,8 @@
 //! Seccomp profiles as Docker writes them: rules that depend on capabilities, architecture and kernel, and the
 //! default one, whose facts are those of <https://github.com/moby/profiles>.
 
-use crate::json::fields::fields;
 use crate::json;
+use crate::json::fields::fields;
 use anyhow::{Context, Result, bail};
 use std::borrow::Cow;
 

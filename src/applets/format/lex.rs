@@ -1,5 +1,7 @@
 //! The words inside of an action of a template.
 
+use crate::api::units;
+
 /// A word.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Token {
@@ -250,8 +252,8 @@ fn number(text: &str) -> Result<(Token, usize), String> {
     // What is too large for 64 bits does not become a float, nor one that is too large an infinity.
     let float =
         lower.contains(['.', 'e']) && lower.bytes().all(|b| b.is_ascii_digit() || b"e.+-".contains(&b)) && radix != 16;
-    match lower.parse::<f64>() {
-        Ok(value) if float && value.is_finite() => Ok((Token::Float(if negative { -value } else { value }), length)),
+    match units::float(&lower) {
+        Some(value) if float => Ok((Token::Float(if negative { -value } else { value }), length)),
         _ => Err(bad()),
     }
 }

@@ -8,9 +8,9 @@ use crate::engine::networks::{self, Target};
 use crate::engine::privileges::{self, Keep, Work};
 use crate::engine::rootless::network;
 use crate::net::{Subnet, port};
+use crate::order::Map;
 use crate::sys::{net, process};
 use anyhow::{Context, Result};
-use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -161,7 +161,7 @@ fn pass(mut from: &TcpStream, mut to: &TcpStream) {
 fn datagrams(socket: &UdpSocket, target: &Target, network: Option<&OwnedFd>, busy: &Arc<AtomicUsize>) {
     let Ok(socket) = socket.try_clone().map(Arc::new) else { return };
     let _ = socket.set_nonblocking(false);
-    let mut clients: BTreeMap<SocketAddr, (Arc<UdpSocket>, std::sync::Weak<()>)> = BTreeMap::new();
+    let mut clients: Map<SocketAddr, (Arc<UdpSocket>, std::sync::Weak<()>)> = Map::new();
     let mut buffer = vec![0; 65_536];
     loop {
         let Ok((length, client)) = socket.recv_from(&mut buffer) else { continue };

@@ -4,10 +4,10 @@
 use super::super::ignore::{self, Ignore};
 use crate::fs::stat::is_dir;
 use crate::fs::{path, remove, tree};
+use crate::order::Set;
 use anyhow::{Context, Result, bail};
 use nix::fcntl::OFlag;
 use nix::sys::stat::{FileStat, fstat};
-use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -178,22 +178,22 @@ fn unescaped(name: &str) -> String {
 
 /// The paths that a pattern names below a directory, sorted. With `deep`, `**` stands for any number of directories, and
 /// links are not followed.
-fn matching(from: &Tree, start: &[u8], pattern: &str, deep: bool) -> Result<BTreeSet<Vec<u8>>> {
+fn matching(from: &Tree, start: &[u8], pattern: &str, deep: bool) -> Result<Set<Vec<u8>>> {
     let root = from.root.as_fd();
-    let mut found = BTreeSet::from([start.to_vec()]);
+    let mut found = Set::from([start.to_vec()]);
     if pattern.is_empty() {
         return Ok(found);
     }
     for name in pattern.split('/') {
-        let mut next = BTreeSet::new();
+        let mut next = Vec::new();
         for dir in &found {
             if deep && name == "**" {
-                next.insert(dir.clone());
+                next.push(dir.clone());
                 let Some(fd) = directory(root, dir, deep)? else { continue };
                 tree::glance(fd.as_fd(), &mut |path, _, stat| {
                     let path = path::join(dir, path);
                     if is_dir(stat) && kept(from, &path, true) {
-                        next.insert(path);
+                        next.push(path);
                     }
                     Ok(is_dir(stat))
                 })?;
@@ -202,28 +202,32 @@ fn matching(from: &Tree, start: &[u8], pattern: &str, deep: bool) -> Result<BTre
                 let glob = ignore::Name::new(name)?;
                 for entry in remove::names(fd)? {
                     if entry.to_str().is_ok_and(|text| glob.matches(text)) {
-                        next.insert(path::join(dir, entry.to_bytes()));
+                        next.push(path::join(dir, entry.to_bytes()));
                     }
                 }
             } else {
-                next.insert(path::join(dir, unescaped(name).as_bytes()));
+                next.push(path::join(dir, unescaped(name).as_bytes()));
+            }
+            // By way of several `**` a file is named more than once.
+            if next.len() > MOST {
+                next = Set::from_iter(next).into_iter().collect();
             }
             if next.len() > MOST {
                 bail!("{pattern} names more than {MOST} files");
             }
         }
-        found = next;
+        found = Set::from_iter(next);
     }
-    let mut there = BTreeSet::new();
+    let mut there = Vec::new();
     for path in found {
         if let Some(fd) = at(root, &path, deep)? {
             let dir = is_dir(&fstat(&fd).context("look at a source")?);
             if kept(from, &path, dir) {
-                there.insert(path);
+                there.push(path);
             }
         }
     }
-    Ok(there)
+    Ok(Set::from_iter(there))
 }
 
 fn kept(from: &Tree, path: &[u8], dir: bool) -> bool {
@@ -325,21 +329,14 @@ fn one(from: &Tree, source: &[u8], depth: usize, wish: &Wish, items: &mut Vec<It
         maybe.extend(out.then_some(items.len()));
         items.push(item);
     }
-    let mut dropped = BTreeSet::new();
+    let mut dropped = vec![false; items.len()];
     for at in maybe.into_iter().rev() {
         let inside = path::join(items[at].name(), b"");
         let mut below = (at + 1..items.len()).take_while(|next| items[*next].name().starts_with(&inside));
-        if below.all(|next| dropped.contains(&next)) {
-            dropped.insert(at);
-        }
+        dropped[at] = below.all(|next| dropped[next]);
     }
-    if !dropped.is_empty() {
-        let mut at = 0;
-        items.retain(|_| {
-            at += 1;
-            at <= start || !dropped.contains(&(at - 1))
-        });
-    }
+    let mut dropped = dropped.into_iter();
+    items.retain(|_| dropped.next() != Some(true));
     Ok(())
 }
 

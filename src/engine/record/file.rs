@@ -20,6 +20,7 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Mutex;
 
 /// The first version of a record with places.
 pub const VERSION: u32 = 2;
@@ -72,7 +73,7 @@ pub fn decode(bytes: &[u8]) -> Result<Option<Parts<'_>>> {
     let rest = bytes[SECTOR + 2 * len..].trim_ascii_end();
     let rest =
         rest.strip_prefix(b"],\"record\":").and_then(|rest| rest.strip_suffix(b"}")).context("it is cut short")?;
-    let found = places.iter().enumerate().filter_map(|(index, place)| Some((index, read(place)?)));
+    let found = places.iter().enumerate().filter_map(|(index, place)| Some((index, known(index, place)?)));
     let newest = found.max_by_key(|(_, (number, _))| *number);
     Ok(newest.map(|(index, (number, ended))| Parts { ended, number, next: 1 - index, len, rest }))
 }
@@ -113,9 +114,27 @@ fn entry(number: u64, ended: &Ended) -> Result<Vec<u8>> {
     Ok(text)
 }
 
+/// What was last read in each place, with the text that it was read of: who looks at a container again finds the same.
+/// Nobody waits for it.
+static LAST: [Mutex<Option<(Vec<u8>, (u64, Ended))>>; 2] = [const { Mutex::new(None) }; 2];
+
 /// What stands in a place, if it is whole.
-fn read(place: &[u8]) -> Option<(u64, Ended)> {
+fn known(index: usize, place: &[u8]) -> Option<(u64, Ended)> {
     let text = unfilled(place.strip_prefix(b",").unwrap_or(place));
+    let mut last = LAST[index].try_lock().ok();
+    if let Some(Some((known, what))) = last.as_deref()
+        && known == text
+    {
+        return Some(what.clone());
+    }
+    let what = read(text)?;
+    if let Some(last) = &mut last {
+        **last = Some((text.to_vec(), what.clone()));
+    }
+    Some(what)
+}
+
+fn read(text: &[u8]) -> Option<(u64, Ended)> {
     // Looked at first: where no end was written yet, not even an error of JSON is to be made.
     let check = format!("[\"{:08x}\"", crc32(text.get(CHECKED..)?));
     if !text.starts_with(check.as_bytes()) {

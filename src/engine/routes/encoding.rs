@@ -1,5 +1,6 @@
 //! An answer that is compressed, where who asked reads that (RFC 9110, 12.5.3).
 
+use crate::api::units;
 use crate::api::wire::Producer;
 use crate::api::{Reply, Request, Response};
 use flate2::Compression;
@@ -31,7 +32,7 @@ pub(super) fn stream(request: &Request, producer: Producer) -> Response {
 fn wanted(request: &Request) -> Option<&'static str> {
     let lines = request.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("Accept-Encoding"));
     let mut best = (None, 0.0);
-    let said: Vec<(&str, f32)> = lines.flat_map(|(_, line)| line.split(',')).filter_map(quality).collect();
+    let said: Vec<(&str, f64)> = lines.flat_map(|(_, line)| line.split(',')).filter_map(quality).collect();
     for encoding in ENCODINGS {
         for (name, quality) in &said {
             if *quality > best.1 && (*name == "*" || name.eq_ignore_ascii_case(encoding)) {
@@ -43,9 +44,9 @@ fn wanted(request: &Request) -> Option<&'static str> {
 }
 
 /// `gzip;q=0.5`: a name and how much it is wanted. Nobody wants what cannot be read.
-fn quality(said: &str) -> Option<(&str, f32)> {
+fn quality(said: &str) -> Option<(&str, f64)> {
     let (name, weight) = said.split_once(';').unwrap_or((said, "q=1"));
-    Some((name.trim(), weight.trim().strip_prefix("q=")?.parse().ok()?))
+    Some((name.trim(), units::float(weight.trim().strip_prefix("q=")?)?))
 }
 
 #[cfg(test)]
