@@ -19,20 +19,20 @@ BUILT := target/$(TARGET)/release/dhow
 CFLAGS_ZSTD := $(patsubst %,-DZSTD_EXCLUDE_%_BLOCK_COMPRESSOR,DFAST GREEDY LAZY LAZY2 BTLAZY2 BTOPT BTULTRA)
 export CFLAGS_$(shell echo $(TARGET) | tr - _) = $(CFLAGS_ZSTD)
 # Of zstd's decoders one of two for each of its parts, not much slower than the better one where that is chosen at run
-# time (1 %); without alignment, and with -O2, which makes half as much code as -O3, as quick. Of ring the small curves.
-CFLAGS_SMALL := -O2 -fno-align-functions -fno-align-loops -fno-align-jumps -DZSTD_FORCE_DECOMPRESS_SEQUENCES_SHORT \
+# time (1 %), and nothing aligned. Of ring the small curves.
+CFLAGS_SMALL := -fno-align-functions -fno-align-loops -fno-align-jumps -DZSTD_FORCE_DECOMPRESS_SEQUENCES_SHORT \
 	-DHUF_FORCE_DECOMPRESS_X1 -DOPENSSL_SMALL
 
 # At a fixed address there is nothing to relocate at the start, and no relocated page in every shim that waits. Without
 # tables for unwinding, which nothing reads, it is a tenth smaller. What a start calls stands first (see contrib/order/make),
 # by names that say which of many a generic function is. What is often the same is there once (the outliner); more of it is
-# where variables are addressed by the frame pointer, which takes fewer bytes, too. Texts are compared by a call: in place,
-# with the texts as numbers, it is three times the code; and cases are told apart by comparisons where a table of addresses
-# would hold few or would have holes. Where cargo keeps sources is nobody's business.
+# where variables are addressed by the frame pointer, which takes fewer bytes, too. Cases are told
+# apart by comparisons where a table of addresses would hold few or would have holes. Where cargo keeps sources is nobody's
+# business.
 # `=` and not `?=`: a build is the same whatever the environment says.
 RELEASE := CARGO_TARGET_$(KEY)_RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static \
 	-C symbol-mangling-version=v0 -C force-frame-pointers=yes \
-	-C llvm-args=-enable-machine-outliner=always -C llvm-args=-max-loads-per-memcmp-opt-size=1 \
+	-C llvm-args=-enable-machine-outliner=always \
 	-C llvm-args=-optsize-jump-table-density=75 -C llvm-args=-min-jump-table-entries=6 \
 	$(patsubst %,-C link-arg=-Wl$(COMMA)-T$(COMMA)contrib/%.ld,order plain) -C link-arg=contrib/ring.ld -C link-arg=-Wl,--no-eh-frame-hdr \
 	--remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)/registry/src/=" \

@@ -34,7 +34,7 @@ pub fn float(text: &str) -> Option<f64> {
             // As many bits as there is room for, and one that says whether that is all of it.
             let shift = u128::from(value | 1).leading_zeros() - 1;
             let shifted = u128::from(value) << shift;
-            (shifted / power | u128::from(shifted % power != 0)) as f64 / (1u128 << shift) as f64
+            ((shifted / power) | u128::from(shifted % power != 0)) as f64 / (1u128 << shift) as f64
         }
         Some(power) if exponent >= 0 && u128::from(value).checked_mul(power).is_some() => {
             (u128::from(value) * power) as f64
