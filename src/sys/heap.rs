@@ -17,6 +17,8 @@ const STACK: usize = 96 * 1024;
 /// Blocks of up to `SIZES * 16 + 8` bytes are kept aside, so many of each size: 270 KB at most.
 const SIZES: usize = 32;
 const MOST: u32 = 32;
+/// What dlmalloc aligns every block to.
+const ALIGNED: usize = 2 * size_of::<usize>();
 
 pub struct Heap {
     taken: AtomicBool,
@@ -75,21 +77,21 @@ impl Heap {
 }
 
 /// Which of the sizes that are kept aside a block has.
-fn size_of(layout: Layout) -> Option<usize> {
+fn small(layout: Layout) -> Option<usize> {
     let size = layout.size().saturating_sub(9) / 16;
-    (size < SIZES && layout.align() <= 16).then_some(size)
+    (size < SIZES && layout.align() <= ALIGNED).then_some(size)
 }
 
 /// What a block of that layout is asked of dlmalloc as: the largest that takes the same room there, a multiple of 16 with
 /// its head of 8.
 fn room(layout: Layout) -> usize {
-    size_of(layout).map_or(layout.size(), |size| size * 16 + 24)
+    small(layout).map_or(layout.size(), |size| size * 16 + 24)
 }
 
 impl Inner {
     /// SAFETY: as of [`GlobalAlloc::alloc`].
     unsafe fn alloc(&mut self, layout: Layout) -> *mut u8 {
-        if let Some(size) = size_of(layout) {
+        if let Some(size) = small(layout) {
             let aside = &mut self.aside[size];
             if !aside.first.is_null() {
                 let block = aside.first;
@@ -105,10 +107,10 @@ impl Inner {
 
     /// SAFETY: as of [`GlobalAlloc::dealloc`].
     unsafe fn dealloc(&mut self, block: *mut u8, layout: Layout) {
-        if let Some(size) = size_of(layout) {
+        if let Some(size) = small(layout) {
             let aside = &mut self.aside[size];
             if aside.count < MOST {
-                // SAFETY: it is of 24 bytes at least, aligned by 16, and nobody's from now on.
+                // SAFETY: it is of 24 bytes at least, aligned for an address, and nobody's from now on.
                 unsafe { block.cast::<*mut u8>().write(aside.first) };
                 aside.first = block;
                 aside.count += 1;
@@ -139,7 +141,7 @@ unsafe impl GlobalAlloc for Heap {
         let _guard = self.lock();
         // SAFETY: the same. New memory of the kernel's is zero, as dlmalloc knows; a small block may be an old one.
         unsafe {
-            if size_of(layout).is_none() {
+            if small(layout).is_none() {
                 return (*self.inner.get()).whole.calloc(layout.size(), layout.align());
             }
             let block = (*self.inner.get()).alloc(layout);
