@@ -224,6 +224,51 @@ fn tcp_is_for_this_machine_or_for_those_with_a_certificate() {
     daemon.stop();
 }
 
+/// DHOW_GUEST_EXECUTABLE, where that is the one that is shipped: its curves are others than those of the tests.
+#[test]
+fn what_is_shipped_speaks_tls_by_every_curve() {
+    let (Some(host), Some(())) = (Host::new(), need("openssl")) else { return };
+    let program = std::env::var("DHOW_GUEST_EXECUTABLE").unwrap_or_else(|_| env!("CARGO_BIN_EXE_dhow").to_owned());
+    let dhow = |args: &[&str]| {
+        Command::new(&program, args.iter().copied())
+            .env("DHOW_ROOT", host.root().to_str().expect("UTF-8"))
+            .env("DHOW_RUN", host.run_dir().to_str().expect("UTF-8"))
+    };
+    let certs = certificates(&host);
+    let file = |name: &str| certs.join(name).to_str().expect("UTF-8").to_owned();
+    let (ca, cert, key) = (file("ca.pem"), file("cert.pem"), file("key.pem"));
+    let tls = ["--tlsverify", "--tlscacert", &ca, "--tlscert", &cert, "--tlskey", &key];
+    let words = [&["daemon", "-H", "tcp://127.0.0.1:0"], &tls[..]].concat();
+    let daemon = TcpDaemon::spawn(&host, dhow(&words));
+    let address = daemon.address();
+    let place = address.strip_prefix("tcp://").expect("an address");
+    let ask = |version: &str, groups: &str, cert: &str, key: &str| {
+        let words =
+            ["s_client", "-connect", place, version, "-groups", groups, "-CAfile", &ca, "-cert", cert, "-key", key];
+        let words = words.into_iter().chain(["-verify_return_error", "-quiet", "-ign_eof"]);
+        Command::new("openssl", words).input(b"GET /_ping HTTP/1.0\r\n\r\n".to_vec()).run().stdout()
+    };
+    // The group of the certificate is to be among those of TLS 1.2.
+    for (version, groups) in [
+        ("-tls1_3", "X25519"),
+        ("-tls1_3", "P-256"),
+        ("-tls1_3", "P-384"),
+        ("-tls1_2", "P-256"),
+        ("-tls1_2", "X25519:P-256"),
+    ] {
+        let said = ask(version, groups, &cert, &key);
+        assert!(said.starts_with("HTTP/1.") && said.ends_with("OK"), "{version} {groups}: {said}");
+        let said = ask(version, groups, &file("other.pem"), &file("other.key"));
+        assert!(!said.contains("OK"), "{version} {groups}: {said}");
+    }
+    let words = [&["-H", &address], &tls[..], &["ps", "--quiet"]].concat();
+    assert_eq!(dhow(&words).ok(), "");
+    let other = file("other.pem");
+    let text = dhow(&["-H", &address, "--tlsverify", "--tlscacert", &other, "ps"]).refused(1);
+    assert!(text.contains("certificate"), "{text}");
+    daemon.stop();
+}
+
 #[test]
 fn a_setting_given_twice_is_an_error() {
     let Some(host) = Host::new() else { return };
