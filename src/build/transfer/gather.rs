@@ -5,7 +5,7 @@ use super::super::ignore::{self, Ignore};
 use crate::fs::stat::is_dir;
 use crate::fs::{path, remove, tree};
 use crate::order::Set;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::fcntl::OFlag;
 use nix::sys::stat::{FileStat, fstat};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -185,7 +185,7 @@ fn matching(from: &Tree, start: &[u8], pattern: &str, deep: bool) -> Result<Set<
         return Ok(found);
     }
     for name in pattern.split('/') {
-        let mut next = Vec::new();
+        let (mut next, mut room) = (Vec::new(), MOST);
         for dir in &found {
             if deep && name == "**" {
                 next.push(dir.clone());
@@ -208,15 +208,15 @@ fn matching(from: &Tree, start: &[u8], pattern: &str, deep: bool) -> Result<Set<
             } else {
                 next.push(path::join(dir, unescaped(name).as_bytes()));
             }
-            // By way of several `**` a file is named more than once.
-            if next.len() > MOST {
+            // By way of several `**` a file is named more than once; not sorted anew for every one of them.
+            if next.len() > room {
                 next = Set::from_iter(next).into_iter().collect();
-            }
-            if next.len() > MOST {
-                bail!("{pattern} names more than {MOST} files");
+                ensure!(next.len() <= MOST, "{pattern} names more than {MOST} files");
+                room = MOST.max(2 * next.len());
             }
         }
         found = Set::from_iter(next);
+        ensure!(found.len() <= MOST, "{pattern} names more than {MOST} files");
     }
     let mut there = Vec::new();
     for path in found {
