@@ -16,6 +16,9 @@ use std::thread::Builder;
 /// So many stages at once: most of them wait, for a network or a disk.
 const MOST: usize = 4;
 
+/// So many stages are begun at once, those included that wait for others.
+const BEGUN: usize = 64;
+
 /// Builds a stage, telling of it; stops where the caller goes.
 pub type Work<'a> = dyn Fn(usize, Report, Caller, &Wait) -> Result<()> + Sync + 'a;
 
@@ -52,7 +55,8 @@ struct Stages<'a> {
 }
 
 /// Builds all stages of `bases`, which names for each the stage that it is based on, if it is one. A stage may wait for
-/// those before it alone: so the first of those that are not done never waits, and all come to their end.
+/// those before it alone: so the first of those that are not done never waits. Who builds takes the first that is ready,
+/// and thus that one at the latest when what it is based on is done: so all come to their end, however few build.
 pub fn run(
     bases: &Map<usize, Option<usize>>,
     total: usize,
@@ -74,16 +78,20 @@ pub fn run(
     };
     std::thread::scope(|scope| {
         let (sender, receiver) = bounded(256);
-        // One for each: any number of them may wait for others.
-        let begun = bases.keys().try_for_each(|_| {
+        // Who asked is one of those who call them off.
+        let watches = Builder::new().spawn_scoped(scope, || stages.watch(caller, end.as_fd())).map(drop);
+        let begin = || {
             let (sender, stages) = (sender.clone(), &stages);
             Builder::new().spawn_scoped(scope, move || stages.work(&sender, work)).map(drop)
-        });
+        };
+        let begun = watches.and_then(|()| begin());
+        // Where no more may be started, those that were do it all.
+        if begun.is_ok() {
+            (1..bases.len().min(BEGUN)).map(|_| begin()).find(Result::is_err);
+        }
         drop(sender);
-        // Who asked is one of those who call them off.
-        let watches = begun.and_then(|()| Builder::new().spawn_scoped(scope, || stages.watch(caller, end.as_fd())));
-        if let (Err(error), Some(first)) = (watches, bases.keys().next()) {
-            stages.fail(*first, anyhow::Error::from(error).context("start a thread for each stage"));
+        if let (Err(error), Some(first)) = (begun, bases.keys().next()) {
+            stages.fail(*first, anyhow::Error::from(error).context("start a thread for the stages"));
         }
         stages.tell(&receiver, output);
         stages.stop();
