@@ -20,6 +20,7 @@ mod processors;
 pub mod quota;
 pub mod search;
 pub mod signals;
+mod thread;
 pub mod time;
 pub mod tree;
 pub mod tty;
