@@ -13,6 +13,7 @@ mod fs;
 #[cfg(test)]
 mod fuzz;
 mod json;
+mod log;
 mod net;
 mod ns;
 mod oci;

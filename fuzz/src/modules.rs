@@ -21,6 +21,8 @@ mod fs;
 mod fuzz;
 #[path = "../../src/json/mod.rs"]
 mod json;
+#[path = "../../src/log.rs"]
+mod log;
 #[path = "../../src/net/mod.rs"]
 mod net;
 #[path = "../../src/ns/mod.rs"]

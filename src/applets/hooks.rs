@@ -10,6 +10,7 @@ use super::{contexts, face, habits, help, output, parse, plugin};
 use crate::api::units::{float, parse_binary, parse_bool};
 use crate::json;
 use crate::json::fields::fields;
+use crate::log;
 use crate::order::Map;
 use anyhow::{Context, Result, bail};
 use argh::{FlagInfo, FlagInfoKind, Optionality};

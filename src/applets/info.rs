@@ -4,6 +4,7 @@ use super::format::{template::Template, units};
 use super::plugin::{self, Plugin};
 use super::{Command, Context, coded, face, host, output};
 use crate::api::types;
+use crate::log;
 use anyhow::Result;
 use argh::{ArgsInfo, FromArgs};
 use serde_json::{Value, json};
@@ -75,7 +76,7 @@ fn of_client_alone(template: &Template, format: &str, client: &Value) -> Option<
 }
 
 fn is_verbose() -> bool {
-    log::log_enabled!(log::Level::Debug)
+    log::is_told(log::Level::Debug)
 }
 
 /// What the command says of itself.

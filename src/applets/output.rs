@@ -2,6 +2,7 @@
 
 use super::terminal;
 use crate::api::errno;
+use crate::log;
 use anyhow::{Context, Result};
 use std::io::{ErrorKind, Write};
 
@@ -69,27 +70,12 @@ pub fn plain(text: &str) -> String {
 
 /// Says on stderr what the program tells of its work (`--debug`).
 pub fn verbose() {
-    tell(log::LevelFilter::Debug);
+    tell(log::Level::Debug);
 }
 
 /// Says on stderr what the program tells of its work, up to that level.
-pub fn tell(level: log::LevelFilter) {
-    struct Lines;
-    impl log::Log for Lines {
-        fn enabled(&self, _: &log::Metadata) -> bool {
-            true
-        }
-        fn log(&self, record: &log::Record) {
-            // Other crates have much to say that is not ours.
-            if record.target().starts_with(env!("CARGO_PKG_NAME")) {
-                complain(&format!("{}: {}", record.target(), record.args()));
-            }
-        }
-        fn flush(&self) {}
-    }
-    // The first to ask has it; the level may be set anew.
-    let _ = log::set_logger(&Lines);
-    log::set_max_level(level.max(log::max_level()));
+pub fn tell(level: log::Level) {
+    log::to(complain, level);
 }
 
 #[cfg(test)]

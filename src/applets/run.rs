@@ -8,6 +8,7 @@ use super::terminal;
 use super::{Coded, Command, Context, coded, habits, helped};
 use crate::api::client::{Attach, Waiting};
 use crate::api::types::Ulimit;
+use crate::log;
 use anyhow::{Result, anyhow, bail};
 use argh::{ArgsInfo, FromArgs};
 

@@ -7,6 +7,7 @@ mod sink;
 use super::output;
 use super::terminal::{self, Raw, Signals};
 use crate::api::client::Client;
+use crate::log;
 use anyhow::{Context, Result, bail};
 use demux::{Demux, Piece};
 use nix::errno::Errno;

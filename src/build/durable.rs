@@ -4,6 +4,7 @@
 
 use crate::engine::layers;
 use crate::engine::store::{self, Store};
+use crate::log;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// What brings steps to the disk, by default nothing; and the last one that it was told of.

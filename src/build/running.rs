@@ -3,6 +3,7 @@
 
 use crate::api::Refusal;
 use crate::api::wire::Caller;
+use crate::log;
 use crate::order::Map;
 use anyhow::{Result, bail};
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -49,6 +50,6 @@ pub fn end(most: Duration) {
     let waited = ONE_ENDED.wait_timeout_while(builds, most, |builds| !builds.at_work.is_empty());
     let left = waited.unwrap_or_else(PoisonError::into_inner).0.at_work.len();
     if left > 0 {
-        log::warn!("{left} builds have not ended");
+        log::warning!("{left} builds have not ended");
     }
 }

@@ -7,6 +7,7 @@ use super::containers::{self, Doing, Now};
 use super::record;
 use super::store::{self, Store};
 use crate::api::Refusal;
+use crate::log;
 use crate::order::Set;
 use anyhow::Result;
 use std::sync::Mutex;
@@ -35,9 +36,9 @@ pub fn attend(store: &Store) -> ! {
     let tell = |started: Result<Vec<Started>>| match started {
         Ok(all) => all.iter().for_each(|Started { name, done }| match done {
             Ok(()) => log::info!("started {name}"),
-            Err(error) => log::warn!("{name} does not start: {error:#}"),
+            Err(error) => log::warning!("{name} does not start: {error:#}"),
         }),
-        Err(error) => log::warn!("looking for containers that should run: {error:#}"),
+        Err(error) => log::warning!("looking for containers that should run: {error:#}"),
     };
     tell(boot(store));
     loop {

@@ -8,6 +8,7 @@ use super::rootless;
 use super::settings::Settings;
 use crate::api::Refusal;
 use crate::api::types::HostConfig;
+use crate::log;
 use crate::oci::runtime::{IdMapping, Ids};
 use anyhow::{Context, Result, bail};
 use nix::unistd::{Gid, Group, Uid, User};
@@ -32,7 +33,7 @@ pub fn ids(settings: &Settings, host: &HostConfig) -> Result<Option<Ids>> {
     }
     let (user, uid, group) = parse(&settings.userns_remap).with_context(|| named(settings))?;
     if user == "root" {
-        log::warn!("user namespaces: root cannot be remapped with itself; user namespaces are off");
+        log::warning!("user namespaces: root cannot be remapped with itself; user namespaces are off");
         return Ok(None);
     }
     let refuse = |words: &str| Err(Refusal::BadParameter(words.to_owned()).into());

@@ -1,6 +1,7 @@
 //! Where strangers' tars are unpacked: a process that can touch files in one directory only, whatever the tar brings it
 //! to do. The kernel resolves its paths inside that directory anyway; this holds where a mistake of ours would not.
 
+use crate::log;
 use crate::sys::{apart, landlock, mount, process};
 use anyhow::{Context, Result};
 use nix::errno::Errno;

@@ -4,6 +4,7 @@ pub mod keep;
 
 use crate::json;
 use crate::json::fields::fields;
+use crate::log;
 use crate::order::Map;
 use anyhow::{Context, Result, bail};
 use std::io::{ErrorKind, Write};
@@ -198,7 +199,7 @@ fn held(text: &str, domain: &str) -> Option<Credentials> {
         Ok(Some(AuthEntry { auth: entry.auth.clone(), ..AuthEntry::default() }.credentials(domain)?))
     };
     read().unwrap_or_else(|error| {
-        log::warn!("{VARIABLE} is not used: {error:#}");
+        log::warning!("{VARIABLE} is not used: {error:#}");
         None
     })
 }

@@ -3,6 +3,7 @@
 
 use super::process::{self, pidfd_open, prctl};
 use super::signals::{self, Signals};
+use crate::log;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;

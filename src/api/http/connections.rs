@@ -3,6 +3,7 @@
 use super::socket::Socket;
 use super::{respond, server};
 use crate::api::wire::{Request, Response};
+use crate::log;
 use crate::order;
 use nix::sys::socket::Shutdown;
 use std::collections::HashMap;
@@ -59,7 +60,7 @@ impl Connections {
             drop(leaving);
         });
         if let Err(error) = started {
-            log::warn!("start a thread for a connection: {error}");
+            log::warning!("start a thread for a connection: {error}");
             self.lock().sockets.remove(&number);
             turn_away(refused, self.most);
         }

@@ -9,6 +9,7 @@ use super::{ssh, target, tls};
 use crate::api::client::Unreachable;
 use crate::api::version::{self, ApiVersion};
 use crate::api::wire::{Body, Caller, Reply, Request, Response};
+use crate::log;
 use anyhow::{Context, Result, anyhow, bail};
 use nix::sys::socket::Shutdown;
 use std::io::{self, Read, Write};

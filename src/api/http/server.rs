@@ -7,6 +7,7 @@ use super::socket::Socket;
 use super::target::{self, Target};
 use crate::api::version::{self, ApiVersion};
 use crate::api::wire::{Body, Caller, Reply, Request, Response};
+use crate::log;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};

@@ -2,6 +2,7 @@
 //! has an ordinary descriptor, which it may poll, hand on and half-close.
 
 use super::provider::provider;
+use crate::log;
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};

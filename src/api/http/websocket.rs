@@ -2,6 +2,7 @@
 //! Docker's frames; what is sent, as text or binary, is its input.
 
 use super::socket::Socket;
+use crate::log;
 use nix::sys::socket::Shutdown;
 use std::io::{self, ErrorKind, Read, Write};
 use std::sync::{Arc, Mutex};

@@ -8,6 +8,7 @@ use crate::api::types::{ProgressLine, SolveStatus};
 use crate::build::trace::{self, Trace};
 use crate::channel;
 use crate::json;
+use crate::log;
 use anyhow::{Result, anyhow, bail};
 use std::io::{IsTerminal, Write};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -122,7 +123,7 @@ pub struct Told<'a> {
 impl<'a> Told<'a> {
     pub fn new(mode: Mode, errors: &'a mut std::io::Stderr) -> Told<'a> {
         let lines = progress::Progress::new(errors, &std::io::stderr(), mode == Mode::Quiet);
-        let warned = Warned::new(log::log_enabled!(log::Level::Debug));
+        let warned = Warned::new(log::is_told(log::Level::Debug));
         Told { mode, screen: None, lines, warned, id: String::new() }
     }
 

@@ -5,8 +5,8 @@ use crate::api::http::address::Address;
 use crate::api::http::tls::{self, Files};
 use crate::applets::contexts;
 use crate::engine::{Settings, rootless};
+use crate::log::Level;
 use anyhow::{Result, bail};
-use log::LevelFilter;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -23,7 +23,7 @@ pub struct Asked {
     /// Those who do not may come from elsewhere.
     pub insecure: bool,
     pub pidfile: Option<PathBuf>,
-    pub level: LevelFilter,
+    pub level: Level,
 }
 
 /// Where Docker's clients look first.
@@ -70,13 +70,13 @@ impl Asked {
 }
 
 /// How much is to be said.
-pub fn level(flags: &Daemon, settings: &Settings) -> Result<LevelFilter> {
+pub fn level(flags: &Daemon, settings: &Settings) -> Result<Level> {
     Ok(match flags.log_level.as_deref().or(settings.log_level.as_deref()) {
-        _ if settings.debug => LevelFilter::Debug,
-        None | Some("info") => LevelFilter::Info,
-        Some("debug") => LevelFilter::Debug,
-        Some("warn" | "warning") => LevelFilter::Warn,
-        Some("error" | "fatal") => LevelFilter::Error,
+        _ if settings.debug => Level::Debug,
+        None | Some("info") => Level::Info,
+        Some("debug") => Level::Debug,
+        Some("warn" | "warning") => Level::Warn,
+        Some("error" | "fatal") => Level::Error,
         Some(other) => bail!("invalid log level {other:?}: it is none of debug, info, warn, error, fatal"),
     })
 }

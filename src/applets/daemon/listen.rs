@@ -4,6 +4,7 @@ use super::Asked;
 use crate::api::http::address::Address;
 use crate::api::http::tls;
 use crate::engine::rootless;
+use crate::log;
 use crate::sys::process;
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
@@ -55,7 +56,7 @@ pub fn all(asked: &Asked) -> Result<Vec<Listener>> {
     if let Some(path) = &asked.beside {
         match unix(path, asked.group.as_deref()) {
             Ok(listener) => listeners.push(listener),
-            Err(error) => log::warn!("docker's usual socket is left alone: {error:#}"),
+            Err(error) => log::warning!("docker's usual socket is left alone: {error:#}"),
         }
     }
     Ok(listeners)
@@ -108,7 +109,7 @@ fn gid(name: &str, path: &Path) -> Result<Option<Gid>> {
     match found.map(|group| group.gid).or_else(|| name.parse().ok().map(Gid::from_raw)) {
         None if name != GROUP => bail!("group {name} not found"),
         None => {
-            log::warn!("there is no group {name}: only root may use {}", path.display());
+            log::warning!("there is no group {name}: only root may use {}", path.display());
             Ok(None)
         }
         found => Ok(found),

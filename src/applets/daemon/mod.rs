@@ -16,6 +16,7 @@ use crate::api::http::tls::Files;
 use crate::api::types::Ulimit;
 use crate::build;
 use crate::engine::{Engine, Settings, boot, locks, rootless, routes, selinux, shim};
+use crate::log;
 use crate::sys;
 use anyhow::{Context as _, Result, bail};
 use argh::{ArgsInfo, FromArgs};
@@ -305,13 +306,13 @@ fn serve(flags: Daemon, context: &Context) -> Result<()> {
     let asked = Asked::of(&flags, &engine.settings, &engine.store.run)?;
     output::tell(asked.level);
     if engine.settings.live_restore == Some(false) {
-        log::warn!("live-restore: containers go on when the daemon ends, whatever it says");
+        log::warning!("live-restore: containers go on when the daemon ends, whatever it says");
     }
     if engine.settings.shutdown_timeout != Settings::default().shutdown_timeout {
-        log::warn!("shutdown-timeout: containers go on when the daemon ends, so that none is waited for");
+        log::warning!("shutdown-timeout: containers go on when the daemon ends, so that none is waited for");
     }
     if engine.settings.selinux_enabled == Some(true) && !selinux::is_enabled() {
-        log::warn!("SELinux is not enabled on this host: containers have no labels");
+        log::warning!("SELinux is not enabled on this host: containers have no labels");
     }
 
     let path = engine.store.run.join("daemon.lock");
@@ -340,7 +341,7 @@ fn serve(flags: Daemon, context: &Context) -> Result<()> {
     notify::ready();
     std::thread::spawn(move || {
         if let Err(error) = build::clear(&store) {
-            log::warn!("clearing what builds have left: {error:#}");
+            log::warning!("clearing what builds have left: {error:#}");
         }
         boot::attend(&store)
     });
@@ -420,7 +421,7 @@ fn accept(listener: &Listener, connections: &Arc<Connections>) {
         Ok(None) => {}
         Err(error) => {
             // Out of descriptors, as a rule: the next one would fare no better at once.
-            log::warn!("accept a connection on {}: {error}", listener.address);
+            log::warning!("accept a connection on {}: {error}", listener.address);
             std::thread::sleep(Duration::from_millis(50));
         }
     }
@@ -448,7 +449,7 @@ impl PidFile {
 impl Drop for PidFile {
     fn drop(&mut self) {
         if let Err(error) = std::fs::remove_file(&self.0) {
-            log::warn!("remove {}: {error}", self.0.display());
+            log::warning!("remove {}: {error}", self.0.display());
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What the service manager is told of us (sd_notify(3)), where there is one.
 
+use crate::log;
 use nix::time::{ClockId, clock_gettime};
 use std::ffi::OsString;
 use std::os::linux::net::SocketAddrExt;
@@ -18,7 +19,7 @@ pub fn reloading() {
             let micros = i128::from(now.tv_sec()) * 1_000_000 + i128::from(now.tv_nsec()) / 1000;
             tell(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
         }
-        Err(error) => log::warn!("ask for the time: {error}"),
+        Err(error) => log::warning!("ask for the time: {error}"),
     }
 }
 
@@ -30,7 +31,7 @@ fn tell(what: &str) {
     let Some(name) = std::env::var_os("NOTIFY_SOCKET") else { return };
     let sent = address(&name).and_then(|address| UnixDatagram::unbound()?.send_to_addr(what.as_bytes(), &address));
     if let Err(error) = sent {
-        log::warn!("tell the service manager {what:?} at {}: {error}", name.display());
+        log::warning!("tell the service manager {what:?} at {}: {error}", name.display());
     }
 }
 

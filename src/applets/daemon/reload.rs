@@ -3,6 +3,7 @@
 
 use super::{Daemon, asked};
 use crate::engine::{Engine, Settings, create, events, system};
+use crate::log;
 use anyhow::Result;
 use std::path::Path;
 
@@ -12,9 +13,9 @@ pub fn engine(flags: &Daemon, config: Option<&Path>, before: &Engine) -> Result<
     let level = asked::level(flags, &settings)?;
     let kept = keep(&mut settings, &before.settings);
     if !kept.is_empty() {
-        log::warn!("a reload does not change {}: that comes with the next start", kept.join(", "));
+        log::warning!("a reload does not change {}: that comes with the next start", kept.join(", "));
     }
-    log::set_max_level(level);
+    log::set(level);
     let engine = Engine { store: before.store.clone(), settings };
     tell(&engine)?;
     Ok(engine)

@@ -4,6 +4,7 @@ use super::gather::{Item, Tree};
 use super::place::{self, Content};
 use crate::fs::stat::{is_dir, is_file};
 use crate::fs::{path, tree};
+use crate::log;
 use crate::oci::{Digest, hex};
 use anyhow::{Context, Result};
 use nix::fcntl::readlinkat;

@@ -7,6 +7,7 @@ use crate::engine::record::{self, Record};
 use crate::engine::shim::{self, Whose};
 use crate::engine::store::Store;
 use crate::engine::{events, exec, logs};
+use crate::log;
 use anyhow::{Context, Result, bail};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;

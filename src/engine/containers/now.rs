@@ -10,6 +10,7 @@ use crate::engine::record::{self, Live, Record};
 use crate::engine::shim;
 use crate::engine::store::{self, Store};
 use crate::engine::{events, health, networks, restart};
+use crate::log;
 use crate::order;
 use anyhow::{Result, bail};
 use std::path::{Path, PathBuf};
@@ -247,7 +248,7 @@ pub fn all(store: &Store) -> Result<Vec<Now>> {
             Ok(now) => found.push(now),
             Err(error) if is_not_found(&error) => sweep(store, id)?,
             // A damaged record hides itself only, and not from `rm --force`.
-            Err(error) if Record::load(store, id).is_err() => log::warn!("{error:#}"),
+            Err(error) if Record::load(store, id).is_err() => log::warning!("{error:#}"),
             Err(error) => return Err(error),
         }
     }

@@ -7,6 +7,7 @@ use crate::api::types::Event;
 use crate::engine::filters::Filters;
 use crate::engine::query;
 use crate::json;
+use crate::log;
 use crate::sys::inotify;
 use anyhow::{Context, Result, bail};
 use nix::poll::{PollFd, PollFlags, PollTimeout};

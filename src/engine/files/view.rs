@@ -14,6 +14,7 @@ use super::super::store::{self, Lease, Store};
 use super::super::volumes;
 use crate::fs::overlay::{self, Upper};
 use crate::fs::path::{self, IN_ROOT};
+use crate::log;
 use crate::oci::runtime::Ids;
 use crate::order;
 use crate::sys::mount::{self, MOUNT_ATTR_RDONLY, MountAttr, OPEN_TREE_CLONE};
@@ -200,7 +201,7 @@ impl Drop for Entered {
     fn drop(&mut self) {
         for name in &self.names {
             if let Err(error) = volumes::leave(&self.store, name, "") {
-                log::warn!("{error:#}");
+                log::warning!("{error:#}");
             }
         }
     }

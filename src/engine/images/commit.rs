@@ -13,6 +13,7 @@ use crate::cgroup;
 use crate::failpoint;
 use crate::fs::unpack::Unpacked;
 use crate::fs::{repack, settle};
+use crate::log;
 use crate::oci::image::{Empty, Healthcheck, History, ImageConfig, RunConfig};
 use crate::oci::{Digest, Reference};
 use crate::order::Map;
@@ -141,7 +142,7 @@ impl Drop for Still {
             let _ = shim.read(&mut [0]);
         }
         if let Err(error) = cgroup::freeze(&self.cgroup, false) {
-            log::warn!("{error:#}");
+            log::warning!("{error:#}");
         }
     }
 }

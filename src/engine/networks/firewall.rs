@@ -8,6 +8,7 @@ use super::join::{self, Published};
 use super::modes::{self, Mode};
 use super::{bridge, lease, obstacles, stored, theirs};
 use crate::json::{self, by_serde};
+use crate::log;
 use crate::net::firewall::{self, Bridge, Mapping, State};
 use crate::net::{conntrack, nftables, port};
 use anyhow::{Context, Result};

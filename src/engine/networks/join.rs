@@ -14,6 +14,7 @@ use crate::api::Refusal;
 use crate::api::types::{EndpointSettings, Network};
 use crate::json::fields::fields;
 use crate::json::{self, by_serde};
+use crate::log;
 use crate::net::firewall::Mapping;
 use crate::net::link::{self, Link, Mac, Port, Veth};
 use crate::net::netlink::{self, Socket};

@@ -24,6 +24,7 @@ mod user;
 mod wanted;
 mod ways;
 
+use crate::log;
 pub use firewall::{
     marks as firewall_marks, mend as mend_firewall, table as firewall_table, watch_path as firewall_watch,
 };

@@ -10,6 +10,7 @@ use super::obstacles::{self, Obstacle, Others};
 use super::{stored, theirs};
 use crate::api::Refusal;
 use crate::api::types::{HostConfig, Network, PortBinding, PortMap, PortSummary};
+use crate::log;
 use crate::net::{Families, Subnet, nftables, port};
 use crate::order;
 use crate::order::{Map, Set};

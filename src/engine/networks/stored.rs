@@ -14,6 +14,7 @@ use crate::api::types::{Ipam, IpamConfig, Network};
 use crate::api::units::parse_bool;
 use crate::json;
 use crate::json::fields::fields;
+use crate::log;
 use crate::net::{self, Subnet, address, netlink::Socket};
 use crate::oci::hex;
 use crate::order;

@@ -22,6 +22,7 @@ use crate::api::types::{
     EndpointAddresses, EndpointSettings, Endpoints, HostConfig, Network, NetworkConnect, NetworkCreate, NetworkCreated,
     NetworkDisconnect, NetworksPruned,
 };
+use crate::log;
 use crate::net::{address, link};
 use anyhow::{Context, Result, bail};
 use std::fs::File;

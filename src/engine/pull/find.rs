@@ -3,6 +3,7 @@
 
 use crate::api::Refusal;
 use crate::engine::Store;
+use crate::log;
 use crate::oci::image::{Descriptor, Document, ImageConfig, MAX_LAYERS, Manifest, media};
 use crate::oci::registry::{Client, Refused};
 use crate::oci::{Digest, Platform, Reference, platform};

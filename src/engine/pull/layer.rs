@@ -5,6 +5,7 @@ use super::pipe::{self, pipe};
 use crate::engine::store;
 use crate::fs::compression;
 use crate::fs::unpack::{self, Unpacked};
+use crate::log;
 use crate::oci::Digest;
 use crate::oci::digest::Hasher;
 use crate::oci::image::Descriptor;

@@ -5,6 +5,7 @@ use crate::engine::images::LayerOf;
 use crate::engine::packed::{self, Compression, Packed};
 use crate::fs::assemble;
 use crate::fs::compress::{self, Format};
+use crate::log;
 use crate::oci::auth::Registries;
 use crate::oci::image::Descriptor;
 use crate::oci::registry::{Client, Content, Mount, Pusher, Sent, Settings};

@@ -4,6 +4,7 @@
 //! kernel has no nf_tables, they listen on port 53 itself.
 
 use super::{ADDRESS, PORT};
+use crate::log;
 use crate::net::netlink::{self, Socket};
 use crate::net::nftables::{Batch, Field, Hook, IPV4, Map, Rule, comment_by};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};

@@ -2,6 +2,7 @@
 
 use super::Client;
 use super::endpoint::{Answer, Ask, is_transient};
+use crate::log;
 use crate::oci::image::Descriptor;
 use anyhow::{Context, Result, anyhow, bail};
 use std::io::{self, Read};

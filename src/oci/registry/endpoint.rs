@@ -6,6 +6,7 @@ use super::challenge::{self, Challenge};
 use super::{Proxies, Refused, Settings, absolute, tls};
 use crate::json;
 use crate::json::fields::fields;
+use crate::log;
 use crate::oci::auth::Credentials;
 use anyhow::{Context, Result, anyhow, bail};
 use std::collections::HashMap;
@@ -557,7 +558,7 @@ impl Endpoint {
         let through = proxy.as_deref().and_then(|proxy| match ureq::Proxy::new(proxy) {
             Ok(proxy) => Some(proxy),
             Err(error) => {
-                log::warn!("the proxy {proxy:?} is not used: {error}");
+                log::warning!("the proxy {proxy:?} is not used: {error}");
                 None
             }
         });

@@ -25,6 +25,7 @@ pub fn fuzz(header: &str) {
 #[cfg(test)]
 mod tests;
 
+use crate::log;
 pub use blob::Blob;
 pub use proxy::Proxies;
 pub use upload::{Content, Mount, Pusher, Sent};

@@ -16,6 +16,7 @@
 use super::address;
 use super::endpoint::{Answer, Ask, Endpoint, Flow, Moved, Payload, is_transient};
 use super::{HUB, Refused, Settings, content_digest};
+use crate::log;
 use crate::oci::auth::Credentials;
 use crate::oci::digest::{Algorithm, Digest, Hasher};
 use crate::oci::reference::{DEFAULT_DOMAIN, Reference};
