@@ -33,7 +33,7 @@ CFLAGS_SMALL := -fno-align-functions -fno-align-loops -fno-align-jumps -DZSTD_FO
 # `=` and not `?=`: a build is the same whatever the environment says.
 RELEASE := CARGO_TARGET_$(KEY)_RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static \
 	-C symbol-mangling-version=v0 -C force-frame-pointers=yes \
-	-C llvm-args=-enable-machine-outliner=always -C llvm-args=-outliner-benefit-threshold=3 \
+	-C llvm-args=-enable-machine-outliner=always -C llvm-args=-outliner-benefit-threshold=12 \
 	-C llvm-args=-optsize-jump-table-density=75 -C llvm-args=-min-jump-table-entries=6 \
 	$(patsubst %,-C link-arg=-Wl$(COMMA)-T$(COMMA)contrib/%.ld,order plain) -C link-arg=contrib/ring.ld -C link-arg=contrib/zstd.ld \
 	$(patsubst %,-C link-arg=-Wl$(COMMA)--wrap=%,$(shell sed -n 's/^__wrap_\([^ ]*\) .*/\1/p' contrib/zstd.ld)) -C link-arg=-Wl,--no-eh-frame-hdr \
