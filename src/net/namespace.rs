@@ -19,6 +19,7 @@ pub struct Coming(Option<JoinHandle<Result<OwnedFd>>>);
 impl Coming {
     pub fn begin() -> Result<Coming> {
         let thread = Builder::new().stack_size(STACK).spawn(make).context("start a thread")?;
+        sys::elsewhere(&thread);
         Ok(Coming(Some(thread)))
     }
 

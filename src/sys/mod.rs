@@ -30,7 +30,7 @@ pub mod xattr;
 
 use std::io;
 
-pub use processors::processors;
+pub use processors::{elsewhere, processors};
 
 /// The result of a raw system call: -1 means errno.
 fn check(result: libc::c_long) -> io::Result<libc::c_long> {
