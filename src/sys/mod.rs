@@ -11,6 +11,7 @@ pub mod inotify;
 pub mod kernel;
 pub mod landlock;
 pub mod lock;
+mod malloc;
 pub mod memory;
 pub mod mount;
 pub mod mountinfo;
