@@ -16,6 +16,7 @@ use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The version of record that this program writes; a newer one is refused by name.
 pub const VERSION: u32 = file::VERSION;
@@ -197,6 +198,15 @@ fn path(store: &Store, id: &str, auto_remove: bool) -> PathBuf {
     dir.join("record.json")
 }
 
+/// Where a record may lie, and first where the last one did: a command is about one container.
+fn places(store: &Store, id: &str) -> [PathBuf; 2] {
+    let first = AUTO_REMOVE.load(Ordering::Relaxed);
+    [first, !first].map(|auto_remove| path(store, id, auto_remove))
+}
+
+/// Whether the last record that was read or written lies where those with `--rm` do.
+static AUTO_REMOVE: AtomicBool = AtomicBool::new(false);
+
 /// The record that was last read or written, with the bytes that it is in the file, but for how it ended. A command reads the
 /// one that it is about again and again, and so do a daemon's threads, one for each request of a client; to compare bytes is
 /// quicker than to parse them. Nobody waits for it.
@@ -208,6 +218,7 @@ fn known(rest: &[u8]) -> Option<Record> {
 }
 
 fn remember(rest: Vec<u8>, record: Record) {
+    AUTO_REMOVE.store(record.host_config.auto_remove, Ordering::Relaxed);
     if let Ok(mut last) = LAST.try_lock() {
         *last = Some((rest, record));
     }
@@ -247,8 +258,7 @@ impl Record {
 
     /// Reads a container's record; `None` where there is none.
     pub fn load(store: &Store, id: &str) -> Result<Option<Record>> {
-        for auto_remove in [false, true] {
-            let path = path(store, id, auto_remove);
+        for path in places(store, id) {
             let take = |rest: &[u8], ended: Option<Ended>| {
                 let mut record = match known(rest) {
                     Some(record) => record,
@@ -274,7 +284,7 @@ impl Record {
 
     /// Whether there is one, readable or not.
     pub fn exists(store: &Store, id: &str) -> bool {
-        path(store, id, false).exists() || path(store, id, true).exists()
+        places(store, id).iter().any(|path| path.exists())
     }
 
     /// How it was last started and how that ended, all of the record that is needed by most who look, and much less to read
@@ -286,12 +296,12 @@ impl Record {
                 ended: Ended,
             }
         }
-        for auto_remove in [false, true] {
+        for path in places(store, id) {
             let take = |rest: &[u8], ended: Option<Ended>| match ended {
                 Some(ended) => Ok(ended),
                 None => Ok(json::from_slice::<Brief>(rest)?.ended),
             };
-            if let Some(ended) = parse(&path(store, id, auto_remove), take)? {
+            if let Some(ended) = parse(&path, take)? {
                 return Ok(Some(ended));
             }
         }
