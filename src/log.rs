@@ -38,11 +38,9 @@ pub fn is_told(level: Level) -> bool {
     level as u8 <= LEVEL.load(Ordering::Relaxed)
 }
 
-/// Tells something of the module `of`: what the macros below call.
-pub fn tell(level: Level, of: &str, what: fmt::Arguments) {
-    if is_told(level)
-        && let Some(sink) = SINK.get()
-    {
+/// Tells something of the module `of`: for the macros below, which look first whether it is to be told.
+pub fn tell(of: &str, what: fmt::Arguments) {
+    if let Some(sink) = SINK.get() {
         sink(&format!("{of}: {what}"));
     }
 }
@@ -52,7 +50,9 @@ macro_rules! tells {
     (($d:tt) $name:ident $level:ident) => {
         macro_rules! $name {
             ($d($d what:tt)*) => {
-                $crate::log::tell($crate::log::Level::$level, module_path!(), format_args!($d($d what)*))
+                if $crate::log::is_told($crate::log::Level::$level) {
+                    $crate::log::tell(module_path!(), format_args!($d($d what)*))
+                }
             };
         }
         pub(crate) use $name;
@@ -60,3 +60,29 @@ macro_rules! tells {
 }
 
 tells! { debug Debug error Error info Info warning Warn }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+
+    static TOLD: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+    #[test]
+    fn what_is_not_told_is_not_made() {
+        to(|text| TOLD.lock().unwrap().push(text.to_owned()), Level::Warn);
+        let mut made = 0;
+        crate::log::debug!("{}", {
+            made += 1;
+            "a line"
+        });
+        crate::log::warning!("{} {}", "a warning", {
+            made += 10;
+            made
+        });
+        assert_eq!(made, 10);
+        let told = TOLD.lock().unwrap().clone();
+        let ours: Vec<&String> = told.iter().filter(|text| text.starts_with(module_path!())).collect();
+        assert_eq!(ours, [&format!("{}: a warning 10", module_path!())]);
+    }
+}
