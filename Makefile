@@ -26,7 +26,7 @@ CFLAGS_SMALL := -fno-align-functions -fno-align-loops -fno-align-jumps -DZSTD_FO
 # At a fixed address there is nothing to relocate at the start, and no relocated page in every shim that waits. Without
 # tables for unwinding, which nothing reads, it is a tenth smaller. What a start calls stands first (see contrib/order/make),
 # by names that say which of many a generic function is. What is often the same is there once (the outliner), where that
-# gains three bytes: a run is 3 % longer for it, with 1 byte 4, with 12 none, and the file 0.1 MB larger. More is the same
+# gains twelve bytes, which costs a run nothing: for one byte it would be 4 % longer, and the file 0.1 MB smaller. More is the same
 # where variables are addressed by the frame pointer, which takes fewer bytes, too. Cases are told apart by comparisons where
 # a table of addresses would hold few or would have holes. Where cargo keeps sources is nobody's business.
 # What contrib/zstd.ld names is cut off.
